@@ -1,0 +1,177 @@
+"""The contract of a CUDA device: what a frame loop may ask for, on a GPU and in the simulation alike.
+
+A loop that uses nothing else runs unchanged on both. Calls have the semantics of the CUDA runtime: a stream runs its
+work in order, `upload` and `download` are `cudaMemcpyAsync`, and how long such a call holds the host depends on the
+memory behind the array. Times are integer nanoseconds on one clock, `now_ns`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from ..types import HostMemory, Source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostBuffer:
+    """Host memory of a known kind, as a NumPy array. `owner` keeps it alive; it is released with the last reference."""
+
+    array: np.ndarray
+    memory: HostMemory
+    address: int
+    nbytes: int
+    owner: Any = None
+
+    @classmethod
+    def over(cls, array: np.ndarray, memory: HostMemory = HostMemory.PAGEABLE, owner: Any = None) -> HostBuffer:
+        """Describe a C-contiguous array that exists already; ValueError for any other."""
+        if not array.flags.c_contiguous:
+            raise ValueError("a copy needs a C-contiguous array: pass np.ascontiguousarray(array)")
+        return cls(array, memory, array.__array_interface__["data"][0], array.nbytes, owner)
+
+
+class DeviceBuffer(Protocol):
+    """Memory on the device. `address` is its device pointer."""
+
+    address: int
+    nbytes: int
+
+
+class Event(Protocol):
+    """A mark in a stream."""
+
+    @property
+    def done(self) -> bool:
+        """True once everything in front of the mark has run (`cudaEventQuery`); True if never recorded."""
+
+    def synchronize(self) -> None:
+        """Hold the host until `done`."""
+
+    def elapsed_ns(self, earlier: Event) -> int:
+        """Device time from `earlier` to this mark; both made with timing and both done."""
+
+
+class Stream(Protocol):
+    """Work in order."""
+
+    @property
+    def handle(self) -> int:
+        """The `cudaStream_t` as an integer (0 in the simulation)."""
+
+    def synchronize(self) -> None:
+        """Hold the host until everything submitted so far has run (`cudaStreamSynchronize`)."""
+
+    def record(self, event: Event) -> None:
+        """Put the event behind everything submitted so far."""
+
+    def wait(self, event: Event) -> None:
+        """What is submitted from here on starts after the event (`cudaStreamWaitEvent`)."""
+
+
+class Graph(Protocol):
+    """A captured piece of stream work."""
+
+    def launch(self, stream: Stream) -> None:
+        """Submit all of it by one call (`cudaGraphLaunch`)."""
+
+
+class HostThread(Protocol):
+    """A thread of the host program; the simulation runs its threads one at a time, in order of virtual time."""
+
+    def join(self) -> None:
+        """Wait for its end; an exception of the thread is raised here."""
+
+
+class HostQueue(Protocol):
+    """First in, first out between host threads."""
+
+    def put(self, item: Any) -> None:
+        """Append; never waits."""
+
+    def get(self) -> Any:
+        """Remove the oldest, waiting for one."""
+
+
+class Device(ABC):
+    """A CUDA device as the lab's loops see it."""
+
+    kind: ClassVar[str]
+    source: Source
+    """What figures made on this device are stamped with."""
+
+    @abstractmethod
+    def now_ns(self) -> int:
+        """The host's clock: `perf_counter_ns` on a GPU, virtual time in the simulation."""
+
+    @abstractmethod
+    def wait_until_ns(self, time_ns: int) -> None:
+        """Hold the host until `now_ns() >= time_ns`, without a call to the GPU (frames on a clock)."""
+
+    @abstractmethod
+    def range(self, name: str) -> AbstractContextManager[None]:
+        """An NVTX range (the simulation logs it). Objects are reused by name: do not nest one in itself."""
+
+    @abstractmethod
+    def host_work(self, name: str) -> AbstractContextManager[None]:
+        """Frame the host's own work, such as 'letterbox'. On a GPU this does nothing: the work takes its time.
+
+        The simulation adds the cost that its preset gives under `name`.
+        """
+
+    @abstractmethod
+    def writes(self, buffer: HostBuffer) -> None:
+        """Announce that the host is about to write these bytes; the simulation raises HazardError if a copy reads them."""
+
+    @abstractmethod
+    def reads(self, buffer: HostBuffer) -> None:
+        """Announce that the host is about to read these bytes; the simulation raises HazardError if a copy writes them."""
+
+    @abstractmethod
+    def stream(self, *, priority: int = 0) -> Stream:
+        """A new stream that does not wait for the default stream; a lower number is more urgent."""
+
+    @abstractmethod
+    def event(self, *, timing: bool = False) -> Event:
+        """A new event. Make events once and record them again; made in a loop they pile up."""
+
+    @abstractmethod
+    def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
+        """Uninitialised host memory of the kind asked for. OutOfMemoryError where it can't be had."""
+
+    @abstractmethod
+    def empty_device(self, nbytes: int) -> DeviceBuffer:
+        """Uninitialised device memory. OutOfMemoryError where it can't be had."""
+
+    @abstractmethod
+    def upload(self, source: HostBuffer, target: DeviceBuffer, stream: Stream) -> None:
+        """`cudaMemcpyAsync` host to device, `source.nbytes` bytes, straight from `source`: there is no copy between."""
+
+    @abstractmethod
+    def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream) -> None:
+        """`cudaMemcpyAsync` device to host, `target.nbytes` bytes, straight into `target`."""
+
+    @abstractmethod
+    def spin(self, duration_ns: int, stream: Stream) -> None:
+        """Submit a kernel that keeps the GPU busy for about `duration_ns`."""
+
+    @abstractmethod
+    def capture(self, submit: Callable[[], None], stream: Stream) -> Graph:
+        """Run `submit`, which submits work to `stream`, as a capture: nothing runs, the graph is returned."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Hold the host until the device has nothing left to do (`cudaDeviceSynchronize`)."""
+
+    @abstractmethod
+    def start_thread(self, function: Callable[..., None], *arguments: Any) -> HostThread:
+        """Run `function(*arguments)` in a host thread of its own."""
+
+    @abstractmethod
+    def queue(self) -> HostQueue:
+        """A queue between host threads of this device."""

@@ -1,0 +1,78 @@
+"""The contract of an inference engine: what a frame loop may ask of TensorRT, ONNX Runtime and the simulation.
+
+An `Engine` is the loaded model; a `Context` is one place in which it runs, with its device memory bound once. Frames
+that run at the same time need a context each.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..devices.base import Device, DeviceBuffer, HostBuffer, Stream
+from ..errors import DtypeError, ShapeError
+from ..types import HostMemory, TensorSpec
+
+
+class Context(ABC):
+    """One execution context. `buffers` maps each tensor's name to the device memory that is bound to it."""
+
+    buffers: Mapping[str, DeviceBuffer]
+
+    @abstractmethod
+    def enqueue(self, stream: Stream) -> None:
+        """Submit one inference to `stream` and return (`execute_async_v3`). EngineError if it is refused."""
+
+
+class Engine(ABC):
+    """A loaded model with fixed shapes."""
+
+    label: str
+    """What runs, such as 'TensorRT-RTX 1.4.0.76, fp16'; it goes into recordings."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    computes: bool = True
+    """False where only time is simulated: inputs are not read and outputs stay unwritten."""
+
+    @abstractmethod
+    def context(self, device: Device) -> Context:
+        """A new execution context with device memory of its own for every input and output."""
+
+    def infer(self, device: Device, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one inference and wait for it: simple, and not the way to run a loop.
+
+        `tensors` maps every input's name to an array of its shape and dtype; ShapeError or DtypeError otherwise.
+        """
+        context, stream = self.context(device), device.stream()
+        for spec in self.inputs:
+            array = checked(spec, tensors)
+            device.upload(HostBuffer.over(array), context.buffers[spec.name], stream)
+        context.enqueue(stream)
+        results = {o.name: device.empty_host(o.shape, o.dtype, HostMemory.PAGEABLE) for o in self.outputs}
+        for name, buffer in results.items():
+            device.download(context.buffers[name], buffer, stream)
+        stream.synchronize()
+        return {name: buffer.array for name, buffer in results.items()}
+
+
+def checked(spec: TensorSpec, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The array for `spec`, C-contiguous; ShapeError or DtypeError where it does not fit. No runtime checks dtypes."""
+    if spec.name not in tensors:
+        raise ShapeError(
+            f"input {spec.name!r} is missing; given: {sorted(tensors)}", fix=f"pass {spec.name}{spec.shape}"
+        )
+    array = tensors[spec.name]
+    if array.shape != spec.shape:
+        raise ShapeError(
+            f"{spec.name} wants shape {spec.shape} and got {array.shape}",
+            fix=f"letterbox the frame to {spec.shape}, or load an engine built for {array.shape}",
+        )
+    if array.dtype != spec.dtype:
+        raise DtypeError(
+            f"{spec.name} wants {spec.dtype} and got {array.dtype}", fix=f"pass array.astype(np.{spec.dtype})"
+        )
+    return np.ascontiguousarray(array)

@@ -1,0 +1,138 @@
+"""Every error that the lab raises on purpose, and the fix that each one names.
+
+LabError
+├── MissingPackageError      a package that this step needs is not installed (also an ImportError)
+├── SettingsError            a value the caller chose is not usable (also a ValueError)
+├── DeviceError
+│   ├── NoGpuError           no NVIDIA driver, or no GPU behind it
+│   ├── OutOfMemoryError     pinned or device memory ran out (also a MemoryError)
+│   ├── SlotInFlightError    the GPU may still use this slot
+│   └── HazardError          bytes in flight were touched (the simulated device found it)
+├── EngineError
+│   ├── ModelError           the ONNX file is none, or cannot be read
+│   │   └── UnsupportedOperatorError
+│   ├── ProfileError         a dynamic input has no (valid) optimisation profile
+│   ├── BuildError           the builder gave up for another reason
+│   ├── PlanError            a serialized engine cannot be used
+│   │   ├── CorruptPlanError     damaged or truncated
+│   │   ├── ForeignPlanError     made by another runtime, or not a plan at all
+│   │   ├── PlanVersionError     made by another version
+│   │   └── UnsupportedGpuError  made for, or refused by, this GPU
+│   ├── ShapeError           a tensor has another shape than the engine's
+│   ├── DtypeError           a tensor has another dtype than the engine's
+│   └── CaptureError         the engine cannot be captured into a CUDA graph
+├── FrameSourceError         a video, folder or camera cannot be read
+├── RecordingError           a recording cannot be read or written
+└── NotebookError            a notebook failed; says which cell and why
+"""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Base of the tree. `fix` is one sentence that says what to do, and is part of the printed message."""
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        super().__init__(f"{message}\nFix: {fix}" if fix else message)
+        self.message = message
+        self.fix = fix
+
+
+class MissingPackageError(LabError, ImportError):
+    """A package that this step needs is not installed."""
+
+    def __init__(self, package: str, *, needed_for: str, install: str) -> None:
+        super().__init__(f"{package} is not installed; it is needed for {needed_for}.", fix=install)
+        self.package = package
+
+
+class SettingsError(LabError, ValueError):
+    """A value the caller chose is not usable."""
+
+
+class DeviceError(LabError):
+    """Something about the CUDA device or its memory."""
+
+
+class NoGpuError(DeviceError):
+    """No NVIDIA driver, or no GPU behind it."""
+
+
+class OutOfMemoryError(DeviceError, MemoryError):
+    """Pinned or device memory ran out."""
+
+
+class SlotInFlightError(DeviceError):
+    """The GPU may still use this slot; wait for it or use another."""
+
+
+class HazardError(DeviceError):
+    """Bytes in flight were touched. Only the simulated device can see this; on a GPU the result is silently wrong."""
+
+
+class EngineError(LabError):
+    """Something about an inference engine. `log` holds the lines that the runtime logged meanwhile."""
+
+    def __init__(self, message: str, *, fix: str = "", log: tuple[str, ...] = ()) -> None:
+        super().__init__(message, fix=fix)
+        self.log = log
+
+
+class ModelError(EngineError):
+    """The ONNX file is none, or cannot be read."""
+
+
+class UnsupportedOperatorError(ModelError):
+    """The ONNX graph holds an operator that this runtime does not know."""
+
+
+class ProfileError(EngineError):
+    """A dynamic input has no (valid) optimisation profile."""
+
+
+class BuildError(EngineError):
+    """The builder gave up for a reason that has no class of its own."""
+
+
+class PlanError(EngineError):
+    """A serialized engine cannot be used."""
+
+
+class CorruptPlanError(PlanError):
+    """The plan is damaged or truncated."""
+
+
+class ForeignPlanError(PlanError):
+    """The plan was made by another runtime, or is no plan at all."""
+
+
+class PlanVersionError(PlanError):
+    """The plan was made by another version of this runtime."""
+
+
+class UnsupportedGpuError(PlanError):
+    """The plan was made for another GPU, or this runtime refuses this GPU."""
+
+
+class ShapeError(EngineError):
+    """A tensor has another shape than the engine's."""
+
+
+class DtypeError(EngineError):
+    """A tensor has another dtype than the engine's."""
+
+
+class CaptureError(EngineError):
+    """The engine cannot be captured into a CUDA graph."""
+
+
+class FrameSourceError(LabError):
+    """A video, folder or camera cannot be read."""
+
+
+class RecordingError(LabError):
+    """A recording cannot be read or written."""
+
+
+class NotebookError(LabError):
+    """A notebook failed; the message says which cell and why."""

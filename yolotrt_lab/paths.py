@@ -1,0 +1,23 @@
+"""Where the lab's own files lie: `data/` and `notebooks/`, in a checkout and in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import SettingsError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def lab_path(*parts: str) -> Path:
+    """A file or folder of the lab, such as `lab_path("data", "presets")`; SettingsError where it does not exist.
+
+    An installed wheel carries `data/` and `notebooks/` inside the package, a checkout beside it.
+    """
+    for root in (_PACKAGE, _PACKAGE.parent):
+        path = root.joinpath(*parts)
+        if path.exists():
+            return path
+    raise SettingsError(
+        f"the lab has no {'/'.join(parts)}", fix="run inside a checkout of the lab, or name a file that exists"
+    )

@@ -1,0 +1,131 @@
+"""The words of the lab, as types. Nothing here does anything but hold values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from math import prod
+from typing import Any
+
+import numpy as np
+
+
+class HostMemory(StrEnum):
+    """What kind of host memory a buffer lives in; it decides how a copy to the GPU behaves."""
+
+    PAGEABLE = "pageable"
+    PINNED = "pinned"
+    REGISTERED = "registered"
+    WRITE_COMBINED = "write_combined"
+
+    @property
+    def page_locked(self) -> bool:
+        """True where the GPU can copy by itself while the host goes on."""
+        return self is not HostMemory.PAGEABLE
+
+
+class Stage(StrEnum):
+    """The stages of one frame, in order. A recording has one column of host time for each."""
+
+    WAIT = "wait"
+    PREPROCESS = "preprocess"
+    UPLOAD = "upload"
+    INFER = "infer"
+    DOWNLOAD = "download"
+    SYNCHRONIZE = "synchronize"
+    POSTPROCESS = "postprocess"
+
+
+class Cause(StrEnum):
+    """Why latency grows (or seems to). Scenarios label the truth with it, diagnosis gives its verdict in it."""
+
+    PAGEABLE_OVERLOAD = "pageable_overload"
+    SHARED_GPU = "shared_gpu"
+    SHARED_STREAM = "shared_stream"
+    LAUNCH_QUEUE = "launch_queue"
+    MOVED_WAIT = "moved_wait"
+    CLOCK_DROP = "clock_drop"
+    HEAT = "heat"
+    ALLOCATION = "allocation"
+    LEAK = "leak"
+    PREPROCESS = "preprocess"
+    SHAPE_CHANGE = "shape_change"
+    WARM_UP = "warm_up"
+    NONE = "none"
+
+
+class SourceKind(StrEnum):
+    """Where a number comes from. A figure without it is a defect."""
+
+    LIVE = "live"
+    RECORDED = "recorded"
+    SIMULATED = "simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where numbers come from: a GPU now, a recording of one, or the simulation with a preset.
+
+    `gpu`, `driver` and `date` (ISO 8601) describe the GPU that was measured; for a simulation they describe the GPU
+    that its `preset` was measured on.
+    """
+
+    kind: SourceKind
+    gpu: str = ""
+    driver: str = ""
+    date: str = ""
+    preset: str = ""
+
+    @property
+    def stamp(self) -> str:
+        """One line for a figure's corner, such as 'recorded on NVIDIA H200, driver 580.159.04, 2026-11-23'."""
+        measured = ", ".join(filter(None, [self.gpu, self.driver and f"driver {self.driver}", self.date]))
+        if self.kind is SourceKind.SIMULATED:
+            return f"simulated, preset {self.preset}" + (f" (measured on {measured})" if measured else "")
+        return f"{self.kind} on {measured}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The fields as plain strings, for metadata."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Source:
+        """The inverse of `as_dict`; ValueError or TypeError where the fields are not those of a source."""
+        return cls(**{**fields, "kind": SourceKind(fields["kind"])})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, shape and dtype of one engine tensor; -1 marks a dynamic dimension."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def dynamic(self) -> bool:
+        """True where a dimension is still open."""
+        return any(size < 0 for size in self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes; ValueError while a dimension is open."""
+        if self.dynamic:
+            raise ValueError(f"{self.name} has open dimensions {self.shape}: it has no size yet")
+        return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The boxes of one frame.
+
+    `boxes` is float32 (n, 4), left, top, right, bottom in pixels of the frame; `scores` float32 (n,) from 0 to 1;
+    `classes` int64 (n,).
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
