@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -129,3 +129,15 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+class Span(NamedTuple):
+    """One bar of a trace. `row` is 'range' (NVTX), 'api' (a CUDA call, host time) or what the GPU did: 'upload',
+    'kernel', 'download'. Times are nanoseconds on the device's clock; `nbytes` is 0 but for copies.
+    """
+
+    row: str
+    name: str
+    start_ns: int
+    end_ns: int
+    stream: int = 0
+    nbytes: int = 0

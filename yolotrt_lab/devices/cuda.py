@@ -1,0 +1,319 @@
+"""An NVIDIA GPU through CuPy: the CUDA runtime's own calls, on memory whose kind is known."""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..errors import CaptureError, DeviceError, MissingPackageError, NoGpuError, OutOfMemoryError
+from ..types import HostMemory, Source, SourceKind
+from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, Stream
+from .ranges import NvtxRanges
+
+_INSTALL = "pip install 'yolotrt-lab[cuda13]' (driver 580 or newer), or 'yolotrt-lab[cuda12]'"
+_SPIN_SOURCE = """
+extern "C" __global__ void spin(unsigned long long duration_ns) {
+    unsigned long long begin, now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begin));
+    do { asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)); } while (now - begin < duration_ns);
+}
+"""
+# time.sleep may come back this much late; the rest of a wait is spent on the clock itself. Windows ticks more coarsely.
+_SLEEP_SLACK_NS = 20_000_000 if sys.platform == "win32" else 1_000_000
+
+
+def driver_finds_gpu() -> bool:
+    """True where the NVIDIA driver is there and finds a GPU; asked of the driver itself, so that nothing can crash."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return False
+    found = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(found)) == 0 and found.value > 0
+
+
+def _import_cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise MissingPackageError("CuPy", needed_for="running on a GPU", install=_INSTALL) from error
+    return cupy
+
+
+@contextmanager
+def _memory_errors(what: str) -> Iterator[None]:
+    cupy = _import_cupy()
+    try:
+        yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise OutOfMemoryError(f"no room for {what}: {error}", fix="use fewer slots or a smaller batch") from error
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        if "MemoryAllocation" not in str(error):
+            raise
+        raise OutOfMemoryError(f"no room for {what}: {error}", fix="use fewer slots or a smaller batch") from error
+
+
+class CudaEvent:
+    """A CUDA event; it waits without spinning only if the driver does."""
+
+    def __init__(self, cupy: Any, timing: bool) -> None:
+        self._cupy = cupy
+        self._event = cupy.cuda.Event(disable_timing=not timing)
+        self.handle: int = self._event.ptr
+        self._synchronize = cupy.cuda.runtime.eventSynchronize
+
+    @property
+    def done(self) -> bool:
+        """True once everything in front of the mark has run; True if never recorded."""
+        return bool(self._event.done)
+
+    def synchronize(self) -> None:
+        """Hold the host until `done`."""
+        self._synchronize(self.handle)
+
+    def elapsed_ns(self, earlier: Event) -> int:
+        """Device time from `earlier` to this mark, to about half a microsecond (what CUDA events resolve)."""
+        assert isinstance(earlier, CudaEvent)
+        return round(self._cupy.cuda.get_elapsed_time(earlier._event, self._event) * 1e6)
+
+
+class CudaStream:
+    """A CUDA stream that does not wait for the default stream."""
+
+    def __init__(self, cupy: Any, priority: int) -> None:
+        runtime = cupy.cuda.runtime
+        self.cupy_stream = cupy.cuda.Stream(non_blocking=True, priority=priority)
+        self.handle: int = self.cupy_stream.ptr
+        self._synchronize = runtime.streamSynchronize
+        self._record = runtime.eventRecord
+        self._wait = runtime.streamWaitEvent
+
+    def synchronize(self) -> None:
+        """`cudaStreamSynchronize`."""
+        self._synchronize(self.handle)
+
+    def record(self, event: Event) -> None:
+        """`cudaEventRecord`."""
+        self._record(event.handle, self.handle)  # type: ignore[attr-defined]
+
+    def wait(self, event: Event) -> None:
+        """`cudaStreamWaitEvent`."""
+        self._wait(self.handle, event.handle)  # type: ignore[attr-defined]
+
+
+class CudaGraph:
+    """A captured graph."""
+
+    def __init__(self, graph: Any) -> None:
+        self._launch = graph.launch
+
+    def launch(self, stream: Stream) -> None:
+        """`cudaGraphLaunch`."""
+        self._launch(stream.cupy_stream)  # type: ignore[attr-defined]
+
+
+class CudaBuffer:
+    """Device memory of CuPy's pool."""
+
+    def __init__(self, cupy: Any, nbytes: int) -> None:
+        self._memory = cupy.cuda.alloc(nbytes)
+        self.address: int = self._memory.ptr
+        self.nbytes = nbytes
+
+
+class CudaThread:
+    """A Python thread whose exception is raised by `join`."""
+
+    def __init__(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._body, args=(function, arguments))
+        self._thread.start()
+
+    def _body(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        try:
+            function(*arguments)
+        except BaseException as error:
+            self._error = error
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+class CudaDevice(Device):
+    """The GPU with that ordinal. NoGpuError or MissingPackageError where there is none, or no CuPy."""
+
+    kind = "cuda"
+
+    def __init__(self, ordinal: int = 0) -> None:
+        if not driver_finds_gpu():
+            raise NoGpuError(
+                "no NVIDIA GPU: the driver is missing or finds none",
+                fix="run on the simulated device (--device simulated), or see: yolotrt-lab doctor",
+            )
+        self._cupy = cupy = _import_cupy()
+        cupy.cuda.Device(ordinal).use()
+        self._runtime = runtime = cupy.cuda.runtime
+        self.ordinal = ordinal
+        properties = runtime.getDeviceProperties(ordinal)
+        self.compute_capability: tuple[int, int] = (properties["major"], properties["minor"])
+        gpu = properties["name"].decode()
+        self.source = Source(SourceKind.LIVE, gpu, driver_version(), datetime.now(UTC).date().isoformat())
+        self._range = NvtxRanges()
+        self._memcpy = runtime.memcpyAsync
+        self._to_device: int = runtime.memcpyHostToDevice
+        self._to_host: int = runtime.memcpyDeviceToHost
+        self._spin: Any = None
+        self._nothing = nullcontext()
+
+    def now_ns(self) -> int:
+        """`time.perf_counter_ns`."""
+        return time.perf_counter_ns()
+
+    def wait_until_ns(self, time_ns: int) -> None:
+        """Sleep, then spin on the clock for the last stretch: a wake-up alone is late by more than a stage takes."""
+        while (left := time_ns - time.perf_counter_ns()) > 0:
+            if left > _SLEEP_SLACK_NS:
+                time.sleep((left - _SLEEP_SLACK_NS) / 1e9)
+
+    def range(self, name: str) -> AbstractContextManager[None]:
+        """An NVTX range."""
+        return self._range(name)
+
+    def host_work(self, name: str) -> AbstractContextManager[None]:
+        """Nothing: real work takes its own time."""
+        return self._nothing
+
+    def writes(self, buffer: HostBuffer) -> None:
+        """Nothing: a GPU can't tell."""
+
+    def reads(self, buffer: HostBuffer) -> None:
+        """Nothing: a GPU can't tell."""
+
+    def stream(self, *, priority: int = 0) -> CudaStream:
+        """`cudaStreamCreateWithPriority`, non-blocking."""
+        return CudaStream(self._cupy, priority)
+
+    def event(self, *, timing: bool = False) -> CudaEvent:
+        """`cudaEventCreateWithFlags`."""
+        return CudaEvent(self._cupy, timing)
+
+    def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
+        """Host memory of that kind. Pinned memory comes from CuPy's pool, which rounds up to a power of two."""
+        nbytes = prod(shape) * np.dtype(dtype).itemsize
+        with _memory_errors(f"{nbytes} bytes of {memory} memory"):
+            raw, owner = self._raw_host(nbytes, memory)
+        return HostBuffer.over(raw.view(dtype).reshape(shape), memory, owner)
+
+    def _raw_host(self, nbytes: int, memory: HostMemory) -> tuple[np.ndarray, Any]:
+        if memory is HostMemory.PINNED:
+            block = self._cupy.cuda.alloc_pinned_memory(nbytes)
+            return np.frombuffer(block, np.uint8, nbytes), block
+        if memory is HostMemory.WRITE_COMBINED:
+            address = self._runtime.hostAlloc(nbytes, self._runtime.hostAllocWriteCombined)
+            raw = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
+            weakref.finalize(raw.base, self._runtime.freeHost, address)
+            return raw, raw.base
+        raw = np.empty(nbytes, np.uint8)
+        if memory is HostMemory.REGISTERED:
+            address = raw.__array_interface__["data"][0]
+            self._runtime.hostRegister(address, nbytes, 0)
+            weakref.finalize(raw, self._runtime.hostUnregister, address)
+        return raw, raw
+
+    def empty_device(self, nbytes: int) -> CudaBuffer:
+        """Device memory from CuPy's pool."""
+        with _memory_errors(f"{nbytes} bytes of device memory"):
+            return CudaBuffer(self._cupy, nbytes)
+
+    def upload(self, source: HostBuffer, target: DeviceBuffer, stream: Stream) -> None:
+        """`cudaMemcpyAsync`, host to device."""
+        if source.nbytes > target.nbytes:
+            raise _too_large(source, target)
+        self._memcpy(target.address, source.address, source.nbytes, self._to_device, stream.handle)
+
+    def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream) -> None:
+        """`cudaMemcpyAsync`, device to host."""
+        if target.nbytes > source.nbytes:
+            raise _too_large(target, source)
+        self._memcpy(target.address, source.address, target.nbytes, self._to_host, stream.handle)
+
+    def spin(self, duration_ns: int, stream: Stream) -> None:
+        """A kernel that reads the GPU's timer until the duration has passed."""
+        if self._spin is None:
+            self._spin = self._cupy.RawKernel(_SPIN_SOURCE, "spin")
+            self._spin.compile()
+        with stream.cupy_stream:  # type: ignore[attr-defined]
+            self._spin((1,), (1,), (np.uint64(duration_ns),))
+
+    def capture(self, submit: Callable[[], None], stream: Stream) -> Graph:
+        """Capture, in this thread only (`cudaStreamCaptureModeThreadLocal`)."""
+        cupy_stream = stream.cupy_stream  # type: ignore[attr-defined]
+        error_type = self._runtime.CUDARuntimeError
+        fix = "capture only work on this stream, and run it once before it is captured"
+        with cupy_stream:
+            cupy_stream.begin_capture(self._runtime.streamCaptureModeThreadLocal)
+            try:
+                submit()
+            except Exception:
+                self._abandon_capture(cupy_stream)
+                raise
+            try:
+                return CudaGraph(cupy_stream.end_capture())
+            except error_type as error:
+                raise CaptureError(f"the capture ended with {error}", fix=fix) from error
+
+    def _abandon_capture(self, cupy_stream: Any) -> None:
+        try:
+            cupy_stream.end_capture()
+        except self._runtime.CUDARuntimeError:
+            pass  # the capture was invalid already; what made it so is on its way up
+
+    def synchronize(self) -> None:
+        """`cudaDeviceSynchronize`."""
+        self._runtime.deviceSynchronize()
+
+    def start_thread(self, function: Callable[..., None], *arguments: Any) -> CudaThread:
+        """A Python thread on this GPU."""
+
+        def on_this_gpu(*values: Any) -> None:
+            self._cupy.cuda.Device(self.ordinal).use()
+            function(*values)
+
+        return CudaThread(on_this_gpu, arguments)
+
+    def queue(self) -> queue.SimpleQueue[Any]:
+        """`queue.SimpleQueue`."""
+        return queue.SimpleQueue()
+
+
+def _too_large(host: HostBuffer, device: DeviceBuffer) -> DeviceError:
+    return DeviceError(f"a copy of {host.nbytes} bytes does not fit device memory of {device.nbytes}")
+
+
+def driver_version() -> str:
+    """The driver's version as NVML gives it, such as '580.159.04'; '' where NVML is not to be had."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            return str(pynvml.nvmlSystemGetDriverVersion())
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # NVML raises its own errors; a version for a caption is not worth failing for
+        return ""

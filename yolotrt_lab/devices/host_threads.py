@@ -1,0 +1,141 @@
+"""Host threads of the simulation: one runs at a time, the one whose virtual clock is furthest behind.
+
+Each is a real thread that waits for its baton. A thread hands the baton on only inside a call to the device, so what
+a program does between two calls is never torn apart, and a run is the same every time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import DeviceError
+
+
+class VirtualThread:
+    """One host thread: its clock while it does not run, and what waits for its end."""
+
+    def __init__(self, threads: VirtualThreads, clock: int) -> None:
+        self.clock = clock
+        self.baton = threading.Semaphore(0)
+        self.ended = False
+        self.error: BaseException | None = None
+        self.joining: list[VirtualThread] = []
+        self._threads = threads
+
+    def join(self) -> None:
+        """Wait, in virtual time, for the thread's end; its exception is raised here."""
+        self._threads.join(self)
+
+
+class VirtualThreads:
+    """The threads of one simulated host. `now` is the clock of the thread that runs."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.running = VirtualThread(self, 0)
+        self.ready: list[VirtualThread] = []
+        self._parked: list[VirtualThread] = []
+        self._deadlock = False
+
+    def start(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
+        """A new thread whose clock starts at `now`; it runs when its turn comes."""
+        thread = VirtualThread(self, self.now)
+        threading.Thread(target=self._body, args=(thread, function, arguments), daemon=True).start()
+        self.ready.append(thread)
+        return thread
+
+    def _body(self, thread: VirtualThread, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        thread.baton.acquire()
+        try:
+            function(*arguments)
+        except BaseException as error:
+            thread.error = error
+        thread.ended = True
+        for waiting in thread.joining:
+            self.wake(waiting, self.now)
+        if not self.ready and self._parked:
+            self._deadlock = True
+            self.wake(self._parked[0], self.now)
+        if self.ready:
+            self._hand_to(self._behind())
+
+    def turn(self, until: int | None = None) -> bool:
+        """Let threads run whose clock is behind `until` (behind `now`, if not given); True if one did."""
+        horizon = self.now if until is None else until
+        turned = False
+        while self.ready and (behind := self._behind()).clock < horizon:
+            me, clock = self.running, self.now
+            me.clock = horizon
+            self.ready.append(me)
+            self._hand_to(behind)
+            me.baton.acquire()
+            self.now = clock
+            turned = True
+        return turned
+
+    def park(self) -> None:
+        """Stop until another thread calls `wake` for this one; DeviceError when no thread is left that could."""
+        me = self.running
+        if self.ready:
+            me.clock = self.now
+            self._parked.append(me)
+            self._hand_to(self._behind())
+            me.baton.acquire()
+        else:
+            self._deadlock = True
+        if self._deadlock:
+            raise DeviceError(
+                "every host thread waits for another one: a deadlock", fix="put an item for each get, or join earlier"
+            )
+
+    def wake(self, thread: VirtualThread, time: int) -> None:
+        """Make a parked thread ready; its clock goes on at `time` or later."""
+        self._parked.remove(thread)
+        thread.clock = max(thread.clock, time)
+        self.ready.append(thread)
+
+    def join(self, thread: VirtualThread) -> None:
+        """Park until `thread` has ended."""
+        if not thread.ended:
+            thread.joining.append(self.running)
+            self.park()
+        if thread.error is not None:
+            raise thread.error
+
+    def _behind(self) -> VirtualThread:
+        return min(self.ready, key=lambda thread: thread.clock)
+
+    def _hand_to(self, thread: VirtualThread) -> None:
+        self.ready.remove(thread)
+        self.running = thread
+        self.now = thread.clock
+        thread.baton.release()
+
+
+class VirtualQueue:
+    """First in, first out between virtual threads."""
+
+    def __init__(self, threads: VirtualThreads) -> None:
+        self._threads = threads
+        self._items: deque[tuple[int, Any]] = deque()
+        self._getters: deque[VirtualThread] = deque()
+
+    def put(self, item: Any) -> None:
+        """Append, and wake the thread that has waited longest."""
+        self._threads.turn()
+        self._items.append((self._threads.now, item))
+        if self._getters:
+            self._threads.wake(self._getters.popleft(), self._threads.now)
+
+    def get(self) -> Any:
+        """Remove the oldest item, waiting in virtual time until there is one."""
+        self._threads.turn()
+        while not self._items:
+            self._getters.append(self._threads.running)
+            self._threads.park()
+        put_at, item = self._items.popleft()
+        self._threads.now = max(self._threads.now, put_at)
+        return item

@@ -1,0 +1,151 @@
+"""Measured hardware: the figures that the simulated device runs on, as a JSON file.
+
+`yolotrt-lab calibrate` measures one; `data/presets/` holds those that ship with the lab. Times are integer
+nanoseconds. Rates are bytes per nanosecond, which is GB/s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import SettingsError
+from ..paths import lab_path
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedCopy:
+    """A copy that the GPU makes by itself: `cudaMemcpyAsync` from or to page-locked memory.
+
+    The call holds the host for `call_ns` (`busy_call_ns` while the stream has work), the copy engine takes
+    `fixed_ns + bytes / rate`.
+    """
+
+    call_ns: int
+    busy_call_ns: int
+    fixed_ns: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class PageableCopy:
+    """A copy that the driver makes through staging memory of its own: the host is held for `call_ns + bytes / rate`.
+
+    An upload of at most `staging_bytes` is put into the staging memory whatever the stream has to do, and costs
+    `staged_call_ns + bytes / staged_rate`. A larger one, and every download, waits for the stream first, and its last
+    piece reaches its end `tail_ns` after the call has returned.
+    """
+
+    call_ns: int
+    rate: float
+    tail_ns: int
+    staging_bytes: int = 0
+    staged_call_ns: int = 0
+    staged_rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCost:
+    """One model on one GPU. `enqueue_ns` is the host's time in `execute_async_v3`, `gpu_ns` the GPU's for its kernels.
+
+    While the host still launches kernels the GPU cannot be done: it ends no earlier than `tail_ns` after the call.
+    `graph_*` are the same captured into a CUDA graph. `kernels` is how many places of the launch queue it takes.
+    """
+
+    enqueue_ns: int
+    gpu_ns: int
+    tail_ns: int
+    graph_launch_ns: int
+    graph_gpu_ns: int
+    kernels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Everything that the simulated device knows about a machine.
+
+    `submit_ns` is from the begin of a call to the begin of its work on an idle GPU, `wake_up_ns` from the end of the
+    work to the return of the synchronize that waited for it, `synchronize_ns` a synchronize with nothing to wait for.
+    `range_ns` is the host's time between two stages of a loop. `host_work_ns` is by name (`Device.host_work`).
+    `command` made the file.
+    """
+
+    name: str
+    gpu: str
+    driver: str
+    cpu: str
+    date: str
+    command: str
+    pinned_upload: PinnedCopy
+    pinned_download: PinnedCopy
+    pageable_upload: PageableCopy
+    pageable_download: PageableCopy
+    launch_ns: int
+    submit_ns: int
+    wake_up_ns: int
+    synchronize_ns: int
+    record_ns: int
+    query_ns: int
+    range_ns: int
+    launch_queue_depth: int
+    engines: Mapping[str, EngineCost] = field(default_factory=dict)
+    host_work_ns: Mapping[str, int] = field(default_factory=dict)
+
+    def engine(self, model: str) -> EngineCost:
+        """The cost of a model such as 'yolov8n-fp16'; SettingsError names those that were measured."""
+        if model not in self.engines:
+            raise SettingsError(
+                f"preset {self.name} has no engine {model!r}; it has {', '.join(self.engines) or 'none'}",
+                fix="measure it on your GPU: yolotrt-lab calibrate --out FILE",
+            )
+        return self.engines[model]
+
+    def save(self, path: str | Path) -> None:
+        """Write the preset as JSON."""
+        Path(path).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Preset:
+        """Read a preset that ships with the lab by name ('h200'), or any by the path of its file (`*.json`)."""
+        path = Path(name_or_path)
+        if path.suffix != ".json":
+            path = _shipped(str(name_or_path))
+        try:
+            return cls._from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SettingsError(
+                f"{path} is no preset: {error}", fix="make one on a GPU: yolotrt-lab calibrate --out FILE"
+            ) from error
+
+    @classmethod
+    def _from_json(cls, values: dict[str, Any]) -> Preset:
+        if (found := values.pop("format", None)) != FORMAT:
+            raise ValueError(f"format {found!r}, this lab reads format {FORMAT}")
+        for name, kind in _NESTED.items():
+            values[name] = kind(**values[name])
+        values["engines"] = {model: EngineCost(**cost) for model, cost in values["engines"].items()}
+        return cls(**values)
+
+
+_NESTED = {
+    "pinned_upload": PinnedCopy,
+    "pinned_download": PinnedCopy,
+    "pageable_upload": PageableCopy,
+    "pageable_download": PageableCopy,
+}
+
+
+def shipped_presets() -> list[str]:
+    """Names of the presets that ship with the lab."""
+    return sorted(path.stem for path in lab_path("data", "presets").glob("*.json"))
+
+
+def _shipped(name: str) -> Path:
+    if name not in (names := shipped_presets()):
+        raise SettingsError(f"no preset {name!r}", fix=f"use one of {', '.join(names)}, or the path of a .json file")
+    return lab_path("data", "presets", f"{name}.json")

@@ -1,0 +1,74 @@
+"""An engine on the simulated device: it takes the time that a preset measured, and computes only if given a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+import numpy as np
+
+from ..devices.base import Device, Stream
+from ..devices.preset import EngineCost
+from ..devices.simulated import SimulatedBuffer, SimulatedDevice
+from ..errors import EngineError
+from ..types import TensorSpec
+from .base import Context, Engine
+
+Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+class SimulatedContext(Context):
+    """Runs an engine's kernels on the simulated device."""
+
+    def __init__(self, device: SimulatedDevice, engine: SimulatedEngine) -> None:
+        self._run = device.run_kernels
+        self._name = engine.label
+        self._cost = engine.cost
+        self._engine = engine
+        self._memory = {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
+        self.buffers = self._memory
+        self._action = self._compute if engine.computes else None
+
+    def enqueue(self, stream: Stream) -> None:
+        """Submit one inference."""
+        self._run(self._name, self._cost, stream, self._action)
+
+    def _compute(self) -> None:
+        assert self._engine.compute is not None
+        inputs = {spec.name: _view(self._memory[spec.name], spec) for spec in self._engine.inputs}
+        for name, result in self._engine.compute(inputs).items():
+            np.copyto(self._memory[name].data, result.reshape(-1).view(np.uint8))
+
+
+class SimulatedEngine(Engine):
+    """An engine that costs `cost`. `compute` maps input arrays to output arrays; without it only time passes."""
+
+    def __init__(
+        self,
+        label: str,
+        cost: EngineCost,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        compute: Compute | None = None,
+    ) -> None:
+        self.label = label
+        self.cost = cost
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.compute = compute
+        self.computes = compute is not None
+
+    def context(self, device: Device) -> SimulatedContext:
+        """A context; from the first one that computes on, the device moves bytes."""
+        if not isinstance(device, SimulatedDevice):
+            raise EngineError(
+                f"a simulated engine cannot run on the {device.kind} device",
+                fix="open_engine(device) picks the engine that fits the device",
+            )
+        device.moves_bytes = device.moves_bytes or self.computes
+        return SimulatedContext(device, self)
+
+
+def _view(buffer: SimulatedBuffer, spec: TensorSpec) -> np.ndarray:
+    count = prod(spec.shape) * spec.dtype.itemsize
+    return buffer.data[:count].view(spec.dtype).reshape(spec.shape)
