@@ -30,7 +30,9 @@ class Slot:
 
     __slots__ = ("_device", "_event", "index", "inputs", "outputs", "state")
 
-    def __init__(self, device: Device, index: int, inputs: dict[str, HostBuffer], outputs: dict[str, HostBuffer]) -> None:
+    def __init__(
+        self, device: Device, index: int, inputs: dict[str, HostBuffer], outputs: dict[str, HostBuffer]
+    ) -> None:
         self._device = device
         self._event = device.event()
         self.index = index

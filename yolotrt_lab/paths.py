@@ -21,3 +21,10 @@ def lab_path(*parts: str) -> Path:
     raise SettingsError(
         f"the lab has no {'/'.join(parts)}", fix="run inside a checkout of the lab, or name a file that exists"
     )
+
+
+def install_command(extra: str) -> str:
+    """The pip command that adds one of the lab's extras, such as "cuda13", to this Python."""
+    if (_PACKAGE.parent / "pyproject.toml").is_file():
+        return f'python -m pip install -e ".[{extra}]"'
+    return f'python -m pip install "yolotrt-lab[{extra}]"'

@@ -139,7 +139,9 @@ def test_events_mark_a_place_and_measure_device_time(device):
         end.elapsed_ns(begin)
     end.synchronize()
     assert end.done
-    assert end.elapsed_ns(begin) == 1 * MB + 5_000  # the kernel began 5 us after it was submitted, right behind the mark
+    assert (
+        end.elapsed_ns(begin) == 1 * MB + 5_000
+    )  # it began 5 us after its submission
 
 
 def test_waiting_for_an_event_that_is_never_recorded_is_an_error_and_not_a_hang(device):

@@ -126,11 +126,11 @@ class Device(ABC):
 
     @abstractmethod
     def writes(self, buffer: HostBuffer) -> None:
-        """Announce that the host is about to write these bytes; the simulation raises HazardError if a copy reads them."""
+        """Announce a write by the host; the simulation raises HazardError if a copy still uses the bytes."""
 
     @abstractmethod
     def reads(self, buffer: HostBuffer) -> None:
-        """Announce that the host is about to read these bytes; the simulation raises HazardError if a copy writes them."""
+        """Announce a read by the host; the simulation raises HazardError if a copy still uses the bytes."""
 
     @abstractmethod
     def stream(self, *, priority: int = 0) -> Stream:

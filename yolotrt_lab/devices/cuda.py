@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from math import prod
 from typing import Any
@@ -225,9 +225,9 @@ class CudaDevice(Device):
             return np.frombuffer(block, np.uint8, nbytes), block
         if memory is HostMemory.WRITE_COMBINED:
             address = self._runtime.hostAlloc(nbytes, self._runtime.hostAllocWriteCombined)
-            raw = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
-            weakref.finalize(raw.base, self._runtime.freeHost, address)
-            return raw, raw.base
+            block = (ctypes.c_uint8 * nbytes).from_address(address)
+            weakref.finalize(block, self._runtime.freeHost, address)
+            return np.frombuffer(memoryview(block), np.uint8), block
         raw = np.empty(nbytes, np.uint8)
         if memory is HostMemory.REGISTERED:
             address = raw.__array_interface__["data"][0]
@@ -278,10 +278,8 @@ class CudaDevice(Device):
                 raise CaptureError(f"the capture ended with {error}", fix=fix) from error
 
     def _abandon_capture(self, cupy_stream: Any) -> None:
-        try:
+        with suppress(self._runtime.CUDARuntimeError):  # what made the capture invalid is on its way up already
             cupy_stream.end_capture()
-        except self._runtime.CUDARuntimeError:
-            pass  # the capture was invalid already; what made it so is on its way up
 
     def synchronize(self) -> None:
         """`cudaDeviceSynchronize`."""

@@ -24,7 +24,19 @@ class Work:
     runs when the work is placed.
     """
 
-    __slots__ = ("action", "after", "duration", "end", "end_from", "engine", "entries", "name", "nbytes", "ready", "start")
+    __slots__ = (
+        "action",
+        "after",
+        "duration",
+        "end",
+        "end_from",
+        "engine",
+        "entries",
+        "name",
+        "nbytes",
+        "ready",
+        "start",
+    )
 
     def __init__(
         self,

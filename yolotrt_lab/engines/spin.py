@@ -1,0 +1,38 @@
+"""An engine that keeps the GPU busy for a given time and computes nothing: the loop without the model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..devices.base import Device, Stream
+from ..types import TensorSpec
+from .base import Context, Engine
+
+
+class SpinContext(Context):
+    """Submits one spin kernel for each inference."""
+
+    def __init__(self, device: Device, engine: SpinEngine) -> None:
+        self._spin = device.spin
+        self._duration_ns = engine.duration_ns
+        self.buffers = {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
+
+    def enqueue(self, stream: Stream) -> None:
+        """Submit the kernel."""
+        self._spin(self._duration_ns, stream)
+
+
+class SpinEngine(Engine):
+    """Takes an image of 640 x 640 float32 (4,915,200 bytes) and keeps the GPU busy for `duration_ns`."""
+
+    computes = False
+
+    def __init__(self, duration_ns: int) -> None:
+        self.duration_ns = duration_ns
+        self.label = f"spin kernel of {duration_ns / 1e6:g} ms"
+        self.inputs = (TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32)),)
+        self.outputs = (TensorSpec("output0", (1, 6, 300), np.dtype(np.float32)),)
+
+    def context(self, device: Device) -> SpinContext:
+        """A context on any device."""
+        return SpinContext(device, self)

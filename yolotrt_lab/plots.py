@@ -1,0 +1,182 @@
+"""Recordings in, matplotlib axes out. Nothing is computed here but medians for bars.
+
+Every function draws on axes given to it, returns what it drew, and writes where the numbers come from into the
+figure's corner. Times are milliseconds or microseconds, as the axis says. Start with `figure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import MissingPackageError
+from .recording import Recording
+from .types import Source, SourceKind, Span, Stage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+STAGE_COLOURS = {
+    Stage.WAIT: "#DDDDDD",
+    Stage.PREPROCESS: "#E69F00",
+    Stage.UPLOAD: "#D55E00",
+    Stage.INFER: "#009E73",
+    Stage.DOWNLOAD: "#CC79A7",
+    Stage.SYNCHRONIZE: "#0072B2",
+    Stage.POSTPROCESS: "#F0E442",
+}
+MEMORY_COLOURS = {"pageable": "#D55E00", "pinned": "#0072B2", "registered": "#56B4E9", "write_combined": "#CC79A7"}
+_GPU_COLOURS = {"upload": "#D55E00", "kernel": "#009E73", "download": "#CC79A7"}
+_API_COLOURS = {"cudaMemcpyAsync": "#D55E00", "cudaStreamSynchronize": "#0072B2", "cudaEventSynchronize": "#0072B2"}
+_OTHER_API_COLOUR = "#009E73"
+_LINES = {SourceKind.SIMULATED: "--", SourceKind.LIVE: "-", SourceKind.RECORDED: "-"}
+
+
+def figure(rows: int = 1, columns: int = 1, *, width: float = 10.0, height: float = 3.6, **keywords: Any) -> Any:
+    """A figure of the lab and its axes, as `plt.subplots` gives them; `height` in inches is for each row."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingPackageError("matplotlib", needed_for="plots", install="pip install matplotlib") from error
+    drawn, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained", **keywords)
+    drawn.get_layout_engine().set(rect=(0, 0.22 / (height * rows), 1, 1 - 0.22 / (height * rows)))
+    for ax in np.ravel(axes):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(True, color="#EEEEEE")
+        ax.set_axisbelow(True)
+    return drawn, axes
+
+
+def stamp(drawn: Figure, *sources: Source) -> None:
+    """Write into the figure's lower corner where its numbers come from; several sources are listed once each."""
+    texts = [text for text in drawn.texts if text.get_gid() == "source"]
+    known = texts[0].get_text().split("   |   ") if texts else []
+    lines = list(dict.fromkeys([*known, *(source.stamp for source in sources)]))
+    if texts:
+        texts[0].set_text("   |   ".join(lines))
+        return
+    drawn.text(0.995, 0.004, "   |   ".join(lines), ha="right", va="bottom", size=7.5, color="#555555", gid="source")
+
+
+def latency(ax: Axes, recordings: Mapping[str, Recording]) -> list[Any]:
+    """Latency of every frame, warm-up left of frame 0, by label. Simulated curves are dashed."""
+    lines = []
+    for label, recording in recordings.items():
+        colour = MEMORY_COLOURS.get(str(recording.settings.get("input_memory", "")))
+        style = _LINES[recording.source.kind]
+        lines += ax.plot(
+            recording.columns["frame"], recording.latency_ns / 1e6, style, color=colour, label=label, linewidth=1.4
+        )
+    ax.set(xlabel="frame", ylabel="latency [ms]", ylim=(0, None))
+    ax.legend(frameon=False)
+    stamp(_figure(ax), *(recording.source for recording in recordings.values()))
+    return lines
+
+
+def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage), *, steady: bool = True) -> list[Any]:
+    """The host's time in each stage, frame by frame; without the warm-up if `steady`."""
+    shown = recording.steady if steady else recording
+    lines = [
+        ax.plot(
+            shown.columns["frame"],
+            shown.stage_ns(stage) / 1e6,
+            _LINES[recording.source.kind],
+            color=STAGE_COLOURS[stage],
+            linewidth=0.9,
+            label=f"{stage}",
+        )[0]
+        for stage in which
+    ]
+    ax.set(xlabel="frame", ylabel="host time [ms]", ylim=(0, None))
+    legend = ax.legend(frameon=False, ncols=3, loc="upper left")
+    for handle in legend.get_lines():
+        handle.set_linewidth(3)
+    stamp(_figure(ax), recording.source)
+    return lines
+
+
+def stage_bars(ax: Axes, recordings: Mapping[str, Recording], which: Sequence[Stage] | None = None) -> list[Any]:
+    """Medians of the stages, one bar a recording, stacked to the frame; the total stands at its end."""
+    chosen = which or [stage for stage in Stage if stage is not Stage.WAIT]
+    left = np.zeros(len(recordings))
+    bars = []
+    for stage in chosen:
+        widths = np.array([np.median(each.steady.stage_ns(stage)) / 1e3 for each in recordings.values()])
+        if not widths.any():
+            continue
+        bars.append(ax.barh(list(recordings), widths, left=left, color=STAGE_COLOURS[stage], label=f"{stage}"))
+        left += widths
+    for row, total in enumerate(left):
+        ax.text(total, row, f" {total:,.0f} us", va="center", size=9)
+    ax.set(xlabel="host time of the median frame [us]", xlim=(0, max(left) * 1.14))
+    ax.invert_yaxis()
+    ax.legend(frameon=False, ncols=len(bars), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    stamp(_figure(ax), *(recording.source for recording in recordings.values()))
+    return bars
+
+
+def copy_calls(ax: Axes, copies: Recording, direction: str, backlog_ms: float) -> list[Any]:
+    """One direction of a copy table behind one backlog: time in the copy call (solid) and in synchronize (hollow)."""
+    columns = copies.columns
+    lines = []
+    for memory, colour in (("pageable", MEMORY_COLOURS["pageable"]), ("pinned", MEMORY_COLOURS["pinned"])):
+        chosen = (columns["direction"] == direction) & (columns["host_memory"] == memory)
+        chosen &= columns["backlog_ns"] == round(backlog_ms * 1e6)
+        for name, label, fill, style in (
+            ("call_ns", "copy call", colour, "-"),
+            ("sync_ns", "synchronize", "white", ":"),
+        ):
+            lines += ax.plot(
+                columns["bytes"][chosen] / 1e6,
+                columns[name][chosen] / 1e6,
+                marker="o",
+                linestyle=style,
+                color=colour,
+                markerfacecolor=fill,
+                label=f"{memory}: {label}",
+            )
+    ax.set(xscale="log", yscale="log", xlabel="size of the copy [MB]", ylabel="host time [ms]")
+    stamp(_figure(ax), copies.source)
+    return lines
+
+
+def timeline(ax: Axes, spans: Sequence[Span], source: Source, *, begin_ns: int = 0, end_ns: int | None = None) -> None:
+    """A trace as Nsight draws it: the host's ranges and CUDA calls above, what the GPU did below; time in us."""
+    rows = [row for row in ("range", "api", "upload", "kernel", "download") if any(span.row == row for span in spans)]
+    names = {"range": "NVTX", "api": "CUDA calls", "upload": "copy in", "kernel": "kernels", "download": "copy out"}
+    last = end_ns if end_ns is not None else max(span.end_ns for span in spans)
+    for span in spans:
+        if span.end_ns <= begin_ns or span.start_ns >= last or span.name == "frame":
+            continue
+        left, width = (span.start_ns - begin_ns) / 1e3, (span.end_ns - span.start_ns) / 1e3
+        ax.barh(rows.index(span.row), width, left=left, height=0.7, color=_colour(span), edgecolor="white")
+        if width > 0.07 * (last - begin_ns) / 1e3:
+            ax.text(
+                left + width / 2, rows.index(span.row), _short(span), ha="center", va="center", size=7.5, clip_on=True
+            )
+    ax.set(xlim=(0, (last - begin_ns) / 1e3), xlabel="time [us]")
+    ax.set_yticks(range(len(rows)), [names[row] for row in rows])
+    ax.invert_yaxis()
+    stamp(_figure(ax), source)
+
+
+def _colour(span: Span) -> str:
+    if span.row == "range":
+        return STAGE_COLOURS.get(Stage(span.name), "#BBBBBB") if span.name in set(Stage) else "#BBBBBB"
+    if span.row == "api":
+        return _API_COLOURS.get(span.name, _OTHER_API_COLOUR)
+    return _GPU_COLOURS[span.row]
+
+
+def _short(span: Span) -> str:
+    return span.name.removeprefix("cuda").removeprefix("Stream")
+
+
+def _figure(ax: Axes) -> Figure:
+    drawn = ax.get_figure(root=True)
+    assert drawn is not None
+    return drawn

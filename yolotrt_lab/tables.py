@@ -1,0 +1,55 @@
+"""Small tables that a notebook shows as HTML and a terminal as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from .recording import Recording
+from .types import Source, Stage
+
+
+class Table:
+    """Rows of cells under a header, with where the numbers come from below. Numbers are shown as they are given."""
+
+    def __init__(self, header: Sequence[str], rows: Sequence[Sequence[Any]], *sources: Source) -> None:
+        self.header = [str(cell) for cell in header]
+        self.rows = [[str(cell) for cell in row] for row in rows]
+        self.notes = list(dict.fromkeys(source.stamp for source in sources))
+
+    def __str__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
+        texts = [
+            "  ".join(
+                cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
+        ]
+        texts.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([*texts, *self.notes])
+
+    def _repr_html_(self) -> str:
+        def row(cells: Sequence[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in self.notes)
+        body = "".join(row(cells, "td") for cells in self.rows)
+        return f"<table><thead>{row(self.header, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
+
+
+def stage_table(recordings: Mapping[str, Recording]) -> Table:
+    """Medians of each stage, of the whole frame, and its 99th percentile, in microseconds, one row a recording."""
+    names = [stage for stage in Stage if any(each.steady.stage_ns(stage).any() for each in recordings.values())]
+    rows = []
+    for label, recording in recordings.items():
+        steady = recording.steady
+        frame_ns = steady.columns["done_ns"] - steady.columns["start_ns"]
+        times = [np.median(steady.stage_ns(stage)) for stage in names]
+        times += [np.median(frame_ns), np.percentile(frame_ns, 99)]
+        rows.append([label, *(f"{time / 1e3:,.1f}" for time in times)])
+    header = ["us", *names, "frame", "frame p99"]
+    return Table(header, rows, *(recording.source for recording in recordings.values()))
