@@ -23,12 +23,8 @@ class Table:
     def __str__(self) -> str:
         lines = [self.header, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
-        texts = [
-            "  ".join(
-                cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
+        first, *others = widths
+        texts = ["  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines]
         texts.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join([*texts, *self.notes])
 

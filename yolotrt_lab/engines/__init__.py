@@ -45,7 +45,7 @@ def open_engine(
     if backend == "onnxruntime":
         from .onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(model, device)
+        return OnnxRuntimeEngine(model, provider="cuda")
     from .tensorrt import TensorRTEngine
 
     return TensorRTEngine.from_onnx(model, cache_dir=cache_dir)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..devices.base import Device, DeviceBuffer, HostBuffer, Stream
-from ..errors import DtypeError, ShapeError
+from ..errors import DtypeError, EngineError, ShapeError
 from ..types import HostMemory, TensorSpec
 
 
@@ -76,3 +76,11 @@ def checked(spec: TensorSpec, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
             f"{spec.name} wants {spec.dtype} and got {array.dtype}", fix=f"pass array.astype(np.{spec.dtype})"
         )
     return np.ascontiguousarray(array)
+
+
+def require_gpu(device: Device, engine: str) -> None:
+    """EngineError unless `device` is a real GPU: the addresses of a simulated one would crash a real runtime."""
+    if device.kind != "cuda":
+        raise EngineError(
+            f"{engine} runs on a GPU, and this is the {device.kind} device", fix="open_device('cuda') gives the GPU"
+        )
