@@ -7,7 +7,8 @@ import time
 
 from yolotrt_lab.devices import open_device
 from yolotrt_lab.engines import open_engine
-from yolotrt_lab.loops import Fill, FrameLoop, LoopSettings
+from yolotrt_lab.loops import FrameLoop, LoopSettings
+from yolotrt_lab.pixels import Fill
 from yolotrt_lab.types import HostMemory
 
 FRAMES = 20_000

@@ -11,7 +11,8 @@ from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.engines.spin import SpinEngine
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.loops import Fill, FrameLoop, LoopSettings, run_loop
+from yolotrt_lab.loops import FrameLoop, LoopSettings, run_loop
+from yolotrt_lab.pixels import Fill
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import HostMemory, SourceKind, Stage
 

@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 # Where each public name lives. Modules load at first use: importing the lab needs NumPy at most.
 _HOMES = {
     "Cause": "types",
-    "Fill": "loops",
+    "Fill": "pixels",
     "FrameLoop": "loops",
     "HostMemory": "types",
     "LoopSettings": "loops",

@@ -17,7 +17,8 @@ from .copies import DIRECTIONS, CopyProbe, measure_copies
 from .devices.base import Device, Stream
 from .devices.preset import EngineCost, PageableCopy, PinnedCopy, Preset
 from .engines.base import Engine
-from .loops import Fill, FrameLoop, LoopSettings
+from .loops import FrameLoop, LoopSettings
+from .pixels import Fill
 from .recording import Recording, machine_info
 from .types import HostMemory, Stage
 

@@ -19,27 +19,11 @@ from .devices.base import Device, HostBuffer, Stream
 from .engines.base import Engine
 from .errors import SettingsError
 from .memory import Slot, SlotPool
+from .pixels import Fill, Pixels
 from .recording import FrameRecorder, Recording, machine_info
-from .types import HostMemory, Stage
+from .types import Detections, HostMemory, Stage
 
 _E = TypeVar("_E", bound=StrEnum)
-
-
-class Fill(StrEnum):
-    """How the pixels of a frame get to the bytes that are uploaded."""
-
-    FRESH = "fresh"
-    """Preprocessing makes a fresh pageable array each frame, which is uploaded: the loop of the public report."""
-    COPY = "copy"
-    """The fresh array is copied into the slot, which is uploaded."""
-    IN_PLACE = "in_place"
-    """Preprocessing writes into the slot, which is uploaded: nothing is copied on the host."""
-    READY = "ready"
-    """The slot is uploaded as it is: there is no preprocessing in this loop."""
-    ALLOCATE = "allocate"
-    """A trap: preprocessing writes into memory of the slot's kind that is allocated anew each frame."""
-    BYPASS = "bypass"
-    """A trap: the slot is filled, but the upload is made from the fresh array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,69 +107,12 @@ class _Frame:
     keep: HostBuffer
 
 
-class _Filler:
-    """Brings a frame's pixels to the bytes that are uploaded, in one of the ways of `Fill`."""
-
-    def __init__(self, device: Device, engine: Engine, memory: HostMemory, images: Sequence[np.ndarray] | None) -> None:
-        self._device = device
-        self._spec = engine.inputs[0]
-        self._memory = memory
-        self._images = images
-        self._blank = device.empty_host(self._spec.shape, self._spec.dtype, HostMemory.PAGEABLE)
-        if images is not None:
-            from . import vision
-
-            self._letterbox = vision.Letterbox()
-            self._naive_letterbox = vision.naive_letterbox
-
-    def fresh(self, index: int, slot: Slot) -> HostBuffer:
-        """A fresh pageable array."""
-        with self._device.host_work("naive_letterbox"):
-            if self._images is None:
-                return self._blank
-            height, width = self._spec.shape[2:]
-            return HostBuffer.over(self._naive_letterbox(self._images[index % len(self._images)], (height, width)))
-
-    def copy(self, index: int, slot: Slot) -> HostBuffer:
-        """The slot, filled from a fresh array."""
-        self._copy(self.fresh(index, slot), slot)
-        return slot.inputs[self._spec.name]
-
-    def in_place(self, index: int, slot: Slot) -> HostBuffer:
-        """The slot, written by preprocessing itself."""
-        return self._write(index, slot.inputs[self._spec.name])
-
-    def ready(self, index: int, slot: Slot) -> HostBuffer:
-        """The slot, as it is."""
-        return slot.inputs[self._spec.name]
-
-    def allocate(self, index: int, slot: Slot) -> HostBuffer:
-        """Memory of the slot's kind, allocated for this frame alone."""
-        return self._write(index, self._device.empty_host(self._spec.shape, self._spec.dtype, self._memory))
-
-    def bypass(self, index: int, slot: Slot) -> HostBuffer:
-        """The fresh array, although the slot was filled from it."""
-        fresh = self.fresh(index, slot)
-        self._copy(fresh, slot)
-        return fresh
-
-    def _write(self, index: int, target: HostBuffer) -> HostBuffer:
-        with self._device.host_work("letterbox"):
-            if self._images is not None:
-                self._letterbox(self._images[index % len(self._images)], target.array)
-        return target
-
-    def _copy(self, fresh: HostBuffer, slot: Slot) -> None:
-        with self._device.host_work("copy_to_slot"):
-            if self._images is not None:
-                np.copyto(slot.inputs[self._spec.name].array, fresh.array)
-
-
 class FrameLoop:
     """A loop that is ready to run: memory allocated, engine bound, graph captured.
 
     `images` are uint8 BGR arrays (height, width, 3), used in turn. Without them (an engine that does not compute looks
-    at no pixel) preprocessing writes nothing; the simulated device charges its cost all the same.
+    at no pixel) preprocessing writes nothing; the simulated device charges its cost all the same. With `postprocess`
+    the boxes of the latest frame are in `detections`.
     """
 
     def __init__(
@@ -205,8 +132,9 @@ class FrameLoop:
             input_memory=settings.input_memory,
             output_memory=settings.output_memory,
         )
-        self._filler = _Filler(device, engine, settings.input_memory, images if engine.computes else None)
-        self._fill: Callable[[int, Slot], HostBuffer] = getattr(self._filler, settings.fill)
+        self._pixels = Pixels(device, engine, settings.input_memory, images if engine.computes else None)
+        self._fill: Callable[[int, Slot], HostBuffer] = getattr(self._pixels, settings.fill)
+        self.detections: Detections | None = None
         self._enqueue = self._capture() if settings.graph else self._context.enqueue
         self._frame_range = device.range("frame")
         self._timers = {stage: _Timer(device, stage) for stage in Stage}
@@ -275,7 +203,8 @@ class FrameLoop:
                 frame.slot.release()
         with self._timers[Stage.POSTPROCESS] as postprocess:
             if self.settings.postprocess:
-                self._postprocess(frame)
+                output = frame.slot.outputs[self._output_name]
+                self.detections = self._pixels.detections(frame.index, output)
         done = self.device.now_ns()
         self._recorder.add(
             (frame.index, frame.due, frame.start, done, *frame.host_ns, synchronize.ns, postprocess.ns, frame.index < 0)
@@ -284,13 +213,6 @@ class FrameLoop:
     def _collect_all(self) -> None:
         while self._in_flight:
             self._collect()
-
-    def _postprocess(self, frame: _Frame) -> None:
-        output = frame.slot.outputs[self._output_name]
-        self.device.reads(output)
-        with self.device.host_work("decode"):
-            if self._filler.images is not None:
-                self.detections = self._filler.decode(frame.index, output.array)
 
     def _open_recorder(self, path: str | Path | None, label: str, command: str) -> FrameRecorder:
         return FrameRecorder(

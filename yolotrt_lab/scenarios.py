@@ -17,7 +17,8 @@ from .devices.base import Device
 from .engines.base import Engine
 from .engines.spin import SpinEngine
 from .errors import SettingsError
-from .loops import Fill, FrameLoop, LoopSettings
+from .loops import FrameLoop, LoopSettings
+from .pixels import Fill
 from .recording import Recording
 from .types import Cause, HostMemory
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import SettingsError
 from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, HostQueue, HostThread, Stream
+from .driver import has_gpu
 from .preset import Preset, shipped_presets
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "HostThread",
     "Preset",
     "Stream",
+    "has_gpu",
     "open_device",
     "shipped_presets",
 ]
@@ -41,11 +43,10 @@ def open_device(
     """
     if name not in ("auto", "cuda", "simulated"):
         raise SettingsError(f"no device {name!r}", fix="use 'cuda', 'simulated' or 'auto'")
-    if name != "simulated":
-        from .cuda import CudaDevice, driver_finds_gpu
+    if name == "cuda" or (name == "auto" and has_gpu()):
+        from .cuda import CudaDevice
 
-        if name == "cuda" or driver_finds_gpu():
-            return CudaDevice()
+        return CudaDevice()
     from .simulated import SimulatedDevice
 
     return SimulatedDevice(Preset.load(preset), jitter=jitter, seed=seed, trace=trace, moves_bytes=moves_bytes)

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CaptureError, DeviceError, MissingPackageError, NoGpuError, OutOfMemoryError
+from ..errors import CaptureError, DeviceError, MissingPackageError, OutOfMemoryError
 from ..types import HostMemory, Source, SourceKind
 from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, Stream
+from .driver import find_gpu
 from .ranges import NvtxRanges
 
 _INSTALL = "pip install 'yolotrt-lab[cuda13]' (driver 580 or newer), or 'yolotrt-lab[cuda12]'"
@@ -31,17 +32,6 @@ extern "C" __global__ void spin(unsigned long long duration_ns) {
 """
 # time.sleep may come back this much late; the rest of a wait is spent on the clock itself. Windows ticks more coarsely.
 _SLEEP_SLACK_NS = 20_000_000 if sys.platform == "win32" else 1_000_000
-
-
-def driver_finds_gpu() -> bool:
-    """True where the NVIDIA driver is there and finds a GPU; asked of the driver itself, so that nothing can crash."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(name)
-    except OSError:
-        return False
-    found = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(found)) == 0 and found.value > 0
 
 
 def _import_cupy() -> Any:
@@ -160,11 +150,7 @@ class CudaDevice(Device):
     kind = "cuda"
 
     def __init__(self, ordinal: int = 0) -> None:
-        if not driver_finds_gpu():
-            raise NoGpuError(
-                "no NVIDIA GPU: the driver is missing or finds none",
-                fix="run on the simulated device (--device simulated), or see: yolotrt-lab doctor",
-            )
+        find_gpu()
         self._cupy = cupy = _import_cupy()
         cupy.cuda.Device(ordinal).use()
         self._runtime = runtime = cupy.cuda.runtime

@@ -1,0 +1,238 @@
+"""What surrounds the network on the host: letterbox a frame into given memory, decode boxes, draw them.
+
+Frames are uint8 BGR arrays (height, width, 3), as OpenCV reads them; sizes are (height, width). OpenCV's own setting
+of its threads is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import DtypeError, MissingPackageError, SettingsError, ShapeError
+from .types import Detections
+
+_PADDING = 114
+_COLOURS = (
+    (56, 56, 255), (49, 210, 207), (10, 249, 72), (23, 204, 146), (134, 219, 61), (52, 147, 26), (187, 212, 0),
+    (255, 194, 0), (168, 153, 44), (255, 115, 100), (236, 24, 0), (255, 56, 132), (133, 0, 82), (255, 56, 203),
+    (200, 149, 255), (199, 55, 255), (151, 157, 255), (31, 112, 255), (29, 178, 255), (147, 69, 52),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where a letterboxed frame lies in the network input: a pixel x of the frame is at `x * scale + left`."""
+
+    frame_size: tuple[int, int]
+    scale: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def letterbox_geometry(frame_size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
+    """The largest place of the frame's aspect in the input, centred, with the rounding of Ultralytics' LetterBox."""
+    scale = min(input_size[0] / frame_size[0], input_size[1] / frame_size[1])
+    height, width = (max(round(size * scale), 1) for size in frame_size)
+    top, left = (round((space - size) / 2 - 0.1) for space, size in zip(input_size, (height, width), strict=True))
+    return Geometry(frame_size, scale, left, top, width, height)
+
+
+class Letterbox:
+    """Frames of any size to the network input, written straight into memory that is given to it.
+
+    It keeps the resized uint8 frame between calls, so that no call after the first of a size allocates an image. Use
+    one in each thread.
+    """
+
+    def __init__(self) -> None:
+        self._resized = np.empty((0, 0, 3), np.uint8)
+        self._planes = np.empty((3, 0, 0), np.uint8)
+
+    def __call__(self, frame: np.ndarray, out: np.ndarray) -> Geometry:
+        """Letterbox `frame` into `out`, float32 (3, height, width) or (1, 3, height, width), RGB from 0 to 1.
+
+        Bilinear, the aspect kept, the rest filled with 114/255. The geometry that comes back is what `decode` needs.
+        ShapeError or DtypeError where `frame` or `out` is something else, or `out` is not C-contiguous.
+        """
+        cv2 = _cv2()
+        _check_frame(frame)
+        target = _checked_target(out)
+        geometry = letterbox_geometry(frame.shape[:2], target.shape[1:])
+        top, left, bottom, right = _sides(geometry)
+        if self._planes.shape[1:] != (geometry.height, geometry.width):
+            self._resized = np.empty((geometry.height, geometry.width, 3), np.uint8)
+            self._planes = np.empty((3, geometry.height, geometry.width), np.uint8)
+        _resize(frame, self._resized)
+        cv2.split(self._resized, list(self._planes))
+        np.multiply(self._planes[::-1], np.float32(1 / 255), out=target[:, top:bottom, left:right])
+        grey = np.float32(_PADDING / 255)
+        target[:, :top] = target[:, bottom:] = grey
+        target[:, top:bottom, :left] = target[:, top:bottom, right:] = grey
+        return geometry
+
+
+def naive_letterbox(frame: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+    """The usual way to do the same: fresh arrays all along, the last of them float32 (1, 3, height, width).
+
+    It is here to be compared with: the result is that of `Letterbox`, its memory is pageable and new in each call.
+    """
+    cv2 = _cv2()
+    _check_frame(frame)
+    geometry = letterbox_geometry(frame.shape[:2], input_size)
+    top, left, bottom, right = _sides(geometry)
+    image = cv2.resize(frame, (geometry.width, geometry.height), interpolation=cv2.INTER_LINEAR)
+    margins = (top, input_size[0] - bottom, left, input_size[1] - right)
+    image = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=(_PADDING,) * 3)
+    planes = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
+    return planes[None].astype(np.float32) / 255
+
+
+def decode(
+    output: np.ndarray,
+    geometry: Geometry | None = None,
+    *,
+    confidence: float = 0.25,
+    iou: float = 0.7,
+    max_detections: int = 300,
+) -> Detections:
+    """The boxes in `output`, float32 (1, 4 + classes, n) or (4 + classes, n), best first.
+
+    A box has the class of its best score, and is a candidate where that score is above `confidence` and it has an
+    area. Of two candidates of one class that overlap by more than `iou`, the worse goes (greedy non-maximum
+    suppression). With a `geometry` boxes are in pixels of the frame and clipped to it, else in pixels of the network
+    input. The defaults are those of Ultralytics' predict. ShapeError or DtypeError for an output of another form.
+    """
+    table = _checked_output(output)
+    if not (0 <= confidence <= 1 and 0 <= iou <= 1 and max_detections > 0):
+        raise SettingsError(
+            f"confidence={confidence}, iou={iou}, max_detections={max_detections}",
+            fix="confidence and iou go from 0 to 1, and at least one detection must be allowed",
+        )
+    best = table[4:].max(axis=0)
+    candidates = np.flatnonzero((best > confidence) & (table[2] > 0) & (table[3] > 0))
+    candidates = candidates[np.argsort(-best[candidates], kind="stable")]
+    scores, classes = best[candidates], table[4:, candidates].argmax(axis=0)
+    centres, sizes = table[:2, candidates].T, table[2:4, candidates].T
+    kept = _suppress(np.hstack([centres - sizes / 2, sizes]), scores, classes, iou, max_detections)
+    boxes = np.hstack([centres[kept] - sizes[kept] / 2, centres[kept] + sizes[kept] / 2])
+    if geometry is not None:
+        corner = np.array([geometry.left, geometry.top] * 2, np.float32)
+        limit = np.array([*geometry.frame_size[::-1]] * 2, np.float32)
+        boxes = ((boxes - corner) / np.float32(geometry.scale)).clip(0, limit)
+    return Detections(boxes, scores[kept], classes[kept].astype(np.int64))
+
+
+def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -> np.ndarray:
+    """A copy of the frame with boxes, class names and scores on it; a class without a name goes by its number."""
+    cv2 = _cv2()
+    _check_frame(frame)
+    image = frame.copy()
+    line = max(round(sum(frame.shape[:2]) * 0.0012), 2)
+    boxes = detections.boxes.round().astype(int).tolist()
+    for box, score, index in zip(boxes, detections.scores, detections.classes.tolist(), strict=True):
+        name = names[index] if index < len(names) else f"class {index}"
+        colour = _COLOURS[index % len(_COLOURS)]
+        cv2.rectangle(image, box[:2], box[2:], colour, line, cv2.LINE_AA)
+        _draw_label(image, f"{name} {score:.2f}", box, colour, line)
+    return image
+
+
+def _sides(geometry: Geometry) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of the frame in the network input."""
+    return geometry.top, geometry.left, geometry.top + geometry.height, geometry.left + geometry.width
+
+
+def _resize(frame: np.ndarray, out: np.ndarray) -> None:
+    """Bilinear, into `out`. At an odd whole factor, such as 1080p to 640, that is to pick every third pixel."""
+    cv2 = _cv2()
+    (height, width), (rows, columns) = frame.shape[:2], out.shape[:2]
+    factor, offset = height // rows, height // rows // 2
+    if factor in (3, 5) and (height, width) == (factor * rows, factor * columns):
+        cv2.resize(frame[offset:, offset:], None, out, 1 / factor, 1 / factor, cv2.INTER_NEAREST)
+    else:
+        cv2.resize(frame, (columns, rows), out, interpolation=cv2.INTER_LINEAR)
+
+
+def _suppress(
+    rectangles: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou: float, max_detections: int
+) -> np.ndarray:
+    """Which of the candidates (left, top, width, height; best first) greedy suppression within each class keeps."""
+    if not len(scores):
+        return np.empty(0, np.intp)
+    rectangles = rectangles.astype(np.float64)
+    rectangles[:, :2] -= rectangles[:, :2].min(
+        axis=0
+    )  # OpenCV tells classes apart by an offset made for positions >= 0
+    kept: Any = ()
+    for first in (4 * max_detections, len(scores)):  # the best alone often fill the result
+        if len(kept) < max_detections:
+            some = slice(first)
+            arguments = rectangles[some].tolist(), scores[some].tolist(), classes[some].tolist()
+            kept = _cv2().dnn.NMSBoxesBatched(*arguments, 0.0, iou)
+    return np.asarray(kept, np.intp)[:max_detections]
+
+
+def _draw_label(image: np.ndarray, text: str, box: Sequence[int], colour: tuple[int, int, int], line: int) -> None:
+    """The text on a ground of the box's colour, above the box or, at the frame's top, inside it."""
+    cv2 = _cv2()
+    font = (cv2.FONT_HERSHEY_SIMPLEX, max(line / 4, 0.4), max(line // 2, 1))
+    (width, height), baseline = cv2.getTextSize(text, *font)
+    tall = height + baseline + 2
+    left = max(min(box[0], image.shape[1] - width), 0)
+    top = box[1] - tall if box[1] >= tall else box[1]
+    cv2.rectangle(image, (left, top), (left + width, top + tall), colour, cv2.FILLED)
+    bright = colour[0] * 0.114 + colour[1] * 0.587 + colour[2] * 0.299 > 140
+    ink = (0, 0, 0) if bright else (255, 255, 255)
+    cv2.putText(image, text, (left, top + height + 1), font[0], font[1], ink, font[2], cv2.LINE_AA)
+
+
+def _check_frame(frame: np.ndarray) -> None:
+    if frame.dtype != np.uint8:
+        raise DtypeError(
+            f"a frame is uint8, this one is {frame.dtype}", fix="pass the frame as it was read, before normalisation"
+        )
+    if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+        grey = "cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) makes three channels of one"
+        raise ShapeError(f"a frame is (height, width, 3), this one is {frame.shape}", fix=f"pass a BGR frame; {grey}")
+
+
+def _checked_target(out: np.ndarray) -> np.ndarray:
+    """`out` as (3, height, width), the same memory."""
+    if out.dtype != np.float32:
+        raise DtypeError(f"the network input is float32, `out` is {out.dtype}", fix="allocate it as float32")
+    if out.shape[:-3] not in ((), (1,)) or out.shape[-3:-2] != (3,) or not out.size:
+        raise ShapeError(
+            f"`out` is {out.shape}, not (3, height, width) or (1, 3, height, width)", fix="pass out[i] of a batch"
+        )
+    if not out.flags.c_contiguous:
+        raise ShapeError(
+            f"`out` has strides {out.strides}: it is not C-contiguous",
+            fix="pass the whole buffer, or out[i] of a batch",
+        )
+    return out.reshape(out.shape[-3:])
+
+
+def _checked_output(output: np.ndarray) -> np.ndarray:
+    """`output` as (4 + classes, n), the same memory."""
+    if output.dtype != np.float32:
+        raise DtypeError(f"the network output is float32, this one is {output.dtype}", fix="pass it as float32")
+    if output.shape[:-2] not in ((), (1,)) or output.ndim < 2 or output.shape[-2] < 5:
+        raise ShapeError(
+            f"the output is {output.shape}, not (1, 4 + classes, n)", fix="pass output[i : i + 1] of a batch"
+        )
+    return output.reshape(output.shape[-2:])
+
+
+def _cv2() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        install = "pip install opencv-python-headless"
+        raise MissingPackageError("OpenCV", needed_for="images and videos", install=install) from error
+    return cv2
