@@ -30,7 +30,14 @@ ROUND = Preset(
     launch_queue_depth=100,
     engines={
         "yolov8n-fp16": EngineCost(
-            enqueue_ns=600_000, gpu_ns=400_000, tail_ns=10_000, graph_launch_ns=2_000, graph_gpu_ns=400_000, kernels=1
+            enqueue_ns=600_000,
+            cold_enqueue_ns=600_000,
+            gpu_ns=400_000,
+            tail_ns=10_000,
+            graph_launch_ns=2_000,
+            cold_graph_launch_ns=2_000,
+            graph_gpu_ns=400_000,
+            kernels=1,
         )
     },
     host_work_ns={"letterbox": 100_000, "naive_letterbox": 300_000, "copy_to_slot": 200_000, "decode": 50_000},

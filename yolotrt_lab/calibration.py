@@ -6,9 +6,10 @@ host work) is measured inside a loop, because neighbours in time change it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,15 @@ from .types import HostMemory, Stage
 _BACKLOG_NS = 5_000_000
 _LONG_NS = 100_000_000
 _SPIN_NS = 200_000
-_STAGES = [stage for stage in Stage if stage is not Stage.WAIT]
+_LAUNCH_BOUND_NS = 10_000
+_STAGES = tuple(Stage)
+_RANGES = len(Stage) + 1  # those of the stages, and the one around the frame
 
 
 def calibrate(
     device: Device,
     engines: dict[str, Engine],
-    images: Sequence[np.ndarray],
+    images: Sequence[np.ndarray] | None,
     *,
     name: str,
     command: str = "",
@@ -39,10 +42,11 @@ def calibrate(
 ) -> Preset:
     """Measure every constant of a `Preset`. `engines` are by the name the preset is to give them ('yolov8n-fp16').
 
-    `images` are the frames that the loops preprocess. `progress` is told each step.
+    `images` are the frames that the loops preprocess (None for engines that compute nothing). `progress` is told each
+    step.
     """
     progress("host calls")
-    calls = _host_calls(device)
+    calls: dict[str, Any] = _host_calls(device)
     progress("copies")
     copies = measure_copies(device, repeats=9)
     progress("staging memory")
@@ -57,8 +61,8 @@ def calibrate(
         cpu=machine_info().get("cpu", ""),
         date=datetime.now(UTC).date().isoformat(),
         command=command,
-        **_fit_copies(copies, staging_bytes, calls),
         **calls,
+        **_fit_copies(copies, staging_bytes, calls),
         range_ns=0,
         launch_queue_depth=depth,
     )
@@ -168,49 +172,102 @@ def _line(nbytes: np.ndarray, duration_ns: np.ndarray) -> tuple[float, float]:
     return float(offset), round(float(1 / slope), 3)
 
 
-def _with_loops(preset: Preset, device: Device, model: str, engine: Engine, images: Sequence[np.ndarray]) -> Preset:
+def _with_loops(
+    preset: Preset, device: Device, model: str, engine: Engine, images: Sequence[np.ndarray] | None
+) -> Preset:
     """The preset with what loops of this engine measure: the engine, the upload of its input, the host's work."""
-
-    def means(**settings: Any) -> dict[Stage | str, float]:
-        values = LoopSettings(**{"frames": 400, "warmup": 100, **settings})
-        recording = FrameLoop(device, engine, values, images).run().steady
-        result: dict[Stage | str, float] = {s: float(recording.stage_ns(s).mean()) for s in _STAGES}
-        busy = recording.columns["done_ns"] - recording.columns["start_ns"]
-        result["between"] = (float(busy.mean()) - sum(result[s] for s in _STAGES)) / len(_STAGES)
-        return result
-
-    pinned = {"input_memory": HostMemory.PINNED, "fill": Fill.IN_PLACE}
-    plain = means(**pinned, postprocess=True)
-    graph = means(**pinned, graph=True)
-    pageable = means(fill=Fill.IN_PLACE)
-    fresh = means()
-    copied = means(**{**pinned, "fill": Fill.COPY})
-    allocated = means(**{**pinned, "fill": Fill.ALLOCATE, "frames": 100})
-    download_ns = preset.pinned_download.fixed_ns + engine.outputs[0].nbytes / preset.pinned_download.rate
-    upload_ns = preset.pinned_upload.fixed_ns + engine.inputs[0].nbytes / preset.pinned_upload.rate
-    waited_ns = graph[Stage.INFER] + graph[Stage.DOWNLOAD] + graph[Stage.SYNCHRONIZE]
-    graph_gpu_ns = int(waited_ns - upload_ns - download_ns - preset.wake_up_ns)
-    cost = EngineCost(
-        enqueue_ns=int(plain[Stage.INFER]),
-        gpu_ns=graph_gpu_ns,
-        tail_ns=max(int(plain[Stage.DOWNLOAD] + plain[Stage.SYNCHRONIZE] - download_ns - preset.wake_up_ns), 1),
-        graph_launch_ns=int(graph[Stage.INFER]),
-        graph_gpu_ns=graph_gpu_ns,
-        kernels=preset.launch_queue_depth // max(_submissions_until_full(device, engine.context(device).enqueue), 1),
-    )
-    host_work = {
-        "letterbox": int(plain[Stage.PREPROCESS]),
-        "naive_letterbox": int(fresh[Stage.PREPROCESS]),
-        "copy_to_slot": int(copied[Stage.PREPROCESS] - fresh[Stage.PREPROCESS]),
-        "allocate_pinned": int(allocated[Stage.PREPROCESS] - plain[Stage.PREPROCESS]),
-        "decode": int(plain[Stage.POSTPROCESS]),
-    }
-    upload = preset.pageable_upload
-    rate = engine.inputs[0].nbytes / (pageable[Stage.UPLOAD] - upload.call_ns)
+    means = _loop_means(device, engine, images, preset.record_ns)
     return replace(
         preset,
-        pageable_upload=replace(upload, rate=round(rate, 3)),
-        range_ns=int(plain["between"]),
-        engines={**preset.engines, model: cost},
-        host_work_ns={**preset.host_work_ns, **host_work},
+        pageable_upload=_anchored(preset.pageable_upload, engine.inputs[0].nbytes, means["pageable"][Stage.UPLOAD]),
+        range_ns=int((means["pageable"]["between"] + means["pinned"]["between"]) / 2),
+        engines={**preset.engines, model: _engine_cost(preset, device, engine, means)},
+        host_work_ns={**preset.host_work_ns, **_host_work(means)},
     )
+
+
+_LOOPS: dict[str, dict[str, Any]] = {
+    "pageable": {"fill": Fill.READY},
+    "pinned": {"fill": Fill.READY, "input_memory": HostMemory.PINNED},
+    "pageable graph": {"fill": Fill.READY, "graph": True},
+    "pinned graph": {"fill": Fill.READY, "input_memory": HostMemory.PINNED, "graph": True},
+    "in place": {"fill": Fill.IN_PLACE, "input_memory": HostMemory.PINNED, "postprocess": True},
+    "fresh": {"fill": Fill.FRESH},
+    "copied": {"fill": Fill.COPY, "input_memory": HostMemory.PINNED},
+    "allocated": {"fill": Fill.ALLOCATE, "input_memory": HostMemory.PINNED},
+}
+
+
+def _loop_means(
+    device: Device,
+    engine: Engine,
+    images: Sequence[np.ndarray] | None,
+    record_ns: int,
+    *,
+    rounds: int = 3,
+    frames: int = 400,
+) -> dict[str, dict[str, float]]:
+    """Mean nanoseconds of each stage, and of the time between two stages, in every loop.
+
+    The loops take turns for some rounds, so that a machine whose speed drifts does not favour one of them.
+    """
+    rows: dict[str, list[list[float]]] = {name: [] for name in _LOOPS}
+    for _, (name, settings) in product(range(rounds), _LOOPS.items()):
+        loop = FrameLoop(device, engine, LoopSettings(frames=frames, **settings), images)
+        recording = loop.run().steady
+        stages = [float(recording.stage_ns(stage).mean()) for stage in _STAGES]
+        frame_ns = float(np.diff(recording.columns["done_ns"]).mean())
+        rows[name].append([*stages, (frame_ns - sum(stages) - record_ns) / _RANGES])
+    names = [*_STAGES, "between"]
+    return {name: dict(zip(names, np.mean(values, axis=0), strict=True)) for name, values in rows.items()}
+
+
+def _anchored(upload: PageableCopy, nbytes: int, measured_ns: float) -> PageableCopy:
+    """The pageable upload at the rate that takes `measured_ns` for the bytes of a frame, as it does in a loop."""
+    return replace(upload, rate=round(float(nbytes / (measured_ns - upload.call_ns)), 3))
+
+
+def _engine_cost(
+    preset: Preset, device: Device, engine: Engine, means: Mapping[str, Mapping[str, float]]
+) -> EngineCost:
+    """From the pinned loops what the GPU needs, from the pageable ones how long it runs on after the last launch."""
+    upload_ns = preset.submit_ns + preset.pinned_upload.fixed_ns + engine.inputs[0].nbytes / preset.pinned_upload.rate
+    output_bytes = sum(spec.nbytes for spec in engine.outputs)
+    download_ns = preset.pinned_download.fixed_ns + output_bytes / preset.pinned_download.rate + preset.wake_up_ns
+
+    def on_gpu_ns(name: str) -> int:
+        loop = means[name]
+        calls = (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE)
+        return int(sum(loop[stage] for stage in calls) + 3 * loop["between"] - upload_ns - download_ns)
+
+    def after_enqueue_ns(name: str) -> int:
+        loop = means[name]
+        return int(loop["between"] * 2 + loop[Stage.DOWNLOAD] + loop[Stage.SYNCHRONIZE] - download_ns)
+
+    graph_gpu_ns, tail_ns = on_gpu_ns("pinned graph"), max(after_enqueue_ns("pageable"), 1)
+    # Where the GPU is done as soon after the last launch as in the pageable loop, launching is the bound there too,
+    # and the kernels' own time does not show.
+    launch_bound = after_enqueue_ns("pinned") < tail_ns + _LAUNCH_BOUND_NS
+    full_after = _submissions_until_full(device, engine.context(device).enqueue)
+    return EngineCost(
+        enqueue_ns=int(means["pinned"][Stage.INFER]),
+        cold_enqueue_ns=int(means["pageable"][Stage.INFER]),
+        gpu_ns=graph_gpu_ns if launch_bound else on_gpu_ns("pinned"),
+        tail_ns=tail_ns,
+        graph_launch_ns=int(means["pinned graph"][Stage.INFER]),
+        cold_graph_launch_ns=int(means["pageable graph"][Stage.INFER]),
+        graph_gpu_ns=graph_gpu_ns,
+        kernels=preset.launch_queue_depth // max(full_after, 1),
+    )
+
+
+def _host_work(means: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
+    preprocess = {name: loop[Stage.PREPROCESS] for name, loop in means.items()}
+    work = {
+        "letterbox": preprocess["in place"],
+        "naive_letterbox": preprocess["fresh"],
+        "copy_to_slot": preprocess["copied"] - preprocess["fresh"],
+        "allocate_pinned": preprocess["allocated"] - preprocess["in place"],
+        "decode": means["in place"][Stage.POSTPROCESS],
+    }
+    return {name: max(int(duration), 0) for name, duration in work.items()}

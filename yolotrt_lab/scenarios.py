@@ -1,12 +1,12 @@
 """Each cause of growing latency, made to happen on any device, and labelled with the truth.
 
-A scenario is a loop with settings; those on a clock get frames at a period that the pinned loop can serve and the
-pageable one cannot, which is measured on the spot.
+A scenario is a loop with settings. Those on a clock get frames at a period that one loop can serve and another cannot,
+which is measured on the spot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,8 +22,17 @@ from .pixels import Fill
 from .recording import Recording
 from .types import Cause, HostMemory
 
-PINNED_IN_PLACE = LoopSettings(input_memory=HostMemory.PINNED, fill=Fill.IN_PLACE)
-PAGEABLE_IN_PLACE = LoopSettings(input_memory=HostMemory.PAGEABLE, fill=Fill.IN_PLACE)
+REPORT = LoopSettings()
+"""The loop of the public report: a fresh pageable array each frame."""
+
+IN_PLACE = LoopSettings(input_memory=HostMemory.PINNED, fill=Fill.IN_PLACE)
+"""What fixes it: pinned memory, filled in place."""
+
+PAGEABLE = LoopSettings(fill=Fill.READY)
+PINNED = replace(PAGEABLE, input_memory=HostMemory.PINNED)
+"""With images that lie ready these two differ in the kind of memory alone."""
+
+_LATE = replace(PAGEABLE, collect_after=8, period_us=1_250, warmup=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,61 +43,59 @@ class Scenario:
     shows: str
     cause: Cause
     settings: LoopSettings
-    on_clock: bool = False
+    other: LoopSettings | None = None
+    """Frames come on a clock: half way between what a frame of this loop and one of the other takes."""
     spin_us: int = 0
     """Not 0: the engine is a spin kernel of that length."""
 
 
 _ALL = (
     Scenario(
-        "overload",
-        "frames on a clock, pageable input: each frame is a little later than the last",
-        Cause.PAGEABLE_OVERLOAD,
-        PAGEABLE_IN_PLACE,
-        on_clock=True,
+        "report", "the public report's loop on a clock: latency climbs", Cause.PAGEABLE_OVERLOAD, REPORT, IN_PLACE
     ),
+    Scenario("report-fixed", "pinned memory filled in place, on the same clock", Cause.NONE, IN_PLACE, REPORT),
     Scenario(
-        "overload-pinned", "the same clock, pinned input filled in place: no growth", Cause.NONE, PINNED_IN_PLACE, True
+        "overload", "images that lie ready in pageable memory, on a clock", Cause.PAGEABLE_OVERLOAD, PAGEABLE, PINNED
     ),
-    Scenario("served-fresh", "a fresh pageable array each frame, as fast as served", Cause.NONE, LoopSettings()),
-    Scenario("served-pageable", "the same pageable memory each frame", Cause.NONE, PAGEABLE_IN_PLACE),
+    Scenario("overload-pinned", "the same images in pinned memory, on the same clock", Cause.NONE, PINNED, PAGEABLE),
+    Scenario("served-report", "the public report's loop, as fast as served", Cause.NONE, REPORT),
     Scenario(
-        "served-copied",
-        "a fresh array copied into pinned memory",
+        "served-pageable",
+        "the same pageable memory each frame, filled in place",
         Cause.NONE,
-        replace(PINNED_IN_PLACE, fill=Fill.COPY),
+        LoopSettings(fill=Fill.IN_PLACE),
     ),
-    Scenario("served-pinned", "pinned memory, filled in place", Cause.NONE, PINNED_IN_PLACE),
+    Scenario("served-copied", "a fresh array copied into pinned memory", Cause.NONE, replace(IN_PLACE, fill=Fill.COPY)),
+    Scenario("served-pinned", "pinned memory, filled in place", Cause.NONE, IN_PLACE),
     Scenario(
-        "trap-allocate",
-        "pinned memory allocated in the loop",
-        Cause.ALLOCATION,
-        replace(PINNED_IN_PLACE, fill=Fill.ALLOCATE),
+        "trap-allocate", "pinned memory made in the loop", Cause.ALLOCATION, replace(IN_PLACE, fill=Fill.ALLOCATE)
     ),
     Scenario(
         "trap-bypass",
-        "pinned memory filled, but the copy made from the caller's array",
+        "pinned memory filled, and the copy made from the caller's array",
         Cause.NONE,
-        replace(PINNED_IN_PLACE, fill=Fill.BYPASS),
+        replace(IN_PLACE, fill=Fill.BYPASS),
     ),
     Scenario(
         "moved-wait",
-        "pageable output: synchronize reads a few microseconds, the download has the wait",
+        "pageable output: synchronize reads a few microseconds, the download call has the wait",
         Cause.MOVED_WAIT,
-        replace(PINNED_IN_PLACE, output_memory=HostMemory.PAGEABLE),
+        replace(PINNED, output_memory=HostMemory.PAGEABLE),
     ),
+    Scenario("graph-pageable", "pageable input, the engine as a CUDA graph", Cause.NONE, replace(PAGEABLE, graph=True)),
+    Scenario("graph-pinned", "pinned input, the engine as a CUDA graph", Cause.NONE, replace(PINNED, graph=True)),
     Scenario(
         "late",
-        "pageable input behind a 1 ms kernel, results collected 8 frames later: the upload call climbs to a plateau",
+        "a 1 ms kernel, results collected 8 frames later: the pageable upload call climbs to a plateau",
         Cause.PAGEABLE_OVERLOAD,
-        LoopSettings(fill=Fill.READY, collect_after=8, period_us=1_250, warmup=0),
+        _LATE,
         spin_us=1_000,
     ),
     Scenario(
         "late-pinned",
         "the same with pinned input: the upload call stays where it is",
         Cause.NONE,
-        LoopSettings(input_memory=HostMemory.PINNED, fill=Fill.READY, collect_after=8, period_us=1_250, warmup=0),
+        replace(_LATE, input_memory=HostMemory.PINNED),
         spin_us=1_000,
     ),
 )
@@ -105,24 +112,29 @@ def scenario(name: str) -> Scenario:
 
 
 def period_between_us(
-    device: Device, engine: Engine, images: Sequence[np.ndarray] | None = None, *, frames: int = 400
+    device: Device,
+    engine: Engine,
+    images: Sequence[np.ndarray] | None,
+    one: LoopSettings,
+    other: LoopSettings,
+    *,
+    frames: int = 300,
 ) -> float:
-    """The frame period half way between what the pageable and the pinned loop need for a frame, in microseconds.
+    """The frame period half way between what a frame takes in two loops, in microseconds.
 
-    Both fill their memory in place, so that the kind of memory is all they differ in. Means over `frames` frames each,
-    run as fast as served.
+    Means over two runs of `frames` frames in turn, as fast as served.
     """
-    means = []
-    for settings in (PAGEABLE_IN_PLACE, PINNED_IN_PLACE):
-        recording = FrameLoop(device, engine, replace(settings, frames=frames), images).run().steady
-        means.append(float(np.diff(recording.columns["done_ns"]).mean()))
-    return round(sum(means) / 2e3, 1)
+    frame_ns = []
+    for settings in (one, other, one, other):
+        recording = FrameLoop(device, engine, replace(settings, frames=frames, period_us=None), images).run().steady
+        frame_ns.append(np.diff(recording.columns["done_ns"]).mean())
+    return round(float(np.mean(frame_ns)) / 1e3, 1)
 
 
 def run_scenario(
     name: str,
     device: Device,
-    open_engine: Callable[[], Engine],
+    engine: Engine,
     images: Sequence[np.ndarray] | None = None,
     *,
     frames: int | None = None,
@@ -132,8 +144,8 @@ def run_scenario(
 ) -> Recording:
     """Run a scenario and return its recording, saved at `path` if given.
 
-    `open_engine` is called only if the scenario needs the model. `frames` and `period_us` override the scenario's; a
-    scenario on a clock measures its period if none is given (`period_between_us`).
+    `frames` and `period_us` override the scenario's; a scenario on a clock measures its period if none is given
+    (`period_between_us`). A scenario that needs no model does not use `engine`.
     """
     if name == COPIES:
         recording = measure_copies(device, label=COPIES, command=command)
@@ -141,10 +153,10 @@ def run_scenario(
             recording.save(path)
         return recording
     chosen = scenario(name)
-    engine: Engine = SpinEngine(chosen.spin_us * 1_000) if chosen.spin_us else open_engine()
+    used = SpinEngine(chosen.spin_us * 1_000) if chosen.spin_us else engine
     settings = replace(chosen.settings, frames=frames or chosen.settings.frames)
+    if period_us is None and chosen.other is not None:
+        period_us = period_between_us(device, used, images, settings, chosen.other)
     if period_us is not None:
         settings = replace(settings, period_us=period_us)
-    elif chosen.on_clock:
-        settings = replace(settings, period_us=period_between_us(device, engine, images))
-    return FrameLoop(device, engine, settings, images).run(path, label=name, command=command)
+    return FrameLoop(device, used, settings, images).run(path, label=name, command=command)

@@ -119,12 +119,44 @@ def test_launch_queue_holds_the_host_once_it_is_full(device):
 
 def test_engine_is_not_done_while_the_host_still_launches(device):
     stream = device.stream()
-    cost = EngineCost(600_000, 400_000, 10_000, 2_000, 390_000, 1)
+    cost = EngineCost(
+        enqueue_ns=600_000,
+        cold_enqueue_ns=700_000,
+        gpu_ns=400_000,
+        tail_ns=10_000,
+        graph_launch_ns=2_000,
+        cold_graph_launch_ns=7_000,
+        graph_gpu_ns=390_000,
+        kernels=1,
+    )
     device.run_kernels("engine", cost, stream)
     assert time_of(device, stream.synchronize) == 10_000 + 3_000
     graph = device.capture(lambda: device.run_kernels("engine", cost, stream), stream)
     assert time_of(device, lambda: graph.launch(stream)) == 2_000
     assert time_of(device, stream.synchronize) == 3_000 + 390_000 + 3_000
+
+
+def test_calls_are_cold_once_after_the_host_has_moved_megabytes(preset):
+    cost = EngineCost(
+        enqueue_ns=600_000,
+        cold_enqueue_ns=700_000,
+        gpu_ns=400_000,
+        tail_ns=10_000,
+        graph_launch_ns=2_000,
+        cold_graph_launch_ns=7_000,
+        graph_gpu_ns=390_000,
+        kernels=1,
+    )
+    device = SimulatedDevice(preset)
+    stream = device.stream()
+    host, buffer = device.empty_host((5 * MB,), np.uint8, PAGEABLE), device.empty_device(5 * MB)
+    times = []
+    for move in (False, False, True, False):
+        if move:
+            device.upload(host, buffer, stream)
+        stream.synchronize()
+        times.append(time_of(device, lambda: device.run_kernels("engine", cost, stream)))
+    assert times == [600_000, 600_000, 700_000, 600_000]
 
 
 def test_events_mark_a_place_and_measure_device_time(device):
@@ -139,9 +171,7 @@ def test_events_mark_a_place_and_measure_device_time(device):
         end.elapsed_ns(begin)
     end.synchronize()
     assert end.done
-    assert (
-        end.elapsed_ns(begin) == 1 * MB + 5_000
-    )  # it began 5 us after its submission
+    assert end.elapsed_ns(begin) == 1 * MB + 5_000  # it began 5 us after its submission
 
 
 def test_waiting_for_an_event_that_is_never_recorded_is_an_error_and_not_a_hang(device):

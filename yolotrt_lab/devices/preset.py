@@ -22,8 +22,8 @@ FORMAT = 1
 class PinnedCopy:
     """A copy that the GPU makes by itself: `cudaMemcpyAsync` from or to page-locked memory.
 
-    The call holds the host for `call_ns` (`busy_call_ns` while the stream has work), the copy engine takes
-    `fixed_ns + bytes / rate`.
+    The call holds the host for `call_ns` (`busy_call_ns` while the stream has work, or when the host has moved
+    megabytes since its last such call), the copy engine takes `fixed_ns + bytes / rate`.
     """
 
     call_ns: int
@@ -54,13 +54,17 @@ class EngineCost:
     """One model on one GPU. `enqueue_ns` is the host's time in `execute_async_v3`, `gpu_ns` the GPU's for its kernels.
 
     While the host still launches kernels the GPU cannot be done: it ends no earlier than `tail_ns` after the call.
-    `graph_*` are the same captured into a CUDA graph. `kernels` is how many places of the launch queue it takes.
+    `graph_*` are the same captured into a CUDA graph. `cold_*` hold when the host has moved megabytes since its last
+    enqueue: its caches have to fetch the engine's data again. `kernels` is how many places of the launch queue it
+    takes.
     """
 
     enqueue_ns: int
+    cold_enqueue_ns: int
     gpu_ns: int
     tail_ns: int
     graph_launch_ns: int
+    cold_graph_launch_ns: int
     graph_gpu_ns: int
     kernels: int
 

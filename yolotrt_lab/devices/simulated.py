@@ -104,14 +104,14 @@ class SimulatedGraph:
     def __init__(self, device: SimulatedDevice) -> None:
         self._device = device
         self.steps: list[dict[str, Any]] = []
-        self.launch_ns = device.preset.launch_ns
+        self.launch_ns = (device.preset.launch_ns, device.preset.launch_ns)
 
     def launch(self, stream: Stream) -> None:
         """Submit all of it by one call."""
         assert isinstance(stream, SimulatedStream)
         device = self._device
         begin = device._begin()
-        device._advance(self.launch_ns)
+        device._advance(self.launch_ns[device._is_cold("cudaGraphLaunch")])
         for step in self.steps:
             device._submit(stream.lane, Work(ready=begin + device.preset.submit_ns, **step))
         device._log("api", "cudaGraphLaunch", begin)
@@ -142,6 +142,7 @@ class _HostWork:
 
     def __exit__(self, *_: object) -> None:
         self._device._advance(self._duration_ns)
+        self._device._moved += 1
 
 
 class SimulatedDevice(Device):
@@ -172,9 +173,11 @@ class SimulatedDevice(Device):
         self._timeline = Timeline(self._log_work if trace else None)
         self._ranges: dict[str, _Range] = {}
         self._host_work: dict[str, _HostWork] = {}
-        self._copies: dict[int, Work] = {}
+        self._copies: dict[int, Work | None] = {}
         self._capturing: SimulatedGraph | None = None
         self._lanes: list[Lane] = []
+        self._moved = 0
+        self._moved_at_call: dict[str, int] = {}
 
     # The host's time
 
@@ -217,6 +220,12 @@ class SimulatedDevice(Device):
 
     def _spread(self, duration_ns: int) -> int:
         return int(duration_ns * exp(self._random.gauss(0.0, self._jitter))) if self._jitter else duration_ns
+
+    def _is_cold(self, call: str) -> bool:
+        """True once for each kind of call after the host has moved megabytes."""
+        cold = self._moved_at_call.get(call, 0) != self._moved
+        self._moved_at_call[call] = self._moved
+        return cold
 
     def _spend(self, name: str, duration_ns: int) -> None:
         begin = self._begin()
@@ -354,20 +363,22 @@ class SimulatedDevice(Device):
             self._capturing.steps.append({**step, "duration": dma_ns})
             return
         if host.memory.page_locked:
-            self._copy_by_dma(stream.lane, host, pinned, Work(ready=0, duration=self._spread(dma_ns), **step))
+            self._copy_by_dma(stream.lane, pinned, Work(ready=0, duration=self._spread(dma_ns), **step))
+            self._copies[host.address] = stream.lane.last
         elif host.nbytes <= pageable.staging_bytes:
             self._advance(pageable.staged_call_ns + int(host.nbytes / pageable.staged_rate))
             self._submit(stream.lane, Work(ready=self._threads.now, duration=self._spread(dma_ns), **step))
         else:
             self._copy_by_driver(stream.lane, pageable, host.nbytes, step)
+            self._moved += 1
         self._log("api", "cudaMemcpyAsync", begin)
 
-    def _copy_by_dma(self, lane: Lane, host: HostBuffer, cost: PinnedCopy, work: Work) -> None:
+    def _copy_by_dma(self, lane: Lane, cost: PinnedCopy, work: Work) -> None:
         begin = self._threads.now
         work.ready = begin + self.preset.submit_ns
-        self._advance(cost.call_ns if lane.last is None or self._is_done(lane.last) else cost.busy_call_ns)
+        busy = self._is_cold(work.name) or (lane.last is not None and not self._is_done(lane.last))
+        self._advance(cost.busy_call_ns if busy else cost.call_ns)
         self._submit(lane, work)
-        self._copies[host.address] = work
 
     def _copy_by_driver(self, lane: Lane, cost: PageableCopy, nbytes: int, step: dict[str, Any]) -> None:
         if lane.last is not None:
@@ -398,7 +409,8 @@ class SimulatedDevice(Device):
 
     def spin(self, duration_ns: int, stream: Stream) -> None:
         """A kernel of that duration."""
-        cost = EngineCost(self.preset.launch_ns, duration_ns, 0, self.preset.launch_ns, duration_ns, 1)
+        launch_ns = self.preset.launch_ns
+        cost = EngineCost(launch_ns, launch_ns, duration_ns, 0, launch_ns, launch_ns, duration_ns, 1)
         self.run_kernels("spin", cost, stream)
 
     def run_kernels(self, name: str, cost: EngineCost, stream: Stream, action: Callable[[], Any] | None = None) -> None:
@@ -408,9 +420,9 @@ class SimulatedDevice(Device):
         begin = self._begin()
         if self._capturing is not None:
             self._capturing.steps.append({**step, "duration": cost.graph_gpu_ns})
-            self._capturing.launch_ns = cost.graph_launch_ns
+            self._capturing.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
             return
-        self._advance(cost.enqueue_ns)
+        self._advance(cost.cold_enqueue_ns if self._is_cold(name) else cost.enqueue_ns)
         launched_at = self._threads.now if cost.tail_ns else 0
         work = Work(
             ready=begin + self.preset.submit_ns,
