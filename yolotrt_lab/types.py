@@ -130,6 +130,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+
 class Span(NamedTuple):
     """One bar of a trace. `row` is 'range' (NVTX), 'api' (a CUDA call, host time) or what the GPU did: 'upload',
     'kernel', 'download'. Times are nanoseconds on the device's clock; `nbytes` is 0 but for copies.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..devices.base import Device, Stream
+from ..devices.driver import Gpu, find_gpu
 from ..errors import (
     DtypeError,
     EngineError,
@@ -28,7 +29,6 @@ from ..errors import (
 from ..types import TensorSpec
 from .base import Context, Engine, require_gpu
 from .cache import cache_folder, cached_plan, plan_name
-from ..devices.driver import Gpu, find_gpu
 from .model import parse_onnx, precision_of, read_onnx
 from .plan import PlanHeader, read_header, read_plan
 from .tensorrt_build import Profile, Shape, build_plan

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import BuildError, ModelError, ProfileError, SettingsError, UnsupportedOperatorError
 from ..devices.driver import find_gpu
+from ..errors import BuildError, ModelError, ProfileError, SettingsError, UnsupportedOperatorError
 from .model import read_onnx
 from .tensorrt_module import build_targets, import_tensorrt, log_of
 

@@ -123,6 +123,7 @@ class Recording:
         """The bytes of the Parquet file that `save` writes."""
         names = ("schema", "kind", "label", "command", "created", "notes")
         metadata = {name: getattr(self, name) for name in names} | {
+            "rows": len(self),
             "source": self.source.as_dict(),
             "machine": dict(self.machine),
             "settings": dict(self.settings),
@@ -213,11 +214,17 @@ def _restored(columns: dict[str, np.ndarray], metadata: dict[str, Any] | None) -
         source = Source.from_dict(metadata["source"])
         if source.kind is SourceKind.LIVE:
             source = replace(source, kind=SourceKind.RECORDED)
-        return Recording(**{**metadata, "source": source, "columns": columns})
+        rows = metadata.pop("rows")
+        recording = Recording(**{**metadata, "source": source, "columns": columns})
     except (ValueError, TypeError, KeyError) as error:
         raise RecordingError(
             f"its metadata are damaged: {error!r}", fix="take another copy, or record again"
         ) from error
+    if len(recording) != rows:
+        raise RecordingError(
+            f"it has {len(recording)} of its {rows} rows", fix="take another copy: a recording keeps all its rows"
+        )
+    return recording
 
 
 def _load_segments(folder: Path) -> Recording:

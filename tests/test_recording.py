@@ -1,0 +1,497 @@
+import io
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from yolotrt_lab.errors import RecordingError, SettingsError
+from yolotrt_lab.recording import FRAME_COLUMNS, SCHEMA_VERSION, FrameRecorder, Recording, machine_info
+from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage
+
+LIVE = Source(SourceKind.LIVE, "NVIDIA H200", "580.159.04", "2026-11-23")
+SIMULATED = Source(SourceKind.SIMULATED, preset="round")
+ROOT = Path(__file__).parents[1]
+
+
+def row(frame: int) -> tuple[int, ...]:
+    """A frame due every 1,000 ns, late by 10 ns more each time; stage k takes k ns; the first three warm up."""
+    due = 1_000 * frame
+    return (frame, due, due + 5, due + 100 + 10 * frame, *range(len(Stage)), frame < 3)
+
+
+def frames(count: int = 10, source: Source = LIVE, **fields) -> Recording:
+    recorder = FrameRecorder(source=source, **fields)
+    for frame in range(count):
+        recorder.add(row(frame))
+    return recorder.finish()
+
+
+def copies(**columns) -> Recording:
+    table = {
+        "direction": np.array(["h2d", "d2h", "h2d"]),
+        "host_memory": np.array(["pageable", "pinned", "write_combined"]),
+        "bytes": np.array([4096, 4096, 8192]),
+        "backlog_ns": np.array([0, 1_000_000, 0]),
+        "call_ns": np.array([6_800, 5_000, 5_100]),
+        "sync_ns": np.array([4_900, 996_500, 4_000]),
+    }
+    return Recording("copies", table | columns, LIVE)
+
+
+def same(one: Recording, other: Recording) -> bool:
+    """Equal but for what a load changes: where the numbers come from."""
+    fields = ("kind", "machine", "settings", "label", "command", "created", "notes", "schema")
+    return (
+        list(one.columns) == list(other.columns)
+        and all(np.array_equal(one.columns[name], other.columns[name], equal_nan=False) for name in one.columns)
+        and all(one.columns[name].dtype == other.columns[name].dtype for name in one.columns)
+        and all(getattr(one, name) == getattr(other, name) for name in fields)
+    )
+
+
+def write(path: Path, table: pyarrow.Table, metadata: object = None) -> Path:
+    """A Parquet file that the lab did not write."""
+    text = None if metadata is None else {b"yolotrt_lab": json.dumps(metadata).encode()}
+    parquet.write_table(table.replace_schema_metadata(text), path)
+    return path
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    path = tmp_path / "run.parquet"
+    frames(label="run", settings={"period_us": 898.0}).save(path)
+    return path
+
+
+def metadata_of(path: Path) -> dict:
+    return json.loads(parquet.read_schema(path).metadata[b"yolotrt_lab"])
+
+
+class TestTable:
+    def test_latency_and_stages(self):
+        recording = frames(4)
+        assert len(recording) == 4
+        assert recording.latency_ns.tolist() == [100, 110, 120, 130]
+        assert recording.stage_ns(Stage.UPLOAD).tolist() == [2, 2, 2, 2]
+        assert recording.columns["warmup"].tolist() == [True, True, True, False]
+
+    def test_steady_leaves_the_warm_up_out_and_the_recording_as_it_was(self):
+        recording = frames(5)
+        assert recording.steady.columns["frame"].tolist() == [3, 4]
+        assert recording.steady.latency_ns.tolist() == [130, 140]
+        assert len(recording) == 5
+
+    def test_nothing_in_it_can_be_changed(self):
+        recording = frames(settings={"a": 1}, machine={"os": "x"})
+        with pytest.raises(ValueError, match="read-only"):
+            recording.columns["due_ns"][0] = 1
+        for mapping in (recording.columns, recording.settings, recording.machine):
+            with pytest.raises(TypeError):
+                mapping["a"] = 2
+        with pytest.raises(AttributeError):
+            recording.label = "other"
+
+    def test_the_callers_arrays_stay_the_callers(self):
+        calls = np.array([1, 2, 3])
+        recording = copies(call_ns=calls)
+        calls[:] = 0
+        assert recording.columns["call_ns"].tolist() == [1, 2, 3]
+
+    def test_settings_are_json_from_the_start(self):
+        recording = frames(settings={"memory": HostMemory.PINNED, "shape": (1, 3), "period_us": None})
+        assert recording.settings == {"memory": "pinned", "shape": [1, 3], "period_us": None}
+        for bad in ({"when": datetime.now(UTC)}, {"x": float("nan")}, {"x": np.int64(1)}):
+            with pytest.raises(RecordingError, match="settings"):
+                FrameRecorder(source=LIVE, settings=bad)
+
+    def test_created_is_now_in_utc(self):
+        created = datetime.fromisoformat(frames().created)
+        assert created.utcoffset().total_seconds() == 0
+        assert abs((datetime.now(UTC) - created).total_seconds()) < 60
+
+    def test_further_columns_follow_the_schema(self):
+        recording = frames(4)
+        clock = np.array([1_980.0, np.nan, 1_700.0, 1_700.0])
+        wider = replace(recording, columns={**recording.columns, "sm_clock_mhz": clock, "gpu_ns": np.arange(4)})
+        assert wider.columns["sm_clock_mhz"][2] == 1_700.0
+        assert wider.steady.columns["gpu_ns"].tolist() == [3]
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"due_ns": np.zeros(10)}, "due_ns is float64"),
+            ({"due_ns": np.zeros(10, np.int32)}, "due_ns is int32"),
+            ({"warmup": np.zeros(10, np.int64)}, "warmup is int64"),
+            ({"due_ns": np.zeros(9, np.int64)}, "differ in length: .*due_ns 9"),
+            ({"due_ns": np.zeros((10, 1), np.int64)}, r"shape \(10, 1\)"),
+            ({"gpu_ns": np.zeros(10)}, "gpu_ns is float64"),
+            ({"note": np.array(["x"] * 10)}, "note is str"),
+        ],
+    )
+    def test_wrong_columns_are_refused(self, changed, message):
+        recording = frames()
+        with pytest.raises(RecordingError, match=message):
+            replace(recording, columns={**recording.columns, **changed})
+
+    def test_missing_columns_and_unknown_words_are_named(self):
+        with pytest.raises(RecordingError, match="missing columns start_ns, done_ns, wait_ns"):
+            Recording("frames", {"frame": np.arange(2), "due_ns": np.arange(2)}, LIVE)
+        with pytest.raises(RecordingError, match="no recordings of kind 'traces'"):
+            Recording("traces", {}, LIVE)
+        with pytest.raises(RecordingError, match=r"host_memory holds .*paged"):
+            copies(host_memory=np.array(["paged", "pinned", "pinned"]))
+        with pytest.raises(RecordingError, match="no column 'done_ns'"):
+            _ = copies().latency_ns
+
+
+class TestFile:
+    def test_frames_come_back_as_they_were(self, tmp_path):
+        recording = frames(
+            1_000,
+            SIMULATED,
+            machine=machine_info(),
+            settings={"graph": True},
+            label="a label",
+            command="yolotrt-lab run",
+        )
+        recording.save(tmp_path / "new" / "run.parquet")
+        loaded = Recording.load(tmp_path / "new" / "run.parquet")
+        assert same(loaded, recording)
+        assert loaded.source == SIMULATED
+
+    def test_copies_come_back_as_they_were(self, tmp_path):
+        recording = copies()
+        recording.save(tmp_path / "copies.parquet")
+        assert same(Recording.load(tmp_path / "copies.parquet"), recording)
+
+    def test_a_loaded_recording_is_never_live(self, saved):
+        assert Recording.load(saved).source == replace(LIVE, kind=SourceKind.RECORDED)
+
+    def test_an_empty_recording_is_one(self, tmp_path):
+        frames(0).save(tmp_path / "empty.parquet")
+        assert len(Recording.load(tmp_path / "empty.parquet")) == 0
+
+    @given(
+        st.lists(st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * (len(FRAME_COLUMNS) - 1), st.booleans()), max_size=8)
+    )
+    def test_every_int64_survives(self, tmp_path_factory, rows):
+        recorder = FrameRecorder(source=LIVE, segment_frames=3)
+        for values in rows:
+            recorder.add(values)
+        path = tmp_path_factory.mktemp("int64") / "run.parquet"
+        recorder.finish().save(path)
+        loaded = Recording.load(path)
+        assert list(zip(*(values.tolist() for values in loaded.columns.values()), strict=True)) == rows
+
+    def test_pandas_and_polars_read_the_file_as_it_is(self, saved):
+        pandas = pytest.importorskip("pandas")
+        for table in (pandas.read_parquet(saved), polars.read_parquet(saved)):
+            assert list(table.columns) == list(FRAME_COLUMNS)
+            assert table["done_ns"].to_list() == [row(frame)[3] for frame in range(10)]
+
+    def test_dataframes(self):
+        recording = copies()
+        for table in (recording.to_pandas(), recording.to_polars()):
+            assert list(table.columns) == list(recording.columns)
+            assert table["direction"].to_list() == ["h2d", "d2h", "h2d"]
+            assert table["sync_ns"].to_list() == [4_900, 996_500, 4_000]
+
+    def test_an_earlier_file_is_replaced_and_nothing_else_is_left(self, saved):
+        frames(3).save(saved)
+        assert len(Recording.load(saved)) == 3
+        assert list(saved.parent.iterdir()) == [saved]
+
+
+class TestWhatIsNoRecording:
+    def refused(self, path: Path, message: str) -> RecordingError:
+        with pytest.raises(RecordingError, match=message) as caught:
+            Recording.load(path)
+        assert path.name in caught.value.message
+        return caught.value
+
+    def test_nothing_there(self, tmp_path):
+        self.refused(tmp_path / "run.parquet", "does not exist")
+
+    def test_a_folder(self, tmp_path):
+        self.refused(tmp_path, "folder without a readable segment")
+
+    @pytest.mark.parametrize("content", [b"", b"frame,due_ns\n0,0\n", b"PAR1", b"PAR1" * 100])
+    def test_other_files(self, tmp_path, content):
+        path = tmp_path / "run.parquet"
+        path.write_bytes(content)
+        self.refused(path, "no readable Parquet file")
+
+    def test_a_file_cut_off_anywhere(self, saved):
+        content = saved.read_bytes()
+        for length in range(0, len(content), 97):
+            saved.write_bytes(content[:length])
+            self.refused(saved, "no readable Parquet file")
+
+    def test_damage_in_any_page(self, saved):
+        content = saved.read_bytes()
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        intact = Recording.load(saved)
+        refusals = 0
+        for place in range(4, footer, 7):
+            saved.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+            try:
+                assert same(Recording.load(saved), intact)
+            except RecordingError:
+                refusals += 1
+        assert refusals > len(range(4, footer, 7)) / 2
+
+    def test_parquet_of_something_else(self, tmp_path):
+        path = write(tmp_path / "other.parquet", pyarrow.table({"frame": [1], "price": [2.0]}))
+        error = self.refused(path, "no metadata 'yolotrt_lab'; its columns are frame, price; .* lacks due_ns, start_ns")
+        assert "Recording.save" in error.fix
+
+    def test_a_newer_schema(self, saved):
+        metadata = metadata_of(saved) | {"schema": SCHEMA_VERSION + 1, "new_field": 1}
+        write(saved, parquet.read_table(saved), metadata)
+        error = self.refused(saved, f"schema version {SCHEMA_VERSION + 1}")
+        assert error.fix == "update the lab"
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"schema": "one"},
+            {"source": None},
+            {"source": {"kind": "guessed"}},
+            {"machine": 3},
+            {"settings": 3},
+            {"unknown": 3},
+        ],
+    )
+    def test_damaged_metadata(self, saved, change):
+        write(saved, parquet.read_table(saved), metadata_of(saved) | change)
+        self.refused(saved, "not a usable recording")
+
+    @pytest.mark.parametrize("metadata", [[], {}, "text", 3])
+    def test_other_metadata_under_the_labs_key(self, saved, metadata):
+        write(saved, parquet.read_table(saved), metadata)
+        self.refused(saved, "metadata are damaged")
+
+    @pytest.mark.parametrize(
+        ("column", "values", "message"),
+        [
+            ("due_ns", [0.5] * 10, "due_ns is float64"),
+            ("due_ns", [1, None] * 5, "due_ns is float64"),
+            ("warmup", [True, None] * 5, "warmup is object"),
+            ("due_ns", ["1"] * 10, "due_ns is str"),
+            ("due_ns", [[1]] * 10, "due_ns is object"),
+        ],
+    )
+    def test_wrong_dtypes(self, saved, column, values, message):
+        table = parquet.read_table(saved)
+        index = table.column_names.index(column)
+        write(saved, table.set_column(index, column, pyarrow.array(values)), metadata_of(saved))
+        self.refused(saved, message)
+
+    def test_missing_columns(self, saved):
+        write(saved, parquet.read_table(saved).drop_columns(["done_ns"]), metadata_of(saved))
+        self.refused(saved, "missing columns done_ns")
+
+    def test_rows_that_somebody_took_out(self, saved):
+        write(saved, parquet.read_table(saved).slice(0, 8), metadata_of(saved))
+        self.refused(saved, "8 of its 10 rows")
+
+
+class TestRecorder:
+    def test_blocks_make_one_table(self):
+        recorder = FrameRecorder(source=LIVE, segment_frames=4)
+        for frame in range(11):
+            recorder.add(row(frame))
+            assert recorder.recording().columns["frame"].tolist() == list(range(frame + 1))
+        assert recorder.finish().columns["done_ns"].tolist() == [row(frame)[3] for frame in range(11)]
+
+    def test_a_row_of_another_length_is_refused(self):
+        with pytest.raises(ValueError, match="shape"):
+            FrameRecorder(source=LIVE).add((1, 2, 3))
+
+    def test_segments_hold_the_run_until_it_ends(self, tmp_path):
+        path = tmp_path / "run.parquet"
+        recorder = FrameRecorder(path, source=LIVE, segment_frames=4, label="long")
+        for frame in range(10):
+            recorder.add(row(frame))
+        recorder._pending.result()
+        unfinished = Recording.load(tmp_path / "run.parquet.partial")
+        assert unfinished.columns["frame"].tolist() == list(range(8))
+        assert unfinished.label == "long"
+        assert unfinished.notes == ("unfinished: 2 segments of an interrupted run",)
+        with pytest.raises(RecordingError, match=r"load that"):
+            Recording.load(path)
+        assert same(recorder.finish(), Recording.load(path))
+        assert list(tmp_path.iterdir()) == [path]
+        assert len(Recording.load(path)) == 10
+
+    def test_ctrl_c_keeps_what_is_there(self, tmp_path):
+        path = tmp_path / "run.parquet"
+        recorder = FrameRecorder(path, source=LIVE, segment_frames=4)
+        with pytest.raises(KeyboardInterrupt):
+            try:
+                for frame in range(6):
+                    recorder.add(row(frame))
+                raise KeyboardInterrupt
+            finally:
+                recorder.finish()
+        assert Recording.load(path).columns["frame"].tolist() == list(range(6))
+
+    def test_a_run_without_a_frame_leaves_the_earlier_file(self, saved):
+        assert len(FrameRecorder(saved, source=LIVE).finish()) == 0
+        assert len(Recording.load(saved)) == 10
+        assert list(saved.parent.iterdir()) == [saved]
+
+    def test_segments_of_an_earlier_run_are_not_overwritten(self, saved, tmp_path):
+        partial = tmp_path / "run.parquet.partial"
+        partial.mkdir()
+        FrameRecorder(saved, source=LIVE).finish()
+        partial.mkdir()
+        saved.rename(partial / "00000.parquet")
+        with pytest.raises(RecordingError, match="unfinished recording"):
+            FrameRecorder(saved, source=LIVE)
+        assert len(Recording.load(partial)) == 10
+
+    def test_unreadable_segments_are_skipped_and_named(self, tmp_path):
+        partial = tmp_path / "run.parquet.partial"
+        recorder = FrameRecorder(tmp_path / "run.parquet", source=LIVE, segment_frames=4)
+        for frame in range(12):
+            recorder.add(row(frame))
+        recorder._pending.result()
+        last = partial / "00002.parquet"
+        last.write_bytes(last.read_bytes()[:-100])
+        replace(frames(4), created="2020-01-01T00:00:00+00:00").save(partial / "00003.parquet")
+        loaded = Recording.load(partial)
+        assert loaded.columns["frame"].tolist() == list(range(8))
+        unfinished, cut_off, foreign = loaded.notes
+        assert unfinished.startswith("unfinished: 2 segments")
+        assert "00002.parquet is no readable Parquet file" in cut_off
+        assert "00003.parquet, which is of another recording" in foreign
+        loaded.save(tmp_path / "rescued.parquet")
+        assert Recording.load(tmp_path / "rescued.parquet").notes == loaded.notes
+
+    def test_where_nothing_can_be_recorded(self, tmp_path):
+        with pytest.raises(RecordingError, match="is a folder"):
+            FrameRecorder(tmp_path, source=LIVE)
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RecordingError, match="cannot be made"):
+            FrameRecorder(tmp_path / "file" / "run.parquet", source=LIVE)
+        with pytest.raises(RecordingError, match="cannot be written"):
+            frames().save(tmp_path / "file" / "run.parquet")
+        with pytest.raises(SettingsError, match="segments of 0"):
+            FrameRecorder(source=LIVE, segment_frames=0)
+
+
+FULL_DISK = """
+    import resource, sys
+    from pathlib import Path
+    import numpy as np
+    from yolotrt_lab.errors import RecordingError
+    from yolotrt_lab.recording import FrameRecorder, Recording
+    from yolotrt_lab.types import Source, SourceKind
+
+    path = Path(sys.argv[1])
+    rng = np.random.default_rng(0)
+
+    def limit(nbytes):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, resource.RLIM_INFINITY))
+
+    def row(frame):
+        return (frame, *rng.integers(0, 10**9, 10).tolist(), False)
+
+    recorder = FrameRecorder(path, source=Source(SourceKind.LIVE), segment_frames=500)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on file sizes is POSIX")
+class TestFullDisk:
+    """The operating system refuses to write beyond a limit, as it does on a full disk."""
+
+    def run(self, path: Path, script: str) -> str:
+        code = textwrap.dedent(FULL_DISK) + textwrap.dedent(script)
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def test_a_failed_save_leaves_the_earlier_file_and_the_recording(self, saved):
+        printed = self.run(
+            saved,
+            """
+            for frame in range(400):
+                recorder.add(row(frame))
+            limit(4_096)
+            try:
+                recorder.finish()
+            except RecordingError as error:
+                print(error)
+            assert len(Recording.load(path)) == 10, "the earlier file"
+            recording = recorder.recording()
+            limit(resource.RLIM_INFINITY)
+            recording.save(path)
+            assert len(Recording.load(path)) == 400
+            """,
+        )
+        needed = saved.stat().st_size
+        assert f"It needs {needed:,} bytes" in printed
+        assert "still in memory" in printed
+        assert not list(saved.parent.glob(".*"))
+
+    def test_a_disk_that_fills_mid_run(self, tmp_path):
+        printed = self.run(
+            tmp_path / "run.parquet",
+            """
+            try:
+                for frame in range(10_000):
+                    recorder.add(row(frame))
+                    if frame == 1_600:
+                        recorder._pending.result()
+                        limit(4_096)
+            except RecordingError as error:
+                print(error)
+            print("frames so far:", len(recorder.recording()))
+            try:
+                recorder.finish()
+            except RecordingError:
+                print("not saved")
+            """,
+        )
+        assert "00003.parquet cannot be written" in printed
+        assert "frames so far: 2500" in printed
+        assert "not saved" in printed
+        rescued = Recording.load(tmp_path / "run.parquet.partial")
+        assert rescued.columns["frame"].tolist() == list(range(1_500))
+
+
+class TestMachine:
+    def test_it_says_what_the_numbers_depend_on(self):
+        info = machine_info()
+        assert info["numpy"] == np.__version__
+        assert info["python"] == ".".join(map(str, sys.version_info[:3]))
+        assert int(info["cpu_count"]) == os.cpu_count()
+        assert info["cpu"] and info["os"]
+        assert all(isinstance(value, str) for value in info.values())
+
+    def test_it_names_neither_host_nor_person(self):
+        import getpass
+        import platform
+
+        told = json.dumps(machine_info())
+        assert str(Path.home()) not in told
+        for name in (platform.node(), getpass.getuser()):
+            assert len(name) < 5 or name not in told
+
+
+def test_the_file_is_compressed_with_zstd(saved):
+    metadata = parquet.ParquetFile(io.BytesIO(saved.read_bytes())).metadata
+    assert {metadata.row_group(0).column(index).compression for index in range(metadata.num_columns)} == {"ZSTD"}

@@ -1,0 +1,62 @@
+"""The simulation held against measurements: the copy table of an H200, and the recordings that ship with the lab."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yolotrt_lab.copies import measure_copies
+from yolotrt_lab.devices import open_device
+from yolotrt_lab.engines import open_engine
+from yolotrt_lab.loops import LoopSettings, run_loop
+from yolotrt_lab.paths import lab_path
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.types import Stage
+
+COPY_TABLE = Path(__file__).parent / "data" / "copy-semantics.csv"
+CALLS = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE)
+
+
+def test_copy_table_of_an_h200_is_reproduced():
+    """96 rows: median error at most 15 %, and none off by more than 60 % and 30 us both."""
+    with COPY_TABLE.open() as file:
+        measured = {
+            (row["direction"], row["host_memory"], int(row["bytes"]), round(float(row["backlog_ms"]) * 1e6)): row
+            for row in csv.DictReader(file)
+        }
+    columns = measure_copies(open_device("simulated")).columns
+    keys = list(
+        zip(*(columns[name].tolist() for name in ("direction", "host_memory", "bytes", "backlog_ns")), strict=True)
+    )
+    assert len(measured) == len(keys) == 96
+    for name in ("call", "sync"):
+        truth_us = np.array([float(measured[key][f"{name}_us"]) for key in keys])
+        off_us = abs(columns[f"{name}_ns"] / 1e3 - truth_us)
+        error = off_us / truth_us
+        print(f"{name}_us: median error {np.median(error):.1%}, worst {error.max():.0%}")
+        assert np.median(error) <= 0.15
+        assert not ((error > 0.6) & (off_us > 30)).any()
+
+
+@pytest.mark.parametrize("name", ["overload", "overload-pinned", "report", "report-fixed"])
+def test_recorded_loop_on_a_clock_is_reproduced(name):
+    """At the recording's settings: latency at frame 1,000 within 15 %, each stage's median within 15 % or 10 us."""
+    recorded = Recording.load(lab_path("data", "recordings", f"h200-{name}.parquet"))
+    device = open_device("simulated")
+    known = {field.name for field in fields(LoopSettings)}
+    settings = LoopSettings(**{key: value for key, value in recorded.settings.items() if key in known})
+    simulated = run_loop(device, open_engine(device), settings)
+    latency_ns = [int(each.steady.latency_ns[990:1010].mean()) for each in (simulated, recorded)]
+    print(
+        f"{name}: latency at frame 1,000 in us, simulated and recorded:",
+        *(f"{value / 1e3:.0f}" for value in latency_ns),
+    )
+    for stage in CALLS:
+        ours, theirs = (float(np.median(each.steady.stage_ns(stage))) for each in (simulated, recorded))
+        print(f"  {stage}: {ours / 1e3:.1f} {theirs / 1e3:.1f}")
+        assert abs(ours - theirs) <= max(0.15 * theirs, 10_000), stage
+    assert latency_ns[0] == pytest.approx(latency_ns[1], rel=0.15)
