@@ -210,7 +210,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     engine = open_engine(device)
     preset = calibrate(
         device,
-        {"yolov8n-fp16": engine},
+        "yolov8n-fp16",
+        engine,
         read_images("synthetic", 8) if engine.computes else None,
         name=arguments.out.stem,
         command=_command_line(),

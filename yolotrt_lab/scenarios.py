@@ -68,6 +68,12 @@ _ALL = (
     Scenario("served-copied", "a fresh array copied into pinned memory", Cause.NONE, replace(IN_PLACE, fill=Fill.COPY)),
     Scenario("served-pinned", "pinned memory, filled in place", Cause.NONE, IN_PLACE),
     Scenario(
+        "served-boxes",
+        "the same, with boxes decoded from the output",
+        Cause.NONE,
+        replace(IN_PLACE, postprocess=True),
+    ),
+    Scenario(
         "trap-allocate", "pinned memory made in the loop", Cause.ALLOCATION, replace(IN_PLACE, fill=Fill.ALLOCATE)
     ),
     Scenario(

@@ -1,0 +1,8 @@
+"""Measure a preset of the GPU at hand for the simulated device, in under a minute. Start with `calibrate`."""
+
+from __future__ import annotations
+
+from .fit import LOOPS, Measurements, fit_preset
+from .measure import calibrate
+
+__all__ = ["LOOPS", "Measurements", "calibrate", "fit_preset"]
