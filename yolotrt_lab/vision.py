@@ -1,13 +1,15 @@
 """What surrounds the network on the host: letterbox a frame into given memory, decode boxes, draw them.
 
-Frames are uint8 BGR arrays (height, width, 3), as OpenCV reads them; sizes are (height, width). OpenCV's own setting
+Frames are uint8 BGR arrays (height, width, 3), as OpenCV reads them; shapes are (height, width). OpenCV's own setting
 of its threads is left as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,18 +18,13 @@ from .errors import DtypeError, MissingPackageError, SettingsError, ShapeError
 from .types import Detections
 
 _PADDING = 114
-_COLOURS = (
-    (56, 56, 255), (49, 210, 207), (10, 249, 72), (23, 204, 146), (134, 219, 61), (52, 147, 26), (187, 212, 0),
-    (255, 194, 0), (168, 153, 44), (255, 115, 100), (236, 24, 0), (255, 56, 132), (133, 0, 82), (255, 56, 203),
-    (200, 149, 255), (199, 55, 255), (151, 157, 255), (31, 112, 255), (29, 178, 255), (147, 69, 52),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """Where a letterboxed frame lies in the network input: a pixel x of the frame is at `x * scale + left`."""
 
-    frame_size: tuple[int, int]
+    frame_shape: tuple[int, int]
     scale: float
     left: int
     top: int
@@ -35,12 +32,12 @@ class Geometry:
     height: int
 
 
-def letterbox_geometry(frame_size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
+def letterbox_geometry(frame_shape: tuple[int, int], input_shape: tuple[int, int]) -> Geometry:
     """The largest place of the frame's aspect in the input, centred, with the rounding of Ultralytics' LetterBox."""
-    scale = min(input_size[0] / frame_size[0], input_size[1] / frame_size[1])
-    height, width = (max(round(size * scale), 1) for size in frame_size)
-    top, left = (round((space - size) / 2 - 0.1) for space, size in zip(input_size, (height, width), strict=True))
-    return Geometry(frame_size, scale, left, top, width, height)
+    scale = min(input_shape[0] / frame_shape[0], input_shape[1] / frame_shape[1])
+    height, width = (max(round(size * scale), 1) for size in frame_shape)
+    top, left = (round((space - size) / 2 - 0.1) for space, size in zip(input_shape, (height, width), strict=True))
+    return Geometry(frame_shape, scale, left, top, width, height)
 
 
 class Letterbox:
@@ -57,8 +54,9 @@ class Letterbox:
     def __call__(self, frame: np.ndarray, out: np.ndarray) -> Geometry:
         """Letterbox `frame` into `out`, float32 (3, height, width) or (1, 3, height, width), RGB from 0 to 1.
 
-        Bilinear, the aspect kept, the rest filled with 114/255. The geometry that comes back is what `decode` needs.
-        ShapeError or DtypeError where `frame` or `out` is something else, or `out` is not C-contiguous.
+        Bilinear, the aspect kept, the rest filled with 114/255; `out` is written once and never read, as write-combined
+        memory wants it. The geometry that comes back is what `decode` needs. ShapeError or DtypeError where `frame` or
+        `out` is something else, or `out` is not C-contiguous.
         """
         cv2 = _cv2()
         _check_frame(frame)
@@ -77,17 +75,17 @@ class Letterbox:
         return geometry
 
 
-def naive_letterbox(frame: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+def naive_letterbox(frame: np.ndarray, input_shape: tuple[int, int]) -> np.ndarray:
     """The usual way to do the same: fresh arrays all along, the last of them float32 (1, 3, height, width).
 
     It is here to be compared with: the result is that of `Letterbox`, its memory is pageable and new in each call.
     """
     cv2 = _cv2()
     _check_frame(frame)
-    geometry = letterbox_geometry(frame.shape[:2], input_size)
+    geometry = letterbox_geometry(frame.shape[:2], input_shape)
     top, left, bottom, right = _sides(geometry)
     image = cv2.resize(frame, (geometry.width, geometry.height), interpolation=cv2.INTER_LINEAR)
-    margins = (top, input_size[0] - bottom, left, input_size[1] - right)
+    margins = (top, input_shape[0] - bottom, left, input_shape[1] - right)
     image = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=(_PADDING,) * 3)
     planes = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
     return planes[None].astype(np.float32) / 255
@@ -119,11 +117,11 @@ def decode(
     candidates = candidates[np.argsort(-best[candidates], kind="stable")]
     scores, classes = best[candidates], table[4:, candidates].argmax(axis=0)
     centres, sizes = table[:2, candidates].T, table[2:4, candidates].T
-    kept = _suppress(np.hstack([centres - sizes / 2, sizes]), scores, classes, iou, max_detections)
+    kept = _suppress(np.hstack([centres - sizes / 2, sizes]), scores, classes, iou)[:max_detections]
     boxes = np.hstack([centres[kept] - sizes[kept] / 2, centres[kept] + sizes[kept] / 2])
     if geometry is not None:
         corner = np.array([geometry.left, geometry.top] * 2, np.float32)
-        limit = np.array([*geometry.frame_size[::-1]] * 2, np.float32)
+        limit = np.array([*geometry.frame_shape[::-1]] * 2, np.float32)
         boxes = ((boxes - corner) / np.float32(geometry.scale)).clip(0, limit)
     return Detections(boxes, scores[kept], classes[kept].astype(np.int64))
 
@@ -137,7 +135,7 @@ def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -
     boxes = detections.boxes.round().astype(int).tolist()
     for box, score, index in zip(boxes, detections.scores, detections.classes.tolist(), strict=True):
         name = names[index] if index < len(names) else f"class {index}"
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = _colour(index)
         cv2.rectangle(image, box[:2], box[2:], colour, line, cv2.LINE_AA)
         _draw_label(image, f"{name} {score:.2f}", box, colour, line)
     return image
@@ -159,23 +157,26 @@ def _resize(frame: np.ndarray, out: np.ndarray) -> None:
         cv2.resize(frame, (columns, rows), out, interpolation=cv2.INTER_LINEAR)
 
 
-def _suppress(
-    rectangles: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou: float, max_detections: int
-) -> np.ndarray:
-    """Which of the candidates (left, top, width, height; best first) greedy suppression within each class keeps."""
-    if not len(scores):
-        return np.empty(0, np.intp)
-    rectangles = rectangles.astype(np.float64)
-    rectangles[:, :2] -= rectangles[:, :2].min(
-        axis=0
-    )  # OpenCV tells classes apart by an offset made for positions >= 0
-    kept: Any = ()
-    for first in (4 * max_detections, len(scores)):  # the best alone often fill the result
-        if len(kept) < max_detections:
-            some = slice(first)
-            arguments = rectangles[some].tolist(), scores[some].tolist(), classes[some].tolist()
-            kept = _cv2().dnn.NMSBoxesBatched(*arguments, 0.0, iou)
-    return np.asarray(kept, np.intp)[:max_detections]
+def _suppress(rectangles: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou: float) -> np.ndarray:
+    """Which of the candidates (left, top, width, height; best first) greedy suppression within each class keeps.
+
+    One call a class: OpenCV's NMSBoxesBatched compares boxes of all classes with each other, at offsets that are only
+    right for positions from 0 on.
+    """
+    order = np.argsort(classes, kind="stable")
+    bounds = [0, *(np.flatnonzero(np.diff(classes[order])) + 1).tolist(), len(order)]
+    sorted_rectangles, sorted_scores = rectangles[order].tolist(), scores[order].tolist()
+    kept = [np.empty(0, np.intp)]
+    for start, stop in pairwise(bounds):
+        found = _cv2().dnn.NMSBoxes(sorted_rectangles[start:stop], sorted_scores[start:stop], 0.0, iou)
+        kept.append(order[start:stop][np.asarray(found, np.intp)])
+    return np.sort(np.concatenate(kept))
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    """A bright BGR colour; hues a golden section apart differ for many classes."""
+    red, green, blue = hsv_to_rgb(index * 0.618034 % 1, 0.85, 1)
+    return round(255 * blue), round(255 * green), round(255 * red)
 
 
 def _draw_label(image: np.ndarray, text: str, box: Sequence[int], colour: tuple[int, int, int], line: int) -> None:

@@ -1,0 +1,270 @@
+"""Letterbox, decode and draw, against plain ways to do the same."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolotrt_lab.errors import DtypeError, SettingsError, ShapeError
+from yolotrt_lab.types import Detections
+from yolotrt_lab.vision import Letterbox, decode, draw, letterbox_geometry, naive_letterbox
+
+
+def random_frame(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("frame", "scale", "left", "top", "width", "height"),
+    [
+        ((1080, 1920), 1 / 3, 0, 140, 640, 360),
+        ((640, 640), 1, 0, 0, 640, 640),
+        ((427, 640), 1, 0, 106, 640, 427),  # an odd rest: Ultralytics puts the smaller part on top
+        ((1000, 333), 0.64, 213, 0, 213, 640),
+        ((160, 320), 2, 0, 160, 640, 320),
+        ((1, 5000), 0.128, 0, 319, 640, 1),
+    ],
+)
+def test_geometry(frame, scale, left, top, width, height):
+    geometry = letterbox_geometry(frame, (640, 640))
+    assert geometry.scale == pytest.approx(scale)
+    assert (geometry.left, geometry.top, geometry.width, geometry.height) == (left, top, width, height)
+    assert geometry.frame_shape == frame
+
+
+@pytest.mark.parametrize(
+    ("shape", "target"),
+    [
+        ((1080, 1920), (640, 640)),  # an odd whole factor: pixels are picked
+        ((600, 1000), (640, 200)),  # the factor 5
+        ((720, 1280), (640, 640)),
+        ((481, 333), (640, 640)),
+        ((100, 37), (64, 128)),
+        ((64, 64), (64, 64)),
+        ((3, 900), (96, 96)),
+        ((1921, 1079), (320, 512)),
+    ],
+)
+def test_letterbox_agrees_with_the_usual_way(shape, target):
+    frame, out = random_frame(*shape), np.full((1, 3, *target), np.nan, np.float32)
+    geometry = Letterbox()(frame, out)
+    expected = naive_letterbox(frame, target)
+    assert expected.shape == out.shape
+    assert expected.dtype == np.float32
+    assert np.abs(out - expected).max() < 1 / 255
+    assert out.max() <= 1
+    assert geometry == letterbox_geometry(shape, target)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_letterbox_gives_rgb_from_0_to_1_on_grey(whole):
+    frame = np.empty((50, 100, 3), np.uint8)
+    frame[:] = (0, 51, 255)
+    out = np.empty((3, 64, 64), np.float32)
+    if whole:
+        Letterbox()(frame, out)
+    else:
+        out = naive_letterbox(frame, (64, 64))[0]
+    grey = 114 / 255
+    np.testing.assert_allclose(out[:, 16:48], np.broadcast_to([[[1.0]], [[0.2]], [[0.0]]], (3, 32, 64)), atol=1e-6)
+    np.testing.assert_allclose(out[:, :16], grey, atol=1e-6)
+    np.testing.assert_allclose(out[:, 48:], grey, atol=1e-6)
+
+
+def test_letterbox_writes_into_the_given_memory_only():
+    memory = np.full((3, 3, 64, 96), 7, np.float32)
+    Letterbox()(random_frame(90, 70), memory[1])
+    assert (memory[[0, 2]] == 7).all()
+    assert (memory[1] <= 1).all()
+
+
+def test_one_letterbox_serves_frames_of_any_size():
+    letterbox, out = Letterbox(), np.empty((1, 3, 64, 64), np.float32)
+    for shape in ((100, 50), (50, 100), (100, 50), (48, 96)):
+        letterbox(random_frame(*shape), out)
+        np.testing.assert_allclose(out, naive_letterbox(random_frame(*shape), (64, 64)), atol=1 / 255)
+
+
+def test_letterbox_allocates_no_image_after_the_first_call():
+    letterbox, frame, out = Letterbox(), random_frame(1080, 1920), np.empty((1, 3, 640, 640), np.float32)
+    letterbox(frame, out)
+    tracemalloc.start()
+    try:
+        letterbox(frame, out)
+        assert tracemalloc.get_traced_memory()[1] < 200_000  # a resized frame has 691,200 bytes
+    finally:
+        tracemalloc.stop()
+
+
+GOOD_FRAME, GOOD_OUT = np.zeros((8, 8, 3), np.uint8), np.zeros((1, 3, 64, 64), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("frame", "out", "error", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), GOOD_OUT, ShapeError, "GRAY2BGR"),
+        (np.zeros((8, 8, 4), np.uint8), GOOD_OUT, ShapeError, r"\(8, 8, 4\)"),
+        (np.zeros((0, 8, 3), np.uint8), GOOD_OUT, ShapeError, r"\(0, 8, 3\)"),
+        (np.zeros((8, 8, 3), np.float32), GOOD_OUT, DtypeError, "before normalisation"),
+        (GOOD_FRAME, GOOD_OUT.astype(np.float64), DtypeError, "float64"),
+        (GOOD_FRAME, np.zeros((2, 3, 64, 64), np.float32), ShapeError, "of a batch"),
+        (GOOD_FRAME, np.zeros((64, 64, 3), np.float32), ShapeError, r"\(64, 64, 3\)"),
+        (GOOD_FRAME, np.zeros((64, 64), np.float32), ShapeError, r"\(64, 64\)"),
+        (GOOD_FRAME, np.zeros((3, 64, 128), np.float32)[..., ::2], ShapeError, "not C-contiguous"),
+    ],
+)
+def test_letterbox_refuses_what_it_cannot_use(frame, out, error, message):
+    with pytest.raises(error, match=message) as caught:
+        Letterbox()(frame, out)
+    assert caught.value.fix
+
+
+def greedy(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou: float) -> list[int]:
+    """Non-maximum suppression as it is defined, box by box; boxes are left, top, right, bottom."""
+    kept: list[int] = []
+    for index in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        for other in kept:
+            low, high = np.maximum(boxes[index, :2], boxes[other, :2]), np.minimum(boxes[index, 2:], boxes[other, 2:])
+            shared = np.prod(np.maximum(high - low, 0))
+            union = sum(np.prod(boxes[i, 2:] - boxes[i, :2]) for i in (index, other)) - shared
+            if classes[index] == classes[other] and shared > iou * union:
+                break
+        else:
+            kept.append(index)
+    return kept
+
+
+@st.composite
+def outputs(draw: st.DrawFn) -> np.ndarray:
+    """Network outputs (1, 4 + classes, n) on a coarse grid, so that ties, twins and boxes without area are common."""
+    count, classes = draw(st.integers(0, 40)), draw(st.integers(1, 4))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    output = np.empty((1, 4 + classes, count), np.float32)
+    output[0, :2] = generator.integers(-10, 25, (2, count))
+    output[0, 2:4] = generator.integers(0, draw(st.integers(2, 30)), (2, count))
+    output[0, 4:] = generator.integers(0, draw(st.integers(2, 21)), (classes, count)) / 20
+    return output
+
+
+@given(outputs(), st.integers(1, 45), st.sampled_from([0.0, 0.0917, 0.4567, 0.7123, 1.0]))
+def test_decode_agrees_with_greedy_suppression_box_by_box(output, most, iou):
+    # The thresholds are no ratio of areas that these boxes can have: rounding cannot decide.
+    centres, sizes, scores = output[0, :2].T, output[0, 2:4].T, output[0, 4:]
+    boxes = np.hstack([centres - sizes / 2, centres + sizes / 2]).astype(np.float64)
+    candidates = np.flatnonzero((scores.max(axis=0) > 0.3) & (sizes > 0).all(axis=1))
+    best, classes = scores.max(axis=0)[candidates], scores.argmax(axis=0)[candidates]
+    kept = greedy(boxes[candidates], best, classes, iou)[:most]
+    found = decode(output, confidence=0.3, iou=iou, max_detections=most)
+    np.testing.assert_array_equal(found.boxes, boxes[candidates][kept])
+    np.testing.assert_array_equal(found.scores, best[kept])
+    np.testing.assert_array_equal(found.classes, classes[kept])
+    assert (found.boxes.dtype, found.scores.dtype, found.classes.dtype) == (np.float32, np.float32, np.int64)
+
+
+def test_decode_of_thousands_of_candidates_keeps_the_best():
+    generator = np.random.default_rng(0)
+    output = np.zeros((1, 5, 4000), np.float32)
+    output[0, :2] = generator.integers(0, 640, (2, 4000))
+    output[0, 2:4] = 8
+    output[0, 4] = generator.uniform(0.3, 1, 4000)
+    everything = decode(output, iou=0.4567, max_detections=4000)
+    assert len(everything) > 1000
+    for most in (1, 10, 300, 900):
+        some = decode(output, iou=0.4567, max_detections=most)
+        np.testing.assert_array_equal(some.boxes, everything.boxes[:most])
+
+
+@given(
+    st.tuples(st.integers(8, 3000), st.integers(8, 3000)),
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+)
+def test_boxes_come_back_to_the_frame(frame, target, sides):
+    geometry = letterbox_geometry(frame, (32 * target[0], 32 * target[1]))
+    height, width = frame
+    left, right = sorted((sides[0] * width, sides[1] * width))
+    top, bottom = sorted((sides[2] * height, sides[3] * height))
+    placed = np.array([left, top, right, bottom]) * geometry.scale + [geometry.left, geometry.top] * 2
+    middle, size = (placed[:2] + placed[2:]) / 2, placed[2:] - placed[:2]
+    output = np.array([*middle, *size, 0.9], np.float32).reshape(1, 5, 1)
+    found = decode(output, geometry)
+    if (output[0, 2:4] > 0).all():
+        np.testing.assert_allclose(found.boxes, [[left, top, right, bottom]], atol=0.001 / geometry.scale)
+    else:
+        assert len(found) == 0
+
+
+def test_boxes_are_clipped_to_the_frame():
+    geometry = letterbox_geometry((100, 200), (64, 64))
+    output = np.array([32, 32, 200, 200, 0.9], np.float32).reshape(1, 5, 1)
+    np.testing.assert_array_equal(decode(output, geometry).boxes, [[0, 0, 200, 100]])
+    np.testing.assert_array_equal(decode(output).boxes, [[-68, -68, 132, 132]])
+
+
+def test_scores_that_are_not_numbers_are_no_candidates():
+    output = np.full((1, 6, 3), np.nan, np.float32)
+    output[0, :, 1] = (10, 10, 4, 4, 0.5, 0.1)
+    assert decode(output).scores.tolist() == [0.5]
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 0), (6, 0)])
+def test_no_cells_give_no_boxes(shape):
+    found = decode(np.zeros(shape, np.float32), letterbox_geometry((10, 10), (32, 32)))
+    assert (found.boxes.shape, len(found)) == ((0, 4), 0)
+
+
+@pytest.mark.parametrize(
+    ("output", "settings", "error"),
+    [
+        (np.zeros((1, 84, 10), np.float16), {}, DtypeError),
+        (np.zeros((2, 84, 10), np.float32), {}, ShapeError),
+        (np.zeros((1, 4, 10), np.float32), {}, ShapeError),
+        (np.zeros(84, np.float32), {}, ShapeError),
+        (np.zeros((1, 84, 10), np.float32), {"confidence": 25}, SettingsError),
+        (np.zeros((1, 84, 10), np.float32), {"iou": -0.1}, SettingsError),
+        (np.zeros((1, 84, 10), np.float32), {"max_detections": 0}, SettingsError),
+    ],
+)
+def test_decode_refuses_what_it_cannot_use(output, settings, error):
+    with pytest.raises(error) as caught:
+        decode(output, **settings)
+    assert caught.value.fix
+
+
+def detections(*boxes: tuple[float, ...], classes: list[int]) -> Detections:
+    count = len(boxes)
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.full(count, 0.5, np.float32), np.array(classes, np.int64)
+    )
+
+
+def test_draw_marks_the_boxes_on_a_copy():
+    frame = np.zeros((200, 300, 3), np.uint8)
+    image = draw(frame, detections((50, 80, 150, 160), classes=[1]), ["nut", "bolt"])
+    assert not frame.any()
+    for y, x in ((120, 50), (120, 150), (160, 100)):
+        assert image[y, x].any()
+    assert not image[100:150, 60:140].any()
+    assert image[60:80, 50:90].any(axis=2).mean() > 0.5  # the label's ground
+    assert not image[170:, :].any()
+
+
+def test_draw_keeps_labels_inside_the_frame():
+    frame = np.zeros((120, 160, 3), np.uint8)
+    image = draw(frame, detections((150, 0, 159, 90), classes=[7]))
+    assert image[:20, 100:].any(axis=2).mean() > 0.5
+
+
+def test_draw_tells_classes_apart():
+    frame = np.zeros((100, 300, 3), np.uint8)
+    image = draw(frame, detections((10, 50, 90, 90), (110, 50, 190, 90), classes=[0, 1]))
+    assert (image[70, 10] != image[70, 110]).any()
+
+
+def test_draw_without_boxes_is_a_copy():
+    frame = random_frame(40, 60)
+    image = draw(frame, detections(classes=[]))
+    assert image is not frame
+    np.testing.assert_array_equal(image, frame)

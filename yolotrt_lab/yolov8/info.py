@@ -1,0 +1,75 @@
+"""What an exported YOLOv8 detector says of itself."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from .network import STRIDES, import_onnx
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What an exported YOLOv8 detector says of itself.
+
+    `names` is empty where the file carries none. `image_size` is (height, width), None where the input is dynamic and
+    the metadata do not say.
+    """
+
+    classes: int
+    names: tuple[str, ...]
+    image_size: tuple[int, int] | None
+
+
+def read_model_info(model: bytes | str | Path) -> ModelInfo:
+    """What an exported YOLOv8 detector, given as bytes or by its path, says of itself.
+
+    ModelError where it cannot be read, is made for another task, or has no output of (batch, 4 + classes, cells).
+    """
+    onnx = import_onnx()
+    what = "the model" if isinstance(model, bytes) else str(model)
+    try:
+        if isinstance(model, bytes):
+            loaded = onnx.load_from_string(model)
+        else:
+            loaded = onnx.load(model, load_external_data=False)
+    except Exception as error:  # protobuf's own error class differs between its versions
+        raise ModelError(f"{what} is no readable ONNX file: {error}", fix="export it again, as ONNX") from error
+    metadata = {entry.key: entry.value for entry in loaded.metadata_props}
+    inputs, outputs = ([_shape(value) for value in values] for values in (loaded.graph.input, loaded.graph.output))
+    _check_detector(what, inputs, outputs, metadata.get("task", "detect"))
+    classes, (height, width) = outputs[0][1] - 4, inputs[0][2:]
+    try:
+        stated = ast.literal_eval(metadata.get("imgsz", "None"))
+        names = _names(ast.literal_eval(metadata.get("names", "None")), classes)
+        return ModelInfo(classes, names, (height, width) if height and width else stated and (stated[0], stated[1]))
+    except (ValueError, SyntaxError, TypeError, LookupError) as error:
+        fix = "export it again with Ultralytics, or remove the entries `names` and `imgsz` of its metadata"
+        raise ModelError(f"{what} has unreadable metadata {metadata}", fix=fix) from error
+
+
+def _names(stated: dict[int, str] | list[str] | None, classes: int) -> tuple[str, ...]:
+    return tuple(str(stated[index]) for index in range(classes)) if stated else ()
+
+
+def _shape(value: Any) -> list[int]:
+    """The dimensions of an ONNX graph input or output, 0 where open."""
+    return [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+
+
+def _check_detector(what: str, inputs: list[list[int]], outputs: list[list[int]], task: str) -> None:
+    if task != "detect":
+        raise ModelError(f"{what} is made for the task {task!r}", fix="export a detection model, such as yolov8n.pt")
+    if [len(shape) for shape in (*inputs, *outputs)] == [4, 3]:
+        (_, _, height, width), (_, rows, cells) = inputs[0], outputs[0]
+        expected = sum((height // stride) * (width // stride) for stride in STRIDES)
+        if rows > 4 and (cells == expected or not cells or not expected):
+            return
+    raise ModelError(
+        f"{what} maps {inputs} to {outputs}; a YOLOv8 detector maps (batch, 3, height, width) to "
+        "(batch, 4 + classes, cells)",
+        fix="export with Ultralytics, format='onnx' and nms=False",
+    )
