@@ -18,10 +18,10 @@ from yolotrt_lab.paths import lab_path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIO_OF_LOOP = {
-    "pageable": "overload",
-    "pinned": "overload-pinned",
-    "pageable graph": "graph-pageable",
-    "pinned graph": "graph-pinned",
+    "pageable": "plain-pageable",
+    "pinned": "plain-pinned",
+    "pageable graph": "overload",
+    "pinned graph": "overload-pinned",
     "fresh": "report",
     "in place": "report-fixed",
     "copied": "served-copied",
@@ -48,8 +48,8 @@ def copy_table() -> Recording:
 def main() -> None:
     """Measure what the recordings do not hold, fit, and save."""
     name = sys.argv[1]
-    folder = lab_path("data", "recordings")
-    loops = {loop: Recording.load(folder / f"{name}-{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
+    folder = lab_path("data", "recordings", name)
+    loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
     device = open_device("cuda")
     preset = calibrate(
         device,

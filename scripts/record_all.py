@@ -1,7 +1,7 @@
-"""Record every scenario on this machine's GPU into data/recordings: `python scripts/record_all.py PREFIX`.
+"""Record every scenario on this machine's GPU: `python scripts/record_all.py data/recordings/h200`.
 
-The two loops of a clock get the same period: the first measures it, the second is given it. PREFIX names the GPU, such
-as 'h200'.
+What is compared stage by stage takes turns. The two loops of a clock get the same period: the first measures it, the
+second is given it.
 """
 
 from __future__ import annotations
@@ -11,27 +11,33 @@ import sys
 from pathlib import Path
 
 from yolotrt_lab import Recording
-from yolotrt_lab.paths import lab_path
-from yolotrt_lab.scenarios import COPIES, SCENARIOS
 
-SAME_CLOCK = {"report-fixed": "report", "overload-pinned": "overload"}
+TOGETHER = (
+    ("served-report", "served-pageable", "served-copied", "served-pinned", "trap-allocate", "trap-bypass"),
+    ("graph-pageable", "graph-pinned", "moved-wait", "plain-pageable", "plain-pinned", "served-boxes"),
+)
+SAME_CLOCK = (("report", "report-fixed"), ("overload", "overload-pinned"))
+ALONE = ("late", "late-pinned", "copies")
+
+
+def record(*names: str, out: Path, options: tuple[str, ...] = ()) -> None:
+    """Run `yolotrt-lab record`."""
+    command = [sys.executable, "-m", "yolotrt_lab", "record", *names, "--device", "cuda", "--out", str(out), *options]
+    subprocess.run(command, check=True)
 
 
 def main() -> None:
-    """Run `yolotrt-lab record` once for each scenario."""
-    prefix = sys.argv[1]
-    folder = lab_path("data", "recordings")
-    for name in [*SCENARIOS, COPIES]:
-        out = _file(folder, prefix, name)
-        command = [sys.executable, "-m", "yolotrt_lab", "record", name, "--device", "cuda", "--out", str(out)]
-        if name in SAME_CLOCK:
-            clock = Recording.load(_file(folder, prefix, SAME_CLOCK[name]))
-            command += ["--period-us", str(clock.settings["period_us"])]
-        subprocess.run(command, check=True)
-
-
-def _file(folder: Path, prefix: str, name: str) -> Path:
-    return folder / f"{prefix}-{name}.parquet"
+    """Fill the folder."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for first, second in SAME_CLOCK:
+        record(first, out=folder / f"{first}.parquet")
+        period_us = Recording.load(folder / f"{first}.parquet").settings["period_us"]
+        record(second, out=folder / f"{second}.parquet", options=("--period-us", str(period_us)))
+    for names in TOGETHER:
+        record(*names, out=folder)
+    for name in ALONE:
+        record(name, out=folder / f"{name}.parquet")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_copy_table_of_an_h200_is_reproduced():
 @pytest.mark.parametrize("name", ["overload", "overload-pinned", "report", "report-fixed"])
 def test_recorded_loop_on_a_clock_is_reproduced(name):
     """At the recording's settings: latency at frame 1,000 within 15 %, each stage's median within 15 % or 10 us."""
-    recorded = Recording.load(lab_path("data", "recordings", f"h200-{name}.parquet"))
+    recorded = Recording.load(lab_path("data", "recordings", "h200", f"{name}.parquet"))
     device = open_device("simulated")
     known = {field.name for field in fields(LoopSettings)}
     settings = LoopSettings(**{key: value for key, value in recorded.settings.items() if key in known})

@@ -40,6 +40,7 @@ _HOMES = {
     "read_images": "frames",
     "run_loop": "loops",
     "run_scenario": "scenarios",
+    "run_together": "scenarios",
     "slope": "growth",
     "stage_table": "tables",
 }

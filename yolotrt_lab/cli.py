@@ -37,6 +37,7 @@ _RECORD_EXAMPLES = """examples:
   yolotrt-lab record                                        list the scenarios
   yolotrt-lab record overload --out overload.parquet        on the GPU if there is one
   yolotrt-lab record copies --device simulated --out copies.parquet
+  yolotrt-lab record served-report served-pinned --out folder   in turns, to compare them
 """
 
 
@@ -153,9 +154,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _add_record(commands: Any) -> None:
-    parser = _add_command(commands, "record", _record, "run a scenario and save its recording", _RECORD_EXAMPLES)
-    parser.add_argument("scenario", nargs="?", metavar="SCENARIO", help="without one, the scenarios are listed")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the recording, a Parquet file")
+    parser = _add_command(commands, "record", _record, "run scenarios and save their recordings", _RECORD_EXAMPLES)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="without one, the scenarios are listed")
+    parser.add_argument(
+        "--out", type=Path, help="a Parquet file; a folder for several scenarios, which then take turns"
+    )
     parser.add_argument("--frames", type=int, help="how many frames after the warm-up (default: the scenario's)")
     parser.add_argument("--period-us", type=float, help="the clock's period (default: measured where there is one)")
     _add_device(parser)
@@ -167,28 +170,39 @@ def _record(arguments: argparse.Namespace) -> int:
     from .engines import open_engine
     from .frames import read_images
 
-    if arguments.scenario is None:
-        for name, scenario in scenarios.SCENARIOS.items():
-            print(f"{name:16} {scenario.shows}")
-        print(f"{scenarios.COPIES:16} one copy behind a backlog: directions, kinds of host memory, sizes")
+    names: list[str] = arguments.scenarios
+    if not names:
+        print(scenarios.listing())
         return 0
-    if arguments.scenario != scenarios.COPIES:
-        scenarios.scenario(arguments.scenario)
+    for name in names:
+        scenarios.check_name(name)
     if arguments.out is None:
-        raise SettingsError("no file to record into", fix="add --out FILE")
+        raise SettingsError("nowhere to record to", fix="add --out FILE, or --out FOLDER for several scenarios")
     device = open_device(arguments.device, preset=arguments.preset)
     engine = open_engine(device)
-    recording = scenarios.run_scenario(
-        arguments.scenario,
-        device,
-        engine,
-        read_images("synthetic", 8) if engine.computes else None,
-        frames=arguments.frames,
-        period_us=arguments.period_us,
-        path=arguments.out,
-        command=_command_line(),
-    )
-    print(f"{len(recording)} rows, {recording.source.stamp}: {arguments.out}")
+    images = read_images("synthetic", 8) if engine.computes else None
+    if len(names) == 1:
+        recordings = {
+            arguments.out: scenarios.run_scenario(
+                names[0],
+                device,
+                engine,
+                images,
+                frames=arguments.frames,
+                period_us=arguments.period_us,
+                path=arguments.out,
+                command=_command_line(),
+            )
+        }
+    else:
+        together = scenarios.run_together(
+            names, device, engine, images, frames=arguments.frames or 1_500, command=_command_line()
+        )
+        recordings = {arguments.out / f"{name}.parquet": recording for name, recording in together.items()}
+        for path, recording in recordings.items():
+            recording.save(path)
+    for path, recording in recordings.items():
+        print(f"{len(recording)} rows, {recording.source.stamp}: {path}")
     return 0
 
 

@@ -6,10 +6,11 @@ Every stage is timed by the host and is an NVTX range of the same name, inside a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -223,6 +224,25 @@ class FrameLoop:
             label=label,
             command=command,
         )
+
+
+def run_in_turns(loops: Mapping[str, FrameLoop], turns: int) -> dict[str, Recording]:
+    """Run every loop `turns` times, in turn, and join each one's recordings.
+
+    A machine whose speed drifts then favours none of them. Steady frames are numbered on from turn to turn.
+    """
+    parts: dict[str, list[Recording]] = {name: [] for name in loops}
+    for _, (name, loop) in product(range(turns), loops.items()):
+        parts[name].append(loop.run(label=name))
+    return {name: _joined(recordings) for name, recordings in parts.items()}
+
+
+def _joined(parts: Sequence[Recording]) -> Recording:
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    steady = ~columns["warmup"]
+    columns["frame"][steady] = np.arange(steady.sum())
+    settings = {**parts[0].settings, "turns": len(parts)}
+    return replace(parts[0], columns=columns, settings=settings)
 
 
 def run_loop(

@@ -7,6 +7,7 @@ figure's corner. Times are milliseconds or microseconds, as the axis says. Start
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,49 +100,79 @@ def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage)
     return lines
 
 
-def stage_bars(ax: Axes, recordings: Mapping[str, Recording], which: Sequence[Stage] | None = None) -> list[Any]:
-    """Medians of the stages, one bar a recording, stacked to the frame; the total stands at its end."""
-    chosen = which or [stage for stage in Stage if stage is not Stage.WAIT]
+def stage_bars(ax: Axes, recordings: Mapping[str, Recording], *, legend: bool = True) -> list[Any]:
+    """Medians of the stages but `wait`, one bar a recording, stacked; their sum stands at its end."""
+    chosen = [stage for stage in Stage if stage is not Stage.WAIT]
     left = np.zeros(len(recordings))
     bars = []
     for stage in chosen:
         widths = np.array([np.median(each.steady.stage_ns(stage)) / 1e3 for each in recordings.values()])
-        if not widths.any():
+        if widths.max() < 1:  # under a microsecond in every recording: no stage of this loop
             continue
         bars.append(ax.barh(list(recordings), widths, left=left, color=STAGE_COLOURS[stage], label=f"{stage}"))
         left += widths
     for row, total in enumerate(left):
         ax.text(total, row, f" {total:,.0f} us", va="center", size=9)
-    ax.set(xlabel="host time of the median frame [us]", xlim=(0, max(left) * 1.14))
+    ax.set(xlabel="host time, medians of the stages [us]", xlim=(0, max(*left, ax.get_xlim()[1] / 1.14) * 1.14))
     ax.invert_yaxis()
-    ax.legend(frameon=False, ncols=len(bars), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    ax.grid(False, axis="y")
+    if legend:
+        ax.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     stamp(_figure(ax), *(recording.source for recording in recordings.values()))
     return bars
 
 
-def copy_calls(ax: Axes, copies: Recording, direction: str, backlog_ms: float) -> list[Any]:
-    """One direction of a copy table behind one backlog: time in the copy call (solid) and in synchronize (hollow)."""
-    columns = copies.columns
+def stage_over_frames(ax: Axes, stage: Stage, recordings: Mapping[str, Recording]) -> list[Any]:
+    """The host's time in one stage, frame by frame, by label; simulated curves are dashed."""
     lines = []
-    for memory, colour in (("pageable", MEMORY_COLOURS["pageable"]), ("pinned", MEMORY_COLOURS["pinned"])):
+    for label, recording in recordings.items():
+        colour = MEMORY_COLOURS.get(str(recording.settings.get("input_memory", "")))
+        style = _LINES[recording.source.kind]
+        frame, host_ms = recording.columns["frame"], recording.stage_ns(stage) / 1e6
+        lines += ax.plot(frame, host_ms, style, color=colour, label=label, linewidth=1.4)
+    ax.set(xlabel="frame", ylabel=f"host time in {stage} [ms]", ylim=(0, None))
+    ax.legend(frameon=False)
+    stamp(_figure(ax), *(recording.source for recording in recordings.values()))
+    return lines
+
+
+def copy_calls(ax: Axes, tables: Mapping[str, Recording], direction: str, call: str, *, backlog_ms: float) -> list[Any]:
+    """Host time over the size of the copy, behind one backlog: `call` is 'call_ns' (the copy) or 'sync_ns'.
+
+    `direction` is 'h2d' or 'd2h'. Simulated tables are dashed, with hollow marks.
+    """
+    lines = []
+    for (label, table), memory in product(tables.items(), ("pageable", "pinned")):
+        columns = table.columns
         chosen = (columns["direction"] == direction) & (columns["host_memory"] == memory)
         chosen &= columns["backlog_ns"] == round(backlog_ms * 1e6)
-        for name, label, fill, style in (
-            ("call_ns", "copy call", colour, "-"),
-            ("sync_ns", "synchronize", "white", ":"),
-        ):
-            lines += ax.plot(
-                columns["bytes"][chosen] / 1e6,
-                columns[name][chosen] / 1e6,
-                marker="o",
-                linestyle=style,
-                color=colour,
-                markerfacecolor=fill,
-                label=f"{memory}: {label}",
-            )
+        simulated = table.source.kind is SourceKind.SIMULATED
+        lines += ax.plot(
+            columns["bytes"][chosen] / 1e6,
+            columns[call][chosen] / 1e6,
+            _LINES[table.source.kind],
+            marker="o",
+            color=MEMORY_COLOURS[memory],
+            markerfacecolor="white" if simulated else MEMORY_COLOURS[memory],
+            label=f"{memory}, {label}",
+        )
+    ax.axhline(backlog_ms, color="#999999", linewidth=0.8)
+    ax.annotate("the backlog", (1, backlog_ms), (0, 3), ("axes fraction", "data"), "offset points", ha="right", size=8)
+    what = {"h2d": "upload", "d2h": "download"}[direction]
+    title = {"call_ns": f"{what}: the copy call", "sync_ns": f"{what}: synchronize after it"}[call]
     ax.set(xscale="log", yscale="log", xlabel="size of the copy [MB]", ylabel="host time [ms]")
-    stamp(_figure(ax), copies.source)
+    ax.set_title(title, loc="left")
+    ax.legend(frameon=False, fontsize=8)
+    stamp(_figure(ax), *(table.source for table in tables.values()))
     return lines
+
+
+def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:
+    """An image: uint8 BGR (height, width, 3), or a network input, float32 RGB (1, 3, height, width) from 0 to 1."""
+    shown = pixels[0].transpose(1, 2, 0) if pixels.ndim == 4 else pixels[..., ::-1]
+    ax.set_axis_off()
+    ax.set_title(title, loc="left")
+    return ax.imshow(shown)
 
 
 def timeline(ax: Axes, spans: Sequence[Span], source: Source, *, begin_ns: int = 0, end_ns: int | None = None) -> None:

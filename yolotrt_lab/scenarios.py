@@ -17,7 +17,7 @@ from .devices.base import Device
 from .engines.base import Engine
 from .engines.spin import SpinEngine
 from .errors import SettingsError
-from .loops import FrameLoop, LoopSettings
+from .loops import FrameLoop, LoopSettings, run_in_turns
 from .pixels import Fill
 from .recording import Recording
 from .types import Cause, HostMemory
@@ -28,11 +28,11 @@ REPORT = LoopSettings()
 IN_PLACE = LoopSettings(input_memory=HostMemory.PINNED, fill=Fill.IN_PLACE)
 """What fixes it: pinned memory, filled in place."""
 
-PAGEABLE = LoopSettings(fill=Fill.READY)
+PAGEABLE = LoopSettings(fill=Fill.READY, graph=True)
 PINNED = replace(PAGEABLE, input_memory=HostMemory.PINNED)
-"""With images that lie ready these two differ in the kind of memory alone."""
+"""With images that lie ready, and the engine in a graph, these two differ in the kind of memory alone."""
 
-_LATE = replace(PAGEABLE, collect_after=8, period_us=1_250, warmup=0)
+_LATE = replace(PAGEABLE, graph=False, collect_after=8, period_us=1_250)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,14 @@ _ALL = (
         Cause.MOVED_WAIT,
         replace(PINNED, output_memory=HostMemory.PAGEABLE),
     ),
-    Scenario("graph-pageable", "pageable input, the engine as a CUDA graph", Cause.NONE, replace(PAGEABLE, graph=True)),
-    Scenario("graph-pinned", "pinned input, the engine as a CUDA graph", Cause.NONE, replace(PINNED, graph=True)),
+    Scenario("graph-pageable", "pageable input, the engine as a CUDA graph", Cause.NONE, PAGEABLE),
+    Scenario("graph-pinned", "pinned input, the engine as a CUDA graph", Cause.NONE, PINNED),
+    Scenario(
+        "plain-pageable", "pageable input, the engine enqueued call by call", Cause.NONE, replace(PAGEABLE, graph=False)
+    ),
+    Scenario(
+        "plain-pinned", "pinned input, the engine enqueued call by call", Cause.NONE, replace(PINNED, graph=False)
+    ),
     Scenario(
         "late",
         "a 1 ms kernel, results collected 8 frames later: the pageable upload call climbs to a plateau",
@@ -110,11 +116,17 @@ SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ALL}
 COPIES = "copies"
 
 
-def scenario(name: str) -> Scenario:
-    """The scenario of that name; SettingsError lists those there are."""
-    if name not in SCENARIOS:
+def listing() -> str:
+    """A line for each scenario: its name and what it shows."""
+    shows = {name: each.shows for name, each in SCENARIOS.items()}
+    shows[COPIES] = "one copy behind a backlog, in every direction, kind of host memory and size"
+    return "\n".join(f"{name:16} {text}" for name, text in shows.items())
+
+
+def check_name(name: str) -> None:
+    """SettingsError, with those there are, where no scenario has that name."""
+    if name not in SCENARIOS and name != COPIES:
         raise SettingsError(f"no scenario {name!r}", fix=f"use one of {', '.join([*SCENARIOS, COPIES])}")
-    return SCENARIOS[name]
 
 
 def period_between_us(
@@ -137,6 +149,33 @@ def period_between_us(
     return round(float(np.mean(frame_ns)) / 1e3, 1)
 
 
+def run_together(
+    names: Sequence[str],
+    device: Device,
+    engine: Engine,
+    images: Sequence[np.ndarray] | None = None,
+    *,
+    frames: int = 1_500,
+    turn: int = 100,
+    command: str = "",
+) -> dict[str, Recording]:
+    """Run scenarios in turns of `turn` frames, so that they can be compared on a machine whose speed drifts.
+
+    SettingsError for a scenario on a clock: interrupted, it would show nothing.
+    """
+    for name in names:
+        check_name(name)
+    chosen = [SCENARIOS[name] for name in names]
+    if clocked := [each.name for each in chosen if each.other or each.settings.period_us]:
+        raise SettingsError(f"{', '.join(clocked)} on a clock cannot take turns", fix="run it by itself")
+    loops = {
+        each.name: FrameLoop(device, engine, replace(each.settings, frames=min(turn, frames), warmup=20), images)
+        for each in chosen
+    }
+    recordings = run_in_turns(loops, max(frames // turn, 1))
+    return {name: replace(recording, label=name, command=command) for name, recording in recordings.items()}
+
+
 def run_scenario(
     name: str,
     device: Device,
@@ -153,12 +192,13 @@ def run_scenario(
     `frames` and `period_us` override the scenario's; a scenario on a clock measures its period if none is given
     (`period_between_us`). A scenario that needs no model does not use `engine`.
     """
+    check_name(name)
     if name == COPIES:
         recording = measure_copies(device, label=COPIES, command=command)
         if path is not None:
             recording.save(path)
         return recording
-    chosen = scenario(name)
+    chosen = SCENARIOS[name]
     used = SpinEngine(chosen.spin_us * 1_000) if chosen.spin_us else engine
     settings = replace(chosen.settings, frames=frames or chosen.settings.frames)
     if period_us is None and chosen.other is not None:

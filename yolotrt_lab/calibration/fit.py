@@ -72,7 +72,7 @@ def fit_preset(measured: Measurements, source: Source, *, name: str, model: str,
         command=command,
         pinned_upload=upload,
         pinned_download=download,
-        pageable_upload=_pageable_upload(measured, means["pageable"].stage_ns[Stage.UPLOAD]),
+        pageable_upload=_pageable_upload(measured, means["pageable graph"].stage_ns[Stage.UPLOAD]),
         pageable_download=_pageable_download(measured.copies),
         launch_ns=measured.launch_ns,
         submit_ns=submit_ns,
@@ -123,7 +123,7 @@ def _engine_cost(means: Mapping[str, _Means], upload_ns: float, download_ns: flo
     graph_gpu_ns = kernels_ns("pinned graph")
     return EngineCost(
         enqueue_ns=enqueue_ns("pinned"),
-        cold_enqueue_ns=enqueue_ns("pageable", "fresh", "in place"),
+        cold_enqueue_ns=enqueue_ns("fresh", "in place"),
         gpu_ns=graph_gpu_ns if launch_bound else kernels_ns("pinned"),
         tail_ns=tail_ns,
         graph_launch_ns=enqueue_ns("pinned graph"),

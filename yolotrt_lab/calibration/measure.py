@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from ..copies import CopyProbe, measure_copies
 from ..devices.base import Device, Stream
 from ..devices.preset import Preset
 from ..engines.base import Engine
-from ..loops import FrameLoop
+from ..loops import FrameLoop, run_in_turns
 from ..recording import Recording, machine_info
 from ..types import HostMemory
 from .fit import LOOPS, Measurements, fit_preset
@@ -130,18 +129,11 @@ def _submissions_until_full(device: Device, submit: Callable[[Stream], None], li
 
 
 def _run_loops(
-    device: Device, engine: Engine, images: Sequence[np.ndarray] | None, *, rounds: int = 3, frames: int = 400
+    device: Device, engine: Engine, images: Sequence[np.ndarray] | None, *, turns: int = 6, frames: int = 200
 ) -> dict[str, Recording]:
-    """A recording of each loop, as fast as served.
-
-    They take turns for some rounds, which are joined: a machine whose speed drifts then favours none of them.
-    """
-    parts: dict[str, list[Recording]] = {name: [] for name in LOOPS}
-    for _, (name, settings) in product(range(rounds), LOOPS.items()):
-        parts[name].append(FrameLoop(device, engine, replace(settings, frames=frames), images).run().steady)
-    return {name: _joined(recordings) for name, recordings in parts.items()}
-
-
-def _joined(parts: Sequence[Recording]) -> Recording:
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    return replace(parts[0], columns=columns)
+    """A recording of each loop, as fast as served."""
+    loops = {
+        name: FrameLoop(device, engine, replace(settings, frames=frames, warmup=20), images)
+        for name, settings in LOOPS.items()
+    }
+    return run_in_turns(loops, turns)

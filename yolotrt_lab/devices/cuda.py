@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import queue
 import sys
 import threading
@@ -199,21 +198,20 @@ class CudaDevice(Device):
         return CudaEvent(self._cupy, timing)
 
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
-        """Host memory of that kind. Pinned memory comes from CuPy's pool, which rounds up to a power of two."""
+        """Host memory of that kind, of exactly that size: each call is a `cudaHostAlloc` of its own where it is pinned.
+
+        CuPy's own pool would round up to a power of two, and hide what an allocation costs; pools are `memory.py`'s.
+        """
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         with _memory_errors(f"{nbytes} bytes of {memory} memory"):
             raw, owner = self._raw_host(nbytes, memory)
         return HostBuffer.over(raw.view(dtype).reshape(shape), memory, owner)
 
     def _raw_host(self, nbytes: int, memory: HostMemory) -> tuple[np.ndarray, Any]:
-        if memory is HostMemory.PINNED:
-            block = self._cupy.cuda.alloc_pinned_memory(nbytes)
+        if memory in (HostMemory.PINNED, HostMemory.WRITE_COMBINED):
+            flags = self._runtime.hostAllocWriteCombined if memory is HostMemory.WRITE_COMBINED else 0
+            block = self._cupy.cuda.PinnedMemoryPointer(self._cupy.cuda.PinnedMemory(nbytes, flags), 0)
             return np.frombuffer(block, np.uint8, nbytes), block
-        if memory is HostMemory.WRITE_COMBINED:
-            address = self._runtime.hostAlloc(nbytes, self._runtime.hostAllocWriteCombined)
-            block = (ctypes.c_uint8 * nbytes).from_address(address)
-            weakref.finalize(block, self._runtime.freeHost, address)
-            return np.frombuffer(memoryview(block), np.uint8), block
         raw = np.empty(nbytes, np.uint8)
         if memory is HostMemory.REGISTERED:
             address = raw.__array_interface__["data"][0]

@@ -1,0 +1,126 @@
+"""The command: what it prints, where, and the status it exits with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_notebooks import write
+
+from yolotrt_lab import __version__, cli, doctor, execute
+from yolotrt_lab.doctor import Finding, State
+from yolotrt_lab.errors import NoGpuError, SettingsError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["run", "-h"]])
+def test_help_shows_examples(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 0
+    assert "examples:\n  yolotrt-lab " in capsys.readouterr().out
+
+
+def test_wrong_usage_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["dance"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'dance'" in capsys.readouterr().err
+
+
+def test_python_m_is_the_same_command():
+    command = [sys.executable, "-m", "yolotrt_lab", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"yolotrt-lab {__version__}\n"
+
+
+def test_an_error_of_the_lab_is_one_message_without_a_traceback(monkeypatch, capsys):
+    monkeypatch.delenv("YOLOTRT_LAB_DEBUG", raising=False)
+    assert cli.main(["run", "no-such-notebook"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("yolotrt-lab: there is no notebook no-such-notebook\nFix: ")
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    with pytest.raises(SettingsError):
+        cli.main(["run", "no-such-notebook", "--debug"])
+    monkeypatch.setenv("YOLOTRT_LAB_DEBUG", "1")
+    with pytest.raises(SettingsError):
+        cli.main(["run", "no-such-notebook"])
+
+
+def test_run_executes_reports_and_tells_of_failures(folder, capsys):
+    write(folder / "good.ipynb", "print(frames + 1)", parameters="frames = 1")
+    write(folder / "bad.ipynb", "# divide\n1 / 0")
+    assert cli.main(["run", "bad.ipynb", "good.ipynb", "-p", "frames", "41", "--out", "results"]) == 1
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert [line.split()[:2] for line in lines[:2]] == [["FAILED", "bad"], ["ok", "good"]]
+    assert lines[2].split() == ["report:", str(Path("results", "report.html"))]
+    assert "cell 2: # divide\n        ZeroDivisionError: division by zero\n" in err
+    assert "yolotrt-lab: 1 of 2 notebooks failed: bad\nFix: " in err
+    page = (folder / "results" / "report.html").read_text(encoding="utf-8")
+    assert "<pre>42\n" in page
+    assert 'class="failure"' in page
+    assert {path.name for path in (folder / "results" / "notebooks").iterdir()} == {"bad.ipynb", "good.ipynb"}
+
+
+def test_run_exits_with_0_where_all_is_well(folder, capsys):
+    write(folder / "good.ipynb", "assert True")
+    assert cli.main(["run", "good.ipynb"]) == 0
+    out, err = capsys.readouterr()
+    assert "report: build" in out
+    assert err == ""
+
+
+def test_cuda_without_a_gpu_is_refused_before_anything_runs(folder, monkeypatch, capsys):
+    def no_gpu():
+        raise NoGpuError("there is no NVIDIA driver here", fix="use the simulated device")
+
+    monkeypatch.setattr(doctor, "find_driver", no_gpu)
+    monkeypatch.setattr(execute, "run_notebooks", lambda *_, **__: pytest.fail("a notebook was run"))
+    write(folder / "good.ipynb", parameters="device = 'auto'")
+    assert cli.main(["run", "good.ipynb", "--device", "cuda"]) == 2
+    assert "there is no NVIDIA driver here\nFix: use the simulated device" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_stops_the_notebook_and_says_so(folder):
+    write(folder / "slow.ipynb", "open('started', 'w').close()\nimport time\ntime.sleep(600)")
+    command = [sys.executable, "-m", "yolotrt_lab", "run", "slow.ipynb"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while not (folder / "started").exists():
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "\nstopped by Ctrl-C\n")
+
+
+@pytest.mark.parametrize(("state", "status"), [(State.OK, 0), (State.MISSING, 1)])
+def test_doctor_exits_with_1_where_the_lab_cannot_run(state, status, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: [Finding("numpy", state, "2.4.6", needed=True)])
+    assert cli.main(["doctor"]) == status
+    assert capsys.readouterr().out.split()[:3] == [str(state), "numpy", "2.4.6"]
+
+
+def test_doctor_speaks_json(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: [Finding("nsys", State.MISSING, "none", "install it")])
+    assert cli.main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "can_run": True,
+        "findings": [{"name": "nsys", "state": "missing", "detail": "none", "fix": "install it", "needed": False}],
+    }

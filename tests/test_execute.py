@@ -1,0 +1,197 @@
+"""Running notebooks: which, with what, in which interpreter, and what a failure says."""
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from tiny_notebooks import write
+
+from yolotrt_lab import execute
+from yolotrt_lab.errors import MissingPackageError, SettingsError
+from yolotrt_lab.execute import Failure, chosen_parameters, declared_parameters, find_notebooks, run_notebooks
+
+DEFAULTS = "device = 'auto'\nframes = 400\nrate: float = 30.0\nlive = False\nvideo = None\nsizes = (1, 2)\nroot = open"
+
+
+def outputs(run):
+    """The text that the executed copy's cells printed."""
+    cells = nbformat.read(run.output, as_version=4).cells
+    return [output.text for cell in cells for output in cell.get("outputs", ()) if output.output_type == "stream"]
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A folder of notebooks in place of the lab's own, which is also the current one."""
+    monkeypatch.setattr(execute, "lab_path", lambda *parts: tmp_path.joinpath(*parts))
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("notebooks/02-b", "notebooks/01-a", "elsewhere/mine", "elsewhere/01-a"):
+        write(tmp_path / f"{name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_names_all_of_the_labs_notebooks_in_name_order(lab):
+    assert find_notebooks() == [lab / "notebooks/01-a.ipynb", lab / "notebooks/02-b.ipynb"]
+
+
+def test_notebooks_are_found_by_name_and_by_path(lab):
+    names = ["02-b", "elsewhere/mine.ipynb", "01-a.ipynb"]
+    found = find_notebooks(names)
+    assert found == [lab / "notebooks/02-b.ipynb", Path("elsewhere/mine.ipynb"), lab / "notebooks/01-a.ipynb"]
+
+
+def test_an_unknown_notebook_is_answered_with_the_known_ones(lab):
+    with pytest.raises(SettingsError, match=r"(?s)no notebook 03-c.*01-a, 02-b"):
+        find_notebooks(["03-c"])
+
+
+def test_two_notebooks_of_one_name_would_overwrite_each_other(lab):
+    with pytest.raises(SettingsError, match="more than one notebook is called 01-a"):
+        find_notebooks(["01-a", "elsewhere/01-a.ipynb"])
+
+
+def test_a_lab_without_notebooks_says_so(lab):
+    for path in (lab / "notebooks").iterdir():
+        path.unlink()
+    with pytest.raises(SettingsError, match="no notebooks"):
+        find_notebooks()
+
+
+def test_parameters_and_their_defaults_are_read_from_the_tagged_cell(tmp_path):
+    notebook = write(tmp_path / "a.ipynb", "x = 1", parameters=DEFAULTS)
+    declared = declared_parameters(notebook)
+    assert declared == {
+        "device": "auto",
+        "frames": 400,
+        "rate": 30.0,
+        "live": False,
+        "video": None,
+        "sizes": (1, 2),
+        "root": None,
+    }
+    assert declared_parameters(write(tmp_path / "b.ipynb", "x = 1")) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("frames", "2000", 2000),
+        ("rate", "25", 25.0),
+        ("live", "true", True),
+        ("live", "False", False),
+        ("device", "0", "0"),
+        ("video", "0", 0),
+        ("video", "a/b.mp4", "a/b.mp4"),
+        ("video", "None", None),
+        ("sizes", "(3,)", (3,)),
+    ],
+)
+def test_a_value_is_read_as_its_defaults_type(tmp_path, name, text, value):
+    notebook = write(tmp_path / "a.ipynb", parameters=DEFAULTS)
+    [chosen] = chosen_parameters([notebook], {name: text})
+    assert chosen == {name: value}
+    assert type(chosen[name]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("frames", "many", r"(?s)a\.ipynb: frames is to be of type int, and 'many' is not.*its default, 400"),
+        ("frames", "1.5", "frames is to be of type int"),
+        ("rate", "fast", "rate is to be of type float"),
+        ("live", "1", "live is to be of type bool"),
+        ("sizes", "3", "sizes is to be of type tuple"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(tmp_path, name, text, message):
+    notebook = write(tmp_path / "a.ipynb", parameters=DEFAULTS)
+    with pytest.raises(SettingsError, match=message):
+        chosen_parameters([notebook], {name: text})
+
+
+def test_each_notebook_gets_what_it_declares(tmp_path):
+    one = write(tmp_path / "one.ipynb", parameters="device = 'auto'\nframes = 1")
+    two = write(tmp_path / "two.ipynb", parameters="seed = 1")
+    three = write(tmp_path / "three.ipynb")
+    chosen = chosen_parameters([one, two, three], {"seed": "3", "frames": "7"}, device="cuda")
+    assert chosen == [{"device": "cuda", "frames": 7}, {"seed": 3}, {}]
+
+
+def test_a_name_that_no_notebook_declares_is_answered_with_the_known_ones(tmp_path):
+    notebook = write(tmp_path / "one.ipynb", parameters="seed = 1\nframes = 2")
+    with pytest.raises(SettingsError, match=r"(?s)no notebook has a parameter frame\b.*frames, seed"):
+        chosen_parameters([notebook], {"frame": "3"})
+
+
+@pytest.mark.parametrize("content", ["print('no JSON')", "[]", json.dumps({"cells": 3})])
+def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
+    path = tmp_path / "a.ipynb"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError, match="is not a notebook"):
+        declared_parameters(path)
+
+
+def test_a_cell_of_parameters_that_is_not_python_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="tagged parameters is not plain Python"):
+        declared_parameters(write(tmp_path / "a.ipynb", parameters="%matplotlib inline"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three notebooks run in one go: one that works, one whose cell fails, one whose kernel dies."""
+    folder = tmp_path_factory.mktemp("runs")
+    seen = "import sys, os\nprint(sys.executable, os.environ['MPLBACKEND'], frames, sep='|')"
+    works = write(folder / "works.ipynb", seen, parameters="frames = 400")
+    fails = write(folder / "fails.ipynb", "# divide\n1 / 0", "print('never')", parameters="frames = 400")
+    dies = write(folder / "dies.ipynb", "x = 1", "import os\nos._exit(3)", "y = 1")
+    patch = pytest.MonkeyPatch()
+    other = folder / "jupyter/kernels/python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text(
+        json.dumps({"argv": ["/no/such/python"], "display_name": "x", "language": "python"})
+    )
+    patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+    patch.setenv("MPLBACKEND", "agg")
+    patch.setenv("PYTHONWARNINGS", "always")
+    with patch.context():
+        done = list(run_notebooks([fails, works, dies], [{"frames": 7}, {"frames": 7}, {}], folder / "out"))
+    patch.undo()
+    return {run.name: run for run in done}
+
+
+def test_a_notebook_runs_in_this_interpreter_with_its_parameters(runs):
+    run = runs["works"]
+    assert run.failure is None
+    assert outputs(run) == [f"{sys.executable}|module://matplotlib_inline.backend_inline|7\n"]
+    assert 0 < run.seconds < 60
+
+
+def test_a_failure_names_the_cell_as_written_and_the_error(runs):
+    assert runs["fails"].failure == Failure(3, "# divide", "ZeroDivisionError: division by zero")
+    assert str(runs["fails"].failure) == "cell 3: # divide\nZeroDivisionError: division by zero"
+    assert outputs(runs["fails"]) == []
+
+
+def test_a_kernel_that_dies_is_the_failure_of_the_cell_it_died_in(runs):
+    assert runs["dies"].failure == Failure(3, "import os", "DeadKernelError: Kernel died")
+
+
+def test_the_notebooks_after_a_failure_still_run(runs):
+    assert list(runs) == ["fails", "works", "dies"]
+
+
+def test_a_notebook_is_not_overwritten_by_its_copy(lab):
+    before = Path("notebooks/01-a.ipynb").read_bytes()
+    with pytest.raises(SettingsError, match="would be overwritten"):
+        list(run_notebooks([Path("elsewhere/mine.ipynb"), lab / "notebooks/01-a.ipynb"], [{}, {}], Path("notebooks")))
+    assert Path("notebooks/01-a.ipynb").read_bytes() == before
+    assert not Path("notebooks/mine.ipynb").exists()
+
+
+def test_running_without_papermill_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(MissingPackageError, match=r"(?s)papermill is not installed.*pip install.*\[notebooks\]"):
+        list(run_notebooks([write(tmp_path / "a.ipynb")], [{}], tmp_path / "out"))
