@@ -28,11 +28,14 @@ from .paths import install_command, lab_path
 _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
     name: name for name in ("numpy", "scipy", "onnx", "onnxruntime", "pyarrow", "matplotlib")
 }
-_FOR_NOTEBOOKS = ("papermill", "ipykernel", "nbconvert", "jupyterlab")
+_FOR_NOTEBOOKS = ("papermill", "ipykernel", "nbconvert")
 _CUPY = {"cupy-cuda11x": 11, "cupy-cuda12x": 12, "cupy-cuda13x": 13, "cupy": 0}
 _TENSORRT = {
     "TensorRT": ("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")),
-    "TensorRT-RTX": ("tensorrt_rtx", ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx")),
+    "TensorRT-RTX": (
+        "tensorrt_rtx",
+        ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx", "tensorrt-rtx-cu13-bindings"),
+    ),
 }
 
 
@@ -105,6 +108,7 @@ def examine() -> list[Finding]:
         ("GPU", lambda: gpu),
         *((package, partial(_module, module, package)) for module, package in _NEEDED_MODULES.items()),
         *((package, partial(_notebook_package, package)) for package in _FOR_NOTEBOOKS),
+        ("jupyterlab", _jupyterlab),
         ("CuPy", lambda: _cupy(driver)),
         ("TensorRT", lambda: _tensorrt(driver)),
         ("nvtx", _nvtx),
@@ -214,6 +218,14 @@ def _notebook_package(package: str) -> Iterator[Finding]:
         yield Finding(package, State.OK, version, needed=True)
     else:
         yield Finding(package, State.MISSING, "notebooks need it", install_command("notebooks"), needed=True)
+
+
+def _jupyterlab() -> Iterator[Finding]:
+    if version := _version("jupyterlab"):
+        yield Finding("jupyterlab", State.OK, version)
+    else:
+        detail = "only `make lab` needs it; `yolotrt-lab run` does not"
+        yield Finding("jupyterlab", State.ABSENT, detail, install_command("notebooks"))
 
 
 def _cupy(driver: Driver | None) -> Iterator[Finding]:

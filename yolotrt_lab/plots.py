@@ -34,7 +34,12 @@ MEMORY_COLOURS = {"pageable": "#D55E00", "pinned": "#0072B2", "registered": "#56
 _GPU_COLOURS = {"upload": "#D55E00", "kernel": "#009E73", "download": "#CC79A7"}
 _API_COLOURS = {"cudaMemcpyAsync": "#D55E00", "cudaStreamSynchronize": "#0072B2", "cudaEventSynchronize": "#0072B2"}
 _OTHER_API_COLOUR = "#009E73"
-_LINES = {SourceKind.SIMULATED: "--", SourceKind.LIVE: "-", SourceKind.RECORDED: "-"}
+# A recording is a broad pale line, so that the live or simulated curve shows on top of it.
+_LINES: dict[SourceKind, dict[str, Any]] = {
+    SourceKind.RECORDED: {"linestyle": "-", "linewidth": 3.2, "alpha": 0.4},
+    SourceKind.LIVE: {"linestyle": "-", "linewidth": 1.2},
+    SourceKind.SIMULATED: {"linestyle": "--", "linewidth": 1.4},
+}
 
 
 def figure(rows: int = 1, columns: int = 1, *, width: float = 10.0, height: float = 3.6, **keywords: Any) -> Any:
@@ -64,28 +69,26 @@ def stamp(drawn: Figure, *sources: Source) -> None:
 
 
 def latency(ax: Axes, recordings: Mapping[str, Recording]) -> list[Any]:
-    """Latency of every frame, warm-up left of frame 0, by label. Simulated curves are dashed."""
+    """Latency of every frame after the warm-up, by label. Simulated curves are dashed, recorded ones broad and pale."""
     lines = []
     for label, recording in recordings.items():
         colour = MEMORY_COLOURS.get(str(recording.settings.get("input_memory", "")))
-        style = _LINES[recording.source.kind]
-        lines += ax.plot(
-            recording.columns["frame"], recording.latency_ns / 1e6, style, color=colour, label=label, linewidth=1.4
-        )
+        steady = recording.steady
+        frame, latency_ms = steady.columns["frame"], steady.latency_ns / 1e6
+        lines += ax.plot(frame, latency_ms, color=colour, label=label, **_LINES[recording.source.kind])
     ax.set(xlabel="frame", ylabel="latency [ms]", ylim=(0, None))
     ax.legend(frameon=False)
     stamp(_figure(ax), *(recording.source for recording in recordings.values()))
     return lines
 
 
-def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage), *, steady: bool = True) -> list[Any]:
-    """The host's time in each stage, frame by frame; without the warm-up if `steady`."""
-    shown = recording.steady if steady else recording
+def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage)) -> list[Any]:
+    """The host's time in each stage, frame by frame, after the warm-up."""
+    shown = recording.steady
     lines = [
         ax.plot(
             shown.columns["frame"],
             shown.stage_ns(stage) / 1e6,
-            _LINES[recording.source.kind],
             color=STAGE_COLOURS[stage],
             linewidth=0.9,
             label=f"{stage}",
@@ -117,19 +120,19 @@ def stage_bars(ax: Axes, recordings: Mapping[str, Recording], *, legend: bool = 
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     if legend:
-        ax.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+        ax.legend(frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     stamp(_figure(ax), *(recording.source for recording in recordings.values()))
     return bars
 
 
 def stage_over_frames(ax: Axes, stage: Stage, recordings: Mapping[str, Recording]) -> list[Any]:
-    """The host's time in one stage, frame by frame, by label; simulated curves are dashed."""
+    """The host's time in one stage, frame by frame, by label; lines as in `latency`."""
     lines = []
     for label, recording in recordings.items():
         colour = MEMORY_COLOURS.get(str(recording.settings.get("input_memory", "")))
-        style = _LINES[recording.source.kind]
-        frame, host_ms = recording.columns["frame"], recording.stage_ns(stage) / 1e6
-        lines += ax.plot(frame, host_ms, style, color=colour, label=label, linewidth=1.4)
+        steady = recording.steady
+        frame, host_ms = steady.columns["frame"], steady.stage_ns(stage) / 1e6
+        lines += ax.plot(frame, host_ms, color=colour, label=label, **_LINES[recording.source.kind])
     ax.set(xlabel="frame", ylabel=f"host time in {stage} [ms]", ylim=(0, None))
     ax.legend(frameon=False)
     stamp(_figure(ax), *(recording.source for recording in recordings.values()))
@@ -150,14 +153,14 @@ def copy_calls(ax: Axes, tables: Mapping[str, Recording], direction: str, call: 
         lines += ax.plot(
             columns["bytes"][chosen] / 1e6,
             columns[call][chosen] / 1e6,
-            _LINES[table.source.kind],
             marker="o",
             color=MEMORY_COLOURS[memory],
             markerfacecolor="white" if simulated else MEMORY_COLOURS[memory],
             label=f"{memory}, {label}",
+            **_LINES[table.source.kind],
         )
     ax.axhline(backlog_ms, color="#999999", linewidth=0.8)
-    ax.annotate("the backlog", (1, backlog_ms), (0, 3), ("axes fraction", "data"), "offset points", ha="right", size=8)
+    ax.annotate("the backlog", (0.02, backlog_ms), (0, -11), ("axes fraction", "data"), "offset points", size=8)
     what = {"h2d": "upload", "d2h": "download"}[direction]
     title = {"call_ns": f"{what}: the copy call", "sync_ns": f"{what}: synchronize after it"}[call]
     ax.set(xscale="log", yscale="log", xlabel="size of the copy [MB]", ylabel="host time [ms]")
@@ -175,21 +178,21 @@ def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:
     return ax.imshow(shown)
 
 
-def timeline(ax: Axes, spans: Sequence[Span], source: Source, *, begin_ns: int = 0, end_ns: int | None = None) -> None:
-    """A trace as Nsight draws it: the host's ranges and CUDA calls above, what the GPU did below; time in us."""
+def timeline(ax: Axes, spans: Sequence[Span], source: Source) -> None:
+    """A trace as Nsight draws it: the host's ranges and CUDA calls above, what the GPU did below; us from its begin."""
     rows = [row for row in ("range", "api", "upload", "kernel", "download") if any(span.row == row for span in spans)]
     names = {"range": "NVTX", "api": "CUDA calls", "upload": "copy in", "kernel": "kernels", "download": "copy out"}
-    last = end_ns if end_ns is not None else max(span.end_ns for span in spans)
+    begin_ns, end_ns = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
     for span in spans:
-        if span.end_ns <= begin_ns or span.start_ns >= last or span.name == "frame":
+        if span.name == "frame":
             continue
         left, width = (span.start_ns - begin_ns) / 1e3, (span.end_ns - span.start_ns) / 1e3
         ax.barh(rows.index(span.row), width, left=left, height=0.7, color=_colour(span), edgecolor="white")
-        if width > 0.07 * (last - begin_ns) / 1e3:
+        if width > 0.07 * (end_ns - begin_ns) / 1e3:
             ax.text(
                 left + width / 2, rows.index(span.row), _short(span), ha="center", va="center", size=7.5, clip_on=True
             )
-    ax.set(xlim=(0, (last - begin_ns) / 1e3), xlabel="time [us]")
+    ax.set(xlim=(0, (end_ns - begin_ns) / 1e3), xlabel="time [us]")
     ax.set_yticks(range(len(rows)), [names[row] for row in rows])
     ax.invert_yaxis()
     stamp(_figure(ax), source)

@@ -9,6 +9,7 @@ measurement, and is stamped so.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from math import exp, prod
@@ -55,6 +56,7 @@ class SimulatedEvent:
     def done(self) -> bool:
         """True once everything in front of the mark has run; True if never recorded."""
         self._device._spend("cudaEventQuery", self._device.preset.query_ns)
+        self._device._check_uploads()
         return self.work is None or self._device._is_done(self.work)
 
     def synchronize(self) -> None:
@@ -176,6 +178,7 @@ class SimulatedDevice(Device):
         self._copies: dict[int, Work | None] = {}
         self._capturing: SimulatedGraph | None = None
         self._lanes: list[Lane] = []
+        self._uploads: deque[tuple[Work, HostBuffer, np.ndarray]] = deque()
         self._moved = 0
         self._moved_at_call: dict[str, int] = {}
 
@@ -329,6 +332,7 @@ class SimulatedDevice(Device):
                 done_at = max(done_at, work.end + self._spread(self.preset.wake_up_ns))
         self._threads.now = max(self._threads.now, done_at)
         self._log("api", name, begin)
+        self._check_uploads()
 
     # Copies and kernels
 
@@ -363,8 +367,11 @@ class SimulatedDevice(Device):
             self._capturing.steps.append({**step, "duration": dma_ns})
             return
         if host.memory.page_locked:
-            self._copy_by_dma(stream.lane, pinned, Work(ready=0, duration=self._spread(dma_ns), **step))
-            self._copies[host.address] = stream.lane.last
+            work = Work(ready=0, duration=self._spread(dma_ns), **step)
+            self._copy_by_dma(stream.lane, pinned, work)
+            self._copies[host.address] = work
+            if self.moves_bytes and engine == UPLOAD_ENGINE:
+                self._uploads.append((work, host, host.array.copy()))
         elif host.nbytes <= pageable.staging_bytes:
             self._advance(pageable.staged_call_ns + int(host.nbytes / pageable.staged_rate))
             self._submit(stream.lane, Work(ready=self._threads.now, duration=self._spread(dma_ns), **step))
@@ -391,21 +398,22 @@ class SimulatedDevice(Device):
         self._threads.now = max(self._threads.now, work.end - cost.tail_ns)
 
     def _mover(self, engine: int, host: HostBuffer, device: SimulatedBuffer) -> Callable[[], None]:
-        """What moves the bytes when the copy runs. An upload's bytes must be then what they were when it was called."""
+        """What moves the bytes when the copy runs; a pageable upload's are taken now, into staging memory."""
         raw = host.array.reshape(-1).view(np.uint8)
         if engine == DOWNLOAD_ENGINE:
             return lambda: np.copyto(raw, device.data[: raw.size])
-        submitted = None if self._capturing is not None else raw.copy()
+        source = raw if host.memory.page_locked else raw.copy()
+        return lambda: np.copyto(device.data[: raw.size], source)
 
-        def move() -> None:
-            if submitted is not None and host.memory.page_locked and not np.array_equal(submitted, raw):
+    def _check_uploads(self) -> None:
+        """HazardError where the bytes of an upload that has run by now are no longer those that were submitted."""
+        while self._uploads and self._is_done(self._uploads[0][0]):
+            _, host, submitted = self._uploads.popleft()
+            if not np.array_equal(host.array, submitted):
                 raise HazardError(
-                    f"{raw.size} bytes of {host.memory} memory were written while their upload was in flight",
+                    f"{host.nbytes} bytes of {host.memory} memory were written while their upload was in flight",
                     fix="wait for the event that follows the copy, or use another slot",
                 )
-            device.data[: raw.size] = raw if submitted is None else submitted
-
-        return move
 
     def spin(self, duration_ns: int, stream: Stream) -> None:
         """A kernel of that duration."""
