@@ -1,7 +1,8 @@
 """Make the preset that ships with the lab: `python scripts/make_preset.py h200`, on the GPU that was recorded.
 
 Its loops are the recordings in data/recordings, so that the simulation can be held against them; its copies are the
-copy table in tests/data, which was measured with an independent program on a GPU of the same kind.
+copy table in tests/data, which was measured with an independent program on a GPU of the same kind. Only the single
+calls are measured now. `--refit` takes those from the preset that is there, and needs no GPU.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from yolotrt_lab import Recording, open_device, open_engine
-from yolotrt_lab.calibration import calibrate
+from yolotrt_lab import Preset, Recording, open_device, open_engine
+from yolotrt_lab.calibration import Measurements, calibrate, fit_preset
 from yolotrt_lab.paths import lab_path
+from yolotrt_lab.types import Source
 
 ROOT = Path(__file__).resolve().parent.parent
+MODEL = "yolov8n-fp16"
+INPUT_BYTES, OUTPUT_BYTES = 4 * 3 * 640 * 640, 4 * 84 * 8400
 SCENARIO_OF_LOOP = {
     "pageable": "plain-pageable",
     "pinned": "plain-pinned",
@@ -30,37 +34,52 @@ SCENARIO_OF_LOOP = {
 }
 
 
-def copy_table() -> Recording:
+def copy_table(source: Source) -> Recording:
     """tests/data/copy-semantics.csv as a recording."""
     with (ROOT / "tests" / "data" / "copy-semantics.csv").open() as file:
         rows = list(csv.DictReader(file))
     columns = {name: np.array([row[name] for row in rows]) for name in ("direction", "host_memory")}
     columns["bytes"] = np.array([int(row["bytes"]) for row in rows])
-    for name, column, unit in (
-        ("backlog_ms", "backlog_ns", 1e6),
-        ("call_us", "call_ns", 1e3),
-        ("sync_us", "sync_ns", 1e3),
-    ):
+    units = (("backlog_ms", "backlog_ns", 1e6), ("call_us", "call_ns", 1e3), ("sync_us", "sync_ns", 1e3))
+    for name, column, unit in units:
         columns[column] = np.array([round(float(row[name]) * unit) for row in rows])
-    return Recording("copies", columns, open_device("cuda").source)
+    return Recording("copies", columns, source)
+
+
+def refit(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
+    """The preset that is there, with new fits and its single calls."""
+    old = Preset.load(name)
+    measured = Measurements(
+        launch_ns=old.launch_ns,
+        wake_up_ns=old.wake_up_ns,
+        synchronize_ns=old.synchronize_ns,
+        record_ns=old.record_ns,
+        query_ns=old.query_ns,
+        copies=copies,
+        staging_bytes=old.pageable_upload.staging_bytes,
+        launch_queue_depth=old.launch_queue_depth,
+        kernels=old.engine(MODEL).kernels,
+        input_bytes=INPUT_BYTES,
+        output_bytes=OUTPUT_BYTES,
+        loops=loops,
+    )
+    return fit_preset(measured, copies.source, name=name, model=MODEL, cpu=old.cpu, command=old.command)
+
+
+def measure(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
+    """A preset with single calls measured on this GPU."""
+    device = open_device("cuda")
+    command = f"python scripts/make_preset.py {name}"
+    engine = open_engine(device)
+    return calibrate(device, MODEL, engine, None, name=name, command=command, copies=copies, loops=loops)
 
 
 def main() -> None:
-    """Measure what the recordings do not hold, fit, and save."""
-    name = sys.argv[1]
+    """Fit and save."""
+    name, make = sys.argv[1], refit if "--refit" in sys.argv else measure
     folder = lab_path("data", "recordings", name)
     loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
-    device = open_device("cuda")
-    preset = calibrate(
-        device,
-        "yolov8n-fp16",
-        open_engine(device),
-        None,
-        name=name,
-        command=f"python scripts/make_preset.py {name}",
-        copies=copy_table(),
-        loops=loops,
-    )
+    preset = make(name, copy_table(loops["pinned"].source), loops)
     preset.save(ROOT / "data" / "presets" / f"{name}.json")
 
 

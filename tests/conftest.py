@@ -35,6 +35,7 @@ ROUND = Preset(
             gpu_ns=400_000,
             tail_ns=10_000,
             graph_launch_ns=2_000,
+            graph_submit_ns=5_000,
             cold_graph_launch_ns=2_000,
             graph_gpu_ns=400_000,
             kernels=1,

@@ -125,6 +125,7 @@ def test_engine_is_not_done_while_the_host_still_launches(device):
         gpu_ns=400_000,
         tail_ns=10_000,
         graph_launch_ns=2_000,
+        graph_submit_ns=5_000,
         cold_graph_launch_ns=7_000,
         graph_gpu_ns=390_000,
         kernels=1,
@@ -143,6 +144,7 @@ def test_calls_are_cold_once_after_the_host_has_moved_megabytes(preset):
         gpu_ns=400_000,
         tail_ns=10_000,
         graph_launch_ns=2_000,
+        graph_submit_ns=5_000,
         cold_graph_launch_ns=7_000,
         graph_gpu_ns=390_000,
         kernels=1,
@@ -221,7 +223,7 @@ def test_unannounced_write_to_bytes_in_flight_is_found_when_bytes_move(preset):
     host.array[:] = 1
     device.upload(host, buffer, stream)
     host.array[3] = 9
-    with pytest.raises(HazardError, match="written while their upload was in flight"):
+    with pytest.raises(HazardError, match="were written while they were in flight"):
         stream.synchronize()
 
 

@@ -61,6 +61,7 @@ def fit_preset(measured: Measurements, source: Source, *, name: str, model: str,
     delays_ns = submit_ns + measured.wake_up_ns
     upload, download = (_pinned(measured.copies, direction, delays_ns) for direction in ("h2d", "d2h"))
     means = {loop: _Means(recording, measured.record_ns) for loop, recording in measured.loops.items()}
+    pageable_upload = _pageable_upload(measured, means["pageable graph"].stage_ns[Stage.UPLOAD])
     upload_ns = submit_ns + upload.fixed_ns + measured.input_bytes / upload.rate
     download_ns = download.fixed_ns + measured.output_bytes / download.rate + measured.wake_up_ns
     return Preset(
@@ -72,7 +73,7 @@ def fit_preset(measured: Measurements, source: Source, *, name: str, model: str,
         command=command,
         pinned_upload=upload,
         pinned_download=download,
-        pageable_upload=_pageable_upload(measured, means["pageable graph"].stage_ns[Stage.UPLOAD]),
+        pageable_upload=pageable_upload,
         pageable_download=_pageable_download(measured.copies),
         launch_ns=measured.launch_ns,
         submit_ns=submit_ns,
@@ -108,7 +109,11 @@ class _Means:
 
 
 def _engine_cost(means: Mapping[str, _Means], upload_ns: float, download_ns: float, kernels: int) -> EngineCost:
-    """From the pinned loops what the GPU needs, from the pageable ones how long it runs on after the last launch."""
+    """What the engine costs, in loops whose uploads and downloads take `upload_ns` and `download_ns`.
+
+    From the pinned loops what its kernels take: there they wait for the upload in front of them. From the pageable ones
+    what is in front of the first kernel and behind the last: there the GPU is idle when the engine is submitted.
+    """
 
     def kernels_ns(loop: str) -> int:
         return int(means[loop].on_gpu_ns() - upload_ns - download_ns)
@@ -121,12 +126,15 @@ def _engine_cost(means: Mapping[str, _Means], upload_ns: float, download_ns: flo
     # and the kernels' own time does not show.
     launch_bound = means["pinned"].after_enqueue_ns() - download_ns < tail_ns + _LAUNCH_BOUND_NS
     graph_gpu_ns = kernels_ns("pinned graph")
+    from_launch_ns = means["pageable graph"].stage_ns[Stage.INFER] + means["pageable graph"].after_enqueue_ns()
+    graph_submit_ns = from_launch_ns - graph_gpu_ns - download_ns
     return EngineCost(
         enqueue_ns=enqueue_ns("pinned"),
         cold_enqueue_ns=enqueue_ns("fresh", "in place"),
         gpu_ns=graph_gpu_ns if launch_bound else kernels_ns("pinned"),
         tail_ns=tail_ns,
         graph_launch_ns=enqueue_ns("pinned graph"),
+        graph_submit_ns=max(int(graph_submit_ns), 0),
         cold_graph_launch_ns=enqueue_ns("pageable graph"),
         graph_gpu_ns=graph_gpu_ns,
         kernels=kernels,

@@ -54,7 +54,8 @@ class EngineCost:
     """One model on one GPU. `enqueue_ns` is the host's time in `execute_async_v3`, `gpu_ns` the GPU's for its kernels.
 
     While the host still launches kernels the GPU cannot be done: it ends no earlier than `tail_ns` after the call.
-    `graph_*` are the same captured into a CUDA graph. `cold_*` hold when the host has moved megabytes since its last
+    `graph_*` are the same captured into a CUDA graph, whose first kernel begins `graph_submit_ns` after the launch call
+    on an idle GPU. `cold_*` hold when the host has moved megabytes since its last
     enqueue: its caches have to fetch the engine's data again. `kernels` is how many places of the launch queue it
     takes.
     """
@@ -64,6 +65,7 @@ class EngineCost:
     gpu_ns: int
     tail_ns: int
     graph_launch_ns: int
+    graph_submit_ns: int
     cold_graph_launch_ns: int
     graph_gpu_ns: int
     kernels: int

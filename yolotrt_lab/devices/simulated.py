@@ -107,6 +107,7 @@ class SimulatedGraph:
         self._device = device
         self.steps: list[dict[str, Any]] = []
         self.launch_ns = (device.preset.launch_ns, device.preset.launch_ns)
+        self.submit_ns = device.preset.submit_ns
 
     def launch(self, stream: Stream) -> None:
         """Submit all of it by one call."""
@@ -115,7 +116,7 @@ class SimulatedGraph:
         begin = device._begin()
         device._advance(self.launch_ns[device._is_cold("cudaGraphLaunch")])
         for step in self.steps:
-            device._submit(stream.lane, Work(ready=begin + device.preset.submit_ns, **step))
+            device._submit(stream.lane, Work(ready=begin + self.submit_ns, **step))
         device._log("api", "cudaGraphLaunch", begin)
 
 
@@ -178,7 +179,7 @@ class SimulatedDevice(Device):
         self._copies: dict[int, Work | None] = {}
         self._capturing: SimulatedGraph | None = None
         self._lanes: list[Lane] = []
-        self._uploads: deque[tuple[Work, HostBuffer, np.ndarray]] = deque()
+        self._uploads: deque[tuple[Work, np.ndarray, np.ndarray]] = deque()
         self._moved = 0
         self._moved_at_call: dict[str, int] = {}
 
@@ -371,7 +372,8 @@ class SimulatedDevice(Device):
             self._copy_by_dma(stream.lane, pinned, work)
             self._copies[host.address] = work
             if self.moves_bytes and engine == UPLOAD_ENGINE:
-                self._uploads.append((work, host, host.array.copy()))
+                raw = _bytes_of(host)
+                self._uploads.append((work, raw, raw.copy()))
         elif host.nbytes <= pageable.staging_bytes:
             self._advance(pageable.staged_call_ns + int(host.nbytes / pageable.staged_rate))
             self._submit(stream.lane, Work(ready=self._threads.now, duration=self._spread(dma_ns), **step))
@@ -399,7 +401,7 @@ class SimulatedDevice(Device):
 
     def _mover(self, engine: int, host: HostBuffer, device: SimulatedBuffer) -> Callable[[], None]:
         """What moves the bytes when the copy runs; a pageable upload's are taken now, into staging memory."""
-        raw = host.array.reshape(-1).view(np.uint8)
+        raw = _bytes_of(host)
         if engine == DOWNLOAD_ENGINE:
             return lambda: np.copyto(raw, device.data[: raw.size])
         source = raw if host.memory.page_locked else raw.copy()
@@ -408,17 +410,27 @@ class SimulatedDevice(Device):
     def _check_uploads(self) -> None:
         """HazardError where the bytes of an upload that has run by now are no longer those that were submitted."""
         while self._uploads and self._is_done(self._uploads[0][0]):
-            _, host, submitted = self._uploads.popleft()
-            if not np.array_equal(host.array, submitted):
+            work, raw, submitted = self._uploads.popleft()
+            if not np.array_equal(raw, submitted):
                 raise HazardError(
-                    f"{host.nbytes} bytes of {host.memory} memory were written while their upload was in flight",
+                    f"{raw.size} bytes were written while they were in flight ({work.name})",
                     fix="wait for the event that follows the copy, or use another slot",
                 )
 
     def spin(self, duration_ns: int, stream: Stream) -> None:
         """A kernel of that duration."""
         launch_ns = self.preset.launch_ns
-        cost = EngineCost(launch_ns, launch_ns, duration_ns, 0, launch_ns, launch_ns, duration_ns, 1)
+        cost = EngineCost(
+            enqueue_ns=launch_ns,
+            cold_enqueue_ns=launch_ns,
+            gpu_ns=duration_ns,
+            tail_ns=0,
+            graph_launch_ns=launch_ns,
+            graph_submit_ns=self.preset.submit_ns,
+            cold_graph_launch_ns=launch_ns,
+            graph_gpu_ns=duration_ns,
+            kernels=1,
+        )
         self.run_kernels("spin", cost, stream)
 
     def run_kernels(self, name: str, cost: EngineCost, stream: Stream, action: Callable[[], Any] | None = None) -> None:
@@ -429,6 +441,7 @@ class SimulatedDevice(Device):
         if self._capturing is not None:
             self._capturing.steps.append({**step, "duration": cost.graph_gpu_ns})
             self._capturing.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
+            self._capturing.submit_ns = cost.graph_submit_ns
             return
         self._advance(cost.cold_enqueue_ns if self._is_cold(name) else cost.enqueue_ns)
         launched_at = self._threads.now if cost.tail_ns else 0
@@ -451,3 +464,8 @@ class SimulatedDevice(Device):
     def _log_work(self, lane: Lane, work: Work) -> None:
         if work.engine != NO_ENGINE:
             self.spans.append(Span(_ROWS[work.engine], work.name, work.start, work.end, lane.number, work.nbytes))
+
+
+def _bytes_of(host: HostBuffer) -> np.ndarray:
+    """The buffer's bytes, uint8: floats would not do, since NaN is not equal to itself."""
+    return host.array.reshape(-1).view(np.uint8)
