@@ -83,22 +83,23 @@ def latency(ax: Axes, recordings: Mapping[str, Recording]) -> list[Any]:
 
 
 def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage)) -> list[Any]:
-    """The host's time in each stage, frame by frame, after the warm-up."""
+    """The host's time in each stage, frame by frame, after the warm-up.
+
+    On a logarithmic axis, so that a rare slow frame is seen and does not press the others flat.
+    """
     shown = recording.steady
     lines = [
         ax.plot(
-            shown.columns["frame"],
-            shown.stage_ns(stage) / 1e6,
-            color=STAGE_COLOURS[stage],
-            linewidth=0.9,
-            label=f"{stage}",
+            shown.columns["frame"], shown.stage_ns(stage) / 1e6, color=STAGE_COLOURS[stage], linewidth=0.9, label=stage
         )[0]
         for stage in which
     ]
-    ax.set(xlabel="frame", ylabel="host time [ms]", ylim=(0, None))
-    legend = ax.legend(frameon=False, ncols=3, loc="upper left")
+    ax.set(yscale="log", xlabel="frame", ylabel="host time [ms]")
+    legend = ax.legend(frameon=False, ncols=len(lines), loc="upper left", fontsize=8, columnspacing=1.2, handlelength=1)
     for handle in legend.get_lines():
         handle.set_linewidth(3)
+    tallest = max(np.max(line.get_ydata()) for each in _same_scale(ax) for line in each.get_lines())
+    ax.set_ylim(top=2.5 * tallest)  # room for the legend
     stamp(_figure(ax), recording.source)
     return lines
 
@@ -188,7 +189,7 @@ def timeline(ax: Axes, spans: Sequence[Span], source: Source) -> None:
             continue
         left, width = (span.start_ns - begin_ns) / 1e3, (span.end_ns - span.start_ns) / 1e3
         ax.barh(rows.index(span.row), width, left=left, height=0.7, color=_colour(span), edgecolor="white")
-        if width > 0.07 * (end_ns - begin_ns) / 1e3:
+        if width > 0.1 * (end_ns - begin_ns) / 1e3:
             ax.text(
                 left + width / 2, rows.index(span.row), _short(span), ha="center", va="center", size=7.5, clip_on=True
             )
@@ -208,6 +209,11 @@ def _colour(span: Span) -> str:
 
 def _short(span: Span) -> str:
     return span.name.removeprefix("cuda").removeprefix("Stream")
+
+
+def _same_scale(ax: Axes) -> Sequence[Axes]:
+    """The axes that share a y-axis with these, and these."""
+    return ax.get_shared_y_axes().get_siblings(ax)  # type: ignore[no-any-return, unused-ignore]
 
 
 def _figure(ax: Axes) -> Figure:

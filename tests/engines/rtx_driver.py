@@ -12,8 +12,8 @@ from unittest import mock
 from fake_tensorrt import FakeContext, FakeEngine
 from tiny_onnx import tiny_model
 
-from yolotrt_lab.engines import tensorrt, tensorrt_build
 from yolotrt_lab.devices.driver import Gpu
+from yolotrt_lab.engines import tensorrt, tensorrt_build
 from yolotrt_lab.engines.plan import read_header, write_plan
 from yolotrt_lab.engines.tensorrt import TensorRTEngine, check_gpu
 from yolotrt_lab.engines.tensorrt_build import build_plan

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tiny_onnx import tiny_model
 
 from yolotrt_lab.devices import driver
-from yolotrt_lab.engines import tensorrt as backend
 from yolotrt_lab.devices.driver import Gpu
+from yolotrt_lab.engines import tensorrt as backend
 from yolotrt_lab.engines.tensorrt import TensorRTEngine, refusal
 from yolotrt_lab.engines.tensorrt_build import build_plan, check_profile
 from yolotrt_lab.engines.tensorrt_module import import_tensorrt, log_of

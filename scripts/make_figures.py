@@ -1,0 +1,73 @@
+"""The pictures of the README, from the recordings and the simulated device: `make figures`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+
+import yolotrt_lab as lab
+from yolotrt_lab import plots
+from yolotrt_lab.copies import CopyProbe
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def recorded(name: str) -> lab.Recording:
+    """A recording of the H200."""
+    return lab.Recording.load(lab.lab_path("data", "recordings", "h200", f"{name}.parquet"))
+
+
+def save(figure: plt.Figure, name: str) -> None:
+    """As PNG, without the metadata that would differ from run to run."""
+    DOCS.mkdir(exist_ok=True)
+    figure.savefig(DOCS / name, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def latency() -> None:
+    """The growth and its absence, recorded and simulated."""
+    figure, (left, right) = plots.figure(1, 2, height=3.6)
+    device = lab.open_device("simulated")
+    engine = lab.open_engine(device)
+    shown = {}
+    for memory, name in (("pageable", "overload"), ("pinned", "overload-pinned")):
+        shown[f"{memory}, recorded"] = recorded(name)
+        period_us = recorded(name).settings["period_us"]
+        shown[f"{memory}, simulated"] = lab.run_scenario(name, device, engine, period_us=period_us)
+    plots.latency(left, shown)
+    left.set_title("one loop, one clock, two kinds of memory", loc="left")
+    plots.stage_bars(right, {"pageable": recorded("overload"), "pinned": recorded("overload-pinned")})
+    save(figure, "latency.png")
+
+
+def steps() -> None:
+    """The four loops of notebook 03."""
+    figure, ax = plots.figure(1, 1, height=2.6)
+    names = {
+        "fresh array, pageable": "served-report",
+        "in place, pageable": "served-pageable",
+        "fresh array, copied into pinned": "served-copied",
+        "in place, pinned": "served-pinned",
+    }
+    plots.stage_bars(ax, {label: recorded(name) for label, name in names.items()})
+    save(figure, "steps.png")
+
+
+def trace() -> None:
+    """One upload behind a kernel, pageable and pinned."""
+    figure, axes = plots.figure(2, 1, height=1.9, sharex=True)
+    for ax, memory in zip(axes, (lab.HostMemory.PAGEABLE, lab.HostMemory.PINNED), strict=True):
+        device = lab.open_device("simulated", trace=True)
+        CopyProbe(device, memory, 4_915_200).time("h2d", backlog_ns=1_000_000)
+        plots.timeline(ax, device.spans, device.source)
+        ax.set_title(f"{memory} upload of 4.9 MB behind a kernel of 1 ms", loc="left")
+    axes[0].set(xlabel="", xlim=(0, 1_500))
+    save(figure, "trace.png")
+
+
+if __name__ == "__main__":
+    plt.switch_backend("Agg")
+    latency()
+    steps()
+    trace()
