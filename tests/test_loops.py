@@ -162,9 +162,13 @@ def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path):
 
     path = tmp_path / "run.parquet"
     settings = LoopSettings(frames=100, warmup=0, fill=Fill.READY, input_memory=HostMemory.PINNED)
+    engine = Breaks(100_000)
+    loop = FrameLoop(device, engine, settings)
     with pytest.raises(KeyboardInterrupt):
-        FrameLoop(device, Breaks(100_000), settings).run(path)
+        loop.run(path)
     assert Recording.load(path).columns["frame"].tolist() == list(range(12))
+    engine.left = 1_000
+    assert len(loop.run()) == 100  # every slot came back
 
 
 def test_same_settings_and_seed_give_the_same_recording(preset):

@@ -135,6 +135,9 @@ class FrameLoop:
         )
         self._pixels = Pixels(device, engine, settings.input_memory, images if engine.computes else None)
         self._fill: Callable[[int, Slot], HostBuffer] = getattr(self._pixels, settings.fill)
+        if settings.fill is Fill.READY:
+            for slot in self._pool.slots:
+                self._pixels.in_place(0, slot)
         self.detections: Detections | None = None
         self._enqueue = self._capture() if settings.graph else self._context.enqueue
         self._frame_range = device.range("frame")
@@ -156,6 +159,9 @@ class FrameLoop:
         recorder = self._recorder = self._open_recorder(path, label, command)
         try:
             self._run()
+        except BaseException:
+            self._abandon()
+            raise
         finally:
             recording = recorder.finish()
         return recording
@@ -214,6 +220,13 @@ class FrameLoop:
     def _collect_all(self) -> None:
         while self._in_flight:
             self._collect()
+
+    def _abandon(self) -> None:
+        """After an error: let the GPU finish what it has, and give every slot back."""
+        self._in_flight.clear()
+        self._stream.synchronize()
+        for slot in self._pool.slots:
+            slot.release()
 
     def _open_recorder(self, path: str | Path | None, label: str, command: str) -> FrameRecorder:
         return FrameRecorder(

@@ -24,7 +24,7 @@ class Fill(StrEnum):
     IN_PLACE = "in_place"
     """Preprocessing writes into the slot, which is uploaded: nothing is copied on the host."""
     READY = "ready"
-    """The slot is uploaded as it is: there is no preprocessing in this loop."""
+    """The slot is uploaded as it is: it was filled before the loop, and there is no preprocessing in it."""
     ALLOCATE = "allocate"
     """A trap: preprocessing writes into memory of the slot's kind that is allocated anew each frame."""
     BYPASS = "bypass"
