@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "yolotrt_lab"
 LEVELS = {
-    0: "errors paths types",
+    0: "errors packages paths types",
     1: "devices frames nsight recording telemetry vision yolov8",
     2: "copies diagnosis engines growth memory tables",
     3: "doctor execute pixels plots",

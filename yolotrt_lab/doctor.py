@@ -77,27 +77,14 @@ class Driver:
 
 def find_driver() -> Driver:
     """The driver and the GPU that CUDA takes; NoGpuError where there is none."""
-    from .devices.driver import find_gpu
+    from .devices.driver import driver_version, find_gpu
 
     gpu = find_gpu()
     number = ctypes.c_int()
     library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     library.cuDriverGetVersion(ctypes.byref(number))
     cuda = (number.value // 1000, number.value % 1000 // 10)
-    return Driver(_driver_version(), cuda, gpu.name, gpu.compute_capability)
-
-
-def _driver_version() -> str:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        try:
-            return str(pynvml.nvmlSystemGetDriverVersion())
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # Jetson and containers have CUDA without a working NVML
-        return ""
+    return Driver(driver_version(), cuda, gpu.name, gpu.compute_capability)
 
 
 def examine() -> list[Finding]:

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .errors import MissingPackageError, SettingsError
+from .errors import SettingsError
+from .packages import load
 
 MIN_FRAMES = 8
 _MAX_BLOCKS = 50
@@ -58,12 +59,7 @@ def slope(series: ArrayLike, *, confidence: float = 0.99) -> Slope:
     0.5 to 1.
     """
     values = _checked(series, confidence)
-    try:
-        from scipy.stats import norm
-    except ImportError as error:
-        raise MissingPackageError(
-            "SciPy", needed_for="slopes and their intervals", install="pip install scipy"
-        ) from error
+    norm = load("scipy.stats", needed_for="slopes and their intervals").norm
     count = min(_MAX_BLOCKS, len(values))
     first, _, _ = _theil_sen(values, count, 1 - confidence)
     correlation = _sign_autocorrelation(values - first * np.arange(len(values)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import MissingPackageError
+from .packages import load
 from .recording import Recording
 from .types import Source, SourceKind, Span, Stage
 
@@ -44,10 +44,7 @@ _LINES: dict[SourceKind, dict[str, Any]] = {
 
 def figure(rows: int = 1, columns: int = 1, *, width: float = 10.0, height: float = 3.6, **keywords: Any) -> Any:
     """A figure of the lab and its axes, as `plt.subplots` gives them; `height` in inches is for each row."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise MissingPackageError("matplotlib", needed_for="plots", install="pip install matplotlib") from error
+    plt = load("matplotlib.pyplot", needed_for="plots")
     drawn, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained", **keywords)
     drawn.get_layout_engine().set(rect=(0, 0.22 / (height * rows), 1, 1 - 0.22 / (height * rows)))
     for ax in np.ravel(axes):

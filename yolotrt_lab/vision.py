@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from .errors import DtypeError, MissingPackageError, SettingsError, ShapeError
+from .errors import DtypeError, SettingsError, ShapeError
+from .packages import import_cv2
 from .types import Detections
 
 _PADDING = 114
@@ -58,7 +58,7 @@ class Letterbox:
         memory wants it. The geometry that comes back is what `decode` needs. ShapeError or DtypeError where `frame` or
         `out` is something else, or `out` is not C-contiguous.
         """
-        cv2 = _cv2()
+        cv2 = import_cv2()
         _check_frame(frame)
         target = _checked_target(out)
         geometry = letterbox_geometry(frame.shape[:2], target.shape[1:])
@@ -80,7 +80,7 @@ def naive_letterbox(frame: np.ndarray, input_shape: tuple[int, int]) -> np.ndarr
 
     It is here to be compared with: the result is that of `Letterbox`, its memory is pageable and new in each call.
     """
-    cv2 = _cv2()
+    cv2 = import_cv2()
     _check_frame(frame)
     geometry = letterbox_geometry(frame.shape[:2], input_shape)
     top, left, bottom, right = _sides(geometry)
@@ -128,7 +128,7 @@ def decode(
 
 def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -> np.ndarray:
     """A copy of the frame with boxes, class names and scores on it; a class without a name goes by its number."""
-    cv2 = _cv2()
+    cv2 = import_cv2()
     _check_frame(frame)
     image = frame.copy()
     line = max(round(sum(frame.shape[:2]) * 0.0012), 2)
@@ -148,7 +148,7 @@ def _sides(geometry: Geometry) -> tuple[int, int, int, int]:
 
 def _resize(frame: np.ndarray, out: np.ndarray) -> None:
     """Bilinear, into `out`. At an odd whole factor, such as 1080p to 640, that is to pick every third pixel."""
-    cv2 = _cv2()
+    cv2 = import_cv2()
     (height, width), (rows, columns) = frame.shape[:2], out.shape[:2]
     factor, offset = height // rows, height // rows // 2
     if factor in (3, 5) and (height, width) == (factor * rows, factor * columns):
@@ -168,7 +168,7 @@ def _suppress(rectangles: np.ndarray, scores: np.ndarray, classes: np.ndarray, i
     sorted_rectangles, sorted_scores = rectangles[order].tolist(), scores[order].tolist()
     kept = [np.empty(0, np.intp)]
     for start, stop in pairwise(bounds):
-        found = _cv2().dnn.NMSBoxes(sorted_rectangles[start:stop], sorted_scores[start:stop], 0.0, iou)
+        found = import_cv2().dnn.NMSBoxes(sorted_rectangles[start:stop], sorted_scores[start:stop], 0.0, iou)
         kept.append(order[start:stop][np.asarray(found, np.intp)])
     return np.sort(np.concatenate(kept))
 
@@ -181,7 +181,7 @@ def _colour(index: int) -> tuple[int, int, int]:
 
 def _draw_label(image: np.ndarray, text: str, box: Sequence[int], colour: tuple[int, int, int], line: int) -> None:
     """The text on a ground of the box's colour, above the box or, at the frame's top, inside it."""
-    cv2 = _cv2()
+    cv2 = import_cv2()
     font = (cv2.FONT_HERSHEY_SIMPLEX, max(line / 4, 0.4), max(line // 2, 1))
     (width, height), baseline = cv2.getTextSize(text, *font)
     tall = height + baseline + 2
@@ -228,12 +228,3 @@ def _checked_output(output: np.ndarray) -> np.ndarray:
             f"the output is {output.shape}, not (1, 4 + classes, n)", fix="pass output[i : i + 1] of a batch"
         )
     return output.reshape(output.shape[-2:])
-
-
-def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        install = "pip install opencv-python-headless"
-        raise MissingPackageError("OpenCV", needed_for="images and videos", install=install) from error
-    return cv2

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CaptureError, DeviceError, MissingPackageError, OutOfMemoryError
+from ..errors import CaptureError, DeviceError, OutOfMemoryError
+from ..packages import load
 from ..types import HostMemory, Source, SourceKind
 from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, Stream
-from .driver import find_gpu
+from .driver import driver_version, find_gpu
 from .ranges import NvtxRanges
 
 _INSTALL = "pip install 'yolotrt-lab[cuda13]' (driver 580 or newer), or 'yolotrt-lab[cuda12]'"
@@ -34,11 +35,7 @@ _SLEEP_SLACK_NS = 20_000_000 if sys.platform == "win32" else 1_000_000
 
 
 def _import_cupy() -> Any:
-    try:
-        import cupy
-    except ImportError as error:
-        raise MissingPackageError("CuPy", needed_for="running on a GPU", install=_INSTALL) from error
-    return cupy
+    return load("cupy", needed_for="running on a GPU", install=_INSTALL)
 
 
 @contextmanager
@@ -285,17 +282,3 @@ class CudaDevice(Device):
 
 def _too_large(host: HostBuffer, device: DeviceBuffer) -> DeviceError:
     return DeviceError(f"a copy of {host.nbytes} bytes does not fit device memory of {device.nbytes}")
-
-
-def driver_version() -> str:
-    """The driver's version as NVML gives it, such as '580.159.04'; '' where NVML is not to be had."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        try:
-            return str(pynvml.nvmlSystemGetDriverVersion())
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # NVML raises its own errors; a version for a caption is not worth failing for
-        return ""

@@ -47,6 +47,20 @@ def has_gpu() -> bool:
     return True
 
 
+def driver_version() -> str:
+    """The driver's version, such as '580.159.04'; '' where NVML does not tell (Jetson, some containers)."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            return str(pynvml.nvmlSystemGetDriverVersion())
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # NVML raises its own errors; a version is not worth failing for
+        return ""
+
+
 def _libcuda() -> Any:
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import Any
 
 from ..errors import DeviceError
 
 
 class VirtualThread:
-    """One host thread: its clock while it does not run, and what waits for its end."""
+    """One host thread: its clock while it does not run (at its end, for good), and who waits for its end."""
 
     def __init__(self, threads: VirtualThreads, clock: int) -> None:
         self.clock = clock
         self.baton = threading.Semaphore(0)
         self.ended = False
+        self.stuck = False
         self.error: BaseException | None = None
         self.joining: list[VirtualThread] = []
         self._threads = threads
@@ -38,7 +39,6 @@ class VirtualThreads:
         self.running = VirtualThread(self, 0)
         self.ready: list[VirtualThread] = []
         self._parked: list[VirtualThread] = []
-        self._deadlock = False
 
     def start(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A new thread whose clock starts at `now`; it runs when its turn comes."""
@@ -53,12 +53,12 @@ class VirtualThreads:
             function(*arguments)
         except BaseException as error:
             thread.error = error
-        thread.ended = True
+        thread.ended, thread.clock = True, self.now
         for waiting in thread.joining:
-            self.wake(waiting, self.now)
+            self.wake(waiting)
         if not self.ready and self._parked:
-            self._deadlock = True
-            self.wake(self._parked[0], self.now)
+            self._parked[0].stuck = True
+            self.wake(self._parked[0])
         if self.ready:
             self._hand_to(self._behind())
 
@@ -76,32 +76,38 @@ class VirtualThreads:
             turned = True
         return turned
 
-    def park(self) -> None:
-        """Stop until another thread calls `wake` for this one; DeviceError when no thread is left that could."""
+    def park(self, waiting: MutableSequence[VirtualThread]) -> None:
+        """Stop, listed in `waiting`, until another thread takes this one from there and calls `wake` for it.
+
+        DeviceError when no thread is left that could.
+        """
         me = self.running
+        waiting.append(me)
         if self.ready:
             me.clock = self.now
             self._parked.append(me)
             self._hand_to(self._behind())
             me.baton.acquire()
         else:
-            self._deadlock = True
-        if self._deadlock:
+            me.stuck = True
+        if me.stuck:
+            me.stuck = False
+            waiting.remove(me)
             raise DeviceError(
                 "every host thread waits for another one: a deadlock", fix="put an item for each get, or join earlier"
             )
 
-    def wake(self, thread: VirtualThread, time: int) -> None:
-        """Make a parked thread ready; its clock goes on at `time` or later."""
+    def wake(self, thread: VirtualThread) -> None:
+        """Make a parked thread ready; its clock goes on at `now` or later."""
         self._parked.remove(thread)
-        thread.clock = max(thread.clock, time)
+        thread.clock = max(thread.clock, self.now)
         self.ready.append(thread)
 
     def join(self, thread: VirtualThread) -> None:
-        """Park until `thread` has ended."""
+        """Park until `thread` has ended; virtual time goes on from its end."""
         if not thread.ended:
-            thread.joining.append(self.running)
-            self.park()
+            self.park(thread.joining)
+        self.now = max(self.now, thread.clock)
         if thread.error is not None:
             raise thread.error
 
@@ -128,14 +134,13 @@ class VirtualQueue:
         self._threads.turn()
         self._items.append((self._threads.now, item))
         if self._getters:
-            self._threads.wake(self._getters.popleft(), self._threads.now)
+            self._threads.wake(self._getters.popleft())
 
     def get(self) -> Any:
         """Remove the oldest item, waiting in virtual time until there is one."""
         self._threads.turn()
         while not self._items:
-            self._getters.append(self._threads.running)
-            self._threads.park()
+            self._threads.park(self._getters)
         put_at, item = self._items.popleft()
         self._threads.now = max(self._threads.now, put_at)
         return item

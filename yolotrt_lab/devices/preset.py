@@ -112,8 +112,13 @@ class Preset:
         return self.engines[model]
 
     def save(self, path: str | Path) -> None:
-        """Write the preset as JSON."""
-        Path(path).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
+        """Write the preset as JSON; SettingsError where that place cannot be written."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be written: {error}", fix="name another place") from error
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Preset:
@@ -123,7 +128,7 @@ class Preset:
             path = _shipped(str(name_or_path))
         try:
             return cls._from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise SettingsError(
                 f"{path} is no preset: {error}", fix="make one on a GPU: yolotrt-lab calibrate --out FILE"
             ) from error

@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingPackageError, ModelError
+from ..errors import ModelError
+from ..packages import load
 
 _PRECISIONS = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "INT8": "int8", "FLOAT8E4M3FN": "fp8"}
 
@@ -24,14 +25,11 @@ def read_onnx(model: bytes | str | Path) -> bytes:
 
 def parse_onnx(model: bytes) -> Any:
     """The `onnx.ModelProto`; ModelError where the bytes are none."""
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise MissingPackageError("onnx", needed_for="reading ONNX models", install="pip install onnx") from error
+    onnx = load("onnx", needed_for="reading ONNX models")
+    message = load("google.protobuf.message", needed_for="reading ONNX models", install="python -m pip install onnx")
     try:
         return onnx.load_model_from_string(model)
-    except DecodeError as error:
+    except message.DecodeError as error:
         raise ModelError(
             f"these {len(model)} bytes are no ONNX model: {error}", fix="export the model again"
         ) from error

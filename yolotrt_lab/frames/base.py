@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from ..errors import DtypeError, MissingPackageError, ShapeError
+from ..errors import DtypeError, ShapeError
 
 
 class FrameSource(ABC):
@@ -63,13 +63,3 @@ class FrameSource(ABC):
                 f"`out` is {out.shape} with strides {out.strides}, not C-contiguous ({height}, {width}, 3)",
                 fix="allocate it by the source's size: np.empty((size[1], size[0], 3), np.uint8)",
             )
-
-
-def import_cv2() -> Any:
-    """The cv2 module; MissingPackageError where OpenCV is not installed."""
-    try:
-        import cv2
-    except ImportError as error:
-        install = "pip install opencv-python-headless"
-        raise MissingPackageError("OpenCV", needed_for="reading and drawing frames", install=install) from error
-    return cv2

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import FrameSourceError
-from .base import FrameSource, import_cv2
+from ..packages import import_cv2
+from .base import FrameSource
 
 _REPAIR = "play it in another program; if that works, re-encode it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import import_cv2
+from ..packages import import_cv2
 
 Colour = tuple[float, float, float]
 _STEEL, _DARK, _BRASS, _COPPER = (182, 178, 172), (98, 94, 88), (74, 158, 205), (84, 122, 196)

@@ -11,9 +11,10 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import SettingsError
+from ..packages import import_cv2
 from ..types import Detections
 from . import textures
-from .base import FrameSource, import_cv2
+from .base import FrameSource
 from .parts import PARTS
 from .sprites import Sprite, make_sprite
 

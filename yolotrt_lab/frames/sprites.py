@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import import_cv2
+from ..packages import import_cv2
 from .parts import PARTS, Canvas
 
 _ROOM = 1.6  # the ground of a turned part, by its length: corners and shadow fit

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import import_cv2
+from ..packages import import_cv2
 
 LIGHT_LEVEL = 200
 """The value in the light texture that leaves a pixel as it is."""

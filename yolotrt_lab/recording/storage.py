@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingPackageError, RecordingError
+from ..errors import RecordingError
+from ..packages import load
 
 METADATA_KEY = b"yolotrt_lab"
 
@@ -75,9 +76,5 @@ def _free_space(path: Path) -> str:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingPackageError("pyarrow", needed_for="Parquet files", install="pip install pyarrow") from error
-    return pyarrow, parquet
+    what = "Parquet files"
+    return load("pyarrow", needed_for=what), load("pyarrow.parquet", needed_for=what)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import MissingPackageError, RecordingError
+from ..errors import RecordingError
+from ..packages import load
 from ..types import HostMemory, Source, SourceKind, Stage
 from . import storage
 
@@ -98,19 +99,11 @@ class Recording:
 
     def to_pandas(self) -> pandas.DataFrame:
         """The columns as a pandas DataFrame."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingPackageError("pandas", needed_for="a DataFrame", install="pip install pandas") from error
-        return pandas.DataFrame(dict(self.columns))
+        return load("pandas", needed_for="a DataFrame").DataFrame(dict(self.columns))
 
     def to_polars(self) -> polars.DataFrame:
         """The columns as a Polars DataFrame."""
-        try:
-            import polars
-        except ImportError as error:
-            raise MissingPackageError("Polars", needed_for="a DataFrame", install="pip install polars") from error
-        return polars.DataFrame(dict(self.columns))
+        return load("polars", needed_for="a DataFrame").DataFrame(dict(self.columns))
 
     def save(self, path: str | Path) -> None:
         """Write the Parquet file at once or not at all: a failure leaves a file that was there before as it was.

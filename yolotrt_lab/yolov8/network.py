@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingPackageError
+from ..packages import load
 
 STRIDES = (8, 16, 32)
 """Pixels of the network input per cell of each of the three output grids."""
@@ -236,10 +236,6 @@ def _cells(image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 def import_onnx() -> Any:
     """The onnx package; MissingPackageError where it is not installed."""
-    try:
-        import onnx
-        import onnx.helper
-        import onnx.numpy_helper
-    except ImportError as error:
-        raise MissingPackageError("onnx", needed_for="YOLOv8 models", install="pip install onnx") from error
-    return onnx
+    for module in ("onnx.helper", "onnx.numpy_helper"):
+        load(module, needed_for="YOLOv8 models")
+    return load("onnx", needed_for="YOLOv8 models")
