@@ -218,7 +218,7 @@ def test_no_cells_give_no_boxes(shape):
 @pytest.mark.parametrize(
     ("output", "settings", "error"),
     [
-        (np.zeros((1, 84, 10), np.float16), {}, DtypeError),
+        (np.zeros((1, 84, 10), np.float64), {}, DtypeError),
         (np.zeros((2, 84, 10), np.float32), {}, ShapeError),
         (np.zeros((1, 4, 10), np.float32), {}, ShapeError),
         (np.zeros(84, np.float32), {}, ShapeError),
@@ -268,3 +268,17 @@ def test_draw_without_boxes_is_a_copy():
     image = draw(frame, detections(classes=[]))
     assert image is not frame
     np.testing.assert_array_equal(image, frame)
+
+
+def test_half_precision_networks_take_and_give_float16():
+    frame = np.random.default_rng(3).integers(0, 256, (270, 480, 3), np.uint8)
+    single, half = np.empty((1, 3, 320, 320), np.float32), np.empty((1, 3, 320, 320), np.float16)
+    Letterbox()(frame, single)
+    Letterbox()(frame, half)
+    assert np.array_equal(half, single.astype(np.float16))
+    output = np.zeros((1, 6, 2), np.float32)
+    output[0, :, 0] = (100, 80, 40, 20, 0.9, 0.1)
+    kept = decode(output.astype(np.float16))
+    assert kept.boxes.tolist() == [[80, 70, 120, 90]]
+    assert kept.boxes.dtype == np.float32
+    assert kept.scores[0] == pytest.approx(0.9, abs=1e-3)

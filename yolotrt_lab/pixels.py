@@ -52,7 +52,8 @@ class Pixels:
         with self._device.host_work("naive_letterbox"):
             if self._images is None:
                 return self._blank
-            return HostBuffer.over(vision.naive_letterbox(self._image(index), self._size))
+            fresh = vision.naive_letterbox(self._image(index), self._size)
+            return HostBuffer.over(fresh.astype(self._spec.dtype, copy=False))
 
     def copy(self, index: int, slot: Slot) -> HostBuffer:
         """The slot, filled from a fresh array."""

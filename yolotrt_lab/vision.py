@@ -18,6 +18,7 @@ from .packages import import_cv2
 from .types import Detections
 
 _PADDING = 114
+_FLOATS = (np.float32, np.float16)  # exports with half precision take and give float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,11 @@ class Letterbox:
         self._planes = np.empty((3, 0, 0), np.uint8)
 
     def __call__(self, frame: np.ndarray, out: np.ndarray) -> Geometry:
-        """Letterbox `frame` into `out`, float32 (3, height, width) or (1, 3, height, width), RGB from 0 to 1.
+        """Letterbox `frame` into `out`, (3, height, width) or (1, 3, height, width), RGB from 0 to 1.
 
-        Bilinear, the aspect kept, the rest filled with 114/255; `out` is written once and never read, as write-combined
-        memory wants it. The geometry that comes back is what `decode` needs. ShapeError or DtypeError where `frame` or
-        `out` is something else, or `out` is not C-contiguous.
+        `out` is float32 or float16; it is written once and never read, as write-combined memory wants it. Bilinear, the
+        aspect kept, the rest filled with 114/255. The geometry that comes back is what `decode` needs. ShapeError or
+        DtypeError where `frame` or `out` is something else, or `out` is not C-contiguous.
         """
         cv2 = import_cv2()
         _check_frame(frame)
@@ -99,7 +100,7 @@ def decode(
     iou: float = 0.7,
     max_detections: int = 300,
 ) -> Detections:
-    """The boxes in `output`, float32 (1, 4 + classes, n) or (4 + classes, n), best first.
+    """The boxes in `output`, float32 or float16 (1, 4 + classes, n) or (4 + classes, n), best first.
 
     A box has the class of its best score, and is a candidate where that score is above `confidence` and it has an
     area. Of two candidates of one class that overlap by more than `iou`, the worse goes (greedy non-maximum
@@ -205,8 +206,8 @@ def _check_frame(frame: np.ndarray) -> None:
 
 def _checked_target(out: np.ndarray) -> np.ndarray:
     """`out` as (3, height, width), the same memory."""
-    if out.dtype != np.float32:
-        raise DtypeError(f"the network input is float32, `out` is {out.dtype}", fix="allocate it as float32")
+    if out.dtype not in _FLOATS:
+        raise DtypeError(f"the network input is float32 or float16, `out` is {out.dtype}", fix="allocate it as float32")
     if out.shape[:-3] not in ((), (1,)) or out.shape[-3:-2] != (3,) or not out.size:
         raise ShapeError(
             f"`out` is {out.shape}, not (3, height, width) or (1, 3, height, width)", fix="pass out[i] of a batch"
@@ -220,11 +221,13 @@ def _checked_target(out: np.ndarray) -> np.ndarray:
 
 
 def _checked_output(output: np.ndarray) -> np.ndarray:
-    """`output` as (4 + classes, n), the same memory."""
-    if output.dtype != np.float32:
-        raise DtypeError(f"the network output is float32, this one is {output.dtype}", fix="pass it as float32")
+    """`output` as float32 (4 + classes, n); the same memory unless it is float16."""
+    if output.dtype not in _FLOATS:
+        raise DtypeError(
+            f"the network output is float32 or float16, this one is {output.dtype}", fix="pass it as float32"
+        )
     if output.shape[:-2] not in ((), (1,)) or output.ndim < 2 or output.shape[-2] < 5:
         raise ShapeError(
             f"the output is {output.shape}, not (1, 4 + classes, n)", fix="pass output[i : i + 1] of a batch"
         )
-    return output.reshape(output.shape[-2:])
+    return output.reshape(output.shape[-2:]).astype(np.float32, copy=False)

@@ -3,8 +3,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_onnx import tiny_model
 
-from yolotrt_lab.engines.model import parse_onnx, precision_of, read_onnx
+from yolotrt_lab.engines.model import parse_onnx, precision_of, read_onnx, with_batch
 from yolotrt_lab.errors import ModelError
+from yolotrt_lab.yolov8 import build_model
 
 
 def weights(*tensors):
@@ -40,3 +41,15 @@ def test_unreadable_model(tmp_path):
         read_onnx(tmp_path / "none.onnx")
     with pytest.raises(ModelError, match="no ONNX model"):
         parse_onnx(tiny_model()[:50])
+
+
+def test_open_batch_becomes_a_number_and_a_fixed_one_stays():
+    open_model, fixed = build_model(dynamic_batch=True), build_model(batch=2)
+    chosen = parse_onnx(with_batch(open_model, 1)).graph
+    assert [
+        [d.dim_value for d in tensor.type.tensor_type.shape.dim] for tensor in (chosen.input[0], chosen.output[0])
+    ] == [
+        [1, 3, 640, 640],
+        [1, 84, 8400],
+    ]
+    assert with_batch(fixed, 1) is fixed

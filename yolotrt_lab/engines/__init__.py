@@ -29,6 +29,8 @@ def open_engine(
 ) -> Engine:
     """The engine for that device, of an ONNX `model` or of YOLOv8 with seeded weights (`variant`, `precision`).
 
+    A batch dimension that a model leaves open becomes 1.
+
     On a GPU, `backend` is 'tensorrt' (also 'auto': TensorRT or TensorRT-RTX, whichever is installed, built on first use
     and cached in `cache_dir`) or 'onnxruntime'. On the simulated device the engine takes the time that the preset
     measured for `yolov8<variant>-<precision>`; with `compute` (or a `model`) it also computes its outputs, by ONNX
@@ -46,9 +48,10 @@ def open_engine(
         from .onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(model, provider="cuda")
+    from .model import read_onnx, with_batch
     from .tensorrt import TensorRTEngine
 
-    return TensorRTEngine.from_onnx(model, cache_dir=cache_dir)
+    return TensorRTEngine.from_onnx(with_batch(read_onnx(model), 1), cache_dir=cache_dir)
 
 
 def _seeded(variant: str, precision: str) -> bytes:

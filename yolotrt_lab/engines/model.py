@@ -35,6 +35,16 @@ def parse_onnx(model: bytes) -> Any:
         ) from error
 
 
+def with_batch(model: bytes, batch: int) -> bytes:
+    """The model with `batch` for every first dimension of an input or output that is left open."""
+    parsed = parse_onnx(model)
+    shapes = [tensor.type.tensor_type.shape for tensor in (*parsed.graph.input, *parsed.graph.output)]
+    open_dimensions = [shape.dim[0] for shape in shapes if shape.dim and not shape.dim[0].HasField("dim_value")]
+    for dimension in open_dimensions:
+        dimension.dim_value = batch
+    return parsed.SerializeToString() if open_dimensions else model
+
+
 def precision_of(model: Any) -> str:
     """The number type that most of the weights have: 'fp32', 'fp16', 'bf16', 'int8', 'fp8', or '' without weights.
 
