@@ -10,6 +10,7 @@ import argparse
 import io
 import logging
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Windows console knows few of the characters in a traceback
-    arguments = _parser().parse_args(argv)
+    typed = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(typed)
+    arguments.command_line = shlex.join(["yolotrt-lab", *typed])
     try:
         return arguments.function(arguments)
     except KeyboardInterrupt:
@@ -191,13 +194,14 @@ def _record(arguments: argparse.Namespace) -> int:
                 frames=arguments.frames,
                 period_us=arguments.period_us,
                 path=arguments.out,
-                command=_command_line(),
+                command=arguments.command_line,
             )
         }
     else:
-        together = scenarios.run_together(
-            names, device, engine, images, frames=arguments.frames or 1_500, command=_command_line()
-        )
+        if arguments.period_us is not None:
+            raise SettingsError("loops on a clock cannot take turns", fix="run one scenario, or leave out --period-us")
+        frames = 1_500 if arguments.frames is None else arguments.frames
+        together = scenarios.run_together(names, device, engine, images, frames=frames, command=arguments.command_line)
         recordings = {arguments.out / f"{name}.parquet": recording for name, recording in together.items()}
         for path, recording in recordings.items():
             recording.save(path)
@@ -220,6 +224,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from .engines import open_engine
     from .frames import read_images
 
+    if arguments.out.suffix != ".json":
+        raise SettingsError(f"{arguments.out} is no name of a preset", fix=f"call it {arguments.out.name}.json")
     device = open_device(arguments.device, preset=arguments.preset)
     engine = open_engine(device)
     preset = calibrate(
@@ -228,7 +234,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         engine,
         read_images("synthetic", 8) if engine.computes else None,
         name=arguments.out.stem,
-        command=_command_line(),
+        command=arguments.command_line,
         progress=lambda step: print(f"measuring {step}", flush=True),
     )
     preset.save(arguments.out)
@@ -239,8 +245,3 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=["auto", "cuda", "simulated"], default="auto", help="default: auto")
     parser.add_argument("--preset", default="h200", help="what the simulated device runs on: a name or a JSON file")
-
-
-def _command_line() -> str:
-    """The command as a reader would type it."""
-    return " ".join(["yolotrt-lab", *sys.argv[1:]])

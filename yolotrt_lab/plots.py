@@ -42,11 +42,15 @@ _LINES: dict[SourceKind, dict[str, Any]] = {
 }
 
 
+_BETWEEN = "   |   "
+_STAMP_SIZE = 7.5
+_INCHES_A_LETTER = 0.6 * _STAMP_SIZE / 72
+
+
 def figure(rows: int = 1, columns: int = 1, *, width: float = 10.0, height: float = 3.6, **keywords: Any) -> Any:
     """A figure of the lab and its axes, as `plt.subplots` gives them; `height` in inches is for each row."""
     plt = load("matplotlib.pyplot", needed_for="plots")
     drawn, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained", **keywords)
-    drawn.get_layout_engine().set(rect=(0, 0.22 / (height * rows), 1, 1 - 0.22 / (height * rows)))
     for ax in np.ravel(axes):
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(True, color="#EEEEEE")
@@ -57,12 +61,19 @@ def figure(rows: int = 1, columns: int = 1, *, width: float = 10.0, height: floa
 def stamp(drawn: Figure, *sources: Source) -> None:
     """Write into the figure's lower corner where its numbers come from; several sources are listed once each."""
     texts = [text for text in drawn.texts if text.get_gid() == "source"]
-    known = texts[0].get_text().split("   |   ") if texts else []
-    lines = list(dict.fromkeys([*known, *(source.stamp for source in sources)]))
-    if texts:
-        texts[0].set_text("   |   ".join(lines))
-        return
-    drawn.text(0.995, 0.004, "   |   ".join(lines), ha="right", va="bottom", size=7.5, color="#555555", gid="source")
+    known = texts[0].get_text().replace("\n", _BETWEEN).split(_BETWEEN) if texts else []
+    for text in texts:
+        text.remove()
+    stamps = list(dict.fromkeys([*known, *(source.stamp for source in sources)]))
+    width, height = drawn.get_size_inches()
+    fits = len(_BETWEEN.join(stamps)) * _INCHES_A_LETTER < width
+    lines = 1 if fits else len(stamps)
+    words = (_BETWEEN if fits else "\n").join(stamps)
+    drawn.text(0.995, 0.004, words, ha="right", va="bottom", size=_STAMP_SIZE, color="#555555", gid="source")
+    margin = (0.08 + 0.14 * lines) / height
+    engine = drawn.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, margin, 1, 1 - margin))  # type: ignore[call-arg, unused-ignore]
 
 
 def latency(ax: Axes, recordings: Mapping[str, Recording]) -> list[Any]:
@@ -87,7 +98,12 @@ def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage)
     shown = recording.steady
     lines = [
         ax.plot(
-            shown.columns["frame"], shown.stage_ns(stage) / 1e6, color=STAGE_COLOURS[stage], linewidth=0.9, label=stage
+            shown.columns["frame"],
+            shown.stage_ns(stage) / 1e6,
+            _LINES[recording.source.kind]["linestyle"],
+            color=STAGE_COLOURS[stage],
+            linewidth=0.9,
+            label=f"{stage}",
         )[0]
         for stage in which
     ]
@@ -157,8 +173,9 @@ def copy_calls(ax: Axes, tables: Mapping[str, Recording], direction: str, call: 
             label=f"{memory}, {label}",
             **_LINES[table.source.kind],
         )
-    ax.axhline(backlog_ms, color="#999999", linewidth=0.8)
-    ax.annotate("the backlog", (0.02, backlog_ms), (0, -11), ("axes fraction", "data"), "offset points", size=8)
+    if backlog_ms:
+        ax.axhline(backlog_ms, color="#999999", linewidth=0.8)
+        ax.annotate("the backlog", (0.02, backlog_ms), (0, -11), ("axes fraction", "data"), "offset points", size=8)
     what = {"h2d": "upload", "d2h": "download"}[direction]
     title = {"call_ns": f"{what}: the copy call", "sync_ns": f"{what}: synchronize after it"}[call]
     ax.set(xscale="log", yscale="log", xlabel="size of the copy [MB]", ylabel="host time [ms]")
@@ -176,16 +193,17 @@ def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:
     return ax.imshow(shown)
 
 
-def timeline(ax: Axes, spans: Sequence[Span], source: Source) -> None:
+def timeline(ax: Axes, spans: Sequence[Span], source: Source) -> list[Any]:
     """A trace as Nsight draws it: the host's ranges and CUDA calls above, what the GPU did below; us from its begin."""
     rows = [row for row in ("range", "api", "upload", "kernel", "download") if any(span.row == row for span in spans)]
     names = {"range": "NVTX", "api": "CUDA calls", "upload": "copy in", "kernel": "kernels", "download": "copy out"}
     begin_ns, end_ns = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
+    bars: list[Any] = []
     for span in spans:
         if span.name == "frame":
             continue
         left, width = (span.start_ns - begin_ns) / 1e3, (span.end_ns - span.start_ns) / 1e3
-        ax.barh(rows.index(span.row), width, left=left, height=0.7, color=_colour(span), edgecolor="white")
+        bars += ax.barh(rows.index(span.row), width, left=left, height=0.7, color=_colour(span), edgecolor="white")
         if width > 0.1 * (end_ns - begin_ns) / 1e3:
             ax.text(
                 left + width / 2, rows.index(span.row), _short(span), ha="center", va="center", size=7.5, clip_on=True
@@ -194,6 +212,7 @@ def timeline(ax: Axes, spans: Sequence[Span], source: Source) -> None:
     ax.set_yticks(range(len(rows)), [names[row] for row in rows])
     ax.invert_yaxis()
     stamp(_figure(ax), source)
+    return bars
 
 
 def _colour(span: Span) -> str:

@@ -162,10 +162,17 @@ def run_together(
 ) -> dict[str, Recording]:
     """Run scenarios in turns of `turn` frames, so that they can be compared on a machine whose speed drifts.
 
-    SettingsError for a scenario on a clock: interrupted, it would show nothing.
+    SettingsError for a scenario on a clock (interrupted, it shows nothing), for the copy table, and for frames that
+    are no whole number of turns.
     """
     for name in names:
         check_name(name)
+    if COPIES in names:
+        raise SettingsError(f"{COPIES} is no loop and cannot take turns", fix="run it by itself")
+    if frames > turn and frames % turn:
+        raise SettingsError(
+            f"{frames} frames are no whole number of turns of {turn}", fix=f"use a multiple of {turn}, or fewer"
+        )
     chosen = [SCENARIOS[name] for name in names]
     if clocked := [each.name for each in chosen if each.other or each.settings.period_us]:
         raise SettingsError(f"{', '.join(clocked)} on a clock cannot take turns", fix="run it by itself")
@@ -201,7 +208,7 @@ def run_scenario(
         return recording
     chosen = SCENARIOS[name]
     used = SpinEngine(chosen.spin_us * 1_000) if chosen.spin_us else engine
-    settings = replace(chosen.settings, frames=frames or chosen.settings.frames)
+    settings = chosen.settings if frames is None else replace(chosen.settings, frames=frames)
     if period_us is None and chosen.other is not None:
         period_us = period_between_us(device, used, images, settings, chosen.other)
     if period_us is not None:

@@ -1,4 +1,4 @@
-"""Host threads and queues in virtual time: who runs when, what waits for whom, and what happens when nobody can go on."""
+"""Host threads and queues in virtual time: who runs when, who waits for whom, and what if nobody can go on."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_unknown_name_is_refused_with_the_names_there_are():
 def test_file_that_is_no_preset_is_refused(tmp_path, content):
     path = tmp_path / "broken.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(SettingsError, match="broken.json is no preset") as caught:
+    with pytest.raises(SettingsError, match=r"broken\.json is no preset") as caught:
         Preset.load(path)
     assert "yolotrt-lab calibrate" in caught.value.fix
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -69,7 +68,7 @@ def fit_preset(measured: Measurements, source: Source, *, name: str, model: str,
         gpu=source.gpu,
         driver=source.driver,
         cpu=cpu,
-        date=datetime.now(UTC).date().isoformat(),
+        date=source.date,
         command=command,
         pinned_upload=upload,
         pinned_download=download,

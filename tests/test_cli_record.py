@@ -1,0 +1,172 @@
+"""`yolotrt-lab record` and `yolotrt-lab calibrate`: what they write, what they print, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from yolotrt_lab import cli, devices
+from yolotrt_lab.devices import Preset
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.scenarios import COPIES, SCENARIOS, listing
+from yolotrt_lab.types import SourceKind
+
+SIMULATED = ("--device", "simulated", "--frames", "20")
+
+
+@pytest.fixture(autouse=True)
+def plain_errors(monkeypatch):
+    monkeypatch.delenv("YOLOTRT_LAB_DEBUG", raising=False)
+
+
+@pytest.fixture
+def no_device(monkeypatch):
+    """Fails where a device is opened: what is refused is refused before that."""
+    monkeypatch.setattr(devices, "open_device", lambda *_, **__: pytest.fail("a device was opened"))
+
+
+def refused(arguments, capsys):
+    """The message of a command that exits with 2 and prints nothing else."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("yolotrt-lab: ")
+    assert "\nFix: " in err
+    return err
+
+
+def test_record_without_names_lists_the_scenarios(capsys, no_device):
+    assert cli.main(["record"]) == 0
+    assert capsys.readouterr().out == listing() + "\n"
+
+
+def test_record_of_one_scenario_writes_one_file_that_says_how_it_was_made(tmp_path, capsys):
+    path = tmp_path / "new" / "mine.parquet"
+    command = ["record", "served-pinned", *SIMULATED, "--out", str(path)]
+    assert cli.main(command) == 0
+    recording = Recording.load(path)
+    assert recording.label == "served-pinned"
+    assert recording.command == " ".join(["yolotrt-lab", *command])
+    assert recording.source.kind is SourceKind.SIMULATED
+    assert recording.source.preset == "h200"
+    assert recording.steady.columns["frame"].tolist() == list(range(20))
+    assert capsys.readouterr().out == f"{len(recording)} rows, {recording.source.stamp}: {path}\n"
+    assert [each.name for each in path.parent.iterdir()] == ["mine.parquet"]
+
+
+def test_record_of_several_fills_a_folder_with_a_file_each(tmp_path, capsys):
+    names = ("served-report", "served-pinned", "graph-pinned")
+    command = ["record", *names, *SIMULATED, "--out", str(tmp_path / "folder")]
+    assert cli.main(command) == 0
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == {f"{name}.parquet" for name in names}
+    for name in names:
+        recording = Recording.load(tmp_path / "folder" / f"{name}.parquet")
+        assert (recording.label, recording.command) == (name, " ".join(["yolotrt-lab", *command]))
+        assert len(recording.steady) == 20
+        assert recording.settings["fill"] == SCENARIOS[name].settings.fill
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_period_is_the_one_given(tmp_path):
+    path = tmp_path / "overload.parquet"
+    assert cli.main(["record", "overload", *SIMULATED, "--period-us", "812.5", "--out", str(path)]) == 0
+    recording = Recording.load(path)
+    assert recording.settings["period_us"] == 812.5
+    due_ns = recording.steady.columns["due_ns"].tolist()
+    assert [due - due_ns[0] for due in due_ns[:3]] == [0, 812_500, 1_625_000]
+
+
+def test_period_is_measured_where_the_scenario_has_a_clock(tmp_path):
+    for name in ("overload", "overload-pinned"):
+        assert cli.main(["record", name, *SIMULATED, "--out", str(tmp_path / f"{name}.parquet")]) == 0
+    periods = {Recording.load(path).settings["period_us"] for path in tmp_path.iterdir()}
+    assert len(periods) == 1
+    assert periods.pop() > 0
+
+
+def test_copies_can_be_recorded(tmp_path):
+    path = tmp_path / "copies.parquet"
+    assert cli.main(["record", COPIES, "--device", "simulated", "--out", str(path)]) == 0
+    recording = Recording.load(path)
+    assert (recording.kind, recording.label, len(recording)) == ("copies", COPIES, 96)
+
+
+def test_preset_of_the_simulated_device_can_be_a_file(preset, tmp_path):
+    preset.save(tmp_path / "round.json")
+    path = tmp_path / "run.parquet"
+    arguments = ["record", "graph-pinned", *SIMULATED, "--preset", str(tmp_path / "round.json"), "--out", str(path)]
+    assert cli.main(arguments) == 0
+    assert Recording.load(path).source.preset == "round"
+
+
+@pytest.mark.parametrize("names", [["overlaod"], ["served-pinned", "overlaod"]])
+def test_unknown_scenario_is_refused_before_anything_is_made(names, tmp_path, capsys, no_device):
+    err = refused(["record", *names, *SIMULATED, "--out", tmp_path / "out"], capsys)
+    assert "no scenario 'overlaod'" in err
+    assert all(name in err for name in [*SCENARIOS, COPIES])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [["served-pinned"], ["served-pinned", "served-report"]])
+def test_record_without_a_place_is_refused(names, capsys, no_device):
+    assert "--out FILE" in refused(["record", *names, *SIMULATED], capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["served-pinned", "overload"], "overload on a clock cannot take turns"),
+        (["served-pinned", COPIES], "cannot take turns"),
+        (["served-pinned", "served-report", "--period-us", "900"], "cannot take turns"),
+        (["served-pinned", "--frames", "0"], "frames=0"),
+        (["served-pinned", "served-report", "--frames", "0"], "frames=0"),
+        (["served-pinned", "--frames", "-5"], "frames=-5"),
+        (["served-pinned", "--period-us", "0"], "a period of 0.0 us"),
+        (["served-pinned", "--preset", "h900"], "no preset 'h900'"),
+    ],
+)
+def test_wrong_settings_are_refused_and_nothing_is_written(arguments, message, tmp_path, capsys):
+    err = refused(["record", *SIMULATED, *arguments, "--out", tmp_path / "out"], capsys)
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_where_a_file_should_be_is_refused(tmp_path, capsys):
+    assert "is a folder" in refused(["record", "served-pinned", *SIMULATED, "--out", tmp_path], capsys)
+
+
+def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    command = ["calibrate", "--device", "simulated", "--out", str(path)]
+    assert cli.main(command) == 0
+    preset, truth = Preset.load(path), Preset.load("h200")
+    assert (preset.name, preset.gpu) == ("mine", truth.gpu)
+    assert preset.command == " ".join(["yolotrt-lab", *command])
+    assert preset.launch_queue_depth == truth.launch_queue_depth
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "measuring host calls"
+    assert lines[-1] == f"preset of {truth.gpu}: {path}"
+    run = tmp_path / "run.parquet"
+    assert cli.main(["record", "graph-pinned", *SIMULATED, "--preset", str(path), "--out", str(run)]) == 0
+    assert Recording.load(run).source.preset == "mine"
+
+
+def test_calibrate_refuses_a_name_that_could_not_be_loaded_before_it_measures(tmp_path, capsys, no_device):
+    err = refused(["calibrate", "--device", "simulated", "--out", tmp_path / "mine"], capsys)
+    assert ".json" in err
+
+
+def test_calibrate_makes_the_folder_that_is_missing(preset, tmp_path, monkeypatch, capsys):
+    """A minute of measuring must not end in the loss of it."""
+    from yolotrt_lab import calibration
+
+    monkeypatch.setattr(calibration, "calibrate", lambda *_, **__: preset)
+    path = tmp_path / "new" / "round.json"
+    assert cli.main(["calibrate", "--device", "simulated", "--out", str(path)]) == 0
+    assert Preset.load(path) == preset
+
+
+def test_calibrate_needs_a_place(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["calibrate"])
+    assert stop.value.code == 2
+    assert "--out" in capsys.readouterr().err

@@ -1,0 +1,374 @@
+"""Plots: what is drawn is what was recorded, and every figure says where its numbers come from."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+
+from yolotrt_lab import plots
+from yolotrt_lab.copies import measure_copies
+from yolotrt_lab.devices import open_device
+from yolotrt_lab.engines import open_engine
+from yolotrt_lab.errors import MissingPackageError
+from yolotrt_lab.paths import lab_path
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.scenarios import run_scenario
+from yolotrt_lab.types import Source, SourceKind, Span, Stage
+
+TRACE = (
+    Span("range", "frame", 1_000, 105_000),
+    Span("range", "upload", 2_000, 12_000),
+    Span("api", "cudaMemcpyAsync", 3_000, 11_000),
+    Span("upload", "pinned upload", 8_000, 30_000, nbytes=1_000),
+    Span("api", "cudaStreamSynchronize", 20_000, 100_000),
+    Span("kernel", "a kernel", 30_000, 90_000),
+)
+SIMULATED = Source(SourceKind.SIMULATED, "NVIDIA H200", "580.159.04", "2026-01-01", "h200")
+
+
+@pytest.fixture(autouse=True)
+def own_figures():
+    """Figures that nobody shows, and that are closed after the test."""
+    matplotlib.use("Agg")
+    yield
+    plt.close("all")
+
+
+def recorded(name):
+    return Recording.load(lab_path("data", "recordings", "h200", f"{name}.parquet"))
+
+
+def live(recording):
+    return replace(recording, source=replace(recording.source, kind=SourceKind.LIVE))
+
+
+@pytest.fixture(scope="module")
+def device():
+    return open_device("simulated", trace=True)
+
+
+@pytest.fixture(scope="module")
+def frames(device):
+    """One recording of each kind of source."""
+    simulated = run_scenario("overload-pinned", device, open_engine(device), frames=50)
+    return {"recorded": recorded("overload"), "simulated": simulated, "live": live(recorded("overload-pinned"))}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return {"recorded": recorded("copies"), "simulated": measure_copies(open_device("simulated"), repeats=1)}
+
+
+@pytest.fixture(scope="module")
+def draw(frames, tables):
+    """Every function that draws figures of recordings, ready to draw on axes."""
+    one = frames["recorded"]
+    return {
+        "latency": lambda ax: plots.latency(ax, frames),
+        "stages": lambda ax: plots.stages(ax, one),
+        "stage_bars": lambda ax: plots.stage_bars(ax, frames),
+        "stage_over_frames": lambda ax: plots.stage_over_frames(ax, Stage.UPLOAD, frames),
+        "copy_calls": lambda ax: plots.copy_calls(ax, tables, "h2d", "call_ns", backlog_ms=5),
+        "timeline": lambda ax: plots.timeline(ax, TRACE, SIMULATED),
+    }
+
+
+@pytest.fixture(scope="module")
+def shown(frames, tables):
+    """The sources of what `draw` draws."""
+    three, two = ([each.source for each in mapping.values()] for mapping in (frames, tables))
+    return {
+        "latency": three,
+        "stages": three[:1],
+        "stage_bars": three,
+        "stage_over_frames": three,
+        "copy_calls": two,
+        "timeline": [SIMULATED],
+    }
+
+
+FUNCTIONS = ("latency", "stages", "stage_bars", "stage_over_frames", "copy_calls", "timeline")
+every_function = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+def stamp_of(figure):
+    """The text that says where the figure's numbers come from; there is one."""
+    (text,) = [text for text in figure.texts if text.get_gid() == "source"]
+    return text.get_text()
+
+
+def labels(lines):
+    return [line.get_label() for line in lines]
+
+
+@every_function
+def test_draws_on_the_axes_given_and_nowhere_else(draw, name):
+    _, (left, right) = plots.figure(1, 2)
+    before = len(left.get_children())
+    artists = draw[name](right)
+    assert artists
+    for artist in artists:
+        for part in getattr(artist, "patches", [artist]):
+            assert part.axes is right
+    assert len(left.get_children()) == before
+
+
+@every_function
+def test_axes_say_their_units(draw, name):
+    _, ax = plots.figure()
+    draw[name](ax)
+    if name in ("stage_bars", "timeline"):
+        assert ax.get_xlabel().endswith("[us]")
+    else:
+        assert ax.get_ylabel().endswith("[ms]")
+        assert ax.get_xlabel() == ("size of the copy [MB]" if name == "copy_calls" else "frame")
+
+
+@every_function
+def test_source_of_everything_that_is_drawn_stands_in_the_figure_once(draw, shown, name):
+    figure, axes = plots.figure(1, 2)
+    for ax in axes:
+        draw[name](ax)
+    stamps = [source.stamp for source in shown[name]]
+    assert [stamp_of(figure).count(stamp) for stamp in stamps] == [1] * len(stamps)
+
+
+def test_sources_of_several_axes_are_listed_together(frames):
+    figure, (left, right) = plots.figure(1, 2)
+    plots.latency(left, {"a": frames["recorded"]})
+    plots.stages(right, frames["simulated"])
+    for name in ("recorded", "simulated"):
+        assert stamp_of(figure).count(frames[name].source.stamp) == 1
+
+
+@every_function
+@pytest.mark.parametrize("width", [10.0, 7.0])
+def test_nothing_reaches_over_the_edge_of_the_figure(draw, name, width):
+    figure, ax = plots.figure(width=width)
+    draw[name](ax)
+    figure.canvas.draw()
+    box = figure.get_tightbbox(figure.canvas.get_renderer())
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= width
+    assert box.y1 <= figure.get_figheight()
+
+
+@every_function
+def test_source_does_not_cover_the_axes(draw, name):
+    figure, ax = plots.figure()
+    draw[name](ax)
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    (text,) = [text for text in figure.texts if text.get_gid() == "source"]
+    assert text.get_window_extent(renderer).y1 <= ax.get_tightbbox(renderer).y0
+
+
+@pytest.mark.parametrize("name", FUNCTIONS[:-1])
+def test_legend_names_what_is_drawn(draw, name):
+    _, ax = plots.figure()
+    artists = draw[name](ax)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == labels(artists)
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", ["latency", "stage_over_frames", "copy_calls"])
+def test_simulated_lines_are_dashed_and_others_solid(draw, name):
+    _, ax = plots.figure()
+    lines = draw[name](ax)
+    for line in lines:
+        assert line.get_linestyle() == ("--" if "simulated" in line.get_label() else "-")
+    widths = {line.get_label(): line.get_linewidth() for line in lines}
+    assert max(widths, key=widths.get).endswith("recorded")  # so that another line shows on top of it
+
+
+@pytest.mark.parametrize(("kind", "style"), [("recorded", "-"), ("simulated", "--"), ("live", "-")])
+def test_stages_of_a_simulation_are_dashed(frames, kind, style):
+    _, ax = plots.figure()
+    assert {line.get_linestyle() for line in plots.stages(ax, frames[kind])} == {style}
+
+
+def test_latency_is_that_of_every_steady_frame_in_ms(frames):
+    _, ax = plots.figure()
+    lines = plots.latency(ax, frames)
+    assert labels(lines) == list(frames)
+    for line, recording in zip(lines, frames.values(), strict=True):
+        steady = ~recording.columns["warmup"]
+        latency_ns = recording.columns["done_ns"] - recording.columns["due_ns"]
+        assert np.array_equal(line.get_xdata(), recording.columns["frame"][steady])
+        assert np.array_equal(line.get_ydata(), latency_ns[steady] / 1e6)
+    assert ax.get_ylim()[0] == 0
+    pageable, pinned, also_pinned = (to_hex(line.get_color()) for line in lines)
+    assert pageable != pinned == also_pinned
+
+
+def test_one_stage_over_frames_is_that_stage(frames):
+    _, ax = plots.figure()
+    lines = plots.stage_over_frames(ax, Stage.SYNCHRONIZE, frames)
+    for line, recording in zip(lines, frames.values(), strict=True):
+        steady = ~recording.columns["warmup"]
+        assert np.array_equal(line.get_ydata(), recording.columns["synchronize_ns"][steady] / 1e6)
+    assert ax.get_ylabel() == "host time in synchronize [ms]"
+
+
+def test_stages_draws_the_chosen_stages_each_in_its_colour(frames):
+    _, ax = plots.figure()
+    recording, chosen = frames["recorded"], (Stage.UPLOAD, Stage.SYNCHRONIZE)
+    lines = plots.stages(ax, recording, chosen)
+    assert labels(lines) == ["upload", "synchronize"]
+    for line, stage in zip(lines, chosen, strict=True):
+        assert np.array_equal(line.get_ydata(), recording.steady.stage_ns(stage) / 1e6)
+        assert line.get_color() == plots.STAGE_COLOURS[stage]
+    assert len(plots.stages(ax, recording)) == len(Stage)
+
+
+def test_stages_leave_room_for_the_legend_above_every_line_of_a_shared_axis(frames):
+    _, (left, right) = plots.figure(1, 2, sharey=True)
+    tallest_ms = max(
+        np.max(line.get_ydata())
+        for ax, name in ((left, "recorded"), (right, "simulated"))
+        for line in plots.stages(ax, frames[name])
+    )
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylim()[1] > tallest_ms
+
+
+def test_every_stage_has_a_colour_of_its_own():
+    assert set(plots.STAGE_COLOURS) == set(Stage)
+    assert len(set(plots.STAGE_COLOURS.values())) == len(Stage)
+
+
+def test_bars_are_medians_stacked_to_their_sum(frames):
+    _, ax = plots.figure()
+    bars = plots.stage_bars(ax, frames)
+    medians = {
+        stage: [float(np.median(each.steady.stage_ns(stage))) / 1e3 for each in frames.values()]
+        for stage in Stage
+        if stage is not Stage.WAIT
+    }
+    drawn = [stage for stage, widths in medians.items() if max(widths) >= 1]
+    assert labels(bars) == drawn
+    assert "postprocess" not in drawn  # this loop has none
+    left = np.zeros(len(frames))
+    for stage, container in zip(drawn, bars, strict=True):
+        assert [bar.get_width() for bar in container] == pytest.approx(medians[stage])
+        assert [bar.get_x() for bar in container] == pytest.approx(left)
+        left += medians[stage]
+    assert [text.get_text().strip() for text in ax.texts] == [f"{total:,.0f} us" for total in left]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == list(frames)
+    assert ax.yaxis_inverted()  # the first recording is on top
+    assert ax.get_xlim()[1] > left.max()
+
+
+def test_bars_go_without_a_legend_if_asked(frames):
+    _, ax = plots.figure()
+    plots.stage_bars(ax, frames, legend=False)
+    assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize("direction", ["h2d", "d2h"])
+@pytest.mark.parametrize("call", ["call_ns", "sync_ns"])
+@pytest.mark.parametrize("backlog_ms", [0, 5])
+def test_copy_calls_draws_the_rows_asked_for(tables, direction, call, backlog_ms):
+    figure, ax = plots.figure()
+    lines = plots.copy_calls(ax, tables, direction, call, backlog_ms=backlog_ms)
+    assert labels(lines) == [f"{memory}, {table}" for table in tables for memory in ("pageable", "pinned")]
+    for line in lines:
+        memory, table = line.get_label().split(", ")
+        rows = tables[table].to_pandas()
+        rows = rows[(rows.direction == direction) & (rows.host_memory == memory)]
+        rows = rows[rows.backlog_ns == backlog_ms * 1_000_000]
+        assert len(rows) == 6
+        assert np.array_equal(line.get_xdata(), rows.bytes / 1e6)
+        assert np.array_equal(line.get_ydata(), rows[call] / 1e6)
+        assert line.get_color() == plots.MEMORY_COLOURS[memory]
+        assert (line.get_markerfacecolor() == "white") == (table == "simulated")
+    what = {"h2d": "upload", "d2h": "download"}[direction]
+    when = {"call_ns": "the copy call", "sync_ns": "synchronize after it"}[call]
+    assert ax.get_title("left") == f"{what}: {when}"
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    figure.canvas.draw()
+
+
+def test_copy_calls_marks_the_backlog(tables):
+    _, ax = plots.figure()
+    lines = plots.copy_calls(ax, tables, "h2d", "call_ns", backlog_ms=20)
+    (mark,) = [line for line in ax.get_lines() if line not in lines]
+    assert set(mark.get_ydata()) == {20}
+
+
+def test_image_shows_frames_and_network_inputs_in_their_colours():
+    _, (left, right) = plots.figure(1, 2)
+    blue_bgr = np.zeros((4, 6, 3), np.uint8)
+    blue_bgr[..., 0] = 255
+    shown = plots.image(left, blue_bgr, "a frame")
+    assert shown.axes is left
+    assert shown.get_array()[0, 0].tolist() == [0, 0, 255]
+    assert left.get_title("left") == "a frame"
+    blue_rgb = np.zeros((1, 3, 4, 6), np.float32)
+    blue_rgb[:, 2] = 1
+    shown = plots.image(right, blue_rgb, "an input")
+    assert shown.get_array().shape == (4, 6, 3)
+    assert shown.get_array()[0, 0].tolist() == [0, 0, 1]
+
+
+def test_timeline_has_a_bar_for_each_span_but_the_frame_in_us_from_the_begin():
+    _, ax = plots.figure()
+    plots.timeline(ax, TRACE, SIMULATED)
+    rows = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert rows == ["NVTX", "CUDA calls", "copy in", "kernels"]  # and no row for what did not happen
+    assert ax.yaxis_inverted()
+    found = [(rows[round(bar.get_y() + bar.get_height() / 2)], bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert found == [
+        ("NVTX", 1.0, 10.0),
+        ("CUDA calls", 2.0, 8.0),
+        ("copy in", 7.0, 22.0),
+        ("CUDA calls", 19.0, 80.0),
+        ("kernels", 29.0, 60.0),
+    ]
+    assert ax.get_xlim() == (0, 104)
+    texts = {text.get_text(): text.get_position() for text in ax.texts}
+    assert texts["Synchronize"] == (59.0, 1)
+    assert texts["a kernel"] == (59.0, 3)
+    assert "MemcpyAsync" not in texts  # no room in so short a bar
+    colours = [to_hex(bar.get_facecolor()).upper() for bar in ax.patches]
+    assert colours[0] == plots.STAGE_COLOURS[Stage.UPLOAD]
+    assert colours[3] == plots.STAGE_COLOURS[Stage.SYNCHRONIZE]
+
+
+def test_timeline_returns_its_bars():
+    _, ax = plots.figure()
+    assert plots.timeline(ax, TRACE, SIMULATED) == list(ax.patches)
+
+
+def test_timeline_of_a_simulated_loop_has_every_row(device, frames):
+    """`frames` was recorded on this device; its last frames are drawn."""
+    _, ax = plots.figure()
+    plots.timeline(ax, device.spans[-40:], device.source)
+    rows = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert rows == ["NVTX", "CUDA calls", "copy in", "kernels", "copy out"]
+
+
+def test_figure_has_the_axes_asked_for():
+    figure, axes = plots.figure(2, 3, width=9, height=2.0, sharex=True)
+    assert axes.shape == (2, 3)
+    assert figure.get_size_inches().tolist() == [9, 4]
+    assert axes[0, 0].get_shared_x_axes().joined(axes[0, 0], axes[1, 2])
+    for ax in axes.flat:
+        assert not ax.spines["top"].get_visible()
+        assert ax.get_axisbelow()
+
+
+def test_missing_matplotlib_says_what_to_install(monkeypatch):
+    for name in ("matplotlib", "matplotlib.pyplot"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingPackageError, match="pip install") as caught:
+        plots.figure()
+    assert "matplotlib" in caught.value.package

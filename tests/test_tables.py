@@ -1,0 +1,114 @@
+"""Tables as text and as HTML, and the figures of the stage table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from yolotrt_lab.engines import open_engine
+from yolotrt_lab.loops import LoopSettings, run_loop
+from yolotrt_lab.paths import lab_path
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.tables import Table, stage_table
+from yolotrt_lab.types import Source, SourceKind, Stage
+
+LIVE = Source(SourceKind.LIVE, "GPU <1>", "580", "2026-01-01")
+SIMULATED = Source(SourceKind.SIMULATED, preset="round")
+
+
+def test_text_has_aligned_columns_a_rule_and_the_sources():
+    table = Table(["us", "upload", "n"], [["pageable", "1,002.5", 7], ["pin", 3.25, "12,345"]], LIVE)
+    assert str(table).splitlines() == [
+        "us         upload       n",
+        "--------  -------  ------",
+        "pageable  1,002.5       7",
+        "pin          3.25  12,345",
+        "live on GPU <1>, driver 580, 2026-01-01",
+    ]
+
+
+def test_table_without_rows_or_sources_is_its_header():
+    assert str(Table(["a", "bcd"], [])).splitlines() == ["a  bcd", "-  ---"]
+
+
+def test_sources_are_noted_once_each_in_the_order_given():
+    table = Table(["a"], [["b"]], SIMULATED, LIVE, SIMULATED, replace(SIMULATED))
+    assert table.notes == ["simulated, preset round", "live on GPU <1>, driver 580, 2026-01-01"]
+    assert str(table).splitlines()[-2:] == table.notes
+    assert table._repr_html_().count("simulated, preset round") == 1
+
+
+class Cells(HTMLParser):
+    """The texts of a page, each with the tag that it is in."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self._tag = [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self._tag = tag
+
+    def handle_data(self, data):
+        self.found.append((self._tag, data))
+
+
+def test_html_has_every_cell_and_escapes_what_is_markup():
+    page = Table(["name", "<b>"], [["<i> & b", '"x"'], [1, "<script>"]], LIVE)._repr_html_()
+    assert Cells(page).found == [
+        ("th", "name"),
+        ("th", "<b>"),
+        ("td", "<i> & b"),
+        ("td", '"x"'),
+        ("td", "1"),
+        ("td", "<script>"),
+        ("small", LIVE.stamp),
+    ]
+    assert page.count("<tr>") == 3
+    assert not any(markup in page for markup in ("<b>", "<i>", "<script>"))
+
+
+@pytest.fixture
+def recordings(device):
+    """A simulated run and a recorded one, which differ in the stages that they have."""
+    boxes = LoopSettings(frames=30, warmup=5, postprocess=True)
+    return {
+        "with boxes": run_loop(device, open_engine(device), boxes),
+        "recorded": Recording.load(lab_path("data", "recordings", "h200", "graph-pinned.parquet")),
+    }
+
+
+def test_stage_table_has_medians_and_the_99th_percentile_of_steady_frames_in_us(recordings):
+    table = stage_table(recordings)
+    assert table.header[0] == "us"
+    assert table.header[-2:] == ["frame", "frame p99"]
+    assert [row[0] for row in table.rows] == ["with boxes", "recorded"]
+    for row, recording in zip(table.rows, recordings.values(), strict=True):
+        columns = {name: values[~recording.columns["warmup"]] for name, values in recording.columns.items()}
+        frame_ns = columns["done_ns"] - columns["start_ns"]
+        expected = {stage: np.median(columns[f"{stage}_ns"]) for stage in Stage}
+        expected |= {"frame": np.median(frame_ns), "frame p99": np.percentile(frame_ns, 99)}
+        for name, cell in zip(table.header[1:], row[1:], strict=True):
+            assert float(cell.replace(",", "")) == pytest.approx(expected[name] / 1e3, abs=0.0501), name
+    assert table.rows[0][table.header.index("preprocess")] == "300.0"
+    assert table.notes == [recording.source.stamp for recording in recordings.values()]
+
+
+def test_stage_table_leaves_out_stages_that_no_recording_has(recordings):
+    both = stage_table(recordings).header
+    assert "preprocess" in both
+    assert "postprocess" in both
+    alone = stage_table({"recorded": recordings["recorded"]}).header
+    assert "synchronize" in alone
+    assert "postprocess" not in alone
+
+
+def test_stage_table_does_not_count_the_warm_up(recordings):
+    recording = recordings["with boxes"]
+    slow = {name: values.copy() for name, values in recording.columns.items()}
+    slow["wait_ns"][slow["warmup"]] = 10**9
+    slow["done_ns"][slow["warmup"]] += 10**9
+    assert stage_table({"a": replace(recording, columns=slow)}).rows == stage_table({"a": recording}).rows
