@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from yolotrt_lab import cli, devices
@@ -45,7 +47,7 @@ def test_record_of_one_scenario_writes_one_file_that_says_how_it_was_made(tmp_pa
     assert cli.main(command) == 0
     recording = Recording.load(path)
     assert recording.label == "served-pinned"
-    assert recording.command == " ".join(["yolotrt-lab", *command])
+    assert recording.command == shlex.join(["yolotrt-lab", *command])
     assert recording.source.kind is SourceKind.SIMULATED
     assert recording.source.preset == "h200"
     assert recording.steady.columns["frame"].tolist() == list(range(20))
@@ -60,7 +62,7 @@ def test_record_of_several_fills_a_folder_with_a_file_each(tmp_path, capsys):
     assert {path.name for path in (tmp_path / "folder").iterdir()} == {f"{name}.parquet" for name in names}
     for name in names:
         recording = Recording.load(tmp_path / "folder" / f"{name}.parquet")
-        assert (recording.label, recording.command) == (name, " ".join(["yolotrt-lab", *command]))
+        assert (recording.label, recording.command) == (name, shlex.join(["yolotrt-lab", *command]))
         assert len(recording.steady) == 20
         assert recording.settings["fill"] == SCENARIOS[name].settings.fill
     assert len(capsys.readouterr().out.splitlines()) == 3
@@ -140,7 +142,7 @@ def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, cap
     assert cli.main(command) == 0
     preset, truth = Preset.load(path), Preset.load("h200")
     assert (preset.name, preset.gpu) == ("mine", truth.gpu)
-    assert preset.command == " ".join(["yolotrt-lab", *command])
+    assert preset.command == shlex.join(["yolotrt-lab", *command])
     assert preset.launch_queue_depth == truth.launch_queue_depth
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "measuring host calls"

@@ -15,7 +15,7 @@ from yolotrt_lab import plots
 from yolotrt_lab.copies import measure_copies
 from yolotrt_lab.devices import open_device
 from yolotrt_lab.engines import open_engine
-from yolotrt_lab.errors import MissingPackageError
+from yolotrt_lab.errors import MissingPackageError, SettingsError
 from yolotrt_lab.paths import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.scenarios import run_scenario
@@ -372,3 +372,9 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
     with pytest.raises(MissingPackageError, match="pip install") as caught:
         plots.figure()
     assert "matplotlib" in caught.value.package
+
+
+def test_timeline_of_nothing_says_how_to_get_a_trace(device):
+    _, ax = plots.figure()
+    with pytest.raises(SettingsError, match="without a span"):
+        plots.timeline(ax, [], device.source)

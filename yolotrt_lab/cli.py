@@ -177,34 +177,31 @@ def _record(arguments: argparse.Namespace) -> int:
     if not names:
         print(scenarios.listing())
         return 0
-    for name in names:
-        scenarios.check_name(name)
-    if arguments.out is None:
+    out, frames, command = arguments.out, arguments.frames, arguments.command_line
+    together = len(names) > 1
+    if together:
+        frames = 1_500 if frames is None else frames
+        scenarios.check_together(names, frames)
+    scenarios.check_name(names[0])
+    if out is None:
         raise SettingsError("nowhere to record to", fix="add --out FILE, or --out FOLDER for several scenarios")
+    if together and arguments.period_us is not None:
+        raise SettingsError("loops on a clock cannot take turns", fix="run one scenario, or leave out --period-us")
     device = open_device(arguments.device, preset=arguments.preset)
     engine = open_engine(device)
     images = read_images("synthetic", 8) if engine.computes else None
-    if len(names) == 1:
-        recordings = {
-            arguments.out: scenarios.run_scenario(
-                names[0],
-                device,
-                engine,
-                images,
-                frames=arguments.frames,
-                period_us=arguments.period_us,
-                path=arguments.out,
-                command=arguments.command_line,
-            )
-        }
-    else:
-        if arguments.period_us is not None:
-            raise SettingsError("loops on a clock cannot take turns", fix="run one scenario, or leave out --period-us")
-        frames = 1_500 if arguments.frames is None else arguments.frames
-        together = scenarios.run_together(names, device, engine, images, frames=frames, command=arguments.command_line)
-        recordings = {arguments.out / f"{name}.parquet": recording for name, recording in together.items()}
+    if together:
+        recorded = scenarios.run_together(names, device, engine, images, frames=frames, command=command)
+        recordings = {out / f"{name}.parquet": recording for name, recording in recorded.items()}
         for path, recording in recordings.items():
             recording.save(path)
+    else:
+        period_us = arguments.period_us
+        recordings = {
+            out: scenarios.run_scenario(
+                names[0], device, engine, images, frames=frames, period_us=period_us, path=out, command=command
+            )
+        }
     for path, recording in recordings.items():
         print(f"{len(recording)} rows, {recording.source.stamp}: {path}")
     return 0

@@ -6,12 +6,13 @@ figure's corner. Times are milliseconds or microseconds, as the axis says. Start
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .errors import SettingsError
 from .packages import load
 from .recording import Recording
 from .types import Source, SourceKind, Span, Stage
@@ -31,6 +32,13 @@ STAGE_COLOURS = {
     Stage.POSTPROCESS: "#F0E442",
 }
 MEMORY_COLOURS = {"pageable": "#D55E00", "pinned": "#0072B2", "registered": "#56B4E9", "write_combined": "#CC79A7"}
+_ROW_NAMES = {
+    "range": "NVTX",
+    "api": "CUDA calls",
+    "upload": "copy in",
+    "kernel": "kernels",
+    "download": "copy out",
+}
 _GPU_COLOURS = {"upload": "#D55E00", "kernel": "#009E73", "download": "#CC79A7"}
 _API_COLOURS = {"cudaMemcpyAsync": "#D55E00", "cudaStreamSynchronize": "#0072B2", "cudaEventSynchronize": "#0072B2"}
 _OTHER_API_COLOUR = "#009E73"
@@ -78,13 +86,24 @@ def stamp(drawn: Figure, *sources: Source) -> None:
 
 def latency(ax: Axes, recordings: Mapping[str, Recording]) -> list[Any]:
     """Latency of every frame after the warm-up, by label. Simulated curves are dashed, recorded ones broad and pale."""
+    return _over_frames(ax, recordings, lambda recording: recording.latency_ns, "latency [ms]")
+
+
+def stage_over_frames(ax: Axes, stage: Stage, recordings: Mapping[str, Recording]) -> list[Any]:
+    """The host's time in one stage, frame by frame, by label; lines as in `latency`."""
+    return _over_frames(ax, recordings, lambda recording: recording.stage_ns(stage), f"host time in {stage} [ms]")
+
+
+def _over_frames(
+    ax: Axes, recordings: Mapping[str, Recording], values_ns: Callable[[Recording], np.ndarray], ylabel: str
+) -> list[Any]:
     lines = []
     for label, recording in recordings.items():
         colour = MEMORY_COLOURS.get(str(recording.settings.get("input_memory", "")))
         steady = recording.steady
-        frame, latency_ms = steady.columns["frame"], steady.latency_ns / 1e6
-        lines += ax.plot(frame, latency_ms, color=colour, label=label, **_LINES[recording.source.kind])
-    ax.set(xlabel="frame", ylabel="latency [ms]", ylim=(0, None))
+        frame, values_ms = steady.columns["frame"], values_ns(steady) / 1e6
+        lines += ax.plot(frame, values_ms, color=colour, label=label, **_LINES[recording.source.kind])
+    ax.set(xlabel="frame", ylabel=ylabel, ylim=(0, None))
     ax.legend(frameon=False)
     stamp(_figure(ax), *(recording.source for recording in recordings.values()))
     return lines
@@ -139,20 +158,6 @@ def stage_bars(ax: Axes, recordings: Mapping[str, Recording], *, legend: bool = 
     return bars
 
 
-def stage_over_frames(ax: Axes, stage: Stage, recordings: Mapping[str, Recording]) -> list[Any]:
-    """The host's time in one stage, frame by frame, by label; lines as in `latency`."""
-    lines = []
-    for label, recording in recordings.items():
-        colour = MEMORY_COLOURS.get(str(recording.settings.get("input_memory", "")))
-        steady = recording.steady
-        frame, host_ms = steady.columns["frame"], steady.stage_ns(stage) / 1e6
-        lines += ax.plot(frame, host_ms, color=colour, label=label, **_LINES[recording.source.kind])
-    ax.set(xlabel="frame", ylabel=f"host time in {stage} [ms]", ylim=(0, None))
-    ax.legend(frameon=False)
-    stamp(_figure(ax), *(recording.source for recording in recordings.values()))
-    return lines
-
-
 def copy_calls(ax: Axes, tables: Mapping[str, Recording], direction: str, call: str, *, backlog_ms: float) -> list[Any]:
     """Host time over the size of the copy, behind one backlog: `call` is 'call_ns' (the copy) or 'sync_ns'.
 
@@ -194,22 +199,27 @@ def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:
 
 
 def timeline(ax: Axes, spans: Sequence[Span], source: Source) -> list[Any]:
-    """A trace as Nsight draws it: the host's ranges and CUDA calls above, what the GPU did below; us from its begin."""
-    rows = [row for row in ("range", "api", "upload", "kernel", "download") if any(span.row == row for span in spans)]
-    names = {"range": "NVTX", "api": "CUDA calls", "upload": "copy in", "kernel": "kernels", "download": "copy out"}
+    """A trace as Nsight draws it: the host's ranges and CUDA calls above, what the GPU did below; us from its begin.
+
+    SettingsError without a span: make the device with `trace=True`.
+    """
+    if not spans:
+        raise SettingsError("a trace without a span", fix="open_device('simulated', trace=True) keeps them")
+    rows = [row for row in _ROW_NAMES if any(span.row == row for span in spans)]
     begin_ns, end_ns = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
     bars: list[Any] = []
     for span in spans:
         if span.name == "frame":
             continue
+        row, colour = rows.index(span.row), _colour(span)
         left, width = (span.start_ns - begin_ns) / 1e3, (span.end_ns - span.start_ns) / 1e3
-        bars += ax.barh(rows.index(span.row), width, left=left, height=0.7, color=_colour(span), edgecolor="white")
+        bars += ax.barh(row, width, left=left, height=0.7, color=colour, edgecolor="white")
         if width > 0.1 * (end_ns - begin_ns) / 1e3:
-            ax.text(
-                left + width / 2, rows.index(span.row), _short(span), ha="center", va="center", size=7.5, clip_on=True
-            )
+            ink = "white" if colour == STAGE_COLOURS[Stage.SYNCHRONIZE] else "black"
+            middle = left + width / 2
+            ax.text(middle, row, _short(span), ha="center", va="center", size=7.5, color=ink, clip_on=True)
     ax.set(xlim=(0, (end_ns - begin_ns) / 1e3), xlabel="time [us]")
-    ax.set_yticks(range(len(rows)), [names[row] for row in rows])
+    ax.set_yticks(range(len(rows)), [_ROW_NAMES[row] for row in rows])
     ax.invert_yaxis()
     stamp(_figure(ax), source)
     return bars

@@ -165,23 +165,29 @@ def run_together(
     SettingsError for a scenario on a clock (interrupted, it shows nothing), for the copy table, and for frames that
     are no whole number of turns.
     """
+    check_together(names, frames, turn)
+    loops = {
+        name: FrameLoop(device, engine, replace(SCENARIOS[name].settings, frames=min(turn, frames), warmup=20), images)
+        for name in names
+    }
+    recordings = run_in_turns(loops, max(frames // turn, 1))
+    return {name: replace(recording, label=name, command=command) for name, recording in recordings.items()}
+
+
+def check_together(names: Sequence[str], frames: int, turn: int = 100) -> None:
+    """The SettingsErrors of `run_together`, before anything is made for it."""
     for name in names:
         check_name(name)
     if COPIES in names:
         raise SettingsError(f"{COPIES} is no loop and cannot take turns", fix="run it by itself")
+    if frames < 1:
+        raise SettingsError(f"frames={frames}", fix="use at least one frame")
     if frames > turn and frames % turn:
         raise SettingsError(
             f"{frames} frames are no whole number of turns of {turn}", fix=f"use a multiple of {turn}, or fewer"
         )
-    chosen = [SCENARIOS[name] for name in names]
-    if clocked := [each.name for each in chosen if each.other or each.settings.period_us]:
+    if clocked := [name for name in names if SCENARIOS[name].other or SCENARIOS[name].settings.period_us]:
         raise SettingsError(f"{', '.join(clocked)} on a clock cannot take turns", fix="run it by itself")
-    loops = {
-        each.name: FrameLoop(device, engine, replace(each.settings, frames=min(turn, frames), warmup=20), images)
-        for each in chosen
-    }
-    recordings = run_in_turns(loops, max(frames // turn, 1))
-    return {name: replace(recording, label=name, command=command) for name, recording in recordings.items()}
 
 
 def run_scenario(

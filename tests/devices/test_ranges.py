@@ -83,6 +83,18 @@ def test_ranges_of_the_real_package_nest_and_are_used_again_with_no_tool_attache
         raise KeyError
 
 
+def test_simulated_range_of_one_name_is_each_threads_own(device):
+    def work(begin, end):
+        device.wait_until_ns(begin)
+        with device.range("upload"):
+            device.wait_until_ns(end)
+
+    threads = [device.start_thread(work, 0, 100), device.start_thread(work, 50, 200)]
+    for thread in threads:
+        thread.join()
+    assert [(span.start_ns, span.end_ns) for span in device.spans if span.row == "range"] == [(0, 100), (50, 200)]
+
+
 def test_without_the_package_ranges_do_nothing(monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(

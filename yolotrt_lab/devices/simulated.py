@@ -124,14 +124,15 @@ class _Range:
     def __init__(self, device: SimulatedDevice, name: str) -> None:
         self._device = device
         self._name = name
-        self._begin = 0
+        self._begins: dict[VirtualThread, int] = {}
 
     def __enter__(self) -> None:
-        self._begin = self._device._threads.now
+        threads = self._device._threads
+        self._begins[threads.running] = threads.now
 
     def __exit__(self, *_: object) -> None:
         device = self._device
-        device._log("range", self._name, self._begin)
+        device._log("range", self._name, self._begins.pop(device._threads.running))
         device._threads.now += device.preset.range_ns
 
 
@@ -177,7 +178,7 @@ class SimulatedDevice(Device):
         self._ranges: dict[str, _Range] = {}
         self._host_work: dict[str, _HostWork] = {}
         self._copies: dict[int, Work | None] = {}
-        self._capturing: SimulatedGraph | None = None
+        self._captures: dict[VirtualThread, SimulatedGraph] = {}
         self._lanes: list[Lane] = []
         self._uploads: deque[tuple[Work, np.ndarray, np.ndarray]] = deque()
         self._moved = 0
@@ -289,11 +290,11 @@ class SimulatedDevice(Device):
 
     def capture(self, submit: Callable[[], None], stream: Stream) -> SimulatedGraph:
         """Collect what `submit` submits."""
-        graph = self._capturing = SimulatedGraph(self)
+        graph = self._captures[self._threads.running] = SimulatedGraph(self)
         try:
             submit()
         finally:
-            self._capturing = None
+            del self._captures[self._threads.running]
         return graph
 
     def _submit(self, lane: Lane, work: Work) -> None:
@@ -362,10 +363,10 @@ class SimulatedDevice(Device):
             step["action"] = self._mover(engine, host, device)
         begin = self._begin()
         dma_ns = pinned.fixed_ns + int(host.nbytes / pinned.rate)
-        if self._capturing is not None:
+        if (graph := self._captures.get(self._threads.running)) is not None:
             if not host.memory.page_locked:
                 raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
-            self._capturing.steps.append({**step, "duration": dma_ns})
+            graph.steps.append({**step, "duration": dma_ns})
             return
         if host.memory.page_locked:
             work = Work(ready=0, duration=self._spread(dma_ns), **step)
@@ -438,10 +439,10 @@ class SimulatedDevice(Device):
         assert isinstance(stream, SimulatedStream)
         step: dict[str, Any] = {"engine": COMPUTE_ENGINE, "name": name, "action": action}
         begin = self._begin()
-        if self._capturing is not None:
-            self._capturing.steps.append({**step, "duration": cost.graph_gpu_ns})
-            self._capturing.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
-            self._capturing.submit_ns = cost.graph_submit_ns
+        if (graph := self._captures.get(self._threads.running)) is not None:
+            graph.steps.append({**step, "duration": cost.graph_gpu_ns})
+            graph.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
+            graph.submit_ns = cost.graph_submit_ns
             return
         self._advance(cost.cold_enqueue_ns if self._is_cold(name) else cost.enqueue_ns)
         launched_at = self._threads.now if cost.tail_ns else 0
