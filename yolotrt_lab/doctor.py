@@ -5,7 +5,6 @@ Nothing here may crash, whatever is broken: a check that raises becomes a findin
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 import json
@@ -77,14 +76,10 @@ class Driver:
 
 def find_driver() -> Driver:
     """The driver and the GPU that CUDA takes; NoGpuError where there is none."""
-    from .devices.driver import driver_version, find_gpu
+    from .devices.driver import cuda_version, driver_version, find_gpu
 
     gpu = find_gpu()
-    number = ctypes.c_int()
-    library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    library.cuDriverGetVersion(ctypes.byref(number))
-    cuda = (number.value // 1000, number.value % 1000 // 10)
-    return Driver(driver_version(), cuda, gpu.name, gpu.compute_capability)
+    return Driver(driver_version(), cuda_version(), gpu.name, gpu.compute_capability)
 
 
 def examine() -> list[Finding]:

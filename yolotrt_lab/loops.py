@@ -143,6 +143,7 @@ class FrameLoop:
         self._frame_range = device.range("frame")
         self._timers = {stage: _Timer(device, stage) for stage in Stage}
         self._in_flight: deque[_Frame] = deque()
+        self._machine = machine_info()
 
     def _capture(self) -> Callable[[Stream], None]:
         """The engine as a CUDA graph. It runs once before: engines allocate and choose kernels on their first run."""
@@ -232,7 +233,7 @@ class FrameLoop:
         return FrameRecorder(
             path,
             source=self.device.source,
-            machine=machine_info(),
+            machine=self._machine,
             settings={**asdict(self.settings), "engine": self.engine.label},
             label=label,
             command=command,

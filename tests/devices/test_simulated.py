@@ -15,6 +15,17 @@ from yolotrt_lab.types import HostMemory, SourceKind
 
 MB = 1_000_000
 PAGEABLE, PINNED = HostMemory.PAGEABLE, HostMemory.PINNED
+ENGINE = EngineCost(
+    enqueue_ns=600_000,
+    cold_enqueue_ns=700_000,
+    gpu_ns=400_000,
+    tail_ns=10_000,
+    graph_launch_ns=2_000,
+    graph_submit_ns=5_000,
+    cold_graph_launch_ns=7_000,
+    graph_gpu_ns=390_000,
+    kernels=1,
+)
 
 
 def time_of(device, call):
@@ -119,36 +130,14 @@ def test_launch_queue_holds_the_host_once_it_is_full(device):
 
 def test_engine_is_not_done_while_the_host_still_launches(device):
     stream = device.stream()
-    cost = EngineCost(
-        enqueue_ns=600_000,
-        cold_enqueue_ns=700_000,
-        gpu_ns=400_000,
-        tail_ns=10_000,
-        graph_launch_ns=2_000,
-        graph_submit_ns=5_000,
-        cold_graph_launch_ns=7_000,
-        graph_gpu_ns=390_000,
-        kernels=1,
-    )
-    device.run_kernels("engine", cost, stream)
+    device.run_kernels("engine", ENGINE, stream)
     assert time_of(device, stream.synchronize) == 10_000 + 3_000
-    graph = device.capture(lambda: device.run_kernels("engine", cost, stream), stream)
+    graph = device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
     assert time_of(device, lambda: graph.launch(stream)) == 2_000
     assert time_of(device, stream.synchronize) == 3_000 + 390_000 + 3_000
 
 
 def test_calls_are_cold_once_after_the_host_has_moved_megabytes(preset):
-    cost = EngineCost(
-        enqueue_ns=600_000,
-        cold_enqueue_ns=700_000,
-        gpu_ns=400_000,
-        tail_ns=10_000,
-        graph_launch_ns=2_000,
-        graph_submit_ns=5_000,
-        cold_graph_launch_ns=7_000,
-        graph_gpu_ns=390_000,
-        kernels=1,
-    )
     device = SimulatedDevice(preset)
     stream = device.stream()
     host, buffer = device.empty_host((5 * MB,), np.uint8, PAGEABLE), device.empty_device(5 * MB)
@@ -157,7 +146,7 @@ def test_calls_are_cold_once_after_the_host_has_moved_megabytes(preset):
         if move:
             device.upload(host, buffer, stream)
         stream.synchronize()
-        times.append(time_of(device, lambda: device.run_kernels("engine", cost, stream)))
+        times.append(time_of(device, lambda: device.run_kernels("engine", ENGINE, stream)))
     assert times == [600_000, 600_000, 700_000, 600_000]
 
 
@@ -344,3 +333,12 @@ def test_source_says_simulated_and_names_the_preset(device, preset):
 
 def test_simulated_by_name_never_asks_for_a_gpu():
     assert open_device("simulated").kind == "simulated"
+
+
+def test_device_synchronize_is_one_call_that_waits_for_the_last_stream(device):
+    first, second = device.stream(), device.stream()
+    device.spin(1 * MB, first)
+    device.spin(2 * MB, second)  # one compute engine: behind the first
+    device.synchronize()
+    assert device.now_ns() == 5_000 + 3 * MB + 3_000
+    assert [span.name for span in device.spans if "Synchronize" in span.name] == ["cudaDeviceSynchronize"]

@@ -30,7 +30,7 @@ LOOPS: dict[str, LoopSettings] = {
 }
 """The loops that the constants of a frame come from, by the names that `Measurements.loops` has them under."""
 
-_RANGES = len(Stage) + 1  # those of the stages, and the one around the frame
+_GAPS = len(Stage) - 1  # between the stages of a frame, from the end of wait to that of postprocess
 _LAUNCH_BOUND_NS = 10_000
 
 
@@ -95,7 +95,7 @@ class _Means:
         self.stage_ns = {stage: float(steady.stage_ns(stage).mean()) for stage in Stage}
         frame_ns = steady.columns["done_ns"] - steady.columns["start_ns"]
         in_stages = sum(self.stage_ns.values()) - self.stage_ns[Stage.WAIT]
-        self.between_ns = max((float(frame_ns.mean()) - in_stages - record_ns) / (_RANGES - 2), 0.0)
+        self.between_ns = max((float(frame_ns.mean()) - in_stages - record_ns) / _GAPS, 0.0)
 
     def on_gpu_ns(self) -> float:
         """From the upload call to the end of the synchronize."""

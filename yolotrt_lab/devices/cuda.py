@@ -17,12 +17,12 @@ import numpy as np
 
 from ..errors import CaptureError, DeviceError, OutOfMemoryError
 from ..packages import load
+from ..paths import install_command
 from ..types import HostMemory, Source, SourceKind
 from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, Stream
 from .driver import driver_version, find_gpu
 from .ranges import NvtxRanges
 
-_INSTALL = "pip install 'yolotrt-lab[cuda13]' (driver 580 or newer), or 'yolotrt-lab[cuda12]'"
 _SPIN_SOURCE = """
 extern "C" __global__ void spin(unsigned long long duration_ns) {
     unsigned long long begin, now;
@@ -35,7 +35,8 @@ _SLEEP_SLACK_NS = 20_000_000 if sys.platform == "win32" else 1_000_000
 
 
 def _import_cupy() -> Any:
-    return load("cupy", needed_for="running on a GPU", install=_INSTALL)
+    install = f"{install_command('cuda13')} (cuda12 for drivers older than 580)"
+    return load("cupy", needed_for="running on a GPU", install=install)
 
 
 @contextmanager

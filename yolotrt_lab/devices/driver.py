@@ -47,6 +47,13 @@ def has_gpu() -> bool:
     return True
 
 
+def cuda_version() -> tuple[int, int]:
+    """The newest CUDA that the driver offers, (13, 0) say; NoGpuError without a driver."""
+    number = ctypes.c_int()
+    _call(_libcuda(), "cuDriverGetVersion", ctypes.byref(number))
+    return number.value // 1000, number.value % 1000 // 10
+
+
 def driver_version() -> str:
     """The driver's version, such as '580.159.04'; '' where NVML does not tell (Jetson, some containers)."""
     try:

@@ -55,9 +55,9 @@ class EngineCost:
 
     While the host still launches kernels the GPU cannot be done: it ends no earlier than `tail_ns` after the call.
     `graph_*` are the same captured into a CUDA graph, whose first kernel begins `graph_submit_ns` after the launch call
-    on an idle GPU. `cold_*` hold when the host has moved megabytes since its last
-    enqueue: its caches have to fetch the engine's data again. `kernels` is how many places of the launch queue it
-    takes.
+    on an idle GPU. `cold_*` hold when the host has moved megabytes since its last enqueue, which took longer then on
+    every machine that was measured; its caches are the likely reason. `kernels` is how many places of the launch queue
+    it takes.
     """
 
     enqueue_ns: int

@@ -56,8 +56,9 @@ class SimulatedEvent:
     def done(self) -> bool:
         """True once everything in front of the mark has run; True if never recorded."""
         self._device._spend("cudaEventQuery", self._device.preset.query_ns)
+        done = self.work is None or self._device._is_done(self.work)
         self._device._check_uploads()
-        return self.work is None or self._device._is_done(self.work)
+        return done
 
     def synchronize(self) -> None:
         """Hold the host until `done`."""
@@ -177,9 +178,8 @@ class SimulatedDevice(Device):
         self._timeline = Timeline(self._log_work if trace else None)
         self._ranges: dict[str, _Range] = {}
         self._host_work: dict[str, _HostWork] = {}
-        self._copies: dict[int, Work | None] = {}
+        self._copies: dict[int, Work] = {}
         self._captures: dict[VirtualThread, SimulatedGraph] = {}
-        self._lanes: list[Lane] = []
         self._uploads: deque[tuple[Work, np.ndarray, np.ndarray]] = deque()
         self._moved = 0
         self._moved_at_call: dict[str, int] = {}
@@ -275,9 +275,7 @@ class SimulatedDevice(Device):
 
     def stream(self, *, priority: int = 0) -> SimulatedStream:
         """A new lane of the timeline."""
-        lane = self._timeline.lane(priority)
-        self._lanes.append(lane)
-        return SimulatedStream(self, lane)
+        return SimulatedStream(self, self._timeline.lane(priority))
 
     def event(self, *, timing: bool = False) -> SimulatedEvent:
         """A new event; all can be timed here."""
@@ -285,8 +283,10 @@ class SimulatedDevice(Device):
 
     def synchronize(self) -> None:
         """Hold the host until every lane is empty."""
-        for lane in self._lanes:
-            self._wait("cudaDeviceSynchronize", lane.last)
+        last = [lane.last for lane in self._timeline.lanes if lane.last is not None]
+        for work in last:
+            self._place(work)
+        self._wait("cudaDeviceSynchronize", max(last, key=lambda work: work.end, default=None))
 
     def capture(self, submit: Callable[[], None], stream: Stream) -> SimulatedGraph:
         """Collect what `submit` submits."""
@@ -410,7 +410,7 @@ class SimulatedDevice(Device):
 
     def _check_uploads(self) -> None:
         """HazardError where the bytes of an upload that has run by now are no longer those that were submitted."""
-        while self._uploads and self._is_done(self._uploads[0][0]):
+        while self._uploads and PENDING != self._uploads[0][0].end <= self._threads.now:
             work, raw, submitted = self._uploads.popleft()
             if not np.array_equal(raw, submitted):
                 raise HazardError(

@@ -82,15 +82,15 @@ class Timeline:
     """Places the work of all lanes on the engines."""
 
     def __init__(self, on_placed: Callable[[Lane, Work], None] | None = None) -> None:
-        self._lanes: list[Lane] = []
+        self.lanes: list[Lane] = []
         self._free = [0, 0, 0, 0]
         self._on_placed = on_placed
 
     def lane(self, priority: int = 0) -> Lane:
         """A new, empty lane; among works that could start at the same time, the lowest priority number goes first."""
-        lane = Lane(len(self._lanes), priority)
-        self._lanes.append(lane)
-        self._lanes.sort(key=lambda each: each.priority)
+        lane = Lane(len(self.lanes), priority)
+        self.lanes.append(lane)
+        self.lanes.sort(key=lambda each: each.priority)
         return lane
 
     def submit(self, lane: Lane, work: Work) -> None:
@@ -105,7 +105,7 @@ class Timeline:
         best: Lane | None = None
         best_start = 0
         free = self._free
-        for lane in self._lanes:
+        for lane in self.lanes:
             if not lane.waiting:
                 continue
             work = lane.waiting[0]
