@@ -41,9 +41,11 @@ class Table:
 def stage_table(recordings: Mapping[str, Recording]) -> Table:
     """Medians of each stage, of the whole frame, and its 99th percentile, in microseconds, one row a recording.
 
-    Stages that take less than 2 us in every recording, the cost of looking, are left out.
+    Left out are `wait`, which is before the frame is taken up, and stages that take less than 2 us in every recording,
+    the cost of looking.
     """
-    names = [s for s in Stage if any(np.median(each.steady.stage_ns(s)) > 2_000 for each in recordings.values())]
+    candidates = [stage for stage in Stage if stage is not Stage.WAIT]
+    names = [s for s in candidates if any(np.median(each.steady.stage_ns(s)) > 2_000 for each in recordings.values())]
     rows = []
     for label, recording in recordings.items():
         steady = recording.steady
