@@ -15,7 +15,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 def recorded(name: str) -> lab.Recording:
     """A recording of the H200."""
-    return lab.Recording.load(lab.lab_path("data", "recordings", "h200", f"{name}.parquet"))
+    return lab.Recording.shipped(name)
 
 
 def save(figure: plt.Figure, name: str) -> None:

@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "yolotrt_lab"
 LEVELS = {
     0: "errors packages paths types",
     1: "devices frames nsight recording telemetry vision yolov8",
-    2: "copies diagnosis engines growth memory tables",
-    3: "doctor execute pixels plots",
-    4: "loops report",
-    5: "calibration scenarios",
+    2: "copies engines growth memory tables",
+    3: "diagnosis doctor execute pixels",
+    4: "loops plots report",
+    5: "calibration ladder scenarios",
     6: "cli",
     7: "__main__",
 }

@@ -98,7 +98,7 @@ def test_cuda_without_a_gpu_is_refused_before_anything_runs(folder, monkeypatch,
 def test_ctrl_c_stops_the_notebook_and_says_so(folder):
     write(folder / "slow.ipynb", "open('started', 'w').close()\nimport time\ntime.sleep(600)")
     command = [sys.executable, "-m", "yolotrt_lab", "run", "slow.ipynb"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         deadline = time.monotonic() + 60

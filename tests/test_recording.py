@@ -495,3 +495,9 @@ class TestMachine:
 def test_the_file_is_compressed_with_zstd(saved):
     metadata = parquet.ParquetFile(io.BytesIO(saved.read_bytes())).metadata
     assert {metadata.row_group(0).column(index).compression for index in range(metadata.num_columns)} == {"ZSTD"}
+
+
+def test_a_shipped_recording_is_found_by_its_name_whichever_gpu_it_is_of():
+    assert Recording.shipped("overload").label == "overload"
+    with pytest.raises(RecordingError, match="overload-pinned"):
+        Recording.shipped("nonsense")

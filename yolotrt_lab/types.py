@@ -54,6 +54,22 @@ class Cause(StrEnum):
     NONE = "none"
 
 
+THROTTLE_REASONS = (
+    *("gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown", "sync_boost"),
+    *("sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "display_clock_setting"),
+)
+"""Why the GPU's clocks are lower than they could be, as NVML names it (`nvmlClocksThrottleReason...`)."""
+
+TELEMETRY_COLUMNS = (
+    *("sm_clock_mhz", "memory_clock_mhz", "power_w", "temperature_c", "pcie_generation", "pcie_width"),
+    *("gpu_utilisation_percent", "gpu_memory_used_bytes", "gpu_processes", "host_memory_bytes"),
+    *(f"throttle_{reason}" for reason in THROTTLE_REASONS),
+)
+"""What telemetry adds to a recording of frames: float64, the latest sample at each frame's end, NaN where the GPU does
+not tell. `gpu_processes` counts the other processes on the GPU, `host_memory_bytes` is what this process has in memory,
+`throttle_*` are 1 while that reason holds and 0 while it does not."""
+
+
 class SourceKind(StrEnum):
     """Where a number comes from. A figure without it is a defect."""
 

@@ -1,0 +1,63 @@
+"""The command `yolotrt-lab`.
+
+Each subcommand is a module with `add`, which registers its options, and one function that does the work with them and
+returns the exit status. Whatever is heavy is imported by the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import LabError, NotebookError
+from . import calibrate, doctor, record, run
+
+_EXAMPLES = """examples:
+  yolotrt-lab doctor                        what is here, what is missing, and how to install it
+  yolotrt-lab run                           run every notebook and write build/report.html
+  yolotrt-lab run --device cuda             the same on the GPU
+  yolotrt-lab record overload --out FILE    run one scenario and keep its frames
+  yolotrt-lab calibrate --out FILE          measure this GPU for the simulated device
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status.
+
+    0 done; 1 a notebook failed, or doctor found that the lab can't run; 2 a LabError or wrong usage; 130 Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a Windows console knows few of the characters in a traceback
+    typed = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(typed)
+    arguments.command_line = shlex.join(["yolotrt-lab", *typed])
+    try:
+        return arguments.function(arguments)
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except LabError as error:
+        if arguments.debug or os.environ.get("YOLOTRT_LAB_DEBUG"):
+            raise
+        print(f"yolotrt-lab: {error}", file=sys.stderr)
+        return 1 if isinstance(error, NotebookError) else 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="yolotrt-lab",
+        description="Why does cudaStreamSynchronize get slower as a YOLOv8-TensorRT loop runs, and what fixes it?",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"yolotrt-lab {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (doctor, run, record, calibrate):
+        module.add(commands)
+    return parser

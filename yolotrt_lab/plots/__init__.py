@@ -1,0 +1,26 @@
+"""Tables in, matplotlib axes out. Nothing is computed here but medians for bars.
+
+Every function draws on axes given to it, returns what it drew, and writes where the numbers come from into the
+figure's corner. Times are milliseconds or microseconds, as the axis says. Start with `figure`.
+"""
+
+from __future__ import annotations
+
+from .copies import copy_calls
+from .frames import latency, stage_bars, stage_over_frames, stages
+from .style import MEMORY_COLOURS, STAGE_COLOURS, figure, image, stamp
+from .timeline import timeline
+
+__all__ = [
+    "MEMORY_COLOURS",
+    "STAGE_COLOURS",
+    "copy_calls",
+    "figure",
+    "image",
+    "latency",
+    "stage_bars",
+    "stage_over_frames",
+    "stages",
+    "stamp",
+    "timeline",
+]

@@ -1,0 +1,80 @@
+"""What all figures share: colours, line styles, and the stamp that says where the numbers come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..packages import load
+from ..types import Source, SourceKind, Stage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+STAGE_COLOURS = {
+    Stage.WAIT: "#DDDDDD",
+    Stage.PREPROCESS: "#E69F00",
+    Stage.UPLOAD: "#D55E00",
+    Stage.INFER: "#009E73",
+    Stage.DOWNLOAD: "#CC79A7",
+    Stage.SYNCHRONIZE: "#0072B2",
+    Stage.POSTPROCESS: "#F0E442",
+}
+MEMORY_COLOURS = {"pageable": "#D55E00", "pinned": "#0072B2", "registered": "#56B4E9", "write_combined": "#CC79A7"}
+# A recording is a broad pale line, so that the live or simulated curve shows on top of it.
+LINES: dict[SourceKind, dict[str, Any]] = {
+    SourceKind.RECORDED: {"linestyle": "-", "linewidth": 3.2, "alpha": 0.4},
+    SourceKind.LIVE: {"linestyle": "-", "linewidth": 1.2},
+    SourceKind.SIMULATED: {"linestyle": "--", "linewidth": 1.4},
+}
+
+_BETWEEN = "   |   "
+_STAMP_SIZE = 7.5
+_INCHES_A_LETTER = 0.6 * _STAMP_SIZE / 72
+
+
+def figure(rows: int = 1, columns: int = 1, *, width: float = 10.0, height: float = 3.6, **keywords: Any) -> Any:
+    """A figure of the lab and its axes, as `plt.subplots` gives them; `height` in inches is for each row."""
+    plt = load("matplotlib.pyplot", needed_for="plots")
+    drawn, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained", **keywords)
+    for ax in np.ravel(axes):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(True, color="#EEEEEE")
+        ax.set_axisbelow(True)
+    return drawn, axes
+
+
+def stamp(drawn: Figure, *sources: Source) -> None:
+    """Write into the figure's lower corner where its numbers come from; several sources are listed once each."""
+    texts = [text for text in drawn.texts if text.get_gid() == "source"]
+    known = texts[0].get_text().replace("\n", _BETWEEN).split(_BETWEEN) if texts else []
+    for text in texts:
+        text.remove()
+    stamps = list(dict.fromkeys([*known, *(source.stamp for source in sources)]))
+    width, height = drawn.get_size_inches()
+    fits = len(_BETWEEN.join(stamps)) * _INCHES_A_LETTER < width
+    lines = 1 if fits else len(stamps)
+    words = (_BETWEEN if fits else "\n").join(stamps)
+    drawn.text(0.995, 0.004, words, ha="right", va="bottom", size=_STAMP_SIZE, color="#555555", gid="source")
+    margin = (0.08 + 0.14 * lines) / height
+    engine = drawn.get_layout_engine()
+    if engine is not None:
+        engine.set(rect=(0, margin, 1, 1 - margin))  # type: ignore[call-arg, unused-ignore]
+
+
+def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:
+    """An image: uint8 BGR (height, width, 3), or a network input, float32 RGB (1, 3, height, width) from 0 to 1."""
+    shown = pixels[0].transpose(1, 2, 0) if pixels.ndim == 4 else pixels[..., ::-1]
+    ax.set_axis_off()
+    ax.set_title(title, loc="left")
+    return ax.imshow(shown)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that holds these axes."""
+    drawn = ax.get_figure(root=True)
+    assert drawn is not None
+    return drawn
