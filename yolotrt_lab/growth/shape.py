@@ -76,9 +76,9 @@ def measure_growth(series: ArrayLike, *, confidence: float = 0.99) -> Growth:
     repeats, blocks of whole periods are compared.
 
     `confidence` is that of a series without growth being called so: 0.99 allows about one false alarm in 100. In
-    simulations of 300 to 1,000 frames 0.3 to 1.3 % of the series with white, heavy-tailed or AR(1) noise up to 0.9 get
-    a growing shape; up to 5 % in a series shorter than ten autocorrelation times, and up to 11 % where a slow wave hides
-    under louder white noise. A ramp of 2 % of the median in 1,000 frames under Gaussian noise of 5 % lies 3.65 standard
+    simulations of 300 to 1,000 frames 0 to 1.6 % of the series with white, heavy-tailed or AR(1) noise up to 0.9 get a
+    growing shape; 5 % of those shorter than ten autocorrelation times, and up to 11 % where a slow wave hides under
+    louder white noise. A ramp of 2 % of the median in 1,000 frames under Gaussian noise of 5 % lies 3.65 standard
     errors from none, so that a test with one false alarm in 100 finds at most 90.7 of 100: this finds 88, and at a
     `confidence` of 0.975 94.5 of at most 95.5 (`benchmarks/bench_growth.py`).
 
