@@ -17,7 +17,8 @@ from .names import COPY, FPS, SIZED, UNITS_NS, name_at_end, name_at_start
 from .numbers import to_float
 from .tables import Line
 
-_NUMBER = re.compile(r"(?<![A-Za-z0-9_.])((?:\d[\d,.'_]*+|\.\d++)(?:[eE][-+]?\d++)?)")
+# Digits that begin no word, so that H2D and enqueueV3 stay names; looked at from behind the first, which is fastest.
+_NUMBER = re.compile(r"([0-9](?<![A-Za-z0-9_.].)[0-9,.'_]*+(?:[eE][-+]?[0-9]++)?)")
 _UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
 _UNIT = re.compile(rf"\s*({_UNITS}|fps)(?![A-Za-z0-9_/])", re.IGNORECASE)
 _AFTER_BARE = re.compile(r"$|[\s,;|)\]]")

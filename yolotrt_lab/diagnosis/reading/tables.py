@@ -203,12 +203,9 @@ def _names_of_nameless(table: Table, file: str) -> list[str]:
 def _column(name: str, unit: str | None, cells: list[str], separator: str, place: _Place) -> Column:
     """A column of numbers; a unit behind a number is that of the number, and one in the header that of the others."""
     comma = _decimal_comma(cells, separator)
-    swap = comma is True and not any("." in cell for cell in cells)
-    try:
-        values = np.array([float(cell.replace(",", ".") if swap else cell) for cell in cells])
-        return Column(name, values, unit, place.of)
-    except ValueError:
-        pass
+    alike = _all_alike(cells, decimal_comma=comma)
+    if alike is not None:
+        return Column(name, alike[0], alike[1] or unit, place.of)
     timed = name == "" or time_name(split_unit(name)[0]) is not None
     values, units = np.empty(len(cells)), [unit or ""] * len(cells)
     for row, cell in enumerate(cells):
@@ -228,6 +225,21 @@ def _column(name: str, unit: str | None, cells: list[str], separator: str, place
         raise place.error(row, f"the unit is {units[row][:20]!r} here and {told[0][:20]!r} above")
     base = next(each for each, scale in scales.items() if scale == 1)
     return Column(name, values * [scales.get(each, 1.0) for each in units], base, place.of)
+
+
+def _all_alike(cells: list[str], *, decimal_comma: bool | None) -> tuple[np.ndarray, str] | None:
+    """The values and the unit of cells that are plain numbers with the same unit or none; None for any others."""
+    parts = split_cell(cells[0]) if cells else None
+    ending = cells[0][-len(parts[1]) :] if parts and parts[1] else ""
+    if ending and not all(cell.endswith(ending) for cell in cells):
+        return None
+    numbers = [cell.removesuffix(ending) for cell in cells] if ending else cells
+    if decimal_comma and not any("." in number for number in numbers):
+        numbers = [number.replace(",", ".") for number in numbers]
+    try:
+        return np.array(list(map(float, numbers)), np.float64), ending.lower()
+    except ValueError:
+        return None
 
 
 def _decimal_comma(cells: list[str], separator: str) -> bool | None:
