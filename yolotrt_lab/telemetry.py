@@ -198,7 +198,7 @@ def host_memory_bytes() -> float:
 
 
 def _working_set_bytes() -> float:
-    """`WorkingSetSize` of PROCESS_MEMORY_COUNTERS (psapi.h): two DWORDs and eight SIZE_Ts, of which it is the second."""
+    """`WorkingSetSize` of PROCESS_MEMORY_COUNTERS (psapi.h): the second SIZE_T of eight, after two DWORDs."""
     kernel32 = ctypes.windll.kernel32  # type: ignore[attr-defined]
     counters = (ctypes.c_size_t * 10)()
     kernel32.GetCurrentProcess.restype = ctypes.c_void_p

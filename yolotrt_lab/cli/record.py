@@ -26,6 +26,8 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--frames", type=int, help="how many frames after the warm-up (default: the scenario's)")
     parser.add_argument("--period-us", type=float, help="the clock's period (default: measured where there is one)")
+    parser.add_argument("--severity", type=float, default=1.0, help="how strong the cause is (default: 1)")
+    parser.add_argument("--no-telemetry", action="store_true", help="leave out the GPU's clocks, power and so on")
     add_device(parser)
 
 
@@ -61,7 +63,16 @@ def _record(arguments: argparse.Namespace) -> int:
         period_us = arguments.period_us
         recordings = {
             out: scenarios.run_scenario(
-                names[0], device, engine, images, frames=frames, period_us=period_us, path=out, command=command
+                names[0],
+                device,
+                engine,
+                images,
+                frames=frames,
+                period_us=period_us,
+                severity=arguments.severity,
+                telemetry=not arguments.no_telemetry,
+                path=out,
+                command=command,
             )
         }
     for path, recording in recordings.items():

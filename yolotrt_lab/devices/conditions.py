@@ -32,7 +32,7 @@ class Clocks:
     """
 
     idle_share: float = 0.2
-    down_s: float = 6.0
+    down_s: float = 10.0
     up_s: float = 0.6
     idle_below: float = 0.1
     busy_above: float = 0.2
@@ -41,8 +41,8 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """A heat sink: the temperature goes, with `time_constant_s`, to where `Card.ambient_c` and the power would bring it,
-    which is `full_c` for a GPU that is always busy at its full clock. Above `limit_c` the clock is lower by
+    """A heat sink: the temperature goes, with `time_constant_s`, to where `Card.ambient_c` and the power would bring
+    it, which is `full_c` for a GPU that is always busy at its full clock. Above `limit_c` the clock is lower by
     `share_per_degree` of the full one for each degree. All of it is assumed.
     """
 
@@ -184,11 +184,13 @@ class State:
     def _keep(self, clock: float, power: float) -> None:
         neighbours, card = self.conditions.neighbours, self.conditions.card
         device_bytes, host_bytes = self._memory()
+        clocks = self.conditions.clocks
+        idle = clocks is not None and self._level < 1.0 and self._busy_share <= clocks.busy_above
         self._history.append(
             (
                 *(self._next_tick, card.sm_clock_mhz * clock, power, self._temperature, 100 * self._busy_share),
                 card.base_memory_bytes + device_bytes + neighbours * card.neighbour_memory_bytes,
-                *(neighbours, card.base_host_bytes + host_bytes, self._level < 1.0, self._cap < 1.0),
+                *(neighbours, card.base_host_bytes + host_bytes, idle, self._cap < 1.0),
             )
         )
 
