@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..devices.conditions import Conditions
+from ..devices.simulated import SimulatedDevice
 from ..neighbour import Neighbours
 from ..packages import load
 from ..recording import Recording
@@ -32,11 +33,11 @@ class Group(Protocol):
 class _Simulated:
     busy = True
 
-    def __init__(self, conditions: Conditions) -> None:
-        self._conditions = conditions
+    def __init__(self, device: SimulatedDevice) -> None:
+        self._device = device
 
     def become(self, count: int) -> None:
-        self._conditions.neighbours = count
+        self._device.set_neighbours(count)
 
 
 def prepare(run: Run) -> None:
@@ -51,8 +52,8 @@ def record(run: Run) -> Recording:
     On a GPU the loop goes on while they start, so that there are more frames than were asked for.
     """
     group: Group
-    if run.conditions is not None:
-        group = _Simulated(run.conditions)
+    if isinstance(run.device, SimulatedDevice):
+        group = _Simulated(run.device)
     else:
         group = run.stack.enter_context(Neighbours(bus_id(run.device)))
     most = max(round(12 * run.severity), 1)
