@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import SettingsError
 from ..paths import lab_path
 
@@ -72,13 +74,49 @@ class EngineCost:
 
 
 @dataclass(frozen=True, slots=True)
+class NeighbourCost:
+    """What other processes that keep the same GPU busy cost this one.
+
+    Between two turns of this process its neighbours have the GPU for `turns_ns`, by their number (in between, and
+    beyond, as many times longer as there are more of them); a turn ends after `slice_ns`, or earlier where the work
+    runs dry. Each neighbour adds `upload_share` of its duration to an upload and `call_ns` to a page-locked copy call.
+    `source` says what it was fitted to.
+    """
+
+    turns_ns: Mapping[str, int]
+    slice_ns: int
+    upload_share: float
+    call_ns: int
+    source: str
+
+    def others_ns(self, neighbours: int) -> int:
+        """How long that many neighbours have the GPU between two turns of this process."""
+        counts = sorted(map(int, self.turns_ns))
+        known = [self.turns_ns[str(count)] for count in counts]
+        if neighbours > counts[-1]:
+            return known[-1] * neighbours // counts[-1]
+        return int(np.interp(neighbours, [0, *counts], [0, *known]))
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """`cudaHostRegister`: the call holds the host for `call_ns`, and each piece of memory that stays registered adds
+    `kept_ns` to a synchronize that waits. `source` says what it was fitted to.
+    """
+
+    call_ns: int
+    kept_ns: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """Everything that the simulated device knows about a machine.
 
     `submit_ns` is from the begin of a call to the begin of its work on an idle GPU, `wake_up_ns` from the end of the
     work to the return of the synchronize that waited for it, `synchronize_ns` a synchronize with nothing to wait for.
     `range_ns` is the host's time between two stages of a loop. `host_work_ns` is by name (`Device.host_work`).
-    `command` made the file.
+    `command` made the file. `neighbours` and `registration` are None where they were not measured.
     """
 
     name: str
@@ -101,6 +139,8 @@ class Preset:
     launch_queue_depth: int
     engines: Mapping[str, EngineCost] = field(default_factory=dict)
     host_work_ns: Mapping[str, int] = field(default_factory=dict)
+    neighbours: NeighbourCost | None = None
+    registration: Registration | None = None
 
     def engine(self, model: str) -> EngineCost:
         """The cost of a model such as 'yolov8n-fp16'; SettingsError names those that were measured."""
@@ -139,6 +179,9 @@ class Preset:
             raise ValueError(f"format {found!r}, this lab reads format {FORMAT}")
         for name, kind in _NESTED.items():
             values[name] = kind(**values[name])
+        for name, kind in _OPTIONAL.items():
+            if values.get(name) is not None:
+                values[name] = kind(**values[name])
         values["engines"] = {model: EngineCost(**cost) for model, cost in values["engines"].items()}
         return cls(**values)
 
@@ -149,6 +192,7 @@ _NESTED = {
     "pageable_upload": PageableCopy,
     "pageable_download": PageableCopy,
 }
+_OPTIONAL = {"neighbours": NeighbourCost, "registration": Registration}
 
 
 def shipped_presets() -> list[str]:

@@ -85,6 +85,8 @@ class Timeline:
         self.lanes: list[Lane] = []
         self._free = [0, 0, 0, 0]
         self._on_placed = on_placed
+        self.elapsed: Callable[[int, int, int], int] | None = None
+        """How long work of that duration takes on that engine from that start; None: as long as it is."""
 
     def lane(self, priority: int = 0) -> Lane:
         """A new, empty lane; among works that could start at the same time, the lowest priority number goes first."""
@@ -127,6 +129,8 @@ class Timeline:
     def place(self, lane: Lane, start: int) -> None:
         """Let the first work of the lane start; it must be what `next_start` named."""
         work = lane.waiting.popleft()
+        if self.elapsed is not None:
+            work.duration = self.elapsed(work.engine, start, work.duration)
         end = start + work.duration
         if end < work.end_from:
             end = work.end_from
