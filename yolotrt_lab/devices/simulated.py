@@ -183,6 +183,8 @@ class SimulatedDevice(Device):
         self._uploads: deque[tuple[Work, np.ndarray, np.ndarray]] = deque()
         self._moved = 0
         self._moved_at_call: dict[str, int] = {}
+        self._calls = count(1)
+        self._call_of: dict[VirtualThread, int] = {}
 
     # The host's time
 
@@ -218,6 +220,8 @@ class SimulatedDevice(Device):
         """The begin of every call: threads that are behind go first, so that calls happen in order of virtual time."""
         if self._threads.ready:
             self._threads.turn()
+        if self._trace:
+            self._call_of[self._threads.running] = next(self._calls)
         return self._threads.now
 
     def _advance(self, duration_ns: int) -> None:
@@ -299,6 +303,8 @@ class SimulatedDevice(Device):
 
     def _submit(self, lane: Lane, work: Work) -> None:
         """Append work to the lane; with the launch queue full the host waits for its oldest entry."""
+        if self._trace:
+            work.correlation = self._call_of[self._threads.running]
         self._timeline.submit(lane, work)
         while lane.in_flight_entries > self.preset.launch_queue_depth:
             oldest = lane.in_flight.popleft()
@@ -460,11 +466,14 @@ class SimulatedDevice(Device):
 
     def _log(self, row: str, name: str, begin: int) -> None:
         if self._trace:
-            self.spans.append(Span(row, name, begin, self._threads.now))
+            thread = self._threads.running
+            call = self._call_of[thread] if row == "api" else 0
+            self.spans.append(Span(row, name, begin, self._threads.now, 0, 0, call, thread.number))
 
     def _log_work(self, lane: Lane, work: Work) -> None:
         if work.engine != NO_ENGINE:
-            self.spans.append(Span(_ROWS[work.engine], work.name, work.start, work.end, lane.number, work.nbytes))
+            row = _ROWS[work.engine]
+            self.spans.append(Span(row, work.name, work.start, work.end, lane.number, work.nbytes, work.correlation))
 
 
 def _bytes_of(host: HostBuffer) -> np.ndarray:
