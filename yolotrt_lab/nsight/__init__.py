@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
-from .trace import DIRECTIONS, MEMORIES, Graph, Trace
+from importlib import import_module
+from typing import Any
 
-__all__ = ["DIRECTIONS", "MEMORIES", "Graph", "Trace"]
+# Modules load at first use: doctor asks this package for nsys where NumPy may be missing.
+_HOMES = {
+    "DIRECTIONS": "trace",
+    "Graph": "trace",
+    "MEMORIES": "trace",
+    "Trace": "trace",
+    "find_nsys": "nsys",
+    "read_trace": "report",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for (PEP 562)."""
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
