@@ -1,4 +1,4 @@
-"""Traces of what the host and the GPU did: read from Nsight Systems, attributed to frames, and what they show."""
+"""Traces of what the host and the GPU did: taken with and read from Nsight Systems, attributed to frames, explained."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ _HOMES = {
     "DIRECTIONS": "trace",
     "Graph": "trace",
     "MEMORIES": "trace",
+    "Nsys": "capture",
     "Trace": "trace",
+    "capture_trace": "capture",
+    "check_trace": "check",
     "find_nsys": "nsys",
+    "minimal_environment": "capture",
+    "profiled": "capture",
     "read_trace": "report",
+    "scrub": "privacy",
+    "shipped_analysis": "shipped",
+    "shipped_trace": "shipped",
+    "write_perfetto": "perfetto",
 }
 __all__ = list(_HOMES)
 
