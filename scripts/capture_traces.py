@@ -28,7 +28,8 @@ LOOPS = (
 )
 SAME_CLOCK = {"overload-pinned": "overload"}
 ANALYZED = ("graph-pageable", "graph-pinned")
-NEIGHBOURS = {"shared-gpu": ("graph-pinned", 4)}
+TRACES = {name: (name, 0) for name in LOOPS} | {"shared-gpu": ("graph-pinned", 4)}
+"""Each trace: the scenario whose loop it shows, and how many other processes use the GPU meanwhile."""
 SPIN_NS, UPLOAD_BYTES = 2_000_000, 32_000_000
 
 
@@ -51,42 +52,46 @@ def main() -> None:
 
 
 def capture_all(folder: Path, only: list[str] | None) -> None:
-    """Fill the folder."""
+    """Fill the folder, or renew some of it."""
     folder.mkdir(parents=True, exist_ok=True)
     nsys = nsight.Nsys.open()
-    loops = {name: (name, 0) for name in LOOPS} | NEIGHBOURS
-    lines = []
-    for name, (loop, neighbours) in loops.items():
-        if only is None or name in only:
-            lines.append(capture_one(nsys, folder, name, loop, neighbours))
-            print(lines[-1], flush=True)
+    for name in TRACES if only is None else only:
+        capture_one(nsys, folder, name)
+        print(line_of(folder, name), flush=True)
     for name in ANALYZED:
         if (folder / f"{name}.sqlite").exists():
             analyze(nsys, folder / f"{name}.sqlite")
-    version = ".".join(map(str, nsys.version))
-    stamp = Recording.load(folder / f"{name}.parquet").source.stamp
-    head = f"# Traces\n\nnsys {version}, {stamp}. Each beside the loop's own recording of the same frames.\n\n"
-    (folder / "README.md").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    names = [name for name in TRACES if (folder / f"{name}.sqlite").exists()]
+    version, source = ".".join(map(str, nsys.version)), Recording.load(folder / f"{names[0]}.parquet").source
+    head = f"# Traces\n\nnsys {version}, {source.stamp}. Each beside the loop's own recording of the same frames.\n\n"
+    lines = "\n".join(line_of(folder, name) for name in names)
+    (folder / "README.md").write_text(f"{head}{lines}\n", encoding="utf-8")
 
 
-def capture_one(nsys: nsight.Nsys, folder: Path, name: str, loop: str, neighbours: int) -> str:
-    """Capture one loop, see that the trace is whole, and return its line of the README."""
+def capture_one(nsys: nsight.Nsys, folder: Path, name: str) -> None:
+    """Capture one loop, and see that the trace is whole."""
+    loop, neighbours = TRACES[name]
     command = [sys.executable, str(Path(__file__).resolve()), str(folder.resolve()), "--loop", loop, "--label", name]
     if name in SAME_CLOCK:
         period_us = Recording.load(folder / f"{SAME_CLOCK[name]}.parquet").settings["period_us"]
         command += ["--period-us", str(period_us)]
+    environment = nsight.minimal_environment()
     with ExitStack() as stack:
         for _ in range(neighbours):
             stack.enter_context(neighbour(folder))
-        report = nsight.capture_trace(
-            command, folder / name, nsys=nsys, ranges=True, environment=nsight.minimal_environment()
-        )
+        report = nsight.capture_trace(command, folder / name, nsys=nsys, ranges=True, environment=environment)
     frames = len(Recording.load(folder / f"{name}.parquet"))
     nsight.check_trace(nsight.read_trace(report), frames=frames)
+
+
+def line_of(folder: Path, name: str) -> str:
+    """What the README says of a trace."""
+    loop, neighbours = TRACES[name]
     beside = f", beside {neighbours} other processes on the GPU" if neighbours else ""
-    shows = f"the loop of scenario `{loop}`{beside}"
-    size = report.stat().st_size / 1e3
-    return f"- `{name}`: {shows}; {frames} frames, {size:,.0f} kB. `scripts/capture_traces.py FOLDER --only {name}`"
+    frames = len(Recording.load(folder / f"{name}.parquet"))
+    kilobytes = (folder / f"{name}.sqlite").stat().st_size / 1e3
+    made = f"`python scripts/capture_traces.py FOLDER --only {name}`"
+    return f"- `{name}`: the loop of scenario `{loop}`{beside}; {frames} frames, {kilobytes:,.0f} kB. {made}"
 
 
 def run_loop(name: str, label: str, folder: Path, period_us: float | None) -> None:

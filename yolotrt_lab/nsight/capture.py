@@ -99,6 +99,7 @@ def capture_trace(
         inside = Path(folder, out.name)
         line = nsys.command_line(inside, command, ranges=ranges, graphs=graphs)
         finished = subprocess.run(line, env=None if environment is None else dict(environment))
+        complete = _with_ending(inside, ".nsys-rep").exists()
         report = _imported(inside, nsys, out, finished.returncode)
         exported = _with_ending(inside, ".sqlite")
         export_sqlite(report, exported)
@@ -106,7 +107,7 @@ def capture_trace(
         target = exported.replace(_with_ending(out, ".sqlite"))
         if keep_report:
             report.replace(_with_ending(out, ".nsys-rep"))
-    if finished.returncode:
+    if finished.returncode and complete:
         raise NsysError(
             f"the traced command ended with status {finished.returncode}; its trace is in {target}",
             fix="see that the command runs without nsys",
