@@ -53,12 +53,12 @@ class Nsys:
         return cls(path, version, frozenset(options))
 
     def command_line(
-        self, output: Path, command: Sequence[str], *, ranges: bool = False, graphs: str = "graph"
+        self, output: Path, command: Sequence[str], *, ranges: bool = False, graphs: str = "graph", domain: str = ""
     ) -> list[str]:
         """`nsys profile` with the options that this nsys has, writing to `output` plus its own endings.
 
         With `ranges` it records from the first `profiled()` of the program to its end. `graphs` is one of
-        `GRAPH_TRACES`.
+        `GRAPH_TRACES`. With `domain` it keeps the NVTX ranges of that domain alone; the lab's is "yolotrt_lab".
         """
         wanted = {
             "--trace": "cuda,nvtx",
@@ -71,6 +71,8 @@ class Nsys:
         }
         if ranges:
             wanted |= {"--capture-range": "cudaProfilerApi", "--capture-range-end": "stop"}
+        if domain:
+            wanted |= {"--nvtx-domain-include": domain}
         options = [f"{name}={value}" for name, value in wanted.items() if name in self.options]
         return [self.path, "profile", *options, f"--output={output}", *command]
 
@@ -82,12 +84,13 @@ def capture_trace(
     nsys: Nsys | None = None,
     ranges: bool = False,
     graphs: str = "graph",
+    domain: str = "",
     environment: Mapping[str, str] | None = None,
     keep_report: bool = False,
 ) -> Path:
     """Run `command` under nsys and return the scrubbed report, `<out>.sqlite`.
 
-    `environment` replaces that of the command (`minimal_environment` makes a small one). With `keep_report` the
+    `ranges`, `graphs` and `domain` are those of `Nsys.command_line`. `environment` replaces that of the command (`minimal_environment` makes a small one). With `keep_report` the
     `<out>.nsys-rep` that the Nsight Systems window opens stays too: it holds the environment, the names of the host and
     of its processes, and nothing can take them out. NsysError where nsys or the command fails, or where the report
     could be neither imported nor exported; the message says what would.
@@ -97,7 +100,7 @@ def capture_trace(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         inside = Path(folder, out.name)
-        line = nsys.command_line(inside, command, ranges=ranges, graphs=graphs)
+        line = nsys.command_line(inside, command, ranges=ranges, graphs=graphs, domain=domain)
         finished = subprocess.run(line, env=None if environment is None else dict(environment))
         complete = _with_ending(inside, ".nsys-rep").exists()
         report = _imported(inside, nsys, out, finished.returncode)
