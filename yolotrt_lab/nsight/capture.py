@@ -90,10 +90,11 @@ def capture_trace(
 ) -> Path:
     """Run `command` under nsys and return the scrubbed report, `<out>.sqlite`.
 
-    `ranges`, `graphs` and `domain` are those of `Nsys.command_line`. `environment` replaces that of the command (`minimal_environment` makes a small one). With `keep_report` the
-    `<out>.nsys-rep` that the Nsight Systems window opens stays too: it holds the environment, the names of the host and
-    of its processes, and nothing can take them out. NsysError where nsys or the command fails, or where the report
-    could be neither imported nor exported; the message says what would.
+    `ranges`, `graphs` and `domain` are those of `Nsys.command_line`. `environment` replaces that of the command
+    (`minimal_environment` makes a small one). With `keep_report` the `<out>.nsys-rep` that the Nsight Systems window
+    opens stays too: it holds the environment, the names of the host and of its processes, and nothing can take them
+    out. NsysError where nsys or the command fails, or where the report could be neither imported nor exported; the
+    message says what would.
     """
     nsys = nsys or Nsys.open()
     out = Path(out).absolute()
