@@ -7,10 +7,15 @@ from typing import Any
 
 # Modules load at first use: doctor asks this package for nsys where NumPy may be missing.
 _HOMES = {
+    "Attribution": "attribution",
     "DIRECTIONS": "trace",
+    "FindingKind": "findings",
     "Graph": "trace",
     "MEMORIES": "trace",
     "Trace": "trace",
+    "TraceFinding": "findings",
+    "WAITS": "waits",
+    "attribute": "attribution",
     "find_nsys": "nsys",
     "read_trace": "report",
 }
