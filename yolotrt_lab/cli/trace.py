@@ -50,7 +50,17 @@ def _capture(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from ..nsight import attribute, read_trace
+    from ..nsight.findings import findings
+    from ..tables import trace_table
+
+    trace = read_trace(arguments.report)
+    print(trace_table({arguments.report.stem: attribute(trace)}))
+    for finding in findings(trace):
+        print(f"\n{finding.kind}: {finding.text}")
+    for note in trace.notes:
+        print(f"\nnote: {note}")
+    return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:

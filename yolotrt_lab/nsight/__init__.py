@@ -7,11 +7,16 @@ from typing import Any
 
 # Modules load at first use: doctor asks this package for nsys where NumPy may be missing.
 _HOMES = {
+    "Attribution": "attribution",
     "DIRECTIONS": "trace",
+    "FindingKind": "findings",
     "Graph": "trace",
     "MEMORIES": "trace",
     "Nsys": "capture",
     "Trace": "trace",
+    "TraceFinding": "findings",
+    "WAITS": "waits",
+    "attribute": "attribution",
     "capture_trace": "capture",
     "check_trace": "check",
     "find_nsys": "nsys",
