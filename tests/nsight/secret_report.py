@@ -68,6 +68,7 @@ def write(path, frames=2, kernels=True, marked=True):
     rows["A_TABLE_OF_2030"] = [("TOKEN-in-future-table",)]
     for frame in range(frames):
         _add_frame(rows, frame * 1_000_000, frame * 10, kernels, marked)
+    path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as report, report:
         for name, columns in _TABLES.items():
             report.execute(f"CREATE TABLE {name} ({columns})")

@@ -23,6 +23,7 @@ _HOMES = {
     "minimal_environment": "capture",
     "profiled": "capture",
     "read_trace": "report",
+    "rules": "shipped",
     "scrub": "privacy",
     "shipped_analysis": "shipped",
     "shipped_trace": "shipped",
