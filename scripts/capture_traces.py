@@ -16,21 +16,30 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from yolotrt_lab import FrameLoop, Recording, nsight, open_device, open_engine, period_between_us, read_images
+from yolotrt_lab import FrameLoop, LoopSettings, Recording, nsight, open_device, open_engine, read_images
 from yolotrt_lab.scenarios import SCENARIOS
 from yolotrt_lab.types import HostMemory
 
-FRAMES = 60
-FEWER_FRAMES = 30  # of loops that submit the network call by call: some 450 calls a frame
-LOOPS = (
-    *("graph-pageable", "graph-pinned", "plain-pageable", "plain-pinned", "moved-wait", "overload", "overload-pinned"),
-    *("served-report", "served-pinned"),
-)
-DOMAIN = "yolotrt_lab"  # in those loops TensorRT marks each layer, 140 ranges a frame
-SAME_CLOCK = {"overload-pinned": "overload"}
+GRAPHS = ("graph-pageable", "graph-pinned", "moved-wait")
+CALL_BY_CALL = ("plain-pageable", "plain-pinned")  # some 450 calls a frame, and 140 ranges of TensorRT's own
+TRACES: dict[str, tuple[LoopSettings, int]] = {
+    **{name: (replace(SCENARIOS[name].settings, frames=60), 0) for name in GRAPHS},
+    **{name: (replace(SCENARIOS[name].settings, frames=30), 0) for name in CALL_BY_CALL},
+    "shared-gpu": (replace(SCENARIOS["graph-pinned"].settings, frames=60), 4),
+}
+"""Each trace: its loop, and how many other processes use the GPU meanwhile."""
+
 ANALYZED = ("graph-pageable", "graph-pinned")
-TRACES = {name: (name, 0) for name in LOOPS} | {"shared-gpu": ("graph-pinned", 4)}
-"""Each trace: the scenario whose loop it shows, and how many other processes use the GPU meanwhile."""
+DOMAIN = "yolotrt_lab"  # of the lab's own ranges
+HEAD = """# Traces
+
+nsys {version}, {stamp}.
+
+Each .sqlite is scrubbed of the environment, and lies beside the loop's own recording of the same frames. A .nsys-rep
+holds the environment too, and nothing can take it out, so none is kept. What `nsys analyze` said is in *.analyze.txt,
+its tables cut after five rows.
+
+"""
 SPIN_NS, UPLOAD_BYTES = 2_000_000, 32_000_000
 
 
@@ -40,14 +49,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="*", help="names of traces to capture")
     parser.add_argument("--loop", help="run one loop and record it into the folder")
-    parser.add_argument("--label", help="the recording's name")
-    parser.add_argument("--period-us", type=float)
     parser.add_argument("--neighbour", action="store_true", help="keep the GPU busy until killed")
     arguments = parser.parse_args()
     if arguments.neighbour:
         be_a_neighbour()
     elif arguments.loop:
-        run_loop(arguments.loop, arguments.label, arguments.folder, arguments.period_us)
+        run_loop(arguments.loop, arguments.folder)
     else:
         capture_all(arguments.folder, arguments.only)
 
@@ -64,23 +71,19 @@ def capture_all(folder: Path, only: list[str] | None) -> None:
             analyze(nsys, folder / f"{name}.sqlite")
     names = [name for name in TRACES if (folder / f"{name}.sqlite").exists()]
     version, source = ".".join(map(str, nsys.version)), Recording.load(folder / f"{names[0]}.parquet").source
-    head = f"# Traces\n\nnsys {version}, {source.stamp}. Each beside the loop's own recording of the same frames.\n\n"
+    head = HEAD.format(version=version, stamp=source.stamp)
     lines = "\n".join(line_of(folder, name) for name in names)
     (folder / "README.md").write_text(f"{head}{lines}\n", encoding="utf-8")
 
 
 def capture_one(nsys: nsight.Nsys, folder: Path, name: str) -> None:
     """Capture one loop, and see that the trace is whole."""
-    loop, neighbours = TRACES[name]
-    command = [sys.executable, str(Path(__file__).resolve()), str(folder.resolve()), "--loop", loop, "--label", name]
-    if name in SAME_CLOCK:
-        period_us = Recording.load(folder / f"{SAME_CLOCK[name]}.parquet").settings["period_us"]
-        command += ["--period-us", str(period_us)]
+    command = [sys.executable, str(Path(__file__).resolve()), str(folder.resolve()), "--loop", name]
+    domain = DOMAIN if name in CALL_BY_CALL else ""
     environment = nsight.minimal_environment()
     with ExitStack() as stack:
-        for _ in range(neighbours):
+        for _ in range(TRACES[name][1]):
             stack.enter_context(neighbour(folder))
-        domain = "" if SCENARIOS[loop].settings.graph else DOMAIN
         report = nsight.capture_trace(
             command, folder / name, nsys=nsys, ranges=True, domain=domain, environment=environment
         )
@@ -90,29 +93,31 @@ def capture_one(nsys: nsight.Nsys, folder: Path, name: str) -> None:
 
 def line_of(folder: Path, name: str) -> str:
     """What the README says of a trace."""
-    loop, neighbours = TRACES[name]
+    settings, neighbours = TRACES[name]
+    engine = "as a CUDA graph" if settings.graph else "enqueued call by call"
+    loop = f"{settings.input_memory} input, {settings.output_memory} output, the engine {engine}"
     beside = f", beside {neighbours} other processes on the GPU" if neighbours else ""
     frames = len(Recording.load(folder / f"{name}.parquet"))
     kilobytes = (folder / f"{name}.sqlite").stat().st_size / 1e3
-    made = f"`python scripts/capture_traces.py FOLDER --only {name}`"
-    return f"- `{name}`: the loop of scenario `{loop}`{beside}; {frames} frames, {kilobytes:,.0f} kB. {made}"
+    return f"- `{name}`: {loop}{beside}; {frames} frames, {kilobytes:,.0f} kB. `{made_by(name)}`"
 
 
-def run_loop(name: str, label: str, folder: Path, period_us: float | None) -> None:
+def made_by(name: str) -> str:
+    """The command that makes one trace."""
+    return f"python scripts/capture_traces.py FOLDER --only {name}"
+
+
+def run_loop(name: str, folder: Path) -> None:
     """The traced process: warm up, then run the loop inside the range that nsys records."""
-    scenario = SCENARIOS[name]
     device = open_device("cuda")
     engine = open_engine(device)
     images = read_images("synthetic", 2)
-    if period_us is None and scenario.other is not None:
-        period_us = period_between_us(device, engine, images, scenario.settings, scenario.other)
-    frames = FRAMES if scenario.settings.graph else FEWER_FRAMES
-    settings = replace(scenario.settings, frames=frames, warmup=3, period_us=period_us)
-    FrameLoop(device, engine, replace(settings, frames=100, period_us=None), images).run()
+    settings = replace(TRACES[name][0], warmup=3)
+    FrameLoop(device, engine, replace(settings, frames=100), images).run()
     loop = FrameLoop(device, engine, settings, images)
     with nsight.profiled():
-        recording = loop.run(label=label, command=f"python scripts/capture_traces.py FOLDER --only {label}")
-    recording.save(folder / f"{label}.parquet")
+        recording = loop.run(label=name, command=made_by(name))
+    recording.save(folder / f"{name}.parquet")
 
 
 @contextmanager
