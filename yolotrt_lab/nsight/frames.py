@@ -82,7 +82,8 @@ def outermost(table: Columns, rows: np.ndarray) -> np.ndarray:
         mine = rows[keys == thread]
         starts, ends = table["start_ns"][mine], table["end_ns"][mine]
         if (starts[1:] == starts[:-1]).any():
-            order = np.lexsort((-ends, starts))
+            # The longer one is the outer one; one of no length ends before the other begins.
+            order = np.lexsort((-ends, ends > starts, starts))
             mine, starts, ends = mine[order], starts[order], ends[order]
         reach = np.maximum.accumulate(ends)
         kept.append(mine[np.append(True, starts[1:] >= reach[:-1])])

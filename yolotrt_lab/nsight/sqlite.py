@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import ReportError
 
 _SIZE_FOR_ADBC = 8_000_000
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)  # the latter where SQLite's own message quotes damaged bytes
 
 
 class Database:
@@ -39,7 +40,7 @@ class Database:
         try:
             with closing(self._connect()) as connection:
                 return connection.execute(query).fetchall()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self._damaged(error) from error
 
     def integers(
@@ -79,7 +80,7 @@ class Database:
         try:
             with closing(self._connect()) as connection:
                 values = np.fromiter(chain.from_iterable(connection.execute(query)), np.int64)
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self._damaged(error) from error
         return {name: values[place :: len(names)].copy() for place, name in enumerate(names)}
 
@@ -111,7 +112,7 @@ class Database:
         connection.text_factory = self._decode
         return connection
 
-    def _damaged(self, error: sqlite3.Error) -> ReportError:
+    def _damaged(self, error: Exception) -> ReportError:
         return ReportError(
             f"{self.path} cannot be read as SQLite: {error}",
             fix="it is damaged, cut off or something else: export the report again",
