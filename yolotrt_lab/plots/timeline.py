@@ -124,7 +124,7 @@ def _draw(ax: Axes, trace: Trace, begin: int, end: int, depth: int) -> tuple[lis
     unit_ns, unit = _unit(end - begin)
     ax.set(xlim=(0, (end - begin) / unit_ns), ylim=(len(rows) - 0.5, -0.5), xlabel=f"time [{unit}]")
     ax.set_yticks(range(len(rows)), _labels(rows))
-    bars = [ax.add_collection(_bars(lane, row, begin, unit_ns)) for row, lane in enumerate(rows)]
+    bars = [ax.add_collection(_bars(lane, row, begin, unit_ns), autolim=False) for row, lane in enumerate(rows)]
     _write_names(ax, rows, begin, end, unit_ns)
     stamp(figure_of(ax), trace.source)
     return bars, {kind for lane in rows for kind in lane.kinds}
@@ -167,10 +167,15 @@ def _bars(lane: Lane, row: int, begin: int, unit_ns: float) -> Any:
     top, bottom = np.full_like(left, row - _BAR_HEIGHT / 2), np.full_like(left, row + _BAR_HEIGHT / 2)
     corners = [np.stack([x, y], axis=-1) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
     collections = load("matplotlib.collections", needed_for="plots")
-    colours = [KIND_COLOURS[kind] for kind in lane.kinds]
+    colours = load("matplotlib.colors", needed_for="plots")
+    rgba = {kind: colours.to_rgba(KIND_COLOURS[kind]) for kind in set(lane.kinds)}  # once a kind, not once a bar
     edges = "white" if set(lane.kinds) <= NVTX_KINDS else "face"
     return collections.PolyCollection(
-        np.stack(corners, axis=1), facecolors=colours, edgecolors=edges, linewidths=0.4, label=lane.label
+        np.stack(corners, axis=1),
+        facecolors=np.array([rgba[kind] for kind in lane.kinds]),
+        edgecolors=edges,
+        linewidths=0.4,
+        label=lane.label,
     )
 
 
