@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from yolotrt_lab import FrameLoop, LoopSettings, Recording, nsight, open_device, open_engine, read_images
+from yolotrt_lab.errors import TraceError
 from yolotrt_lab.scenarios import SCENARIOS
 from yolotrt_lab.types import HostMemory
 
@@ -63,12 +64,25 @@ def capture_all(folder: Path, only: list[str] | None) -> None:
     """Fill the folder, or renew some of it."""
     folder.mkdir(parents=True, exist_ok=True)
     nsys = nsight.Nsys.open()
+    failed = []
     for name in TRACES if only is None else only:
-        capture_one(nsys, folder, name)
-        print(line_of(folder, name), flush=True)
+        try:
+            capture_one(nsys, folder, name)
+            print(line_of(folder, name), flush=True)
+        except TraceError as error:
+            failed.append(name)
+            (folder / f"{name}.sqlite").unlink(missing_ok=True)
+            print(f"{name}: {error}", flush=True)
     for name in ANALYZED:
         if (folder / f"{name}.sqlite").exists():
             analyze(nsys, folder / f"{name}.sqlite")
+    write_list(nsys, folder)
+    if failed:
+        raise SystemExit(f"not captured: {', '.join(failed)}")
+
+
+def write_list(nsys: nsight.Nsys, folder: Path) -> None:
+    """README.md, of what is in the folder."""
     names = [name for name in TRACES if (folder / f"{name}.sqlite").exists()]
     version, source = ".".join(map(str, nsys.version)), Recording.load(folder / f"{names[0]}.parquet").source
     head = HEAD.format(version=version, stamp=source.stamp)

@@ -103,7 +103,7 @@ def capture_trace(
         inside = Path(folder, out.name)
         line = nsys.command_line(inside, command, ranges=ranges, graphs=graphs, domain=domain)
         finished = subprocess.run(line, env=None if environment is None else dict(environment))
-        complete = _with_ending(inside, ".nsys-rep").exists()
+        complete = _with_ending(inside, ".nsys-rep").exists()  # where it is not, the status may be nsys's own
         report = _imported(inside, nsys, out, finished.returncode)
         exported = _with_ending(inside, ".sqlite")
         export_sqlite(report, exported)
