@@ -19,7 +19,7 @@ OLD = "  -t, --trace=\n  -s, --sample=\n  --force-overwrite=\n  -o, --output=\n"
 NEW = OLD + "  --cpuctxsw=\n  --cuda-event-trace=\n  --cuda-graph-trace=<granularity>\n  -c, --capture-range=\n"
 NEW += "  --capture-range-end=\n\t   See also --kill, or --no-such-option=true\n"
 FAKE = """#!{python}
-import os, subprocess, sys, json
+import json, os, pathlib, subprocess, sys
 sys.path.insert(0, {tests!r})
 arguments = sys.argv[1:]
 if arguments == ["--version"]:
@@ -38,7 +38,7 @@ elif arguments[0] == "export":
     from secret_report import write
     output = arguments[arguments.index("--output") + 1]
     assert open(arguments[-1]).read() == "made by the stand-in"
-    write(output)
+    write(pathlib.Path(output))
 """
 IMPORTER = """#!{python}
 import shutil, sys
