@@ -66,8 +66,8 @@ def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     """Attribute a trace's time to its frames: the ranges named `frame_range`, or matching it as a pattern ('frame *').
 
     A stage is a range that lies directly in a frame, in the same thread. What the GPU did belongs to the frame and the
-    stage in which its call was made. With `frame_range=None` frames end with synchronize calls and have no stages, for
-    programs without ranges (see `frames_by_synchronize`).
+    stage in which its call was made. With `frame_range=None` frames end with synchronize calls, for programs that have
+    no range for a frame (see `frames_by_synchronize`).
 
     Each synchronize call is split, at every instant to the first of these that holds:
 
@@ -105,7 +105,7 @@ def attribution_of(joined: Joined) -> Attribution:
         stages=joined.stages,
         idle_calls=idle_calls,
         source=trace.source,
-        notes=(*trace.notes, *_notes(joined)),
+        notes=(*trace.notes, *joined.frames.notes, *_notes(joined)),
     )
 
 
