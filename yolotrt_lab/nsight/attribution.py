@@ -26,7 +26,7 @@ class Attribution:
     time `<stage>_ns` and what the GPU did for it, `<stage>_gpu_ns`; `gpu_ns`, `kernels_ns` and `copies_ns`, how long
     the GPU worked for this frame (what overlaps counts once); `kernels` and `copies`, how many there were (a graph that
     is shown as one block is one kernel); `in_<kind>_ns`, the host's time in each kind of `Call`; `idle_ns`, how long
-    the GPU did nothing between the frame's start and end, and, adding up to it, `idle_in_<kind>_ns` and
+    the trace shows nothing on the GPU between the frame's start and end, and, adding up to it, `idle_in_<kind>_ns` and
     `idle_outside_ns`: where the host was meanwhile.
 
     `copies` has one row for each frame, direction and kind of memory that occur: `frame`, `direction` and
