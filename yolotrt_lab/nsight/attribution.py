@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ..types import Source
 from .calls import Call
 from .frames import frames_by_range, frames_by_synchronize, thread_keys
-from .intervals import GroupedCover, sums
+from .intervals import GroupedCover, distinct, sums
 from .joined import KINDS, Joined, taken
 from .trace import DIRECTIONS, MEMORIES, Columns, Trace
 from .waits import split_waits
@@ -25,7 +26,7 @@ class Attribution:
     time `<stage>_ns` and what the GPU did for it, `<stage>_gpu_ns`; `gpu_ns`, `kernels_ns` and `copies_ns`, how long
     the GPU worked for this frame (what overlaps counts once); `kernels` and `copies`, how many there were (a graph that
     is shown as one block is one kernel); `in_<kind>_ns`, the host's time in each kind of `Call`; `idle_ns`, how long
-    the GPU did nothing between the frame's start and end, and, adding up to it, `idle_in_<kind>_ns` and
+    the trace shows nothing on the GPU between the frame's start and end, and, adding up to it, `idle_in_<kind>_ns` and
     `idle_outside_ns`: where the host was meanwhile.
 
     `copies` has one row for each frame, direction and kind of memory that occur: `frame`, `direction` and
@@ -65,8 +66,8 @@ def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     """Attribute a trace's time to its frames: the ranges named `frame_range`, or matching it as a pattern ('frame *').
 
     A stage is a range that lies directly in a frame, in the same thread. What the GPU did belongs to the frame and the
-    stage in which its call was made. With `frame_range=None` frames end with synchronize calls and have no stages, for
-    programs without ranges (see `frames_by_synchronize`).
+    stage in which its call was made. With `frame_range=None` frames end with synchronize calls, for programs that have
+    no range for a frame (see `frames_by_synchronize`).
 
     Each synchronize call is split, at every instant to the first of these that holds:
 
@@ -93,15 +94,18 @@ def joined(trace: Trace, frame_range: str | None) -> Joined:
 def attribution_of(joined: Joined) -> Attribution:
     """What `attribute` says of a trace."""
     trace = joined.trace
-    idle, idle_calls = _idle(joined)
+    with ThreadPoolExecutor(1) as pool:  # NumPy computes without the interpreter's lock
+        beside = pool.submit(_idle, joined)
+        frames, copies, synchronizes = _frame_columns(joined), _copy_columns(joined), split_waits(joined)
+        idle, idle_calls = beside.result()
     return Attribution(
-        frames=_frame_columns(joined) | idle,
-        copies=_copy_columns(joined),
-        synchronizes=split_waits(joined),
+        frames=frames | idle,
+        copies=copies,
+        synchronizes=synchronizes,
         stages=joined.stages,
         idle_calls=idle_calls,
         source=trace.source,
-        notes=(*trace.notes, *_notes(joined)),
+        notes=(*trace.notes, *joined.frames.notes, *_notes(joined)),
     )
 
 
@@ -123,23 +127,31 @@ def _frame_columns(joined: Joined) -> dict[str, np.ndarray]:
 
 def _idle(joined: Joined) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The host's time in calls, and where it was while the GPU was idle; by frame, and by the name of the call."""
-    trace, frames, rows = joined.trace, joined.frames, joined.outer_calls
+    trace, frames = joined.trace, joined.frames
+    rows = joined.outer_calls
     rows = rows[joined.call_frame[rows] >= 0]
-    start, frame = trace.api["start_ns"][rows], joined.call_frame[rows]
-    end = np.minimum(trace.api["end_ns"][rows], frames.end[frame])
+    start, end, name, frame, kind = (
+        values if len(rows) == len(values) else values[rows]
+        for values in (
+            *(trace.api[column] for column in ("start_ns", "end_ns", "name")),
+            joined.call_frame,
+            joined.call_kind,
+        )
+    )
+    end = np.minimum(end, frames.end[frame])
     idle, idle_in_call = frames.end - frames.start, end - start
     threads = thread_keys(frames.pid, frames.tid)
-    for thread in np.unique(threads):
+    for thread in distinct(threads):
         cover = joined.devices_cover(joined.of_thread(thread))
-        mine, calls = threads == thread, threads[frame] == thread
+        mine, calls = (np.flatnonzero(of == thread) for of in (threads, threads[frame]))
         idle[mine] -= cover.measure(frames.start[mine], frames.end[mine])
         idle_in_call[calls] -= cover.measure(start[calls], end[calls])
-    group = frame * len(KINDS) + joined.call_kind[rows]
+    group = frame * len(KINDS) + kind
     in_calls = sums(group, end - start, len(frames) * len(KINDS)).reshape(-1, len(KINDS))
     idle_in = sums(group, idle_in_call, len(frames) * len(KINDS)).reshape(-1, len(KINDS))
     columns = {f"in_{kind}_ns": in_calls[:, place] for place, kind in enumerate(KINDS)} | {"idle_ns": idle}
     columns |= {f"idle_in_{kind}_ns": idle_in[:, place] for place, kind in enumerate(KINDS)}
-    by_name = sums(trace.api["name"][rows], idle_in_call, len(trace.names))
+    by_name = sums(name, idle_in_call, len(trace.names))
     names = {trace.names[code]: int(by_name[code]) for code in np.argsort(-by_name, kind="stable") if by_name[code]}
     return columns | {"idle_outside_ns": idle - idle_in.sum(axis=1)}, names
 

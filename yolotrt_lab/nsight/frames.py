@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from ..errors import TraceError
 from .calls import Call, kind_of
-from .intervals import find
+from .intervals import distinct, find
 from .trace import Columns, Trace
 
 _SHOWN = 12
@@ -20,7 +19,7 @@ _SHOWN = 12
 class Frames:
     """The frames of a trace, sorted by their start: columns of shape (frames,), disjoint within a thread.
 
-    `row` is the frame's row in `ranges`, -1 where it was cut by synchronize calls.
+    `row` is the frame's row in `ranges`, -1 where it was cut by synchronize calls; `notes` say what was left out.
     """
 
     start: np.ndarray
@@ -28,6 +27,7 @@ class Frames:
     pid: np.ndarray
     tid: np.ndarray
     row: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.start)
@@ -35,16 +35,15 @@ class Frames:
     def of(self, table: Columns) -> np.ndarray:
         """For each row of `api` or `ranges` the frame of its own thread in which it begins, -1 for none."""
         frame = np.full(len(table["start_ns"]), -1)
-        for rows, mine in self._threads(table):
+        own, others = thread_keys(self.pid, self.tid), thread_keys(table["pid"], table["tid"])
+        threads = distinct(own)
+        if len(threads) == 1 and (others == threads[0]).all():
+            return find(self.start, self.end, table["start_ns"])
+        for thread in threads:
+            rows, mine = np.flatnonzero(others == thread), np.flatnonzero(own == thread)
             found = find(self.start[mine], self.end[mine], table["start_ns"][rows])
             frame[rows] = np.where(found >= 0, mine[found], -1)
         return frame
-
-    def _threads(self, table: Columns) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The rows of the table and the frames of each thread that has frames."""
-        own, others = thread_keys(self.pid, self.tid), thread_keys(table["pid"], table["tid"])
-        for thread in np.unique(own):
-            yield np.flatnonzero(others == thread), np.flatnonzero(own == thread)
 
 
 def thread_keys(pid: np.ndarray, tid: np.ndarray) -> np.ndarray:
@@ -61,8 +60,12 @@ def frames_by_range(trace: Trace, pattern: str) -> Frames:
     if not len(chosen):
         raise TraceError(f"the trace has no range {pattern!r}; {_what_there_is(trace)}", fix=_FIX)
     keep = outermost(trace.ranges, chosen)
-    columns = {name: trace.ranges[name][keep] for name in ("start_ns", "end_ns", "pid", "tid")}
-    return Frames(*columns.values(), row=keep)
+    columns = [trace.ranges[name][keep] for name in ("start_ns", "end_ns", "pid", "tid")]
+    inner = len(chosen) - len(keep)
+    notes = (
+        (f"{inner} of {len(chosen)} ranges {pattern!r} begin inside another one and are no frames",) if inner else ()
+    )
+    return Frames(*columns, row=keep, notes=notes)
 
 
 _FIX = "name the range that holds one frame (frame_range=...), or cut at synchronize calls (frame_range=None)"
@@ -76,6 +79,9 @@ def _what_there_is(trace: Trace) -> str:
 
 def outermost(table: Columns, rows: np.ndarray) -> np.ndarray:
     """Those of the rows, given in rising order, that lie in no other one of the same thread."""
+    starts, ends = table["start_ns"][rows], table["end_ns"][rows]
+    if (starts[1:] >= ends[:-1]).all() and (starts[1:] > starts[:-1]).all():
+        return rows
     keys = thread_keys(table["pid"][rows], table["tid"][rows])
     kept = []
     for thread in np.unique(keys):

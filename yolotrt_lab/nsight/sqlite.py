@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import ReportError
 
 _SIZE_FOR_ADBC = 8_000_000
+_BATCH_ROWS = str(1 << 24)  # a table in one piece becomes NumPy's without being copied
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)  # the latter where SQLite's own message quotes damaged bytes
 
 
@@ -97,7 +98,7 @@ class Database:
                 manager.AdbcConnection(database) as connection,
                 manager.AdbcStatement(connection) as statement,
             ):
-                statement.set_options(**{"adbc.sqlite.query.batch_rows": "65536"})
+                statement.set_options(**{"adbc.sqlite.query.batch_rows": _BATCH_ROWS})
                 statement.set_sql_query(query)
                 stream, _ = statement.execute_query()
                 table = pyarrow.RecordBatchReader.from_stream(stream).read_all()

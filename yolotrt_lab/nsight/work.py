@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .intervals import distinct
 from .trace import Trace
 
 KERNEL, COPY = 0, 1
@@ -42,13 +43,13 @@ class Work:
         sizes = [len(table["start_ns"]) for table in tables]
         order = np.argsort(joined["start_ns"], kind="stable")
         table = np.repeat(np.arange(3, dtype=np.int8), sizes)[order]
-        row = np.concatenate([np.arange(size) for size in sizes])[order]
+        row = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])[order]
         call = np.concatenate([_calls(trace, table["pid"], table["correlation"]) for table in tables])[order]
         joined = {name: values[order] for name, values in joined.items()}
         return cls(
             start=joined["start_ns"],
             end=joined["end_ns"],
-            kind=np.where(table == 1, COPY, KERNEL),
+            kind=np.where(table == 1, np.int8(COPY), np.int8(KERNEL)),
             memset=table == 2,
             row=row,
             call=call,
@@ -60,8 +61,8 @@ class Work:
 
 def _calls(trace: Trace, pid: np.ndarray, correlation: np.ndarray) -> np.ndarray:
     """Rows of `api`: correlations are counted from 1 in each process, so both must agree."""
-    calls = np.full(len(pid), -1)
-    for process in np.unique(pid):
+    calls = np.full(len(pid), -1, np.int32)
+    for process in distinct(pid):
         mine = pid == process
         rows = np.flatnonzero(trace.api["pid"] == process)
         calls[mine] = _look_up(trace.api["correlation"][rows], rows, correlation[mine])
@@ -74,7 +75,7 @@ def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.nda
         return np.full(len(wanted), -1)
     low, high = int(keys.min()), int(keys.max())
     if high - low < 4 * len(keys) + 1_000:  # numbered almost without gaps: a table beats a search
-        table = np.full(high - low + 1, -1)
+        table = np.full(high - low + 1, -1, np.int32)
         table[keys - low] = values
         inside = (wanted >= low) & (wanted <= high)
         return np.where(inside, table[np.where(inside, wanted - low, 0)], -1)
@@ -88,6 +89,8 @@ def _lanes(pid: np.ndarray, device: np.ndarray, stream: np.ndarray) -> np.ndarra
     """A number for each stream of each process on each GPU, from 0."""
     lanes = np.zeros(len(pid), np.int64)
     for values in (pid, device, stream):
-        distinct = np.unique(values)
-        lanes = lanes * max(1, len(distinct)) + np.searchsorted(distinct, values)
-    return np.searchsorted(np.unique(lanes), lanes)
+        different = distinct(values)
+        if len(different) > 1:
+            lanes = lanes * len(different) + np.searchsorted(different, values)
+    different = distinct(lanes)
+    return np.searchsorted(different, lanes) if len(different) > 1 else np.zeros(len(lanes), np.int64)
