@@ -21,7 +21,19 @@ LEVELS = {
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names.split()}
 FOR_ALL = set(LEVELS[0].split())
-HEAVY = {"cupy", "cv2", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "scipy", "tensorrt"}
+HEAVY = {
+    "bokeh",
+    "cupy",
+    "cv2",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "scipy",
+    "tensorrt",
+}
 
 
 def modules(package: Path = PACKAGE) -> list[Path]:

@@ -46,6 +46,7 @@ _HOMES = {
     "run_together": "scenarios",
     "slope": "growth",
     "stage_table": "tables",
+    "trace_table": "tables",
 }
 __all__ = ["__version__", *_HOMES]
 

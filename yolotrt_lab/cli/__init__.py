@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import LabError, NotebookError
-from . import calibrate, doctor, record, run
+from . import calibrate, doctor, record, run, trace
 
 _EXAMPLES = """examples:
   yolotrt-lab doctor                        what is here, what is missing, and how to install it
   yolotrt-lab run                           run every notebook and write build/report.html
   yolotrt-lab run --device cuda             the same on the GPU
   yolotrt-lab record overload --out FILE    run one scenario and keep its frames
+  yolotrt-lab trace capture -- COMMAND      run it under Nsight Systems and keep its trace
   yolotrt-lab calibrate --out FILE          measure this GPU for the simulated device
 """
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a Windows console knows few of the characters in a traceback
     typed = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(typed)
+    arguments.typed = list(typed)
     arguments.command_line = shlex.join(["yolotrt-lab", *typed])
     try:
         return arguments.function(arguments)
@@ -58,6 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"yolotrt-lab {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (doctor, run, record, calibrate):
+    for module in (doctor, run, record, trace, calibrate):
         module.add(commands)
     return parser

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from .copies import copy_calls
 from .frames import latency, stage_bars, stage_over_frames, stages
+from .interactive import InteractiveTimeline
 from .style import MEMORY_COLOURS, STAGE_COLOURS, figure, image, stamp
-from .timeline import timeline
+from .timeline import linked, timeline, timelines
 
 __all__ = [
     "MEMORY_COLOURS",
     "STAGE_COLOURS",
+    "InteractiveTimeline",
     "copy_calls",
     "figure",
     "image",
     "latency",
+    "linked",
     "stage_bars",
     "stage_over_frames",
     "stages",
     "stamp",
     "timeline",
+    "timelines",
 ]
