@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 # Where each public name lives. Modules load at first use: importing the lab needs NumPy at most.
 _HOMES = {
     "Cause": "types",
+    "Detector": "detector",
     "Fill": "pixels",
     "FrameLoop": "loops",
     "HostMemory": "types",
@@ -31,8 +32,10 @@ _HOMES = {
     "Stage": "types",
     "Table": "tables",
     "calibrate": "calibration",
+    "evaluate": "evaluation",
     "lab_path": "paths",
     "measure_copies": "copies",
+    "open_detector": "detector",
     "open_device": "devices",
     "open_engine": "engines",
     "open_frames": "frames",
@@ -41,6 +44,7 @@ _HOMES = {
     "run_loop": "loops",
     "run_scenario": "scenarios",
     "run_together": "scenarios",
+    "shipped_model": "paths",
     "slope": "growth",
     "stage_table": "tables",
 }
