@@ -40,6 +40,14 @@ def test_boxes_come_in_pixels_of_the_frame_best_first():
     assert detector.names == NAMES
 
 
+@pytest.mark.parametrize("form", [{"batch": "batch"}, {"dtype": np.float16}, {"classes": 80}])
+def test_every_form_of_an_export_gives_the_same_boxes(form):
+    found = open_detector(detector_model(*BOXES, **form))(frame(200))
+    np.testing.assert_allclose(found.boxes, IN_FRAME, atol=1e-4)
+    assert found.classes.tolist() == [1, 0]
+    assert found.scores == pytest.approx([mean_of_input(200), 0.5], abs=1e-3)
+
+
 def test_each_frame_is_seen_anew():
     detector = open_detector(detector_model(*BOXES))
     scores = [detector(frame(brightness)).scores.max() for brightness in (255, 200, 255)]

@@ -7,7 +7,7 @@ SIZE = 64
 CELLS = 84  # of a 64 x 64 input at the strides 8, 16 and 32
 
 
-def detector_model(*boxes, classes=2, names=None, batch=1, task="detect"):
+def detector_model(*boxes, classes=2, names=None, batch=1, task="detect", dtype=np.float32):
     """Serialized. A box is (centre x, centre y, width, height, score, class) in pixels of the 64 x 64 input.
 
     The score of the first box is multiplied with the mean of the image, so that a darker frame gives a lower one.
@@ -18,8 +18,9 @@ def detector_model(*boxes, classes=2, names=None, batch=1, task="detect"):
         table[0, 4 + kind, cell] = score
     follows = np.zeros_like(table)
     follows[0, 4:, 0] = table[0, 4:, 0]
-    constants = {"follows": follows, "fixed": table - follows, "column": np.array([-1, 1, 1])}
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))
+    constants = {"follows": follows.astype(dtype), "fixed": (table - follows).astype(dtype)}
+    constants["column"] = np.array([-1, 1, 1])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     graph = helper.make_graph(
         [
             helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
