@@ -33,6 +33,18 @@ def shipped_file(kind: str, file: str, error: type[LabError] = SettingsError) ->
     return found[0]
 
 
+def shipped_model() -> Path:
+    """The ONNX file of the detector that comes with the lab: a YOLOv8n for the parts of the synthetic scene.
+
+    Its class names are those of `SyntheticScene`, and stand in its metadata too. SettingsError where it is missing.
+    """
+    try:
+        return lab_path("data", "models", "lab-yolov8n.onnx")
+    except SettingsError as error:
+        fix = "name a YOLOv8 detector of your own, an ONNX file, or run inside a checkout of the lab that has it"
+        raise SettingsError(error.message, fix=fix) from None
+
+
 def install_command(extra: str) -> str:
     """The pip command that adds one of the lab's extras, such as "cuda13", to this Python."""
     if (_PACKAGE.parent / "pyproject.toml").is_file():

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import LabError, NotebookError
-from . import calibrate, doctor, record, run, trace
+from . import calibrate, detect, doctor, evaluate, record, run, trace
 
 _EXAMPLES = """examples:
   yolotrt-lab doctor                        what is here, what is missing, and how to install it
@@ -24,6 +24,8 @@ _EXAMPLES = """examples:
   yolotrt-lab record overload --out FILE    run one scenario and keep its frames
   yolotrt-lab trace capture -- COMMAND      run it under Nsight Systems and keep its trace
   yolotrt-lab calibrate --out FILE          measure this GPU for the simulated device
+  yolotrt-lab detect photos --out boxes     draw the boxes in images or a video, and write them as JSON
+  yolotrt-lab evaluate                      the detector's average precision on held-out frames
 """
 
 
@@ -60,6 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"yolotrt-lab {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (doctor, run, record, trace, calibrate):
+    for module in (doctor, run, record, trace, detect, evaluate, calibrate):
         module.add(commands)
     return parser
