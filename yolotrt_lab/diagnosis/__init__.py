@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .diagnose import diagnose
+from .findings import Diagnosis, Evidence, Finding
 from .measurements import Measurements
+from .page import as_html
 
-__all__ = ["Measurements"]
+__all__ = ["Diagnosis", "Evidence", "Finding", "Measurements", "as_html", "diagnose"]

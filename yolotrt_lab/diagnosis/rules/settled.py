@@ -1,0 +1,127 @@
+"""What does not grow: frames that only start slowly, and a loop in which nothing is the matter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...growth import Shape
+from ...types import Cause, Stage
+from ..findings import Evidence, Finding
+from ..symptoms import FIRST_FRAMES, Symptoms, Window
+from .arrival import backlog_climbs
+from .belief import TELLS, material
+
+_SLOW_START = 1.2
+_SLOW_FIRST = 4.0
+_SPIKE = 2.0
+_SPIKE_OF_FRAME = 0.5
+_FEWEST_SPIKES = 4
+_LEAST_SPIKES = 0.005
+"""Of the frames: an H200 with nothing the matter had 3 in 1,500 that took 2 ms more (`data/recordings`)."""
+_NOT_ITS_OWN = (Stage.WAIT, "interval", "backlog")
+"""How long the loop waits for a frame, a frame for the loop, and how often results come: none is a stage's work."""
+
+
+def shape_change(symptoms: Symptoms) -> Finding | None:
+    """Submitting the network takes several times as long in a few frames, each time by about as much."""
+    found = _spikes(symptoms, Stage.INFER)
+    if found is None:
+        return None
+    height, evidence = found
+    return Finding(
+        Cause.SHAPE_CHANGE,
+        TELLS,
+        0.0,
+        height,
+        evidence,
+        "fixed shapes (pad or letterbox to one), or an engine and a context for each shape that comes",
+        "log the input's shape beside the frames: it changes at each spike if this is the cause; if it does not, look "
+        "for allocations in a trace",
+    )
+
+
+def allocation(symptoms: Symptoms) -> Finding | None:
+    """Preprocessing or the upload take several times as long in a few frames: memory is made and freed in the loop."""
+    for stage in (Stage.PREPROCESS, Stage.UPLOAD):
+        found = _spikes(symptoms, stage)
+        if found is not None:
+            height, evidence = found
+            return Finding(
+                Cause.ALLOCATION,
+                TELLS,
+                0.0,
+                height,
+                evidence,
+                "allocate once, before the loop: a pool of slots that frames take turns with",
+                "look for cudaHostAlloc, cudaMalloc and cudaFree between frames in a trace of Nsight Systems",
+            )
+    return None
+
+
+def _spikes(symptoms: Symptoms, stage: Stage) -> tuple[float, tuple[Evidence, ...]] | None:
+    """How high the spikes of a stage stand above it, in ms, and the evidence; None where they are few or low."""
+    if stage not in symptoms.growth:
+        return None
+    values, spikes = symptoms.series[stage], symptoms.growth[stage].spikes
+    usual = symptoms.level(stage, symptoms.run)
+    heights = values[list(spikes)] - usual
+    frame = symptoms.level(symptoms.whole(), symptoms.run)
+    high = heights[heights > max(_SPIKE * usual, _SPIKE_OF_FRAME * frame)]
+    if len(high) < max(_FEWEST_SPIKES, _LEAST_SPIKES * symptoms.frames):
+        return None
+    evidence = [
+        symptoms.evidence(f"{stage}, most frames", usual, "ms"),
+        symptoms.evidence(f"{stage}, spikes above that", float(np.median(high)), "ms"),
+        symptoms.evidence("spikes", len(high), "frames"),
+    ]
+    period = symptoms.growth[stage].period
+    if period is not None:
+        evidence.append(symptoms.evidence("one every", period, "frames"))
+    return float(np.median(high)), tuple(evidence)
+
+
+def warm_up(symptoms: Symptoms) -> Finding | None:
+    """The first frames are slower than any later one, or all become faster, and nothing grows."""
+    name = symptoms.whole()
+    if name not in symptoms.growth or symptoms.growth[name].shape.grows:
+        return None
+    values = symptoms.series[name]
+    first, rest = Window(0, FIRST_FRAMES), Window(symptoms.frames // 2, symptoms.frames)
+    slowest, settled = float(values[: first.end].max()), symptoms.level(name, rest)
+    fell = symptoms.growth[name].shape is Shape.FALLING and symptoms.level(name, first) > _SLOW_START * settled
+    if not fell and not slowest > max(_SLOW_FIRST * settled, values[first.end :].max()):
+        return None
+    return Finding(
+        Cause.WARM_UP,
+        TELLS,
+        0.0,
+        0.0,
+        (
+            symptoms.evidence("the slowest of the first frames", slowest, "ms", first),
+            symptoms.evidence("the first frames", symptoms.level(name, first), "ms", first),
+            symptoms.evidence("the second half", settled, "ms", rest),
+        ),
+        "mark the first frames as warm-up and judge the loop by the others",
+        "run it longer: the level after the start stays",
+    )
+
+
+def none(symptoms: Symptoms) -> Finding | None:
+    """Nothing that was measured grows by more than machines drift."""
+    names = [name for name in symptoms.series if name not in _NOT_ITS_OWN]
+    if backlog_climbs(symptoms) or any(material(symptoms, name) for name in names):
+        return None
+    name = symptoms.whole()
+    change = symptoms.change(name)
+    return Finding(
+        Cause.NONE,
+        TELLS,
+        0.0,
+        0.0,
+        (
+            symptoms.evidence(f"{name} where it is lowest", change.low, "ms", change.before),
+            symptoms.evidence(f"{name} where it is highest after that", change.high, "ms", change.after),
+        ),
+        "nothing to cure: what the frame takes is what this loop costs",
+        "run ten times as many frames, to see a growth that is slower than this run could show",
+    )
