@@ -33,6 +33,7 @@ _HOMES = {
     "calibrate": "calibration",
     "lab_path": "paths",
     "measure_copies": "copies",
+    "measure_growth": "growth",
     "open_device": "devices",
     "open_engine": "engines",
     "open_frames": "frames",
