@@ -59,7 +59,7 @@ def test_json_names_the_cause_with_its_numbers():
     assert finding["cause"] == "shared_gpu"
     assert finding["explains_ms"] == pytest.approx(23.14, rel=0.01)
     whats = [each["what"] for each in finding["evidence"]]
-    assert whats[:2] == ["calls that wait for the GPU before", "calls that wait for the GPU after"]
+    assert whats[:2] == ["synchronize before", "synchronize after"]
     assert "other processes on the GPU after" in whats
     assert values["growth"]["synchronize"]["shape"] == "step"
     assert values["growth"]["synchronize"]["change_points"][0] == N // 2

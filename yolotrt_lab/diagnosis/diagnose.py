@@ -22,7 +22,7 @@ def diagnose(measurements: Measurements) -> Diagnosis:
     Series of fewer than 32 frames have no shape: the verdict is then undetermined.
     """
     symptoms = Symptoms(measurements)
-    findings = _ranked(_findings(symptoms)) if symptoms.growth else ()
+    findings = _ranked(_findings(symptoms)) if symptoms.growth else []
     sure = [finding for finding in findings if finding.confidence >= SURE]
     return Diagnosis(
         verdict=sure[0].cause if sure else None,
@@ -37,12 +37,10 @@ def diagnose(measurements: Measurements) -> Diagnosis:
 
 def _findings(symptoms: Symptoms) -> list[Finding]:
     """Every cause that the symptoms show: what grows, what only costs, and the calm ones where there is neither."""
-    found = [rule(symptoms) for rule in _PATTERNS]
-    if not {finding.cause for finding in found if finding} & _WAITS_OF_THEIR_OWN:
+    found = [finding for rule in _PATTERNS if (finding := rule(symptoms)) is not None]
+    if not {finding.cause for finding in found} & _WAITS_OF_THEIR_OWN:
         found += gpu.slower_gpu(symptoms)
-    if not any(found):
-        found = [settled.warm_up(symptoms) or settled.none(symptoms)]
-    return [finding for finding in found if finding is not None]
+    return found or list(settled.calm(symptoms))
 
 
 _PATTERNS = (

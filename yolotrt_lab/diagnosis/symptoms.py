@@ -5,8 +5,8 @@ Nothing here knows a cause. A level is the median of many frames, so that a rare
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -52,6 +52,29 @@ class Change:
         return self.high - self.low
 
 
+class Growths(Mapping[str, Growth]):
+    """The shape of every series with frames enough to have one, from its finite values; measured once it is asked for."""
+
+    def __init__(self, series: Mapping[str, np.ndarray]) -> None:
+        finite = {name: np.isfinite(values) for name, values in series.items()}
+        self._series = {name: series[name][kept] for name, kept in finite.items() if kept.sum() >= FEWEST_FRAMES}
+        self._measured: dict[str, Growth] = {}
+
+    def __getitem__(self, name: str) -> Growth:
+        if name not in self._measured:
+            self._measured[name] = measure_growth(self._series[name])
+        return self._measured[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._series
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._series)
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+
 class Symptoms:
     """Measurements by name, in milliseconds, with what follows from several of them.
 
@@ -74,6 +97,7 @@ class Symptoms:
         self._changes: dict[str, Change] = {}
         self._add_sums()
         self._add_from_instants()
+        self.growth = Growths(self.series)
 
     def _add_sums(self) -> None:
         stages = [stage for stage in Stage if stage in self.series and stage is not Stage.WAIT]
@@ -94,12 +118,6 @@ class Symptoms:
             taken_up = np.searchsorted(np.sort(instants["start"]), instants["done"], side="left")
             self.in_flight = taken_up - np.arange(self.frames)
 
-    @cached_property
-    def growth(self) -> dict[str, Growth]:
-        """The shape of every series with frames enough to have one, from its finite values."""
-        known = {name: values[np.isfinite(values)] for name, values in self.series.items()}
-        return {name: measure_growth(values) for name, values in known.items() if len(values) >= FEWEST_FRAMES}
-
     def grows(self, name: str) -> bool:
         """True where the series was measured and goes up, be it that it comes down again."""
         return name in self.growth and self.growth[name].shape.grows
@@ -107,7 +125,8 @@ class Symptoms:
     def change(self, name: str) -> Change:
         """Where the series is high against where it was low before; without a rise, both windows are the same.
 
-        A level has to last for a sixth of the run, so that what a machine does for a moment is no change.
+        A level has to last for a sixth of the run, so that what a machine does for a moment is no change. Of levels that
+        are nearly the same, the one in the middle is taken.
         """
         if name not in self._changes:
             self._changes[name] = self._find_change(self.series[name])
@@ -119,8 +138,9 @@ class Symptoms:
         windows = [Window(max(0, at - reach), min(self.frames, at + reach)) for at in centres]
         levels = np.nan_to_num([_median(values[window.first : window.end]) for window in windows])
         gains = levels - np.minimum.accumulate(levels)
-        top = int(np.argmax(gains >= _NEARLY * gains.max()))
-        bottom = int(np.argmin(levels[: top + 1]))
+        top = _middle(gains >= _NEARLY * gains.max())
+        low = levels[: top + 1]
+        bottom = _middle(low <= low.min() + (1 - _NEARLY) * gains[top])
         return Change(windows[bottom], windows[top], float(levels[bottom]), float(levels[top]))
 
     def since_start(self, name: str) -> Change:
@@ -167,3 +187,9 @@ class Symptoms:
 def _median(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else float("nan")
+
+
+def _middle(chosen: np.ndarray) -> int:
+    """The middle one of those positions that are true."""
+    positions = np.flatnonzero(chosen)
+    return int(positions[len(positions) // 2])

@@ -20,19 +20,28 @@ matter, let the median of a sixth of them drift by at most 3 % in synchronize, 1
 submitting a network call by call, and 18 % in all else that takes 3 % of a frame (`data/recordings`)."""
 
 _LEAST_FAINT = 0.04
+_LEAST_EARLY = 1 / 3
 _A_WAIT_MS = 0.02
 
 
 def material(symptoms: Symptoms, name: str) -> bool:
     """True where a series grows by more than a machine drifts, and by enough to be felt in the frame."""
-    if not symptoms.grows(name):
-        return False
     change = symptoms.change(name)
     least = max(
         _LEAST_RISE.get(name, _LEAST_RISE_OF_OTHERS) * change.low,
         _LEAST_PART_OF_FRAME * symptoms.level(symptoms.whole(), change.before),
     )
-    return change.rise > least
+    return change.rise > least and symptoms.grows(name)
+
+
+def early(symptoms: Symptoms, name: str) -> bool:
+    """True where a wait is longer than in the first frames by more than any was that had nothing the matter (5 %).
+
+    First frames are slow rather than fast, so that this asks for a third and no shape.
+    """
+    change = symptoms.since_start(name)
+    frame = symptoms.level(symptoms.whole(), change.after)
+    return change.rise > max(_LEAST_EARLY * change.low, _LEAST_PART_OF_FRAME * frame)
 
 
 def faint(symptoms: Symptoms, name: str) -> bool:
@@ -40,14 +49,11 @@ def faint(symptoms: Symptoms, name: str) -> bool:
 
     A call of a few microseconds waits for nothing.
     """
-    if name not in symptoms.growth or symptoms.growth[name].shape not in (Shape.RAMP, Shape.PLATEAU):
-        return False
     change = symptoms.change(name)
-    return (
-        change.low > _A_WAIT_MS
-        and change.rise > _LEAST_FAINT * change.low
-        and symptoms.growth[name].rise > change.rise / 2
-    )
+    if change.low < _A_WAIT_MS or change.rise < _LEAST_FAINT * change.low or not symptoms.grows(name):
+        return False
+    growth = symptoms.growth[name]
+    return growth.shape is not Shape.STEP and growth.rise > change.rise / 2
 
 
 def shared_between(*weights: float) -> list[float]:

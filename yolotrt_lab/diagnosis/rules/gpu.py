@@ -14,7 +14,7 @@ import numpy as np
 from ...types import Cause, Stage
 from ..findings import Evidence, Finding
 from ..symptoms import Change, Symptoms
-from .belief import PROVEN, faint, material, shared_between
+from .belief import PROVEN, early, faint, material, shared_between
 
 _LEAST_CLOCK_FACTOR = 1.04
 _LEAST_THROTTLED = 0.2
@@ -40,13 +40,16 @@ class Wait:
 
 
 def longer_wait(symptoms: Symptoms) -> Wait | None:
-    """The sum of the calls that wait for the GPU where it grew, or else the one among them that did, if only faintly."""
-    grown = [name for name in ("gpu", Stage.SYNCHRONIZE, Stage.DOWNLOAD) if material(symptoms, name)]
-    grown += [name for name in (Stage.SYNCHRONIZE, Stage.DOWNLOAD) if faint(symptoms, name)]
+    """The calls that wait for the GPU, together or one of them, whichever grew most, be it early or faintly."""
+    names = ("gpu", Stage.SYNCHRONIZE, Stage.DOWNLOAD)
+    waits = [name for name in names[1:] if name in symptoms.series]
+    grown = [(name, symptoms.change(name)) for name in names if material(symptoms, name)]
+    grown += [(name, symptoms.since_start(name)) for name in waits if early(symptoms, name)]
+    grown += [(name, symptoms.change(name)) for name in waits if faint(symptoms, name)]
     if not grown:
         return None
-    change = symptoms.change(grown[0])
-    return Wait(grown[0], change, change.rise)
+    name, change = max(grown, key=lambda each: each[1].rise)
+    return Wait(name, change, change.rise)
 
 
 def clock_drop(symptoms: Symptoms, wait: Wait) -> Finding | None:
