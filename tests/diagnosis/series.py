@@ -19,7 +19,7 @@ def step(frames, low, high, at=0.5):
 
 
 def loop(frames=1_000, *, period_ms=None, telemetry=None, noise=0.02, seed=0, **stages):
-    """A loop in which each of `stages` (a number or a series) replaces that of STAGES; frames due on a clock if asked."""
+    """A loop in which each of `stages` (a number or a series) replaces that of STAGES; on a clock if asked."""
     generator = np.random.default_rng(seed)
     times = {}
     for name, value in (STAGES | stages).items():

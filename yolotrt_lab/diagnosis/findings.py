@@ -120,7 +120,7 @@ def number(value: float) -> str:
     """Three significant digits without an exponent; thousands are set apart."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
-    digits = max(0, 2 - int(math.floor(math.log10(abs(value)))))
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(digits, 6)}f}"
 
 

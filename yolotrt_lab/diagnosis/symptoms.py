@@ -53,7 +53,7 @@ class Change:
 
 
 class Growths(Mapping[str, Growth]):
-    """The shape of every series with frames enough to have one, from its finite values; measured once it is asked for."""
+    """The shape of every series with frames enough to have one, from its finite values; measured when asked for."""
 
     def __init__(self, series: Mapping[str, np.ndarray]) -> None:
         finite = {name: np.isfinite(values) for name, values in series.items()}
@@ -125,8 +125,8 @@ class Symptoms:
     def change(self, name: str) -> Change:
         """Where the series is high against where it was low before; without a rise, both windows are the same.
 
-        A level has to last for a sixth of the run, so that what a machine does for a moment is no change. Of levels that
-        are nearly the same, the one in the middle is taken.
+        A level has to last for a sixth of the run, so that what a machine does for a moment is no change. Of levels
+        that are nearly the same, the one in the middle is taken.
         """
         if name not in self._changes:
             self._changes[name] = self._find_change(self.series[name])

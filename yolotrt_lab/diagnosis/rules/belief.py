@@ -16,7 +16,7 @@ _LEAST_PART_OF_FRAME = 0.03
 _LEAST_RISE = {Stage.SYNCHRONIZE: 0.1, Stage.DOWNLOAD: 0.15, Stage.INFER: 0.5, "gpu": 0.4}
 _LEAST_RISE_OF_OTHERS = 0.2
 """Least rise of a series, as a part of its lower level. An H200 that served one loop for 1,500 frames, with nothing the
-matter, let the median of a sixth of them drift by at most 3 % in synchronize, 14 % in a download call that waits, 38 % in
+matter, let the median of a sixth of them drift by at most 3 % in synchronize and in a download call that waits, 38 % in
 submitting a network call by call, and 18 % in all else that takes 3 % of a frame (`data/recordings`)."""
 
 _LEAST_FAINT = 0.04
@@ -26,6 +26,8 @@ _A_WAIT_MS = 0.02
 
 def material(symptoms: Symptoms, name: str) -> bool:
     """True where a series grows by more than a machine drifts, and by enough to be felt in the frame."""
+    if name not in symptoms.series:
+        return False
     change = symptoms.change(name)
     least = max(
         _LEAST_RISE.get(name, _LEAST_RISE_OF_OTHERS) * change.low,

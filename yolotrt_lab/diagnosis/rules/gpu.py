@@ -203,8 +203,8 @@ _ADVICE = {
     ),
     Cause.HEAT: (
         "better cooling, or a lower power limit (`nvidia-smi -pl`) that the cooling can hold",
-        "let the GPU cool down and run the same frames: if heat is the cause it starts fast and slows down again, with a "
-        "thermal throttle reason; without one, suspect pauses between frames",
+        "let the GPU cool down and run the same frames: if heat is the cause it starts fast and slows down again, with "
+        "a thermal throttle reason; without one, suspect pauses between frames",
     ),
     Cause.LEAK: (
         "release or reuse what each frame makes: cudaHostUnregister, buffers and events made once, no list of results",

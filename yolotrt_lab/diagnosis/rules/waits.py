@@ -22,7 +22,7 @@ _SEVERAL = 1.5
 
 
 def moved_wait(symptoms: Symptoms) -> Finding | None:
-    """Synchronize has nothing to wait for, since the download call in front of it has waited: its output is pageable."""
+    """Synchronize has nothing to wait for, since the download call before it has waited: its output is pageable."""
     run = symptoms.run
     download, synchronize = (symptoms.level(stage, run) for stage in (Stage.DOWNLOAD, Stage.SYNCHRONIZE))
     if not (download > _A_WAIT_MS and synchronize < min(_NOTHING_MS, _MOST_TAKEN * download)):
@@ -62,8 +62,8 @@ def launch_queue(symptoms: Symptoms) -> Finding | None:
             *symptoms.both_sides(Stage.SYNCHRONIZE, change),
         ),
         "let a bounded number of frames be in flight: wait for the event of an earlier frame before the next one",
-        "synchronize once every few frames: submitting stays short, and the wait shows where it belongs, if the queue is "
-        "the cause",
+        "synchronize once every few frames: submitting stays short, and the wait shows where it belongs, if the queue "
+        "is the cause",
     )
 
 
@@ -93,7 +93,8 @@ def shared_stream(symptoms: Symptoms) -> Finding | None:
             symptoms.evidence("synchronize", usual, "ms", symptoms.run),
         ),
         "wait for an event of the frame's own instead of the stream that others submit to",
-        "record an event behind each frame and wait for that: each wait is one frame's, if a shared stream is the cause",
+        "record an event behind each frame and wait for that: each wait is one frame's, if a shared stream is the "
+        "cause",
     )
 
 
