@@ -26,18 +26,49 @@ MATRIX = 4_096
 UPLOAD_BYTES = 32 << 20
 
 
+class _Process:
+    """One neighbour."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.busy = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.neighbour"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() == READY:
+            self.busy.set()
+
+    def check(self) -> None:
+        """DeviceError, with its last line, if it has ended."""
+        if self._process.poll() is not None:
+            assert self._process.stderr is not None
+            last = (self._process.stderr.read().strip().splitlines() or ["without a word"])[-1]
+            raise DeviceError(f"a neighbour on the GPU ended: {last}", fix="start fewer, or free memory on the GPU")
+
+    def stop(self) -> None:
+        """End it, and wait until it is gone."""
+        self._process.kill()
+        self._process.communicate()
+
+
 class Neighbours:
-    """Other processes on the GPU of this one. They end with the `with` block, and by themselves if this process dies:
-    the end of their standard input stops them.
+    """Other processes on the GPU at that PCI bus id, or on the first that CUDA shows them. They end with the `with`
+    block, and by themselves if this process dies: the end of their standard input stops them.
     """
 
     def __init__(self, bus_id: str = "") -> None:
         self._environment = {**os.environ, "PYTHONPATH": _import_path()}
-        if bus_id:
-            self._environment |= {"CUDA_VISIBLE_DEVICES": _uuid(bus_id) or os.environ.get("CUDA_VISIBLE_DEVICES", "0")}
-        self._processes: list[subprocess.Popen[str]] = []
-        self._ready = 0
-        self._lock = threading.Lock()
+        if uuid := bus_id and _uuid(bus_id):
+            self._environment["CUDA_VISIBLE_DEVICES"] = uuid
+        self._processes: list[_Process] = []
 
     def __enter__(self) -> Neighbours:
         return self
@@ -45,46 +76,21 @@ class Neighbours:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        self.become(0)
 
-    def grow_to(self, count: int) -> None:
-        """Start processes until there are `count`; returns at once (`ready` says when they are busy)."""
+    def become(self, count: int) -> None:
+        """Start processes, or end some, until there are `count`. Started ones are `busy` some seconds later."""
+        while len(self._processes) > count:
+            self._processes.pop().stop()
         while len(self._processes) < count:
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.neighbour"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=self._environment,
-            )
-            self._processes.append(process)
-            threading.Thread(target=self._watch, args=(process,), daemon=True).start()
-
-    def _watch(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        if process.stdout.readline().strip() == READY:
-            with self._lock:
-                self._ready += 1
+            self._processes.append(_Process(self._environment))
 
     @property
-    def ready(self) -> bool:
-        """True once all keep the GPU busy; DeviceError, with its last line, where one of them has ended."""
+    def busy(self) -> bool:
+        """True once all of them keep the GPU busy; DeviceError where one has ended."""
         for process in self._processes:
-            if process.poll() is not None:
-                assert process.stderr is not None
-                last = (process.stderr.read().strip().splitlines() or ["without a word"])[-1]
-                raise DeviceError(f"a neighbour ended: {last}", fix="start fewer, or free memory on the GPU")
-        return self._ready == len(self._processes)
-
-    def stop(self) -> None:
-        """End them all, and wait until they are gone."""
-        for process in self._processes:
-            process.kill()
-        for process in self._processes:
-            process.communicate()
-        self._processes.clear()
-        self._ready = 0
+            process.check()
+        return all(process.busy.is_set() for process in self._processes)
 
 
 def _import_path() -> str:

@@ -30,6 +30,7 @@ INTERVAL_NS = 100_000_000
 """Ten samples a second."""
 
 _NAN = float("nan")
+_STATM = Path("/proc/self/statm")
 
 
 class SampledDevice(Protocol):
@@ -192,7 +193,7 @@ def host_memory_bytes() -> float:
     if sys.platform == "win32":
         return _working_set_bytes()
     try:
-        return float(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return float(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return _NAN
 

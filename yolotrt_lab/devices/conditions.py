@@ -2,8 +2,8 @@
 
 Neighbours take turns with this process: once its work has run dry, or its time slice is over, each of them has the GPU
 for a turn before this process has it again. How long they have it altogether, by their number, is fitted to measured
-waits and lies in the preset (`Sharing`). Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat`
-and `Card` are assumptions, good for the shape of what they cause and not for its size.
+waits and lies in the preset (`NeighbourCost`). Nobody measured a clock governor or a heat sink for the lab: `Clocks`,
+`Heat` and `Card` are assumptions, good for the shape of what they cause and not for its size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS, THROTTLE_REASONS
-from .preset import Sharing
+from .preset import NeighbourCost
 from .timeline import COMPUTE_ENGINE, UPLOAD_ENGINE
 
 TICK_NS = 20_000_000
@@ -71,8 +71,8 @@ class Card:
 
 @dataclass(slots=True)
 class Conditions:
-    """The conditions of a simulated device. `neighbours` (other processes that keep the GPU busy), `host_factor` (by
-    how much the host's own work is stretched) may be changed at any time; so may `clocks` and `heat` before it runs.
+    """The conditions of a simulated device: how many `neighbours` (other processes that keep the GPU busy) it begins
+    with, `host_factor`, by which the host's own work is stretched (it may be changed at any time), and its hardware.
     """
 
     neighbours: int = 0
@@ -91,10 +91,10 @@ class State:
     """
 
     def __init__(
-        self, conditions: Conditions, sharing: Sharing | None, begin_ns: int, memory: Callable[[], tuple[int, int]]
+        self, conditions: Conditions, cost: NeighbourCost | None, begin_ns: int, memory: Callable[[], tuple[int, int]]
     ) -> None:
         self.conditions = conditions
-        self._sharing = sharing
+        self._cost = cost
         self._memory = memory
         self._next_tick = begin_ns
         self._busy_ns = 0
@@ -109,7 +109,7 @@ class State:
     def elapsed(self, engine: int, start: int, duration: int) -> int:
         """From `start`, when the engine takes up work that would take `duration`, to the end of that work."""
         if start >= self._next_tick:
-            self._tick_until(start)
+            self.tick_until(start)
         if engine == COMPUTE_ENGINE:
             clock = min(self._level, self._cap)
             if clock < 1.0:
@@ -126,29 +126,30 @@ class State:
         return self._measured().call_ns * self.conditions.neighbours if self.conditions.neighbours else 0
 
     def _in_turns(self, start: int, duration: int) -> int:
-        sharing = self._measured()
-        others_ns = sharing.others_ns(self.conditions.neighbours)
+        cost = self._measured()
+        others_ns = cost.others_ns(self.conditions.neighbours)
         begin = start
         if start > self._released_at:
             turns = -(-(start - self._released_at) // others_ns)
             begin = self._slice_begin = self._released_at + turns * others_ns
-        while begin + duration > self._slice_begin + sharing.slice_ns:
-            ran_ns = max(self._slice_begin + sharing.slice_ns - begin, 0)
+        while begin + duration > self._slice_begin + cost.slice_ns:
+            ran_ns = max(self._slice_begin + cost.slice_ns - begin, 0)
             duration -= ran_ns
             begin = self._slice_begin = begin + ran_ns + others_ns
         self._released_at = max(self._released_at, begin + duration)
         return begin + duration - start
 
-    def _measured(self) -> Sharing:
-        if self._sharing is None:
+    def _measured(self) -> NeighbourCost:
+        if self._cost is None:
             raise SettingsError(
                 "this preset does not say what neighbours on the GPU cost", fix="use preset 'h200', or no neighbours"
             )
-        return self._sharing
+        return self._cost
 
     # The governor, the heat sink, and what telemetry reads
 
-    def _tick_until(self, time_ns: int) -> None:
+    def tick_until(self, time_ns: int) -> None:
+        """Let that time pass for the governor, the heat sink and telemetry."""
         while self._next_tick <= time_ns:
             self._tick()
             self._next_tick += TICK_NS
@@ -197,7 +198,7 @@ class State:
     def telemetry(self, times_ns: np.ndarray) -> dict[str, np.ndarray]:
         """`TELEMETRY_COLUMNS` at these times, float64 (times,); NaN before the conditions began."""
         if len(times_ns):
-            self._tick_until(int(times_ns[-1]))
+            self.tick_until(int(times_ns[-1]))
         names = ("sm_clock_mhz", "power_w", "temperature_c", "gpu_utilisation_percent", "gpu_memory_used_bytes")
         names += ("gpu_processes", "host_memory_bytes", "throttle_gpu_idle", "throttle_sw_thermal_slowdown")
         history = np.array(self._history, np.float64).reshape(-1, 1 + len(names))

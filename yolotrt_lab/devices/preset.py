@@ -74,7 +74,7 @@ class EngineCost:
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class NeighbourCost:
     """What other processes that keep the same GPU busy cost this one.
 
     Between two turns of this process its neighbours have the GPU for `turns_ns`, by their number (in between, and
@@ -116,7 +116,7 @@ class Preset:
     `submit_ns` is from the begin of a call to the begin of its work on an idle GPU, `wake_up_ns` from the end of the
     work to the return of the synchronize that waited for it, `synchronize_ns` a synchronize with nothing to wait for.
     `range_ns` is the host's time between two stages of a loop. `host_work_ns` is by name (`Device.host_work`).
-    `command` made the file. `sharing` and `registration` are None where they were not measured.
+    `command` made the file. `neighbours` and `registration` are None where they were not measured.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Preset:
     launch_queue_depth: int
     engines: Mapping[str, EngineCost] = field(default_factory=dict)
     host_work_ns: Mapping[str, int] = field(default_factory=dict)
-    sharing: Sharing | None = None
+    neighbours: NeighbourCost | None = None
     registration: Registration | None = None
 
     def engine(self, model: str) -> EngineCost:
@@ -192,7 +192,7 @@ _NESTED = {
     "pageable_upload": PageableCopy,
     "pageable_download": PageableCopy,
 }
-_OPTIONAL = {"sharing": Sharing, "registration": Registration}
+_OPTIONAL = {"neighbours": NeighbourCost, "registration": Registration}
 
 
 def shipped_presets() -> list[str]:

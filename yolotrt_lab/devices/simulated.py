@@ -193,7 +193,7 @@ class SimulatedDevice(Device):
     def use(self, conditions: Conditions | None) -> None:
         """From now on run under these conditions; None: as the preset was measured, without telemetry."""
         self._state = state = conditions and State(
-            conditions, self.preset.sharing, self.now_ns(), lambda: (self._device_bytes, self._host_bytes)
+            conditions, self.preset.neighbours, self.now_ns(), lambda: (self._device_bytes, self._host_bytes)
         )
         self._timeline.elapsed = state.elapsed if state else None
 
@@ -201,6 +201,12 @@ class SimulatedDevice(Device):
     def conditions(self) -> Conditions | None:
         """The conditions in use."""
         return self._state and self._state.conditions
+
+    def set_neighbours(self, count: int) -> None:
+        """From now on so many neighbours; the device must run under conditions (`use`)."""
+        assert self._state is not None
+        self._state.tick_until(self.now_ns())
+        self._state.conditions.neighbours = count
 
     def telemetry(self, times_ns: np.ndarray) -> dict[str, np.ndarray]:
         """`TELEMETRY_COLUMNS` as they were at these times, float64 (times,); NaN where no conditions are in use."""

@@ -129,7 +129,9 @@ class Timeline:
     def place(self, lane: Lane, start: int) -> None:
         """Let the first work of the lane start; it must be what `next_start` named."""
         work = lane.waiting.popleft()
-        end = start + (self.elapsed(work.engine, start, work.duration) if self.elapsed else work.duration)
+        if self.elapsed is not None:
+            work.duration = self.elapsed(work.engine, start, work.duration)
+        end = start + work.duration
         if end < work.end_from:
             end = work.end_from
         work.start, work.end = start, end

@@ -116,7 +116,8 @@ def warm_up(run: Run) -> None:
     if not run.simulated:
         return
     device = run.device
-    run.conditions = Conditions(clocks=Clocks(start_share=1 / (1 + 2 * run.severity), up_s=0.4))
+    share = 1 / (1 + 2 * run.severity)
+    run.conditions = Conditions(clocks=Clocks(idle_share=share, start_share=share, up_s=0.4))
 
     def load(index: int) -> None:
         if index == 0:

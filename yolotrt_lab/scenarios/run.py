@@ -171,7 +171,10 @@ def _recorded(scenario: Scenario, run: Run, telemetry: bool, path: str | Path | 
         else:
             recording = run.loop().run(path, label=scenario.name, command=command)
     recording = replace(recording, label=scenario.name, command=command)
-    if sampled is None:
-        return recording
-    columns = dict(recording.columns) | sampled.columns(recording.columns["done_ns"])
+    return recording if sampled is None else with_telemetry(recording, sampled)
+
+
+def with_telemetry(recording: Recording, telemetry: Telemetry) -> Recording:
+    """The recording with `TELEMETRY_COLUMNS`: for each frame the latest sample at its end."""
+    columns = dict(recording.columns) | telemetry.columns(recording.columns["done_ns"])
     return replace(recording, columns=columns)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..devices.conditions import Conditions
+from ..devices.simulated import SimulatedDevice
 from ..neighbour import Neighbours
+from ..packages import load
 from ..recording import Recording
 from .base import Run
 
@@ -18,24 +20,24 @@ CHUNK = 25
 
 
 class Group(Protocol):
-    """Neighbours whose number grows."""
+    """Neighbours whose number changes."""
 
     @property
-    def ready(self) -> bool:
-        """True once all keep the GPU busy."""
+    def busy(self) -> bool:
+        """True once all of them keep the GPU busy."""
 
-    def grow_to(self, count: int) -> None:
-        """Start as many as are missing."""
+    def become(self, count: int) -> None:
+        """Start or end as many as it takes."""
 
 
 class _Simulated:
-    ready = True
+    busy = True
 
-    def __init__(self, conditions: Conditions) -> None:
-        self._conditions = conditions
+    def __init__(self, device: SimulatedDevice) -> None:
+        self._device = device
 
-    def grow_to(self, count: int) -> None:
-        self._conditions.neighbours = count
+    def become(self, count: int) -> None:
+        self._device.set_neighbours(count)
 
 
 def prepare(run: Run) -> None:
@@ -50,43 +52,42 @@ def record(run: Run) -> Recording:
     On a GPU the loop goes on while they start, so that there are more frames than were asked for.
     """
     group: Group
-    if run.conditions is not None:
-        group = _Simulated(run.conditions)
+    if isinstance(run.device, SimulatedDevice):
+        group = _Simulated(run.device)
     else:
-        group = run.stack.enter_context(Neighbours(bus_id(run)))
+        group = run.stack.enter_context(Neighbours(bus_id(run.device)))
     most = max(round(12 * run.severity), 1)
-    return record_steps(run, group, [round(most * step / 3) for step in range(4)])
+    edges = [run.settings.frames * step // 4 for step in range(5)]
+    return record_steps(run, group, [(round(most * step / 3), edges[step + 1] - edges[step]) for step in range(4)])
 
 
-def bus_id(run: Run) -> str:
-    """The PCI bus id of the run's GPU."""
-    from cupy.cuda import runtime
-
-    return str(runtime.deviceGetPCIBusId(run.device.ordinal))  # type: ignore[attr-defined]
-
-
-def record_steps(run: Run, group: Group, counts: Sequence[int]) -> Recording:
-    """An equal share of the frames with each number of neighbours."""
-    parts = list(_parts(run, group, counts))
+def record_steps(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Recording:
+    """One recording of a loop that goes on through all steps: so many neighbours, and so many frames once they are
+    busy.
+    """
+    parts = list(_parts(run, group, steps))
     columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
     steady = ~columns["warmup"]
     columns["frame"][steady] = np.arange(steady.sum())
-    settings = {**parts[0].settings, "frames": int(steady.sum()), "neighbours": list(counts)}
+    settings = {**parts[0].settings, "frames": int(steady.sum()), "neighbours": [count for count, _ in steps]}
     return replace(parts[0], columns=columns, settings=settings)
 
 
-def _parts(run: Run, group: Group, counts: Sequence[int]) -> Iterator[Recording]:
+def _parts(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Iterator[Recording]:
     """The loop in pieces, each right after the last; only the first has a warm-up."""
-    loop = run.loop()
-    warm = run.settings
-    edges = [run.settings.frames * step // len(counts) for step in range(len(counts) + 1)]
-    for count, begin, end in zip(counts, edges[:-1], edges[1:], strict=True):
-        group.grow_to(count)
-        while not group.ready:
-            loop.settings = replace(warm, frames=CHUNK)
-            yield loop.run()
-            warm = replace(warm, warmup=0)
-        if end > begin:
-            loop.settings = replace(warm, frames=end - begin)
-            yield loop.run()
-            warm = replace(warm, warmup=0)
+    loop, warmup = run.loop(), run.settings.warmup
+    for count, frames in steps:
+        group.become(count)
+        busy = False
+        while not busy:
+            busy = group.busy
+            if piece := frames if busy else CHUNK:
+                loop.settings = replace(run.settings, frames=piece, warmup=warmup)
+                yield loop.run()
+                warmup = 0
+
+
+def bus_id(device: Any) -> str:
+    """The PCI bus id of a GPU, which names it whatever CUDA_VISIBLE_DEVICES says."""
+    cupy: Any = load("cupy", needed_for="finding the GPU")
+    return str(cupy.cuda.runtime.deviceGetPCIBusId(device.ordinal))
