@@ -23,6 +23,9 @@ LabError
 │   └── CaptureError         the engine cannot be captured into a CUDA graph
 ├── FrameSourceError         a video, folder or camera cannot be read
 ├── RecordingError           a recording cannot be read or written
+├── TraceError               a trace or report cannot be used
+│   ├── ReportError          the file is no report of Nsight Systems, or is damaged
+│   └── NsysError            nsys is needed and not there, or gave up
 └── NotebookError            a notebook failed; says which cell and why
 """
 
@@ -132,6 +135,18 @@ class FrameSourceError(LabError):
 
 class RecordingError(LabError):
     """A recording cannot be read or written."""
+
+
+class TraceError(LabError):
+    """A trace, or the report of Nsight Systems that it comes from, cannot be used."""
+
+
+class ReportError(TraceError):
+    """The file is no report of Nsight Systems, or is damaged."""
+
+
+class NsysError(TraceError):
+    """nsys is needed and is not there, is too old, or gave up."""
 
 
 class NotebookError(LabError):

@@ -189,6 +189,8 @@ class SimulatedDevice(Device):
         self._state: State | None = None
         self._host_bytes = self._device_bytes = self._registered = 0
         self._registration = preset.registration or Registration(0, 0, "")
+        self._calls = count(1)
+        self._call_of: dict[VirtualThread, int] = {}
 
     def use(self, conditions: Conditions | None) -> None:
         """From now on run under these conditions; None: as the preset was measured, without telemetry."""
@@ -248,6 +250,8 @@ class SimulatedDevice(Device):
         """The begin of every call: threads that are behind go first, so that calls happen in order of virtual time."""
         if self._threads.ready:
             self._threads.turn()
+        if self._trace:
+            self._call_of[self._threads.running] = next(self._calls)
         return self._threads.now
 
     def _advance(self, duration_ns: int) -> None:
@@ -340,6 +344,8 @@ class SimulatedDevice(Device):
 
     def _submit(self, lane: Lane, work: Work) -> None:
         """Append work to the lane; with the launch queue full the host waits for its oldest entry."""
+        if self._trace:
+            work.correlation = self._call_of[self._threads.running]
         self._timeline.submit(lane, work)
         while lane.in_flight_entries > self.preset.launch_queue_depth:
             oldest = lane.in_flight.popleft()
@@ -502,11 +508,14 @@ class SimulatedDevice(Device):
 
     def _log(self, row: str, name: str, begin: int) -> None:
         if self._trace:
-            self.spans.append(Span(row, name, begin, self._threads.now))
+            thread = self._threads.running
+            call = self._call_of[thread] if row == "api" else 0
+            self.spans.append(Span(row, name, begin, self._threads.now, 0, 0, call, thread.number))
 
     def _log_work(self, lane: Lane, work: Work) -> None:
         if work.engine != NO_ENGINE:
-            self.spans.append(Span(_ROWS[work.engine], work.name, work.start, work.end, lane.number, work.nbytes))
+            row = _ROWS[work.engine]
+            self.spans.append(Span(row, work.name, work.start, work.end, lane.number, work.nbytes, work.correlation))
 
 
 def _bytes_of(host: HostBuffer) -> np.ndarray:

@@ -21,12 +21,13 @@ class Work:
 
     It starts no earlier than `ready` and than the end of `after`, and ends no earlier than `end_from` (a sequence of
     kernels that the host is still launching). `entries` is how many places of the launch queue it takes. `action`
-    runs when the work is placed.
+    runs when the work is placed. `correlation` is the number of the call that submitted it.
     """
 
     __slots__ = (
         "action",
         "after",
+        "correlation",
         "duration",
         "end",
         "end_from",
@@ -60,6 +61,7 @@ class Work:
         self.nbytes = nbytes
         self.entries = entries
         self.action = action
+        self.correlation = 0
         self.start = self.end = PENDING
 
 
