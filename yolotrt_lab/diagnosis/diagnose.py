@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from ..nsight import Trace
 from ..types import Cause, Stage
 from .findings import SURE, Diagnosis, Finding
 from .measurements import Measurements
 from .rules import arrival, gpu, host, settled, waits
 from .symptoms import FEWEST_FRAMES, Symptoms
+from .traced import traced
 
 _TELLING = {
     "sm_clock_mhz": "the SM clock over the frames, which tells a clock drop from a shared GPU",
@@ -16,13 +20,15 @@ _TELLING = {
 }
 
 
-def diagnose(measurements: Measurements) -> Diagnosis:
+def diagnose(measurements: Measurements, trace: Trace | None = None) -> Diagnosis:
     """Why this loop gets slower, or that it does not, or what is left and how to tell it apart.
 
-    Series of fewer than 32 frames have no shape: the verdict is then undetermined.
+    `trace` is of the same loop, of as many of its frames as there are; `measurements_of` makes measurements of one
+    where there are no others. Series of fewer than 32 frames have no shape: without a trace the verdict is then
+    undetermined. TraceError for a trace in which no frames can be found.
     """
     symptoms = Symptoms(measurements)
-    findings = _ranked(_findings(symptoms)) if symptoms.growth else []
+    findings = _ranked(_findings(symptoms, list(traced(trace)) if trace is not None else None))
     sure = [finding for finding in findings if finding.confidence >= SURE]
     return Diagnosis(
         verdict=sure[0].cause if sure else None,
@@ -35,12 +41,33 @@ def diagnose(measurements: Measurements) -> Diagnosis:
     )
 
 
-def _findings(symptoms: Symptoms) -> list[Finding]:
-    """Every cause that the symptoms show: what grows, what only costs, and the calm ones where there is neither."""
-    found = [finding for rule in _PATTERNS if (finding := rule(symptoms)) is not None]
+def _findings(symptoms: Symptoms, proven: list[Finding] | None) -> list[Finding]:
+    """Every cause that the symptoms and the trace show: what grows, what only costs, and calm where there is neither.
+
+    `proven` is what the trace shows, None without one.
+    """
+    found = list(proven or [])
+    if not symptoms.growth:
+        return found
+    known = {finding.cause for finding in found}
+    shown = [finding for rule in _PATTERNS if (finding := rule(symptoms)) is not None]
+    found = [_joined(finding, shown) for finding in found] + [each for each in shown if each.cause not in known]
     if not {finding.cause for finding in found} & _WAITS_OF_THEIR_OWN:
         found += gpu.slower_gpu(symptoms)
-    return found or list(settled.calm(symptoms))
+    return found or list(settled.calm(symptoms, traced=proven is not None))
+
+
+def _joined(proven: Finding, shown: list[Finding]) -> Finding:
+    """What the trace proves, with what the symptoms say of the same cause."""
+    for each in shown:
+        if each.cause is proven.cause:
+            return replace(
+                proven,
+                explains_ms=each.explains_ms,
+                cure_limit_ms=max(proven.cure_limit_ms, each.cure_limit_ms),
+                evidence=(*each.evidence, *proven.evidence),
+            )
+    return proven
 
 
 _PATTERNS = (

@@ -79,9 +79,9 @@ class Symptoms:
     """Measurements by name, in milliseconds, with what follows from several of them.
 
     That is 'gpu', the host's time in the calls that wait for the GPU (infer, download, synchronize; those that were
-    measured); 'stages', the sum of all stages but `wait`; 'backlog', how long a frame lay before it was taken up (without
-    instants, the latency that no stage accounts for); and 'interval', the time between results. `in_flight` counts the
-    frames that were taken up before the result of each one came, itself among them; empty where that is not known.
+    measured); 'stages', the sum of all stages but `wait`; 'backlog', how long a frame lay before it was taken up
+    (without instants, the latency that no stage accounts for); and 'interval', the time between results. `in_flight`
+    counts the frames that were taken up before the result of each one came, itself among them; empty where unknown.
     """
 
     def __init__(self, measurements: Measurements) -> None:

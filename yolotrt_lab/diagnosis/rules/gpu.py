@@ -15,6 +15,7 @@ from ...types import Cause, Stage
 from ..findings import Evidence, Finding
 from ..symptoms import Change, Symptoms
 from .belief import PROVEN, early, faint, material, shared_between
+from .waits import SHARED_STREAM
 
 _LEAST_CLOCK_FACTOR = 1.04
 _LEAST_THROTTLED = 0.2
@@ -211,8 +212,5 @@ _ADVICE = {
         "run on with the memory of the process beside the frames, then restart it: if a leak is the cause, memory "
         "climbs with the wait and both start again from the bottom",
     ),
-    Cause.SHARED_STREAM: (
-        "wait for an event of the frame's own instead of the stream that others submit to",
-        "record an event behind each frame and wait for that: the wait is one frame's if a shared stream is the cause",
-    ),
+    Cause.SHARED_STREAM: SHARED_STREAM,
 }

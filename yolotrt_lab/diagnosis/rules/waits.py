@@ -9,6 +9,18 @@ from ..findings import Finding
 from ..symptoms import Symptoms, Window
 from .belief import TELLS
 
+MOVED_WAIT = (
+    "pinned output memory makes the download asynchronous; the wait for the network itself then shows in "
+    "synchronize, so compare whole frames",
+    "run the same loop with pinned output: the download call falls to microseconds and synchronize takes over "
+    "what the network needs",
+)
+SHARED_STREAM = (
+    "wait for an event of the frame's own instead of the stream that others submit to",
+    "record an event behind each frame and wait for that: each wait is one frame's, if a shared stream is the cause",
+)
+"""A cure and the experiment that proves the cause."""
+
 _NOTHING_MS = 0.02
 """A synchronize with nothing to wait for takes 2 to 5 us on an H200."""
 
@@ -36,10 +48,7 @@ def moved_wait(symptoms: Symptoms) -> Finding | None:
             symptoms.evidence("synchronize", synchronize, "ms", run),
             symptoms.evidence("download call", download, "ms", run),
         ),
-        "pinned output memory makes the download asynchronous; the wait for the network itself then shows in "
-        "synchronize, so compare whole frames",
-        "run the same loop with pinned output: the download call falls to microseconds and synchronize takes over "
-        "what the network needs",
+        *MOVED_WAIT,
     )
 
 
@@ -92,9 +101,7 @@ def shared_stream(symptoms: Symptoms) -> Finding | None:
             symptoms.evidence("synchronize while they become more", during, "ms", climb),
             symptoms.evidence("synchronize", usual, "ms", symptoms.run),
         ),
-        "wait for an event of the frame's own instead of the stream that others submit to",
-        "record an event behind each frame and wait for that: each wait is one frame's, if a shared stream is the "
-        "cause",
+        *SHARED_STREAM,
     )
 
 
