@@ -69,7 +69,7 @@ def _spikes(symptoms: Symptoms, stage: Stage) -> tuple[float, tuple[Evidence, ..
     """How high the spikes of a stage stand above it, in ms, and the evidence; None where they are few or low."""
     if stage not in symptoms.growth:
         return None
-    usual, frame = symptoms.level(stage, symptoms.run), symptoms.level(symptoms.whole(), symptoms.run)
+    usual, frame = symptoms.level(stage, symptoms.run), symptoms.change(symptoms.whole()).low
     heights = symptoms.series[stage] - usual
     is_high = heights > max(_SPIKE * usual, _SPIKE_OF_FRAME * frame)
     fewest = max(_FEWEST_SPIKES, _LEAST_SPIKES * symptoms.frames)
