@@ -12,10 +12,12 @@ from .common import add_command
 
 if TYPE_CHECKING:
     from ..diagnosis import Diagnosis, Measurements
+    from ..nsight import Trace
 
 _EXAMPLES = """examples:
   yolotrt-lab diagnose recording.parquet              a recording of the lab
   yolotrt-lab diagnose times.csv --unit ms            a table or a log: one number a frame, or a column a stage
+  yolotrt-lab diagnose report.nsys-rep                a report of Nsight Systems, or its .sqlite export
   yolotrt-lab diagnose times.csv --json               for scripts; the package holds the schema
   yolotrt-lab diagnose times.csv --html page.html     one page with the figure, to send to somebody
 """
@@ -24,21 +26,37 @@ _EXAMPLES = """examples:
 def add(commands: Any) -> None:
     """Register the subcommand."""
     parser = add_command(commands, "diagnose", _diagnose, "say why a loop gets slower, from its timings", _EXAMPLES)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a recording, a table or a log")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a recording, a table, a log or a trace")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the figure as well")
     parser.add_argument("--unit", choices=["s", "ms", "us", "ns"], help="the unit of numbers that do not name theirs")
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
-    from ..diagnosis import diagnose, read_measurements
+    from ..diagnosis import diagnose, measurements_of, read_measurements
 
-    measurements = read_measurements(arguments.file, unit=arguments.unit)
-    diagnosis = diagnose(measurements)
+    trace = _trace(arguments.file)
+    measurements = read_measurements(arguments.file, unit=arguments.unit) if trace is None else measurements_of(trace)
+    diagnosis = diagnose(measurements, trace)
     if arguments.html is not None:
         _write_page(arguments.html, arguments.file.name, measurements, diagnosis)
     print(json.dumps(diagnosis.as_dict(), indent=1, ensure_ascii=False) if arguments.json else diagnosis)
     return 0
+
+
+def _trace(path: Path) -> Trace | None:
+    """The trace in a report of Nsight Systems, be it exported or not; None for any other file."""
+    from ..nsight import read_trace
+
+    return read_trace(path) if path.suffix == ".nsys-rep" or _starts_with(path, b"SQLite format 3\0") else None
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError:
+        return False  # what is wrong with it, its reader says
 
 
 def _write_page(path: Path, name: str, measurements: Measurements, diagnosis: Diagnosis) -> None:

@@ -141,7 +141,8 @@ def _by_clock(symptoms: Symptoms, wait: Wait, cause: Cause) -> Finding | None:
     factor = _clock_factor(symptoms, wait)
     if not factor > _LEAST_CLOCK_FACTOR:
         return None
-    explains = min(wait.left_ms, wait.change.low * (factor - 1))
+    busy = symptoms.level("gpu", wait.change.before)  # at most: the GPU can be done before the host has submitted all
+    explains = min(wait.left_ms, busy * (factor - 1))
     return Finding(cause, PROVEN, explains, explains, _clock_evidence(symptoms, wait), *_ADVICE[cause])
 
 
