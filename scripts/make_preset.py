@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,8 @@ def main() -> None:
     name, make = sys.argv[1], refit if "--refit" in sys.argv else measure
     folder = lab_path("data", "recordings", name)
     loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
-    preset = make(name, copy_table(loops["pinned"].source), loops)
+    old, preset = Preset.load(name), make(name, copy_table(loops["pinned"].source), loops)
+    preset = replace(preset, neighbours=old.neighbours, registration=old.registration)  # not measured by this
     preset.save(ROOT / "data" / "presets" / f"{name}.json")
 
 

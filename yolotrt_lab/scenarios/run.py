@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,20 +70,26 @@ def run_together(
     *,
     frames: int = 1_500,
     turn: int = 100,
+    telemetry: bool = True,
     command: str = "",
 ) -> dict[str, Recording]:
     """Run scenarios in turns of `turn` frames, so that they can be compared on a machine whose speed drifts.
 
     SettingsError for a scenario on a clock (interrupted, it shows nothing), for the copy table, and for frames that
-    are no whole number of turns.
+    are no whole number of turns. With `telemetry` the recordings have `TELEMETRY_COLUMNS` too.
     """
     check_together(names, frames, turn)
     loops = {
         name: FrameLoop(device, engine, replace(SCENARIOS[name].settings, frames=min(turn, frames), warmup=20), images)
         for name in names
     }
-    recordings = run_in_turns(loops, max(frames // turn, 1))
-    return {name: replace(recording, label=name, command=command) for name, recording in recordings.items()}
+    with ExitStack() as stack:
+        sampled = _sampled(stack, device, None, telemetry)
+        recordings = run_in_turns(loops, max(frames // turn, 1))
+    recordings = {name: replace(recording, label=name, command=command) for name, recording in recordings.items()}
+    if sampled is None:
+        return recordings
+    return {name: with_telemetry(recording, sampled) for name, recording in recordings.items()}
 
 
 def check_together(names: Sequence[str], frames: int, turn: int = 100) -> None:
@@ -160,18 +167,22 @@ def _prepared(
 
 def _recorded(scenario: Scenario, run: Run, telemetry: bool, path: str | Path | None, command: str) -> Recording:
     """Run it under its conditions. A plain loop saves its frames bit by bit; telemetry joins them at the end."""
-    device = run.device
     with run.stack as stack:
-        if isinstance(device, SimulatedDevice) and (run.conditions or (telemetry and device.conditions is None)):
-            stack.callback(device.use, device.conditions)
-            device.use(run.conditions or Conditions())
-        sampled = stack.enter_context(Telemetry(device)) if telemetry else None
+        sampled = _sampled(stack, run.device, run.conditions, telemetry)
         if scenario.record is not None:
             recording = scenario.record(run)
         else:
             recording = run.loop().run(path, label=scenario.name, command=command)
     recording = replace(recording, label=scenario.name, command=command)
     return recording if sampled is None else with_telemetry(recording, sampled)
+
+
+def _sampled(stack: ExitStack, device: Device, conditions: Conditions | None, telemetry: bool) -> Telemetry | None:
+    """Until `stack` is left: the simulated device's conditions (telemetry needs some), and telemetry if asked for."""
+    if isinstance(device, SimulatedDevice) and (conditions or (telemetry and device.conditions is None)):
+        stack.callback(device.use, device.conditions)
+        device.use(conditions or Conditions())
+    return stack.enter_context(Telemetry(device)) if telemetry else None
 
 
 def with_telemetry(recording: Recording, telemetry: Telemetry) -> Recording:
