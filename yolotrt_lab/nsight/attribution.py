@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ..types import Source
 from .calls import Call
 from .frames import frames_by_range, frames_by_synchronize, thread_keys
-from .intervals import GroupedCover, sums
+from .intervals import GroupedCover, distinct, sums
 from .joined import KINDS, Joined, taken
 from .trace import DIRECTIONS, MEMORIES, Columns, Trace
 from .waits import split_waits
@@ -93,11 +94,14 @@ def joined(trace: Trace, frame_range: str | None) -> Joined:
 def attribution_of(joined: Joined) -> Attribution:
     """What `attribute` says of a trace."""
     trace = joined.trace
-    idle, idle_calls = _idle(joined)
+    with ThreadPoolExecutor(1) as pool:  # NumPy computes without the interpreter's lock
+        beside = pool.submit(_idle, joined)
+        frames, copies, synchronizes = _frame_columns(joined), _copy_columns(joined), split_waits(joined)
+        idle, idle_calls = beside.result()
     return Attribution(
-        frames=_frame_columns(joined) | idle,
-        copies=_copy_columns(joined),
-        synchronizes=split_waits(joined),
+        frames=frames | idle,
+        copies=copies,
+        synchronizes=synchronizes,
         stages=joined.stages,
         idle_calls=idle_calls,
         source=trace.source,
@@ -123,23 +127,31 @@ def _frame_columns(joined: Joined) -> dict[str, np.ndarray]:
 
 def _idle(joined: Joined) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The host's time in calls, and where it was while the GPU was idle; by frame, and by the name of the call."""
-    trace, frames, rows = joined.trace, joined.frames, joined.outer_calls
+    trace, frames = joined.trace, joined.frames
+    rows = joined.outer_calls
     rows = rows[joined.call_frame[rows] >= 0]
-    start, frame = trace.api["start_ns"][rows], joined.call_frame[rows]
-    end = np.minimum(trace.api["end_ns"][rows], frames.end[frame])
+    start, end, name, frame, kind = (
+        values if len(rows) == len(values) else values[rows]
+        for values in (
+            *(trace.api[column] for column in ("start_ns", "end_ns", "name")),
+            joined.call_frame,
+            joined.call_kind,
+        )
+    )
+    end = np.minimum(end, frames.end[frame])
     idle, idle_in_call = frames.end - frames.start, end - start
     threads = thread_keys(frames.pid, frames.tid)
-    for thread in np.unique(threads):
+    for thread in distinct(threads):
         cover = joined.devices_cover(joined.of_thread(thread))
-        mine, calls = threads == thread, threads[frame] == thread
+        mine, calls = (np.flatnonzero(of == thread) for of in (threads, threads[frame]))
         idle[mine] -= cover.measure(frames.start[mine], frames.end[mine])
         idle_in_call[calls] -= cover.measure(start[calls], end[calls])
-    group = frame * len(KINDS) + joined.call_kind[rows]
+    group = frame * len(KINDS) + kind
     in_calls = sums(group, end - start, len(frames) * len(KINDS)).reshape(-1, len(KINDS))
     idle_in = sums(group, idle_in_call, len(frames) * len(KINDS)).reshape(-1, len(KINDS))
     columns = {f"in_{kind}_ns": in_calls[:, place] for place, kind in enumerate(KINDS)} | {"idle_ns": idle}
     columns |= {f"idle_in_{kind}_ns": idle_in[:, place] for place, kind in enumerate(KINDS)}
-    by_name = sums(trace.api["name"][rows], idle_in_call, len(trace.names))
+    by_name = sums(name, idle_in_call, len(trace.names))
     names = {trace.names[code]: int(by_name[code]) for code in np.argsort(-by_name, kind="stable") if by_name[code]}
     return columns | {"idle_outside_ns": idle - idle_in.sum(axis=1)}, names
 

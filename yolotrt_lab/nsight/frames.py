@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from ..errors import TraceError
 from .calls import Call, kind_of
-from .intervals import find
+from .intervals import distinct, find
 from .trace import Columns, Trace
 
 _SHOWN = 12
@@ -35,16 +34,15 @@ class Frames:
     def of(self, table: Columns) -> np.ndarray:
         """For each row of `api` or `ranges` the frame of its own thread in which it begins, -1 for none."""
         frame = np.full(len(table["start_ns"]), -1)
-        for rows, mine in self._threads(table):
+        own, others = thread_keys(self.pid, self.tid), thread_keys(table["pid"], table["tid"])
+        threads = distinct(own)
+        if len(threads) == 1 and (others == threads[0]).all():
+            return find(self.start, self.end, table["start_ns"])
+        for thread in threads:
+            rows, mine = np.flatnonzero(others == thread), np.flatnonzero(own == thread)
             found = find(self.start[mine], self.end[mine], table["start_ns"][rows])
             frame[rows] = np.where(found >= 0, mine[found], -1)
         return frame
-
-    def _threads(self, table: Columns) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The rows of the table and the frames of each thread that has frames."""
-        own, others = thread_keys(self.pid, self.tid), thread_keys(table["pid"], table["tid"])
-        for thread in np.unique(own):
-            yield np.flatnonzero(others == thread), np.flatnonzero(own == thread)
 
 
 def thread_keys(pid: np.ndarray, tid: np.ndarray) -> np.ndarray:
@@ -76,13 +74,17 @@ def _what_there_is(trace: Trace) -> str:
 
 def outermost(table: Columns, rows: np.ndarray) -> np.ndarray:
     """Those of the rows, given in rising order, that lie in no other one of the same thread."""
+    starts, ends = table["start_ns"][rows], table["end_ns"][rows]
+    if (starts[1:] >= ends[:-1]).all() and (starts[1:] > starts[:-1]).all():
+        return rows
     keys = thread_keys(table["pid"][rows], table["tid"][rows])
     kept = []
     for thread in np.unique(keys):
         mine = rows[keys == thread]
         starts, ends = table["start_ns"][mine], table["end_ns"][mine]
         if (starts[1:] == starts[:-1]).any():
-            order = np.lexsort((-ends, starts))
+            # The longer one is the outer one; one of no length ends before the other begins.
+            order = np.lexsort((-ends, ends > starts, starts))
             mine, starts, ends = mine[order], starts[order], ends[order]
         reach = np.maximum.accumulate(ends)
         kept.append(mine[np.append(True, starts[1:] >= reach[:-1])])

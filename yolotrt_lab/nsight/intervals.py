@@ -41,10 +41,13 @@ class GroupedCover:
     """
 
     def __init__(self, group: np.ndarray, start: np.ndarray, end: np.ndarray, groups: int) -> None:
-        order = np.argsort(group, kind="stable")
-        order = order[np.searchsorted(group[order], 0) :]
-        group, start, end = group[order], start[order], end[order]
-        bounds = np.searchsorted(group, np.arange(groups + 1))
+        rows = np.flatnonzero(group >= 0)
+        if len(rows) < len(group):
+            group, start, end = group[rows], start[rows], end[rows]
+        if (group[1:] < group[:-1]).any():
+            order = np.argsort(group, kind="stable")
+            group, start, end = group[order], start[order], end[order]
+        bounds = np.append(0, np.cumsum(np.bincount(group, minlength=groups)))
         filled = np.flatnonzero(bounds[1:] > bounds[:-1])
         self._low, self._high = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
         self._low[filled] = start[bounds[filled]]
@@ -66,6 +69,20 @@ class GroupedCover:
     def totals(self) -> np.ndarray:
         """How much each group covers, int64 of shape (groups,)."""
         return self.measure(np.arange(len(self._low)), self._low, self._high)
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The different values, in rising order; quick where there is but one, as of processes and GPUs."""
+    return values[:1] if (values == values[:1]).all() else np.unique(values)
+
+
+def places(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different values, in rising order, and the place of each value among them; quick where they lie close."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    if high - low > 4 * len(values) + 1_000:
+        return np.unique(values, return_inverse=True)
+    counts = np.bincount(values - low)
+    return low + np.flatnonzero(counts), (np.cumsum(counts > 0) - 1)[values - low]
 
 
 def find(starts: np.ndarray, ends: np.ndarray, time: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .calls import Call, kind_of
 from .frames import Frames, outermost, stages_of, thread_keys
-from .intervals import Cover, GroupedCover, sums
+from .intervals import Cover, GroupedCover, distinct, sums
 from .trace import Trace
 from .work import COPY, KERNEL, Work
 
@@ -17,7 +17,7 @@ _MOST_STAGES = 64
 
 
 class Joined:
-    """Every join is made once, at its first use.
+    """Every join is made once, most at their first use (and again where two threads ask for it at once).
 
     A name that begins with `call_` holds one value for each row of the trace's `api`, one with `work_` for each row of
     `work`; -1 means none.
@@ -27,6 +27,10 @@ class Joined:
         self.trace = trace
         self.frames = frames
         self.work = Work.of(trace)
+        self.call_frame = frames.of(trace.api)
+        """The frame in which a call was made."""
+        self.work_frame = taken(self.call_frame, self.work.call)
+        """The frame in which the work was asked for."""
         self._stage_rows, self._stage_of_row, self.stages = self._find_stages()
 
     def _find_stages(self) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -77,16 +81,6 @@ class Joined:
         return thread_keys(self.trace.api["pid"], self.trace.api["tid"])
 
     @cached_property
-    def call_frame(self) -> np.ndarray:
-        """The frame in which a call was made."""
-        return self.frames.of(self.trace.api)
-
-    @cached_property
-    def work_frame(self) -> np.ndarray:
-        """The frame in which the work was asked for."""
-        return taken(self.call_frame, self.work.call)
-
-    @cached_property
     def own_kernels(self) -> GroupedCover:
         """The kernels of each frame."""
         return self.cover(np.where(self.work.kind == KERNEL, self.work_frame, -1), len(self.frames))
@@ -123,8 +117,19 @@ class Joined:
 
     def devices_cover(self, of: np.ndarray) -> Cover:
         """All work on the GPUs that some of the work (a mask) runs on."""
-        there = np.isin(self.work.device, np.unique(self.work.device[of]))
+        devices = distinct(self.work.device[of])
+        if len(devices) == len(self._devices):
+            return self._all_work
+        there = np.isin(self.work.device, devices)
         return Cover(self.work.start[there], self.work.end[there])
+
+    @cached_property
+    def _devices(self) -> np.ndarray:
+        return distinct(self.work.device)
+
+    @cached_property
+    def _all_work(self) -> Cover:
+        return Cover(self.work.start, self.work.end)
 
     def of_thread(self, thread: int) -> np.ndarray:
         """A mask of the work of the frames of one thread."""
@@ -142,7 +147,7 @@ class Joined:
             loop = process & (self.work_frame >= 0)
         if not loop.any():
             loop = process
-        return loop | np.isin(self.work.lane, np.unique(self.work.lane[loop]))
+        return loop if loop.all() else loop | np.isin(self.work.lane, distinct(self.work.lane[loop]))
 
 
 def taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import ReportError
 from ..types import Source, SourceKind
+from .intervals import distinct, places
 from .nested import without_nested
 from .sqlite import Database
 from .trace import DIRECTIONS, MEMORIES, Graph, Trace
@@ -67,16 +68,16 @@ class _Report:
 
     def codes(self, numbers: np.ndarray) -> np.ndarray:
         """Numbers of StringIds as places in `texts`."""
-        distinct, unknown = np.unique(numbers), 0
-        codes = np.empty(len(distinct), np.int64)
-        for place, number in enumerate(distinct.tolist()):
+        different, place_of = places(numbers)
+        codes, unknown = np.empty(len(different), np.int64), 0
+        for place, number in enumerate(different.tolist()):
             text = self.strings.get(number)
             unknown += text is None and number >= 0
             text = f"string {number}" if text is None and number >= 0 else text or ""
             codes[place] = self.texts.setdefault(text, len(self.texts))
         if unknown:
             self.notes.append("the report lacks the names of some calls, kernels or ranges")
-        return codes[np.searchsorted(distinct, numbers)]
+        return codes[place_of]
 
 
 def trace_of(database: Database, notes: Iterable[str] = ()) -> Trace:
@@ -160,10 +161,8 @@ def _add_ranges_with_text(report: _Report) -> None:
 
 def _trace(report: _Report) -> Trace:
     columns = report.columns
-    kernels = _gpu_columns(columns["kernels"]) | {"name": report.codes(columns["kernels"]["shortName"])}
-    graphs = _graph_columns(report)
     on_gpu = {
-        "kernels": {name: np.concatenate([values, graphs[name]]) for name, values in kernels.items()},
+        "kernels": _kernel_columns(report),
         "copies": _gpu_columns(columns["copies"]) | _copy_columns(report),
         "memsets": _gpu_columns(columns["memsets"]) | {"bytes": columns["memsets"]["bytes"]},
     }
@@ -207,17 +206,23 @@ def _times(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _pid(number: np.ndarray) -> np.ndarray:
     """A global number is 8 bits of hardware, 8 of the virtual machine, 24 of the process and 24 of the thread."""
+    if (number == number[:1]).all():
+        return np.full(len(number), int(number[0]) >> 24 & 0xFFFFFF if len(number) else 0, np.int32)
     return (number >> 24 & 0xFFFFFF).astype(np.int32)
 
 
-def _graph_columns(report: _Report) -> dict[str, np.ndarray]:
-    """Graphs that the report shows as one block, as rows of `kernels`."""
-    columns = _gpu_columns(report.columns["graphs"])
-    count = len(columns["start_ns"])
-    if count:
-        report.notes.append("CUDA graphs are shown as one block: the kernels and copies in them can't be told apart")
-    name = report.texts.setdefault(GRAPH_NAME, len(report.texts)) if count else 0
-    return columns | {"graph": np.full(count, Graph.WHOLE, np.int8), "name": np.full(count, name)}
+def _kernel_columns(report: _Report) -> dict[str, np.ndarray]:
+    """Kernels, and after them the graphs that the report shows as one block."""
+    columns = report.columns["kernels"]
+    kernels = _gpu_columns(columns) | {"name": report.codes(columns["shortName"])}
+    graphs = _gpu_columns(report.columns["graphs"])
+    count = len(graphs["start_ns"])
+    if not count:
+        return kernels
+    report.notes.append("CUDA graphs are shown as one block: the kernels and copies in them can't be told apart")
+    graphs["graph"] = np.full(count, Graph.WHOLE, np.int8)
+    graphs["name"] = np.full(count, report.texts.setdefault(GRAPH_NAME, len(report.texts)))
+    return {name: np.concatenate([values, graphs[name]]) for name, values in kernels.items()}
 
 
 def _copy_columns(report: _Report) -> dict[str, np.ndarray]:
@@ -230,9 +235,8 @@ def _copy_columns(report: _Report) -> dict[str, np.ndarray]:
 
 
 def _mapped(numbers: np.ndarray, codes: Mapping[int, int], default: int) -> np.ndarray:
-    distinct = np.unique(numbers)
-    found = np.array([codes.get(number, default) for number in distinct.tolist()], np.int8)
-    return found[np.searchsorted(distinct, numbers)] if len(numbers) else np.empty(0, np.int8)
+    different, place_of = places(numbers)
+    return np.array([codes.get(number, default) for number in different.tolist()], np.int8)[place_of]
 
 
 def _memory_kinds(report: _Report) -> dict[int, int]:
@@ -252,7 +256,7 @@ def _number_devices(report: _Report, on_gpu: Mapping[str, dict[str, np.ndarray]]
         for pid, cuda_id, gpu_id in known:
             if cuda_id != gpu_id:
                 table["device"][(own == cuda_id) & (table["pid"] == pid)] = gpu_id
-        used |= set(np.unique(table["device"]).tolist())
+        used |= set(distinct(table["device"]).tolist())
     return used
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from ..errors import ReportError
 
 _SIZE_FOR_ADBC = 8_000_000
+_BATCH_ROWS = str(1 << 24)  # a table in one piece becomes NumPy's without being copied
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)  # the latter where SQLite's own message quotes damaged bytes
 
 
 class Database:
@@ -39,7 +41,7 @@ class Database:
         try:
             with closing(self._connect()) as connection:
                 return connection.execute(query).fetchall()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self._damaged(error) from error
 
     def integers(
@@ -79,7 +81,7 @@ class Database:
         try:
             with closing(self._connect()) as connection:
                 values = np.fromiter(chain.from_iterable(connection.execute(query)), np.int64)
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self._damaged(error) from error
         return {name: values[place :: len(names)].copy() for place, name in enumerate(names)}
 
@@ -96,7 +98,7 @@ class Database:
                 manager.AdbcConnection(database) as connection,
                 manager.AdbcStatement(connection) as statement,
             ):
-                statement.set_options(**{"adbc.sqlite.query.batch_rows": "65536"})
+                statement.set_options(**{"adbc.sqlite.query.batch_rows": _BATCH_ROWS})
                 statement.set_sql_query(query)
                 stream, _ = statement.execute_query()
                 table = pyarrow.RecordBatchReader.from_stream(stream).read_all()
@@ -111,7 +113,7 @@ class Database:
         connection.text_factory = self._decode
         return connection
 
-    def _damaged(self, error: sqlite3.Error) -> ReportError:
+    def _damaged(self, error: Exception) -> ReportError:
         return ReportError(
             f"{self.path} cannot be read as SQLite: {error}",
             fix="it is damaged, cut off or something else: export the report again",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .calls import Call, waits_for_device
-from .intervals import Cover
+from .intervals import Cover, distinct
 from .joined import KINDS, Joined
 from .trace import Columns
 
@@ -23,7 +23,7 @@ def split_waits(joined: Joined) -> Columns:
     columns = {"frame": joined.call_frame[rows], "row": rows}
     columns |= {"start_ns": api["start_ns"][rows], "end_ns": api["end_ns"][rows]}
     columns |= {f"{wait}_ns": np.zeros(len(rows), np.int64) for wait in WAITS}
-    for thread in np.unique(joined.call_thread[rows]):
+    for thread in distinct(joined.call_thread[rows]):
         mine = np.flatnonzero(joined.call_thread[rows] == thread)
         for wait, values in _of_thread(joined, thread, rows[mine]).items():
             columns[f"{wait}_ns"][mine] = values

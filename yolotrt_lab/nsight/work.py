@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .intervals import distinct
 from .trace import Trace
 
 KERNEL, COPY = 0, 1
@@ -61,7 +62,7 @@ class Work:
 def _calls(trace: Trace, pid: np.ndarray, correlation: np.ndarray) -> np.ndarray:
     """Rows of `api`: correlations are counted from 1 in each process, so both must agree."""
     calls = np.full(len(pid), -1)
-    for process in np.unique(pid):
+    for process in distinct(pid):
         mine = pid == process
         rows = np.flatnonzero(trace.api["pid"] == process)
         calls[mine] = _look_up(trace.api["correlation"][rows], rows, correlation[mine])
@@ -88,6 +89,8 @@ def _lanes(pid: np.ndarray, device: np.ndarray, stream: np.ndarray) -> np.ndarra
     """A number for each stream of each process on each GPU, from 0."""
     lanes = np.zeros(len(pid), np.int64)
     for values in (pid, device, stream):
-        distinct = np.unique(values)
-        lanes = lanes * max(1, len(distinct)) + np.searchsorted(distinct, values)
-    return np.searchsorted(np.unique(lanes), lanes)
+        different = distinct(values)
+        if len(different) > 1:
+            lanes = lanes * len(different) + np.searchsorted(different, values)
+    different = distinct(lanes)
+    return np.searchsorted(different, lanes) if len(different) > 1 else np.zeros(len(lanes), np.int64)
