@@ -33,7 +33,7 @@ def test_json_is_json_and_nothing_else(capsys):
     values = json.loads(capsys.readouterr().out)
     assert values["verdict"] == "pageable_overload"
     assert values["growth"]["latency"]["shape"] in ("ramp", "plateau")
-    assert values["growth"]["latency"]["rise_ms"] == pytest.approx(237, rel=0.02)
+    assert values["growth"]["latency"]["rise_ms"] == pytest.approx(237, rel=0.05)
 
 
 def test_html_is_one_page(tmp_path, capsys):

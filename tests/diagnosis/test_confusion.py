@@ -80,9 +80,7 @@ def test_two_causes_at_once_are_both_named(bench):
 
 # Only a trace can say that one of these allocates and the other copies: both are a long stage before a pinned upload.
 OPEN_WITHOUT_A_TRACE = {"trap-allocate", "served-copied"}
-RECORDED = sorted(
-    path.stem for path in lab_path("data", "recordings").glob("*/*.parquet") if path.stem in SCENARIOS
-)
+RECORDED = sorted(path.stem for path in lab_path("data", "recordings").glob("*/*.parquet") if path.stem in SCENARIOS)
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -49,6 +49,15 @@ def test_the_upload_explains_no_more_of_an_overload_than_it_takes():
     assert finding.explains_ms == pytest.approx(0.3 * 912, rel=0.05)
 
 
+def test_without_instants_the_climb_itself_tells_how_much_faster_frames_come():
+    names = ("latency", "preprocess", "upload", "infer", "download", "synchronize", "postprocess")
+    whole = diagnose(loop(period_ms=0.9)).findings[0]
+    found = diagnose(only(loop(period_ms=0.9), *names))
+    assert causes(found) == ["pageable_overload"]
+    assert found.findings[0].explains_ms == pytest.approx(whole.explains_ms, rel=0.02)
+    assert found.findings[0].confidence < whole.confidence
+
+
 def test_an_upload_call_that_climbs_while_nothing_else_waits_is_pageable():
     climb = np.minimum(ramp(N, 0.3, 30.3), 1.2)  # there by frame 30
     found = diagnose(only(loop(upload=climb, synchronize=0.004), "upload", "synchronize"))

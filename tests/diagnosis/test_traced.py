@@ -7,7 +7,7 @@ import pytest
 from series import loop
 
 from yolotrt_lab.devices import open_device
-from yolotrt_lab.diagnosis import diagnose, measurements_of
+from yolotrt_lab.diagnosis import Measurements, diagnose, measurements_of
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.loops import LoopSettings, run_loop
@@ -51,8 +51,6 @@ def test_a_trace_without_frames_is_an_error():
 
 @pytest.mark.parametrize(("fill", "verdict"), [("allocate", Cause.ALLOCATION), ("copy", Cause.NONE)])
 def test_only_a_trace_tells_an_allocation_from_a_copy_in_front_of_a_pinned_upload(fill, verdict):
-    from yolotrt_lab.diagnosis import Measurements
-
     recording, trace = traced(fill=fill, input_memory="pinned")
     measured = Measurements.of(recording)
     timers = diagnose(measured)
@@ -63,7 +61,7 @@ def test_only_a_trace_tells_an_allocation_from_a_copy_in_front_of_a_pinned_uploa
 
 
 def test_an_allocation_in_a_trace_costs_what_its_calls_take():
-    recording, trace = traced(fill="allocate", input_memory="pinned")
+    _, trace = traced(fill="allocate", input_memory="pinned")
     [finding] = diagnose(measurements_of(trace), trace).findings
     allocate_ms = open_device("simulated").preset.host_work_ns["allocate_pinned"] / 1e6
     assert finding.cause is Cause.ALLOCATION
@@ -72,7 +70,7 @@ def test_an_allocation_in_a_trace_costs_what_its_calls_take():
 
 
 def test_what_timers_and_trace_both_show_is_one_finding_with_the_evidence_of_both():
-    recording, trace = traced(fill="ready", input_memory="pinned", output_memory="pageable", graph=True)
+    _, trace = traced(fill="ready", input_memory="pinned", output_memory="pageable", graph=True)
     [finding] = diagnose(measurements_of(trace), trace).findings
     assert finding.cause is Cause.MOVED_WAIT
     whats = [each.what for each in finding.evidence]

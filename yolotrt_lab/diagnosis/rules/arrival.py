@@ -37,26 +37,23 @@ def _climbing_backlog(symptoms: Symptoms) -> Finding | None:
     if not backlog_climbs(symptoms):
         return None
     change = symptoms.change("backlog")
+    frames = (change.after.first + change.after.end - change.before.first - change.before.end) / 2
     served = symptoms.level("interval" if "interval" in symptoms.series else "stages", change.before)
     period = _period_ms(symptoms)
+    excess = served - period if period is not None else change.rise / frames
     upload = symptoms.level(Stage.UPLOAD, change.before)
-    excess = served - (period or 0.0)
     share = min(1.0, upload / excess) if excess > 0 else 0.0
     if upload < HELD_MS or share < _LEAST_SHARE:
         return None
-    frames = (change.after.first + change.after.end - change.before.first - change.before.end) / 2
-    late = min(change.rise, excess * frames) if period else change.rise
-    evidence = [*symptoms.both_sides("backlog", change)]
-    if period:
-        evidence.append(symptoms.evidence("a frame comes every", period, "ms"))
-    evidence += [
+    late = min(change.rise, excess * frames)
+    evidence = (
+        *symptoms.both_sides("backlog", change),
+        symptoms.evidence("a frame comes every", served - excess, "ms"),
         symptoms.evidence("a frame is served in", served, "ms", change.before),
         symptoms.evidence("of that the upload call holds the host for", upload, "ms", change.before),
-    ]
-    confidence = PROVEN if period else TELLS
-    return Finding(
-        Cause.PAGEABLE_OVERLOAD, confidence, late * share, late + upload, tuple(evidence), _CURE, _EXPERIMENT
     )
+    confidence = TELLS if period is None else PROVEN
+    return Finding(Cause.PAGEABLE_OVERLOAD, confidence, late * share, late + upload, evidence, _CURE, _EXPERIMENT)
 
 
 def backlog_climbs(symptoms: Symptoms) -> bool:
