@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from .findings import SURE, UNDETERMINED, Diagnosis, Finding, number
+from .findings import SURE, UNDETERMINED, Diagnosis, Evidence, Finding, number
 
 _WIDTH = 100
 
@@ -13,8 +13,10 @@ _WIDTH = 100
 def as_text(diagnosis: Diagnosis) -> str:
     """Some 20 lines of plain text."""
     lines = [f"verdict: {verdict_line(diagnosis)}"]
+    shown: tuple[Evidence, ...] = ()
     for finding in diagnosis.findings:
-        lines += ["", *_finding_lines(finding, diagnosis)]
+        lines += ["", *_finding_lines(finding, diagnosis, finding.evidence != shown)]
+        shown = finding.evidence
     lines += ["", *_wrapped(pinning_line(diagnosis))]
     for missing in diagnosis.missing:
         lines += _wrapped(f"not measured: {missing}")
@@ -50,15 +52,19 @@ def pinning_line(diagnosis: Diagnosis) -> str:
     )
 
 
-def _finding_lines(finding: Finding, diagnosis: Diagnosis) -> Iterator[str]:
+def _finding_lines(finding: Finding, diagnosis: Diagnosis, with_evidence: bool) -> Iterator[str]:
+    """`with_evidence` is False for a candidate that rests on the same numbers as the one before it."""
     kind = "found" if finding.confidence >= SURE else "candidate"
     yield f"{kind}: {finding.cause} (confidence {finding.confidence:.2f})"
-    for evidence in finding.evidence:
-        yield from _wrapped(str(evidence), "  - ")
-    yield from _wrapped(buys_line(finding, diagnosis), "  ")
+    if with_evidence:
+        for evidence in finding.evidence:
+            yield from _wrapped(str(evidence), "  - ")
+        yield from _wrapped(buys_line(finding, diagnosis), "  ")
     yield from _wrapped(f"cure: {finding.cure}", "  ")
     yield from _wrapped(f"run next: {finding.next_experiment}", "  ")
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent))
+    return textwrap.wrap(
+        text, _WIDTH, break_on_hyphens=False, initial_indent=indent, subsequent_indent=" " * len(indent)
+    )

@@ -19,7 +19,7 @@ _LEAST_RISE_OF_OTHERS = 0.2
 matter, let the median of a sixth of them drift by at most 3 % in synchronize and in a download call that waits, 38 % in
 submitting a network call by call, and 18 % in all else that takes 3 % of a frame (`data/recordings`)."""
 
-_LEAST_FAINT = 0.04
+_LEAST_SLIGHT = 0.04
 _LEAST_EARLY = 1 / 3
 _A_WAIT_MS = 0.02
 
@@ -46,16 +46,21 @@ def early(symptoms: Symptoms, name: str) -> bool:
     return change.rise > max(_LEAST_EARLY * change.low, _LEAST_PART_OF_FRAME * frame)
 
 
-def faint(symptoms: Symptoms, name: str) -> bool:
-    """True where a wait climbs steadily by more than any did that was measured with nothing the matter, felt or not.
+def slight(symptoms: Symptoms, name: str) -> bool:
+    """True where a wait grows by more than any did that was measured with nothing the matter, be it felt or not.
 
     A call of a few microseconds waits for nothing.
     """
     change = symptoms.change(name)
-    if change.low < _A_WAIT_MS or change.rise < _LEAST_FAINT * change.low or not symptoms.grows(name):
+    return change.low >= _A_WAIT_MS and change.rise > _LEAST_SLIGHT * change.low and symptoms.grows(name)
+
+
+def faint(symptoms: Symptoms, name: str) -> bool:
+    """True where a wait grows slightly, and steadily from the first frame to the last."""
+    if not slight(symptoms, name):
         return False
     growth = symptoms.growth[name]
-    return growth.shape is not Shape.STEP and growth.rise > change.rise / 2
+    return growth.shape is not Shape.STEP and growth.rise > symptoms.change(name).rise / 2
 
 
 def shared_between(*weights: float) -> list[float]:

@@ -14,7 +14,7 @@ import numpy as np
 from ...types import Cause, Stage
 from ..findings import Evidence, Finding
 from ..symptoms import Change, Symptoms
-from .belief import PROVEN, early, faint, material, shared_between
+from .belief import PROVEN, early, faint, material, shared_between, slight
 from .waits import SHARED_STREAM
 
 _LEAST_CLOCK_FACTOR = 1.04
@@ -33,11 +33,15 @@ _LOOK = (
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The waits for the GPU that grew: `name` is the series, `left_ms` what of its rise no cause accounts for yet."""
+    """The waits for the GPU that grew: `name` is the series, `left_ms` what of its rise no cause accounts for yet.
+
+    One that is `slight` is worth telling only where telemetry proves why.
+    """
 
     name: str
     change: Change
     left_ms: float
+    slight: bool = False
 
 
 def longer_wait(symptoms: Symptoms) -> Wait | None:
@@ -47,10 +51,12 @@ def longer_wait(symptoms: Symptoms) -> Wait | None:
     grown = [(name, symptoms.change(name)) for name in names if material(symptoms, name)]
     grown += [(name, symptoms.since_start(name)) for name in waits if early(symptoms, name)]
     grown += [(name, symptoms.change(name)) for name in waits if faint(symptoms, name)]
+    is_slight = not grown
+    grown = grown or [(name, symptoms.change(name)) for name in waits if slight(symptoms, name)]
     if not grown:
         return None
     name, change = max(grown, key=lambda each: each[1].rise)
-    return Wait(name, change, change.rise)
+    return Wait(name, change, change.rise, is_slight)
 
 
 def clock_drop(symptoms: Symptoms, wait: Wait) -> Finding | None:
@@ -100,7 +106,7 @@ def slower_gpu(symptoms: Symptoms) -> Iterator[Finding]:
         if found is not None:
             yield replace(found, evidence=(*symptoms.both_sides(wait.name, wait.change), *found.evidence))
             wait = replace(wait, left_ms=wait.left_ms - found.explains_ms)
-    if _worth(wait):
+    if _worth(wait) and not wait.slight:
         yield from _open(symptoms, wait)
 
 
@@ -159,9 +165,11 @@ def _open(symptoms: Symptoms, wait: Wait) -> Iterator[Finding]:
         *symptoms.both_sides(wait.name, wait.change),
         *symptoms.both_sides(Stage.UPLOAD, wait.change),
     )
-    for (cause, _), confidence in zip(weights.items(), shared_between(*weights.values()), strict=True):
-        cure, _ = _ADVICE[cause]
-        yield Finding(cause, confidence, wait.left_ms, wait.left_ms, evidence, cure, _experiment(symptoms, cause))
+    first, look = max(weights, key=weights.__getitem__, default=None), "sm_clock_mhz" not in symptoms.telemetry
+    for cause, confidence in zip(weights, shared_between(*weights.values()), strict=True):
+        cure, experiment = _ADVICE[cause]
+        experiment = f"{_LOOK}; then {experiment}" if look and cause is first else experiment
+        yield Finding(cause, confidence, wait.left_ms, wait.left_ms, evidence, cure, experiment)
 
 
 def _weights(symptoms: Symptoms, wait: Wait) -> dict[Cause, float]:
@@ -170,10 +178,10 @@ def _weights(symptoms: Symptoms, wait: Wait) -> dict[Cause, float]:
     upload = symptoms.level(Stage.UPLOAD, wait.change.after) / symptoms.level(Stage.UPLOAD, wait.change.before)
     weights = {
         Cause.SHARED_GPU: 1.0 + (upload > 1.2) + (factor > 10),
-        Cause.CLOCK_DROP: 0.2 if factor > 10 else 1.0,
+        Cause.CLOCK_DROP: 0.5 if factor > 10 else 1.0,
         Cause.HEAT: 0.2 if factor > 3 else 0.6,
         Cause.LEAK: 0.2 if factor > 2 else 0.6,
-        Cause.SHARED_STREAM: 0.3,
+        Cause.SHARED_STREAM: 0.2,
     }
     known = symptoms.telemetry
     if "sm_clock_mhz" in known:
@@ -182,12 +190,9 @@ def _weights(symptoms: Symptoms, wait: Wait) -> dict[Cause, float]:
         del weights[Cause.SHARED_GPU]
     if "host_memory_bytes" in known:
         del weights[Cause.LEAK]
+    if len(symptoms.in_flight):  # its own rule would have seen it
+        del weights[Cause.SHARED_STREAM]
     return weights
-
-
-def _experiment(symptoms: Symptoms, cause: Cause) -> str:
-    experiment = _ADVICE[cause][1]
-    return experiment if "sm_clock_mhz" in symptoms.telemetry else f"{_LOOK}: {experiment}"
 
 
 _ADVICE = {
