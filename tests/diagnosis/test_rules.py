@@ -128,6 +128,29 @@ def test_a_synchronize_of_microseconds_behind_a_long_download_is_a_moved_wait():
     assert found.findings[0].cure_limit_ms == pytest.approx(0.6, rel=0.01)
 
 
+def test_spikes_of_one_height_in_submitting_are_changes_of_shape():
+    spiked = np.where(np.arange(N) % 60 == 59, 5.6, 0.6)
+    found = diagnose(loop(infer=spiked))
+    assert causes(found) == ["shape_change"]
+    [finding] = found.findings
+    assert finding.cure_limit_ms == pytest.approx(5.0, rel=0.05)
+    evidence = {each.what: each.value for each in finding.evidence}
+    assert evidence["spikes"] == N // 60
+    assert evidence["one every"] == pytest.approx(60)
+
+
+def test_spikes_of_one_height_in_preprocessing_are_allocations():
+    spiked = np.where(np.random.default_rng(1).random(N) < 0.02, 12.0, 0.7)
+    assert causes(diagnose(loop(preprocess=spiked))) == ["allocation"]
+
+
+def test_spikes_of_all_heights_are_left_open():
+    tail = 0.6 + np.random.default_rng(1).pareto(1.0, N)
+    found = diagnose(loop(infer=tail))
+    assert found.verdict is None
+    assert found.candidates == (Cause.SHAPE_CHANGE,)
+
+
 def test_first_frames_that_are_slow_are_a_warm_up():
     slow = np.where(np.arange(N) < 5, 40.0, 0.5)
     assert causes(diagnose(loop(synchronize=slow))) == ["warm_up"]

@@ -24,6 +24,8 @@ _SLOW_FIRST = 4.0
 _SPIKE = 2.0
 _SPIKE_OF_FRAME = 0.5
 _FEWEST_SPIKES = 4
+_MIDDLE = (0.25, 0.6)
+_LEFT_IN_BETWEEN = 0.25
 _LEAST_SPIKES = 0.005
 """Of the frames: an H200 with nothing the matter had 3 in 1,500 that took 2 ms more (`data/recordings`)."""
 _NOT_ITS_OWN = (Stage.WAIT, "interval", "backlog")
@@ -35,10 +37,10 @@ def shape_change(symptoms: Symptoms) -> Finding | None:
     found = _spikes(symptoms, Stage.INFER)
     if found is None:
         return None
-    height, evidence = found
+    height, confidence, evidence = found
     return Finding(
         Cause.SHAPE_CHANGE,
-        TELLS,
+        confidence,
         0.0,
         height,
         evidence,
@@ -53,10 +55,10 @@ def allocation(symptoms: Symptoms) -> Finding | None:
     for stage in (Stage.PREPROCESS, Stage.UPLOAD):
         found = _spikes(symptoms, stage)
         if found is not None:
-            height, evidence = found
+            height, confidence, evidence = found
             return Finding(
                 Cause.ALLOCATION,
-                TELLS,
+                confidence,
                 0.0,
                 height,
                 evidence,
@@ -65,8 +67,12 @@ def allocation(symptoms: Symptoms) -> Finding | None:
     return None
 
 
-def _spikes(symptoms: Symptoms, stage: Stage) -> tuple[float, tuple[Evidence, ...]] | None:
-    """How high the spikes of a stage stand above it, in ms, and the evidence; None where they are few or low."""
+def _spikes(symptoms: Symptoms, stage: Stage) -> tuple[float, float, tuple[Evidence, ...]] | None:
+    """How high spikes of a stage stand above it, in ms, a confidence, and the evidence; None if they are few or low.
+
+    One thing that is done now and then takes about as long each time, and leaves hardly a frame in between. Spikes of
+    all heights are a heavy tail, which has many causes.
+    """
     if stage not in symptoms.growth:
         return None
     usual, frame = symptoms.level(stage, symptoms.run), symptoms.change(symptoms.whole()).low
@@ -87,7 +93,10 @@ def _spikes(symptoms: Symptoms, stage: Stage) -> tuple[float, tuple[Evidence, ..
     period = symptoms.growth[stage].period
     if period is not None:
         evidence.append(symptoms.evidence("one every", period, "frames"))
-    return float(np.median(high)), tuple(evidence)
+    height = float(np.median(high))
+    between = ((heights > _MIDDLE[0] * height) & (heights < _MIDDLE[1] * height)).sum()
+    confidence = TELLS if between <= _LEFT_IN_BETWEEN * len(high) else shared_between(1)[0]
+    return height, confidence, tuple(evidence)
 
 
 def warm_up(symptoms: Symptoms) -> Finding | None:
