@@ -66,6 +66,13 @@ def test_one_number_a_frame(text, unit):
         "# made by hand\n\npre_ms,infer_ms,sync_us\r\n1.2,7.9,4\r\n\r\npre_ms,infer_ms,sync_us\r\n1.3,8.1,5\r\n",
         '"preprocess time (ms)","infer time (ms)","sync time (us)"\n"1.2","7.9","4"\n"1.3","8.1","5"\n',
         "[I] preprocess 1.2 ms, infer 7.9 ms, sync 4 us\n[I] preprocess 1.3 ms, infer 8.1 ms, sync 5 us\n",
+        "| pre (ms) | infer (ms) | sync (us) |\n|---|:-:|---|\n| 1.2 | 7.9 | 4 |\n| 1.3 | 8.1 | 5 |\n",
+        "time,pre_ms,infer_ms,sync_us\n2026-11-25 21:00:01,1.2,7.9,4\n2026-11-25 21:00:02,1.3,8.1,5\n",
+        "time [s];pre_ms;infer_ms;sync_us\n0,5;1.2;7.9;4\n0,9;1.3;8.1;5\n",
+        "pre_ms=1.2 infer_ms=7.9 sync_us=4\npre_ms=1.3 infer_ms=8.1 sync_us=5\n",
+        "frame 7 pre(ms): 1.2, infer(ms): 7.9, sync(us): 4\nframe 8 pre(ms): 1.3, infer(ms): 8.1, sync(us): 5\n",
+        '{"frame": 1, "pre_ms": 1.2, "infer_ms": 7.9, "sync_us": 4}\n{"frame": 2, "pre_ms": 1.3, "infer_ms": 8.1, '
+        '"sync_us": 5}\n',
         "pre: 1.2ms\ninfer took 7.9ms\nsync=4us\npre: 1.3ms\ninfer took 8.1ms\nsync=5us\n",
         "预处理耗时：1.2ms，推理耗时：7.9毫秒，同步：4微秒\n预处理耗时：1.3ms，推理耗时：8.1毫秒，同步：5微秒\n",  # noqa: RUF001
         "\x1b[32m1.2ms\x1b[0m preprocess, 7.9ms inference, 4us sync\n1.3ms preprocess, 8.1ms inference, 5us sync\n",
@@ -218,6 +225,8 @@ def test_a_recording_of_copies_has_no_frames():
         ("power.draw [W]\n70\n", r"^a\.csv: no column of times is known among 'power.draw \[W\]'"),
         ("hello\nworld\n", r"^a\.csv: line 1 and the 1 after it hold no time that can be read"),
         ("\n# nothing\n", r"^a\.csv: there is no line in it that is neither blank nor a comment$"),
+        ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it begins$"),
+        ("start_ns,done_ns\n1,5\nN/A,6\n", r"^a\.csv: line 3: the frame ends before it begins$"),
         ("infer_ms,warmup\n1,1\n", r"^a\.csv: there is no frame in it$"),
     ],
 )

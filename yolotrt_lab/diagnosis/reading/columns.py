@@ -13,6 +13,7 @@ from ..measurements import Measurements
 from .names import BYTES, COPY, COPY_FROM_MAT, FPS, UNITS_NS, plain, split_unit, telemetry_name, time_name
 
 _INSTANTS = {"due": "due", "start": "start", "done": "done"}
+_CLOCKS = ("time", "elapsed", "时间")
 _LONGEST_NS = 1e18
 _GUESS_NS = 1e5
 
@@ -52,21 +53,27 @@ def measurements_of(
     for column in columns:
         name, _ = split_unit(column.header)
         kind = time_name(name) if column.header else "frame"
-        if plain(name) in _INSTANTS and column.unit in UNITS_NS:
+        if np.isnan(column.values).all():
+            left_out.append(column.header)
+        elif plain(name) in _INSTANTS and column.unit in UNITS_NS:
             instants.setdefault(_INSTANTS[plain(name)], column.values * UNITS_NS[column.unit])
-        elif (kind is None and (known := telemetry_name(name))) and known not in telemetry:
+        elif kind is None and (known := telemetry_name(name)) and known not in telemetry:
             telemetry[known] = _telemetry(column, known)
-        elif kind is not None and kind not in times and not (kind == "frame" and _counts_frames(column)):
+        elif kind is not None and kind not in times and not (kind == "frame" and _is_clock(column)):
             times[kind] = _times_ns(column, kind, file, unit)
         else:
             left_out.append(column.header)
-    if not times and not {"done", "start"} <= instants.keys():
+    if not times and not ("done" in instants and len(instants) > 1):
         raise MeasurementsError(
             f"{file}: no column of times is known among {_listed([column.header for column in columns])}",
             fix="name them like the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms",
         )
     notes = [*notes, *([f"without {_listed(left_out)}"] if left_out else [])]
-    tables = [_resolved(times, instants, notes), instants, telemetry]
+    known_times = _resolved(times, instants, notes)
+    for name, values in known_times.items():
+        if (bad := np.flatnonzero(~(values >= 0))).size:
+            raise MeasurementsError(f"{file}: {columns[0].where(int(bad[0]))}: the {name} ends before it begins")
+    tables = [known_times, instants, telemetry]
     if warmup is not None:
         tables = [{name: values[~warmup] for name, values in table.items()} for table in tables]
     if not len(next(iter(tables[0].values()))):
@@ -79,14 +86,13 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _counts_frames(column: Column) -> bool:
-    """True for a column without a unit that goes up by one: it numbers the frames."""
-    return (
-        column.header != ""
-        and column.unit is None
-        and len(column.values) > 1
-        and bool((np.diff(column.values) == 1).all())
-    )
+def _is_clock(column: Column) -> bool:
+    """True for a column of frames that only goes up: by one and without a unit, or called a time."""
+    if column.header == "" or len(column.values) < 2:
+        return False
+    steps = np.diff(column.values)
+    name = plain(split_unit(column.header)[0])
+    return bool((column.unit is None and (steps == 1).all()) or (name in _CLOCKS and (steps > 0).all()))
 
 
 def _telemetry(column: Column, name: str) -> np.ndarray:

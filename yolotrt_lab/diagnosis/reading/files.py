@@ -18,6 +18,7 @@ from .tables import Line, columns_of, read_table
 _PARQUET = b"PAR1"
 _COMMENTS = ("#", "//", "%")
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_RULE = re.compile(r"[|+][-:=|+ ]*")
 _LOOKED_AT = 1_000
 
 
@@ -49,11 +50,11 @@ def read_measurements(path: str | Path, *, unit: str | None = None) -> Measureme
 
 def read_text(text: str, file: str = "text", *, unit: str | None = None) -> Measurements:
     """The same for text at hand; `file` is what errors call it."""
-    numbered = (Line(number, line.rstrip()) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1))
-    lines = [line for line in numbered if line.text.strip() and not line.text.lstrip().startswith(_COMMENTS)]
+    numbered = (Line(number, _inside(line)) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1))
+    lines = [line for line in numbered if line.text and not line.text.startswith(_COMMENTS)]
     if not lines:
         raise MeasurementsError(f"{file}: there is no line in it that is neither blank nor a comment")
-    table = read_table(lines, file)
+    table = None if lines[0].text.startswith("{") else read_table(lines, file)
     if table is not None and not table.rows:
         raise MeasurementsError(f"{file}: line {lines[0].number} names columns, and no row follows")
     if table is not None:
@@ -61,6 +62,14 @@ def read_text(text: str, file: str = "text", *, unit: str | None = None) -> Meas
         return measurements_of(columns, file, unit, warmup=warmup)
     columns, notes = read_log(lines, file)
     return measurements_of(columns, file, unit, notes)
+
+
+def _inside(line: str) -> str:
+    """A line without the blanks and the frame around it; nothing of the rules in a table of Markdown or a terminal."""
+    line = line.strip()
+    if line[:1] not in ("|", "+"):
+        return line
+    return "" if _RULE.fullmatch(line) else line.strip("|").strip()
 
 
 def _decoded(data: bytes, file: str) -> str:

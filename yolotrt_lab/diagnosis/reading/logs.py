@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import MeasurementsError
 from ...types import Stage
 from .columns import Column
-from .names import COPY, FPS, SIZED, UNITS_NS, name_at_end, name_at_start
+from .names import COPY, FPS, SIZED, UNITS_NS, name_at_end, name_at_start, split_unit
 from .numbers import to_float
 from .tables import Line
 
@@ -21,7 +21,7 @@ from .tables import Line
 _NUMBER = re.compile(r"([0-9](?<![A-Za-z0-9_.].)[0-9,.'_]*+(?:[eE][-+]?[0-9]++)?)")
 _UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
 _UNIT = re.compile(rf"\s*({_UNITS}|fps)(?![A-Za-z0-9_/])", re.IGNORECASE)
-_AFTER_BARE = re.compile(r"$|[\s,;|)\]]")
+_AFTER_BARE = re.compile(r"$|[\s,;|)\]}]")
 _BEFORE_BARE = re.compile(r"[:=\uff1a\s][-+]?$")
 _MINUS = re.compile(r"(^|[\s:=\uff1a(])-$")
 _SUMMARIES = ("average", "avg", "mean", "median", "min", "max", "std", "percentile", "p50", "p90", "p95", "p99")
@@ -48,7 +48,8 @@ def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]
     """
     times = list(_times(lines, _timed))
     if not any(time.unit for time in times):
-        times = list(_times(lines, _bare))
+        bare = list(_times(lines, _bare))
+        times = [time for time in bare if time.unit] or bare
     if not times:
         raise MeasurementsError(
             f"{file}: line {lines[0].number} and the {len(lines) - 1} after it hold no time that can be read, such as "
@@ -119,14 +120,17 @@ def _timed(texts: tuple[str, ...]) -> list[_Slot]:
 
 
 def _bare(texts: tuple[str, ...]) -> list[_Slot]:
-    """The numbers without a unit that stand right behind a known name."""
+    """The numbers right behind a known name, which may bring its unit: 'infer: 7.9', 'infer_ms=7.9'."""
+    slots = []
     if _sums_up(" ".join(texts)):
-        return []
-    return [
-        _Slot(index, name, "", bool(_MINUS.search(before)))
-        for index, (before, after) in enumerate(pairwise(texts))
-        if _BEFORE_BARE.search(before) and _AFTER_BARE.match(after) and (name := name_at_end(before))
-    ]
+        return slots
+    for index, (before, after) in enumerate(pairwise(texts)):
+        if _BEFORE_BARE.search(before) and _AFTER_BARE.match(after):
+            text, unit = split_unit(before.rstrip("-+ \t:=\uff1a\"'"))
+            name = name_at_end(text)
+            if name is not None:
+                slots.append(_Slot(index, name, unit if unit in UNITS_NS else "", bool(_MINUS.search(before))))
+    return slots
 
 
 def _sums_up(text: str) -> bool:

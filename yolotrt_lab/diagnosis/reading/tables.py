@@ -16,9 +16,10 @@ from .names import BYTES, UNITS_NS, split_unit, telemetry_name, time_name
 from .numbers import Ambiguous, decimal_comma_of, flag, missing, split_cell, to_float
 
 BLANKS = " "
-_SEPARATORS = (";", "\t", ",", BLANKS)
+_SEPARATORS = ("|", ";", "\t", ",", BLANKS)
 _SAMPLE = 20
 _LONGEST_INDEX = 19
+_TIMESTAMP = re.compile(r"\d+([-/:.])\d+\1\d+")
 _NUMBERING = "number of the frame"
 
 
@@ -166,10 +167,10 @@ def columns_of(table: Table, file: str) -> tuple[list[Column], np.ndarray | None
         bare, unit = split_unit(name)
         if name and bare.lower() == "warmup":
             warmup = np.array([_is_true(cell, row, place) for row, cell in enumerate(cells)], np.bool_)
-        elif _known(name) or name == "":
+        elif (_known(name) and not _TIMESTAMP.match(cells[0] if cells else "")) or name == "":
             columns.append(_column(name, unit, cells, table.separator, place))
         elif name != _NUMBERING:
-            columns.append(Column(name, np.zeros(len(cells)), None, place.of))
+            columns.append(Column(name, np.full(len(cells), np.nan), None, place.of))
     return columns, warmup
 
 
