@@ -81,7 +81,8 @@ def test_severity_moves_the_clock_of_the_overload(device):
     slow, half, fast = periods
     assert slow > half > fast
     assert half - fast == pytest.approx(2 * (slow - half), abs=0.2)
-    assert run("late", frames=5, severity=0.5).settings["period_us"] == 1_240
+    settings = run("late", frames=5, severity=0.5).settings
+    assert (settings["period_us"], settings["severity"]) == (1_240, 0.5)
 
 
 # Shared GPU

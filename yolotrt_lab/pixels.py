@@ -28,7 +28,7 @@ class Fill(StrEnum):
     ALLOCATE = "allocate"
     """A trap: preprocessing writes into memory of the slot's kind that is allocated anew each frame."""
     LEAK = "leak"
-    """A trap: memory of the slot's kind is allocated anew each frame, uploaded as it is, and never released."""
+    """A trap: as `allocate`, and the memory is never released."""
     BYPASS = "bypass"
     """A trap: the slot is filled, but the upload is made from the fresh array."""
 
@@ -76,9 +76,9 @@ class Pixels:
         return self._write(index, self._device.empty_host(self._spec.shape, self._spec.dtype, self._memory))
 
     def leak(self, index: int, slot: Slot) -> HostBuffer:
-        """Memory of the slot's kind, allocated for this frame and kept for ever."""
+        """Memory of the slot's kind, allocated for this frame and kept; without images there is nothing to fill in."""
         self._leaked.append(self._device.empty_host(self._spec.shape, self._spec.dtype, self._memory))
-        return self._leaked[-1]
+        return self._leaked[-1] if self._images is None else self._write(index, self._leaked[-1])
 
     def bypass(self, index: int, slot: Slot) -> HostBuffer:
         """The fresh array, although the slot was filled from it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,10 +41,10 @@ class Run:
         """True on the simulated device."""
         return isinstance(self.device, SimulatedDevice)
 
-    def loop(self, **changes: object) -> FrameLoop:
-        """A loop with these settings, `changes` applied, that calls `before`."""
+    def loop(self) -> FrameLoop:
+        """A loop with these settings that calls `before`."""
         engine = self.engine if self.before is None else _Watched(self.engine, self.before, -self.settings.warmup)
-        return FrameLoop(self.device, engine, replace(self.settings, **changes), self.images)  # type: ignore[arg-type]
+        return FrameLoop(self.device, engine, self.settings, self.images)
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,8 @@ def _recorded(scenario: Scenario, run: Run, telemetry: bool, path: str | Path | 
             recording = scenario.record(run)
         else:
             recording = run.loop().run(path, label=scenario.name, command=command)
-    recording = replace(recording, label=scenario.name, command=command)
+    settings = {**recording.settings, "severity": run.severity}
+    recording = replace(recording, settings=settings, label=scenario.name, command=command)
     return recording if sampled is None else with_telemetry(recording, sampled)
 
 
