@@ -180,7 +180,9 @@ def test_frames_may_be_named_by_a_pattern_and_the_outermost_count(traced):
     for number in range(3):
         report.range(f"frame {number}", 100 * number, 100 * number + 90, text=True)
         report.range("frame 9", 100 * number + 10, 100 * number + 20)
-    assert traced(report, frame_range="frame *").frames["start_ns"].tolist() == [0, 100, 200]
+    attribution = traced(report, frame_range="frame *")
+    assert attribution.frames["start_ns"].tolist() == [0, 100, 200]
+    assert "3 of 6 ranges 'frame *' begin inside another one and are no frames" in attribution.notes
 
 
 def test_without_such_a_range_the_error_names_those_that_there_are(traced):

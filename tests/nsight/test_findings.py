@@ -81,7 +81,8 @@ def test_a_pageable_loop_that_takes_turns(found):
         "gain_ns": 330 * US,
     }
     gaps = by_kind[FindingKind.GAPS].numbers
-    assert (gaps["gap_ns"], gaps["idle_outside_ns"], gaps["idle_in_copy_ns"]) == (170 * US, 120 * US, 30 * US)
+    # 170 us without anything on the GPU, 10 of them as the synchronize call returns.
+    assert (gaps["gap_ns"], gaps["idle_outside_ns"], gaps["idle_in_copy_ns"]) == (160 * US, 120 * US, 30 * US)
 
 
 def busy_frame(report, frame, *, memory="Pinned", download=(4, 100), sync=(100, 104), kernel=(10, 90)):
@@ -144,7 +145,7 @@ def test_synchronize_calls_that_wait_for_others_or_for_nothing(found):
         by_kind = found(report)
         name = "other_streams_ns" if other else "nothing_ns"
         assert by_kind[kind].numbers[name] == 140 * US
-        assert {FindingKind.OTHER_WORK, FindingKind.UNEXPLAINED_WAIT} & set(by_kind) == {kind}
+        assert set(by_kind) == {kind}
 
 
 def test_frames_without_ranges_are_cut_at_synchronize_calls(found):

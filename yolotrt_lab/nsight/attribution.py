@@ -26,7 +26,7 @@ class Attribution:
     time `<stage>_ns` and what the GPU did for it, `<stage>_gpu_ns`; `gpu_ns`, `kernels_ns` and `copies_ns`, how long
     the GPU worked for this frame (what overlaps counts once); `kernels` and `copies`, how many there were (a graph that
     is shown as one block is one kernel); `in_<kind>_ns`, the host's time in each kind of `Call`; `idle_ns`, how long
-    the GPU did nothing between the frame's start and end, and, adding up to it, `idle_in_<kind>_ns` and
+    the trace shows nothing on the GPU between the frame's start and end, and, adding up to it, `idle_in_<kind>_ns` and
     `idle_outside_ns`: where the host was meanwhile.
 
     `copies` has one row for each frame, direction and kind of memory that occur: `frame`, `direction` and
@@ -66,8 +66,8 @@ def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     """Attribute a trace's time to its frames: the ranges named `frame_range`, or matching it as a pattern ('frame *').
 
     A stage is a range that lies directly in a frame, in the same thread. What the GPU did belongs to the frame and the
-    stage in which its call was made. With `frame_range=None` frames end with synchronize calls and have no stages, for
-    programs without ranges (see `frames_by_synchronize`).
+    stage in which its call was made. With `frame_range=None` frames end with synchronize calls, for programs that have
+    no range for a frame (see `frames_by_synchronize`).
 
     Each synchronize call is split, at every instant to the first of these that holds:
 
@@ -105,7 +105,7 @@ def attribution_of(joined: Joined) -> Attribution:
         stages=joined.stages,
         idle_calls=idle_calls,
         source=trace.source,
-        notes=(*trace.notes, *_notes(joined)),
+        notes=(*trace.notes, *joined.frames.notes, *_notes(joined)),
     )
 
 

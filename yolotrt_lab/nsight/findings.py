@@ -66,7 +66,7 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
       takes as long as the longest of uploads, kernels and downloads.
     - `launch_bound`: the GPU idles between the first and the last launch of a frame, because the host has not launched
       more. A CUDA graph gains at most that.
-    - `gaps`: the GPU idles in a frame outside of that.
+    - `gaps`: the GPU idles in a frame outside of that, while the host does not wait for it.
     - `other_work`: synchronize calls that wait for work of other frames or streams.
     - `unexplained_wait`: synchronize calls that wait while the trace shows nothing on the GPU.
 
@@ -286,18 +286,18 @@ def _launches(seen: _Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _gaps(seen: _Seen) -> list[TraceFinding]:
     launches, _, launching = _launches(seen)
     launching = np.where(launches >= _MANY_LAUNCHES, launching, 0)
-    gap = median(seen.frames["idle_ns"] - launching)
+    gap = median(np.maximum(seen.frames["idle_ns"] - launching - seen.frames["idle_in_synchronize_ns"], 0))
     if not seen.matters(gap):
         return []
     places = {f"idle_in_{kind}_ns" for kind in Call} | {"idle_outside_ns"}
     numbers = {name: median(seen.frames[name]) for name in sorted(places)}
-    calls = {name: lost for name, lost in seen.attribution.idle_calls.items() if not name.endswith("Synchronize")}
-    longest = next(iter(calls), "")
+    calls = (name for name in seen.attribution.idle_calls if not name.endswith("Synchronize"))
+    longest = next(calls, "")
     text = (
         f"The GPU idles for {_us(gap)} of a frame of {_us(seen.frame_ns)}"
-        f"{' outside the launches' if launching.any() else ''}; the host is outside of CUDA calls for "
-        f"{_us(numbers['idle_outside_ns'])} of all idle time"
-        f"{f', and in calls mostly in {longest}' if longest else ''}."
+        f"{' outside the launches' if launching.any() else ''} "
+        "while the host does not wait for it. Of all idle time the host is outside of CUDA calls for "
+        f"{_us(numbers['idle_outside_ns'])}{f'; among calls it is most in {longest}' if longest else ''}."
     )
     return [TraceFinding(FindingKind.GAPS, text, numbers | {"gap_ns": gap, "frame_ns": seen.frame_ns})]
 
@@ -318,7 +318,7 @@ def _unexplained(seen: _Seen) -> list[TraceFinding]:
     if not seen.matters(nothing):
         return []
     text = (
-        f"Synchronize calls wait {_us(nothing)} in a frame while the trace shows nothing on the GPU: another process "
-        "that was not traced may have it, or its clocks are low."
+        f"Synchronize calls wait {_us(nothing)} in a frame while the trace shows nothing on the GPU: another process, "
+        "which was not traced, has it, or the work has not reached it."
     )
     return [TraceFinding(FindingKind.UNEXPLAINED_WAIT, text, {"nothing_ns": nothing})]

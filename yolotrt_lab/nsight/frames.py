@@ -19,7 +19,7 @@ _SHOWN = 12
 class Frames:
     """The frames of a trace, sorted by their start: columns of shape (frames,), disjoint within a thread.
 
-    `row` is the frame's row in `ranges`, -1 where it was cut by synchronize calls.
+    `row` is the frame's row in `ranges`, -1 where it was cut by synchronize calls; `notes` say what was left out.
     """
 
     start: np.ndarray
@@ -27,6 +27,7 @@ class Frames:
     pid: np.ndarray
     tid: np.ndarray
     row: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.start)
@@ -59,8 +60,12 @@ def frames_by_range(trace: Trace, pattern: str) -> Frames:
     if not len(chosen):
         raise TraceError(f"the trace has no range {pattern!r}; {_what_there_is(trace)}", fix=_FIX)
     keep = outermost(trace.ranges, chosen)
-    columns = {name: trace.ranges[name][keep] for name in ("start_ns", "end_ns", "pid", "tid")}
-    return Frames(*columns.values(), row=keep)
+    columns = [trace.ranges[name][keep] for name in ("start_ns", "end_ns", "pid", "tid")]
+    inner = len(chosen) - len(keep)
+    notes = (
+        (f"{inner} of {len(chosen)} ranges {pattern!r} begin inside another one and are no frames",) if inner else ()
+    )
+    return Frames(*columns, row=keep, notes=notes)
 
 
 _FIX = "name the range that holds one frame (frame_range=...), or cut at synchronize calls (frame_range=None)"

@@ -89,37 +89,38 @@ def trace_of(database: Database, notes: Iterable[str] = ()) -> Trace:
         )
     report = _Report(database, list(notes))
     with ThreadPoolExecutor(2) as pool:  # the driver reads without the interpreter's lock
-        read = pool.map(lambda table: _read_table(report, table), _TABLES)
-        report.columns = dict(zip(_TABLES, read, strict=True))
+        read = list(pool.map(lambda table: _read_table(database, table), _TABLES))
+    for table, (columns, said) in zip(_TABLES, read, strict=True):
+        report.columns[table] = columns
+        report.notes += said
     _read_strings(report)
     _add_ranges_with_text(report)
     return _trace(report)
 
 
-def _read_table(report: _Report, table: str) -> dict[str, np.ndarray]:
-    """One table's columns under the names that the report has for them; without rows where it can't be used."""
+def _read_table(database: Database, table: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """One table's columns under the report's names for them, without rows where it can't be used; and notes on it."""
     name, needed, optional = _TABLES[table]
-    there = report.database.tables.get(name, ())
+    there, notes = database.tables.get(name, ()), []
     missing = [column for column in needed if column not in there]
     if missing:
         if there:
-            report.notes.append(f"{name} lacks {', '.join(missing)}: it is left out")
+            notes.append(f"{name} lacks {', '.join(missing)}: it is left out")
         elif table not in _RARE:
-            report.notes.append(f"the report has no {name}")
-        return {column: np.empty(0, np.int64) for column in (*needed, *optional)}
+            notes.append(f"the report has no {name}")
+        return {column: np.empty(0, np.int64) for column in (*needed, *optional)}, notes
     found = {column: value for column, value in optional.items() if column in there}
     where = _ranges_where(there, "NULL") if table == "ranges" else "TRUE"
-    columns, left_out = report.database.integers(name, needed, found, where)
-    for column in optional.keys() - found.keys() - {"textId"}:
-        report.notes.append(f"{name} lacks {column}")
+    columns, left_out = database.integers(name, needed, found, where)
+    notes += [f"{name} lacks {column}" for column in optional if column not in (*found, "textId")]
     columns |= {column: np.full(len(columns["start"]), optional[column]) for column in optional.keys() - found.keys()}
     backwards = columns["end"] < columns["start"]
     if backwards.any():
         left_out += int(backwards.sum())
         columns = {column: values[~backwards] for column, values in columns.items()}
     if left_out:
-        report.notes.append(f"{left_out} rows of {name} are damaged and left out")
-    return columns
+        notes.append(f"{left_out} rows of {name} are damaged and left out")
+    return columns, notes
 
 
 def _ranges_where(columns: Sequence[str], text: str) -> str:
@@ -171,8 +172,7 @@ def _trace(report: _Report) -> Trace:
     ranges = _host_columns(columns["ranges"]) | {"name": report.codes(columns["ranges"]["textId"])}
     api = without_nested(api, on_gpu, list(report.texts))
     source = _source(report, _number_devices(report, on_gpu))
-    for (text,) in _warnings(report):
-        report.notes.append(f"nsys warned: {text}")
+    report.notes += _warnings(report)
     notes = tuple(dict.fromkeys(report.notes))
     return Trace(api=api, ranges=ranges, **on_gpu, names=tuple(report.texts), source=source, notes=notes)
 
@@ -272,6 +272,6 @@ def _source(report: _Report, devices: set[int]) -> Source:
     return Source(SourceKind.RECORDED, ", ".join(dict.fromkeys(names)), driver, date)
 
 
-def _warnings(report: _Report) -> list[tuple[str]]:
+def _warnings(report: _Report) -> list[str]:
     rows = report.rows("DIAGNOSTIC_EVENT", "severity", "text")
-    return [(str(text),) for severity, text in rows if isinstance(severity, int) and severity >= _WARNING]
+    return [f"nsys warned: {text}" for severity, text in rows if isinstance(severity, int) and severity >= _WARNING]

@@ -43,13 +43,13 @@ class Work:
         sizes = [len(table["start_ns"]) for table in tables]
         order = np.argsort(joined["start_ns"], kind="stable")
         table = np.repeat(np.arange(3, dtype=np.int8), sizes)[order]
-        row = np.concatenate([np.arange(size) for size in sizes])[order]
+        row = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])[order]
         call = np.concatenate([_calls(trace, table["pid"], table["correlation"]) for table in tables])[order]
         joined = {name: values[order] for name, values in joined.items()}
         return cls(
             start=joined["start_ns"],
             end=joined["end_ns"],
-            kind=np.where(table == 1, COPY, KERNEL),
+            kind=np.where(table == 1, np.int8(COPY), np.int8(KERNEL)),
             memset=table == 2,
             row=row,
             call=call,
@@ -61,7 +61,7 @@ class Work:
 
 def _calls(trace: Trace, pid: np.ndarray, correlation: np.ndarray) -> np.ndarray:
     """Rows of `api`: correlations are counted from 1 in each process, so both must agree."""
-    calls = np.full(len(pid), -1)
+    calls = np.full(len(pid), -1, np.int32)
     for process in distinct(pid):
         mine = pid == process
         rows = np.flatnonzero(trace.api["pid"] == process)
@@ -75,7 +75,7 @@ def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.nda
         return np.full(len(wanted), -1)
     low, high = int(keys.min()), int(keys.max())
     if high - low < 4 * len(keys) + 1_000:  # numbered almost without gaps: a table beats a search
-        table = np.full(high - low + 1, -1)
+        table = np.full(high - low + 1, -1, np.int32)
         table[keys - low] = values
         inside = (wanted >= low) & (wanted <= high)
         return np.where(inside, table[np.where(inside, wanted - low, 0)], -1)
