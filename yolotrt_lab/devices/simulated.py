@@ -127,15 +127,15 @@ class _Range:
     def __init__(self, device: SimulatedDevice, name: str) -> None:
         self._device = device
         self._name = name
-        self._begins: dict[VirtualThread, int] = {}
+        self.begins: dict[VirtualThread, int] = {}
 
     def __enter__(self) -> None:
         threads = self._device._threads
-        self._begins[threads.running] = threads.now
+        self.begins[threads.running] = threads.now
 
     def __exit__(self, *_: object) -> None:
         device = self._device
-        device._log("range", self._name, self._begins.pop(device._threads.running))
+        device._log("range", self._name, self.begins.pop(device._threads.running))
         device._threads.now += device.preset.range_ns
 
 
@@ -276,6 +276,7 @@ class SimulatedDevice(Device):
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
         """NumPy memory that counts as `memory`. It is real: pages are not locked, only treated so."""
         nbytes = prod(shape) * np.dtype(dtype).itemsize
+        begin = self._begin()
         self._advance(self.preset.host_work_ns.get(f"allocate_{memory}", 0))
         raw = np.empty(nbytes, np.uint8)
         self._host_bytes += nbytes
@@ -283,6 +284,8 @@ class SimulatedDevice(Device):
         if registered:
             self._advance(self._registration.call_ns)
             self._registered += 1
+        if memory.page_locked and self._in_range():  # what is made before the loop is not part of its trace
+            self._log("api", "cudaHostRegister" if registered else "cudaHostAlloc", begin)
         weakref.finalize(raw, self._freed, nbytes, registered).atexit = False
         return HostBuffer.over(raw.view(dtype).reshape(shape), memory)
 
@@ -511,6 +514,9 @@ class SimulatedDevice(Device):
             thread = self._threads.running
             call = self._call_of[thread] if row == "api" else 0
             self.spans.append(Span(row, name, begin, self._threads.now, 0, 0, call, thread.number))
+
+    def _in_range(self) -> bool:
+        return any(self._threads.running in each.begins for each in self._ranges.values())
 
     def _log_work(self, lane: Lane, work: Work) -> None:
         if work.engine != NO_ENGINE:
