@@ -30,7 +30,7 @@ class Raw(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """All cells, grid by grid and row by row: their centres (cells, 2) in pixels of the input, their strides (cells, 1)."""
+    """All cells, grid by grid and row by row: centres (cells, 2) in pixels of the input, and strides (cells, 1)."""
 
     centres: Tensor
     strides: Tensor

@@ -22,7 +22,7 @@ MODEL_NAME, REPORT_NAME = "lab-yolov8n.onnx", "training.json"
 
 
 def write_model(detector: Detector, folder: Path, side: int) -> Path:
-    """The detector as FP16 ONNX in that folder, in the place of an older one; ModelError where a weight is no number."""
+    """The detector as FP16 ONNX in that folder, over an older one; ModelError where a weight is no usable number."""
     weights, names = fused_weights(detector), SyntheticScene.names
     largest = max(float(np.abs(array).max()) for array in weights.values())
     if not largest < np.finfo(np.float16).max:

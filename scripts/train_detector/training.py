@@ -16,8 +16,8 @@ from yolotrt_lab.frames import SyntheticScene
 
 from .learner import Learner
 from .loss import GAINS
-from .report import write_model, write_report
 from .render import Renderer
+from .report import write_model, write_report
 from .schedule import Progress, learning_rate
 from .settings import Settings
 from .store import Store, collect, jobs
