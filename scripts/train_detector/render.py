@@ -6,9 +6,14 @@ input only the rows that hold the frame are kept, as uint8.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
+from math import prod
 from multiprocessing import TimeoutError as PoolTimeout
 from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -72,21 +77,25 @@ def render_scene(job: Job) -> Rendered:
 class Renderer:
     """Renders scenes in `processes` other processes, from the moment that it is made; iterate over what is ready.
 
-    What is not ready `seconds` after it was made is left out. Leaving the `with` block ends the processes.
+    What is not ready `seconds` after it was made is left out. Leaving the `with` block ends the processes. Images come
+    as files, in memory where there is room: through pipes, this process would have to fetch them while it compiles.
     """
 
     def __init__(self, jobs: Sequence[Job], processes: int, seconds: float) -> None:
         import_cv2()  # missing, it has to fail here: a pool would start processes for ever
+        self._folder = TemporaryDirectory(prefix="train_detector_", dir=_roomy(jobs), ignore_cleanup_errors=True)
         self._pool = get_context("spawn").Pool(min(processes, len(jobs)))
-        self._results = self._pool.imap_unordered(render_scene, jobs)
+        self._results = self._pool.imap_unordered(partial(_render_to, Path(self._folder.name)), jobs)
         self._end = monotonic() + seconds
 
     def __iter__(self) -> Iterator[Rendered]:
         while True:
             try:
-                yield self._results.next(max(self._end - monotonic(), 0.001))
+                path, scene = self._results.next(max(self._end - monotonic(), 0.001))
             except (StopIteration, PoolTimeout):
                 return
+            yield scene._replace(images=np.load(path))
+            path.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -96,3 +105,21 @@ class Renderer:
     ) -> None:
         self._pool.terminate()
         self._pool.join()
+        self._folder.cleanup()
+
+
+def _render_to(folder: Path, job: Job) -> tuple[Path, Rendered]:
+    """The scene, its images in a file of that folder."""
+    scene = render_scene(job)
+    path = folder / f"{job.seed}.npy"
+    np.save(path, scene.images)
+    return path, scene._replace(images=scene.images[:0])
+
+
+def _roomy(jobs: Sequence[Job]) -> Path | None:
+    """Shared memory where the images fit into it, with a quarter to spare; else None, the system's usual place."""
+    memory, needed = Path("/dev/shm"), 0
+    for job in jobs:
+        place = content(job.frame_size, job.input_size)
+        needed += prod((job.frames, 3, place.height, place.width))
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 1.25 * needed else None

@@ -51,15 +51,17 @@ class Settings:
 
 SMOKE = Settings(
     minutes=1,
-    steps=14,
+    steps=20,
     frame_size=(384, 216),
     input_size=128,
     objects=8,
     training=Scenes(1_000_000, 2, 12),
     held_out=Scenes(900_000, 1, 8),
-    batch=8,
+    batch=16,
+    learning_rate=1e-3,
+    warm_up=0.3,
     average=0.9,
     compile=False,
-    report_seconds=1,
+    report_seconds=0,
 )
 """Everything that the full training does, in less than a minute on two CPU cores. It learns next to nothing."""
