@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,9 +33,18 @@ def main() -> None:
     device = torch.device("cpu" if arguments.smoke else "cuda")
     if arguments.smoke:
         torch.set_num_threads(1)  # the steps are small: on a busy machine threads cost more in waiting than they bring
-    facts = Training(settings, arguments.out, device, arguments.processes).run()
+    training = Training(settings, arguments.out, device, arguments.processes)
+    training.facts["command"] = " ".join(
+        ["python -m scripts.train_detector OUT", *options(sys.argv[1:], arguments.out)]
+    )
+    facts = training.run()
     if arguments.smoke and not falls([sum(row[part] for part in GAINS) for row in facts["losses"]]):
         parser.exit(1, "the loss did not fall\n")
+
+
+def options(words: list[str], out: Path) -> list[str]:
+    """The words of the command line without the folder, which is another on each machine."""
+    return [word for word in words if Path(word) != out]
 
 
 def falls(losses: list[float]) -> bool:

@@ -58,9 +58,9 @@ class Learner:
     def compile(self) -> None:
         """Compile forward, loss and backward for the one shape there is; where that fails, leave them as they are."""
         start, before = monotonic(), deepcopy(self.detector.state_dict())
-        self._forward = torch.compile(self.detector, dynamic=False)
-        self._loss = torch.compile(detection_loss, dynamic=False)
         try:
+            self._forward = torch.compile(self.detector, dynamic=False)
+            self._loss = torch.compile(detection_loss, dynamic=False)
             with _time_limit(_COMPILE_SECONDS):
                 self._rehearse()
             self.compiled, self.note = monotonic() - start, ""

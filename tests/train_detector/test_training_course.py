@@ -1,6 +1,7 @@
 """The schedule, the average of the weights, average precision, and one step of learning."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from scripts.train_detector import schedule  # noqa: E402
-from scripts.train_detector.__main__ import falls  # noqa: E402
+from scripts.train_detector.__main__ import falls, options  # noqa: E402
 from scripts.train_detector.assignment import Truth  # noqa: E402
 from scripts.train_detector.average import Average  # noqa: E402
 from scripts.train_detector.learner import Learner  # noqa: E402
@@ -68,6 +69,34 @@ def test_a_step_changes_the_weights_and_their_average():
     assert not torch.equal(learner.average.detector.model["0"].conv.weight, before)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_where_compiling_fails_training_goes_on(monkeypatch, late):
+    def broken(function, **settings):
+        if late:
+            return lambda *inputs: 1 / 0
+        raise RuntimeError("there is no compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    learner = Learner(replace(SMOKE, input_size=64, batch=2, objects=1), 3, torch.device("cpu"))
+    before = {name: tensor.clone() for name, tensor in learner.detector.state_dict().items()}
+    learner.compile()
+    assert learner.compiled is None
+    assert learner.note.startswith("compiling failed: ZeroDivision" if late else "compiling failed: RuntimeError")
+    after = learner.detector.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_compiling_leaves_the_weights_as_they_were(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    learner = Learner(replace(SMOKE, input_size=64, batch=2, objects=1), 3, torch.device("cpu"))
+    before = {name: tensor.clone() for name, tensor in learner.detector.state_dict().items()}
+    learner.compile()
+    assert learner.compiled > 0
+    after = learner.detector.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.grad is None for parameter in learner.detector.parameters())
+
+
 def detections(*rows):
     """Rows of (left, top, right, bottom, score, class)."""
     table = np.array(rows, np.float32).reshape(-1, 6)
@@ -95,3 +124,7 @@ def test_average_precision_by_hand():
 def test_the_smoke_test_tells_a_falling_loss():
     assert falls([4, 4, 3, 3, 2, 2, 2, 2])
     assert not falls([4, 4, 3, 3, 3, 3, 3, 3])
+
+
+def test_the_command_is_kept_without_the_folder():
+    assert options(["here/out", "--minutes", "8"], Path("here/out")) == ["--minutes", "8"]
