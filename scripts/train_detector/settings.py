@@ -51,7 +51,7 @@ class Settings:
 
 SMOKE = Settings(
     minutes=1,
-    steps=20,
+    steps=32,
     frame_size=(384, 216),
     input_size=128,
     objects=8,
