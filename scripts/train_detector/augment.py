@@ -15,7 +15,7 @@ from .assignment import Truth
 from .store import Store
 
 _GREY = 114 / 255
-_SCALES = (0.7, 1.4)
+_SCALES = (0.85, 1.35)
 _VISIBLE = 0.3  # as the scene has it: a part of which less is in the image is left out
 
 

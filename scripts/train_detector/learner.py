@@ -63,7 +63,7 @@ class Learner:
             self._loss = torch.compile(detection_loss, dynamic=False)
             with _time_limit(_COMPILE_SECONDS):
                 self._rehearse()
-            self.compiled, self.note = monotonic() - start, ""
+            self.compiled, self.note = round(monotonic() - start, 1), ""
         except Exception as error:
             torch.compiler.reset()
             self._forward, self._loss = self.detector.forward, detection_loss

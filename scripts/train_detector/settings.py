@@ -28,7 +28,7 @@ class Settings:
     the detector will see them.
     """
 
-    minutes: float = 8.0
+    minutes: float = 11.0
     steps: int = 0
     seed: int = 0
     frame_size: tuple[int, int] = (1920, 1080)
@@ -37,12 +37,12 @@ class Settings:
     training: Scenes = Scenes(1_000_000, 600, 40)
     held_out: Scenes = Scenes(900_000, 25, 20)
     render_minutes: float = 1.5
-    batch: int = 128
+    batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warm_up: float = 0.04
     average: float = 0.999
-    stacked: float = 0.5
+    stacked: float = 0.75
     plain: float = 0.15
     compile: bool = True
     report_seconds: float = 20
@@ -51,7 +51,7 @@ class Settings:
 
 SMOKE = Settings(
     minutes=1,
-    steps=20,
+    steps=32,
     frame_size=(384, 216),
     input_size=128,
     objects=8,
