@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,12 +27,13 @@ class SimulatedContext(Context):
         self._cost = engine.cost
         self._engine = engine
         self._memory = {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
-        self.buffers = self._memory
+        self.buffers = MappingProxyType(self._memory)
         self._action = self._compute if engine.computes else None
 
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference."""
-        self._run(self._name, self._cost, stream, self._action)
+        self.claim()
+        self._run(self._name, self._cost, stream, self._action, self)
 
     def _compute(self) -> None:
         assert self._engine.compute is not None

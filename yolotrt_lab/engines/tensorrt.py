@@ -11,6 +11,7 @@ import re
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,7 @@ class TensorRTContext(Context):
     """
 
     def __init__(self, context: Any, specs: Iterable[TensorSpec], device: Device, log: Any) -> None:
-        self.buffers = {spec.name: device.empty_device(spec.nbytes) for spec in specs}
+        self.buffers = MappingProxyType({spec.name: device.empty_device(spec.nbytes) for spec in specs})
         self._log = log
         self._execute = context.execute_async_v3
         for name, buffer in self.buffers.items():
@@ -181,6 +182,7 @@ class TensorRTContext(Context):
 
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference to `stream` and return; EngineError where TensorRT refuses it."""
+        self.claim()
         if not self._execute(stream.handle):
             raise EngineError(
                 f"the inference was not submitted: {self._log.reason}",
