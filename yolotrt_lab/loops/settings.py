@@ -25,8 +25,9 @@ class LoopSettings:
 
     The rest is the overlapped loop's. `overlap` gives uploads and downloads streams of their own. `gpu_letterbox`
     uploads the uint8 frame and preprocesses it on the GPU; `gpu_decode` finds the boxes there and downloads nothing
-    else. With `contexts` above 1 that many inferences run at once, each in a stream of its own. A batch that is not
-    full is submitted `deadline_us` after its first frame was due. `timers` off leaves out the stages' times and ranges.
+    else. With `contexts` above 1 that many inferences run at once, each in a stream of its own; as many frames are in
+    flight, or a multiple of it. A batch that is not full is submitted `deadline_us` after its first frame was due.
+    `timers` off leaves out the stages' times and ranges.
     """
 
     frames: int = 1_500
@@ -75,10 +76,10 @@ class LoopSettings:
         return self.overlap or self.gpu_letterbox or self.gpu_decode or self.contexts > 1
 
     def _check_overlap(self) -> None:
-        if not 1 <= self.contexts <= self.collect_after + 1:
+        if self.contexts < 1 or (self.collect_after + 1) % self.contexts:
             raise SettingsError(
                 f"{self.contexts} contexts for {self.collect_after + 1} frames in flight",
-                fix="use at least one context, and collect_after=contexts - 1 or more",
+                fix="use collect_after=contexts - 1, or 2 * contexts - 1, so that each context has as many",
             )
         if not self.overlapped:
             return
