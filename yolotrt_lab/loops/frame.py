@@ -85,7 +85,9 @@ class FrameLoop:
             input_memory=settings.input_memory,
             output_memory=settings.output_memory,
         )
-        self._pixels = Pixels(device, engine, settings.input_memory, images if engine.computes else None)
+        self._pixels = Pixels(
+            device, engine, settings.input_memory, images if engine.computes else None, settings.confidence
+        )
         self._fill: Callable[[int, Slot], HostBuffer] = getattr(self._pixels, settings.fill)
         if settings.fill is Fill.READY:
             for slot in self._pool.slots:
