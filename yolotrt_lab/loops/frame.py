@@ -65,11 +65,18 @@ class FrameLoop:
 
     `images` are uint8 BGR arrays (height, width, 3), used in turn. Without them (an engine that does not compute looks
     at no pixel) preprocessing writes nothing; the simulated device charges its cost all the same. With `postprocess`
-    the boxes of the latest frame are in `detections`.
+    the boxes of the latest frame are in `detections`, and `on_boxes(frame, boxes)` is called for every frame after the
+    warm-up.
     """
 
     def __init__(
-        self, device: Device, engine: Engine, settings: LoopSettings, images: Sequence[np.ndarray] | None = None
+        self,
+        device: Device,
+        engine: Engine,
+        settings: LoopSettings,
+        images: Sequence[np.ndarray] | None = None,
+        *,
+        on_boxes: Callable[[int, Detections], None] | None = None,
     ) -> None:
         if engine.computes and not images:
             raise SettingsError("this engine reads its input, and there are no images", fix="pass images=[frame, ...]")
@@ -93,6 +100,7 @@ class FrameLoop:
             for slot in self._pool.slots:
                 self._pixels.in_place(0, slot)
         self.detections: Detections | None = None
+        self.on_boxes = on_boxes
         self._enqueue = self._capture() if settings.graph else self._context.enqueue
         self._frame_range = device.range("frame")
         self._timers = {stage: _Timer(device, stage) for stage in Stage}
@@ -167,6 +175,8 @@ class FrameLoop:
             if self.settings.postprocess:
                 output = frame.slot.outputs[self._output_name]
                 self.detections = self._pixels.detections(frame.index, output)
+                if self.on_boxes is not None and self.detections is not None and frame.index >= 0:
+                    self.on_boxes(frame.index, self.detections)
         done = self.device.now_ns()
         self._recorder.add(
             (frame.index, frame.due, frame.start, done, *frame.host_ns, synchronize.ns, postprocess.ns, frame.index < 0)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from .copies import copy_calls
 from .frames import latency, stage_bars, stage_over_frames, stages
+from .ladder import BOUND_COLOURS, bounds
 from .style import MEMORY_COLOURS, STAGE_COLOURS, figure, image, stamp
 from .timeline import timeline
 
 __all__ = [
+    "BOUND_COLOURS",
     "MEMORY_COLOURS",
     "STAGE_COLOURS",
+    "bounds",
     "copy_calls",
     "figure",
     "image",
