@@ -378,3 +378,20 @@ def test_timeline_of_nothing_says_how_to_get_a_trace(device):
     _, ax = plots.figure()
     with pytest.raises(SettingsError, match="without a span"):
         plots.timeline(ax, [], device.source)
+
+
+def test_bounds_draw_what_a_frame_asks_of_each_resource(tmp_path):
+    _, ax = plots.figure()
+    rungs = {
+        "1 naive": (3_000.0, {"engine": 400.0, "upload": 100.0, "host": 2_900.0}),
+        "2 pinned": (1_900.0, {"engine": 400.0, "upload": 100.0, "host": 1_800.0}),
+    }
+    drawn = plots.bounds(ax, rungs)
+    assert [bars.get_label() for bars in drawn] == ["engine", "upload", "host"]
+    assert [[bar.get_width() for bar in bars] for bars in drawn] == [[400, 400], [100, 100], [2_900, 1_800]]
+    assert [to_hex(bars[0].get_facecolor()).upper() for bars in drawn] == [
+        plots.BOUND_COLOURS[name] for name in ("engine", "upload", "host")
+    ]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(rungs)
+    assert [text.get_text() for text in ax.texts] == ["3,000 us", "1,900 us"]
+    assert ax.get_xscale() == "log"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from yolotrt_lab.devices import has_gpu, open_device
+from yolotrt_lab.devices.base import Kernel
 from yolotrt_lab.engines.spin import SpinEngine
 from yolotrt_lab.errors import DeviceError, NoGpuError, SettingsError
 from yolotrt_lab.loops import LoopSettings, run_loop
@@ -54,6 +55,40 @@ def test_synchronize_waits_for_the_kernel_and_the_event_says_when(any_device):
     event.synchronize()
     assert event.done
     assert device.now_ns() - begin >= 5_000_000
+
+
+ADD_SOURCE = """
+extern "C" __global__ void add(int *numbers, int amount) { numbers[blockIdx.z * 4 + threadIdx.x] += amount; }
+"""
+
+
+def add(numbers, amount):
+    """The same in NumPy."""
+    numbers.view(np.int32)[:] += amount
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_kernel_runs_in_its_stream_by_itself_and_in_a_graph(any_device, graph):
+    device, stream = any_device, any_device.stream()
+    kernel = Kernel("add", ADD_SOURCE, add, (4, 1, 1))
+    there, back = (device.empty_host((2, 4), np.int32, HostMemory.PINNED) for _ in range(2))
+    there.array[:] = np.arange(8).reshape(2, 4)
+    buffer = device.empty_device(there.nbytes)
+
+    def submit():
+        device.upload(there, buffer, stream)
+        device.launch(kernel, (1, 1, 2), (buffer, np.int32(5)), stream)
+        device.launch(kernel, (1, 1, 2), (buffer, np.int32(100)), stream)
+        device.download(buffer, back, stream)
+
+    submit()
+    stream.synchronize()
+    if graph:
+        captured = device.capture(submit, stream)
+        there.array[:] += 1_000
+        captured.launch(stream)
+        stream.synchronize()
+    assert back.array.tolist() == (there.array + 105).tolist()
 
 
 def test_stream_waits_for_an_event_of_another(any_device):
