@@ -395,3 +395,20 @@ def test_bounds_draw_what_a_frame_asks_of_each_resource(tmp_path):
     assert [label.get_text() for label in ax.get_yticklabels()] == list(rungs)
     assert [text.get_text() for text in ax.texts] == ["3,000 us", "1,900 us"]
     assert ax.get_xscale() == "log"
+
+
+def test_streams_draw_the_host_and_each_stream_of_the_gpu():
+    _, ax = plots.figure()
+    spans = (
+        Span("range", "upload", 0, 10_000),
+        Span("api", "cudaMemcpyAsync", 0, 9_000),
+        Span("upload", "pinned upload", 5_000, 20_000, stream=7),
+        Span("kernel", "a kernel", 20_000, 50_000, stream=3),
+    )
+    bars = plots.streams(ax, spans, SIMULATED)
+    assert [(bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()) for bar in bars] == [
+        pytest.approx(place) for place in ((0, 0, 10), (2, 5, 15), (1, 20, 30))
+    ]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["host", "stream 1", "stream 2"]
+    with pytest.raises(SettingsError, match="without work of the GPU"):
+        plots.streams(ax, spans[:2], SIMULATED)

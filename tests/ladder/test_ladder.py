@@ -220,3 +220,14 @@ def test_peer_that_is_there_is_timed_and_one_that_fails_says_why(monkeypatch):
     assert found["ultralytics predict, frame to boxes"] > 0
     assert calls[:2] == ["yolov8n.yaml", {"device": 0, "half": True, "verbose": False}]
     assert "failed: AttributeError" in found["torch fp16 forward, input ready"]
+
+
+def test_trace_of_a_rung_is_a_window_of_its_steady_state():
+    spans, source = ladder.trace_rung(6, frames=4)
+    begin, end = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
+    rows = [span.row for span in spans if begin < span.start_ns and span.end_ns < end]
+    assert rows.count("upload") >= 3
+    assert source.kind is SourceKind.SIMULATED
+    assert (end - begin) / 4e3 == pytest.approx(424, rel=0.02)
+    with pytest.raises(SettingsError, match="no rung 12"):
+        ladder.trace_rung(12)

@@ -12,6 +12,7 @@ from .measure import Figures, confidence_for, figures, frame_us
 from .peers import measure_peers
 from .results import result_claims
 from .rungs import RUNGS, Rung
+from .trace import trace_rung
 
 __all__ = [
     "RUNGS",
@@ -34,4 +35,5 @@ __all__ = [
     "measure_peers",
     "open_engines",
     "result_claims",
+    "trace_rung",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .copies import copy_calls
 from .frames import latency, stage_bars, stage_over_frames, stages
-from .ladder import BOUND_COLOURS, bounds
+from .ladder import BOUND_COLOURS, bounds, streams
 from .style import MEMORY_COLOURS, STAGE_COLOURS, figure, image, stamp
 from .timeline import timeline
 
@@ -25,5 +25,6 @@ __all__ = [
     "stage_over_frames",
     "stages",
     "stamp",
+    "streams",
     "timeline",
 ]

@@ -1,11 +1,15 @@
-"""Which resource bounds each rung of the ladder: a roofline, with a line of its own for every rung."""
+"""The ladder: which resource bounds each rung, as a roofline, and what runs in each stream."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..errors import SettingsError
+from ..types import Source, Span, Stage
+from .style import STAGE_COLOURS, figure_of, stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,3 +40,32 @@ def bounds(ax: Axes, rungs: Mapping[str, tuple[float, Mapping[str, float]]]) -> 
     ax.grid(False, axis="y")
     ax.legend(frameon=False, ncols=len(names) + 1, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     return drawn
+
+
+_STREAM_COLOURS = {"upload": "#D55E00", "kernel": "#009E73", "download": "#CC79A7"}
+
+
+def streams(ax: Axes, spans: Sequence[Span], source: Source) -> list[Any]:
+    """A trace by stream: the stages of the host above, and below what runs in each stream; us from its begin.
+
+    SettingsError without a span on the GPU.
+    """
+    numbers = sorted({span.stream for span in spans if span.row in _STREAM_COLOURS})
+    if not numbers:
+        raise SettingsError("a trace without work of the GPU", fix="open_device('simulated', trace=True) keeps it")
+    begin_ns, end_ns = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
+    bars: list[Any] = []
+    for span in spans:
+        if span.row == "range" and span.name in set(Stage):
+            row, colour = 0, STAGE_COLOURS[Stage(span.name)]
+        elif span.row in _STREAM_COLOURS:
+            row, colour = 1 + numbers.index(span.stream), _STREAM_COLOURS[span.row]
+        else:
+            continue
+        left, width = (span.start_ns - begin_ns) / 1e3, (span.end_ns - span.start_ns) / 1e3
+        bars += ax.barh(row, width, left=left, height=0.7, color=colour, edgecolor="white", linewidth=0.5)
+    ax.set(xlim=(0, (end_ns - begin_ns) / 1e3), xlabel="time [us]")
+    ax.set_yticks(range(1 + len(numbers)), ["host", *(f"stream {place}" for place in range(1, 1 + len(numbers)))])
+    ax.invert_yaxis()
+    stamp(figure_of(ax), source)
+    return bars
