@@ -26,8 +26,9 @@ class LoopSettings:
     The rest is the overlapped loop's. `overlap` gives uploads and downloads streams of their own. `gpu_letterbox`
     uploads the uint8 frame and preprocesses it on the GPU; `gpu_decode` finds the boxes there and downloads nothing
     else. With `contexts` above 1 that many inferences run at once, each in a stream of its own; as many frames are in
-    flight, or a multiple of it. A batch that is not full is submitted `deadline_us` after its first frame was due.
-    `timers` off leaves out the stages' times and ranges.
+    flight, or a multiple of it. On a clock, a batch goes without the frames that would come more than `deadline_us`
+    after its first; without a clock, or from a source that sets its own pace, it waits until it is full or the source
+    ends. `timers` off leaves out the stages' times and ranges.
     """
 
     frames: int = 1_500

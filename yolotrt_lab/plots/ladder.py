@@ -55,15 +55,20 @@ def streams(ax: Axes, spans: Sequence[Span], source: Source) -> list[Any]:
         raise SettingsError("a trace without work of the GPU", fix="open_device('simulated', trace=True) keeps it")
     begin_ns, end_ns = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
     bars: list[Any] = []
+    names: dict[str, str] = {}
     for span in spans:
         if span.row == "range" and span.name in set(Stage):
-            row, colour = 0, STAGE_COLOURS[Stage(span.name)]
+            row, name, colour = 0, span.name, STAGE_COLOURS[Stage(span.name)]
         elif span.row in _STREAM_COLOURS:
-            row, colour = 1 + numbers.index(span.stream), _STREAM_COLOURS[span.row]
+            row, name, colour = 1 + numbers.index(span.stream), span.row, _STREAM_COLOURS[span.row]
         else:
             continue
+        names[colour] = name
         left, width = (span.start_ns - begin_ns) / 1e3, (span.end_ns - span.start_ns) / 1e3
         bars += ax.barh(row, width, left=left, height=0.7, color=colour, edgecolor="white", linewidth=0.5)
+    for colour, name in names.items():
+        ax.barh(0, 0, color=colour, label=name)
+    ax.legend(frameon=False, ncols=len(names), loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     ax.set(xlim=(0, (end_ns - begin_ns) / 1e3), xlabel="time [us]")
     ax.set_yticks(range(1 + len(numbers)), ["host", *(f"stream {place}" for place in range(1, 1 + len(numbers)))])
     ax.invert_yaxis()
