@@ -12,6 +12,7 @@ import numpy as np
 from ..devices.base import Device
 from ..engines import open_engine
 from ..engines.base import Engine
+from ..engines.lending import LendingEngine
 from ..errors import SettingsError
 from ..kernels import RESULT_WORDS
 from ..loops import LoopSettings, make_loop
@@ -182,10 +183,10 @@ def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
 
 def open_engines(device: Device, progress: Progress) -> dict[int, Engine]:
     """YOLOv8n in FP16 for each batch that the ladder and its limits use."""
-    engines = {}
+    engines: dict[int, Engine] = {}
     for batch in sorted({batch for batch, _ in CHOICES} | {rung.batch for rung in RUNGS}):
         progress(f"opening the engine, batch {batch}")
-        engines[batch] = open_engine(device, batch=batch)
+        engines[batch] = LendingEngine(open_engine(device, batch=batch))
     return engines
 
 

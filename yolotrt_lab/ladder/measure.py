@@ -59,14 +59,19 @@ def confidence_for(device: Device, engine: Engine, images: Sequence[np.ndarray],
     """
     from ..vision import Letterbox
 
+    spec, out, letterbox = engine.inputs[0], engine.outputs[0], Letterbox()
+    context, stream = engine.context(device), device.stream()
+    batch = device.empty_host(spec.shape, spec.dtype, HostMemory.PAGEABLE)
+    output = device.empty_host(out.shape, out.dtype, HostMemory.PAGEABLE)
     scores = []
-    spec, letterbox = engine.inputs[0], Letterbox()
-    batch = device.empty_host(spec.shape, spec.dtype, HostMemory.PAGEABLE).array
     for image in images:
-        for item in batch:
+        for item in batch.array:
             letterbox(image, item)
-        output = engine.infer(device, {spec.name: batch})[engine.outputs[0].name]
-        scores.append(output[0, 4:].astype(np.float32).max(axis=0))
+        device.upload(batch, context.buffers[spec.name], stream)
+        context.enqueue(stream)
+        device.download(context.buffers[out.name], output, stream)
+        stream.synchronize()
+        scores.append(output.array[0, 4:].astype(np.float32).max(axis=0))
     ordered = np.sort(np.concatenate(scores))[::-1]
     wanted = boxes * len(images)
     near = ordered[wanted // 2 : 2 * wanted]
