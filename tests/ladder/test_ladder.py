@@ -150,6 +150,7 @@ def detections(*boxes, classes=None):
         (detections((0, 0, 10, 10), classes=[1]), detections((0, 0, 10, 10)), 0.0),
         (detections((0, 0, 9, 9), (50, 50, 60, 60)), detections((50, 50, 60, 60), (0, 0, 9, 9)), 1.0),
         (detections((0, 0, 9, 9), (50, 50, 60, 60)), detections((0, 0, 9, 9), (0, 0, 9, 9)), 0.0),
+        (detections((0, 5, 9, 5), (0, 5, 9, 5)), detections((0, 5, 9, 5), (0, 5, 9, 5)), 1.0),
     ],
 )
 def test_agreement_is_the_smallest_overlap_of_pairs(found, expected, agreement):

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..frames import FrameSource, SyntheticScene
 from ..loops import FrameLoop, LoopSettings, OverlappedLoop
+from ..packages import load
 from ..pixels import Fill
 from ..types import Detections
 from .claims import Bench
@@ -60,14 +61,14 @@ def same_boxes(bench: Bench, frames: int = 500) -> list[Claim]:
 
 
 def _agreement(found: Detections, expected: Detections) -> float:
-    """The smallest IoU of pairs of boxes of one class, each expected one with its best; 0 where numbers differ."""
+    """The smallest IoU of pairs of boxes of one class, paired as well as can be; 0 where numbers differ."""
     if len(found) != len(expected) or sorted(found.classes) != sorted(expected.classes):
         return 0.0
     if not len(found):
         return 1.0
     overlaps = np.where(found.classes[:, None] == expected.classes, _overlaps(found.boxes, expected.boxes), 0.0)
-    best = overlaps.argmax(axis=0)
-    return float(overlaps.max(axis=0).min()) if len(set(best.tolist())) == len(best) else 0.0
+    assign = load("scipy.optimize", needed_for="pairs of boxes").linear_sum_assignment
+    return float(overlaps[assign(overlaps, maximize=True)].min())
 
 
 def _overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -76,7 +77,9 @@ def _overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     sides = (np.minimum(one[:, None, 2:], other[None, :, 2:]) - corner).clip(0)
     shared = sides.prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (one, other)]
-    return shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9)
+    union = areas[0][:, None] + areas[1] - shared
+    same = (one[:, None] == other).all(axis=2)  # of no area, where a box was clipped to the frame's edge
+    return np.where(same, 1.0, shared / np.maximum(union, 1e-9))
 
 
 class _Patches(FrameSource):
