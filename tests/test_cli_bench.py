@@ -7,6 +7,7 @@ import json
 import pytest
 
 from yolotrt_lab import cli, devices
+from yolotrt_lab.ladder import claims
 
 BENCH = ("bench", "--device", "simulated", "--frames", "40")
 
@@ -56,3 +57,18 @@ def test_file_that_cannot_be_written_is_said_with_the_ladder_printed(option, tmp
     out, err = capsys.readouterr()
     assert "7 contexts" in out
     assert "name another place" in err or "name a file" in err
+
+
+def test_claims_measured_so_far_are_kept_when_one_breaks(tmp_path, capsys, monkeypatch):
+    def breaks(bench):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claims, "pinned_upload", breaks)
+    path = tmp_path / "ladder.json"
+    assert cli.main([*BENCH, "--rungs", "6", "--full", "--json", str(path)]) == 130
+    names = [claim["name"] for claim in json.loads(path.read_text())["claims"]]
+    assert names == [
+        "rung 6, us a frame, against the engine alone",
+        "latency of a frame alone, against the engine alone",
+    ]
+    assert "6 decode" in capsys.readouterr().out

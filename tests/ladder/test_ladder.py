@@ -85,7 +85,7 @@ def test_ladder_goes_into_json_and_tables(climbed):
 def test_claims_of_speed_and_steadiness_hold_in_the_simulation(climbed):
     device, engines, found = climbed
     bench = Bench(device, engines, None, found.confidence)
-    claimed = ladder.measure_claims(bench, found, frames=400, long=3_000, **QUIET).claims
+    claimed = list(ladder.measure_claims(bench, found, frames=400, long=3_000, **QUIET))
     assert len(claimed) == 11
     assert [claim.name for claim in claimed if not claim.holds] == []
 
@@ -186,7 +186,7 @@ def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(device, monkeypatc
 
 
 def test_without_pixels_there_are_no_results_to_claim():
-    assert ladder.result_claims(Bench(None, {}, None, 0.25), **QUIET) == []
+    assert list(ladder.result_claims(Bench(None, {}, None, 0.25), **QUIET)) == []
 
 
 @pytest.mark.parametrize("rungs", [[0], [9], [1, 12]])

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,21 @@ def _bench(arguments: argparse.Namespace) -> int:
     engines = ladder.open_engines(device, _progress)
     images = read_images("synthetic", 8) if engines[1].computes else None
     climbed = ladder.climb(device, engines, images, frames=arguments.frames, rungs=rungs, progress=_progress)
-    print(climbed.table())
-    if arguments.peers:
-        climbed = replace(climbed, peers=_peers(images))
-    print(climbed.limits_table(), flush=True)
-    if arguments.full:
-        bench = ladder.Bench(device, engines, images, climbed.confidence)
-        climbed = ladder.measure_claims(bench, climbed, frames=arguments.frames, progress=_progress)
-        climbed = replace(climbed, claims=(*climbed.claims, *ladder.result_claims(bench, progress=_progress)))
-        print(climbed.claims_table())
-    if arguments.json is not None:
-        _write(arguments.json, json.dumps({**climbed.as_dict(), "command": arguments.command_line}, indent=1) + "\n")
+    try:
+        print(climbed.table(), flush=True)
+        if arguments.peers:
+            climbed = replace(climbed, peers=_peers(images))
+        print(climbed.limits_table(), flush=True)
+        if arguments.full:
+            bench = ladder.Bench(device, engines, images, climbed.confidence)
+            measured = ladder.measure_claims(bench, climbed, frames=arguments.frames, progress=_progress)
+            for claim in chain(measured, ladder.result_claims(bench, progress=_progress)):
+                climbed = replace(climbed, claims=(*climbed.claims, claim))
+            print(climbed.claims_table())
+    finally:  # what was measured is kept whatever comes
+        if arguments.json is not None:
+            figures = {**climbed.as_dict(), "command": arguments.command_line}
+            _write(arguments.json, json.dumps(figures, indent=1) + "\n")
     if arguments.plot is not None:
         _plot(climbed, arguments.plot)
     return 0

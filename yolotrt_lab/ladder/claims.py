@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -159,8 +159,9 @@ def on_a_clock(bench: Bench, ladder: Ladder, frames: int) -> list[Claim]:
 
 def measure_claims(
     bench: Bench, ladder: Ladder, *, frames: int = 5_000, long: int = 100_000, progress: Progress = print
-) -> Ladder:
-    """The ladder with its claims about speed and steadiness; those about results are `results.py`'s."""
+) -> Iterator[Claim]:
+    """The claims about speed and steadiness, each as soon as it is measured; those about results are `results.py`'s."""
+    yield from speed_claims(ladder)
     parts: dict[str, Callable[[], list[Claim]]] = {
         "a frame alone": lambda: [single_frame(bench, ladder, frames)],
         "pinned uploads": lambda: [pinned_upload(bench)],
@@ -168,8 +169,6 @@ def measure_claims(
         "the cost of looking": lambda: instruments(bench, frames),
         "frames on a clock": lambda: on_a_clock(bench, ladder, frames),
     }
-    claims = speed_claims(ladder)
     for what, measure in parts.items():
         progress(f"measuring {what}")
-        claims += measure()
-    return replace(ladder, claims=(*ladder.claims, *claims))
+        yield from measure()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -147,11 +147,13 @@ def _results(bench: Bench, settings: LoopSettings, patches: np.ndarray, order: n
     return results
 
 
-def result_claims(bench: Bench, *, frames: int = 500, checked: int = 20_000, progress: Progress = print) -> list[Claim]:
-    """The claims about results; none where nothing is computed."""
+def result_claims(
+    bench: Bench, *, frames: int = 500, checked: int = 20_000, progress: Progress = print
+) -> Iterator[Claim]:
+    """The claims about results, each as soon as it is measured; none where nothing is computed."""
     if bench.images is None:
-        return []
+        return
     progress(f"comparing the boxes of {frames} frames")
-    same = same_boxes(bench, frames)
+    yield from same_boxes(bench, frames)
     progress(f"looking whose results {checked:,} frames get")
-    return [*same, own_results(bench, checked)]
+    yield own_results(bench, checked)
