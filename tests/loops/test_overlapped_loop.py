@@ -276,21 +276,22 @@ def test_what_was_recorded_is_kept_when_the_source_breaks(device, tmp_path, erro
         loop.run(path)
     assert Recording.load(path).columns["frame"].tolist() == list(range(10 // batch * batch))
     assert free(loop)
-    loop._feed._sources[0].left = 8
-    assert len(loop.run(tmp_path / "next.parquet") if error is None else [0] * 8) == 8
+    (source,) = loop._feed._sources
+    source.left, source.error = 8, None
+    assert len(loop.run()) == 8
 
 
-def test_memory_that_runs_out_is_said_before_the_loop_runs(device, monkeypatch):
-    left = [3]
-    empty_host = device.empty_host
+@pytest.mark.parametrize("kind", ["empty_host", "empty_device"])
+def test_memory_that_runs_out_is_said_before_the_loop_runs(device, monkeypatch, kind):
+    left, allocate = [3], getattr(device, kind)
 
-    def limited(shape, dtype, memory):
+    def limited(*arguments):
         left[0] -= 1
         if left[0] < 0:
             raise OutOfMemoryError("no room", fix="use fewer slots or a smaller batch")
-        return empty_host(shape, dtype, memory)
+        return allocate(*arguments)
 
-    monkeypatch.setattr(device, "empty_host", limited)
+    monkeypatch.setattr(device, kind, limited)
     with pytest.raises(OutOfMemoryError, match="fewer slots"):
         make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])
 
