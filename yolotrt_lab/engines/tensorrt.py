@@ -188,9 +188,9 @@ class TensorRTContext(Context):
 
     def __init__(self, owner: TensorRTEngine, context: Any, specs: Iterable[TensorSpec], device: Device) -> None:
         self.buffers = MappingProxyType({spec.name: device.empty_device(spec.nbytes) for spec in specs})
-        self._owner = owner  # holds what the context needs
         self._log = log = log_of(owner._trt)
         self._execute = context.execute_async_v3
+        self._owner = owner  # after `_execute`, so that it goes after it: contexts must not outlive the cache
         for name, buffer in self.buffers.items():
             if not context.set_tensor_address(name, buffer.address):
                 raise EngineError(
