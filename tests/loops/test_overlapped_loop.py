@@ -352,3 +352,8 @@ def test_without_timers_stages_are_left_out_and_the_frame_is_not(preset):
     assert not recording.stage_ns(Stage.INFER).any()
     assert recording.steady.latency_ns.min() > 400_000
     assert not [span for span in device.spans if span.row == "range"]
+
+
+def test_batches_take_settings_that_overlap(device):
+    with pytest.raises(SettingsError, match="fill='fresh' in the overlapped loop"):
+        make_loop(device, toy_engine(2), LoopSettings(), [toy_frame(0)])

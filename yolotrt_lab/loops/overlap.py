@@ -64,6 +64,7 @@ class OverlappedLoop:
     ) -> None:
         if engine.computes and not images:
             raise SettingsError("this engine reads its input, and there are no images", fix="pass images=[frame, ...]")
+        settings.check_overlapped()
         self.device, self.engine, self.settings = device, engine, settings
         self.batch = engine.inputs[0].shape[0]
         self.on_boxes = on_boxes

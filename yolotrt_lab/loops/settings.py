@@ -69,21 +69,21 @@ class LoopSettings:
                 f"confidence={self.confidence}, deadline_us={self.deadline_us}",
                 fix="a confidence goes from 0 to 1, and a deadline is not negative",
             )
-        self._check_overlap()
+        if self.contexts < 1 or (self.collect_after + 1) % self.contexts:
+            raise SettingsError(
+                f"{self.contexts} contexts for {self.collect_after + 1} frames in flight",
+                fix="use collect_after=contexts - 1, or 2 * contexts - 1, so that each context has as many",
+            )
+        if self.overlapped:
+            self.check_overlapped()
 
     @property
     def overlapped(self) -> bool:
         """True where it takes the overlapped loop to run this."""
         return self.overlap or self.gpu_letterbox or self.gpu_decode or self.contexts > 1
 
-    def _check_overlap(self) -> None:
-        if self.contexts < 1 or (self.collect_after + 1) % self.contexts:
-            raise SettingsError(
-                f"{self.contexts} contexts for {self.collect_after + 1} frames in flight",
-                fix="use collect_after=contexts - 1, or 2 * contexts - 1, so that each context has as many",
-            )
-        if not self.overlapped:
-            return
+    def check_overlapped(self) -> None:
+        """SettingsError where the overlapped loop cannot run this."""
         if self.fill not in (Fill.IN_PLACE, Fill.READY):
             raise SettingsError(
                 f"fill={str(self.fill)!r} in the overlapped loop", fix="use fill='in_place' or 'ready': it fills slots"
