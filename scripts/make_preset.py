@@ -88,7 +88,9 @@ def main() -> None:
     name, make = sys.argv[1], refit if "--refit" in sys.argv else measure
     folder = lab_path("data", "recordings", name)
     loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
-    preset = with_frames_in_flight(make(name, copy_table(loops["pinned"].source), loops), Preset.load(name))
+    old, preset = Preset.load(name), make(name, copy_table(loops["pinned"].source), loops)
+    preset = with_frames_in_flight(preset, old)
+    preset = replace(preset, neighbours=old.neighbours, registration=old.registration)  # not measured by this
     preset.save(ROOT / "data" / "presets" / f"{name}.json")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yolotrt_lab.devices.preset import EngineCost, PageableCopy, PinnedCopy, Preset
+from yolotrt_lab.devices.preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration
 from yolotrt_lab.devices.simulated import SimulatedDevice
 
 ROUND = Preset(
@@ -42,6 +42,10 @@ ROUND = Preset(
         )
     },
     host_work_ns={"letterbox": 100_000, "naive_letterbox": 300_000, "copy_to_slot": 200_000, "decode": 50_000},
+    neighbours=NeighbourCost(
+        turns_ns={"2": 4_000_000, "4": 6_000_000}, slice_ns=2_000_000, upload_share=0.1, call_ns=1_000, source="round"
+    ),
+    registration=Registration(call_ns=600_000, kept_ns=100, source="round"),
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "yolotrt_lab"
 LEVELS = {
     0: "errors packages paths types",
-    1: "devices frames nsight recording telemetry vision yolov8",
+    1: "devices frames neighbour nsight recording telemetry vision yolov8",
     2: "copies engines growth kernels memory tables",
     3: "diagnosis doctor execute pixels",
     4: "loops plots report",

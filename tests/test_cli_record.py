@@ -10,7 +10,7 @@ from yolotrt_lab import cli, devices
 from yolotrt_lab.devices import Preset
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.scenarios import COPIES, SCENARIOS, listing
-from yolotrt_lab.types import SourceKind
+from yolotrt_lab.types import TELEMETRY_COLUMNS, SourceKind
 
 SIMULATED = ("--device", "simulated", "--frames", "20")
 
@@ -77,6 +77,17 @@ def test_period_is_the_one_given(tmp_path):
     assert [due - due_ns[0] for due in due_ns[:3]] == [0, 812_500, 1_625_000]
 
 
+def test_severity_and_telemetry_are_what_the_options_say(tmp_path):
+    path = tmp_path / "shared.parquet"
+    command = ["record", "shared-gpu", *SIMULATED, "--out", str(path), "--severity", "0.5"]
+    assert cli.main(command) == 0
+    recording = Recording.load(path)
+    assert recording.settings["neighbours"] == [0, 2, 4, 6]
+    assert set(TELEMETRY_COLUMNS) < set(recording.columns)
+    assert cli.main([*command, "--no-telemetry"]) == 0
+    assert not set(TELEMETRY_COLUMNS) & set(Recording.load(path).columns)
+
+
 def test_period_is_measured_where_the_scenario_has_a_clock(tmp_path):
     for name in ("overload", "overload-pinned"):
         assert cli.main(["record", name, *SIMULATED, "--out", str(tmp_path / f"{name}.parquet")]) == 0
@@ -124,6 +135,9 @@ def test_record_without_a_place_is_refused(names, capsys, no_device):
         (["served-pinned", "--frames", "-5"], "frames=-5"),
         (["served-pinned", "--period-us", "0"], "a period of 0.0 us"),
         (["served-pinned", "--preset", "h900"], "no preset 'h900'"),
+        (["heat", "--severity", "0"], "a severity of 0.0"),
+        (["served-pinned", "heat"], "heat cannot take turns"),
+        (["served-pinned", "served-report", "--severity", "2"], "a severity is for one scenario"),
     ],
 )
 def test_wrong_settings_are_refused_and_nothing_is_written(arguments, message, tmp_path, capsys):

@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 # Where each public name lives. Modules load at first use: importing the lab needs NumPy at most.
 _HOMES = {
     "Cause": "types",
+    "Conditions": "devices",
     "Fill": "pixels",
     "FrameLoop": "loops",
     "HostMemory": "types",
@@ -31,9 +32,11 @@ _HOMES = {
     "Source": "types",
     "Stage": "types",
     "Table": "tables",
+    "Telemetry": "telemetry",
     "calibrate": "calibration",
     "lab_path": "paths",
     "measure_copies": "copies",
+    "measure_growth": "growth",
     "open_device": "devices",
     "open_engine": "engines",
     "open_frames": "frames",

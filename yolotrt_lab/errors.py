@@ -23,6 +23,7 @@ LabError
 │   └── CaptureError         the engine cannot be captured into a CUDA graph
 ├── FrameSourceError         a video, folder or camera cannot be read
 ├── RecordingError           a recording cannot be read or written
+├── MeasurementsError        a table or log of times cannot be read; says where and why
 └── NotebookError            a notebook failed; says which cell and why
 """
 
@@ -132,6 +133,10 @@ class FrameSourceError(LabError):
 
 class RecordingError(LabError):
     """A recording cannot be read or written."""
+
+
+class MeasurementsError(LabError):
+    """A table or log of times cannot be read; the message says where in it and why."""
 
 
 class NotebookError(LabError):

@@ -27,6 +27,8 @@ class Fill(StrEnum):
     """The slot is uploaded as it is: it was filled before the loop, and there is no preprocessing in it."""
     ALLOCATE = "allocate"
     """A trap: preprocessing writes into memory of the slot's kind that is allocated anew each frame."""
+    LEAK = "leak"
+    """A trap: as `allocate`, and the memory is never released."""
     BYPASS = "bypass"
     """A trap: the slot is filled, but the upload is made from the fresh array."""
 
@@ -54,6 +56,7 @@ class Pixels:
         self._images = images
         self._blank = device.empty_host(self._spec.shape, self._spec.dtype, HostMemory.PAGEABLE)
         self._letterbox = vision.Letterbox()
+        self._leaked: list[HostBuffer] = []
 
     def fresh(self, index: int, slot: Slot) -> HostBuffer:
         """A fresh pageable array."""
@@ -79,6 +82,11 @@ class Pixels:
     def allocate(self, index: int, slot: Slot) -> HostBuffer:
         """Memory of the slot's kind, allocated for this frame alone."""
         return self._write(index, self._device.empty_host(self._spec.shape, self._spec.dtype, self._memory))
+
+    def leak(self, index: int, slot: Slot) -> HostBuffer:
+        """Memory of the slot's kind, allocated for this frame and kept; without images there is nothing to fill in."""
+        self._leaked.append(self._device.empty_host(self._spec.shape, self._spec.dtype, self._memory))
+        return self._leaked[-1] if self._images is None else self._write(index, self._leaked[-1])
 
     def bypass(self, index: int, slot: Slot) -> HostBuffer:
         """The fresh array, although the slot was filled from it."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ..errors import SettingsError
 from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, HostQueue, HostThread, Stream
+from .conditions import Conditions
 from .driver import has_gpu
 from .preset import Preset, shipped_presets
 
 __all__ = [
+    "Conditions",
     "Device",
     "DeviceBuffer",
     "Event",

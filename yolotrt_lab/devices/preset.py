@@ -100,6 +100,42 @@ class EngineCost:
 
 
 @dataclass(frozen=True, slots=True)
+class NeighbourCost:
+    """What other processes that keep the same GPU busy cost this one.
+
+    Between two turns of this process its neighbours have the GPU for `turns_ns`, by their number (in between, and
+    beyond, as many times longer as there are more of them); a turn ends after `slice_ns`, or earlier where the work
+    runs dry. Each neighbour adds `upload_share` of its duration to an upload and `call_ns` to a page-locked copy call.
+    `source` says what it was fitted to.
+    """
+
+    turns_ns: Mapping[str, int]
+    slice_ns: int
+    upload_share: float
+    call_ns: int
+    source: str
+
+    def others_ns(self, neighbours: int) -> int:
+        """How long that many neighbours have the GPU between two turns of this process."""
+        counts = sorted(map(int, self.turns_ns))
+        known = [self.turns_ns[str(count)] for count in counts]
+        if neighbours > counts[-1]:
+            return known[-1] * neighbours // counts[-1]
+        return int(np.interp(neighbours, [0, *counts], [0, *known]))
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """`cudaHostRegister`: the call holds the host for `call_ns`, and each piece of memory that stays registered adds
+    `kept_ns` to a synchronize that waits. `source` says what it was fitted to.
+    """
+
+    call_ns: int
+    kept_ns: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """Everything that the simulated device knows about a machine.
 
@@ -107,7 +143,8 @@ class Preset:
     work to the return of the synchronize that waited for it, `synchronize_ns` a synchronize with nothing to wait for.
     `range_ns` is the host's time between two stages of a loop. `host_work_ns` is by name (`Device.host_work`).
     `kernel_ns` is the GPU's time for a frame in the lab's own kernels, by name, and `kernel_sharing` the total rate of
-    1, 2, ... kernels at once. `command` made the file.
+    1, 2, ... kernels at once.
+    `command` made the file. `neighbours` and `registration` are None where they were not measured.
     """
 
     name: str
@@ -132,6 +169,8 @@ class Preset:
     host_work_ns: Mapping[str, int] = field(default_factory=dict)
     kernel_ns: Mapping[str, int] = field(default_factory=dict)
     kernel_sharing: tuple[float, ...] = ()
+    neighbours: NeighbourCost | None = None
+    registration: Registration | None = None
 
     def engine(self, model: str) -> EngineCost:
         """The cost of a model such as 'yolov8n-fp16'; SettingsError names those that were measured."""
@@ -170,6 +209,9 @@ class Preset:
             raise ValueError(f"format {found!r}, this lab reads format {FORMAT}")
         for name, kind in _NESTED.items():
             values[name] = kind(**values[name])
+        for name, kind in _OPTIONAL.items():
+            if values.get(name) is not None:
+                values[name] = kind(**values[name])
         values["engines"] = {model: _engine_cost(cost) for model, cost in values["engines"].items()}
         values["kernel_sharing"] = tuple(values.get("kernel_sharing", ()))
         return cls(**values)
@@ -185,6 +227,7 @@ _NESTED = {
     "pageable_upload": PageableCopy,
     "pageable_download": PageableCopy,
 }
+_OPTIONAL = {"neighbours": NeighbourCost, "registration": Registration}
 
 
 def shipped_presets() -> list[str]:

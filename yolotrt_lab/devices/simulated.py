@@ -9,6 +9,7 @@ measurement, and is stamped so.
 from __future__ import annotations
 
 import random
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -18,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import CaptureError, DeviceError, HazardError
-from ..types import HostMemory, Source, SourceKind, Span
+from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from .base import Device, DeviceBuffer, Event, HostBuffer, Kernel, Stream
+from .conditions import Conditions, State
 from .host_threads import VirtualQueue, VirtualThread, VirtualThreads
-from .preset import EngineCost, PageableCopy, PinnedCopy, Preset
+from .preset import EngineCost, PageableCopy, PinnedCopy, Preset, Registration
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, PENDING, UPLOAD_ENGINE, Lane, Timeline, Work
 
 _ROWS = {UPLOAD_ENGINE: "upload", COMPUTE_ENGINE: "kernel", DOWNLOAD_ENGINE: "download"}
@@ -150,7 +152,8 @@ class _HostWork:
         pass
 
     def __exit__(self, *_: object) -> None:
-        self._device._advance(self._duration_ns)
+        state = self._device._state
+        self._device._advance(int(self._duration_ns * state.conditions.host_factor) if state else self._duration_ns)
         self._device._moved += 1
 
 
@@ -187,6 +190,33 @@ class SimulatedDevice(Device):
         self._uploads: deque[tuple[Work, np.ndarray, np.ndarray]] = deque()
         self._moved = 0
         self._moved_at_call: dict[str, int] = {}
+        self._state: State | None = None
+        self._host_bytes = self._device_bytes = self._registered = 0
+        self._registration = preset.registration or Registration(0, 0, "")
+
+    def use(self, conditions: Conditions | None) -> None:
+        """From now on run under these conditions; None: as the preset was measured, without telemetry."""
+        self._state = state = conditions and State(
+            conditions, self.preset.neighbours, self.now_ns(), lambda: (self._device_bytes, self._host_bytes)
+        )
+        self._timeline.elapsed = state.elapsed if state else None
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """The conditions in use."""
+        return self._state and self._state.conditions
+
+    def set_neighbours(self, count: int) -> None:
+        """From now on so many neighbours; the device must run under conditions (`use`)."""
+        assert self._state is not None
+        self._state.tick_until(self.now_ns())
+        self._state.conditions.neighbours = count
+
+    def telemetry(self, times_ns: np.ndarray) -> dict[str, np.ndarray]:
+        """`TELEMETRY_COLUMNS` as they were at these times, float64 (times,); NaN where no conditions are in use."""
+        if self._state is None:
+            return {name: np.full(len(times_ns), np.nan) for name in TELEMETRY_COLUMNS}
+        return self._state.telemetry(times_ns)
 
     # The host's time
 
@@ -248,10 +278,21 @@ class SimulatedDevice(Device):
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         self._advance(self.preset.host_work_ns.get(f"allocate_{memory}", 0))
         raw = np.empty(nbytes, np.uint8)
+        self._host_bytes += nbytes
+        registered = memory is HostMemory.REGISTERED
+        if registered:
+            self._advance(self._registration.call_ns)
+            self._registered += 1
+        weakref.finalize(raw, self._freed, nbytes, registered).atexit = False
         return HostBuffer.over(raw.view(dtype).reshape(shape), memory)
+
+    def _freed(self, nbytes: int, registered: bool) -> None:
+        self._host_bytes -= nbytes
+        self._registered -= registered
 
     def empty_device(self, nbytes: int) -> SimulatedBuffer:
         """Device memory; its bytes exist once they are touched."""
+        self._device_bytes += nbytes
         self._advance(self.preset.host_work_ns.get("allocate_device", 0))
         return SimulatedBuffer(nbytes)
 
@@ -335,7 +376,8 @@ class SimulatedDevice(Device):
         if work is not None:
             self._place(work)
             if work.end > begin:
-                done_at = max(done_at, work.end + self._spread(self.preset.wake_up_ns))
+                wake_up_ns = self.preset.wake_up_ns + self._registration.kept_ns * self._registered
+                done_at = max(done_at, work.end + self._spread(wake_up_ns))
         self._threads.now = max(self._threads.now, done_at)
         self._log("api", name, begin)
         self._check_uploads()
@@ -396,7 +438,7 @@ class SimulatedDevice(Device):
         begin = self._threads.now
         work.ready = begin + self.preset.submit_ns
         busy = self._is_cold(work.name) or (lane.last is not None and not self._is_done(lane.last))
-        self._advance(cost.busy_call_ns if busy else cost.call_ns)
+        self._advance((cost.busy_call_ns if busy else cost.call_ns) + (self._state.call_ns() if self._state else 0))
         self._submit(lane, work)
 
     def _copy_by_driver(self, lane: Lane, cost: PageableCopy, nbytes: int, step: dict[str, Any]) -> None:

@@ -102,6 +102,8 @@ class Timeline:
         self._sharing: list[Lane] = []
         self._shared_until = 0
         self._on_placed = on_placed
+        self.elapsed: Callable[[int, int, int], int] | None = None
+        """How long work of that duration takes on that engine from that start; None: as long as it is."""
 
     def lane(self, priority: int = 0) -> Lane:
         """A new, empty lane; among works that could start at the same time, the lowest priority number goes first."""
@@ -151,6 +153,8 @@ class Timeline:
             self._end_shared(lane, start)
             return
         work = lane.waiting.popleft()
+        if self.elapsed is not None:
+            work.duration = self.elapsed(work.engine, start, work.duration)
         work.start = start
         if work.action is not None:
             work.action()

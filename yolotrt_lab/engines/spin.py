@@ -8,29 +8,36 @@ from ..devices.base import Device, Stream
 from ..types import TensorSpec
 from .base import Context, Engine
 
+_IMAGE = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32))
+
 
 class SpinContext(Context):
-    """Submits one spin kernel for each inference."""
+    """Submits the spin kernels of each inference."""
 
     def __init__(self, device: Device, engine: SpinEngine) -> None:
         self._spin = device.spin
         self._duration_ns = engine.duration_ns
+        self._kernels = range(engine.kernels)
         self.buffers = {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
 
     def enqueue(self, stream: Stream) -> None:
-        """Submit the kernel."""
-        self._spin(self._duration_ns, stream)
+        """Submit the kernels."""
+        for _ in self._kernels:
+            self._spin(self._duration_ns, stream)
 
 
 class SpinEngine(Engine):
-    """Takes an image of 640 x 640 float32 (4,915,200 bytes) and keeps the GPU busy for `duration_ns`."""
+    """Takes an image, by default 640 x 640 float32 (4,915,200 bytes), and keeps the GPU busy with `kernels` kernels of
+    `duration_ns` each.
+    """
 
     computes = False
 
-    def __init__(self, duration_ns: int) -> None:
+    def __init__(self, duration_ns: int, *, kernels: int = 1, image: TensorSpec = _IMAGE) -> None:
         self.duration_ns = duration_ns
-        self.label = f"spin kernel of {duration_ns / 1e6:g} ms"
-        self.inputs = (TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32)),)
+        self.kernels = kernels
+        self.label = f"spin kernel of {duration_ns / 1e6:g} ms" + (f", {kernels} times" if kernels > 1 else "")
+        self.inputs = (image,)
         self.outputs = (TensorSpec("output0", (1, 6, 300), np.dtype(np.float32)),)
 
     def context(self, device: Device) -> SpinContext:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .errors import SettingsError
-from .packages import load
+from ..errors import SettingsError
+from ..packages import load
+from .blocks import in_blocks
 
 MIN_FRAMES = 8
 _MAX_BLOCKS = 50
@@ -58,20 +58,21 @@ def slope(series: ArrayLike, *, confidence: float = 0.99) -> Slope:
     Raises SettingsError for another shape, fewer than 8 frames, a value that is not finite, or a `confidence` outside
     0.5 to 1.
     """
-    values = _checked(series, confidence)
+    values = checked(series, confidence)
     norm = load("scipy.stats", needed_for="slopes and their intervals").norm
     count = min(_MAX_BLOCKS, len(values))
     first, _, _ = _theil_sen(values, count, 1 - confidence)
-    correlation = _sign_autocorrelation(values - first * np.arange(len(values)))
+    correlation = sign_autocorrelation(values - first * np.arange(len(values)))
     time = max(1.0, 2 * correlation.sum() - 1)
     count = min(count, max(_MIN_BLOCKS, int(len(values) / (_BLOCK_IN_CORRELATION_TIMES * time))))
-    deviations = norm.isf((1 - confidence) / 2) * np.sqrt(_inflation(correlation, len(values) / count))
+    deviations = norm.isf((1 - confidence) / 2) * np.sqrt(inflation(correlation, len(values) / count))
     # SciPy takes no probability of exactly 0, which the tail beyond some 38 deviations rounds to.
     value, low, high = _theil_sen(values, count, max(2 * norm.sf(deviations), 1e-300))
     return Slope(value, low, high, confidence)
 
 
-def _checked(series: ArrayLike, confidence: float) -> np.ndarray:
+def checked(series: ArrayLike, confidence: float) -> np.ndarray:
+    """The series as float64, or the SettingsErrors of `slope`."""
     if not 0.5 < confidence < 1:
         raise SettingsError(f"a confidence of {confidence} is none", fix="pass a probability such as 0.99")
     values = np.asarray(series, dtype=np.float64)
@@ -92,13 +93,12 @@ def _theil_sen(values: np.ndarray, count: int, alpha: float) -> tuple[float, flo
     """Slope per frame and its bounds, each missing the truth with `alpha` / 2, over the medians of `count` blocks."""
     from scipy.stats import theilslopes
 
-    edges = np.linspace(0, len(values), count + 1).astype(np.int64)
-    medians = [np.median(values[start:end]) for start, end in pairwise(edges)]
-    result = theilslopes(medians, (edges[:-1] + edges[1:] - 1) / 2, alpha=alpha)
+    blocks = in_blocks(values, count)
+    result = theilslopes(blocks.medians, blocks.centres, alpha=alpha)
     return float(result.slope), float(result.low_slope), float(result.high_slope)
 
 
-def _sign_autocorrelation(residuals: np.ndarray) -> np.ndarray:
+def sign_autocorrelation(residuals: np.ndarray) -> np.ndarray:
     """Autocorrelation of the signs about the median, from lag 0 to where pairs of lags stop being positive."""
     from scipy.fft import irfft, next_fast_len, rfft
 
@@ -115,7 +115,7 @@ def _sign_autocorrelation(residuals: np.ndarray) -> np.ndarray:
     return covariance[: 2 * ends[0] if len(ends) else n] / covariance[0]
 
 
-def _inflation(correlation: np.ndarray, block: float) -> float:
+def inflation(correlation: np.ndarray, block: float) -> float:
     """How much wider the variance over many blocks is than blocks of this length would have if independent; >= 1."""
     lags = np.arange(1, len(correlation))
     beyond = 1 + 2 * correlation[1:].sum()

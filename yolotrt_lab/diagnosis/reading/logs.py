@@ -1,0 +1,192 @@
+"""Lines of text with times in them, as programs print them frame after frame."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import MeasurementsError
+from ...types import Stage
+from .columns import Column
+from .names import COPY, FPS, SIZED, UNITS_NS, name_at_end, name_at_start, split_unit
+from .numbers import to_float
+from .tables import Line
+
+# Digits that begin no word, so that H2D and enqueueV3 stay names; looked at from behind the first, which is fastest.
+_NUMBER = re.compile(r"([0-9](?<![A-Za-z0-9_.].)[0-9,.'_]*+(?:[eE][-+]?[0-9]++)?)")
+_UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
+_UNIT = re.compile(rf"\s*({_UNITS}|fps)(?![A-Za-z0-9_/])", re.IGNORECASE)
+_AFTER_BARE = re.compile(r"$|[\s,;|)\]}]")
+_BEFORE_BARE = re.compile(r"[:=\uff1a\s][-+]?$")
+_MINUS = re.compile(r"(^|[\s:=\uff1a(])-$")
+_SUMMARIES = ("average", "avg", "mean", "median", "min", "max", "std", "percentile", "p50", "p90", "p95", "p99")
+_SUMMARY = re.compile(rf"\b({'|'.join(_SUMMARIES)})\b|平均|最大|最小|中位")
+_SIZE = re.compile(r"\b\d+x\d{2,5}\b")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_UNNAMED = ""
+
+
+class Time(NamedTuple):
+    """One time in a log: what it is of, its number, its unit in lower case ('' for none) and its line."""
+
+    name: str
+    value: float
+    unit: str
+    line: int
+
+
+def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]:
+    """One column for each thing that the lines time, and notes on what is left out.
+
+    A frame begins where a name comes again. Frames that lack a time which most frames have are left out, and so are
+    times that fewer than half of the frames have, and lines of averages. MeasurementsError where no time is found.
+    """
+    times = list(_times(lines, _timed))
+    if not any(time.unit for time in times):
+        bare = list(_times(lines, _bare))
+        times = [time for time in bare if time.unit] or bare
+    if not times:
+        raise MeasurementsError(
+            f"{file}: line {lines[0].number} and the {len(lines) - 1} after it hold no time that can be read, such as "
+            "'infer: 7.9 ms'"
+        )
+    frames = list(_frames(_renamed(times)))
+    counts = Counter(name for frame in frames for name in frame)
+    kept = [name for name, count in counts.items() if count > len(frames) / 2]
+    whole = [frame for frame in frames if all(name in frame for name in kept)]
+    if not kept or not whole:
+        raise MeasurementsError(f"{file}: line {times[0].line}: no time comes back frame after frame")
+    notes = [f"{len(frames) - len(whole)} incomplete frames left out"] if len(whole) < len(frames) else []
+    rare = [name or "times without a name" for name in counts if name not in kept]
+    if rare:
+        notes.append(f"without {', '.join(rare)}, which most frames lack")
+    return [_column(name, [frame[name] for frame in whole], file) for name in kept], notes
+
+
+class _Slot(NamedTuple):
+    """Which number of a line is a time, of what, in which unit ('' for none), and whether a minus stands before it."""
+
+    index: int
+    name: str
+    unit: str
+    negative: bool
+
+
+def _times(lines: Sequence[Line], plan: Callable[[tuple[str, ...]], list[_Slot]]) -> Iterator[Time]:
+    """The times of all lines. `plan` tells from the text between the numbers which of them are times.
+
+    Programs print the same text again and again, so that the plans are kept.
+    """
+    plans: dict[tuple[str, ...], list[_Slot]] = {}
+    for line in lines:
+        pieces = _NUMBER.split(_ANSI.sub("", line.text) if "\x1b" in line.text else line.text)
+        texts = tuple(pieces[::2])
+        slots = plans.get(texts)
+        if slots is None:
+            slots = plans[texts] = plan(texts)
+        for index, name, unit, negative in slots:
+            value = _value(pieces[2 * index + 1])
+            if value is not None:
+                yield Time(name, -value if negative else value, unit, line.number)
+
+
+def _timed(texts: tuple[str, ...]) -> list[_Slot]:
+    """The numbers with a unit, each with the name before or behind it, whichever names more of them."""
+    if _sums_up(" ".join(texts)):
+        return []
+    found = [(index, match) for index, text in enumerate(texts[1:]) if (match := _UNIT.match(text))]
+    before, behind = [], []
+    for place, (index, match) in enumerate(found):
+        since = found[place - 1][0] + 1 if place else 0
+        until = found[place + 1][0] + 1 if place + 1 < len(found) else len(texts)
+        own_unit = found[place - 1][1].end() if place else 0
+        before.append(name_at_end(" 0 ".join(texts[since : index + 1])[own_unit:]))
+        behind.append(name_at_start(" 0 ".join(texts[index + 1 : until])[match.end() :]))
+    slots = []
+    for (index, match), name in zip(found, behind if behind.count(None) < before.count(None) else before, strict=True):
+        unit = match[1].lower()
+        if unit == FPS:
+            name = FPS
+        elif name is None and len(found) == 1:
+            name = SIZED if _SIZE.search("0".join(texts)) else _UNNAMED
+        if name is not None:
+            slots.append(_Slot(index, name, unit, bool(_MINUS.search(texts[index]))))
+    return slots
+
+
+def _bare(texts: tuple[str, ...]) -> list[_Slot]:
+    """The numbers right behind a known name, which may bring its unit: 'infer: 7.9', 'infer_ms=7.9'."""
+    slots = []
+    if _sums_up(" ".join(texts)):
+        return slots
+    for index, (before, after) in enumerate(pairwise(texts)):
+        if _BEFORE_BARE.search(before) and _AFTER_BARE.match(after):
+            text, unit = split_unit(before.rstrip("-+ \t:=\uff1a\"'"))
+            name = name_at_end(text)
+            if name is not None:
+                slots.append(_Slot(index, name, unit if unit in UNITS_NS else "", bool(_MINUS.search(before))))
+    return slots
+
+
+def _sums_up(text: str) -> bool:
+    """True for a line of averages and the like."""
+    return bool(_SUMMARY.search(text.lower()))
+
+
+def _value(number: str) -> float | None:
+    try:
+        return float(number)
+    except ValueError:
+        pass
+    try:
+        return to_float(number.rstrip(",."), decimal_comma=False)
+    except ValueError:
+        return None
+
+
+def _renamed(times: list[Time]) -> list[Time]:
+    """The same with the names that only the whole log tells.
+
+    ultralytics' line with the size of the image counts where no other line times the inference as often; two copies a
+    frame are its upload and its download.
+    """
+    counts = Counter(time.name for time in times)
+    if counts[SIZED]:
+        drop = SIZED if counts[Stage.INFER] >= counts[SIZED] else str(Stage.INFER)
+        times = [time._replace(name=time.name.replace(SIZED, Stage.INFER)) for time in times if time.name != drop]
+    others = max((count for name, count in counts.items() if name != COPY), default=0)
+    if others and counts[COPY] > 1.5 * others:
+        turn = iter(range(counts[COPY]))
+        times = [
+            time._replace(name=str((Stage.UPLOAD, Stage.DOWNLOAD)[next(turn) % 2])) if time.name == COPY else time
+            for time in times
+        ]
+    return times
+
+
+def _frames(times: list[Time]) -> Iterator[dict[str, Time]]:
+    frame: dict[str, Time] = {}
+    for time in times:
+        if time.name in frame:
+            yield frame
+            frame = {}
+        frame[time.name] = time
+    if frame:
+        yield frame
+
+
+def _column(name: str, times: list[Time], file: str) -> Column:
+    """The times of one name in nanoseconds, or in the unit that the log does not tell."""
+    units = {time.unit for time in times}
+    if "" in units and len(units) > 1:
+        line = next(time.line for time in times if not time.unit)
+        raise MeasurementsError(f"{file}: line {line}: {name or 'the time'} has no unit here, and has one elsewhere")
+    lines = [time.line for time in times]
+    plain = name == FPS or units == {""}
+    values = [time.value if plain else time.value * UNITS_NS[time.unit] for time in times]
+    return Column(name, np.array(values), None if plain else "ns", lambda row: f"line {lines[row]}")

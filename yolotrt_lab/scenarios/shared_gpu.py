@@ -1,0 +1,93 @@
+"""Neighbours that come to the GPU in four steps, on the simulated device and as real processes on a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..devices.conditions import Conditions
+from ..devices.simulated import SimulatedDevice
+from ..neighbour import Neighbours
+from ..packages import load
+from ..recording import Recording
+from .base import Run
+
+CHUNK = 25
+"""So many frames run between two looks at whether the neighbours are there."""
+
+
+class Group(Protocol):
+    """Neighbours whose number changes."""
+
+    @property
+    def busy(self) -> bool:
+        """True once all of them keep the GPU busy."""
+
+    def become(self, count: int) -> None:
+        """Start or end as many as it takes."""
+
+
+class _Simulated:
+    busy = True
+
+    def __init__(self, device: SimulatedDevice) -> None:
+        self._device = device
+
+    def become(self, count: int) -> None:
+        self._device.set_neighbours(count)
+
+
+def prepare(run: Run) -> None:
+    """The simulated device gets conditions; a GPU needs no preparation."""
+    if run.simulated:
+        run.conditions = Conditions()
+
+
+def record(run: Run) -> Recording:
+    """A quarter of the frames with none, then each with 1/3, 2/3 and all of 12 * severity neighbours.
+
+    On a GPU the loop goes on while they start, so that there are more frames than were asked for.
+    """
+    group: Group
+    if isinstance(run.device, SimulatedDevice):
+        group = _Simulated(run.device)
+    else:
+        group = run.stack.enter_context(Neighbours(bus_id(run.device)))
+    most = max(round(12 * run.severity), 1)
+    edges = [run.settings.frames * step // 4 for step in range(5)]
+    return record_steps(run, group, [(round(most * step / 3), edges[step + 1] - edges[step]) for step in range(4)])
+
+
+def record_steps(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Recording:
+    """One recording of a loop that goes on through all steps: so many neighbours, and so many frames once they are
+    busy.
+    """
+    parts = list(_parts(run, group, steps))
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    steady = ~columns["warmup"]
+    columns["frame"][steady] = np.arange(steady.sum())
+    settings = {**parts[0].settings, "frames": int(steady.sum()), "neighbours": [count for count, _ in steps]}
+    return replace(parts[0], columns=columns, settings=settings)
+
+
+def _parts(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Iterator[Recording]:
+    """The loop in pieces, each right after the last; only the first has a warm-up."""
+    loop, warmup = run.loop(), run.settings.warmup
+    for count, frames in steps:
+        group.become(count)
+        busy = False
+        while not busy:
+            busy = group.busy
+            if piece := frames if busy else CHUNK:
+                loop.settings = replace(run.settings, frames=piece, warmup=warmup)
+                yield loop.run()
+                warmup = 0
+
+
+def bus_id(device: Any) -> str:
+    """The PCI bus id of a GPU, which names it whatever CUDA_VISIBLE_DEVICES says."""
+    cupy: Any = load("cupy", needed_for="finding the GPU")
+    return str(cupy.cuda.runtime.deviceGetPCIBusId(device.ordinal))

@@ -1,0 +1,130 @@
+"""Two host threads on one stream: one submits frames, the other synchronizes and collects them.
+
+`cudaStreamSynchronize` waits for all that the stream has by then, so the collector waits for frames that are not its
+own: those that were submitted after its frame. Frames come a little faster than the GPU serves them, and each wait is
+as long as the backlog that the last wait let grow. An event behind each frame waits for that frame alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ..devices.base import Stream
+from ..engines.spin import SpinEngine
+from ..memory import Slot, SlotPool
+from ..recording import FrameRecorder, Recording, machine_info
+from .base import Run
+from .causes import SMALL_IMAGE
+
+SLOTS = 256
+"""So many frames may wait to be collected; then the submitting thread waits too."""
+
+
+def prepare(run: Run) -> None:
+    """A kernel of 0.4 ms, every frame of which comes on a clock that is too fast by 2 % (at severity 1)."""
+    run.engine = SpinEngine(400_000, image=SMALL_IMAGE)
+
+
+def record_with_stream(run: Run) -> Recording:
+    """The collector synchronizes on the stream."""
+    return _record(run, event_each_frame=False)
+
+
+def record_with_events(run: Run) -> Recording:
+    """The collector waits for the event behind its frame."""
+    return _record(run, event_each_frame=True)
+
+
+def _record(run: Run, *, event_each_frame: bool) -> Recording:
+    period_us = run.settings.period_us
+    if period_us is None:
+        period_us = round(_served_us(run) / (1 + 0.02 * run.severity), 1)
+    run.settings = replace(run.settings, period_us=period_us)
+    recorder = FrameRecorder(
+        source=run.device.source,
+        machine=machine_info(),
+        settings={**asdict(run.settings), "engine": run.engine.label, "event_each_frame": event_each_frame},
+    )
+    loop = _TwoThreads(run, recorder, event_each_frame)
+    loop.run(-run.settings.warmup, 0, None)
+    loop.run(0, run.settings.frames, round(period_us * 1_000))
+    return recorder.finish()
+
+
+def _served_us(run: Run) -> float:
+    """From result to result of 100 frames as fast as served."""
+    recorder = FrameRecorder(source=run.device.source)
+    _TwoThreads(run, recorder, True).run(0, 100, None)
+    return float(median(np.diff(recorder.recording().columns["done_ns"]).tolist())) / 1e3
+
+
+class _TwoThreads:
+    """The loop of the two threads."""
+
+    def __init__(self, run: Run, recorder: FrameRecorder, event_each_frame: bool) -> None:
+        device, engine = run.device, run.engine
+        self._device, self._recorder, self._event_each_frame = device, recorder, event_each_frame
+        self._stream: Stream = device.stream()
+        self._context = engine.context(device)
+        self._input, self._output = engine.inputs[0].name, engine.outputs[0].name
+        self._slots = SlotPool(device, engine.inputs, engine.outputs, slots=SLOTS).slots
+        self._ranges = {name: device.range(name) for name in ("submit", "synchronize")}
+
+    def run(self, begin: int, end: int, period_ns: int | None) -> None:
+        """Frames `begin` to `end`, on a clock from now on, or as fast as served."""
+        self._free, self._submitted = self._device.queue(), self._device.queue()
+        for slot in self._slots:
+            self._free.put(slot)
+        thread = self._device.start_thread(self._submitting, begin, end, period_ns)
+        try:
+            while (submitted := self._submitted.get()) is not None:
+                self._collect(*submitted)
+        finally:
+            self._free.put(None)  # if this is an error the other thread must not go on for ever
+            thread.join()
+
+    def _submitting(self, begin: int, end: int, period_ns: int | None) -> None:
+        try:
+            self._submit(begin, end, period_ns)
+        finally:
+            self._submitted.put(None)
+
+    def _submit(self, begin: int, end: int, period_ns: int | None) -> None:
+        device, now = self._device, self._device.now_ns
+        first = now()
+        for index in range(begin, end):
+            due = now() if period_ns is None else first + (index - begin) * period_ns
+            waits = now()
+            device.wait_until_ns(due)
+            start = now()
+            slot: Slot | None = self._free.get()
+            if slot is None:
+                return
+            with self._ranges["submit"]:
+                uploads = now()
+                device.upload(slot.inputs[self._input], self._context.buffers[self._input], self._stream)
+                infers = now()
+                self._context.enqueue(self._stream)
+                downloads = now()
+                device.download(self._context.buffers[self._output], slot.outputs[self._output], self._stream)
+                slot.submitted(self._stream)
+                submitted = now()
+            host_ns = (start - waits, 0, infers - uploads, downloads - infers, submitted - downloads)
+            self._submitted.put((index, due, start, slot, host_ns))
+
+    def _collect(self, index: int, due: int, start: int, slot: Slot, host_ns: tuple[int, ...]) -> None:
+        now: Any = self._device.now_ns
+        with self._ranges["synchronize"]:
+            begin = now()
+            if self._event_each_frame:
+                slot.wait()
+            else:
+                self._stream.synchronize()
+                slot.release()
+            done = now()
+        self._recorder.add((index, due, start, done, *host_ns, done - begin, 0, index < 0))
+        self._free.put(slot)
