@@ -14,7 +14,7 @@ RTX_FOLDERS := $(RTX_VERSIONS:%=build/rtx/%)
 space := $(subst ,, )
 export YOLOTRT_LAB_RTX_PATHS ?= $(subst build/,$(CURDIR)/build/,$(subst $(space),:,$(wildcard $(RTX_FOLDERS))))
 
-.PHONY: test run lab figures lint rtx constraints clean
+.PHONY: test run lab figures lint rtx smoke constraints clean
 
 test: $(READY)
 	$(PY) -m pytest $(ARGS)
@@ -31,6 +31,11 @@ figures: $(READY)
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+# The training of the lab's detector in miniature, on the CPU. It needs PyTorch, which nothing else does.
+smoke: $(READY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r scripts/train_detector/requirements.txt
+	$(PY) -m scripts.train_detector build/detector --smoke
 
 rtx: $(RTX_FOLDERS)
 

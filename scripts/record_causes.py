@@ -32,7 +32,6 @@ FRAMES = {
     "served-pinned": 1_500,
     "leak": 1_500,
     "leak-released": 1_500,
-    "preprocess-grows": 1_500,
     "moved-wait": 1_500,
     "clock-drop": 200,
     "clock-drop-busy": 1_500,

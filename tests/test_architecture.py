@@ -13,15 +13,28 @@ LEVELS = {
     0: "errors packages paths types",
     1: "devices frames neighbour nsight recording telemetry vision yolov8",
     2: "copies engines growth kernels memory tables",
-    3: "diagnosis doctor execute pixels",
-    4: "loops plots report",
+    3: "detector diagnosis doctor execute pixels",
+    4: "annotate evaluation loops plots report",
     5: "calibration ladder scenarios",
     6: "cli",
     7: "__main__",
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names.split()}
 FOR_ALL = set(LEVELS[0].split())
-HEAVY = {"cupy", "cv2", "matplotlib", "onnx", "onnxruntime", "pandas", "polars", "pyarrow", "scipy", "tensorrt"}
+HEAVY = {
+    "bokeh",
+    "cupy",
+    "cv2",
+    "faster_coco_eval",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "scipy",
+    "tensorrt",
+}
 
 
 def modules(package: Path = PACKAGE) -> list[Path]:

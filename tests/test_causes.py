@@ -16,7 +16,6 @@ from yolotrt_lab.errors import DeviceError, SettingsError
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.scenarios import SCENARIOS, run_scenario, shared_gpu
 from yolotrt_lab.scenarios.base import Run, simulated_only
-from yolotrt_lab.scenarios.causes import GrowingImages
 from yolotrt_lab.types import TELEMETRY_COLUMNS, Stage
 
 
@@ -256,18 +255,6 @@ def test_preprocessing_grows_alone(severity):
     assert work[-1] / work[0] == pytest.approx(1 + 2 * severity * 198 / 200, rel=0.01)
     for stage in (Stage.UPLOAD, Stage.INFER, Stage.SYNCHRONIZE):
         assert np.ptp(stage_us(grown, stage)) < 10
-
-
-def test_growing_images_grow_over_the_frames_and_not_in_the_warm_up():
-    image = np.zeros((40, 60, 3), np.uint8)
-    images = GrowingImages(image, 4, frames=160, warmup=10)
-    pixels = [images[index % len(images)].shape[0] * images[index % len(images)].shape[1] for index in range(-10, 160)]
-    assert set(pixels[:10]) == {40 * 60}
-    assert pixels[10] == 40 * 60
-    assert pixels[-1] == 80 * 120
-    assert len(set(pixels)) == 16
-    assert pixels[10:] == sorted(pixels[10:])
-    assert len(images) == 170
 
 
 def test_shapes_that_change_cost_a_spike_each_time_and_nothing_between():

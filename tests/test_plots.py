@@ -319,43 +319,6 @@ def test_image_shows_frames_and_network_inputs_in_their_colours():
     assert shown.get_array()[0, 0].tolist() == [0, 0, 1]
 
 
-def test_timeline_has_a_bar_for_each_span_but_the_frame_in_us_from_the_begin():
-    _, ax = plots.figure()
-    plots.timeline(ax, TRACE, SIMULATED)
-    rows = [tick.get_text() for tick in ax.get_yticklabels()]
-    assert rows == ["NVTX", "CUDA calls", "copy in", "kernels"]  # and no row for what did not happen
-    assert ax.yaxis_inverted()
-    found = [(rows[round(bar.get_y() + bar.get_height() / 2)], bar.get_x(), bar.get_width()) for bar in ax.patches]
-    assert found == [
-        ("NVTX", 1.0, 10.0),
-        ("CUDA calls", 2.0, 8.0),
-        ("copy in", 7.0, 22.0),
-        ("CUDA calls", 19.0, 80.0),
-        ("kernels", 29.0, 60.0),
-    ]
-    assert ax.get_xlim() == (0, 104)
-    texts = {text.get_text(): text.get_position() for text in ax.texts}
-    assert texts["Synchronize"] == (59.0, 1)
-    assert texts["a kernel"] == (59.0, 3)
-    assert "MemcpyAsync" not in texts  # no room in so short a bar
-    colours = [to_hex(bar.get_facecolor()).upper() for bar in ax.patches]
-    assert colours[0] == plots.STAGE_COLOURS[Stage.UPLOAD]
-    assert colours[3] == plots.STAGE_COLOURS[Stage.SYNCHRONIZE]
-
-
-def test_timeline_returns_its_bars():
-    _, ax = plots.figure()
-    assert plots.timeline(ax, TRACE, SIMULATED) == list(ax.patches)
-
-
-def test_timeline_of_a_simulated_loop_has_every_row(device, frames):
-    """`frames` was recorded on this device; its last frames are drawn."""
-    _, ax = plots.figure()
-    plots.timeline(ax, device.spans[-40:], device.source)
-    rows = [tick.get_text() for tick in ax.get_yticklabels()]
-    assert rows == ["NVTX", "CUDA calls", "copy in", "kernels", "copy out"]
-
-
 def test_figure_has_the_axes_asked_for():
     figure, axes = plots.figure(2, 3, width=9, height=2.0, sharex=True)
     assert axes.shape == (2, 3)
@@ -372,12 +335,6 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
     with pytest.raises(MissingPackageError, match="pip install") as caught:
         plots.figure()
     assert "matplotlib" in caught.value.package
-
-
-def test_timeline_of_nothing_says_how_to_get_a_trace(device):
-    _, ax = plots.figure()
-    with pytest.raises(SettingsError, match="without a span"):
-        plots.timeline(ax, [], device.source)
 
 
 def test_bounds_draw_what_a_frame_asks_of_each_resource(tmp_path):

@@ -159,3 +159,12 @@ def test_writing_without_nbconvert_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nbconvert", None)
     with pytest.raises(MissingPackageError, match=r"(?s)nbconvert is not installed.*pip install.*\[notebooks\]"):
         write_report([], tmp_path / "report.html", made=MADE)
+
+
+def test_html_that_a_script_fills_keeps_the_id_by_which_it_is_found(tmp_path):
+    filled = '<div id="place"></div><script>document.getElementById("place").textContent = "a < b";</script>'
+    cells = [new_markdown_cell("# Title"), new_code_cell("drawn", outputs=[html(filled)])]
+    report = write_report([executed(tmp_path, "01-drawn", cells)], tmp_path / "report.html", made=MADE)
+    page = report.read_text(encoding="utf-8")
+    assert filled in page
+    assert 'id="01-drawn.Title"' in page

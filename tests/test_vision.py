@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from yolotrt_lab.errors import DtypeError, SettingsError, ShapeError
 from yolotrt_lab.types import Detections
-from yolotrt_lab.vision import Letterbox, decode, draw, letterbox_geometry, naive_letterbox
+from yolotrt_lab.vision import Letterbox, decode, draw, letterbox_geometry, naive_letterbox, overlaps
 
 
 def random_frame(height: int, width: int) -> np.ndarray:
@@ -231,6 +231,13 @@ def test_decode_refuses_what_it_cannot_use(output, settings, error):
     with pytest.raises(error) as caught:
         decode(output, **settings)
     assert caught.value.fix
+
+
+def test_overlaps_by_hand():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 0, 0]], np.float32)
+    others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 10, 20, 20], [2, 2, 4, 7], [0, 0, 0, 0]], np.float32)
+    np.testing.assert_allclose(overlaps(boxes, others), [[1, 50 / 150, 0, 10 / 100, 0], [0, 0, 0, 0, 0]], rtol=1e-6)
+    assert overlaps(boxes[:0], others).shape == (0, 5)
 
 
 def detections(*boxes: tuple[float, ...], classes: list[int]) -> Detections:

@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Cause": "types",
     "Conditions": "devices",
+    "Detector": "detector",
     "Fill": "pixels",
     "FrameLoop": "loops",
     "HostMemory": "types",
@@ -34,19 +35,25 @@ _HOMES = {
     "Table": "tables",
     "Telemetry": "telemetry",
     "calibrate": "calibration",
+    "diagnose": "diagnosis",
+    "evaluate": "evaluation",
     "lab_path": "paths",
     "measure_copies": "copies",
     "measure_growth": "growth",
+    "open_detector": "detector",
     "open_device": "devices",
     "open_engine": "engines",
     "open_frames": "frames",
     "period_between_us": "scenarios",
     "read_images": "frames",
+    "read_measurements": "diagnosis",
     "run_loop": "loops",
     "run_scenario": "scenarios",
     "run_together": "scenarios",
+    "shipped_model": "paths",
     "slope": "growth",
     "stage_table": "tables",
+    "trace_table": "tables",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +18,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 
 from .errors import LabError, NoGpuError
+from .nsight.nsys import find_nsys
 from .paths import install_command, lab_path
 
 _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
@@ -285,20 +284,6 @@ def _nsys(driver: Driver | None) -> Iterator[Finding]:
         output = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
         version = re.search(r"\d+(\.\d+)+", output)
         yield Finding("nsys", State.OK, f"{version[0] if version else output.strip()} at {program}")
-
-
-def find_nsys() -> str:
-    """The path of nsys: the one on the PATH, else the newest in the places where it is installed; '' without one."""
-    if on_path := shutil.which("nsys"):
-        return on_path
-    program_files = Path(os.environ.get("PROGRAMFILES", "C:/Program Files"))
-    places = [
-        (program_files, "NVIDIA Corporation/Nsight Systems */target-windows-x64/nsys.exe"),
-        (Path("/opt/nvidia/nsight-systems"), "*/bin/nsys"),
-        (Path("/usr/local/cuda/bin"), "nsys"),
-    ]
-    found = (sorted(root.glob(pattern)) for root, pattern in places)
-    return next((str(paths[-1]) for paths in found if paths), "")
 
 
 def _folder(folder: str) -> Iterator[Finding]:

@@ -24,6 +24,9 @@ LabError
 ├── FrameSourceError         a video, folder or camera cannot be read
 ├── RecordingError           a recording cannot be read or written
 ├── MeasurementsError        a table or log of times cannot be read; says where and why
+├── TraceError               a trace or report cannot be used
+│   ├── ReportError          the file is no report of Nsight Systems, or is damaged
+│   └── NsysError            nsys is needed and not there, or gave up
 └── NotebookError            a notebook failed; says which cell and why
 """
 
@@ -137,6 +140,18 @@ class RecordingError(LabError):
 
 class MeasurementsError(LabError):
     """A table or log of times cannot be read; the message says where in it and why."""
+
+
+class TraceError(LabError):
+    """A trace, or the report of Nsight Systems that it comes from, cannot be used."""
+
+
+class ReportError(TraceError):
+    """The file is no report of Nsight Systems, or is damaged."""
+
+
+class NsysError(TraceError):
+    """nsys is needed and is not there, is too old, or gave up."""
 
 
 class NotebookError(LabError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import SettingsError
+from .errors import LabError, SettingsError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -21,6 +21,28 @@ def lab_path(*parts: str) -> Path:
     raise SettingsError(
         f"the lab has no {'/'.join(parts)}", fix="run inside a checkout of the lab, or name a file that exists"
     )
+
+
+def shipped_file(kind: str, file: str, error: type[LabError] = SettingsError) -> Path:
+    """`data/<kind>/<gpu>/<file>`, whichever GPU it is of; an `error` that names those there are where it isn't one."""
+    folder = lab_path("data", kind)
+    found = sorted(folder.glob(f"*/{file}"))
+    if not found:
+        names = sorted({path.stem for path in folder.glob(f"*/*{Path(file).suffix}")})
+        raise error(f"no {file} ships with the lab", fix=f"use one of {', '.join(names)}")
+    return found[0]
+
+
+def shipped_model() -> Path:
+    """The ONNX file of the detector that comes with the lab: a YOLOv8n for the parts of the synthetic scene.
+
+    Its class names are those of `SyntheticScene`, and stand in its metadata too. SettingsError where it is missing.
+    """
+    try:
+        return lab_path("data", "models", "lab-yolov8n.onnx")
+    except SettingsError as error:
+        fix = "name a YOLOv8 detector of your own, an ONNX file, or run inside a checkout of the lab that has it"
+        raise SettingsError(error.message, fix=fix) from None
 
 
 def install_command(extra: str) -> str:

@@ -155,9 +155,13 @@ def _keep_inside(soup: Any) -> None:
 
 
 def _qualify_ids(soup: Any, prefix: str) -> None:
-    """Put the notebook's id in front of those within it, so that they are unique on the page."""
+    """Put the notebook's id in front of those within it, so that they are unique on the page.
+
+    Outputs of HTML keep theirs, by which their scripts find them.
+    """
     for tag in soup.find_all(id=True):
-        tag["id"] = f"{prefix}.{tag['id']}"
+        if not tag.find_parent(class_="output_html"):
+            tag["id"] = f"{prefix}.{tag['id']}"
     for link in soup.find_all("a", href=re.compile("^#")):
         link["href"] = f"#{prefix}.{link['href'][1:]}"
 

@@ -149,7 +149,9 @@ class Detections:
 
 class Span(NamedTuple):
     """One bar of a trace. `row` is 'range' (NVTX), 'api' (a CUDA call, host time) or what the GPU did: 'upload',
-    'kernel', 'download'. Times are nanoseconds on the device's clock; `nbytes` is 0 but for copies.
+    'kernel', 'download'. Times are nanoseconds on the device's clock; `nbytes` is 0 but for copies. `correlation` is
+    the number of the call, and what the GPU did has that of the call that asked for it; `thread` is the number of the
+    host thread that a range or call is of.
     """
 
     row: str
@@ -158,3 +160,5 @@ class Span(NamedTuple):
     end_ns: int
     stream: int = 0
     nbytes: int = 0
+    correlation: int = 0
+    thread: int = 0

@@ -127,6 +127,18 @@ def decode(
     return Detections(boxes, scores[kept], classes[kept].astype(np.int64))
 
 
+def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of each of `boxes` (n, 4) with each of `others` (m, 4): (n, m), from 0 to 1.
+
+    Boxes are left, top, right, bottom; two without an area overlap by 0.
+    """
+    low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
+    shared = (high - low).clip(0).prod(axis=2)
+    first, second = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others))
+    union = first[:, None] + second - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
 def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -> np.ndarray:
     """A copy of the frame with boxes, class names and scores on it; a class without a name goes by its number."""
     cv2 = import_cv2()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -121,6 +124,24 @@ def test_graph_does_again_what_was_captured(any_device):
         graph.launch(stream)
         stream.synchronize()
         assert (back.array == value).all()
+
+
+def test_graph_keeps_the_memory_of_its_capture(any_device):
+    device, stream = any_device, any_device.stream()
+    buffer = device.empty_device(16)
+
+    def capture(buffer):
+        host = device.empty_host((16,), np.uint8, HostMemory.PINNED)
+        device.upload(host, buffer, stream)
+        stream.synchronize()
+        return device.capture(lambda: device.upload(host, buffer, stream), stream)
+
+    graph, held = capture(buffer), weakref.ref(buffer)
+    del buffer
+    gc.collect()
+    assert held() is not None
+    graph.launch(stream)
+    stream.synchronize()
 
 
 def test_copy_that_does_not_fit_is_refused(any_device):

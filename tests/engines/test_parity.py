@@ -78,3 +78,22 @@ def test_loop_finds_the_same_boxes_in_every_form_of_a_model_and_every_way_to_fil
     assert len(reference) > 3
     assert loop.detections.classes[best].tolist() == reference.classes[best].tolist()
     assert abs(loop.detections.boxes[best] - reference.boxes[best]).max() < (0.5 if best.stop else 1e-3)
+
+
+def test_no_kind_of_host_memory_changes_a_box():
+    device = open_device("simulated")
+    engine = open_engine(device, build_model("n", image_size=320, classes=4, precision="fp16"))
+    frame = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
+    found = []
+    for memory in HostMemory:
+        settings = LoopSettings(
+            frames=1, warmup=0, input_memory=memory, output_memory=memory, fill=Fill.IN_PLACE, postprocess=True
+        )
+        loop = FrameLoop(device, engine, settings, [frame])
+        loop.run()
+        found.append(loop.detections)
+    assert len(found[0]) > 3
+    for each in found[1:]:
+        assert np.array_equal(each.boxes, found[0].boxes)
+        assert np.array_equal(each.scores, found[0].scores)
+        assert np.array_equal(each.classes, found[0].classes)

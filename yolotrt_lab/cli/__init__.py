@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import LabError, NotebookError
-from . import bench, calibrate, doctor, record, run
+from . import bench, calibrate, detect, diagnose, doctor, evaluate, record, run, trace
 
 _EXAMPLES = """examples:
   yolotrt-lab doctor                        what is here, what is missing, and how to install it
@@ -23,7 +23,11 @@ _EXAMPLES = """examples:
   yolotrt-lab run --device cuda             the same on the GPU
   yolotrt-lab record overload --out FILE    run one scenario and keep its frames
   yolotrt-lab bench                         measure the ladder beside the limits of this GPU
+  yolotrt-lab diagnose FILE                 say why a loop gets slower, from its timings
+  yolotrt-lab trace capture -- COMMAND      run it under Nsight Systems and keep its trace
   yolotrt-lab calibrate --out FILE          measure this GPU for the simulated device
+  yolotrt-lab detect photos --out boxes     draw the boxes in images or a video, and write them as JSON
+  yolotrt-lab evaluate                      the detector's average precision on held-out frames
 """
 
 
@@ -37,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a Windows console knows few of the characters in a traceback
     typed = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(typed)
+    arguments.typed = list(typed)
     arguments.command_line = shlex.join(["yolotrt-lab", *typed])
     try:
         return arguments.function(arguments)
@@ -59,6 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"yolotrt-lab {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (doctor, run, record, bench, calibrate):
+    for module in (doctor, run, record, diagnose, trace, detect, evaluate, bench, calibrate):
         module.add(commands)
     return parser

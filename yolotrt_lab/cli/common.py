@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -27,3 +29,28 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     """`--device` and `--preset`."""
     parser.add_argument("--device", choices=["auto", "cuda", "simulated"], default="auto", help="default: auto")
     parser.add_argument("--preset", default="h200", help="what the simulated device runs on: a name or a JSON file")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """`--engine`."""
+    parser.add_argument(
+        "--engine",
+        choices=["auto", "tensorrt", "onnxruntime"],
+        default="auto",
+        help="what computes the boxes: TensorRT on the GPU, ONNX Runtime on the CPU, or whichever fits (default: auto)",
+    )
+
+
+@contextmanager
+def progress_line(what: str) -> Iterator[Callable[[int], None] | None]:
+    """A function to call with how much is done, shown on a line of a terminal and wiped at the end.
+
+    None where stderr is no terminal.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        yield lambda done: print(f"\r{done} {what}", end="", file=sys.stderr, flush=True)
+    finally:
+        print(f"\r{'':79}\r", end="", file=sys.stderr, flush=True)

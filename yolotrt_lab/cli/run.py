@@ -17,6 +17,7 @@ _RUN_EXAMPLES = """examples:
   yolotrt-lab run 01_reproduce              one of them, by name
   yolotrt-lab run -p frames 2000            with another value for a parameter
   yolotrt-lab run mine.ipynb --out results  a notebook of your own; results in results/
+  yolotrt-lab run 04_nsight --nsys-ranges   under nsys: the first `with nsight.profiled():`, to build/trace.sqlite
 """
 
 
@@ -35,9 +36,16 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--device", choices=["cuda", "simulated"], help="the device to run on")
     parser.add_argument("--out", type=Path, default=Path("build"), metavar="FOLDER", help="default: build")
+    traced = parser.add_mutually_exclusive_group()
+    traced.add_argument(
+        "--nsys", action="store_true", help="under Nsight Systems; the trace goes to FOLDER/trace.sqlite"
+    )
+    traced.add_argument("--nsys-ranges", action="store_true", help="the same, of the first `with nsight.profiled():`")
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.nsys or arguments.nsys_ranges:
+        return _run_traced(arguments)
     from datetime import datetime
 
     from ..doctor import find_driver
@@ -64,4 +72,16 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{len(failed)} of {len(runs)} notebooks failed: {', '.join(failed)}",
             fix=f"see the report, or the executed copies in {arguments.out / 'notebooks'}",
         )
+    return 0
+
+
+def _run_traced(arguments: argparse.Namespace) -> int:
+    """The same command once more, as a child of nsys, which follows the notebooks' kernels."""
+    from ..nsight import capture_trace, check_trace, read_trace
+
+    again = [each for each in arguments.typed if each not in ("--nsys", "--nsys-ranges")]
+    command = [sys.executable, "-m", "yolotrt_lab", *again]
+    report = capture_trace(command, arguments.out / "trace", ranges=arguments.nsys_ranges)
+    check_trace(read_trace(report))
+    print(f"trace: {report}")
     return 0

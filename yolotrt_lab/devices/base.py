@@ -185,7 +185,10 @@ class Device(ABC):
 
     @abstractmethod
     def capture(self, submit: Callable[[], None], stream: Stream) -> Graph:
-        """Run `submit`, which submits work to `stream`, as a capture: nothing runs, the graph is returned."""
+        """Run `submit`, which submits work to `stream`, as a capture: nothing runs, the graph is returned.
+
+        The graph keeps `submit`, and so all memory that it refers to, for as long as it lives.
+        """
 
     @abstractmethod
     def synchronize(self) -> None:

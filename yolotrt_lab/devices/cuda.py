@@ -101,10 +101,11 @@ class CudaStream:
 
 
 class CudaGraph:
-    """A captured graph."""
+    """A captured graph. It replays on addresses, so it keeps `submit`, and with that the memory behind them."""
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, submit: Callable[[], None]) -> None:
         self._launch = graph.launch
+        self._submit = submit
 
     def launch(self, stream: Stream) -> None:
         """`cudaGraphLaunch`."""
@@ -273,7 +274,7 @@ class CudaDevice(Device):
                 self._abandon_capture(cupy_stream)
                 raise
             try:
-                return CudaGraph(cupy_stream.end_capture())
+                return CudaGraph(cupy_stream.end_capture(), submit)
             except error_type as error:
                 raise CaptureError(f"the capture ended with {error}", fix=fix) from error
 

@@ -15,9 +15,10 @@ from ..errors import DeviceError
 
 
 class VirtualThread:
-    """One host thread: its clock while it does not run (at its end, for good), and who waits for its end."""
+    """One host thread: its number, its clock (while it waits, and at its end for good), and who waits for its end."""
 
-    def __init__(self, threads: VirtualThreads, clock: int) -> None:
+    def __init__(self, threads: VirtualThreads, clock: int, number: int = 0) -> None:
+        self.number = number
         self.clock = clock
         self.baton = threading.Semaphore(0)
         self.ended = False
@@ -37,12 +38,14 @@ class VirtualThreads:
     def __init__(self) -> None:
         self.now = 0
         self.running = VirtualThread(self, 0)
+        self._started = 0
         self.ready: list[VirtualThread] = []
         self._parked: list[VirtualThread] = []
 
     def start(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A new thread whose clock starts at `now`; it runs when its turn comes."""
-        thread = VirtualThread(self, self.now)
+        self._started += 1
+        thread = VirtualThread(self, self.now, self._started)
         threading.Thread(target=self._body, args=(thread, function, arguments), daemon=True).start()
         self.ready.append(thread)
         return thread

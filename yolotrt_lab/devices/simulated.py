@@ -104,18 +104,29 @@ class SimulatedStream:
 
 
 class SimulatedGraph:
-    """Captured work, submitted again by each launch."""
+    """Captured work, submitted again by each launch.
 
-    def __init__(self, device: SimulatedDevice) -> None:
+    Like a real one it knows device memory by address alone, so it keeps `submit`, and with that the memory.
+    """
+
+    def __init__(self, device: SimulatedDevice, submit: Callable[[], None]) -> None:
         self._device = device
+        self._submit = submit
+        self._memory: list[weakref.ref[SimulatedBuffer]] = []
         self.steps: list[dict[str, Any]] = []
         self.hosts: list[HostBuffer | None] = []
         self.launch_ns = (device.preset.launch_ns, device.preset.launch_ns)
         self.submit_ns = device.preset.submit_ns
 
+    def uses(self, *values: object) -> None:
+        """Note the device memory among `values`."""
+        self._memory += [weakref.ref(value) for value in values if isinstance(value, SimulatedBuffer)]
+
     def launch(self, stream: Stream) -> None:
-        """Submit all of it by one call."""
+        """Submit all of it by one call; HazardError where memory of the capture was freed."""
         assert isinstance(stream, SimulatedStream)
+        if any(buffer() is None for buffer in self._memory):
+            raise HazardError("a graph is launched on device memory that was freed", fix="keep it as long as the graph")
         device = self._device
         begin = device._begin()
         device._advance(self.launch_ns[device._is_cold("cudaGraphLaunch")])
@@ -131,15 +142,15 @@ class _Range:
     def __init__(self, device: SimulatedDevice, name: str) -> None:
         self._device = device
         self._name = name
-        self._begins: dict[VirtualThread, int] = {}
+        self.begins: dict[VirtualThread, int] = {}
 
     def __enter__(self) -> None:
         threads = self._device._threads
-        self._begins[threads.running] = threads.now
+        self.begins[threads.running] = threads.now
 
     def __exit__(self, *_: object) -> None:
         device = self._device
-        device._log("range", self._name, self._begins.pop(device._threads.running))
+        device._log("range", self._name, self.begins.pop(device._threads.running))
         device._threads.now += device.preset.range_ns
 
 
@@ -193,6 +204,8 @@ class SimulatedDevice(Device):
         self._state: State | None = None
         self._host_bytes = self._device_bytes = self._registered = 0
         self._registration = preset.registration or Registration(0, 0, "")
+        self._calls = count(1)
+        self._call_of: dict[VirtualThread, int] = {}
 
     def use(self, conditions: Conditions | None) -> None:
         """From now on run under these conditions; None: as the preset was measured, without telemetry."""
@@ -252,6 +265,8 @@ class SimulatedDevice(Device):
         """The begin of every call: threads that are behind go first, so that calls happen in order of virtual time."""
         if self._threads.ready:
             self._threads.turn()
+        if self._trace:
+            self._call_of[self._threads.running] = next(self._calls)
         return self._threads.now
 
     def _advance(self, duration_ns: int) -> None:
@@ -276,6 +291,7 @@ class SimulatedDevice(Device):
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
         """NumPy memory that counts as `memory`. It is real: pages are not locked, only treated so."""
         nbytes = prod(shape) * np.dtype(dtype).itemsize
+        begin = self._begin()
         self._advance(self.preset.host_work_ns.get(f"allocate_{memory}", 0))
         raw = np.empty(nbytes, np.uint8)
         self._host_bytes += nbytes
@@ -283,6 +299,8 @@ class SimulatedDevice(Device):
         if registered:
             self._advance(self._registration.call_ns)
             self._registered += 1
+        if memory.page_locked and self._in_range():  # what is made before the loop is not part of its trace
+            self._log("api", "cudaHostRegister" if registered else "cudaHostAlloc", begin)
         weakref.finalize(raw, self._freed, nbytes, registered).atexit = False
         return HostBuffer.over(raw.view(dtype).reshape(shape), memory)
 
@@ -335,7 +353,7 @@ class SimulatedDevice(Device):
 
     def capture(self, submit: Callable[[], None], stream: Stream) -> SimulatedGraph:
         """Collect what `submit` submits."""
-        graph = self._captures[self._threads.running] = SimulatedGraph(self)
+        graph = self._captures[self._threads.running] = SimulatedGraph(self, submit)
         try:
             submit()
         finally:
@@ -344,6 +362,8 @@ class SimulatedDevice(Device):
 
     def _submit(self, lane: Lane, work: Work) -> None:
         """Append work to the lane; with the launch queue full the host waits for its oldest entry."""
+        if self._trace:
+            work.correlation = self._call_of[self._threads.running]
         self._timeline.submit(lane, work)
         while lane.in_flight_entries > self.preset.launch_queue_depth:
             oldest = lane.in_flight.popleft()
@@ -414,6 +434,7 @@ class SimulatedDevice(Device):
                 raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
             graph.steps.append({**step, "duration": dma_ns})
             graph.hosts.append(host)
+            graph.uses(device)
             return
         if host.memory.page_locked:
             work = Work(ready=0, duration=self._spread(dma_ns), **step)
@@ -498,6 +519,7 @@ class SimulatedDevice(Device):
         if (graph := self._captures.get(self._threads.running)) is not None:
             graph.steps.append({**step, "duration": duration})
             graph.hosts.append(None)
+            graph.uses(*arguments)
             return
         self._advance(self.preset.launch_ns)
         ready = begin + self.preset.submit_ns
@@ -542,11 +564,17 @@ class SimulatedDevice(Device):
 
     def _log(self, row: str, name: str, begin: int) -> None:
         if self._trace:
-            self.spans.append(Span(row, name, begin, self._threads.now))
+            thread = self._threads.running
+            call = self._call_of[thread] if row == "api" else 0
+            self.spans.append(Span(row, name, begin, self._threads.now, 0, 0, call, thread.number))
+
+    def _in_range(self) -> bool:
+        return any(self._threads.running in each.begins for each in self._ranges.values())
 
     def _log_work(self, lane: Lane, work: Work) -> None:
         if work.engine != NO_ENGINE:
-            self.spans.append(Span(_ROWS[work.engine], work.name, work.start, work.end, lane.number, work.nbytes))
+            row = _ROWS[work.engine]
+            self.spans.append(Span(row, work.name, work.start, work.end, lane.number, work.nbytes, work.correlation))
 
 
 def _bytes_of(host: HostBuffer) -> np.ndarray:

@@ -29,11 +29,13 @@ class Work:
     kernels that the host is still launching). `entries` is how many places of the launch queue it takes. `action`
     runs when the work is placed. `sharing` is the total rate of 1, 2, ... works that share the compute engine (the last
     holds for more); without it the work has the engine to itself. Two works of one `owner` must not run at once.
+    `correlation` is the number of the call that submitted it.
     """
 
     __slots__ = (
         "action",
         "after",
+        "correlation",
         "duration",
         "end",
         "end_from",
@@ -73,6 +75,7 @@ class Work:
         self.action = action
         self.sharing = sharing
         self.owner = owner
+        self.correlation = 0
         self.start = self.end = PENDING
 
 

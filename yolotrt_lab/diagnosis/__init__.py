@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from .diagnose import diagnose
+from .findings import Diagnosis, Evidence, Finding
 from .measurements import Measurements
+from .page import as_html
+from .reading import read_measurements
+from .traced import measurements_of
 
-__all__ = ["Measurements"]
+__all__ = [
+    "Diagnosis",
+    "Evidence",
+    "Finding",
+    "Measurements",
+    "as_html",
+    "diagnose",
+    "measurements_of",
+    "read_measurements",
+]

@@ -164,7 +164,8 @@ class _Costs:
 
     def _unit(self, variance: float) -> float:
         """A variance in the scale of the costs, above what rounding adds to them."""
-        return float(np.clip(np.sqrt(variance) / self._scale, _LEAST, 1 / _LEAST)) ** 2
+        with np.errstate(over="ignore"):  # medians next to nothing beside loud frames: clipped like any large ratio
+            return float(np.clip(np.sqrt(variance) / self._scale, _LEAST, 1 / _LEAST)) ** 2
 
     def _cost(self, first: int, end: int, unit: float) -> float:
         return min(self._level[first, end], self._line[first, end] + _LINE * unit)

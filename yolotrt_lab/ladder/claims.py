@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..loops import LoopSettings, OverlappedLoop, make_loop
 from ..memory import SlotPool
 from ..packages import load
 from ..recording import Recording
+from ..telemetry import Telemetry
 from ..types import Detections, TensorSpec
 from .climb import Claim, Ladder, Progress
 from .limits import FRAME_BYTES, copy_us
@@ -128,16 +130,22 @@ def _memory_bytes(device: Device) -> int:
 
 
 def instruments(bench: Bench, frames: int, turns: int = 4) -> list[Claim]:
-    """Rungs 7 and 8 with timers and ranges against without, in turns."""
+    """Rungs 7 and 8 with timers, ranges and telemetry against without, in turns."""
     claims = []
     for rung in (7, 8):
         times: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(turns):
             for timers, found in times.items():
-                found.append(frame_us(bench.run(rung, frames=frames, timers=timers)))
+                with Telemetry(bench.device) if timers else nullcontext():  # type: ignore[arg-type]
+                    found.append(frame_us(bench.run(rung, frames=frames, timers=timers)))
         on, off = (float(np.median(times[timers])) for timers in (True, False))
         claims.append(
-            Claim(f"rung {rung} with timers, against without", on / off, 1.02, detail=f"{on:.1f} and {off:.1f} us")
+            Claim(
+                f"rung {rung} with timers and telemetry, against without",
+                on / off,
+                1.02,
+                detail=f"{on:.1f} and {off:.1f} us",
+            )
         )
     return claims
 

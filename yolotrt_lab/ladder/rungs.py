@@ -13,7 +13,7 @@ NAIVE = LoopSettings(postprocess=True)
 
 _PINNED = replace(NAIVE, input_memory=HostMemory.PINNED, fill=Fill.IN_PLACE)
 _GRAPH = replace(_PINNED, graph=True)
-_OVERLAP = replace(_GRAPH, overlap=True, collect_after=2)
+_OVERLAP = replace(_GRAPH, overlap=True, collect_after=1)
 _LETTERBOX = replace(_OVERLAP, gpu_letterbox=True, fill=Fill.READY)
 _DECODE = replace(_LETTERBOX, gpu_decode=True)
 _CONTEXTS = replace(_DECODE, overlap=False, contexts=6, collect_after=5)

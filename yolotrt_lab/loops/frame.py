@@ -111,7 +111,8 @@ class FrameLoop:
         """The engine as a CUDA graph. It runs once before: engines allocate and choose kernels on their first run."""
         self._context.enqueue(self._stream)
         self._stream.synchronize()
-        return self.device.capture(lambda: self._context.enqueue(self._stream), self._stream).launch
+        context, stream = self._context, self._stream  # not `self`: the graph keeps what it was captured from
+        return self.device.capture(lambda: context.enqueue(stream), stream).launch
 
     def run(self, path: str | Path | None = None, *, label: str = "", command: str = "") -> Recording:
         """Run the loop to its end and return every frame; the warm-up is numbered from -`warmup` and marked.

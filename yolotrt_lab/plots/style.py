@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,13 +48,16 @@ def figure(rows: int = 1, columns: int = 1, *, width: float = 10.0, height: floa
     return drawn, axes
 
 
-def stamp(drawn: Figure, *sources: Source) -> None:
-    """Write into the figure's lower corner where its numbers come from; several sources are listed once each."""
+def stamp(drawn: Figure, *sources: Source | str) -> None:
+    """Write into the figure's lower corner where its numbers come from; several sources are listed once each.
+
+    A string is a stamp as it is, for numbers that no `Source` describes.
+    """
     texts = [text for text in drawn.texts if text.get_gid() == "source"]
     known = texts[0].get_text().replace("\n", _BETWEEN).split(_BETWEEN) if texts else []
     for text in texts:
         text.remove()
-    stamps = list(dict.fromkeys([*known, *(source.stamp for source in sources)]))
+    stamps = list(dict.fromkeys([*known, *(each.stamp if isinstance(each, Source) else each for each in sources)]))
     width, height = drawn.get_size_inches()
     fits = len(_BETWEEN.join(stamps)) * _INCHES_A_LETTER < width
     lines = 1 if fits else len(stamps)
@@ -78,3 +82,12 @@ def figure_of(ax: Axes) -> Figure:
     drawn = ax.get_figure(root=True)
     assert drawn is not None
     return drawn
+
+
+def as_svg(drawn: Figure) -> str:
+    """The figure as the text of an `<svg>` element, for a page of HTML; the figure is closed."""
+    plt = load("matplotlib.pyplot", needed_for="plots")
+    text = StringIO()
+    drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    plt.close(drawn)
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import RecordingError
 from ..packages import load
-from ..paths import lab_path
+from ..paths import shipped_file
 from ..types import HostMemory, Source, SourceKind, Stage
 from . import storage
 
@@ -135,22 +135,13 @@ class Recording:
         return _load_segments(path) if path.is_dir() else _load_file(path)
 
     @classmethod
-    def shipped(cls, name: str) -> Recording:
+    def shipped(cls, name: str, kind: str = "recordings") -> Recording:
         """The recording of a real GPU that ships with the lab under that name, such as 'overload'.
 
-        RecordingError names those there are.
+        Of kind "traces": the one beside the trace of that name, of the same frames. RecordingError names those there
+        are.
         """
-        return cls.load(shipped_file("recordings", f"{name}.parquet"))
-
-
-def shipped_file(kind: str, file: str) -> Path:
-    """`data/<kind>/<gpu>/<file>`, whichever GPU it is of; RecordingError names those there are."""
-    folder = lab_path("data", kind)
-    found = sorted(folder.glob(f"*/{file}"))
-    if not found:
-        names = sorted({path.stem for path in folder.glob(f"*/*{Path(file).suffix}")})
-        raise RecordingError(f"no {file} ships with the lab", fix=f"use one of {', '.join(names)}")
-    return found[0]
+        return cls.load(shipped_file(kind, f"{name}.parquet", RecordingError))
 
 
 def _read_only(values: Any) -> np.ndarray:

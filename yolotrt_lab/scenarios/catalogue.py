@@ -197,7 +197,7 @@ _ALL = (
     ),
     Scenario(
         "preprocess-grows",
-        "frames that grow: preprocessing climbs, the GPU's stages stay",
+        "a host that gets busier (simulated): preprocessing climbs, the GPU's stages stay",
         Cause.PREPROCESS,
         IN_PLACE,
         cure="served-pinned",

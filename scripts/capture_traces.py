@@ -1,0 +1,175 @@
+"""Capture the traces that ship with the lab: `python scripts/capture_traces.py data/traces/h200`, on a GPU with nsys.
+
+Each loop runs in a process of its own, with next to no environment, warm before nsys begins to record. Beside each
+trace, scrubbed, lies the loop's own recording of the same frames, and for two of them what `nsys analyze` says.
+README.md in the folder says how each was made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from yolotrt_lab import FrameLoop, LoopSettings, Recording, nsight, open_device, open_engine, read_images
+from yolotrt_lab.errors import TraceError
+from yolotrt_lab.scenarios import SCENARIOS
+from yolotrt_lab.types import HostMemory
+
+GRAPHS = ("graph-pageable", "graph-pinned", "moved-wait")
+CALL_BY_CALL = ("plain-pageable", "plain-pinned")  # some 450 calls a frame, and 140 ranges of TensorRT's own
+TRACES: dict[str, tuple[LoopSettings, int]] = {
+    **{name: (replace(SCENARIOS[name].settings, frames=60), 0) for name in GRAPHS},
+    **{name: (replace(SCENARIOS[name].settings, frames=30), 0) for name in CALL_BY_CALL},
+    "shared-gpu": (replace(SCENARIOS["graph-pinned"].settings, frames=60), 4),
+}
+"""Each trace: its loop, and how many other processes use the GPU meanwhile."""
+
+ANALYZED = ("graph-pageable", "graph-pinned")
+DOMAIN = "yolotrt_lab"  # of the lab's own ranges
+HEAD = """# Traces
+
+nsys {version}, {stamp}.
+
+Each .sqlite is scrubbed of the environment, and lies beside the loop's own recording of the same frames. A .nsys-rep
+holds the environment too, and nothing can take it out, so none is kept. What `nsys analyze` said is in *.analyze.txt,
+its tables cut after five rows.
+
+"""
+SPIN_NS, UPLOAD_BYTES = 2_000_000, 32_000_000
+
+
+def main() -> None:
+    """Capture everything, or be one of the processes that this takes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="*", help="names of traces to capture")
+    parser.add_argument("--loop", help="run one loop and record it into the folder")
+    parser.add_argument("--neighbour", action="store_true", help="keep the GPU busy until killed")
+    arguments = parser.parse_args()
+    if arguments.neighbour:
+        be_a_neighbour()
+    elif arguments.loop:
+        run_loop(arguments.loop, arguments.folder)
+    else:
+        capture_all(arguments.folder, arguments.only)
+
+
+def capture_all(folder: Path, only: list[str] | None) -> None:
+    """Fill the folder, or renew some of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    nsys = nsight.Nsys.open()
+    failed = []
+    for name in TRACES if only is None else only:
+        try:
+            capture_one(nsys, folder, name)
+            print(line_of(folder, name), flush=True)
+        except TraceError as error:
+            failed.append(name)
+            (folder / f"{name}.sqlite").unlink(missing_ok=True)
+            print(f"{name}: {error}", flush=True)
+    for name in ANALYZED:
+        if (folder / f"{name}.sqlite").exists():
+            analyze(nsys, folder / f"{name}.sqlite")
+    write_list(nsys, folder)
+    if failed:
+        raise SystemExit(f"not captured: {', '.join(failed)}")
+
+
+def write_list(nsys: nsight.Nsys, folder: Path) -> None:
+    """README.md, of what is in the folder."""
+    names = [name for name in TRACES if (folder / f"{name}.sqlite").exists()]
+    version, source = ".".join(map(str, nsys.version)), Recording.load(folder / f"{names[0]}.parquet").source
+    head = HEAD.format(version=version, stamp=source.stamp)
+    lines = "\n".join(line_of(folder, name) for name in names)
+    (folder / "README.md").write_text(f"{head}{lines}\n", encoding="utf-8")
+
+
+def capture_one(nsys: nsight.Nsys, folder: Path, name: str) -> None:
+    """Capture one loop, and see that the trace is whole."""
+    command = [sys.executable, str(Path(__file__).resolve()), str(folder.resolve()), "--loop", name]
+    domain = DOMAIN if name in CALL_BY_CALL else ""
+    environment = nsight.minimal_environment()
+    with ExitStack() as stack:
+        for _ in range(TRACES[name][1]):
+            stack.enter_context(neighbour(folder))
+        report = nsight.capture_trace(
+            command, folder / name, nsys=nsys, ranges=True, domain=domain, environment=environment
+        )
+    frames = len(Recording.load(folder / f"{name}.parquet"))
+    nsight.check_trace(nsight.read_trace(report), frames=frames)
+
+
+def line_of(folder: Path, name: str) -> str:
+    """What the README says of a trace."""
+    settings, neighbours = TRACES[name]
+    engine = "as a CUDA graph" if settings.graph else "enqueued call by call"
+    loop = f"{settings.input_memory} input, {settings.output_memory} output, the engine {engine}"
+    beside = f", beside {neighbours} other processes on the GPU" if neighbours else ""
+    frames = len(Recording.load(folder / f"{name}.parquet"))
+    kilobytes = (folder / f"{name}.sqlite").stat().st_size / 1e3
+    return f"- `{name}`: {loop}{beside}; {frames} frames, {kilobytes:,.0f} kB. `{made_by(name)}`"
+
+
+def made_by(name: str) -> str:
+    """The command that makes one trace."""
+    return f"python scripts/capture_traces.py FOLDER --only {name}"
+
+
+def run_loop(name: str, folder: Path) -> None:
+    """The traced process: warm up, then run the loop inside the range that nsys records."""
+    device = open_device("cuda")
+    engine = open_engine(device)
+    images = read_images("synthetic", 2)
+    settings = replace(TRACES[name][0], warmup=3)
+    FrameLoop(device, engine, replace(settings, frames=100), images).run()
+    loop = FrameLoop(device, engine, settings, images)
+    with nsight.profiled():
+        recording = loop.run(label=name, command=made_by(name))
+    recording.save(folder / f"{name}.parquet")
+
+
+@contextmanager
+def neighbour(folder: Path) -> Iterator[None]:
+    """Another process on the GPU, which is busy when this begins."""
+    command = [sys.executable, __file__, str(folder), "--neighbour"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != "busy\n":
+                raise SystemExit("a neighbour did not start")
+            yield
+        finally:
+            process.kill()
+
+
+def be_a_neighbour() -> None:
+    """Kernels and uploads until killed, as another program would run them."""
+    device = open_device("cuda")
+    stream = device.stream()
+    source = device.empty_host((UPLOAD_BYTES,), "uint8", HostMemory.PINNED)
+    target = device.empty_device(UPLOAD_BYTES)
+    device.spin(SPIN_NS, stream)
+    stream.synchronize()
+    print("busy", flush=True)
+    while True:
+        device.upload(source, target, stream)
+        device.spin(SPIN_NS, stream)
+        stream.synchronize()
+
+
+def analyze(nsys: nsight.Nsys, report: Path) -> None:
+    """Keep what nsys's own rules say, without the paths of its installation, and five rows of each table."""
+    done = subprocess.run([nsys.path, "analyze", str(report)], capture_output=True, text=True)
+    said = re.sub(r"/\S*/(?=\S+\.(?:py|sqlite))", "", done.stdout)
+    said = re.sub(r"((?:^ +[\d,]+  .*\n){5})(?:^ +[\d,]+  .*\n)+", r"\1 [...]\n", said, flags=re.MULTILINE)
+    report.with_suffix(".analyze.txt").write_text(said, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

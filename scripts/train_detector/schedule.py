@@ -1,0 +1,40 @@
+"""The learning rate over a training: a linear warm-up, then half a cosine down to 1 %.
+
+Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, https://arxiv.org/abs/1608.03983.
+"""
+
+from __future__ import annotations
+
+from math import cos, pi
+from time import monotonic
+
+from .settings import Settings
+
+_LAST = 0.01
+
+
+def learning_rate(done: float, settings: Settings) -> float:
+    """The rate when the share `done` of the training is over."""
+    falling = _LAST + (1 - _LAST) * (1 + cos(pi * min(done, 1))) / 2
+    return settings.learning_rate * min(done / settings.warm_up, 1) * falling
+
+
+class Progress:
+    """How much of a training is over: by its steps where they are given, else by the clock.
+
+    `started` is the `time.monotonic()` from which the minutes count; what is left of them now is the training's.
+    """
+
+    def __init__(self, settings: Settings, started: float) -> None:
+        self.steps = 0
+        self._wanted = settings.steps
+        self._start = monotonic()
+        self._seconds = max(started + 60 * settings.minutes - self._start, 1)
+
+    @property
+    def seconds(self) -> float:
+        return monotonic() - self._start
+
+    @property
+    def done(self) -> float:
+        return self.steps / self._wanted if self._wanted else self.seconds / self._seconds

@@ -1,0 +1,119 @@
+"""A diagnosis as JSON, as text and as a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from series import loop, only, ramp, step
+
+from yolotrt_lab import diagnosis, plots
+from yolotrt_lab.diagnosis import as_html, diagnose
+from yolotrt_lab.diagnosis.findings import number
+from yolotrt_lab.growth import Shape
+from yolotrt_lab.types import Cause
+
+SCHEMA = json.loads((Path(diagnosis.__file__).parent / "schema.json").read_text(encoding="utf-8"))
+N = 500
+LOOPS = {
+    "nothing": loop(N),
+    "overload": loop(N, period_ms=1.4),
+    "shared": loop(N, synchronize=step(N, 0.06, 23.2), upload=0.52, telemetry={"gpu_processes": step(N, 0, 12)}),
+    "open": loop(N, synchronize=ramp(N, 0.1, 0.5)),
+    "one column": only(loop(N, synchronize=ramp(N, 0.1, 0.5)), "synchronize"),
+    "too short": loop(9),
+    "one frame": loop(1),
+    "zeros": only(loop(N, synchronize=0.0), "synchronize"),
+    "nan": only(loop(N, synchronize=np.full(N, np.nan)), "synchronize"),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_json_is_valid_and_as_the_schema_says(name):
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    text = json.dumps(diagnose(LOOPS[name]).as_dict(), allow_nan=False)
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(text))
+
+
+def test_the_schema_knows_every_cause_and_every_shape():
+    assert SCHEMA["$defs"]["cause"]["enum"] == [str(cause) for cause in Cause]
+    assert SCHEMA["$defs"]["growth"]["properties"]["shape"]["enum"] == [str(shape) for shape in Shape]
+
+
+def test_the_schema_refuses_what_is_no_diagnosis():
+    good = diagnose(LOOPS["shared"]).as_dict()
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    assert validator.is_valid(good)
+    assert not validator.is_valid(good | {"verdict": "gremlins"})
+    assert not validator.is_valid({key: value for key, value in good.items() if key != "growth"})
+
+
+def test_json_names_the_cause_with_its_numbers():
+    values = diagnose(LOOPS["shared"]).as_dict()
+    assert values["verdict"] == "shared_gpu"
+    [finding] = values["findings"]
+    assert finding["cause"] == "shared_gpu"
+    assert finding["explains_ms"] == pytest.approx(23.14, rel=0.01)
+    whats = [each["what"] for each in finding["evidence"]]
+    assert whats[:2] == ["synchronize before", "synchronize after"]
+    assert "other processes on the GPU after" in whats
+    assert values["growth"]["synchronize"]["shape"] == "step"
+    assert values["growth"]["synchronize"]["change_points"][0] == N // 2
+
+
+def test_what_is_open_is_undetermined_and_says_what_is_missing():
+    values = diagnose(LOOPS["open"]).as_dict()
+    assert values["verdict"] == "undetermined"
+    assert {"shared_gpu", "clock_drop"} <= {each["cause"] for each in values["findings"]}
+    assert sum(each["confidence"] for each in values["findings"]) < 1
+    assert any("SM clock" in each for each in values["missing"])
+
+
+@pytest.mark.parametrize("name", ["too short", "one frame", "nan"])
+def test_what_has_no_shape_has_no_verdict(name):
+    found = diagnose(LOOPS[name])
+    assert found.verdict is None
+    assert found.findings == ()
+    assert dict(found.growth) == {}
+
+
+def test_the_text_says_what_pinning_can_buy():
+    text = str(diagnose(LOOPS["shared"]))
+    assert text.startswith("verdict: shared_gpu\n")
+    line = next(line for line in text.splitlines() if line.startswith("pinned memory"))
+    assert re.fullmatch(r"pinned memory can take at most 0\.5\d\d of your 24\.\d ms off a frame", line)
+    assert "run next: " in text
+    assert "made up for a test" in text
+
+
+def test_the_text_of_an_open_case_lists_the_candidates():
+    first = str(diagnose(LOOPS["open"])).splitlines()[0]
+    assert first.startswith("verdict: undetermined: ")
+    assert " or " in first
+
+
+@pytest.mark.parametrize("name", ["shared", "open", "nothing"])
+def test_the_page_stands_alone(name):
+    measurements = LOOPS[name]
+    found = diagnose(measurements)
+    page = as_html(found, plots.as_svg(plots.diagnosed(measurements, found)), "Why <mine> gets slower")
+    assert page.count("<svg") == page.count("</svg>") == 1
+    assert "Why &lt;mine&gt; gets slower" in page
+    assert "made up for a test" in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"(src|href)=\"(?!#|data:)", page)
+    assert "<script" not in page
+    for finding in found.findings:
+        assert str(finding.cause) in page
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (23.14, "23.1"), (0.5234, "0.523"), (1234.5, "1,234"), (0.00412, "0.00412"), (-2.5, "-2.50")],
+)
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text

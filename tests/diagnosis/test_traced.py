@@ -1,0 +1,77 @@
+"""What a trace adds: the calls themselves, in traces of the simulated device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from series import loop
+
+from yolotrt_lab.devices import open_device
+from yolotrt_lab.diagnosis import Measurements, diagnose, measurements_of
+from yolotrt_lab.engines import open_engine
+from yolotrt_lab.errors import TraceError
+from yolotrt_lab.loops import LoopSettings, run_loop
+from yolotrt_lab.nsight import Trace
+from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
+
+FRAMES = 60
+
+
+def traced(**settings):
+    """A recording and a trace of the same frames; the trace has the 50 of the warm-up too."""
+    device = open_device("simulated", trace=True)
+    recording = run_loop(device, open_engine(device), LoopSettings(frames=FRAMES, **settings))
+    return recording, Trace.from_spans(device.spans, device.source)
+
+
+def test_a_trace_gives_the_frames_and_stages_that_the_recording_has():
+    recording, trace = traced(fill="in_place")
+    found = measurements_of(trace)
+    assert len(found) == FRAMES + 50
+    for stage in (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.SYNCHRONIZE):
+        # the range around a stage is longer than its timer by nothing: virtual time passes in calls only
+        assert found.times_ns[stage].tolist() == recording.stage_ns(stage).tolist()
+    assert found.origin == trace.source.stamp
+
+
+def test_without_ranges_the_calls_are_the_stages():
+    _, trace = traced(fill="in_place")
+    bare = trace.where("ranges", np.zeros(trace.count("ranges"), bool))
+    with_ranges, without = measurements_of(trace), measurements_of(bare)
+    assert len(without) == len(with_ranges)
+    upload = without.times_ns[Stage.UPLOAD]
+    assert np.median(upload) == np.median(with_ranges.times_ns[Stage.UPLOAD])
+
+
+def test_a_trace_without_frames_is_an_error():
+    empty = Trace.from_spans([Span("range", "nothing", 0, 5)], Source(SourceKind.SIMULATED, preset="none"))
+    with pytest.raises(TraceError):
+        diagnose(loop(), empty)
+
+
+@pytest.mark.parametrize(("fill", "verdict"), [("allocate", Cause.ALLOCATION), ("copy", Cause.NONE)])
+def test_only_a_trace_tells_an_allocation_from_a_copy_in_front_of_a_pinned_upload(fill, verdict):
+    recording, trace = traced(fill=fill, input_memory="pinned")
+    measured = Measurements.of(recording)
+    timers = diagnose(measured)
+    assert timers.verdict is None
+    assert timers.candidates == (Cause.NONE, Cause.ALLOCATION)
+    assert "cudaHostAlloc" in timers.findings[1].next_experiment
+    assert diagnose(measured, trace).causes == (verdict,)
+
+
+def test_an_allocation_in_a_trace_costs_what_its_calls_take():
+    _, trace = traced(fill="allocate", input_memory="pinned")
+    [finding] = diagnose(measurements_of(trace), trace).findings
+    allocate_ms = open_device("simulated").preset.host_work_ns["allocate_pinned"] / 1e6
+    assert finding.cause is Cause.ALLOCATION
+    assert finding.explains_ms == 0
+    assert finding.cure_limit_ms == pytest.approx(allocate_ms, rel=0.001)
+
+
+def test_what_timers_and_trace_both_show_is_one_finding_with_the_evidence_of_both():
+    _, trace = traced(fill="ready", input_memory="pinned", output_memory="pageable", graph=True)
+    [finding] = diagnose(measurements_of(trace), trace).findings
+    assert finding.cause is Cause.MOVED_WAIT
+    whats = [each.what for each in finding.evidence]
+    assert whats == ["synchronize", "download call", "download calls, to pageable memory, in the trace"]

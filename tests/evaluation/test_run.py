@@ -1,0 +1,129 @@
+"""A detector over held-out frames: which frames those are, and what comes out."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+from tiny_detector import detector_model
+
+from yolotrt_lab import detector as detectors
+from yolotrt_lab.cli import main
+from yolotrt_lab.detector import open_detector
+from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.evaluation import HELD_OUT_SEED, evaluate, held_out, held_out_frames, score_boxes
+from yolotrt_lab.frames import SyntheticScene
+
+NAMES = SyntheticScene.names
+EVERYTHING = (32, 32, 64, 36, 0.9, 4)  # the whole frame is a part of kind 4
+MODEL = detector_model(EVERYTHING, (20, 30, 10, 6, 0.4, 7), classes=len(NAMES), names=NAMES)
+
+
+@pytest.fixture(autouse=True)
+def small_scenes_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(held_out, "SyntheticScene", partial(SyntheticScene, size=(320, 180)))
+    monkeypatch.setattr(detectors, "has_gpu", lambda: False)
+
+
+def test_frames_come_from_one_scene_after_the_other(monkeypatch):
+    monkeypatch.setattr(held_out, "PER_SCENE", 2)
+    frames = list(held_out_frames(5, seed=7))
+    where = [(7, 0), (7, 25), (8, 0), (8, 25), (9, 0)]
+    scenes = {seed: SyntheticScene(seed, (320, 180)) for seed in (7, 8, 9)}
+    assert len(frames) == len(where)
+    for (frame, truth), (seed, index) in zip(frames, where, strict=True):
+        np.testing.assert_array_equal(frame, scenes[seed].render(index))
+        np.testing.assert_array_equal(truth.boxes, scenes[seed].truth(index).boxes)
+        np.testing.assert_array_equal(truth.classes, scenes[seed].truth(index).classes)
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_the_first_frames_of_a_long_run_are_those_of_a_short_one(threads):
+    short, long = list(held_out_frames(2, threads=threads)), list(held_out_frames(4))
+    for (first, _), (second, _) in zip(short, long, strict=False):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_frames_that_are_not_wanted_after_all_are_not_rendered(monkeypatch):
+    rendered = []
+    monkeypatch.setattr(held_out, "_look", lambda scene, index: rendered.append(index) or (None, None))
+    frames = held_out_frames(100, threads=1)
+    next(frames)
+    frames.close()
+    assert len(rendered) < 10
+
+
+@pytest.mark.parametrize(("frames", "seed"), [(0, 1), (-1, 1), (3, -1)])
+def test_no_frames_and_no_seed_are_refused(frames, seed):
+    with pytest.raises(SettingsError):
+        next(held_out_frames(frames, seed))
+
+
+def test_the_boxes_found_are_held_against_the_truth_of_their_frame():
+    detector = open_detector(MODEL, confidence=0.001)
+    done = []
+    evaluation = evaluate(detector, frames=4, seed=11, progress=done.append)
+    frames = list(held_out_frames(4, seed=11))
+    expected = score_boxes([truth for _, truth in frames], [detector(frame) for frame, _ in frames], NAMES)
+    assert evaluation.scores.overall == expected.overall
+    assert evaluation.scores.overall.objects == sum(len(truth) for _, truth in frames) > 4
+    assert done == [1, 2, 3, 4]
+    given = evaluation.conditions
+    assert (given["frames"], given["seed"]) == (4, 11)
+    assert given["settings"] == {"confidence": 0.001, "iou": 0.7, "max_detections": 300}
+    assert given["engine"] == detector.engine.label
+    assert given["runs_on"] == given["machine"]["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("model", "confidence"),
+    [
+        (MODEL, 0.25),
+        (detector_model(EVERYTHING, classes=10), 0.001),
+        (detector_model(EVERYTHING, classes=10, names=NAMES[::-1]), 0.001),
+        (detector_model(EVERYTHING, classes=80, names=[f"class{i}" for i in range(80)]), 0.001),
+    ],
+)
+def test_a_detector_that_was_made_for_something_else_is_refused(model, confidence):
+    with pytest.raises(SettingsError, match="can't be evaluated on the synthetic scene") as caught:
+        evaluate(open_detector(model, confidence=confidence), frames=1)
+    assert "gear" in caught.value.fix
+
+
+def test_the_command_prints_json_that_says_what_was_measured(tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(MODEL)
+    assert main(["evaluate", str(path), "--frames", "3", "--json", "--engine", "onnxruntime"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert err == ""
+    assert result["model"] == "model.onnx"
+    assert len(result["sha256"]) == 64
+    assert result["command"].startswith("yolotrt-lab evaluate ")
+    assert (result["frames"], result["seed"]) == (3, HELD_OUT_SEED)
+    assert result["engine"].startswith("ONNX Runtime ")
+    assert set(result["overall"]) == {"objects", "map50", "map50_95"}
+    assert list(result["by_size"]) == ["small", "medium", "large"]
+    assert tuple(result["by_class"]) == NAMES
+
+
+def test_the_command_prints_a_table(tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(MODEL)
+    assert main(["evaluate", str(path), "--frames", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(path)
+    assert lines[1].split() == ["objects", "mAP50", "mAP50-95"]
+    rows = [line for line in lines[3:-2] if line]
+    assert [row.split("  ")[0].strip() for row in rows] == [
+        *("all", "small, area up to 32 x 32 px", "medium, up to 96 x 96 px", "large, above 96 x 96 px"),
+        *NAMES,
+    ]
+    assert lines[-2] == f"2 frames of the synthetic scene, seeds from {HELD_OUT_SEED} on"
+    assert lines[-1].startswith("by ONNX Runtime ")
+
+
+def test_the_command_without_a_model_says_what_to_do(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("yolotrt_lab.paths._PACKAGE", tmp_path / "package")
+    assert main(["evaluate"]) == 2
+    assert "the lab has no data/models/lab-yolov8n.onnx\nFix: name a YOLOv8 detector" in capsys.readouterr().err

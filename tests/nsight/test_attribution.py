@@ -1,0 +1,297 @@
+"""Whose time it was, exactly: on frames written by hand and on the simulated device of round numbers."""
+
+import numpy as np
+import pytest
+from tiny_report import TinyReport, pageable_frame
+
+from yolotrt_lab.engines import open_engine
+from yolotrt_lab.errors import TraceError
+from yolotrt_lab.loops import FrameLoop, LoopSettings
+from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, WAITS, Trace, attribute, read_trace
+
+US = 1_000
+
+
+def waits(attribution, call=0):
+    """What a synchronize call waited for, in us, without what it did not."""
+    split = {wait: int(attribution.synchronizes[f"{wait}_ns"][call]) / US for wait in WAITS}
+    assert min(split.values()) >= 0
+    length = attribution.synchronizes["end_ns"][call] - attribution.synchronizes["start_ns"][call]
+    assert sum(split.values()) == length / US
+    return {wait: time for wait, time in split.items() if time}
+
+
+def frame_us(attribution, frame=0):
+    return {name: values[frame] / US for name, values in attribution.frames.items() if name.endswith("_ns")}
+
+
+@pytest.fixture
+def traced(tmp_path):
+    """Writes a report, reads it and attributes its time."""
+
+    def read(report, frame_range="frame"):
+        return attribute(read_trace(report.write(tmp_path / "r.sqlite")), frame_range)
+
+    return read
+
+
+@pytest.mark.parametrize("driver", [False, True], ids=["runtime", "driver"])
+def test_a_frame_is_taken_apart(traced, driver):
+    report = TinyReport()
+    for frame in range(3):
+        pageable_frame(report, frame * 1_000 * US, 1 + 4 * frame, driver=driver)
+    attribution = traced(report)
+    assert len(attribution) == 3
+    assert attribution.stages == ("upload", "infer", "download", "synchronize")
+    for frame in range(3):
+        us = frame_us(attribution, frame)
+        assert [us[f"{stage}_ns"] for stage in attribution.stages] == [307, 19, 11, 548]
+        assert [us[f"{stage}_gpu_ns"] for stage in attribution.stages] == [280, 500, 50, 0]
+        assert (us["gpu_ns"], us["kernels_ns"], us["copies_ns"]) == (830, 500, 330)
+        assert (us["in_copy_ns"], us["in_launch_ns"], us["in_synchronize_ns"]) == (308, 15, 545)
+        # Idle: 0 to 40, 320 to 330 and 880 to 1,000; the upload call begins at 10, the launch at 315.
+        assert (us["idle_ns"], us["idle_in_copy_ns"], us["idle_in_launch_ns"]) == (170, 30, 10)
+        assert (us["idle_in_synchronize_ns"], us["idle_outside_ns"]) == (10, 120)
+        assert waits(attribution, frame) == {"kernels": 485, "copies": 50, "wake_up": 10}
+    assert attribution.frames["kernels"].tolist() == [1, 1, 1]
+    assert attribution.frames["copies"].tolist() == [2, 2, 2]
+    assert attribution.synchronizes["frame"].tolist() == [0, 1, 2]
+
+
+def test_copies_are_listed_by_frame_direction_and_memory(traced):
+    report = TinyReport()
+    pageable_frame(report, 0, 1)
+    copies = traced(report).copies
+    assert [DIRECTIONS[code] for code in copies["direction"]] == ["h2d", "d2h"]
+    assert [MEMORIES[code] for code in copies["host_memory"]] == ["pageable", "pinned"]
+    assert copies["bytes"].tolist() == [4_000_000, 2_000_000]
+    assert copies["call_ns"].tolist() == [300 * US, 8 * US]
+    assert copies["gpu_ns"].tolist() == [280 * US, 50 * US]
+
+
+def test_copied_sums_over_kinds_of_memory(traced):
+    report = TinyReport()
+    pageable_frame(report, 0, 1)
+    attribution = traced(report)
+    assert attribution.copied("bytes", "h2d").tolist() == [4_000_000]
+    assert attribution.copied("bytes", "d2h", "pageable").tolist() == [0]
+
+
+def small_frame(report, begin, first, *, kernel, sync, stream=7, pid=10, tid=11, call="cudaStreamSynchronize"):
+    """A frame of 100 us with one launch and one synchronize call, all in us from `begin`."""
+    report.range("frame", begin * US, (begin + 100) * US, pid=pid, tid=tid)
+    report.call("cudaLaunchKernel", (begin + 1) * US, (begin + 4) * US, first, pid, tid)
+    report.kernel("own", kernel[0] * US, kernel[1] * US, first, stream=stream, pid=pid)
+    report.call(call, sync[0] * US, sync[1] * US, first + 1, pid, tid)
+
+
+def test_work_of_another_frame_on_the_same_stream(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 140), sync=(20, 23))
+    small_frame(report, 100, 3, kernel=(140, 160), sync=(110, 165))
+    attribution = traced(report)
+    assert waits(attribution, 0) == {"nothing": 3}  # none of its work ended while it waited
+    assert waits(attribution, 1) == {"other_frames": 30, "kernels": 20, "wake_up": 5}
+
+
+def test_work_that_belongs_to_no_frame_is_told_by_its_stream(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(70, 80), sync=(10, 85))
+    report.call("cudaLaunchKernel", 5 * US, 6 * US, 8, tid=12)
+    report.call("cudaLaunchKernel", 6 * US, 7 * US, 9, tid=12)
+    report.kernel("a helper's, same stream", 20 * US, 40 * US, 8, stream=7)
+    report.kernel("a helper's, other stream", 30 * US, 60 * US, 9, stream=8)
+    assert waits(traced(report)) == {
+        "kernels": 10,
+        "other_frames": 20,
+        "other_streams": 20,
+        "nothing": 20,
+        "wake_up": 5,
+    }
+
+
+def test_work_of_another_process_of_the_report_is_on_another_stream(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(70, 80), sync=(10, 85))
+    report.call("cudaLaunchKernel", 5 * US, 6 * US, 1, pid=20)
+    report.kernel("neighbour", 15 * US, 70 * US, 1, pid=20)
+    assert waits(traced(report)) == {"kernels": 10, "other_streams": 55, "nothing": 5, "wake_up": 5}
+
+
+def test_work_on_another_gpu_is_none(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(70, 80), sync=(10, 85))
+    report.call("cudaLaunchKernel", 5 * US, 6 * US, 1, pid=20)
+    report.kernel("elsewhere", 15 * US, 70 * US, 1, pid=20, device=1)
+    assert waits(traced(report)) == {"kernels": 10, "nothing": 60, "wake_up": 5}
+
+
+def test_a_wait_with_nothing_on_the_gpu_is_unexplained(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(5, 9), sync=(10, 90))
+    assert waits(traced(report)) == {"nothing": 80}
+
+
+def test_a_wait_for_the_device_ends_with_the_work_of_all_streams(traced):
+    for call, expected in {
+        "cudaDeviceSynchronize": {"kernels": 20, "other_streams": 40, "wake_up": 5},
+        "cudaStreamSynchronize": {"kernels": 20, "wake_up": 45},
+    }.items():
+        report = TinyReport()
+        small_frame(report, 0, 1, kernel=(10, 30), sync=(10, 75), call=call)
+        report.call("cudaLaunchKernel", 5 * US, 6 * US, 9, tid=12)
+        report.kernel("behind", 30 * US, 70 * US, 9, stream=8)
+        assert waits(traced(report)) == expected
+
+
+def test_overlapping_work_counts_once(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 60), sync=(8, 75))
+    report.call("cudaMemcpyAsync", 5 * US, 6 * US, 9)
+    report.copy("d2h", "Pinned", 40 * US, 70 * US, 9, stream=8)
+    attribution = traced(report)
+    assert waits(attribution) == {"kernels": 50, "copies": 10, "nothing": 2, "wake_up": 5}
+    assert frame_us(attribution)["gpu_ns"] == 60
+
+
+def test_a_thread_that_only_waits_waits_for_the_frames_of_others(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 60), sync=(8, 9))
+    report.call("cudaEventSynchronize", 20 * US, 64 * US, 9, tid=12)
+    attribution = traced(report)
+    assert attribution.synchronizes["frame"].tolist() == [0, -1]
+    assert waits(attribution, 1) == {"other_frames": 40, "wake_up": 4}
+
+
+def test_two_processes_with_equal_correlations_have_frames_of_their_own(traced):
+    report = TinyReport()
+    pageable_frame(report, 0, 1)
+    pageable_frame(report, 500 * US, 1, pid=20, tid=21)
+    attribution = traced(report)
+    assert attribution.frames["pid"].tolist() == [10, 20]
+    assert attribution.frames["gpu_ns"].tolist() == [830 * US] * 2
+    assert attribution.frames["copies"].tolist() == [2, 2]
+    # From 540 us the other's upload runs beside this one's kernel; nothing of this frame is lost by it.
+    assert waits(attribution, 0) == {"kernels": 485, "copies": 50, "wake_up": 10}
+
+
+def test_frames_may_be_named_by_a_pattern_and_the_outermost_count(traced):
+    report = TinyReport()
+    for number in range(3):
+        report.range(f"frame {number}", 100 * number, 100 * number + 90, text=True)
+        report.range("frame 9", 100 * number + 10, 100 * number + 20)
+    attribution = traced(report, frame_range="frame *")
+    assert attribution.frames["start_ns"].tolist() == [0, 100, 200]
+    assert "3 of 6 ranges 'frame *' begin inside another one and are no frames" in attribution.notes
+
+
+def test_without_such_a_range_the_error_names_those_that_there_are(traced):
+    report = TinyReport()
+    report.range("step", 0, 10)
+    with pytest.raises(TraceError, match=r"no range 'frame'; its most frequent ranges are step"):
+        traced(report)
+
+
+def test_frames_can_be_cut_at_synchronize_calls(traced):
+    report = TinyReport()
+    for begin in (0, 100):
+        report.call("cudaLaunchKernel", (begin + 1) * US, (begin + 4) * US, begin + 1)
+        report.kernel("k", (begin + 10) * US, (begin + 50) * US, begin + 1)
+        report.call("cudaStreamSynchronize", (begin + 5) * US, (begin + 55) * US, begin + 2)
+        report.call("cudaStreamSynchronize", (begin + 56) * US, (begin + 57) * US, begin + 3)
+    attribution = traced(report, frame_range=None)
+    assert attribution.frames["start_ns"].tolist() == [1 * US, 55 * US]
+    assert attribution.frames["end_ns"].tolist() == [55 * US, 155 * US]
+    assert attribution.frames["kernels_ns"].tolist() == [40 * US, 40 * US]
+    assert attribution.stages == ()
+    assert waits(attribution, 0) == {"kernels": 40, "nothing": 5, "wake_up": 5}
+
+
+def test_a_trace_with_nothing_to_cut_frames_by_is_refused(traced):
+    report = TinyReport()
+    report.call("cudaStreamSynchronize", 0, 1, 1)
+    with pytest.raises(TraceError, match="nothing to cut frames by"):
+        traced(report, frame_range=None)
+
+
+def test_only_ranges_directly_in_a_frame_are_stages(traced):
+    report = TinyReport()
+    report.range("loop", 0, 1_000)
+    report.range("frame", 100, 200)
+    report.range("infer", 110, 190)
+    report.range("layer 1", 120, 150)
+    report.range("infer", 120, 150, tid=12)
+    report.range("late", 195, 205)
+    report.range("post", 191, 194)
+    attribution = traced(report)
+    assert attribution.stages == ("infer", "post")
+    assert attribution.frames["infer_ns"].tolist() == [80]
+
+
+def test_kernels_without_a_call_belong_to_no_frame_and_are_noted(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 60), sync=(8, 65))
+    report.kernel("whose", 60 * US, 61 * US, 99)
+    attribution = traced(report)
+    assert attribution.frames["kernels"].tolist() == [1]
+    assert "1 of 2 kernels and copies have no call in the trace, and belong to no frame" in attribution.notes
+
+
+def test_memory_fills_are_work_but_no_kernels(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(30, 60), sync=(8, 65))
+    report.call("cudaMemsetAsync", 4 * US, 5 * US, 9)
+    gpu = {"start": 10 * US, "end": 30 * US, "deviceId": 0, "streamId": 7, "correlationId": 9, "bytes": 8}
+    report.add("CUPTI_ACTIVITY_KIND_MEMSET", **gpu, globalPid=1 << 48 | 10 << 24)
+    attribution = traced(report)
+    assert waits(attribution) == {"kernels": 50, "nothing": 2, "wake_up": 5}
+    assert attribution.frames["kernels"].tolist() == [1]
+
+
+@pytest.mark.parametrize("collect_after", [0, 3])
+@pytest.mark.parametrize("memory", ["pageable", "pinned"])
+def test_frames_of_the_simulated_device_agree_with_the_loops_own_timers(device, memory, collect_after):
+    fill = "fresh" if memory == "pageable" else "in_place"
+    settings = LoopSettings(frames=20, warmup=0, input_memory=memory, fill=fill, collect_after=collect_after)
+    recording = FrameLoop(device, open_engine(device), settings).run()
+    attribution = attribute(Trace.from_spans(device.spans, device.source))
+    assert len(attribution) == 20
+    assert attribution.stages[:5] == ("wait", "preprocess", "upload", "infer", "download")
+    for stage in attribution.stages[:5]:
+        assert attribution.frames[f"{stage}_ns"].tolist() == recording.columns[f"{stage}_ns"].tolist()
+    assert attribution.frames["copies"].tolist() == [2] * 20
+    assert attribution.frames["kernels"].tolist() == [1] * 20
+    kernels = [span.end_ns - span.start_ns for span in device.spans if span.row == "kernel"]
+    assert attribution.frames["kernels_ns"].tolist() == kernels
+    assert len(attribution.synchronizes["frame"]) == 20
+    for call in range(20):
+        waits(attribution, call)
+
+
+def test_the_parts_of_random_traces_add_up(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        report = TinyReport()
+        for thread in range(3):
+            clock = 0
+            for frame in range(15):
+                begin = clock + int(rng.integers(0, 50))
+                kernel = begin + int(rng.integers(-20, 90))
+                sync = begin + 5 + int(rng.integers(0, 60))
+                small_frame(
+                    report,
+                    begin,
+                    1 + 2 * frame + 100 * thread,
+                    kernel=(kernel, kernel + int(rng.integers(0, 150))),
+                    sync=(sync, min(begin + 100, sync + int(rng.integers(0, 80)))),
+                    stream=7 + int(rng.integers(0, 3)),
+                    tid=11 + thread,
+                    pid=10 + thread // 2,
+                )
+                clock = begin + 100
+        attribution = attribute(read_trace(report.write(tmp_path / f"{number}.sqlite")))
+        for call in range(45):
+            waits(attribution, call)
+        idle = [attribution.frames[name] for name in attribution.frames if name.startswith("idle_in_")]
+        assert (sum(idle) + attribution.frames["idle_outside_ns"] == attribution.frames["idle_ns"]).all()
+        assert min(column.min() for column in (*idle, attribution.frames["idle_outside_ns"])) >= 0

@@ -1,0 +1,229 @@
+"""Capturing: the command line for the nsys at hand, and what becomes of what it leaves. The nsys is a stand-in."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from secret_report import SECRETS
+
+from yolotrt_lab.errors import NsysError
+from yolotrt_lab.nsight import Nsys, capture_trace, minimal_environment, profiled
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in for nsys is a script")
+
+OLD = "  -t, --trace=\n  -s, --sample=\n  --force-overwrite=\n  -o, --output=\n"
+NEW = OLD + "  --cpuctxsw=\n  --cuda-event-trace=\n  --cuda-graph-trace=<granularity>\n  -c, --capture-range=\n"
+NEW += "  --capture-range-end=\n\t   See also --kill, or --no-such-option=true\n"
+FAKE = """#!{python}
+import json, os, pathlib, subprocess, sys
+sys.path.insert(0, {tests!r})
+arguments = sys.argv[1:]
+if arguments == ["--version"]:
+    print("NVIDIA Nsight Systems version 2025.3.2.474-253236389321v0")
+elif arguments == ["profile", "--help"]:
+    print({help!r})
+elif arguments[0] == "profile":
+    options = [each for each in arguments[1:] if each.startswith("--")]
+    output = next(each.removeprefix("--output=") for each in options if each.startswith("--output="))
+    rest = arguments[1 + len(options):]
+    json.dump([options, dict(os.environ)], open({folder!r} + "/seen.json", "w"))
+    if {ending!r}:
+        open(output + {ending!r}, "w").write("made by the stand-in")
+    sys.exit(subprocess.run(rest).returncode)
+elif arguments[0] == "export":
+    from secret_report import write
+    output = arguments[arguments.index("--output") + 1]
+    assert open(arguments[-1]).read() == "made by the stand-in"
+    write(pathlib.Path(output))
+"""
+IMPORTER = """#!{python}
+import shutil, sys
+assert sys.argv[1] == "-i" and sys.argv[3] == "-o", sys.argv
+{body}
+"""
+
+
+def script(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Make an nsys that leaves a file of that ending, alone on the PATH."""
+
+    def make(ending=".nsys-rep", options=NEW):
+        tests = str(Path(__file__).parent)
+        fake = FAKE.format(python=sys.executable, tests=tests, help=options, folder=str(tmp_path), ending=ending)
+        script(tmp_path / "nsight" / "target-linux-x64" / "nsys", fake)
+        monkeypatch.setenv("PATH", str(tmp_path / "nsight" / "target-linux-x64"))
+        return Nsys.open()
+
+    return make
+
+
+def seen(tmp_path):
+    """The options and the environment that the stand-in was run with."""
+    return json.loads((tmp_path / "seen.json").read_text())
+
+
+COMMAND = (sys.executable, "-c", "pass")
+
+
+def test_version_and_options_are_read_from_nsys_itself(install):
+    nsys = install()
+    assert nsys.version == (2025, 3, 2, 474)
+    expected = {"--trace", "--sample", "--force-overwrite", "--output", "--cpuctxsw", "--cuda-event-trace"}
+    expected |= {"--cuda-graph-trace", "--capture-range", "--capture-range-end"}
+    assert nsys.options == expected  # and not what its prose mentions
+
+
+def test_the_command_line_leaves_the_loop_alone():
+    nsys = Nsys("/bin/nsys", (2025, 3), frozenset(f"--{name}" for name in (
+        "trace", "sample", "cpuctxsw", "cuda-event-trace", "cuda-graph-trace", "discard-environment", "force-overwrite",
+        "capture-range", "capture-range-end", "output",
+    )))  # fmt: skip
+    assert nsys.command_line(Path("/tmp/mine"), ["python", "loop.py", "--fast"]) == [
+        *("/bin/nsys", "profile", "--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--cuda-event-trace=false"),
+        *("--cuda-graph-trace=graph", "--discard-environment=true", "--force-overwrite=true", "--output=/tmp/mine"),
+        *("python", "loop.py", "--fast"),
+    ]
+    ranges = nsys.command_line(Path("/tmp/mine"), ["x"], ranges=True, graphs="node")
+    assert {"--capture-range=cudaProfilerApi", "--capture-range-end=stop", "--cuda-graph-trace=node"} < set(ranges)
+
+
+def test_options_that_an_old_nsys_lacks_are_left_out(install):
+    line = install(options=OLD).command_line(Path("/tmp/mine"), ["x"], ranges=True)
+    assert line[1:] == [
+        "profile",
+        "--trace=cuda,nvtx",
+        "--sample=none",
+        "--force-overwrite=true",
+        "--output=/tmp/mine",
+        "x",
+    ]
+
+
+def test_what_stays_is_one_scrubbed_file(install, tmp_path):
+    nsys = install()
+    out = tmp_path / "new" / "v1.5"
+    report = capture_trace(COMMAND, out, nsys=nsys)
+    assert report == tmp_path / "new" / "v1.5.sqlite"
+    assert [each.name for each in report.parent.iterdir()] == ["v1.5.sqlite"]
+    data = report.read_bytes()
+    assert data.startswith(b"SQLite format 3")
+    assert [secret for secret in SECRETS if secret.encode() in data] == []
+
+
+def test_the_report_with_the_environment_stays_only_if_asked(install, tmp_path):
+    install()
+    capture_trace(COMMAND, tmp_path / "new" / "mine", keep_report=True)
+    assert {each.name for each in (tmp_path / "new").iterdir()} == {"mine.sqlite", "mine.nsys-rep"}
+
+
+def test_the_command_gets_its_environment(install, tmp_path, monkeypatch):
+    install()
+    monkeypatch.setenv("A_TOKEN", "secret")
+    capture_trace(COMMAND, tmp_path / "mine", environment=minimal_environment(EXTRA="1"))
+    environment = seen(tmp_path)[1]
+    assert environment["EXTRA"] == "1"
+    assert environment["PATH"] == os.environ["PATH"]
+    assert "A_TOKEN" not in environment
+
+
+def test_a_command_that_fails_is_told_of_and_its_trace_is_kept(install, tmp_path):
+    install()
+    with pytest.raises(NsysError, match=r"ended with status 3; its trace is in .*mine\.sqlite"):
+        capture_trace([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "mine")
+    assert (tmp_path / "mine.sqlite").exists()
+
+
+@pytest.mark.parametrize("place", ["host-linux-x64", "linux-desktop-glibc_2_11_3-x64"])
+def test_a_raw_report_is_imported_by_what_lies_beside_nsys(install, tmp_path, place):
+    install(ending=".qdstrm")
+    importer = IMPORTER.format(python=sys.executable, body="shutil.copy(sys.argv[2], sys.argv[4])")
+    script(tmp_path / "nsight" / place / "QdstrmImporter", importer)
+    assert capture_trace(COMMAND, tmp_path / "mine").exists()
+    assert not (tmp_path / "mine.qdstrm").exists()
+
+
+def test_a_raw_report_is_imported_by_what_is_on_the_path(install, tmp_path, monkeypatch):
+    install(ending=".qdstrm")
+    importer = IMPORTER.format(python=sys.executable, body="shutil.copy(sys.argv[2], sys.argv[4])")
+    script(tmp_path / "elsewhere" / "QdstrmImporter", importer)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{tmp_path / 'elsewhere'}")
+    assert capture_trace(COMMAND, tmp_path / "mine").exists()
+
+
+def test_without_an_importer_the_raw_report_stays_and_the_message_names_the_version(install, tmp_path):
+    install(ending=".qdstrm")
+    with pytest.raises(NsysError, match=r"(?s)mine\.qdstrm, which has to be imported.*Fix: .*2025\.3\.2\.474"):
+        capture_trace(COMMAND, tmp_path / "mine")
+    assert (tmp_path / "mine.qdstrm").read_text() == "made by the stand-in"
+
+
+def test_what_an_importer_complains_of_is_passed_on(install, tmp_path):
+    install(ending=".qdstrm")
+    importer = IMPORTER.format(python=sys.executable, body="sys.exit('wrong version of the file')")
+    script(tmp_path / "nsight" / "host-linux-x64" / "QdstrmImporter", importer)
+    with pytest.raises(NsysError, match="QdstrmImporter failed: wrong version of the file"):
+        capture_trace(COMMAND, tmp_path / "mine")
+
+
+def test_no_report_at_all_says_what_to_look_at(install, tmp_path):
+    install(ending="")
+    with pytest.raises(NsysError, match=r"(?s)left no report \(status 0\).*Fix: .*profiled"):
+        capture_trace(COMMAND, tmp_path / "new" / "mine")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_without_nsys_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("yolotrt_lab.nsight.nsys.shutil.which", lambda _: None)
+    monkeypatch.setattr("yolotrt_lab.nsight.nsys.Path.glob", lambda *_: iter(()))
+    with pytest.raises(NsysError, match=r"(?s)no nsys on this machine.*Fix: install Nsight Systems"):
+        Nsys.open()
+
+
+def test_an_nsys_that_does_not_run_is_an_error_of_its_own(tmp_path):
+    broken = script(tmp_path / "nsys", "#!/no/such/interpreter\n")
+    with pytest.raises(NsysError, match="does not run"):
+        Nsys.open(str(broken))
+
+
+class Driver:
+    """Stands for libcuda: notes what is called, and answers that there is no context."""
+
+    def __init__(self):
+        self.called = []
+
+    def __getattr__(self, name):
+        return lambda: self.called.append(name) or 201
+
+
+def test_profiled_starts_and_stops_the_profiler_and_waits_for_the_gpu(monkeypatch):
+    driver = Driver()
+    monkeypatch.setattr(sys.modules[capture_trace.__module__], "_driver", lambda: driver)
+    with profiled():
+        assert driver.called == ["cuProfilerStart"]
+    assert driver.called == ["cuProfilerStart", "cuCtxSynchronize", "cuProfilerStop"]
+
+
+def test_profiled_stops_where_the_program_fails(monkeypatch):
+    driver = Driver()
+    monkeypatch.setattr(sys.modules[capture_trace.__module__], "_driver", lambda: driver)
+    with pytest.raises(ZeroDivisionError), profiled():
+        1 / 0  # noqa: B018
+    assert driver.called[-1] == "cuProfilerStop"
+
+
+def test_profiled_does_nothing_where_there_is_no_driver():
+    code = "import ctypes\nfrom yolotrt_lab.nsight import profiled\n"
+    code += "def refuse(*_): raise OSError\nctypes.CDLL = refuse\nwith profiled(): print('ran')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert (done.stdout, done.stderr) == ("ran\n", "")

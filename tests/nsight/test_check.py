@@ -1,0 +1,68 @@
+"""The self-check after a capture: what is missing, and what helps."""
+
+import numpy as np
+import pytest
+from secret_report import write
+
+from yolotrt_lab.errors import TraceError
+from yolotrt_lab.nsight import check_trace, read_trace
+
+
+@pytest.fixture
+def trace(tmp_path):
+    """Three frames with an upload, a kernel, a download and a synchronize each."""
+    return read_trace(write(tmp_path / "report.sqlite", frames=3))
+
+
+def without(trace, table, row):
+    """The trace without one row of a table."""
+    return trace.where(table, np.arange(trace.count(table)) != row)
+
+
+def none_of(trace, table):
+    return trace.where(table, np.zeros(trace.count(table), bool))
+
+
+def test_a_whole_trace_passes(trace):
+    check_trace(trace)
+    check_trace(trace, frames=3)
+    check_trace(trace, frames=2)  # what came before the recording does not count
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("ranges", r"(?s)holds no frames.*nvtx==0\.2\.10"),
+        ("kernels", r"(?s)3 frames and no kernels.*CuptiUseRawGpuTimestamps=false.*nsys -z"),
+        ("copies", "3 frames and no copies"),
+        ("api", "3 frames and no synchronize call"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_remedy(trace, table, message):
+    with pytest.raises(TraceError, match=message):
+        check_trace(none_of(trace, table))
+
+
+def test_without_anything_from_the_gpu_both_are_named(trace):
+    with pytest.raises(TraceError, match="no kernels and no copies"):
+        check_trace(none_of(none_of(trace, "kernels"), "copies"))
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "message"),
+    [
+        ("ranges", 0, "2 of 3 frames"),
+        ("copies", 0, "the trace holds 2 and 3"),
+        ("copies", 5, "the trace holds 3 and 2"),
+        ("kernels", 1, "2 kernels for 3 frames"),
+        ("api", 11, "2 synchronize calls"),
+    ],
+)
+def test_a_single_row_that_was_dropped_is_found(trace, table, row, message):
+    with pytest.raises(TraceError, match=message):
+        check_trace(without(trace, table, row), frames=3)
+
+
+def test_a_loop_with_other_copies_is_counted_by_what_it_does(trace):
+    with pytest.raises(TraceError, match="3 frames with 2 uploads and 0 downloads each"):
+        check_trace(trace, frames=3, uploads=2, downloads=0)

@@ -1,0 +1,274 @@
+"""What a report's tables become, in the schemas of several years, and what is refused."""
+
+import os
+import sqlite3
+import stat
+import sys
+from contextlib import closing
+
+import numpy as np
+import pytest
+from tiny_report import NEW, OLD, TinyReport, pageable_frame
+
+from yolotrt_lab.errors import NsysError, ReportError, TraceError
+from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, Graph, read_trace
+from yolotrt_lab.types import SourceKind
+
+
+def names(trace, table):
+    return [trace.names[code] for code in trace.table(table)["name"]]
+
+
+def memories(trace):
+    return [MEMORIES[code] for code in trace.copies["host_memory"]]
+
+
+@pytest.mark.parametrize("schema", [OLD, NEW])
+@pytest.mark.parametrize("driver", [False, True], ids=["runtime", "driver"])
+def test_a_frame_is_read_whole(tmp_path, schema, driver):
+    report = TinyReport(schema)
+    pageable_frame(report, 0, 1, driver=driver)
+    trace = read_trace(report.write(tmp_path / "r.sqlite"))
+    assert names(trace, "ranges") == ["frame", "upload", "infer", "download", "synchronize"]
+    expected = {
+        False: ["cudaMemcpyAsync", "cudaLaunchKernel", "cudaMemcpyAsync", "cudaStreamSynchronize"],
+        True: ["cuMemcpyHtoDAsync", "cuLaunchKernel", "cuMemcpyDtoHAsync", "cuStreamSynchronize"],
+    }
+    assert names(trace, "api") == expected[driver]
+    assert names(trace, "kernels") == ["conv"]
+    assert trace.kernels["start_ns"].tolist() == [330_000]
+    assert [DIRECTIONS[code] for code in trace.copies["direction"]] == ["h2d", "d2h"]
+    assert memories(trace) == ["pageable", "pinned"]
+    assert trace.copies["bytes"].tolist() == [4_000_000, 2_000_000]
+    assert set(trace.api["pid"].tolist()) == {10}
+    assert set(trace.api["tid"].tolist()) == {11}
+    assert trace.notes == ()
+
+
+def test_kinds_of_memory_are_found_by_their_label(tmp_path):
+    report = TinyReport(memory_numbers={"Pinned": 0, "Pageable": 1, "Managed": 5, "Device": 9})
+    for number, memory in enumerate(("Pinned", "Pageable", "Managed")):
+        report.copy("h2d", memory, number, number + 1, number)
+    assert memories(read_trace(report.write(tmp_path / "r.sqlite"))) == ["pinned", "pageable", "managed"]
+
+
+def test_without_labels_the_kinds_of_memory_are_unknown(tmp_path):
+    report = TinyReport()
+    report.copy("h2d", "Pageable", 0, 1, 1)
+    trace = read_trace(report.write(tmp_path / "r.sqlite", drop=["ENUM_CUDA_MEM_KIND"]))
+    assert memories(trace) == ["unknown"]
+    assert "the report has no ENUM_CUDA_MEM_KIND: the kinds of memory are unknown" in trace.notes
+
+
+def test_ranges_are_named_in_their_row_or_by_number_and_marks_and_open_ones_are_none(tmp_path):
+    report = TinyReport()
+    report.range("by number", 0, 10)
+    report.range("in the row", 1, 9, text=True)
+    report.range("started and ended", 2, 8, event=60)
+    report.range("a mark", 3, None, event=34)
+    report.range("still open", 4, None)
+    report.range("a domain", 5, None, event=75, text=True)
+    trace = read_trace(report.write(tmp_path / "r.sqlite"))
+    assert names(trace, "ranges") == ["by number", "in the row", "started and ended"]
+
+
+def test_two_processes_keep_their_calls_apart(tmp_path):
+    report = TinyReport()
+    report.call("cudaLaunchKernel_v7000", 0, 5, 1, pid=10)
+    report.call("cudaLaunchKernel_v7000", 1, 6, 1, pid=20)
+    report.kernel("a", 7, 8, 1, pid=20)
+    report.kernel("b", 8, 9, 1, pid=10)
+    trace = read_trace(report.write(tmp_path / "r.sqlite"))
+    assert trace.api["pid"].tolist() == [10, 20]
+    assert trace.kernels["pid"].tolist() == [20, 10]
+
+
+def test_each_process_numbers_its_gpus_and_the_report_tells_which_they_are(tmp_path):
+    report = TinyReport()
+    for number, (pid, device) in enumerate([(10, 0), (20, 0), (20, 1)]):
+        report.kernel("k", number, number + 1, number, pid=pid, device=device)
+    report.words["TARGET_INFO_CUDA_DEVICE gpuId cudaId pid"] = [(0, 0, 10), (3, 0, 20), (0, 1, 20)]
+    report.words["TARGET_INFO_GPU id name"] = [(0, "GPU A"), (1, "GPU B"), (3, "GPU C")]
+    trace = read_trace(report.write(tmp_path / "r.sqlite"))
+    assert trace.kernels["device"].tolist() == [0, 3, 0]
+    assert trace.source.gpu == "GPU A, GPU C"
+
+
+def test_the_source_is_where_it_was_recorded(tmp_path):
+    report = TinyReport()
+    report.kernel("k", 0, 1, 1)
+    report.words["TARGET_INFO_GPU id name"] = [(0, "NVIDIA H200")]
+    report.words["TARGET_INFO_SYSTEM_ENV name value"] = [("CpuCores", "16"), ("NvDriverVersion", "580.159.04")]
+    report.words["TARGET_INFO_SESSION_START_TIME utcEpochNs"] = [(1_795_641_886_699_064_249,)]
+    source = read_trace(report.write(tmp_path / "r.sqlite")).source
+    assert source.kind is SourceKind.RECORDED
+    assert source.stamp == "recorded on NVIDIA H200, driver 580.159.04, 2026-11-25"
+
+
+def test_graphs_are_blocks_or_nodes(tmp_path):
+    report = TinyReport()
+    report.kernel("plain", 0, 1, 1)
+    report.kernel("in a graph", 1, 2, 2, node=5)
+    report.graph(2, 9, 3)
+    trace = read_trace(report.write(tmp_path / "r.sqlite"))
+    assert names(trace, "kernels") == ["plain", "in a graph", "CUDA graph"]
+    assert trace.kernels["graph"].tolist() == [Graph.NO, Graph.NODE, Graph.WHOLE]
+    assert any("shown as one block" in note for note in trace.notes)
+
+
+def test_a_driver_call_inside_a_runtime_call_is_part_of_it(tmp_path):
+    report = TinyReport()
+    report.call("cudaLaunchKernel_v7000", 100, 200, 1)
+    report.call("cuLaunchKernel", 110, 190, 2)
+    report.call("cuLaunchKernel", 300, 400, 3)
+    report.call("cuLaunchKernel", 120, 130, 4, tid=12)
+    report.call("cuLaunchKernel", 120, 130, 2, pid=20)
+    for number, pid in ((2, 10), (3, 10), (4, 10), (2, 20)):
+        report.kernel("k", 200 + 10 * number + pid, 205 + 10 * number + pid, number, pid=pid)
+    trace = read_trace(report.write(tmp_path / "r.sqlite"))
+    calls = sorted(zip(trace.api["pid"].tolist(), trace.api["correlation"].tolist(), strict=True))
+    assert calls == [(10, 1), (10, 3), (10, 4), (20, 2)]
+    assert trace.kernels["correlation"].tolist() == [1, 3, 2, 4]
+    assert trace.kernels["pid"].tolist() == [10, 10, 20, 10]
+
+
+def test_rows_that_hold_no_numbers_are_left_out_and_counted(tmp_path):
+    report = TinyReport()
+    report.kernel("k", 0, 10, 1)
+    report.kernel("k", 20, 10, 2)
+    for start in (None, "soon", 2.5):
+        report.kernel("k", start, 30, 3)
+    report.kernel("k", 40, 50, 4, node="none")
+    trace = read_trace(report.write(tmp_path / "r.sqlite"))
+    assert trace.kernels["correlation"].tolist() == [1, 4]
+    assert trace.kernels["graph"].tolist() == [0, 0]
+    assert "4 rows of CUPTI_ACTIVITY_KIND_KERNEL are damaged and left out" in trace.notes
+
+
+def test_warnings_of_nsys_are_notes(tmp_path):
+    report = TinyReport()
+    report.kernel("k", 0, 10, 1)
+    report.words["DIAGNOSTIC_EVENT timestamp severity text"] = [(0, 1, "started"), (1, 2, "events were lost")]
+    notes = read_trace(report.write(tmp_path / "r.sqlite")).notes
+    assert "nsys warned: events were lost" in notes
+    assert not any("started" in note for note in notes)
+
+
+def test_what_is_absent_is_noted(tmp_path):
+    report = TinyReport()
+    report.call("cudaLaunchKernel_v7000", 0, 5, 1)
+    trace = read_trace(report.write(tmp_path / "r.sqlite"))
+    assert trace.notes == (
+        "the report has no CUPTI_ACTIVITY_KIND_KERNEL",
+        "the report has no CUPTI_ACTIVITY_KIND_MEMCPY",
+        "the report has no NVTX_EVENTS",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is no report of Nsight Systems"),
+        (b"These are words, and no report at all.\n" * 50, "cannot be read as SQLite"),
+        (b"SQLite format 3\0" + b"\xff" * 500, "cannot be read as SQLite"),
+    ],
+)
+def test_files_of_something_else_are_refused(tmp_path, content, said):
+    path = tmp_path / "r.sqlite"
+    path.write_bytes(content)
+    with pytest.raises(ReportError, match=said):
+        read_trace(path)
+
+
+def test_other_databases_and_other_places_are_refused(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "other.sqlite")) as database:
+        database.execute("CREATE TABLE songs (title)")
+    with pytest.raises(ReportError, match="none of the tables of CUDA and NVTX"):
+        read_trace(tmp_path / "other.sqlite")
+    for nowhere in (tmp_path, tmp_path / "missing.sqlite"):
+        with pytest.raises(ReportError, match="does not exist, or is a folder"):
+            read_trace(nowhere)
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    """A .nsys-rep, on a machine without nsys."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("yolotrt_lab.nsight.nsys.find_nsys", lambda: "")
+    path = tmp_path / "r.nsys-rep"
+    path.write_bytes(b"raw")
+    return path
+
+
+def test_a_raw_report_needs_nsys_or_its_export(raw):
+    with pytest.raises(NsysError, match="needs nsys to be read"):
+        read_trace(raw)
+    report = TinyReport()
+    report.kernel("k", 0, 1, 1)
+    exported = report.write(raw.with_suffix(".sqlite"))
+    assert read_trace(raw).count("kernels") == 1
+    os.utime(exported, ns=(0, 0))
+    assert "read from r.sqlite, which is older than r.nsys-rep" in read_trace(raw).notes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a shell script")
+def test_nsys_exports_a_raw_report(raw, tmp_path, monkeypatch):
+    report = TinyReport()
+    report.kernel("k", 0, 1, 1)
+    export = report.write(tmp_path / "made.sqlite")
+    program = tmp_path / "nsys"
+    program.write_text(f'#!/bin/sh\n[ "$8" = "{raw}" ] && /bin/cp "{export}" "$7" || exit 3\n', encoding="utf-8")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr("yolotrt_lab.nsight.nsys.find_nsys", lambda: str(program))
+    assert read_trace(raw).count("kernels") == 1
+    program.write_text("#!/bin/sh\necho 'made by a newer version' >&2\nexit 1\n", encoding="utf-8")
+    with pytest.raises(NsysError, match=r"(?s)made by a newer version.*Fix: .*export it there"):
+        read_trace(raw)
+
+
+def damaged(report, tmp_path, seed):
+    """The report with one thing broken: a table or column gone, rows shuffled, the file cut off, or bytes changed."""
+    rng = np.random.default_rng(seed)
+    path = tmp_path / f"{seed}.sqlite"
+    tables = [*report.rows, "StringIds", "ENUM_CUDA_MEM_KIND"]
+    table = str(rng.choice(tables))
+    kind = seed % 5
+    if kind == 0:
+        return report.write(path, drop=[table])
+    if kind == 1:
+        table = str(rng.choice(list(report.rows)))
+        row = report.rows[table][0]
+        return report.write(path, drop=[f"{table}.{rng.choice(sorted(row))}"])
+    if kind == 2:
+        for rows in report.rows.values():
+            rng.shuffle(rows)
+        return report.write(path)
+    data = bytearray(report.write(path).read_bytes())
+    if kind == 3:
+        data = data[: int(rng.integers(1, len(data)))]
+    else:
+        for place in rng.integers(0, len(data), 40):
+            data[place] = int(rng.integers(0, 256))
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_damaged_reports_give_an_error_of_the_lab_or_what_is_left(tmp_path, seed):
+    from yolotrt_lab.nsight import attribute
+    from yolotrt_lab.nsight.findings import findings
+
+    report = TinyReport()
+    for frame in range(10):
+        pageable_frame(report, frame * 1_000_000, 1 + 4 * frame)
+    try:
+        trace = read_trace(damaged(report, tmp_path, seed))
+        attribution = attribute(trace)
+        findings(trace)
+    except TraceError:
+        return
+    if seed % 5 == 4:  # a changed byte in a number can't be noticed
+        return
+    assert trace.notes or (trace.count("api"), trace.count("kernels"), trace.count("copies")) == (40, 10, 20)
+    if trace.count("api") and trace.count("kernels") and trace.count("copies") and trace.names:
+        assert set(attribution.frames["gpu_ns"].tolist()) == {830_000}

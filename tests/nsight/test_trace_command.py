@@ -1,0 +1,103 @@
+"""`yolotrt-lab trace` and notebooks under nsys: what is run, what is printed, what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from secret_report import write
+
+from yolotrt_lab import cli
+from yolotrt_lab.errors import TraceError
+from yolotrt_lab.nsight import capture
+
+
+@pytest.fixture(autouse=True)
+def plain_errors(monkeypatch):
+    monkeypatch.delenv("YOLOTRT_LAB_DEBUG", raising=False)
+
+
+@pytest.fixture
+def captured(monkeypatch, tmp_path):
+    """What `capture_trace` was asked for; it writes a report of two frames instead."""
+    asked = []
+
+    def stand_in(command, out, **options):
+        asked.append((command, Path(out), options))
+        return write(tmp_path / "made.sqlite")
+
+    monkeypatch.setattr(capture, "capture_trace", stand_in)
+    return asked
+
+
+def test_capture_runs_the_command_with_its_own_options(captured, capsys, tmp_path):
+    command = [
+        "trace",
+        "capture",
+        "--out",
+        "mine",
+        "--ranges",
+        "--graphs",
+        "node",
+        "--",
+        "python",
+        "loop.py",
+        "--out",
+        "x",
+    ]
+    assert cli.main(command) == 0
+    options = {"ranges": True, "graphs": "node", "keep_report": False}
+    assert captured == [(["python", "loop.py", "--out", "x"], Path("mine"), options)]
+    assert capsys.readouterr().out == f"2 kernels, 4 copies: {tmp_path / 'made.sqlite'}\n"
+
+
+def test_capture_of_the_lab_itself_takes_this_lab(captured):
+    assert cli.main(["trace", "capture", "--", "yolotrt-lab", "record", "steady"]) == 0
+    assert captured[0][0] == [sys.executable, "-m", "yolotrt_lab", "record", "steady"]
+
+
+def test_capture_checks_the_number_of_frames(captured, capsys):
+    assert cli.main(["trace", "capture", "--frames", "2", "--", "x"]) == 0
+    assert cli.main(["trace", "capture", "--frames", "3", "--", "x"]) == 2
+    assert "the trace holds 2 of 3 frames\nFix: " in capsys.readouterr().err
+
+
+def test_show_prints_the_table_and_what_the_trace_shows(tmp_path, capsys):
+    assert cli.main(["trace", "show", str(write(tmp_path / "mine.sqlite"))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["us", "mine"]
+    cells = {line.rpartition("  ")[0].strip(): line.split()[-1] for line in lines if "  " in line}
+    assert cells["frame"] == "900.0"
+    assert cells["host: upload"] == "89.0"
+    assert cells["GPU: copies in"] == "40.0"
+    assert cells["GPU: kernels"] == "680.0"
+    assert any(line.startswith("pageable_copies: 2 copies to the GPU") for line in lines)
+
+
+def test_export_writes_a_file_for_perfetto(tmp_path, capsys):
+    report, target = write(tmp_path / "mine.sqlite"), tmp_path / "mine.json"
+    assert cli.main(["trace", "export", str(report), "--perfetto", str(target)]) == 0
+    assert len(json.loads(target.read_text(encoding="utf-8"))["traceEvents"]) == 36
+    assert capsys.readouterr().out == f"open with ui.perfetto.dev: {target}\n"
+
+
+def test_export_to_nowhere_is_refused(tmp_path, capsys):
+    assert cli.main(["trace", "export", str(write(tmp_path / "mine.sqlite"))]) == 2
+    assert "add --perfetto FILE.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "ranges"), [("--nsys", False), ("--nsys-ranges", True)])
+def test_notebooks_run_under_nsys_as_the_same_command_without_the_option(captured, option, ranges):
+    assert cli.main(["run", "a.ipynb", option, "-p", "frames", "3", "--out", "results"]) == 0
+    command = [sys.executable, "-m", "yolotrt_lab", "run", "a.ipynb", "-p", "frames", "3", "--out", "results"]
+    assert captured == [(command, Path("results", "trace"), {"ranges": ranges})]
+
+
+def test_a_trace_that_lacks_something_fails_the_run(captured, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(capture, "capture_trace", lambda *_, **__: write(tmp_path / "x.sqlite", marked=False))
+    assert cli.main(["run", "a.ipynb", "--nsys"]) == 2
+    assert "the trace holds no frames" in capsys.readouterr().err
+    with pytest.raises(TraceError):
+        cli.main(["run", "a.ipynb", "--nsys", "--debug"])

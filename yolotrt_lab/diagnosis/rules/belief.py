@@ -1,0 +1,68 @@
+"""How large a change must be to count, and what a confidence means."""
+
+from __future__ import annotations
+
+from ...growth import Shape
+from ...types import Stage
+from ..symptoms import Symptoms
+
+PROVEN = 0.95
+"""What was measured shows the cause itself, such as a clock that falls."""
+
+TELLS = 0.85
+"""The cause itself was not measured, but no other cause that the lab knows makes these numbers."""
+
+_LEAST_PART_OF_FRAME = 0.03
+_LEAST_RISE = {Stage.SYNCHRONIZE: 0.1, Stage.DOWNLOAD: 0.15, Stage.INFER: 0.5, "gpu": 0.4}
+_LEAST_RISE_OF_OTHERS = 0.2
+"""Least rise of a series, as a part of its lower level. An H200 that served one loop for 1,500 frames, with nothing the
+matter, let the median of a sixth of them drift by at most 3 % in synchronize and in a download call that waits, 38 % in
+submitting a network call by call, and 18 % in all else that takes 3 % of a frame (`data/recordings`)."""
+
+_LEAST_SLIGHT = 0.04
+_LEAST_EARLY = 1 / 3
+_A_WAIT_MS = 0.02
+
+
+def material(symptoms: Symptoms, name: str) -> bool:
+    """True where a series grows by more than a machine drifts, and by enough to be felt in the frame."""
+    if name not in symptoms.series:
+        return False
+    change = symptoms.change(name)
+    least = max(
+        _LEAST_RISE.get(name, _LEAST_RISE_OF_OTHERS) * change.low,
+        _LEAST_PART_OF_FRAME * symptoms.level(symptoms.whole(), change.before),
+    )
+    return change.rise > least and symptoms.grows(name)
+
+
+def early(symptoms: Symptoms, name: str) -> bool:
+    """True where a wait is longer than in the first frames by more than any was that had nothing the matter (5 %).
+
+    First frames are slow rather than fast, so that this asks for a third and no shape.
+    """
+    change = symptoms.since_start(name)
+    frame = symptoms.level(symptoms.whole(), change.after)
+    return change.rise > max(_LEAST_EARLY * change.low, _LEAST_PART_OF_FRAME * frame)
+
+
+def slight(symptoms: Symptoms, name: str) -> bool:
+    """True where a wait grows by more than any did that was measured with nothing the matter, be it felt or not.
+
+    A call of a few microseconds waits for nothing.
+    """
+    change = symptoms.change(name)
+    return change.low >= _A_WAIT_MS and change.rise > _LEAST_SLIGHT * change.low and symptoms.grows(name)
+
+
+def faint(symptoms: Symptoms, name: str) -> bool:
+    """True where a wait grows slightly, and steadily from the first frame to the last."""
+    if not slight(symptoms, name):
+        return False
+    growth = symptoms.growth[name]
+    return growth.shape is not Shape.STEP and growth.rise > symptoms.change(name).rise / 2
+
+
+def shared_between(*weights: float) -> list[float]:
+    """Confidences of causes that the evidence can't tell apart, by weight, beside one of weight 1 that nobody knows."""
+    return [weight / (1 + sum(weights)) for weight in weights]

@@ -1,0 +1,70 @@
+"""A diagnosis for a terminal: the verdict, why, what it explains, what its cure can buy, and what to run next."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from .findings import SURE, UNDETERMINED, Diagnosis, Evidence, Finding, number
+
+_WIDTH = 100
+
+
+def as_text(diagnosis: Diagnosis) -> str:
+    """Some 20 lines of plain text."""
+    lines = [f"verdict: {verdict_line(diagnosis)}"]
+    shown: tuple[Evidence, ...] = ()
+    for finding in diagnosis.findings:
+        lines += ["", *_finding_lines(finding, diagnosis, finding.evidence != shown)]
+        shown = finding.evidence
+    lines += ["", *_wrapped(pinning_line(diagnosis))]
+    for missing in diagnosis.missing:
+        lines += _wrapped(f"not measured: {missing}")
+    if diagnosis.origin:
+        lines.append(diagnosis.origin)
+    return "\n".join(lines)
+
+
+def verdict_line(diagnosis: Diagnosis) -> str:
+    """The verdict in one line, with the causes beside it, or the candidates that are left."""
+    if diagnosis.verdict is not None:
+        others = [str(cause) for cause in diagnosis.causes if cause is not diagnosis.verdict]
+        return " and ".join([str(diagnosis.verdict), *others])
+    candidates = " or ".join(map(str, diagnosis.candidates))
+    return f"{UNDETERMINED}: {candidates}" if candidates else f"{UNDETERMINED}: nothing that the lab knows"
+
+
+def buys_line(finding: Finding, diagnosis: Diagnosis) -> str:
+    """What the finding explains and what its cure can buy at most."""
+    if not finding.explains_ms and not finding.cure_limit_ms:
+        return "no growth, and nothing to gain"
+    explains = f"explains {number(finding.explains_ms)} ms of growth" if finding.explains_ms else "a constant cost"
+    return (
+        f"{explains}; its cure can take at most {number(finding.cure_limit_ms)} of your {number(diagnosis.slow_ms)} ms"
+    )
+
+
+def pinning_line(diagnosis: Diagnosis) -> str:
+    """What the usual advice can buy here."""
+    return (
+        f"pinned memory can take at most {number(diagnosis.pinning_limit_ms)} "
+        f"of your {number(diagnosis.slow_ms)} ms off a frame"
+    )
+
+
+def _finding_lines(finding: Finding, diagnosis: Diagnosis, with_evidence: bool) -> Iterator[str]:
+    """`with_evidence` is False for a candidate that rests on the same numbers as the one before it."""
+    kind = "found" if finding.confidence >= SURE else "candidate"
+    yield f"{kind}: {finding.cause} (confidence {finding.confidence:.2f})"
+    if with_evidence:
+        for evidence in finding.evidence:
+            yield from _wrapped(str(evidence), "  - ")
+        yield from _wrapped(buys_line(finding, diagnosis), "  ")
+    yield from _wrapped(f"cure: {finding.cure}", "  ")
+    yield from _wrapped(f"run next: {finding.next_experiment}", "  ")
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, break_on_hyphens=False, initial_indent=indent, subsequent_indent=" " * len(indent)
+    )

@@ -1,0 +1,76 @@
+"""What a trace adds to a diagnosis: the calls themselves, where host timers only see that something took long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import TraceError
+from ..nsight import Attribution, Trace, attribute
+from ..types import Cause, Stage
+from .findings import Evidence, Finding
+from .measurements import Measurements
+from .rules import settled, waits
+from .rules.belief import PROVEN
+
+_LEAST_NS = 20_000
+_LEAST_SHARE = 0.02
+
+
+def measurements_of(trace: Trace) -> Measurements:
+    """One value a frame from a trace: its frames, and its stages, or the calls that make them where it has no ranges.
+
+    TraceError where the trace has no frames.
+    """
+    seen = attribution_of(trace)
+    frames = seen.frames
+    times = {"frame": frames["end_ns"] - frames["start_ns"]}
+    named = [stage for stage in Stage if stage in seen.stages]
+    times |= {str(stage): frames[f"{stage}_ns"] for stage in named} if named else _from_calls(seen)
+    instants = {"start": frames["start_ns"], "done": frames["end_ns"]}
+    return Measurements(
+        {name: values.astype(np.float64) for name, values in times.items()},
+        {name: values.astype(np.float64) for name, values in instants.items()},
+        origin=trace.source.stamp,
+    )
+
+
+def attribution_of(trace: Trace) -> Attribution:
+    """The trace by frame: by ranges named 'frame', or else by synchronize calls. TraceError where there are neither."""
+    try:
+        return attribute(trace)
+    except TraceError:
+        return attribute(trace, None)
+
+
+def _from_calls(seen: Attribution) -> dict[str, np.ndarray]:
+    return {
+        Stage.UPLOAD: seen.copied("call_ns", "h2d"),
+        Stage.INFER: seen.frames["in_launch_ns"],
+        Stage.DOWNLOAD: seen.copied("call_ns", "d2h"),
+        Stage.SYNCHRONIZE: seen.frames["in_synchronize_ns"],
+    }
+
+
+def traced(trace: Trace) -> Iterator[Finding]:
+    """The causes that calls and copies prove, each a cost in the median frame of the trace.
+
+    Memory that is allocated in frames, and a wait that copies to pageable memory hold.
+    """
+    seen = attribution_of(trace)
+    for cause, nanoseconds, what, advice in (
+        (Cause.ALLOCATION, seen.frames["in_allocate_ns"], "calls that allocate or free memory", settled.ALLOCATION),
+        (Cause.MOVED_WAIT, _pageable_wait(seen), "download calls, to pageable memory", waits.MOVED_WAIT),
+    ):
+        lost = float(np.median(nanoseconds))
+        frame = float(np.median(seen.frames["end_ns"] - seen.frames["start_ns"]))
+        if lost > max(_LEAST_NS, _LEAST_SHARE * frame):
+            evidence = (Evidence(f"{what}, in the trace", lost / 1e6, "ms", 0, len(seen) - 1),)
+            yield Finding(cause, PROVEN, 0.0, lost / 1e6, evidence, *advice)
+
+
+def _pageable_wait(seen: Attribution) -> np.ndarray:
+    """By frame, the calls of downloads to pageable memory where synchronize has less to wait for than they; else 0."""
+    held = seen.copied("call_ns", "d2h", "pageable")
+    return np.where(held > seen.frames["in_synchronize_ns"], held, 0)

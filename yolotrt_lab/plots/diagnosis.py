@@ -1,0 +1,95 @@
+"""What a diagnosis looked at: times and telemetry over the frames, with marks where the frame's shape changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..diagnosis import Diagnosis, Measurements
+from ..types import Stage
+from .style import STAGE_COLOURS, figure, figure_of, stamp
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_POINTS = 2_000
+_FRAME_COLOURS = {"latency": "#000000", "frame": "#777777"}
+_TELEMETRY: Mapping[str, tuple[str, float]] = {
+    "sm_clock_mhz": ("SM clock [MHz]", 1),
+    "gpu_processes": ("other processes", 1),
+    "temperature_c": ("temperature [°C]", 1),
+    "host_memory_bytes": ("host memory [GB]", 1e9),
+}
+
+
+def diagnosed(measurements: Measurements, diagnosis: Diagnosis) -> Any:
+    """A figure of its own: the measured times above, below them the telemetry that tells causes apart, if any."""
+    columns = shown_telemetry(measurements)
+    heights = [2.4, *[1.0] * len(columns)]
+    drawn, axes = figure(
+        len(heights), 1, height=sum(heights) * 1.35 / len(heights), sharex=True, height_ratios=heights, squeeze=False
+    )
+    measured_times(axes[0, 0], measurements, diagnosis)
+    for ax, name in zip(axes[1:, 0], columns, strict=True):
+        telemetry_column(ax, measurements, name)
+    for ax in axes[:-1, 0]:
+        ax.set_xlabel("")
+    return drawn
+
+
+def measured_times(ax: Axes, measurements: Measurements, diagnosis: Diagnosis) -> list[Any]:
+    """Every measured time but `wait`, on a logarithmic axis. Dotted lines stand where the whole frame changes.
+
+    A long series is drawn as the first and the highest of every few frames, so that no spike is lost.
+    """
+    lines = []
+    for name, values_ns in measurements.times_ns.items():
+        if name == Stage.WAIT or not np.any(values_ns > 0):
+            continue
+        stage = STAGE_COLOURS.get(Stage(name)) if name in set(Stage) else None
+        colour = stage or _FRAME_COLOURS.get(name, "#AA4499")
+        frames, values_ms = _thinned(np.maximum(values_ns, 1) / 1e6)
+        lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name)
+    for frame in _changes(diagnosis):
+        ax.axvline(frame, color="#999999", linewidth=0.9, linestyle=":")
+    ax.set(yscale="log", xlabel="frame", ylabel="host time [ms]")
+    ax.legend(frameon=False, ncols=len(lines), loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, columnspacing=1.2)
+    stamp(figure_of(ax), measurements.origin)
+    return lines
+
+
+def telemetry_column(ax: Axes, measurements: Measurements, name: str) -> list[Any]:
+    """One column of telemetry over the frames; gaps where the GPU did not tell."""
+    label, unit = _TELEMETRY.get(name, (name, 1))
+    lines = ax.plot(measurements.telemetry[name] / unit, color="#333333", linewidth=1.2)
+    ax.set(xlabel="frame")
+    ax.set_title(label, loc="left", size=9)
+    stamp(figure_of(ax), measurements.origin)
+    return lines
+
+
+def shown_telemetry(measurements: Measurements) -> list[str]:
+    """The columns that tell causes apart and hold a number."""
+    return [
+        name
+        for name in _TELEMETRY
+        if name in measurements.telemetry and np.isfinite(measurements.telemetry[name]).any()
+    ]
+
+
+def _changes(diagnosis: Diagnosis) -> tuple[int, ...]:
+    for name in ("frame", "latency", "stages"):
+        if name in diagnosis.growth:
+            return diagnosis.growth[name].change_points
+    return ()
+
+
+def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and values: all of a short series, the first and the highest of every few frames of a long one."""
+    few = -(-len(values) // (_MOST_POINTS // 2))
+    if few < 3:
+        return np.arange(len(values)), values
+    starts = np.arange(0, len(values), few)
+    return np.repeat(starts, 2), np.column_stack([values[starts], np.maximum.reduceat(values, starts)]).ravel()
