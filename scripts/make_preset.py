@@ -75,12 +75,21 @@ def measure(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset
     return calibrate(device, MODEL, engine, None, name=name, command=command, copies=copies, loops=loops)
 
 
+def with_frames_in_flight(preset: Preset, old: Preset) -> Preset:
+    """What the old preset knows of contexts, batches and kernels: `yolotrt-lab bench` measures that."""
+    cost = old.engine(MODEL)
+    tables = {name: getattr(cost, name) for name in ("frame_ns_by_contexts", "frame_ns_by_batch", "measured")}
+    engines = {MODEL: replace(preset.engine(MODEL), **tables)}
+    return replace(preset, engines=engines, kernel_ns=old.kernel_ns, kernel_sharing=old.kernel_sharing)
+
+
 def main() -> None:
     """Fit and save."""
     name, make = sys.argv[1], refit if "--refit" in sys.argv else measure
     folder = lab_path("data", "recordings", name)
     loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
     old, preset = Preset.load(name), make(name, copy_table(loops["pinned"].source), loops)
+    preset = with_frames_in_flight(preset, old)
     preset = replace(preset, neighbours=old.neighbours, registration=old.registration)  # not measured by this
     preset.save(ROOT / "data" / "presets" / f"{name}.json")
 

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "yolotrt_lab"
 LEVELS = {
     0: "errors packages paths types",
     1: "devices frames neighbour nsight recording telemetry vision yolov8",
-    2: "copies engines growth memory tables",
+    2: "copies engines growth kernels memory tables",
     3: "detector diagnosis doctor execute pixels",
     4: "annotate evaluation loops plots report",
     5: "calibration ladder scenarios",

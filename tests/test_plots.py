@@ -15,7 +15,7 @@ from yolotrt_lab import plots
 from yolotrt_lab.copies import measure_copies
 from yolotrt_lab.devices import open_device
 from yolotrt_lab.engines import open_engine
-from yolotrt_lab.errors import MissingPackageError
+from yolotrt_lab.errors import MissingPackageError, SettingsError
 from yolotrt_lab.paths import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.scenarios import run_scenario
@@ -335,3 +335,37 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
     with pytest.raises(MissingPackageError, match="pip install") as caught:
         plots.figure()
     assert "matplotlib" in caught.value.package
+
+
+def test_bounds_draw_what_a_frame_asks_of_each_resource(tmp_path):
+    _, ax = plots.figure()
+    rungs = {
+        "1 naive": (3_000.0, {"engine": 400.0, "upload": 100.0, "host": 2_900.0}),
+        "2 pinned": (1_900.0, {"engine": 400.0, "upload": 100.0, "host": 1_800.0}),
+    }
+    drawn = plots.bounds(ax, rungs)
+    assert [bars.get_label() for bars in drawn] == ["engine", "upload", "host"]
+    assert [[bar.get_width() for bar in bars] for bars in drawn] == [[400, 400], [100, 100], [2_900, 1_800]]
+    assert [to_hex(bars[0].get_facecolor()).upper() for bars in drawn] == [
+        plots.BOUND_COLOURS[name] for name in ("engine", "upload", "host")
+    ]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(rungs)
+    assert [text.get_text() for text in ax.texts] == ["3,000 us", "1,900 us"]
+    assert ax.get_xscale() == "log"
+
+
+def test_streams_draw_the_host_and_each_stream_of_the_gpu():
+    _, ax = plots.figure()
+    spans = (
+        Span("range", "upload", 0, 10_000),
+        Span("api", "cudaMemcpyAsync", 0, 9_000),
+        Span("upload", "pinned upload", 5_000, 20_000, stream=7),
+        Span("kernel", "a kernel", 20_000, 50_000, stream=3),
+    )
+    bars = plots.streams(ax, spans, SIMULATED)
+    assert [(bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()) for bar in bars] == [
+        pytest.approx(place) for place in ((0, 0, 10), (2, 5, 15), (1, 20, 30))
+    ]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["host", "stream 1", "stream 2"]
+    with pytest.raises(SettingsError, match="without work of the GPU"):
+        plots.streams(ax, spans[:2], SIMULATED)

@@ -26,6 +26,7 @@ _HOMES = {
     "FrameLoop": "loops",
     "HostMemory": "types",
     "LoopSettings": "loops",
+    "OverlappedLoop": "loops",
     "Preset": "devices",
     "Recording": "recording",
     "SlotPool": "memory",

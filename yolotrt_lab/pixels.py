@@ -39,8 +39,16 @@ class Pixels:
     Without images (an engine that computes nothing reads none) only the cost of the work is charged.
     """
 
-    def __init__(self, device: Device, engine: Engine, memory: HostMemory, images: Sequence[np.ndarray] | None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        engine: Engine,
+        memory: HostMemory,
+        images: Sequence[np.ndarray] | None,
+        confidence: float = 0.25,
+    ) -> None:
         self._device = device
+        self._confidence = confidence
         self._spec = engine.inputs[0]
         height, width = self._spec.shape[-2:]
         self._size = (height, width)
@@ -93,7 +101,7 @@ class Pixels:
             if self._images is None:
                 return None
             geometry = vision.letterbox_geometry(self._image(index).shape[:2], self._size)
-            return vision.decode(output.array, geometry)
+            return vision.decode(output.array, geometry, confidence=self._confidence)
 
     def _image(self, index: int) -> np.ndarray:
         assert self._images is not None

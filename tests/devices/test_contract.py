@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 from yolotrt_lab.devices import has_gpu, open_device
+from yolotrt_lab.devices.base import Kernel
 from yolotrt_lab.engines.spin import SpinEngine
 from yolotrt_lab.errors import DeviceError, NoGpuError, SettingsError
 from yolotrt_lab.loops import LoopSettings, run_loop
@@ -56,6 +60,40 @@ def test_synchronize_waits_for_the_kernel_and_the_event_says_when(any_device):
     assert device.now_ns() - begin >= 5_000_000
 
 
+ADD_SOURCE = """
+extern "C" __global__ void add(int *numbers, int amount) { numbers[blockIdx.z * 4 + threadIdx.x] += amount; }
+"""
+
+
+def add(numbers, amount):
+    """The same in NumPy."""
+    numbers.view(np.int32)[:] += amount
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_kernel_runs_in_its_stream_by_itself_and_in_a_graph(any_device, graph):
+    device, stream = any_device, any_device.stream()
+    kernel = Kernel("add", ADD_SOURCE, add, (4, 1, 1))
+    there, back = (device.empty_host((2, 4), np.int32, HostMemory.PINNED) for _ in range(2))
+    there.array[:] = np.arange(8).reshape(2, 4)
+    buffer = device.empty_device(there.nbytes)
+
+    def submit():
+        device.upload(there, buffer, stream)
+        device.launch(kernel, (1, 1, 2), (buffer, np.int32(5)), stream)
+        device.launch(kernel, (1, 1, 2), (buffer, np.int32(100)), stream)
+        device.download(buffer, back, stream)
+
+    submit()
+    stream.synchronize()
+    if graph:
+        captured = device.capture(submit, stream)
+        there.array[:] += 1_000
+        captured.launch(stream)
+        stream.synchronize()
+    assert back.array.tolist() == (there.array + 105).tolist()
+
+
 def test_stream_waits_for_an_event_of_another(any_device):
     device = any_device
     first, second, done = device.stream(), device.stream(), device.event()
@@ -86,6 +124,24 @@ def test_graph_does_again_what_was_captured(any_device):
         graph.launch(stream)
         stream.synchronize()
         assert (back.array == value).all()
+
+
+def test_graph_keeps_the_memory_of_its_capture(any_device):
+    device, stream = any_device, any_device.stream()
+    buffer = device.empty_device(16)
+
+    def capture(buffer):
+        host = device.empty_host((16,), np.uint8, HostMemory.PINNED)
+        device.upload(host, buffer, stream)
+        stream.synchronize()
+        return device.capture(lambda: device.upload(host, buffer, stream), stream)
+
+    graph, held = capture(buffer), weakref.ref(buffer)
+    del buffer
+    gc.collect()
+    assert held() is not None
+    graph.launch(stream)
+    stream.synchronize()
 
 
 def test_copy_that_does_not_fit_is_refused(any_device):

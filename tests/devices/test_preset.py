@@ -123,3 +123,32 @@ def test_engine_that_was_not_measured_is_refused_with_those_that_were(preset):
         preset.engine("yolov8x-fp16")
     with pytest.raises(SettingsError, match="it has none"):
         replace(preset, engines={}).engine("yolov8n-fp16")
+
+
+FLIGHT = {
+    "frame_ns_by_contexts": {"1": 400, "2": 250, "4": 200},
+    "frame_ns_by_batch": {"4": (160, 100)},
+    "measured": "a GPU",
+}
+
+
+def test_contexts_and_batches_give_the_cost_of_a_batch(preset, tmp_path):
+    cost = replace(preset.engine("yolov8n-fp16"), **FLIGHT)
+    assert cost.for_batch(1).sharing == (1.0, 1.6, 1.8, 2.0)
+    assert cost.for_batch(1).graph_gpu_ns == cost.graph_gpu_ns
+    assert cost.for_batch(4).sharing == (1.0, 1.6)
+    assert cost.for_batch(4).graph_gpu_ns == cost.graph_gpu_ns * 4 * 160 / 400
+    with pytest.raises(SettingsError, match="no batch of 3 was measured; there are 4"):
+        cost.for_batch(3)
+    path = tmp_path / "mine.json"
+    replace(preset, engines={"yolov8n-fp16": cost}, kernel_ns={"letterbox": 7}, kernel_sharing=(1.0, 1.5)).save(path)
+    loaded = Preset.load(path)
+    assert loaded.engine("yolov8n-fp16").for_batch(4) == replace(cost.for_batch(4), frame_ns_by_batch={"4": [160, 100]})
+    assert (loaded.kernel_ns, loaded.kernel_sharing) == ({"letterbox": 7}, (1.0, 1.5))
+
+
+def test_preset_that_knows_nothing_of_contexts_runs_them_one_by_one(preset):
+    cost = preset.engine("yolov8n-fp16")
+    assert cost.for_batch(1) == cost
+    with pytest.raises(SettingsError, match="there are none"):
+        cost.for_batch(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from yolotrt_lab.devices.timeline import (
     Timeline,
     Work,
 )
+from yolotrt_lab.errors import HazardError
 
 
 def place_all(timeline):
@@ -181,3 +183,62 @@ def test_every_work_starts_as_soon_as_its_lane_its_engine_and_its_event_allow(su
         lane_free[number] = work.end
         if work.engine != NO_ENGINE:
             engine_free[work.engine] = work.end
+
+
+# Kernels that share the GPU
+
+RATES = (1.0, 1.5, 1.5)  # of 1, 2, 3 at once
+
+
+def shared(ready, duration, **keywords):
+    return Work(COMPUTE_ENGINE, ready, duration, sharing=RATES, **keywords)
+
+
+def ends(*works):
+    """Each work in a lane of its own; its begin and end."""
+    timeline = Timeline()
+    for work in works:
+        timeline.submit(timeline.lane(), work)
+    while (following := timeline.next_start()) is not None:
+        timeline.place(*following)
+    return [(work.start, work.end) for work in works]
+
+
+def test_alone_shared_work_takes_its_time():
+    assert ends(shared(10, 300)) == [(10, 310)]
+
+
+def test_two_at_once_each_get_half_of_the_rate_of_two():
+    assert ends(shared(0, 300), shared(0, 300)) == [(0, 400), (0, 400)]
+
+
+def test_work_that_comes_later_slows_what_runs_from_then_on():
+    # 100 done alone; then both at 3/4: the first has 200 left, 267 later; the second has done 200, and goes on alone
+    assert ends(shared(0, 300), shared(100, 300)) == [(0, 367), (100, 467)]
+
+
+def test_more_than_the_table_knows_run_at_its_last_rate():
+    assert ends(*(shared(0, 300) for _ in range(4))) == [(0, 800)] * 4
+
+
+def test_work_that_shares_nothing_waits_for_those_that_do_and_they_for_it():
+    alone = Work(COMPUTE_ENGINE, 50, 100)
+    assert ends(shared(0, 300), alone, shared(350, 30)) == [(0, 300), (300, 400), (400, 430)]
+
+
+def test_order_within_a_lane_holds_for_shared_work():
+    timeline = Timeline()
+    lane = timeline.lane()
+    first, second = shared(0, 100), shared(0, 100)
+    for work in (first, second):
+        timeline.submit(lane, work)
+    while (following := timeline.next_start()) is not None:
+        timeline.place(*following)
+    assert (first.end, second.start, second.end) == (100, 100, 200)
+
+
+def test_two_works_of_one_owner_at_once_are_a_hazard():
+    context = object()
+    with pytest.raises(HazardError, match="the same context still runs"):
+        ends(shared(0, 300, owner=context), shared(100, 300, owner=context))
+    assert ends(shared(0, 300, owner=context), shared(300, 300, owner=context))[1] == (300, 600)

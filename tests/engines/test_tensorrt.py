@@ -84,6 +84,31 @@ def test_static_engine_has_contexts_side_by_side():
     assert len({id(context.buffers["images"]) for context in contexts}) == 3
 
 
+def test_contexts_share_what_the_runtime_compiles_where_it_has_a_cache():
+    class Config:
+        def create_runtime_cache(self):
+            made.append("cache")
+            return made
+
+        def set_runtime_cache(self, cache):
+            self.cache = cache
+
+    class Compiling(FakeEngine):
+        def create_runtime_config(self):
+            return Config()
+
+        def create_execution_context(self, config):
+            made.append(config)
+            return super().create_execution_context()
+
+    made = []
+    engine = TensorRTEngine(Compiling(**STATIC), fake_module(), label="fake")
+    contexts = [engine.context(FakeDevice()) for _ in range(2)]
+    assert len(contexts) == 2
+    assert made[0] == "cache"
+    assert [config.cache is made for config in made[1:]] == [True, True]
+
+
 def test_refused_enqueue_carries_the_log():
     trt = fake_module()
     fake, engine = make(STATIC, trt)

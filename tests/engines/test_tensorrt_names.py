@@ -29,6 +29,7 @@ KINDS = {
     "runtime": "Runtime",
     "engine": "ICudaEngine",
     "context": "IExecutionContext",
+    "runtime_config": "IRuntimeConfig",
     "tensor": "ITensor",
 }
 RETURNS = {
@@ -40,6 +41,7 @@ RETURNS = {
     "builder.create_optimization_profile": "trt_profile",
     "runtime.deserialize_cuda_engine": "engine",
     "engine.create_execution_context": "context",
+    "engine.create_runtime_config": "runtime_config",
 }
 RESULT_KINDS = {"ParserError.code": "ErrorCode", "ICudaEngine.get_tensor_dtype": "DataType"}
 OPTIONAL = {  # asked for by getattr, or used only after it
@@ -47,6 +49,9 @@ OPTIONAL = {  # asked for by getattr, or used only after it
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
     "IBuilderConfig.num_compute_capabilities",
     "IBuilderConfig.set_compute_capability",
+    "ICudaEngine.create_runtime_config",
+    "IRuntimeConfig.create_runtime_cache",
+    "IRuntimeConfig.set_runtime_cache",
 }
 UNLISTED = {"ITensor.name", "ITensor.shape"}  # the tables leave ITensor out; test_tensorrt.py asks the real modules
 SOURCES = ["tensorrt.py", "tensorrt_build.py", "tensorrt_module.py"]

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import LabError, NotebookError
-from . import calibrate, detect, diagnose, doctor, evaluate, record, run, trace
+from . import bench, calibrate, detect, diagnose, doctor, evaluate, record, run, trace
 
 _EXAMPLES = """examples:
   yolotrt-lab doctor                        what is here, what is missing, and how to install it
   yolotrt-lab run                           run every notebook and write build/report.html
   yolotrt-lab run --device cuda             the same on the GPU
   yolotrt-lab record overload --out FILE    run one scenario and keep its frames
+  yolotrt-lab bench                         measure the ladder beside the limits of this GPU
   yolotrt-lab diagnose FILE                 say why a loop gets slower, from its timings
   yolotrt-lab trace capture -- COMMAND      run it under Nsight Systems and keep its trace
   yolotrt-lab calibrate --out FILE          measure this GPU for the simulated device
@@ -63,6 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"yolotrt-lab {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (doctor, run, record, diagnose, trace, detect, evaluate, calibrate):
+    for module in (doctor, run, record, diagnose, trace, detect, evaluate, bench, calibrate):
         module.add(commands)
     return parser

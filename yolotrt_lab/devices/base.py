@@ -8,7 +8,7 @@ memory behind the array. Times are integer nanoseconds on one clock, `now_ns`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -79,6 +79,20 @@ class Graph(Protocol):
 
     def launch(self, stream: Stream) -> None:
         """Submit all of it by one call (`cudaGraphLaunch`)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """A kernel twice: CUDA C for a GPU, and NumPy for the simulation.
+
+    `name` is the function's in `source`, and what its cost goes by in a preset. `reference` gets the arguments of a
+    launch, device memory as uint8 arrays. `block` is the size of a thread block.
+    """
+
+    name: str
+    source: str
+    reference: Callable[..., None]
+    block: tuple[int, int, int]
 
 
 class HostThread(Protocol):
@@ -161,8 +175,20 @@ class Device(ABC):
         """Submit a kernel that keeps the GPU busy for about `duration_ns`."""
 
     @abstractmethod
+    def launch(
+        self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
+    ) -> None:
+        """Submit a kernel (`cudaLaunchKernel`); the grid's third size is the frames of a batch.
+
+        Launch it once before a capture: it is compiled at its first launch.
+        """
+
+    @abstractmethod
     def capture(self, submit: Callable[[], None], stream: Stream) -> Graph:
-        """Run `submit`, which submits work to `stream`, as a capture: nothing runs, the graph is returned."""
+        """Run `submit`, which submits work to `stream`, as a capture: nothing runs, the graph is returned.
+
+        The graph keeps `submit`, and so all memory that it refers to, for as long as it lives.
+        """
 
     @abstractmethod
     def synchronize(self) -> None:

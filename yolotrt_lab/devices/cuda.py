@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from math import prod
@@ -19,7 +19,7 @@ from ..errors import CaptureError, DeviceError, OutOfMemoryError
 from ..packages import load
 from ..paths import install_command
 from ..types import HostMemory, Source, SourceKind
-from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, Stream
+from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, Kernel, Stream
 from .driver import driver_version, find_gpu
 from .ranges import NvtxRanges
 
@@ -101,10 +101,11 @@ class CudaStream:
 
 
 class CudaGraph:
-    """A captured graph."""
+    """A captured graph. It replays on addresses, so it keeps `submit`, and with that the memory behind them."""
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, submit: Callable[[], None]) -> None:
         self._launch = graph.launch
+        self._submit = submit
 
     def launch(self, stream: Stream) -> None:
         """`cudaGraphLaunch`."""
@@ -161,6 +162,7 @@ class CudaDevice(Device):
         self._to_device: int = runtime.memcpyHostToDevice
         self._to_host: int = runtime.memcpyDeviceToHost
         self._spin: Any = None
+        self._kernels: dict[tuple[str, str], Any] = {}
         self._nothing = nullcontext()
 
     def now_ns(self) -> int:
@@ -242,6 +244,20 @@ class CudaDevice(Device):
         with stream.cupy_stream:  # type: ignore[attr-defined]
             self._spin((1,), (1,), (np.uint64(duration_ns),))
 
+    def launch(
+        self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
+    ) -> None:
+        """Compiled once (NVRTC), without fused multiply-add, so that numbers are rounded as on the host."""
+        key = (kernel.name, kernel.source)
+        compiled = self._kernels.get(key)
+        if compiled is None:
+            compiled = self._cupy.RawKernel(kernel.source, kernel.name, options=("--fmad=false",))
+            compiled.compile()
+            self._kernels[key] = compiled
+        values = tuple([each if isinstance(each, np.generic) else np.uintp(each.address) for each in arguments])
+        with stream.cupy_stream:  # type: ignore[attr-defined]
+            compiled(grid, kernel.block, values)
+
     def capture(self, submit: Callable[[], None], stream: Stream) -> Graph:
         """Capture, in this thread only (`cudaStreamCaptureModeThreadLocal`)."""
         cupy_stream = stream.cupy_stream  # type: ignore[attr-defined]
@@ -251,11 +267,14 @@ class CudaDevice(Device):
             cupy_stream.begin_capture(self._runtime.streamCaptureModeThreadLocal)
             try:
                 submit()
+            except error_type as error:
+                self._abandon_capture(cupy_stream)
+                raise CaptureError(f"the capture was refused with {error}", fix=fix) from error
             except Exception:
                 self._abandon_capture(cupy_stream)
                 raise
             try:
-                return CudaGraph(cupy_stream.end_capture())
+                return CudaGraph(cupy_stream.end_capture(), submit)
             except error_type as error:
                 raise CaptureError(f"the capture ended with {error}", fix=fix) from error
 

@@ -7,8 +7,8 @@ nanoseconds. Rates are bytes per nanosecond, which is GB/s.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ class EngineCost:
     on an idle GPU. `cold_*` hold when the host has moved megabytes since its last enqueue, which took longer then on
     every machine that was measured; its caches are the likely reason. `kernels` is how many places of the launch queue
     it takes.
+
+    `frame_ns_by_contexts` is what a frame took, as a CUDA graph, with that many contexts at once, `frame_ns_by_batch`
+    in batches of that size with one context and with two; only their ratios count. `measured` says where they are from.
+    `sharing` is the total rate of 1, 2, ... contexts that run at once, against one alone; it follows from the former.
     """
 
     enqueue_ns: int
@@ -71,6 +75,28 @@ class EngineCost:
     cold_graph_launch_ns: int
     graph_gpu_ns: int
     kernels: int
+    frame_ns_by_contexts: Mapping[str, int] = field(default_factory=dict)
+    frame_ns_by_batch: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    measured: str = ""
+    sharing: tuple[float, ...] = ()
+
+    def for_batch(self, batch: int) -> EngineCost:
+        """The cost of one inference of a batch, with its `sharing`; SettingsError for a batch that was not measured."""
+        alone = self.frame_ns_by_contexts.get("1", 0)
+        if batch == 1:
+            counts = sorted(map(int, self.frame_ns_by_contexts))
+            rates = [alone / self.frame_ns_by_contexts[str(count)] for count in counts]
+            together = np.interp(range(1, counts[-1] + 1), counts, rates).tolist() if counts else []
+            return replace(self, sharing=tuple(together))
+        if str(batch) not in self.frame_ns_by_batch:
+            raise SettingsError(
+                f"no batch of {batch} was measured; there are {', '.join(self.frame_ns_by_batch) or 'none'}",
+                fix="use one of these, or a GPU",
+            )
+        one, two = self.frame_ns_by_batch[str(batch)]
+        times = batch * one / alone
+        gpu_ns, graph_gpu_ns = round(self.gpu_ns * times), round(self.graph_gpu_ns * times)
+        return replace(self, gpu_ns=gpu_ns, graph_gpu_ns=graph_gpu_ns, sharing=(1.0, one / two))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +142,8 @@ class Preset:
     `submit_ns` is from the begin of a call to the begin of its work on an idle GPU, `wake_up_ns` from the end of the
     work to the return of the synchronize that waited for it, `synchronize_ns` a synchronize with nothing to wait for.
     `range_ns` is the host's time between two stages of a loop. `host_work_ns` is by name (`Device.host_work`).
+    `kernel_ns` is the GPU's time for a frame in the lab's own kernels, by name, and `kernel_sharing` the total rate of
+    1, 2, ... kernels at once.
     `command` made the file. `neighbours` and `registration` are None where they were not measured.
     """
 
@@ -139,6 +167,8 @@ class Preset:
     launch_queue_depth: int
     engines: Mapping[str, EngineCost] = field(default_factory=dict)
     host_work_ns: Mapping[str, int] = field(default_factory=dict)
+    kernel_ns: Mapping[str, int] = field(default_factory=dict)
+    kernel_sharing: tuple[float, ...] = ()
     neighbours: NeighbourCost | None = None
     registration: Registration | None = None
 
@@ -182,8 +212,13 @@ class Preset:
         for name, kind in _OPTIONAL.items():
             if values.get(name) is not None:
                 values[name] = kind(**values[name])
-        values["engines"] = {model: EngineCost(**cost) for model, cost in values["engines"].items()}
+        values["engines"] = {model: _engine_cost(cost) for model, cost in values["engines"].items()}
+        values["kernel_sharing"] = tuple(values.get("kernel_sharing", ()))
         return cls(**values)
+
+
+def _engine_cost(values: dict[str, Any]) -> EngineCost:
+    return EngineCost(**{**values, "sharing": tuple(values.get("sharing", ()))})
 
 
 _NESTED = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from math import exp, prod
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import CaptureError, DeviceError, HazardError
 from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
-from .base import Device, DeviceBuffer, Event, HostBuffer, Stream
+from .base import Device, DeviceBuffer, Event, HostBuffer, Kernel, Stream
 from .conditions import Conditions, State
 from .host_threads import VirtualQueue, VirtualThread, VirtualThreads
 from .preset import EngineCost, PageableCopy, PinnedCopy, Preset, Registration
@@ -104,22 +104,37 @@ class SimulatedStream:
 
 
 class SimulatedGraph:
-    """Captured work, submitted again by each launch."""
+    """Captured work, submitted again by each launch.
 
-    def __init__(self, device: SimulatedDevice) -> None:
+    Like a real one it knows device memory by address alone, so it keeps `submit`, and with that the memory.
+    """
+
+    def __init__(self, device: SimulatedDevice, submit: Callable[[], None]) -> None:
         self._device = device
+        self._submit = submit
+        self._memory: list[weakref.ref[SimulatedBuffer]] = []
         self.steps: list[dict[str, Any]] = []
+        self.hosts: list[HostBuffer | None] = []
         self.launch_ns = (device.preset.launch_ns, device.preset.launch_ns)
         self.submit_ns = device.preset.submit_ns
 
+    def uses(self, *values: object) -> None:
+        """Note the device memory among `values`."""
+        self._memory += [weakref.ref(value) for value in values if isinstance(value, SimulatedBuffer)]
+
     def launch(self, stream: Stream) -> None:
-        """Submit all of it by one call."""
+        """Submit all of it by one call; HazardError where memory of the capture was freed."""
         assert isinstance(stream, SimulatedStream)
+        if any(buffer() is None for buffer in self._memory):
+            raise HazardError("a graph is launched on device memory that was freed", fix="keep it as long as the graph")
         device = self._device
         begin = device._begin()
         device._advance(self.launch_ns[device._is_cold("cudaGraphLaunch")])
-        for step in self.steps:
-            device._submit(stream.lane, Work(ready=begin + self.submit_ns, **step))
+        for host, step in zip(self.hosts, self.steps, strict=True):
+            work = Work(ready=begin + self.submit_ns, **step)
+            device._submit(stream.lane, work)
+            if host is not None:
+                device._watch(host, work)
         device._log("api", "cudaGraphLaunch", begin)
 
 
@@ -338,7 +353,7 @@ class SimulatedDevice(Device):
 
     def capture(self, submit: Callable[[], None], stream: Stream) -> SimulatedGraph:
         """Collect what `submit` submits."""
-        graph = self._captures[self._threads.running] = SimulatedGraph(self)
+        graph = self._captures[self._threads.running] = SimulatedGraph(self, submit)
         try:
             submit()
         finally:
@@ -418,14 +433,13 @@ class SimulatedDevice(Device):
             if not host.memory.page_locked:
                 raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
             graph.steps.append({**step, "duration": dma_ns})
+            graph.hosts.append(host)
+            graph.uses(device)
             return
         if host.memory.page_locked:
             work = Work(ready=0, duration=self._spread(dma_ns), **step)
             self._copy_by_dma(stream.lane, pinned, work)
-            self._copies[host.address] = work
-            if self.moves_bytes and engine == UPLOAD_ENGINE:
-                raw = _bytes_of(host)
-                self._uploads.append((work, raw, raw.copy()))
+            self._watch(host, work)
         elif host.nbytes <= pageable.staging_bytes:
             self._advance(pageable.staged_call_ns + int(host.nbytes / pageable.staged_rate))
             self._submit(stream.lane, Work(ready=self._threads.now, duration=self._spread(dma_ns), **step))
@@ -433,6 +447,13 @@ class SimulatedDevice(Device):
             self._copy_by_driver(stream.lane, pageable, host.nbytes, step)
             self._moved += 1
         self._log("api", "cudaMemcpyAsync", begin)
+
+    def _watch(self, host: HostBuffer, work: Work) -> None:
+        """Keep an eye on the host's side of a copy by the GPU, which nothing may touch until it has run."""
+        self._copies[host.address] = work
+        if self.moves_bytes and work.engine == UPLOAD_ENGINE:
+            raw = _bytes_of(host)
+            self._uploads.append((work, raw, raw.copy()))
 
     def _copy_by_dma(self, lane: Lane, cost: PinnedCopy, work: Work) -> None:
         begin = self._threads.now
@@ -485,13 +506,45 @@ class SimulatedDevice(Device):
         )
         self.run_kernels("spin", cost, stream)
 
-    def run_kernels(self, name: str, cost: EngineCost, stream: Stream, action: Callable[[], Any] | None = None) -> None:
-        """Submit the kernels of an engine: the host launches for `enqueue_ns`, the GPU follows."""
+    def launch(
+        self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
+    ) -> None:
+        """A kernel that takes the preset's time for each frame of its batch; it computes where bytes are moved."""
+        assert isinstance(stream, SimulatedStream)
+        duration = self.preset.kernel_ns.get(kernel.name, 0) * grid[2]
+        step: dict[str, Any] = {"engine": COMPUTE_ENGINE, "name": kernel.name, "sharing": self.preset.kernel_sharing}
+        if self.moves_bytes:
+            step["action"] = lambda: kernel.reference(*map(_value_of, arguments))
+        begin = self._begin()
+        if (graph := self._captures.get(self._threads.running)) is not None:
+            graph.steps.append({**step, "duration": duration})
+            graph.hosts.append(None)
+            graph.uses(*arguments)
+            return
+        self._advance(self.preset.launch_ns)
+        ready = begin + self.preset.submit_ns
+        self._submit(stream.lane, Work(ready=ready, duration=self._spread(duration), **step))
+        self._log("api", "cudaLaunchKernel", begin)
+
+    def run_kernels(
+        self,
+        name: str,
+        cost: EngineCost,
+        stream: Stream,
+        action: Callable[[], Any] | None = None,
+        owner: object = None,
+    ) -> None:
+        """Submit the kernels of an engine: the host launches for `enqueue_ns`, the GPU follows.
+
+        HazardError where two inferences of one `owner`, a context, would run at once.
+        """
         assert isinstance(stream, SimulatedStream)
         step: dict[str, Any] = {"engine": COMPUTE_ENGINE, "name": name, "action": action}
+        step |= {"sharing": cost.sharing, "owner": owner}
         begin = self._begin()
         if (graph := self._captures.get(self._threads.running)) is not None:
             graph.steps.append({**step, "duration": cost.graph_gpu_ns})
+            graph.hosts.append(None)
             graph.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
             graph.submit_ns = cost.graph_submit_ns
             return
@@ -527,3 +580,8 @@ class SimulatedDevice(Device):
 def _bytes_of(host: HostBuffer) -> np.ndarray:
     """The buffer's bytes, uint8: floats would not do, since NaN is not equal to itself."""
     return host.array.reshape(-1).view(np.uint8)
+
+
+def _value_of(argument: DeviceBuffer | np.generic) -> Any:
+    """What a kernel's reference gets for an argument."""
+    return argument.data if isinstance(argument, SimulatedBuffer) else argument

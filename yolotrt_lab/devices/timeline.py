@@ -3,13 +3,19 @@
 A discrete-event model without a clock of its own. Work is submitted with the time from which it may start; it is
 placed on its engine lazily, earliest start first, once somebody asks for its end. That order is exact as long as
 nothing submitted later may start earlier, which the simulated device sees to.
+
+Kernels that share the GPU run at once, each slower than alone: processor sharing, with a total rate that depends on
+how many run (Kleinrock, "Queueing Systems", volume 2, 1976). Their end is known once it is the next thing to happen.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Any
+
+from ..errors import HazardError
 
 UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE = range(4)
 
@@ -21,7 +27,9 @@ class Work:
 
     It starts no earlier than `ready` and than the end of `after`, and ends no earlier than `end_from` (a sequence of
     kernels that the host is still launching). `entries` is how many places of the launch queue it takes. `action`
-    runs when the work is placed. `correlation` is the number of the call that submitted it.
+    runs when the work is placed. `sharing` is the total rate of 1, 2, ... works that share the compute engine (the last
+    holds for more); without it the work has the engine to itself. Two works of one `owner` must not run at once.
+    `correlation` is the number of the call that submitted it.
     """
 
     __slots__ = (
@@ -35,7 +43,9 @@ class Work:
         "entries",
         "name",
         "nbytes",
+        "owner",
         "ready",
+        "sharing",
         "start",
     )
 
@@ -51,6 +61,8 @@ class Work:
         nbytes: int = 0,
         entries: int = 1,
         action: Callable[[], Any] | None = None,
+        sharing: Sequence[float] = (),
+        owner: object = None,
     ) -> None:
         self.engine = engine
         self.ready = ready
@@ -61,14 +73,16 @@ class Work:
         self.nbytes = nbytes
         self.entries = entries
         self.action = action
+        self.sharing = sharing
+        self.owner = owner
         self.correlation = 0
         self.start = self.end = PENDING
 
 
 class Lane:
-    """The work of one stream, in order. `tail` is the end of what was placed last."""
+    """The work of one stream, in order. `tail` is the last end placed, `running` what shares the GPU now."""
 
-    __slots__ = ("in_flight", "in_flight_entries", "last", "number", "priority", "tail", "waiting")
+    __slots__ = ("in_flight", "in_flight_entries", "last", "left", "number", "priority", "running", "tail", "waiting")
 
     def __init__(self, number: int, priority: int) -> None:
         self.number = number
@@ -78,6 +92,8 @@ class Lane:
         self.in_flight_entries = 0
         self.tail = 0
         self.last: Work | None = None
+        self.running: Work | None = None
+        self.left = 0.0
 
 
 class Timeline:
@@ -86,6 +102,8 @@ class Timeline:
     def __init__(self, on_placed: Callable[[Lane, Work], None] | None = None) -> None:
         self.lanes: list[Lane] = []
         self._free = [0, 0, 0, 0]
+        self._sharing: list[Lane] = []
+        self._shared_until = 0
         self._on_placed = on_placed
         self.elapsed: Callable[[int, int, int], int] | None = None
         """How long work of that duration takes on that engine from that start; None: as long as it is."""
@@ -105,12 +123,14 @@ class Timeline:
         lane.last = work
 
     def next_start(self) -> tuple[Lane, int] | None:
-        """The lane whose first work starts next, and when; None when nothing waits or all waits for events."""
-        best: Lane | None = None
-        best_start = 0
+        """The lane in which something happens next, and when; None when nothing waits or all waits for events.
+
+        That is a work that starts, or one that shares the GPU and ends.
+        """
+        best, best_start = self._next_end() if self._sharing else (None, 0)
         free = self._free
         for lane in self.lanes:
-            if not lane.waiting:
+            if not lane.waiting or lane.running is not None:
                 continue
             work = lane.waiting[0]
             start = work.ready
@@ -122,6 +142,8 @@ class Timeline:
                     continue
                 if after.end > start:
                     start = after.end
+            if work.engine == COMPUTE_ENGINE and self._sharing and not work.sharing:
+                continue
             if free[work.engine] > start:
                 start = free[work.engine]
             if best is None or start < best_start:
@@ -129,18 +151,59 @@ class Timeline:
         return None if best is None else (best, best_start)
 
     def place(self, lane: Lane, start: int) -> None:
-        """Let the first work of the lane start; it must be what `next_start` named."""
+        """Let that happen which `next_start` named: the lane's first work starts, or the one that runs there ends."""
+        if lane.running is not None:
+            self._end_shared(lane, start)
+            return
         work = lane.waiting.popleft()
         if self.elapsed is not None:
             work.duration = self.elapsed(work.engine, start, work.duration)
-        end = start + work.duration
-        if end < work.end_from:
-            end = work.end_from
-        work.start, work.end = start, end
-        lane.tail = end
-        if work.engine != NO_ENGINE:
-            self._free[work.engine] = end
+        work.start = start
         if work.action is not None:
             work.action()
+        if work.sharing:
+            self._start_shared(lane, work)
+        else:
+            self._end(lane, work, start + work.duration)
+
+    def _end(self, lane: Lane, work: Work, end: int) -> None:
+        if end < work.end_from:
+            end = work.end_from
+        work.end = lane.tail = end
+        if work.engine != NO_ENGINE:
+            self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end
         if self._on_placed is not None:
             self._on_placed(lane, work)
+
+    def _start_shared(self, lane: Lane, work: Work) -> None:
+        if work.owner is not None and any(each.running.owner is work.owner for each in self._sharing if each.running):
+            raise HazardError(
+                f"{work.name} starts at {work.start} ns while the same context still runs",
+                fix="one context for each frame in flight: engine.context(device)",
+            )
+        self._share_until(work.start)
+        lane.running, lane.left = work, float(work.duration)
+        self._sharing.append(lane)
+
+    def _end_shared(self, lane: Lane, end: int) -> None:
+        self._share_until(end)
+        self._sharing.remove(lane)
+        work, lane.running = lane.running, None
+        assert work is not None
+        self._end(lane, work, end)
+
+    def _share_until(self, time: int) -> None:
+        """Let those that share the GPU get on until then."""
+        for lane in self._sharing:
+            lane.left -= (time - self._shared_until) * self._rate(lane)
+        self._shared_until = time
+
+    def _rate(self, lane: Lane) -> float:
+        assert lane.running is not None
+        count, rates = len(self._sharing), lane.running.sharing
+        return rates[min(count, len(rates)) - 1] / count
+
+    def _next_end(self) -> tuple[Lane, int]:
+        ends = [self._shared_until + max(ceil(lane.left / self._rate(lane)), 0) for lane in self._sharing]
+        first = min(range(len(ends)), key=ends.__getitem__)
+        return self._sharing[first], ends[first]

@@ -23,13 +23,15 @@ def open_engine(
     *,
     variant: str = "n",
     precision: str = "fp16",
+    batch: int = 1,
     compute: bool = False,
     backend: str = "auto",
     cache_dir: str | Path | None = None,
 ) -> Engine:
     """The engine for that device, of an ONNX `model` or of YOLOv8 with seeded weights (`variant`, `precision`).
 
-    A batch dimension that a model leaves open becomes 1.
+    A batch dimension that a model leaves open becomes `batch`, how many frames go through at once; SettingsError where
+    a `batch` is asked for and the model has another.
 
     On a GPU, `backend` is 'tensorrt' (also 'auto': TensorRT or TensorRT-RTX, whichever is installed, built on first use
     and cached in `cache_dir`) or 'onnxruntime'. On the simulated device the engine takes the time that the preset
@@ -41,39 +43,52 @@ def open_engine(
     if precision not in PRECISIONS:
         raise SettingsError(f"no precision {precision!r}", fix=f"use one of {', '.join(PRECISIONS)}")
     if isinstance(device, SimulatedDevice):
-        return _simulated(device, model, variant, precision, compute)
+        engine = _simulated(device, model, variant, precision, batch, compute)
+        return _of_batch(engine, batch)
     if model is None:
-        model = _seeded(variant, precision)
+        model = _seeded(variant, precision, batch)
     if backend == "onnxruntime":
         from .onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(model, provider="cuda")
+        return _of_batch(OnnxRuntimeEngine(model, provider="cuda", batch=batch), batch)
     from .model import read_onnx, with_batch
     from .tensorrt import TensorRTEngine
 
-    return TensorRTEngine.from_onnx(with_batch(read_onnx(model), 1), cache_dir=cache_dir)
+    return _of_batch(TensorRTEngine.from_onnx(with_batch(read_onnx(model), batch), cache_dir=cache_dir), batch)
 
 
-def _seeded(variant: str, precision: str) -> bytes:
+def _of_batch(engine: Engine, batch: int) -> Engine:
+    if batch > 1 and (found := engine.inputs[0].shape[0]) != batch:
+        raise SettingsError(
+            f"the model takes {found} frames at once, not {batch}", fix="export it with an open batch dimension"
+        )
+    return engine
+
+
+def _seeded(variant: str, precision: str, batch: int) -> bytes:
     from ..yolov8 import build_model
 
-    return build_model(variant, precision=precision)
+    return build_model(variant, precision=precision, batch=batch)
 
 
 def _simulated(
-    device: SimulatedDevice, model: bytes | str | Path | None, variant: str, precision: str, compute: bool
+    device: SimulatedDevice, model: bytes | str | Path | None, variant: str, precision: str, batch: int, compute: bool
 ) -> Engine:
     from .simulated import SimulatedEngine
 
     name = f"yolov8{variant}-{precision}"
-    cost, label = device.preset.engine(name), f"simulated {name}"
+    cost, label = device.preset.engine(name).for_batch(batch), f"simulated {name}"
+    if batch > 1:
+        label += f", batch {batch}"
     if model is None and not compute:
-        return SimulatedEngine(label, cost, [_IMAGES], [_OUTPUT])
+        return SimulatedEngine(label, cost, *_specs(batch))
     from .onnxruntime import OnnxRuntimeEngine
 
-    runtime = OnnxRuntimeEngine(model if model is not None else _seeded(variant, precision))
+    runtime = OnnxRuntimeEngine(model if model is not None else _seeded(variant, precision, batch), batch=batch)
     return SimulatedEngine(f"{label}, outputs by {runtime.label}", cost, runtime.inputs, runtime.outputs, runtime.run)
 
 
-_IMAGES = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32))
-_OUTPUT = TensorSpec("output0", (1, 84, 8400), np.dtype(np.float32))
+def _specs(batch: int) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    shapes = (("images", (batch, 3, 640, 640)), ("output0", (batch, 84, 8400)))
+    images, output = (TensorSpec(name, shape, np.dtype(np.float32)) for name, shape in shapes)
+    return [images], [output]

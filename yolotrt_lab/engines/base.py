@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from threading import get_ident
 
 import numpy as np
 
@@ -17,9 +18,24 @@ from ..types import HostMemory, TensorSpec
 
 
 class Context(ABC):
-    """One execution context. `buffers` maps each tensor's name to the device memory that is bound to it."""
+    """One execution context, for one frame (or batch) at a time and for one thread.
+
+    `buffers` maps each tensor's name to the device memory that is bound to it. It is read-only: a captured graph keeps
+    the addresses of its capture, and would go on using them after a change.
+    """
 
     buffers: Mapping[str, DeviceBuffer]
+    _thread: int | None = None
+
+    def claim(self) -> None:
+        """EngineError unless the calling thread is the one that enqueued first: contexts are not for two of them."""
+        if self._thread is None:
+            self._thread = get_ident()
+        elif self._thread != get_ident():
+            raise EngineError(
+                "two threads enqueue in one execution context",
+                fix="give each thread a context of its own: engine.context(device)",
+            )
 
     @abstractmethod
     def enqueue(self, stream: Stream) -> None:

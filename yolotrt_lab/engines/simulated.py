@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,18 +28,19 @@ class SimulatedContext(Context):
         self._cost = engine.cost
         self._engine = engine
         self._memory = {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
-        self.buffers = self._memory
-        self._action = self._compute if engine.computes else None
+        self.buffers = MappingProxyType(self._memory)
 
     def enqueue(self, stream: Stream) -> None:
-        """Submit one inference."""
-        self._run(self._name, self._cost, stream, self._action)
+        """Submit one inference, on the memory that is bound now: a graph goes on with that of its capture."""
+        self.claim()
+        action = partial(self._compute, dict(self._memory)) if self._engine.computes else None
+        self._run(self._name, self._cost, stream, action, self)
 
-    def _compute(self) -> None:
+    def _compute(self, memory: Mapping[str, SimulatedBuffer]) -> None:
         assert self._engine.compute is not None
-        inputs = {spec.name: _view(self._memory[spec.name], spec) for spec in self._engine.inputs}
+        inputs = {spec.name: _view(memory[spec.name], spec) for spec in self._engine.inputs}
         for name, result in self._engine.compute(inputs).items():
-            np.copyto(self._memory[name].data, result.reshape(-1).view(np.uint8))
+            np.copyto(memory[name].data, result.reshape(-1).view(np.uint8))
 
 
 class SimulatedEngine(Engine):

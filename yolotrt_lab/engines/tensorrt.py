@@ -11,6 +11,7 @@ import re
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ class TensorRTEngine(Engine):
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self.dynamic = any(-1 in tuple(engine.get_tensor_shape(name)) for name in inputs)
+        self._runtime_cache: Any = None  # outlives the contexts, which hold the engine
         self._live: weakref.ref[Context] | None = None
         chosen = _chosen_shapes(engine, inputs, shapes or {})
         self.inputs = tuple(TensorSpec(name, chosen[name], _dtype(engine, name)) for name in inputs)
@@ -138,14 +140,29 @@ class TensorRTEngine(Engine):
                 "an engine with dynamic inputs has one context at a time",
                 fix="drop the other context first, or export the model with fixed input shapes",
             )
-        context = TensorRTContext(self._new_context(), (*self.inputs, *self.outputs), device, log_of(self._trt))
+        context = TensorRTContext(self, self._new_context(), (*self.inputs, *self.outputs), device)
         self._live = weakref.ref(context)
         return context
+
+    def _compiled_before(self) -> tuple[Any, ...]:
+        """TensorRT-RTX compiles kernels for each context, some seconds long, unless contexts share a runtime cache.
+
+        (https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/work-with-runtime-cache.html)
+        """
+        if not hasattr(self._engine, "create_runtime_config"):
+            return ()
+        runtime_config = self._engine.create_runtime_config()
+        if not hasattr(runtime_config, "create_runtime_cache"):
+            return ()
+        if self._runtime_cache is None:
+            self._runtime_cache = runtime_config.create_runtime_cache()
+        runtime_config.set_runtime_cache(self._runtime_cache)
+        return (runtime_config,)
 
     def _new_context(self) -> Any:
         log = log_of(self._trt)
         log.clear()
-        context = self._engine.create_execution_context()
+        context = self._engine.create_execution_context(*self._compiled_before())
         if context is None:
             raise EngineError(
                 f"there is no execution context: {log.reason}",
@@ -169,10 +186,11 @@ class TensorRTContext(Context):
     Synchronize its streams before dropping it: the memory goes with it.
     """
 
-    def __init__(self, context: Any, specs: Iterable[TensorSpec], device: Device, log: Any) -> None:
-        self.buffers = {spec.name: device.empty_device(spec.nbytes) for spec in specs}
-        self._log = log
+    def __init__(self, owner: TensorRTEngine, context: Any, specs: Iterable[TensorSpec], device: Device) -> None:
+        self.buffers = MappingProxyType({spec.name: device.empty_device(spec.nbytes) for spec in specs})
+        self._log = log = log_of(owner._trt)
         self._execute = context.execute_async_v3
+        self._owner = owner  # after `_execute`, so that it goes after it: contexts must not outlive the cache
         for name, buffer in self.buffers.items():
             if not context.set_tensor_address(name, buffer.address):
                 raise EngineError(
@@ -181,6 +199,7 @@ class TensorRTContext(Context):
 
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference to `stream` and return; EngineError where TensorRT refuses it."""
+        self.claim()
         if not self._execute(stream.handle):
             raise EngineError(
                 f"the inference was not submitted: {self._log.reason}",

@@ -10,14 +10,17 @@ from .copies import copy_calls
 from .diagnosis import diagnosed, measured_times, telemetry_column
 from .frames import latency, stage_bars, stage_over_frames, stages
 from .interactive import InteractiveTimeline
+from .ladder import BOUND_COLOURS, bounds, streams
 from .style import MEMORY_COLOURS, STAGE_COLOURS, as_svg, figure, image, stamp
 from .timeline import linked, timeline, timelines
 
 __all__ = [
+    "BOUND_COLOURS",
     "MEMORY_COLOURS",
     "STAGE_COLOURS",
     "InteractiveTimeline",
     "as_svg",
+    "bounds",
     "copy_calls",
     "diagnosed",
     "figure",
@@ -29,6 +32,7 @@ __all__ = [
     "stage_over_frames",
     "stages",
     "stamp",
+    "streams",
     "telemetry_column",
     "timeline",
     "timelines",

@@ -9,67 +9,19 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from .devices.base import Device, HostBuffer, Stream
-from .engines.base import Engine
-from .errors import SettingsError
-from .memory import Slot, SlotPool
-from .pixels import Fill, Pixels
-from .recording import FrameRecorder, Recording, machine_info
-from .types import Detections, HostMemory, Stage
-
-_E = TypeVar("_E", bound=StrEnum)
-
-
-@dataclass(frozen=True, slots=True)
-class LoopSettings:
-    """One loop. SettingsError for values that no loop can have.
-
-    `frames` are recorded after `warmup` frames that are recorded too and marked. With `period_us` frames are due on a
-    clock that starts after the warm-up; without it the next frame begins when the last is done. The result of a frame
-    is collected `collect_after` frames later (0: synchronize each frame). `graph` replays the engine as a CUDA graph.
-    `postprocess` decodes boxes from the output, as part of the frame.
-    """
-
-    frames: int = 1_500
-    warmup: int = 50
-    period_us: float | None = None
-    input_memory: HostMemory = HostMemory.PAGEABLE
-    output_memory: HostMemory = HostMemory.PINNED
-    fill: Fill = Fill.FRESH
-    collect_after: int = 0
-    graph: bool = False
-    postprocess: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "input_memory", _member(HostMemory, self.input_memory))
-        object.__setattr__(self, "output_memory", _member(HostMemory, self.output_memory))
-        object.__setattr__(self, "fill", _member(Fill, self.fill))
-        if self.frames < 1 or self.warmup < 0 or self.collect_after < 0:
-            raise SettingsError(
-                f"frames={self.frames}, warmup={self.warmup}, collect_after={self.collect_after}",
-                fix="use at least one frame, and no negative number",
-            )
-        if self.period_us is not None and self.period_us <= 0:
-            raise SettingsError(f"a period of {self.period_us} us", fix="use a positive period, or None for no clock")
-        if self.fill is Fill.FRESH and self.input_memory.page_locked:
-            raise SettingsError(
-                f"a fresh array each frame is pageable, not {self.input_memory}",
-                fix="use fill='in_place' (or 'copy') to upload from page-locked memory",
-            )
-
-
-def _member(kind: type[_E], value: str) -> _E:
-    try:
-        return kind(value)
-    except ValueError:
-        raise SettingsError(f"no {kind.__name__} {value!r}", fix=f"use one of {', '.join(kind)}") from None
+from ..devices.base import Device, HostBuffer, Stream
+from ..engines.base import Engine
+from ..errors import SettingsError
+from ..memory import Slot, SlotPool
+from ..pixels import Fill, Pixels
+from ..recording import FrameRecorder, Recording, machine_info
+from ..types import Detections, Stage
+from .settings import LoopSettings
 
 
 class _Timer:
@@ -113,11 +65,18 @@ class FrameLoop:
 
     `images` are uint8 BGR arrays (height, width, 3), used in turn. Without them (an engine that does not compute looks
     at no pixel) preprocessing writes nothing; the simulated device charges its cost all the same. With `postprocess`
-    the boxes of the latest frame are in `detections`.
+    the boxes of the latest frame are in `detections`, and `on_boxes(frame, boxes)` is called for every frame after the
+    warm-up.
     """
 
     def __init__(
-        self, device: Device, engine: Engine, settings: LoopSettings, images: Sequence[np.ndarray] | None = None
+        self,
+        device: Device,
+        engine: Engine,
+        settings: LoopSettings,
+        images: Sequence[np.ndarray] | None = None,
+        *,
+        on_boxes: Callable[[int, Detections], None] | None = None,
     ) -> None:
         if engine.computes and not images:
             raise SettingsError("this engine reads its input, and there are no images", fix="pass images=[frame, ...]")
@@ -133,12 +92,15 @@ class FrameLoop:
             input_memory=settings.input_memory,
             output_memory=settings.output_memory,
         )
-        self._pixels = Pixels(device, engine, settings.input_memory, images if engine.computes else None)
+        self._pixels = Pixels(
+            device, engine, settings.input_memory, images if engine.computes else None, settings.confidence
+        )
         self._fill: Callable[[int, Slot], HostBuffer] = getattr(self._pixels, settings.fill)
         if settings.fill is Fill.READY:
             for slot in self._pool.slots:
                 self._pixels.in_place(0, slot)
         self.detections: Detections | None = None
+        self.on_boxes = on_boxes
         self._enqueue = self._capture() if settings.graph else self._context.enqueue
         self._frame_range = device.range("frame")
         self._timers = {stage: _Timer(device, stage) for stage in Stage}
@@ -149,7 +111,8 @@ class FrameLoop:
         """The engine as a CUDA graph. It runs once before: engines allocate and choose kernels on their first run."""
         self._context.enqueue(self._stream)
         self._stream.synchronize()
-        return self.device.capture(lambda: self._context.enqueue(self._stream), self._stream).launch
+        context, stream = self._context, self._stream  # not `self`: the graph keeps what it was captured from
+        return self.device.capture(lambda: context.enqueue(stream), stream).launch
 
     def run(self, path: str | Path | None = None, *, label: str = "", command: str = "") -> Recording:
         """Run the loop to its end and return every frame; the warm-up is numbered from -`warmup` and marked.
@@ -213,6 +176,8 @@ class FrameLoop:
             if self.settings.postprocess:
                 output = frame.slot.outputs[self._output_name]
                 self.detections = self._pixels.detections(frame.index, output)
+                if self.on_boxes is not None and self.detections is not None and frame.index >= 0:
+                    self.on_boxes(frame.index, self.detections)
         done = self.device.now_ns()
         self._recorder.add(
             (frame.index, frame.due, frame.start, done, *frame.host_ns, synchronize.ns, postprocess.ns, frame.index < 0)
@@ -257,13 +222,3 @@ def _joined(parts: Sequence[Recording]) -> Recording:
     columns["frame"][steady] = np.arange(steady.sum())
     settings = {**parts[0].settings, "turns": len(parts)}
     return replace(parts[0], columns=columns, settings=settings)
-
-
-def run_loop(
-    device: Device,
-    engine: Engine,
-    settings: LoopSettings | None = None,
-    images: Sequence[np.ndarray] | None = None,
-) -> Recording:
-    """Make a `FrameLoop` and run it once."""
-    return FrameLoop(device, engine, settings or LoopSettings(), images).run()

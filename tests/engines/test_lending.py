@@ -1,0 +1,30 @@
+"""Contexts that are handed out again."""
+
+from toy_engine import toy_engine, toy_frame
+
+from yolotrt_lab.engines.lending import LendingEngine
+from yolotrt_lab.loops import LoopSettings, OverlappedLoop
+
+
+def test_context_comes_back_when_nobody_holds_it(device):
+    engine = LendingEngine(toy_engine())
+    first, second = engine.context(device), engine.context(device)
+    assert first.buffers is not second.buffers
+    memory = first.buffers
+    first.enqueue(device.stream())
+    del first
+    assert engine.context(device).buffers is memory
+
+
+def test_loops_after_each_other_run_in_the_same_contexts(device):
+    engine, memory = LendingEngine(toy_engine()), []
+    settings = LoopSettings(
+        frames=6, input_memory="pinned", fill="in_place", graph=True, overlap=True, collect_after=2, postprocess=True
+    )
+    for _ in range(2):
+        loop = OverlappedLoop(device, engine, settings, [toy_frame(0)])
+        loop.run()
+        memory.append({id(lane.context.buffers) for lane in loop.lanes.lanes})
+        del loop
+    assert len(memory[0]) == 3
+    assert memory[0] == memory[1]

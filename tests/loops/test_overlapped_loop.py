@@ -1,0 +1,359 @@
+"""The overlapped loop on the simulated device of round numbers: what overlaps, whose result is whose, what breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_engine import COST, SIDE, ToySource, toy_engine, toy_frame
+
+from yolotrt_lab.devices.simulated import SimulatedDevice
+from yolotrt_lab.engines import open_engine
+from yolotrt_lab.engines.spin import SpinEngine
+from yolotrt_lab.errors import (
+    CaptureError,
+    EngineError,
+    FrameSourceError,
+    HazardError,
+    OutOfMemoryError,
+    SettingsError,
+    ShapeError,
+)
+from yolotrt_lab.loops import FrameLoop, LoopSettings, OverlappedLoop, make_loop, run_loop
+from yolotrt_lab.memory import Slot, SlotState
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.types import HostMemory, Stage
+from yolotrt_lab.vision import Letterbox, decode
+
+BASE = LoopSettings(frames=24, warmup=3, input_memory="pinned", fill="in_place", postprocess=True, confidence=0.5)
+OVERLAP = replace(BASE, graph=True, overlap=True, collect_after=3)
+LETTERBOX = replace(OVERLAP, gpu_letterbox=True)
+DECODE = replace(LETTERBOX, gpu_decode=True)
+CONTEXTS = replace(DECODE, contexts=4)
+LANES = replace(CONTEXTS, overlap=False)
+RUNGS = {
+    "overlap": OVERLAP,
+    "calls": replace(OVERLAP, graph=False),
+    "letterbox": LETTERBOX,
+    "decode": DECODE,
+    "contexts": CONTEXTS,
+    "lanes": LANES,
+    "synchronous": replace(LANES, contexts=1, collect_after=0),
+}
+READY = replace(OVERLAP, frames=200, fill="ready", postprocess=False)
+
+
+def collected(device, engine, settings, images):
+    """The boxes of every frame, by number, and the recording."""
+    boxes = {}
+    loop = OverlappedLoop(device, engine, settings, images, on_boxes=boxes.__setitem__)
+    return boxes, loop.run()
+
+
+def expected(frame, settings=BASE, engine=None):
+    """The boxes of a frame as the host alone finds them."""
+    engine = engine or toy_engine()
+    spec = engine.inputs[0]
+    image = np.empty((1, *spec.shape[1:]), spec.dtype)
+    geometry = Letterbox()(frame, image)
+    output = engine.compute({"images": image})["output0"][:1]
+    return decode(output, geometry, confidence=settings.confidence)
+
+
+def same(found, wanted):
+    return all(np.array_equal(getattr(found, part), getattr(wanted, part)) for part in ("boxes", "scores", "classes"))
+
+
+def us_a_frame(recording):
+    done = recording.steady.columns["done_ns"]
+    return float(np.diff(done)[20:].mean()) / 1e3
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("rung", RUNGS)
+def test_every_rung_finds_the_boxes_that_the_host_finds(preset, rung, batch):
+    frames = [toy_frame(number) for number in range(7)]
+    boxes, recording = collected(SimulatedDevice(preset), toy_engine(batch), RUNGS[rung], frames)
+    assert list(boxes) == list(range(24))
+    assert recording.columns["frame"].tolist() == list(range(-3, 24))
+    for index, found in boxes.items():
+        assert len(found)
+        assert same(found, expected(frames[index % 7])), index
+
+
+def test_frames_of_another_size_come_back_in_their_own_pixels(preset):
+    frames = [toy_frame(number, 3 * SIDE) for number in range(3)]
+    boxes, _ = collected(SimulatedDevice(preset), toy_engine(), CONTEXTS, frames)
+    assert all(same(found, expected(frames[index % 3])) for index, found in boxes.items())
+
+
+def test_half_precision_engine_gives_the_same_boxes(preset):
+    frames = [toy_frame(number) for number in range(3)]
+    boxes, _ = collected(SimulatedDevice(preset), toy_engine(dtype="float16"), CONTEXTS, frames)
+    engine = toy_engine(dtype="float16")
+    assert all(same(found, expected(frames[index % 3], engine=engine)) for index, found in boxes.items())
+
+
+def test_frame_of_more_candidates_than_there_is_room_for_is_decoded_on_the_host(preset):
+    settings = replace(DECODE, frames=3, warmup=0, confidence=0.0)
+    frame, engine = toy_frame(1), toy_engine(anchors=1_100)
+    boxes, _ = collected(SimulatedDevice(preset), engine, settings, [frame])
+    wanted = expected(frame, settings, toy_engine(anchors=1_100))
+    assert len(wanted) > 0
+    assert all(same(found, wanted) for found in boxes.values())
+
+
+# What overlaps
+
+
+def test_uploads_and_downloads_hide_behind_the_engine(device):
+    assert us_a_frame(run_loop(device, open_engine(device), READY)) == pytest.approx(400, abs=1)
+    # one lane: 2 for the launch, 5 until it starts, then upload, engine and download, and what the host does between
+    alone = us_a_frame(run_loop(device, open_engine(device), replace(READY, collect_after=0)))
+    assert alone > 400 + (2_000 + 4_915_200 / 50 + 2_822_400 / 50) / 1e3
+
+
+def test_contexts_at_once_share_the_gpu_as_measured(preset):
+    device = SimulatedDevice(replace(preset, engines={"yolov8n-fp16": COST}))
+    engine = toy_engine()
+    engine.computes, engine.compute = False, None
+    for contexts, total_rate in [(1, 1.0), (2, 1.5), (4, 2.0)]:
+        settings = replace(READY, contexts=contexts, collect_after=2 * contexts - 1 + 2 * (contexts == 1))
+        assert us_a_frame(run_loop(device, engine, settings)) == pytest.approx(400 / total_rate, rel=0.02)
+
+
+def test_one_lane_is_one_graph_and_streams_of_their_own_are_three(device):
+    run_loop(device, open_engine(device), replace(READY, frames=1, warmup=0, overlap=False, contexts=2))
+    assert [span.name for span in device.spans].count("cudaGraphLaunch") == 1
+    device.spans.clear()
+    run_loop(device, open_engine(device), replace(READY, frames=1, warmup=0))
+    assert [span.name for span in device.spans].count("cudaGraphLaunch") == 3
+
+
+def test_only_boxes_are_downloaded_once_the_gpu_finds_them(preset):
+    device = SimulatedDevice(preset, trace=True)
+    run_loop(device, toy_engine(), replace(DECODE, frames=2, warmup=0), [toy_frame(0)])
+    sizes = {span.nbytes for span in device.spans if span.row == "download"}
+    assert sizes == {4 * (4 + 6 * 300)}
+
+
+# Batches, clocks and cameras
+
+
+def test_batch_on_a_clock_goes_when_the_next_frame_would_come_too_late(device):
+    engine = toy_engine(4)
+    settings = replace(CONTEXTS, frames=8, warmup=0, period_us=1_000.0)
+    full = run_loop(device, engine, replace(settings, deadline_us=3_000.0), [toy_frame(0)])
+    assert len(set(full.columns["done_ns"].tolist())) == 2
+    pairs = run_loop(device, engine, replace(settings, deadline_us=1_000.0), [toy_frame(0)])
+    assert len(set(pairs.columns["done_ns"].tolist())) == 4
+    assert pairs.latency_ns.max() < full.latency_ns.max()
+    assert np.diff(pairs.columns["due_ns"]).tolist() == [1_000_000] * 7
+
+
+def test_results_are_taken_up_while_the_loop_waits_for_the_clock(device):
+    recording = run_loop(device, open_engine(device), replace(READY, period_us=5_000.0)).steady
+    assert recording.latency_ns.max() < 1_000_000
+    assert (recording.stage_ns(Stage.WAIT)[1:] > 4_000_000).all()
+
+
+def test_cameras_take_turns_and_each_keeps_its_order(device, tmp_path):
+    cameras = [ToySource(3), ToySource(6, first=100), ToySource(2, first=200)]
+    boxes = []
+    settings = replace(CONTEXTS, frames=100, warmup=0)
+    loop = OverlappedLoop(device, toy_engine(2), settings, cameras, on_boxes=lambda _, found: boxes.append(found))
+    recording = loop.run(tmp_path / "run.parquet")
+    assert recording.columns["camera"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 1, 1, 1]
+    order = [0, 100, 200, 1, 101, 201, 2, 102, 103, 104, 105]
+    assert all(same(found, expected(toy_frame(number))) for found, number in zip(boxes, order, strict=True))
+    assert Recording.load(tmp_path / "run.parquet").columns["camera"].tolist() == recording.columns["camera"].tolist()
+
+
+def test_source_writes_into_the_slot_itself(device):
+    class Writes(ToySource):
+        targets = ()
+
+        def read_into(self, out):
+            self.targets = (*self.targets, out.__array_interface__["data"][0])
+            return super().read_into(out)
+
+    source = Writes(8)
+    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, warmup=0), source)
+    loop.run()
+    slots = [loop.lanes.input_of(slot).__array_interface__["data"][0] for slot in loop.lanes.pool.slots]
+    assert source.targets == (*slots, *slots, slots[0])
+
+
+# Hazards: each guard, and what happens without it
+
+
+def test_slot_reused_too_early_is_a_hazard_without_the_wait(device, monkeypatch):
+    run = lambda: run_loop(device, toy_engine(), CONTEXTS, [toy_frame(0), toy_frame(1)])  # noqa: E731
+    assert len(run()) == 27
+    monkeypatch.setattr(Slot, "wait", Slot.release)
+    with pytest.raises(HazardError, match="while a copy"):
+        run()
+
+
+def test_output_read_before_its_event_is_a_hazard(device, monkeypatch):
+    monkeypatch.setattr(Slot, "wait", lambda slot: setattr(slot, "state", SlotState.FREE))
+    settings = replace(CONTEXTS, contexts=1, collect_after=0)
+    with pytest.raises(HazardError, match=r"are read at .* download"):
+        run_loop(device, toy_engine(), settings, [toy_frame(0)])
+
+
+def test_lanes_that_shared_a_context_would_run_it_twice_at_once(preset, monkeypatch):
+    device, engine = SimulatedDevice(replace(preset, kernel_sharing=(1.0,))), toy_engine()
+    context = engine.context(device)
+    monkeypatch.setattr(engine, "context", lambda _: context)
+    with pytest.raises(HazardError, match="the same context still runs"):
+        run_loop(device, engine, CONTEXTS, [toy_frame(0)])
+
+
+def test_bound_memory_cannot_be_bound_again(device):
+    context = toy_engine().context(device)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        context.buffers["images"] = device.empty_device(16)
+
+
+def test_bound_again_all_the_same_a_graph_would_go_on_with_the_old_memory(device):
+    engine, stream = toy_engine(), device.stream()
+    context = engine.context(device)
+    graph = device.capture(lambda: context.enqueue(stream), stream)
+    context._memory["images"] = device.empty_device(engine.inputs[0].nbytes)  # past the guard
+    ones = device.empty_host(engine.inputs[0].shape, np.float32, HostMemory.PINNED)
+    ones.array[:] = 1
+    device.upload(ones, context.buffers["images"], stream)
+    graph.launch(stream)
+    output = device.empty_host(engine.outputs[0].shape, np.float32, HostMemory.PINNED)
+    device.download(context.buffers["output0"], output, stream)
+    stream.synchronize()
+    assert not output.array[0, 4:].any()  # the zeros of the old memory, without a word
+
+
+def test_context_belongs_to_one_thread(device):
+    engine, stream = toy_engine(), device.stream()
+    context = engine.context(device)
+    context.enqueue(stream)
+    with pytest.raises(EngineError, match="two threads"):
+        device.start_thread(context.enqueue, stream).join()
+    device.start_thread(engine.context(device).enqueue, device.stream()).join()
+
+
+def test_loop_runs_in_one_thread_at_a_time(device):
+    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, frames=4), [toy_frame(0)])
+    loop._running = True
+    with pytest.raises(SettingsError, match="another thread"):
+        loop.run()
+
+
+# Ends and failures
+
+
+def free(loop):
+    return all(slot.state is SlotState.FREE for slot in loop.lanes.pool.slots)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_source_that_ends_in_the_middle_ends_the_loop(device, batch):
+    loop = OverlappedLoop(device, toy_engine(batch), replace(CONTEXTS, warmup=2), ToySource(9))
+    assert loop.run().columns["frame"].tolist() == list(range(-2, 7))
+    assert free(loop)
+
+
+def test_source_that_ends_in_the_warm_up_ends_the_loop(device):
+    recording = run_loop(device, toy_engine(), replace(CONTEXTS, warmup=5), ToySource(2))
+    assert recording.columns["frame"].tolist() == [-5, -4]
+
+
+@pytest.mark.parametrize("error", [FrameSourceError("the camera is gone"), KeyboardInterrupt()])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_what_was_recorded_is_kept_when_the_source_breaks(device, tmp_path, error, batch):
+    path = tmp_path / "run.parquet"
+    loop = OverlappedLoop(device, toy_engine(batch), replace(CONTEXTS, warmup=0), ToySource(10, error=error))
+    with pytest.raises(type(error)):
+        loop.run(path)
+    assert Recording.load(path).columns["frame"].tolist() == list(range(10 // batch * batch))
+    assert free(loop)
+    (source,) = loop._feed._sources
+    source.left, source.error = 8, None
+    assert len(loop.run()) == 8
+
+
+@pytest.mark.parametrize("kind", ["empty_host", "empty_device"])
+def test_memory_that_runs_out_is_said_before_the_loop_runs(device, monkeypatch, kind):
+    left, allocate = [3], getattr(device, kind)
+
+    def limited(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OutOfMemoryError("no room", fix="use fewer slots or a smaller batch")
+        return allocate(*arguments)
+
+    monkeypatch.setattr(device, kind, limited)
+    with pytest.raises(OutOfMemoryError, match="fewer slots"):
+        make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])
+
+
+def test_engine_that_cannot_be_captured_says_so(device):
+    class Stubborn(SpinEngine):
+        def context(self, device):
+            context = super().context(device)
+            enqueue, count = context.enqueue, [0]
+
+            def once(stream):
+                count[0] += 1
+                if count[0] > 1:
+                    raise EngineError("not while capturing", fix="none")
+                enqueue(stream)
+
+            context.enqueue = once
+            return context
+
+    with pytest.raises(CaptureError, match=r"spin kernel of 0\.1 ms cannot be captured: not while capturing"):
+        run_loop(device, Stubborn(100_000), READY)
+
+
+def test_images_of_several_sizes_are_refused(device):
+    with pytest.raises(ShapeError, match="several sizes"):
+        run_loop(device, toy_engine(), CONTEXTS, [toy_frame(0), toy_frame(1, 2 * SIDE)])
+    with pytest.raises(SettingsError, match="no images"):
+        run_loop(device, toy_engine(), CONTEXTS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"contexts": 5}, "5 contexts for 4 frames in flight"),
+        ({"contexts": 0}, "0 contexts"),
+        ({"fill": "copy"}, "fill='copy' in the overlapped loop"),
+        ({"input_memory": "pageable"}, "overlaps with nothing"),
+        ({"output_memory": "pageable"}, "overlaps with nothing"),
+        ({"postprocess": False}, "postprocess is off"),
+        ({"confidence": 1.5}, "confidence=1.5"),
+        ({"deadline_us": -1}, "deadline_us=-1"),
+    ],
+)
+def test_settings_that_do_not_overlap_are_refused_with_the_fix(values, message):
+    with pytest.raises(SettingsError, match=message):
+        replace(CONTEXTS, **values)
+
+
+def test_the_loop_follows_from_the_settings(device):
+    assert type(make_loop(device, toy_engine(), BASE, [toy_frame(0)])) is FrameLoop
+    assert type(make_loop(device, toy_engine(2), BASE, [toy_frame(0)])) is OverlappedLoop
+    assert type(make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])) is OverlappedLoop
+
+
+def test_without_timers_stages_are_left_out_and_the_frame_is_not(preset):
+    device = SimulatedDevice(preset, trace=True)
+    recording = run_loop(device, open_engine(device), replace(READY, timers=False))
+    assert not recording.stage_ns(Stage.INFER).any()
+    assert recording.steady.latency_ns.min() > 400_000
+    assert not [span for span in device.spans if span.row == "range"]
+
+
+def test_batches_take_settings_that_overlap(device):
+    with pytest.raises(SettingsError, match="fill='fresh' in the overlapped loop"):
+        make_loop(device, toy_engine(2), LoopSettings(), [toy_frame(0)])

@@ -1,0 +1,39 @@
+"""The ladder: from the naive loop to the speed of the hardware, rung by rung, measured beside the hardware's limits.
+
+`climb` measures every rung, `measure_claims` and `result_claims` what is claimed of them.
+"""
+
+from __future__ import annotations
+
+from .claims import Bench, measure_claims
+from .climb import Claim, Ladder, Step, checked_rungs, climb, open_engines
+from .limits import Limits, copy_us, engine_us, measure_limits
+from .measure import Figures, confidence_for, figures, frame_us
+from .peers import measure_peers
+from .results import result_claims
+from .rungs import RUNGS, Rung
+from .trace import trace_rung
+
+__all__ = [
+    "RUNGS",
+    "Bench",
+    "Claim",
+    "Figures",
+    "Ladder",
+    "Limits",
+    "Rung",
+    "Step",
+    "checked_rungs",
+    "climb",
+    "confidence_for",
+    "copy_us",
+    "engine_us",
+    "figures",
+    "frame_us",
+    "measure_claims",
+    "measure_limits",
+    "measure_peers",
+    "open_engines",
+    "result_claims",
+    "trace_rung",
+]

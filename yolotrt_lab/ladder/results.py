@@ -1,0 +1,159 @@
+"""Whether what the ladder finds is right: the boxes of the naive loop, and each result its own frame's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..frames import FrameSource, SyntheticScene
+from ..loops import FrameLoop, LoopSettings, OverlappedLoop
+from ..packages import load
+from ..pixels import Fill
+from ..types import Detections
+from .claims import Bench
+from .climb import Claim, Progress
+from .rungs import RUNGS
+
+_IOU = 0.99
+
+
+class _Rendered(Sequence[np.ndarray]):
+    """The scene's frames by number, of which only the last one is kept."""
+
+    def __init__(self, count: int) -> None:
+        self._scene, self._count = SyntheticScene(), count
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        if self._last is None or self._last[0] != index:
+            self._last = (index, self._scene.render(index))
+        return self._last[1]
+
+
+def same_boxes(bench: Bench, frames: int = 500) -> list[Claim]:
+    """Rungs 6 to 8 find the boxes of rung 1 in the synthetic scene: as many, of the same classes, IoU above 0.99."""
+    expected: dict[int, Detections] = {}
+    naive = bench.settings(1, frames=frames, warmup=0)
+    FrameLoop(bench.device, bench.engines[1], naive, _Rendered(frames), on_boxes=expected.__setitem__).run()
+    count = np.mean([len(boxes) for boxes in expected.values()])
+    claims = []
+    for rung in (6, 7, 8):
+        found: dict[int, Detections] = {}
+        settings = bench.settings(rung, frames=frames, warmup=0, fill=Fill.IN_PLACE)
+        engine = bench.engines[RUNGS[rung - 1].batch]
+        OverlappedLoop(bench.device, engine, settings, SyntheticScene(), on_boxes=found.__setitem__).run()
+        worst = min((_agreement(found[frame], boxes) for frame, boxes in expected.items()), default=1.0)
+        other = sum(_agreement(found[frame], boxes) <= _IOU for frame, boxes in expected.items())
+        claims.append(
+            Claim(
+                f"rung {rung}: frames of {frames} whose boxes are not rung 1's",
+                other,
+                0,
+                detail=f"{count:.1f} boxes a frame, smallest IoU {worst:.4f}",
+            )
+        )
+    return claims
+
+
+def _agreement(found: Detections, expected: Detections) -> float:
+    """The smallest IoU of pairs of boxes of one class, paired as well as can be; 0 where numbers differ."""
+    if len(found) != len(expected) or sorted(found.classes) != sorted(expected.classes):
+        return 0.0
+    if not len(found):
+        return 1.0
+    overlaps = np.where(found.classes[:, None] == expected.classes, _overlaps(found.boxes, expected.boxes), 0.0)
+    assign = load("scipy.optimize", needed_for="pairs of boxes").linear_sum_assignment
+    return float(overlaps[assign(overlaps, maximize=True)].min())
+
+
+def _overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """IoU of every box of `one` (n, 4) with every box of `other` (m, 4)."""
+    corner = np.maximum(one[:, None, :2], other[None, :, :2])
+    sides = (np.minimum(one[:, None, 2:], other[None, :, 2:]) - corner).clip(0)
+    shared = sides.prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (one, other)]
+    union = areas[0][:, None] + areas[1] - shared
+    same = (one[:, None] == other).all(axis=2)  # of no area, where a box was clipped to the frame's edge
+    return np.where(same, 1.0, shared / np.maximum(union, 1e-9))
+
+
+class _Patches(FrameSource):
+    """The same frame with another patch in its middle each time, which is all that is written; `order` says which."""
+
+    def __init__(self, patches: np.ndarray, order: np.ndarray, size: tuple[int, int]) -> None:
+        self.size = size
+        self._patches, self._order, self._next = patches, order.tolist(), 0
+        top, left = (size[1] - patches.shape[1]) // 2, (size[0] - patches.shape[2]) // 2
+        self._place = (slice(top, top + patches.shape[1]), slice(left, left + patches.shape[2]))
+
+    def read(self) -> np.ndarray | None:
+        """A frame of its own, grey around the patch."""
+        out = np.full((self.size[1], self.size[0], 3), 114, np.uint8)
+        return out if self.read_into(out) else None
+
+    def read_into(self, out: np.ndarray) -> bool:
+        """Write the patch alone: the rest of `out` stays as it is."""
+        if self._next == len(self._order):
+            return False
+        out[self._place] = self._patches[self._order[self._next]]
+        self._next += 1
+        return True
+
+
+def own_results(bench: Bench, frames: int = 20_000, slots: int = 4, kinds: int = 64) -> Claim:
+    """Frames of `kinds` kinds in random order through `slots` slots and contexts: each result is that of its kind."""
+    generator = np.random.default_rng(1)
+    patches = generator.integers(0, 256, (kinds, 240, 320, 3), np.uint8)
+    order = generator.integers(0, kinds, frames)
+    lanes = bench.settings(7, fill=Fill.IN_PLACE, warmup=0, contexts=slots, collect_after=slots - 1)
+    lanes = replace(lanes, confidence=_lower(bench.confidence))
+    alone = replace(lanes, contexts=1, collect_after=0)
+    expected = _results(bench, replace(alone, frames=kinds), patches, np.arange(kinds))
+    found = _results(bench, replace(lanes, frames=frames), patches, order)
+    wrong = sum(each != expected[kind] for each, kind in zip(found, order, strict=True))
+    return Claim(
+        f"results of {frames:,} frames through {slots} slots that are not their frame's",
+        wrong + frames - len(found),
+        0,
+        detail=f"{len(set(expected))} of {kinds} kinds can be told apart",
+    )
+
+
+def _lower(confidence: float) -> float:
+    """A threshold with more boxes above it, so that more of the image is in a result."""
+    return confidence * 0.98
+
+
+def _results(bench: Bench, settings: LoopSettings, patches: np.ndarray, order: np.ndarray) -> list[bytes]:
+    assert bench.images is not None
+    frame = bench.images[0]
+    results: list[bytes] = []
+    source = _Patches(patches, order, (frame.shape[1], frame.shape[0]))
+    loop = OverlappedLoop(
+        bench.device,
+        bench.engines[1],
+        settings,
+        source,
+        on_boxes=lambda _, found: results.append(found.boxes.tobytes() + found.scores.tobytes()),
+    )
+    for slot in loop.lanes.pool.slots:
+        loop.lanes.input_of(slot)[:] = frame
+    loop.run()
+    return results
+
+
+def result_claims(
+    bench: Bench, *, frames: int = 500, checked: int = 20_000, progress: Progress = print
+) -> Iterator[Claim]:
+    """The claims about results, each as soon as it is measured; none where nothing is computed."""
+    if bench.images is None:
+        return
+    progress(f"comparing the boxes of {frames} frames")
+    yield from same_boxes(bench, frames)
+    progress(f"looking whose results {checked:,} frames get")
+    yield own_results(bench, checked)

@@ -1,0 +1,253 @@
+"""The overlapped loop: several batches on their way at once, each in a lane of its own, results collected by events.
+
+The host only fills a slot, submits it, and takes up the result that has waited longest; a batch of one frame is the
+usual case. What the GPU does with a slot is `lanes.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..devices.base import Device
+from ..engines.base import Engine
+from ..errors import SettingsError
+from ..frames import FrameSource
+from ..pixels import Fill
+from ..recording import FrameRecorder, Recording, machine_info
+from ..types import Detections, Stage
+from .feed import Feed
+from .lanes import Lane, Lanes
+from .settings import LoopSettings
+
+_NOTHING = nullcontext()
+_POLL_NS = 5_000  # how often the host looks whether a result has come while it waits for the clock
+
+
+class _Batch:
+    """A batch on its way: when each frame was due and taken up, and the host's time by stage."""
+
+    __slots__ = ("due", "first", "host_ns", "lane", "start")
+
+    def __init__(self, lane: Lane, first: int) -> None:
+        self.lane = lane
+        self.first = first
+        self.due: list[int] = []
+        self.start: list[int] = []
+        self.host_ns = [0, 0, 0, 0, 0]
+
+
+class OverlappedLoop:
+    """A loop that is ready to run: slots and contexts allocated, graphs captured.
+
+    `images` are used in turn, each copied into its slot, or are sources that write into the slots themselves: one, or
+    several (cameras), which take turns until each has ended. Frames are then numbered in the order in which they were
+    read, and each camera's stay in order. The engine's first dimension is the batch. With `postprocess` the boxes of
+    the latest frame are in `detections`, and `on_boxes(frame, boxes)` is called for every frame after the warm-up.
+
+    SettingsError where images are missing, ShapeError where they differ in size.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        engine: Engine,
+        settings: LoopSettings,
+        images: Sequence[np.ndarray] | FrameSource | Sequence[FrameSource] | None = None,
+        *,
+        on_boxes: Callable[[int, Detections], None] | None = None,
+    ) -> None:
+        if engine.computes and not images:
+            raise SettingsError("this engine reads its input, and there are no images", fix="pass images=[frame, ...]")
+        settings.check_overlapped()
+        self.device, self.engine, self.settings = device, engine, settings
+        self.batch = engine.inputs[0].shape[0]
+        self.on_boxes = on_boxes
+        self.detections: Detections | None = None
+        self._feed = Feed(device, images if engine.computes else None, raw=settings.gpu_letterbox)
+        self.lanes = Lanes(device, engine, settings, self._feed.frame_shape)
+        if settings.fill is Fill.READY:
+            self._fill_all()
+        self._in_flight: deque[_Batch] = deque()
+        self._open: _Batch | None = None
+        self._ranges: dict[Stage, AbstractContextManager[None]] = {}
+        self._running = False
+        self._machine = machine_info()
+
+    def _fill_all(self) -> None:
+        for slot in self.lanes.pool.slots:
+            for item in range(self.batch):
+                self._feed.fill(slot.index * self.batch + item, self.lanes.input_of(slot), item)
+
+    def run(self, path: str | Path | None = None, *, label: str = "", command: str = "") -> Recording:
+        """Run the loop to its end, or to that of its sources, and return every frame as `FrameLoop.run` does.
+
+        After an error or Ctrl-C the frames in flight are still collected where the GPU allows, every slot is given
+        back, and what was recorded is kept. SettingsError while another thread runs this loop.
+        """
+        if self._running:
+            raise SettingsError("this loop is running in another thread", fix="make a loop for each thread")
+        self._running = True
+        self._ranges = {stage: self.device.range(str(stage)) for stage in Stage}  # a range belongs to one thread
+        recorder = self._recorder = FrameRecorder(
+            path,
+            source=self.device.source,
+            machine=self._machine,
+            settings={**asdict(self.settings), "engine": self.engine.label, "batch": self.batch},
+            label=label,
+            command=command,
+        )
+        try:
+            self._run()
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            self._running = False
+            recording = recorder.finish()
+        return self._with_cameras(recording, path)
+
+    def _with_cameras(self, recording: Recording, path: str | Path | None) -> Recording:
+        """The recording with a column that says which source a frame came from, where there are several."""
+        if not self._feed.cameras:
+            return recording
+        cameras = np.array(self._feed.cameras[: len(recording)], np.int64)
+        recording = replace(recording, columns={**recording.columns, "camera": cameras})
+        if path is not None:
+            recording.save(path)
+        return recording
+
+    def _run(self) -> None:
+        settings, now = self.settings, self.device.now_ns
+        if not self._frames(range(-settings.warmup, 0), None, 0):
+            return
+        period_ns = None if settings.period_us is None else settings.period_us * 1_000
+        self._frames(range(settings.frames), period_ns, now())
+
+    def _frames(self, indices: range, period_ns: float | None, begin: int) -> bool:
+        """Run these frames and collect them; False where the sources ended before."""
+        for index in indices:
+            due = None if period_ns is None else begin + round((index - indices.start) * period_ns)
+            if not self._frame(index, due):
+                break
+            if period_ns is not None and self._is_due(due + round(period_ns)):
+                self._submit()
+        else:
+            index = indices.stop
+        self._submit()
+        while self._in_flight:
+            self._collect()
+        return index == indices.stop
+
+    def _is_due(self, following: int) -> bool:
+        """True where the open batch must not wait for the frame that is due at `following`."""
+        return self._open is not None and following > self._open.due[0] + self.settings.deadline_us * 1_000
+
+    def _frame(self, index: int, due: int | None) -> bool:
+        """Take up one frame; the batch that it fills is submitted. False where the sources have ended."""
+        now = self.device.now_ns
+        waited = 0 if due is None else self._wait_until(due)
+        batch = self._open or self._open_batch(index)
+        start = now()
+        slot, item = batch.lane.slot, len(batch.due)
+        if self.settings.fill is not Fill.READY:
+            with self._range(Stage.PREPROCESS):
+                if not self._feed.fill(index, self.lanes.input_of(slot), item):
+                    return False
+        batch.due.append(start if due is None else due)
+        batch.start.append(start)
+        batch.host_ns[0] += waited
+        batch.host_ns[1] += now() - start
+        if item + 1 == self.batch:
+            self._submit()
+        return True
+
+    def _open_batch(self, index: int) -> _Batch:
+        """A batch in the next free lane; where none is free, the oldest result is waited for."""
+        if len(self._in_flight) == len(self.lanes.lanes):
+            self._collect()
+        batch = self._open = _Batch(self.lanes.of(self.lanes.pool.lease()), index)
+        return batch
+
+    def _submit(self) -> None:
+        """Submit the open batch, full or not; an empty one gives its slot back."""
+        batch, self._open = self._open, None
+        if batch is None:
+            return
+        if not batch.due:
+            batch.lane.slot.release()
+            return
+        if self.settings.timers:
+            self._submit_timed(batch)
+        else:
+            batch.lane.submit()
+        self._in_flight.append(batch)
+
+    def _submit_timed(self, batch: _Batch) -> None:
+        now = self.device.now_ns
+        for place, (stage, acts) in enumerate(batch.lane.by_stage.items(), 2):
+            with self._ranges[stage]:
+                begin = now()
+                for act in acts:
+                    act()
+                batch.host_ns[place] = now() - begin
+
+    def _wait_until(self, due: int) -> int:
+        """Wait for the clock, and take up results that come meanwhile; returns how long nothing was to be done."""
+        now, waited = self.device.now_ns, 0
+        while (time := now()) < due:
+            if self._in_flight and not self._in_flight[0].lane.slot.in_flight:
+                self._collect()
+                continue
+            self.device.wait_until_ns(min(due, time + _POLL_NS) if self._in_flight else due)
+            waited += now() - time
+        return waited
+
+    def _collect(self) -> None:
+        """Wait for the oldest batch in flight, take its boxes and record its frames."""
+        now = self.device.now_ns
+        batch = self._in_flight.popleft()
+        slot = batch.lane.slot
+        begin = now()
+        with self._range(Stage.SYNCHRONIZE):
+            slot.wait()
+        arrived = now()
+        if self.settings.postprocess:
+            with self._range(Stage.POSTPROCESS):
+                self._take_boxes(batch)
+        done, frames = now(), len(batch.due)
+        host_ns = [each // frames for each in (*batch.host_ns, arrived - begin, done - arrived)]
+        for item in range(frames):
+            index = batch.first + item
+            self._recorder.add((index, batch.due[item], batch.start[item], done, *host_ns, index < 0))
+
+    def _take_boxes(self, batch: _Batch) -> None:
+        for buffer in batch.lane.slot.outputs.values():
+            self.device.reads(buffer)
+        if not self.settings.gpu_decode:
+            with self.device.host_work("decode"):
+                pass
+        if not self.engine.computes:
+            return
+        for item in range(len(batch.due)):
+            self.detections = found = self.lanes.detections(batch.lane, item)
+            if self.on_boxes is not None and batch.first + item >= 0:
+                self.on_boxes(batch.first + item, found)
+
+    def _range(self, stage: Stage) -> AbstractContextManager[None]:
+        return self._ranges[stage] if self.settings.timers else _NOTHING
+
+    def _abandon(self) -> None:
+        """After an error: collect what the GPU still brings to an end, and give every slot back."""
+        self._open = None
+        with suppress(Exception):
+            while self._in_flight:
+                self._collect()
+        self._in_flight.clear()
+        with suppress(Exception):  # a GPU that is lost fails here too, and its first error is on its way up
+            self.lanes.abandon()
