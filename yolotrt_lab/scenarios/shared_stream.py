@@ -72,7 +72,7 @@ class _TwoThreads:
         self._context = engine.context(device)
         self._input, self._output = engine.inputs[0].name, engine.outputs[0].name
         self._slots = SlotPool(device, engine.inputs, engine.outputs, slots=SLOTS).slots
-        self._ranges = {name: device.range(name) for name in ("submit", "synchronize")}
+        self._ranges = {name: device.range(name) for name in ("frame", "synchronize")}
 
     def run(self, begin: int, end: int, period_ns: int | None) -> None:
         """Frames `begin` to `end`, on a clock from now on, or as fast as served."""
@@ -104,7 +104,7 @@ class _TwoThreads:
             slot: Slot | None = self._free.get()
             if slot is None:
                 return
-            with self._ranges["submit"]:
+            with self._ranges["frame"]:
                 uploads = now()
                 device.upload(slot.inputs[self._input], self._context.buffers[self._input], self._stream)
                 infers = now()
