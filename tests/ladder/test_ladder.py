@@ -19,6 +19,7 @@ from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.frames import SyntheticScene
 from yolotrt_lab.ladder import RUNGS, Bench, Claim, results
+from yolotrt_lab.ladder.claims import attempted
 from yolotrt_lab.loops import LoopSettings, make_loop
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import Detections, Source, SourceKind
@@ -232,3 +233,13 @@ def test_trace_of_a_rung_is_a_window_of_its_steady_state():
     assert (end - begin) / 4e3 == pytest.approx(424, rel=0.02)
     with pytest.raises(SettingsError, match="no rung 12"):
         ladder.trace_rung(12)
+
+
+def test_part_that_breaks_is_a_claim_that_fails_and_the_next_is_measured():
+    def breaks():
+        yield ladder.Claim("first", 1, 2)
+        raise RuntimeError("gone")
+
+    found = list(attempted("a part", breaks))
+    assert [(claim.name, claim.holds) for claim in found] == [("first", True), ("a part: measured to the end", False)]
+    assert found[1].detail == "RuntimeError: gone"

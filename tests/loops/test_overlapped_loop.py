@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from toy_engine import COST, SIDE, ToySource, toy_engine, toy_frame
 
+from yolotrt_lab.devices import open_device
 from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.engines.spin import SpinEngine
@@ -357,3 +358,10 @@ def test_without_timers_stages_are_left_out_and_the_frame_is_not(preset):
 def test_batches_take_settings_that_overlap(device):
     with pytest.raises(SettingsError, match="fill='fresh' in the overlapped loop"):
         make_loop(device, toy_engine(2), LoopSettings(), [toy_frame(0)])
+
+
+@pytest.mark.parametrize("settings", [LETTERBOX, DECODE, LANES])
+def test_memory_that_only_a_graph_uses_lives_as_long_as_the_graph(settings):
+    device = open_device("simulated")  # moves no bytes, so that nothing but the graph keeps the memory
+    recording = OverlappedLoop(device, open_engine(device), settings).run()
+    assert len(recording) == settings.warmup + settings.frames

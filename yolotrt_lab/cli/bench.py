@@ -55,14 +55,20 @@ def _bench(arguments: argparse.Namespace) -> int:
             measured = ladder.measure_claims(bench, climbed, frames=arguments.frames, progress=_progress)
             for claim in chain(measured, ladder.result_claims(bench, progress=_progress)):
                 climbed = replace(climbed, claims=(*climbed.claims, claim))
+                _save(climbed, arguments)
             print(climbed.claims_table())
     finally:  # what was measured is kept whatever comes
-        if arguments.json is not None:
-            figures = {**climbed.as_dict(), "command": arguments.command_line}
-            _write(arguments.json, json.dumps(figures, indent=1) + "\n")
+        _save(climbed, arguments)
     if arguments.plot is not None:
         _plot(climbed, arguments.plot)
     return 0
+
+
+def _save(climbed: Any, arguments: argparse.Namespace) -> None:
+    """Write the figures so far, where a file is named for them."""
+    if arguments.json is not None:
+        figures = {**climbed.as_dict(), "command": arguments.command_line}
+        _write(arguments.json, json.dumps(figures, indent=1) + "\n")
 
 
 def _progress(step: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -179,4 +179,12 @@ def measure_claims(
     }
     for what, measure in parts.items():
         progress(f"measuring {what}")
+        yield from attempted(what, measure)
+
+
+def attempted(what: str, measure: Callable[[], Iterable[Claim]]) -> Iterator[Claim]:
+    """The claims that `measure` makes; where it breaks, one that fails and says how: the others are measured still."""
+    try:
         yield from measure()
+    except Exception as error:
+        yield Claim(f"{what}: measured to the end", 0, 1, True, detail=f"{type(error).__name__}: {error}")

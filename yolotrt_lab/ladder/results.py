@@ -12,7 +12,7 @@ from ..loops import FrameLoop, LoopSettings, OverlappedLoop
 from ..packages import load
 from ..pixels import Fill
 from ..types import Detections
-from .claims import Bench
+from .claims import Bench, attempted
 from .climb import Claim, Progress
 from .rungs import RUNGS
 
@@ -154,6 +154,6 @@ def result_claims(
     if bench.images is None:
         return
     progress(f"comparing the boxes of {frames} frames")
-    yield from same_boxes(bench, frames)
+    yield from attempted("boxes", lambda: same_boxes(bench, frames))
     progress(f"looking whose results {checked:,} frames get")
-    yield own_results(bench, checked)
+    yield from attempted("results", lambda: [own_results(bench, checked)])
