@@ -16,9 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from yolotrt_lab import LoopSettings, Recording, nsight, open_device, open_engine, read_images, run_scenario
+from yolotrt_lab import FrameLoop, LoopSettings, Recording, nsight, open_device, open_engine, read_images, run_scenario
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.loops import make_loop
 from yolotrt_lab.scenarios import SCENARIOS
 from yolotrt_lab.types import HostMemory
 
@@ -28,7 +27,6 @@ TRACES: dict[str, tuple[LoopSettings, int]] = {
     **{name: (replace(SCENARIOS[name].settings, frames=60), 0) for name in GRAPHS},
     **{name: (replace(SCENARIOS[name].settings, frames=30), 0) for name in CALL_BY_CALL},
     "shared-gpu": (replace(SCENARIOS["graph-pinned"].settings, frames=60), 4),
-    "overlapped": (replace(SCENARIOS["graph-pinned"].settings, frames=60, overlap=True, collect_after=2), 0),
     "shared-stream": (replace(SCENARIOS["shared-stream"].settings, frames=60), 0),
 }
 """Each trace: its loop, and how many other processes use the GPU meanwhile."""
@@ -133,12 +131,12 @@ def run_loop(name: str, folder: Path) -> None:
     engine = open_engine(device)
     images = read_images("synthetic", 2)
     settings = replace(TRACES[name][0], warmup=3)
-    make_loop(device, engine, replace(settings, frames=100), images).run()
+    FrameLoop(device, engine, replace(settings, frames=100), images).run()
     if name == "shared-stream":
         with nsight.profiled():
             recording = run_scenario(name, device, engine, frames=60, period_us=SHARED_STREAM_US, telemetry=False)
     else:
-        loop = make_loop(device, engine, settings, images)
+        loop = FrameLoop(device, engine, settings, images)
         with nsight.profiled():
             recording = loop.run(label=name)
     replace(recording, command=made_by(name)).save(folder / f"{name}.parquet")
