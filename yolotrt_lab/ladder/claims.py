@@ -151,17 +151,18 @@ def instruments(bench: Bench, frames: int, turns: int = 4) -> list[Claim]:
 
 
 def on_a_clock(bench: Bench, ladder: Ladder, frames: int) -> list[Claim]:
-    """Frames on a clock at 95 % of what a rung sustains: latency must not grow."""
+    """Frames on a clock at 95 % of what a rung sustains: latency ends where it began, by the medians of a fifth each.
+
+    A slope's interval would not do: one long hiccup widens it until it holds zero, whatever the end looks like.
+    """
     claims = []
     steps = {step.rung.number: step.together for step in ladder.steps}
     for rung in sorted({6, 7, 8} & set(steps)):
         recording = bench.run(rung, frames=frames, period_us=steps[rung].frame_us / 0.95).steady
-        found = slope(recording.latency_ns / 1e3)
         first, last = (np.median(part) / 1e3 for part in np.array_split(recording.latency_ns, 5)[::4])
         detail = f"{first:,.0f} us at first, {last:,.0f} us at last, p99.9 {figures(recording).p999_us:,.0f} us"
-        claims.append(
-            Claim(f"rung {rung} at 95 % of its capacity: latency rises", float(found.rises), 0, detail=detail)
-        )
+        name = f"rung {rung} at 95 % of its capacity: latency at last, against at first"
+        claims.append(Claim(name, float(last / first), 1.1, detail=detail))
     return claims
 
 
