@@ -369,3 +369,50 @@ def test_streams_draw_the_host_and_each_stream_of_the_gpu():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["host", "stream 1", "stream 2"]
     with pytest.raises(SettingsError, match="without work of the GPU"):
         plots.streams(ax, spans[:2], SIMULATED)
+
+
+@pytest.fixture(scope="module")
+def pairs(device):
+    """A cause and its cure, recorded and simulated."""
+    names = ("clock-drop", "clock-drop-busy")
+    shipped = [Recording.shipped(name) for name in names]
+    run = [run_scenario(name, device, open_engine(device), frames=40) for name in names]
+    return [tuple(shipped), tuple(run)]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "column", "unit", "title"),
+    [
+        (Stage.SYNCHRONIZE, "synchronize_ns", 1e6, "host time in synchronize [ms]"),
+        ("sm_clock_mhz", "sm_clock_mhz", 1, "SM clock [MHz]"),
+        ("host_memory_bytes", "host_memory_bytes", 1e9, "host memory [GB]"),
+    ],
+)
+def test_cause_and_cure_show_one_quantity_of_every_source(pairs, quantity, column, unit, title):
+    drawn, ax = plots.figure()
+    lines = plots.cause_and_cure(ax, quantity, *pairs)
+    four = [each for pair in pairs for each in pair]
+    for line, each in zip(lines, four, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), each.steady.columns[column] / unit)
+        np.testing.assert_array_equal(line.get_xdata(), each.steady.columns["frame"])
+    assert labels(lines) == [
+        "clock-drop, recorded",
+        "clock-drop-busy, recorded",
+        "clock-drop, simulated",
+        "clock-drop-busy, simulated",
+    ]
+    assert [line.get_color() for line in lines] == 2 * ["#D55E00", "#0072B2"]
+    assert [line.get_linestyle() for line in lines] == ["-", "-", "--", "--"]
+    assert ax.get_title(loc="left") == title
+    assert plots.cause_and_cure(ax, quantity, *pairs)
+    (legend,) = drawn.legends
+    assert [text.get_text() for text in legend.get_texts()] == labels(lines)
+    assert all(each.source.stamp in stamp_of(drawn) for each in four)
+
+
+def test_cause_and_cure_show_latency_from_the_due_time(pairs):
+    _, ax = plots.figure()
+    cause, _ = plots.cause_and_cure(ax, "latency", pairs[0])
+    steady = pairs[0][0].steady.columns
+    np.testing.assert_array_equal(cause.get_ydata(), (steady["done_ns"] - steady["due_ns"]) / 1e6)
+    assert ax.get_title(loc="left") == "latency [ms]"

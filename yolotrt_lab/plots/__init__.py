@@ -7,6 +7,7 @@ figure's corner. Times are milliseconds or microseconds, as the axis says. Start
 from __future__ import annotations
 
 from .copies import copy_calls
+from .cured import cause_and_cure
 from .diagnosis import diagnosed, measured_times, telemetry_column
 from .frames import latency, stage_bars, stage_over_frames, stages
 from .interactive import InteractiveTimeline
@@ -21,6 +22,7 @@ __all__ = [
     "InteractiveTimeline",
     "as_svg",
     "bounds",
+    "cause_and_cure",
     "copy_calls",
     "diagnosed",
     "figure",

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..diagnosis import Diagnosis, Measurements
 from ..types import Stage
-from .style import STAGE_COLOURS, figure, figure_of, stamp
+from .style import STAGE_COLOURS, TELEMETRY_LABELS, figure, figure_of, stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_POINTS = 2_000
 _FRAME_COLOURS = {"latency": "#000000", "frame": "#777777"}
-_TELEMETRY: Mapping[str, tuple[str, float]] = {
-    "sm_clock_mhz": ("SM clock [MHz]", 1),
-    "gpu_processes": ("other processes", 1),
-    "temperature_c": ("temperature [°C]", 1),
-    "host_memory_bytes": ("host memory [GB]", 1e9),
-}
+_TELLING = ("sm_clock_mhz", "gpu_processes", "temperature_c", "host_memory_bytes")
 
 
 def diagnosed(measurements: Measurements, diagnosis: Diagnosis) -> Any:
@@ -62,7 +56,7 @@ def measured_times(ax: Axes, measurements: Measurements, diagnosis: Diagnosis) -
 
 def telemetry_column(ax: Axes, measurements: Measurements, name: str) -> list[Any]:
     """One column of telemetry over the frames; gaps where the GPU did not tell."""
-    label, unit = _TELEMETRY.get(name, (name, 1))
+    label, unit = TELEMETRY_LABELS.get(name, (name, 1.0))
     lines = ax.plot(measurements.telemetry[name] / unit, color="#333333", linewidth=1.2)
     ax.set(xlabel="frame")
     ax.set_title(label, loc="left", size=9)
@@ -73,9 +67,7 @@ def telemetry_column(ax: Axes, measurements: Measurements, name: str) -> list[An
 def shown_telemetry(measurements: Measurements) -> list[str]:
     """The columns that tell causes apart and hold a number."""
     return [
-        name
-        for name in _TELEMETRY
-        if name in measurements.telemetry and np.isfinite(measurements.telemetry[name]).any()
+        name for name in _TELLING if name in measurements.telemetry and np.isfinite(measurements.telemetry[name]).any()
     ]
 
 

@@ -31,6 +31,14 @@ LINES: dict[SourceKind, dict[str, Any]] = {
     SourceKind.LIVE: {"linestyle": "-", "linewidth": 1.2},
     SourceKind.SIMULATED: {"linestyle": "--", "linewidth": 1.4},
 }
+TELEMETRY_LABELS = {
+    "sm_clock_mhz": ("SM clock [MHz]", 1.0),
+    "gpu_processes": ("other processes", 1.0),
+    "temperature_c": ("temperature [°C]", 1.0),
+    "host_memory_bytes": ("host memory [GB]", 1e9),
+    "gpu_memory_used_bytes": ("GPU memory used [GB]", 1e9),
+}
+"""What a telemetry column is called on axes, and what to divide it by."""
 
 _BETWEEN = "   |   "
 _STAMP_SIZE = 7.5

@@ -1,0 +1,47 @@
+"""A cause and its cure over the frames, whichever sources they come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..recording import Recording
+from ..types import Stage
+from .style import LINES, TELEMETRY_LABELS, figure_of, stamp
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = ("#D55E00", "#0072B2")  # of a cause and of its cure
+
+
+def cause_and_cure(ax: Axes, quantity: Stage | str, *pairs: tuple[Recording, Recording]) -> list[Any]:
+    """Draw one quantity of each pair of a cause and its cure, frame by frame after the warm-up.
+
+    The quantity is a stage or 'latency', in milliseconds, or the name of a telemetry column. Causes have one colour and
+    cures another; simulated curves are dashed, recorded ones broad and pale. Each is named after its recording,
+    in one legend for the figure, whose axes are to show the same recordings.
+    """
+    lines = []
+    for recording, colour in [(each, c) for pair in pairs for each, c in zip(pair, _COLOURS, strict=True)]:
+        kind = recording.source.kind
+        frame, (values, label) = recording.steady.columns["frame"], _values(recording.steady, quantity)
+        lines += ax.plot(frame, values, color=colour, label=f"{recording.label}, {kind}", **LINES[kind])
+    ax.set(xlabel="frame")
+    ax.set_title(label, loc="left", size=10)
+    drawn = figure_of(ax)
+    if not drawn.legends:
+        drawn.legend(handles=lines, frameon=False, fontsize=8, loc="outside upper left", ncols=4)
+    stamp(drawn, *(each.source for pair in pairs for each in pair))
+    return lines
+
+
+def _values(recording: Recording, quantity: Stage | str) -> tuple[np.ndarray, str]:
+    """The quantity of every frame, and what it is called."""
+    if quantity in TELEMETRY_LABELS:
+        label, unit = TELEMETRY_LABELS[quantity]
+        return recording.columns[quantity] / unit, label
+    if quantity == "latency":
+        return recording.latency_ns / 1e6, "latency [ms]"
+    return recording.stage_ns(Stage(quantity)) / 1e6, f"host time in {quantity} [ms]"
