@@ -18,7 +18,7 @@ from yolotrt_lab.scenarios import SCENARIOS
 from yolotrt_lab.types import Cause
 
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
-SEED = 20_261_125
+SEED = 314_159
 RUNS = 50
 PAIR_RUNS = 10
 
