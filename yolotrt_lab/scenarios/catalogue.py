@@ -197,7 +197,7 @@ _ALL = (
     ),
     Scenario(
         "preprocess-grows",
-        "frames that grow: preprocessing climbs, the GPU's stages stay",
+        "frames that grow, smoothed before they are shrunk: preprocessing climbs, the GPU's stages stay",
         Cause.PREPROCESS,
         IN_PLACE,
         cure="served-pinned",
