@@ -8,15 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from yolotrt_lab import vision
 from yolotrt_lab.devices import open_device
 from yolotrt_lab.devices.conditions import Conditions
 from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
+from yolotrt_lab.engines.simulated import SimulatedEngine
 from yolotrt_lab.errors import DeviceError, SettingsError
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.scenarios import SCENARIOS, run_scenario, shared_gpu
 from yolotrt_lab.scenarios.base import Run, simulated_only
-from yolotrt_lab.types import TELEMETRY_COLUMNS, Stage
+from yolotrt_lab.scenarios.causes import GrowingImages
+from yolotrt_lab.types import TELEMETRY_COLUMNS, Stage, TensorSpec
 
 
 def run(name, device=None, **settings):
@@ -255,6 +258,50 @@ def test_preprocessing_grows_alone(severity):
     assert work[-1] / work[0] == pytest.approx(1 + 2 * severity * 198 / 200, rel=0.01)
     for stage in (Stage.UPLOAD, Stage.INFER, Stage.SYNCHRONIZE):
         assert np.ptp(stage_us(grown, stage)) < 10
+
+
+def test_growing_images_grow_over_the_frames_and_not_in_the_warm_up():
+    image = np.zeros((40, 60, 3), np.uint8)
+    images = GrowingImages(image, 4, frames=160, warmup=10)
+    pixels = [images[index % len(images)].shape[0] * images[index % len(images)].shape[1] for index in range(-10, 160)]
+    assert set(pixels[:10]) == {40 * 60}
+    assert pixels[10] == 40 * 60
+    assert pixels[-1] == 80 * 120
+    assert len(set(pixels)) == 16
+    assert pixels[10:] == sorted(pixels[10:])
+    assert len(images) == 170
+
+
+def test_growing_images_are_smoothed_whenever_they_are_read():
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[20, 30] = 180
+    images = GrowingImages(image, 4, frames=160, warmup=0)
+    assert images[0][19:22, 29:32].tolist() == [[[20] * 3] * 3] * 3
+    assert images[0].sum() == image.sum()
+    images[0][:] = 1
+    assert images[0].sum() == image.sum()  # the work is done anew
+
+
+def doubler(device):
+    """An engine of the simulated device that reads a small image."""
+    small = [TensorSpec("images", (1, 3, 64, 64), np.dtype(np.float32))]
+    result = [TensorSpec("output0", (1, 3, 64, 64), np.dtype(np.float32))]
+    cost = device.preset.engine("yolov8n-fp16")
+    return SimulatedEngine("doubler", cost, small, result, lambda inputs: {"output0": 2 * inputs["images"]})
+
+
+def test_preprocessing_reads_frames_that_grow_where_a_network_computes(monkeypatch, device):
+    sizes = []
+    resize = vision._resize
+    monkeypatch.setattr(vision, "_resize", lambda frame, out: (sizes.append(frame.shape[:2]), resize(frame, out)))
+    settings = replace(SCENARIOS["preprocess-grows"].settings, frames=32, warmup=4)
+    run = Run(SimpleNamespace(kind="cuda"), doubler(device), settings, [np.zeros((40, 60, 3), np.uint8)])
+    SCENARIOS["preprocess-grows"].prepare(run)
+    replace(run, device=device).loop().run()
+    assert sizes[:6] == [(40, 60)] * 6
+    assert sizes[-1] == (69, 104)  # threefold: 40 and 60 times the root of 3
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 16
 
 
 def test_shapes_that_change_cost_a_spike_each_time_and_nothing_between():

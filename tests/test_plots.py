@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from yolotrt_lab import plots
 from yolotrt_lab.copies import measure_copies
 from yolotrt_lab.devices import open_device
+from yolotrt_lab.diagnosis import Measurements, diagnose
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import MissingPackageError, SettingsError
 from yolotrt_lab.paths import lab_path
@@ -416,3 +417,15 @@ def test_cause_and_cure_show_latency_from_the_due_time(pairs):
     steady = pairs[0][0].steady.columns
     np.testing.assert_array_equal(cause.get_ydata(), (steady["done_ns"] - steady["due_ns"]) / 1e6)
     assert ax.get_title(loc="left") == "latency [ms]"
+
+
+def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line():
+    memory = np.linspace(1.8375e9, 1.8376e9, 100)
+    measured = Measurements({"frame": np.full(100, 1e6)}, telemetry={"host_memory_bytes": memory})
+    ax = plots.diagnosed(measured, diagnose(measured)).axes[-1]
+    low, high = ax.get_ylim()
+    assert high - low == pytest.approx(0.1 * 1.83755)
+    assert (low + high) / 2 == pytest.approx(1.83755)
+    telling = replace(measured, telemetry={"host_memory_bytes": np.linspace(1e9, 3e9, 100)})
+    low, high = plots.diagnosed(telling, diagnose(telling)).axes[-1].get_ylim()
+    assert (low, high) == pytest.approx((0.9, 3.1))

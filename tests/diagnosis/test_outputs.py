@@ -14,6 +14,7 @@ from series import loop, only, ramp, step
 from yolotrt_lab import diagnosis, plots
 from yolotrt_lab.diagnosis import as_html, diagnose
 from yolotrt_lab.diagnosis.findings import number
+from yolotrt_lab.diagnosis.text import IN_WORDS
 from yolotrt_lab.growth import Shape
 from yolotrt_lab.types import Cause
 
@@ -90,6 +91,30 @@ def test_the_text_says_what_pinning_can_buy():
     assert "made up for a test" in text
 
 
+def test_the_text_says_a_cause_in_words_and_gigabytes():
+    used = {"gpu_processes": step(N, 0, 12), "gpu_memory_used_bytes": step(N, 1.2e9, 11.5e9)}
+    text = str(diagnose(loop(N, synchronize=step(N, 18, 0.06), telemetry={n: v[::-1] for n, v in used.items()})))
+    assert "found: shared_gpu (confidence 0.95): other processes use this GPU\n" in text
+    assert "memory used on the GPU before: 11.5 GB" in text
+    assert "of the change; its cure" in text
+
+
+def test_the_text_of_spikes_promises_no_more_than_a_frame_takes():
+    spiked = np.where(np.random.default_rng(1).random(N) < 0.02, 12.0, 0.7)
+    assert "its cure can take at most 11.3 ms off a frame that it hits" in str(
+        diagnose(loop(N, preprocess=spiked, noise=0))
+    )
+
+
+def test_nothing_wrong_is_a_candidate_in_words():
+    first = str(diagnose(loop(N, period_ms=1.15, upload=0.005))).splitlines()[0]
+    assert first == "verdict: undetermined: nothing wrong"
+
+
+def test_every_cause_has_words():
+    assert set(IN_WORDS) == set(Cause)
+
+
 def test_the_text_of_an_open_case_lists_the_candidates():
     first = str(diagnose(LOOPS["open"])).splitlines()[0]
     assert first.startswith("verdict: undetermined: ")
@@ -113,7 +138,15 @@ def test_the_page_stands_alone(name):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (23.14, "23.1"), (0.5234, "0.523"), (1234.5, "1,234"), (0.00412, "0.00412"), (-2.5, "-2.50")],
+    [
+        (0, "0"),
+        (23.14, "23.1"),
+        (0.5234, "0.523"),
+        (1234.5, "1,234"),
+        (0.00412, "0.00412"),
+        (-2.5, "-2.50"),
+        (12.0, "12"),
+    ],
 )
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text

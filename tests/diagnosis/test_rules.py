@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from series import PINNED, loop, only, ramp, step
@@ -139,6 +141,64 @@ def test_spikes_of_one_height_in_submitting_are_changes_of_shape():
     assert evidence["one every"] == pytest.approx(60)
 
 
+def test_a_wait_that_falls_as_the_neighbours_go_is_a_shared_gpu():
+    telemetry = STEADY | {"gpu_processes": step(N, 12, 0), "gpu_memory_used_bytes": step(N, 1.1e10, 1.2e9)}
+    found = diagnose(loop(synchronize=step(N, 18.0, 0.06), telemetry=telemetry))
+    assert causes(found) == ["shared_gpu"]
+    [finding] = found.findings
+    assert finding.explains_ms == pytest.approx(17.94, rel=0.01)
+    assert found.slow_ms == pytest.approx(19.012, rel=0.01)
+    told = [(each.what, each.value) for each in finding.evidence if "processes" in each.what]
+    assert told == [("other processes on the GPU before", 12), ("other processes on the GPU after", 0)]
+
+
+def test_a_step_down_after_hundreds_of_frames_is_no_warm_up():
+    found = diagnose(loop(synchronize=step(N, 18.0, 0.06)))
+    assert found.verdict is None
+    assert found.candidates == (Cause.SHARED_GPU, Cause.CLOCK_DROP, Cause.HEAT)
+
+
+def test_a_clock_that_comes_back_after_hundreds_of_frames_was_a_clock_drop():
+    clock = step(N, 660, 1980)
+    found = diagnose(loop(synchronize=0.5 * 1980 / clock, telemetry=STEADY | {"sm_clock_mhz": clock}))
+    assert causes(found) == ["clock_drop"]
+
+
+def test_preprocessing_that_gets_faster_late_is_neither_a_warm_up_nor_nothing():
+    assert diagnose(loop(preprocess=step(N, 3.0, 0.7), telemetry=STEADY)).causes == ()
+
+
+def test_memory_that_climbs_steadily_is_a_leak_before_any_wait_shows_it_and_may_take_time_to_make():
+    found = diagnose(loop(telemetry=STEADY | {"host_memory_bytes": ramp(N, 1.6e9, 3.1e9)}))
+    assert causes(found) == ["leak"]
+    assert found.candidates == (Cause.ALLOCATION,)
+    kept, made = found.findings
+    assert kept.evidence[0].value == pytest.approx(1_500, rel=0.01)  # MB
+    assert made.evidence[0].value == pytest.approx(1.5, rel=0.01)
+    assert made.cure_limit_ms == pytest.approx(0.7, rel=0.01)
+
+
+def test_memory_that_is_taken_once_is_no_leak():
+    assert diagnose(loop(telemetry=STEADY | {"host_memory_bytes": step(N, 1.6e9, 3.1e9)})).verdict is Cause.NONE
+
+
+def test_a_host_that_becomes_slower_as_a_whole_is_not_surely_its_preprocessing():
+    slower = step(N, 1.0, 1.7)
+    stages = {"preprocess": 2.0 * slower, "infer": 0.8 * slower, "synchronize": 0.05}
+    found = diagnose(replace(loop(telemetry=STEADY, **PINNED | stages), memory={"input": "pinned"}))
+    assert found.verdict is None
+    assert found.candidates == (Cause.PREPROCESS, Cause.ALLOCATION)
+
+
+def test_a_clock_that_cannot_be_kept_up_with_leaves_open_whether_anything_is_wrong():
+    found = diagnose(loop(period_ms=1.15, **PINNED))  # a frame takes 1.217 ms
+    assert found.verdict is None
+    assert found.candidates == (Cause.NONE,)
+    evidence = {each.what: each.value for each in found.findings[0].evidence}
+    assert evidence["a frame comes every"] == pytest.approx(1.15)
+    assert evidence["a result comes every"] == pytest.approx(1.217, rel=0.01)
+
+
 def test_spikes_of_one_height_in_preprocessing_are_allocations():
     spiked = np.where(np.random.default_rng(1).random(N) < 0.02, 12.0, 0.7)
     assert causes(diagnose(loop(preprocess=spiked))) == ["allocation"]
@@ -151,8 +211,9 @@ def test_spikes_of_all_heights_are_left_open():
     assert found.candidates == (Cause.SHAPE_CHANGE,)
 
 
-def test_first_frames_that_are_slow_are_a_warm_up():
-    slow = np.where(np.arange(N) < 5, 40.0, 0.5)
+@pytest.mark.parametrize("later", [0.5, step(N, 0.5, 0.52)])
+def test_first_frames_that_are_slow_are_a_warm_up(later):
+    slow = np.where(np.arange(N) < 5, 40.0, later)
     assert causes(diagnose(loop(synchronize=slow))) == ["warm_up"]
 
 

@@ -54,7 +54,20 @@ def _findings(symptoms: Symptoms, proven: list[Finding] | None) -> list[Finding]
     found = [_joined(finding, shown) for finding in found] + [each for each in shown if each.cause not in known]
     if not {finding.cause for finding in found} & _WAITS_OF_THEIR_OWN:
         found += gpu.slower_gpu(symptoms)
+    if not any(finding.cause is Cause.LEAK and finding.confidence >= SURE for finding in found):
+        found += [finding for finding in [settled.leak(symptoms)] if finding is not None]
+    if proven is None:
+        found += _hidden(symptoms, found)
     return found or list(settled.calm(symptoms, traced=proven is not None))
+
+
+def _hidden(symptoms: Symptoms, found: list[Finding]) -> list[Finding]:
+    """An allocation that may lie in a preprocessing stage that grows."""
+    known = {finding.cause for finding in found}
+    if Cause.PREPROCESS not in known or Cause.ALLOCATION in known:
+        return []
+    hidden = settled.hidden_allocation(symptoms, symptoms.change(Stage.PREPROCESS).before)
+    return [] if hidden is None else [hidden]
 
 
 def _joined(proven: Finding, shown: list[Finding]) -> Finding:
@@ -92,12 +105,16 @@ def _ranked(findings: list[Finding]) -> list[Finding]:
 
 def _slow_ms(symptoms: Symptoms) -> float:
     """The median of the whole frame where it is slowest."""
-    return symptoms.change(symptoms.whole()).high if symptoms.frames else 0.0
+    return _highest(symptoms, symptoms.whole()) if symptoms.frames else 0.0
+
+
+def _highest(symptoms: Symptoms, name: str) -> float:
+    return max(symptoms.change(name).high, symptoms.fall(name).high)
 
 
 def _pinning_limit_ms(symptoms: Symptoms) -> float:
     """The upload call where it holds the host; nothing is known of what it would cost then, so all of it."""
-    upload = symptoms.change(Stage.UPLOAD).high if Stage.UPLOAD in symptoms.series else 0.0
+    upload = _highest(symptoms, Stage.UPLOAD) if Stage.UPLOAD in symptoms.series else 0.0
     return upload if upload >= arrival.HELD_MS else 0.0
 
 

@@ -44,9 +44,9 @@ class Evidence:
 class Finding:
     """One cause.
 
-    `explains_ms` is how much of the growth it explains (0 for a constant cost), `cure_limit_ms` what its cure can take
-    off the slow frames at most. `cure` is one sentence; `next_experiment` separates it from the next candidate, or
-    proves it where it is alone.
+    `explains_ms` is how much of the growth, or of a fall, it explains (0 for a constant cost), `cure_limit_ms` what its
+    cure can take off the slow frames at most. `cure` is one sentence; `next_experiment` separates it from the next
+    candidate, or proves it where it is alone.
     """
 
     cause: Cause
@@ -117,8 +117,8 @@ class Diagnosis:
 
 
 def number(value: float) -> str:
-    """Three significant digits without an exponent; thousands are set apart."""
-    if value == 0 or abs(value) >= 100:
+    """Three significant digits without an exponent, none after a whole number; thousands are set apart."""
+    if value == round(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(digits, 6)}f}"

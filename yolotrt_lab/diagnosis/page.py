@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from .findings import SURE, Diagnosis, Evidence, Finding, number
-from .text import buys_line, pinning_line, verdict_line
+from .text import IN_WORDS, buys_line, pinning_line, verdict_line
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -47,7 +47,7 @@ def as_html(diagnosis: Diagnosis, svg: str, title: str = "Why does this loop get
     return _PAGE.format(
         title=escape(title),
         origin=escape(diagnosis.origin),
-        verdict=f"Verdict: <strong>{escape(verdict_line(diagnosis))}</strong>",
+        verdict=f"Verdict: <strong>{escape(verdict_line(diagnosis))}</strong>{escape(_in_words(diagnosis))}",
         pinning=escape(_sentence(pinning_line(diagnosis))),
         figure=svg,
         findings="\n".join(_section(finding, diagnosis) for finding in diagnosis.findings),
@@ -55,11 +55,15 @@ def as_html(diagnosis: Diagnosis, svg: str, title: str = "Why does this loop get
     )
 
 
+def _in_words(diagnosis: Diagnosis) -> str:
+    return f": {'; '.join(IN_WORDS[cause] for cause in diagnosis.causes)}." if diagnosis.causes else ""
+
+
 def _section(finding: Finding, diagnosis: Diagnosis) -> str:
     kind = "Found" if finding.confidence >= SURE else "Candidate"
     rows = "".join(map(_row, finding.evidence))
     return (
-        f"<section><h2>{kind}: {escape(str(finding.cause))}</h2>"
+        f"<section><h2>{kind}: {escape(str(finding.cause))}, {escape(IN_WORDS[finding.cause])}</h2>"
         f'<p class="soft">confidence {finding.confidence:.2f}; {escape(buys_line(finding, diagnosis))}</p>'
         f"<table><thead><tr><th>evidence</th><th></th><th></th><th>frames</th></tr></thead><tbody>{rows}</tbody></table>"
         f"<p><strong>Cure.</strong> {escape(_sentence(finding.cure))}</p>"

@@ -39,7 +39,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Where a series is high, where it was lowest before, and its levels there."""
+    """Where a series is high, where it was lowest before, and its levels there.
+
+    Of a fall, `before` is where it is lowest afterwards: what made it high is then gone.
+    """
 
     before: Window
     after: Window
@@ -132,6 +135,12 @@ class Symptoms:
             self._changes[name] = self._find_change(self.series[name])
         return self._changes[name]
 
+    def fall(self, name: str) -> Change:
+        """The same for a series that comes down: where it is high, against where it is lowest after that."""
+        turned = self._find_change(self.series[name][::-1])
+        before, after = (Window(self.frames - w.end, self.frames - w.first) for w in (turned.before, turned.after))
+        return Change(before, after, turned.low, turned.high)
+
     def _find_change(self, values: np.ndarray) -> Change:
         reach = max(1, round(self.frames * _LEVEL_PART / 2))
         centres = np.linspace(0, self.frames, _STEPS + 1).astype(int).tolist()
@@ -174,11 +183,15 @@ class Symptoms:
         return Evidence(what, float(value), unit, window.first, max(window.end - 1, 0))
 
     def both_sides(self, name: str, change: Change, unit: str = "ms", what: str = "") -> tuple[Evidence, ...]:
-        """The level of a series or of telemetry before and after; nothing where it is unknown."""
-        sides = (("before", change.before), ("after", change.after))
-        levels = [(side, window, self.level(name, window)) for side, window in sides]
+        """The level of a series or of telemetry before and after; nothing where it is unknown. Bytes become "GB"."""
+        windows = sorted((change.before, change.after), key=lambda window: window.first)
+        levels = [
+            (side, window, self.level(name, window)) for side, window in zip(("before", "after"), windows, strict=True)
+        ]
         return tuple(
-            self.evidence(f"{what or _LABELS.get(name, name)} {side}", value, unit, window)
+            self.evidence(
+                f"{what or _LABELS.get(name, name)} {side}", value / (1e9 if unit == "GB" else 1), unit, window
+            )
             for side, window, value in levels
             if np.isfinite(value)
         )

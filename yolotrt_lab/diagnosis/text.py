@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from ..types import Cause
 from .findings import SURE, UNDETERMINED, Diagnosis, Evidence, Finding, number
 
 _WIDTH = 100
+
+IN_WORDS: Mapping[Cause, str] = {
+    Cause.PAGEABLE_OVERLOAD: "frames come faster than they are served, and pageable uploads are why",
+    Cause.SHARED_GPU: "other processes use this GPU",
+    Cause.SHARED_STREAM: "synchronize waits for frames that another thread has submitted",
+    Cause.LAUNCH_QUEUE: "the queue of launches is full, and every launch waits",
+    Cause.MOVED_WAIT: "the download call waits in synchronize's place",
+    Cause.CLOCK_DROP: "the GPU runs at a lower clock",
+    Cause.HEAT: "the GPU is too hot and lowers its clock",
+    Cause.ALLOCATION: "memory is allocated in the loop",
+    Cause.LEAK: "the process keeps more memory with every frame",
+    Cause.PREPROCESS: "the host's own work on a frame takes longer",
+    Cause.SHAPE_CHANGE: "the input's shape changes",
+    Cause.WARM_UP: "the first frames are slow, and only these",
+    Cause.NONE: "nothing is wrong with the loop",
+}
+"""Each cause for a reader who does not know its name."""
 
 
 def as_text(diagnosis: Diagnosis) -> str:
@@ -30,7 +48,7 @@ def verdict_line(diagnosis: Diagnosis) -> str:
     if diagnosis.verdict is not None:
         others = [str(cause) for cause in diagnosis.causes if cause is not diagnosis.verdict]
         return " and ".join([str(diagnosis.verdict), *others])
-    candidates = " or ".join(map(str, diagnosis.candidates))
+    candidates = " or ".join("nothing wrong" if cause is Cause.NONE else str(cause) for cause in diagnosis.candidates)
     return f"{UNDETERMINED}: {candidates}" if candidates else f"{UNDETERMINED}: nothing that the lab knows"
 
 
@@ -38,7 +56,9 @@ def buys_line(finding: Finding, diagnosis: Diagnosis) -> str:
     """What the finding explains and what its cure can buy at most."""
     if not finding.explains_ms and not finding.cure_limit_ms:
         return "no growth, and nothing to gain"
-    explains = f"explains {number(finding.explains_ms)} ms of growth" if finding.explains_ms else "a constant cost"
+    if finding.cure_limit_ms > diagnosis.slow_ms:  # of a few frames
+        return f"no growth; its cure can take at most {number(finding.cure_limit_ms)} ms off a frame that it hits"
+    explains = f"explains {number(finding.explains_ms)} ms of the change" if finding.explains_ms else "a constant cost"
     return (
         f"{explains}; its cure can take at most {number(finding.cure_limit_ms)} of your {number(diagnosis.slow_ms)} ms"
     )
@@ -55,7 +75,7 @@ def pinning_line(diagnosis: Diagnosis) -> str:
 def _finding_lines(finding: Finding, diagnosis: Diagnosis, with_evidence: bool) -> Iterator[str]:
     """`with_evidence` is False for a candidate that rests on the same numbers as the one before it."""
     kind = "found" if finding.confidence >= SURE else "candidate"
-    yield f"{kind}: {finding.cause} (confidence {finding.confidence:.2f})"
+    yield f"{kind}: {finding.cause} (confidence {finding.confidence:.2f}): {IN_WORDS[finding.cause]}"
     if with_evidence:
         for evidence in finding.evidence:
             yield from _wrapped(str(evidence), "  - ")

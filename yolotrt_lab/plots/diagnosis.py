@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_POINTS = 2_000
+_LEAST_SPAN = 0.1
 _FRAME_COLOURS = {"latency": "#000000", "frame": "#777777"}
 _TELLING = ("sm_clock_mhz", "gpu_processes", "temperature_c", "host_memory_bytes")
 
@@ -58,7 +59,10 @@ def telemetry_column(ax: Axes, measurements: Measurements, name: str) -> list[An
     """One column of telemetry over the frames; gaps where the GPU did not tell."""
     label, unit = TELEMETRY_LABELS.get(name, (name, 1.0))
     lines = ax.plot(measurements.telemetry[name] / unit, color="#333333", linewidth=1.2)
-    ax.set(xlabel="frame")
+    low, high = ax.get_ylim()
+    middle = (low + high) / 2
+    reach = max(high - middle, _LEAST_SPAN / 2 * abs(middle))  # what stays, looks as if it stayed
+    ax.set(xlabel="frame", ylim=(middle - reach, middle + reach))
     ax.set_title(label, loc="left", size=9)
     stamp(figure_of(ax), measurements.origin)
     return lines

@@ -197,7 +197,7 @@ _ALL = (
     ),
     Scenario(
         "preprocess-grows",
-        "a host that gets busier (simulated): preprocessing climbs, the GPU's stages stay",
+        "frames that grow, smoothed before they are shrunk: preprocessing climbs, the GPU's stages stay",
         Cause.PREPROCESS,
         IN_PLACE,
         cure="served-pinned",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...growth import Shape
 from ...types import Stage
-from ..symptoms import Symptoms
+from ..symptoms import FIRST_FRAMES, Change, Symptoms, Window
 
 PROVEN = 0.95
 """What was measured shows the cause itself, such as a clock that falls."""
@@ -19,6 +21,11 @@ _LEAST_RISE_OF_OTHERS = 0.2
 matter, let the median of a sixth of them drift by at most 3 % in synchronize and in a download call that waits, 38 % in
 submitting a network call by call, and 18 % in all else that takes 3 % of a frame (`data/recordings`)."""
 
+_TENS_OF_FRAMES = 64
+_WARM_MS = 1_000.0
+"""Clocks that come up are simulated to take 0.4 s (assumed)."""
+_BETWEEN = (0.2, 0.8)
+_LEAST_BETWEEN = 0.25
 _LEAST_SLIGHT = 0.04
 _LEAST_EARLY = 1 / 3
 _A_WAIT_MS = 0.02
@@ -29,11 +36,40 @@ def material(symptoms: Symptoms, name: str) -> bool:
     if name not in symptoms.series:
         return False
     change = symptoms.change(name)
+    return _is_felt(symptoms, name, change) and symptoms.grows(name)
+
+
+def fell(symptoms: Symptoms, name: str) -> bool:
+    """True where a series comes down by as much as is material of a rise, and is no warm-up."""
+    if name not in symptoms.growth or symptoms.growth[name].shape is not Shape.FALLING:
+        return False
+    return _is_felt(symptoms, name, symptoms.fall(name)) and not falls_from_the_start(symptoms, name)
+
+
+def falls_from_the_start(symptoms: Symptoms, name: str) -> bool:
+    """True where half of a fall is over within tens of frames, or within the first second and bit by bit: so does
+    everything that warms up.
+
+    What stays slow for longer, and then at once no more, is another speed of the GPU or of the host.
+    """
+    ends = np.cumsum(np.nan_to_num(symptoms.series[symptoms.whole()]))
+    warm = max(int(np.searchsorted(ends, _WARM_MS)), _TENS_OF_FRAMES)
+    blocks = [Window(at, at + FIRST_FRAMES) for at in range(0, min(warm, symptoms.frames), FIRST_FRAMES)]
+    levels = np.array([symptoms.level(name, block) for block in blocks])
+    fallen = (levels[0] - levels) / max(levels[0] - symptoms.fall(name).low, 1e-9)
+    half = int(np.argmax(fallen > 0.5))
+    if not half:
+        return False
+    between = int(((fallen > _BETWEEN[0]) & (fallen < _BETWEEN[1])).sum())
+    return half * FIRST_FRAMES <= _TENS_OF_FRAMES or between > _LEAST_BETWEEN * half
+
+
+def _is_felt(symptoms: Symptoms, name: str, change: Change) -> bool:
     least = max(
         _LEAST_RISE.get(name, _LEAST_RISE_OF_OTHERS) * change.low,
         _LEAST_PART_OF_FRAME * symptoms.level(symptoms.whole(), change.before),
     )
-    return change.rise > least and symptoms.grows(name)
+    return change.rise > least
 
 
 def early(symptoms: Symptoms, name: str) -> bool:

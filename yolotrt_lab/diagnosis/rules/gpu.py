@@ -14,7 +14,8 @@ import numpy as np
 from ...types import Cause, Stage
 from ..findings import Evidence, Finding
 from ..symptoms import Change, Symptoms
-from .belief import PROVEN, early, faint, material, shared_between, slight
+from .belief import PROVEN, early, faint, fell, material, shared_between, slight
+from .settled import LEAK, LEAST_LEAK, LEAST_LEAK_BYTES
 from .waits import SHARED_STREAM
 
 _LEAST_CLOCK_FACTOR = 1.04
@@ -22,8 +23,6 @@ _LEAST_THROTTLED = 0.2
 _HOT_C = 80.0
 _HOTTER_C = 3.0
 _NEIGHBOUR_BYTES = 100e6
-_LEAST_LEAK = 0.02
-_LEAST_LEAK_BYTES = 4e6
 _LEAST_PART = 0.2
 _LOOK = (
     "record it again with telemetry (`yolotrt-lab record`, or `nvidia-smi --query-gpu=clocks.sm,temperature.gpu,"
@@ -35,28 +34,42 @@ _LOOK = (
 class Wait:
     """The waits for the GPU that grew: `name` is the series, `left_ms` what of its rise no cause accounts for yet.
 
-    One that is `slight` is worth telling only where telemetry proves why.
+    One that is `slight` is worth telling only where telemetry proves why. One that `fell` was long at first.
     """
 
     name: str
     change: Change
     left_ms: float
     slight: bool = False
+    fell: bool = False
 
 
 def longer_wait(symptoms: Symptoms) -> Wait | None:
-    """The calls that wait for the GPU, together or one of them, whichever grew most, be it early or faintly."""
+    """The calls that wait for the GPU, together or one of them, whichever grew most, be it early or faintly.
+
+    Where none grew, the one that fell most after it had been long for more frames than a warm-up takes.
+    """
     names = ("gpu", Stage.SYNCHRONIZE, Stage.DOWNLOAD)
     waits = [name for name in names[1:] if name in symptoms.series]
+    waits += ["gpu"] if _hides_the_host(symptoms) else []
     grown = [(name, symptoms.change(name)) for name in names if material(symptoms, name)]
     grown += [(name, symptoms.since_start(name)) for name in waits if early(symptoms, name)]
     grown += [(name, symptoms.change(name)) for name in waits if faint(symptoms, name)]
-    is_slight = not grown
-    grown = grown or [(name, symptoms.change(name)) for name in waits if slight(symptoms, name)]
+    fallen = [(name, symptoms.fall(name)) for name in names if fell(symptoms, name)] if not grown else []
+    is_slight = not grown and not fallen
+    grown = grown or fallen or [(name, symptoms.change(name)) for name in waits if slight(symptoms, name)]
     if not grown:
         return None
     name, change = max(grown, key=lambda each: each[1].rise)
-    return Wait(name, change, change.rise, is_slight)
+    return Wait(name, change, change.rise, is_slight, bool(fallen))
+
+
+def _hides_the_host(symptoms: Symptoms) -> bool:
+    """True where the host submits in less time than it then waits for: all its calls together last as long as the GPU
+    needs, however fast the host is.
+    """
+    waited = sum(symptoms.level(name, symptoms.run) for name in (Stage.SYNCHRONIZE, Stage.DOWNLOAD))
+    return waited > symptoms.level("gpu", symptoms.run) / 2
 
 
 def clock_drop(symptoms: Symptoms, wait: Wait) -> Finding | None:
@@ -70,14 +83,16 @@ def heat(symptoms: Symptoms, wait: Wait) -> Finding | None:
 
 
 def shared_gpu(symptoms: Symptoms, wait: Wait) -> Finding | None:
-    """More processes use the GPU, or its memory fills by jumps, while the wait is longer than the clocks make it."""
+    """More processes use the GPU, or its memory fills by jumps, while the wait is longer than the clocks make it; or
+    they go, its memory empties by jumps, and the wait falls.
+    """
     before, after = wait.change.before, wait.change.after
     came = symptoms.level("gpu_processes", after) - symptoms.level("gpu_processes", before)
     if not (came >= 1 or _jump_of_memory(symptoms, wait) >= _NEIGHBOUR_BYTES) or not _worth(wait):
         return None
     evidence = (
         *symptoms.both_sides("gpu_processes", wait.change, "", "other processes on the GPU"),
-        *symptoms.both_sides("gpu_memory_used_bytes", wait.change, "bytes", "memory used on the GPU"),
+        *symptoms.both_sides("gpu_memory_used_bytes", wait.change, "GB", "memory used on the GPU"),
         *symptoms.both_sides("gpu_utilisation_percent", wait.change, "%", "GPU utilisation"),
         *symptoms.both_sides(Stage.UPLOAD, wait.change),
         *_clock_evidence(symptoms, wait),
@@ -90,7 +105,7 @@ def leak(symptoms: Symptoms, wait: Wait) -> Finding | None:
     before, after = wait.change.before, wait.change.after
     held = symptoms.level("host_memory_bytes", before)
     kept = symptoms.level("host_memory_bytes", after) - held
-    if not kept > max(_LEAST_LEAK_BYTES, _LEAST_LEAK * held) or not _worth(wait):
+    if not kept > max(LEAST_LEAK_BYTES, LEAST_LEAK * held) or not _worth(wait):
         return None
     evidence = (symptoms.evidence("host memory kept meanwhile", kept / 1e6, "MB", after),)
     return Finding(Cause.LEAK, PROVEN, wait.left_ms, wait.left_ms, evidence, *_ADVICE[Cause.LEAK])
@@ -119,11 +134,12 @@ def _worth(wait: Wait) -> bool:
 
 
 def _jump_of_memory(symptoms: Symptoms, wait: Wait) -> float:
-    """The largest rise of GPU memory from one sample to the next between both windows; a context comes at once."""
-    used = symptoms.telemetry.get("gpu_memory_used_bytes", np.empty(0))[
-        wait.change.before.first : wait.change.after.end
-    ]
-    rises = np.diff(used[np.isfinite(used)])
+    """The largest rise of GPU memory from one sample to the next between both windows, or fall where the wait fell; a
+    context comes and goes at once.
+    """
+    first, last = sorted((wait.change.before, wait.change.after), key=lambda window: window.first)
+    used = symptoms.telemetry.get("gpu_memory_used_bytes", np.empty(0))[first.first : last.end]
+    rises = np.diff(used[np.isfinite(used)]) * (-1 if wait.fell else 1)
     return float(rises.max()) if len(rises) else 0.0
 
 
@@ -190,8 +206,10 @@ def _weights(symptoms: Symptoms, wait: Wait) -> dict[Cause, float]:
         del weights[Cause.SHARED_GPU]
     if "host_memory_bytes" in known:
         del weights[Cause.LEAK]
-    if len(symptoms.in_flight):  # its own rule would have seen it
+    if len(symptoms.in_flight) or wait.fell:  # its own rule would have seen it
         del weights[Cause.SHARED_STREAM]
+    if wait.fell:  # what is kept stays
+        weights.pop(Cause.LEAK, None)
     return weights
 
 
@@ -213,10 +231,6 @@ _ADVICE = {
         "let the GPU cool down and run the same frames: if heat is the cause it starts fast and slows down again, with "
         "a thermal throttle reason; without one, suspect pauses between frames",
     ),
-    Cause.LEAK: (
-        "release or reuse what each frame makes: cudaHostUnregister, buffers and events made once, no list of results",
-        "run on with the memory of the process beside the frames, then restart it: if a leak is the cause, memory "
-        "climbs with the wait and both start again from the bottom",
-    ),
+    Cause.LEAK: LEAK,
     Cause.SHARED_STREAM: SHARED_STREAM,
 }

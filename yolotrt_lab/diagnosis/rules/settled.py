@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ...growth import Shape
@@ -9,13 +11,24 @@ from ...types import Cause, HostMemory, Stage
 from ..findings import Evidence, Finding
 from ..symptoms import FIRST_FRAMES, Symptoms, Window
 from .arrival import HELD_MS, backlog_climbs
-from .belief import TELLS, material, shared_between
+from .belief import PROVEN, TELLS, falls_from_the_start, fell, material, shared_between
 
 ALLOCATION = (
     "allocate once, before the loop: a pool of slots that frames take turns with",
     "look for cudaHostAlloc, cudaMalloc and cudaFree in the frames of a trace of Nsight Systems",
 )
-"""Its cure and the experiment that proves it."""
+LEAK = (
+    "release or reuse what each frame makes: cudaHostUnregister, buffers and events made once, no list of results",
+    "run on with the memory of the process beside the frames, then restart it: if a leak is the cause, memory "
+    "climbs with the wait and both start again from the bottom",
+)
+"""A cure and the experiment that proves the cause."""
+
+LEAST_LEAK = 0.02
+LEAST_LEAK_BYTES = 4e6
+_PAGE_BYTES = 4_096
+_FIFTHS = 5
+_STEADY = 0.5
 
 _ALLOCATION_MS = 1.0
 """`cudaHostAlloc` of a 640 x 640 float32 image takes 0.7 to 1.1 ms on an H200; a shorter stage has no room for one."""
@@ -51,7 +64,11 @@ def shape_change(symptoms: Symptoms) -> Finding | None:
 
 
 def allocation(symptoms: Symptoms) -> Finding | None:
-    """Preprocessing or the upload take several times as long in a few frames: memory is made and freed in the loop."""
+    """Preprocessing or the upload take several times as long in a few frames: memory is made and freed in the loop.
+
+    Or the process keeps more memory with every frame, which each of them then has made; of how long that takes only a
+    trace can tell.
+    """
     for stage in (Stage.PREPROCESS, Stage.UPLOAD):
         found = _spikes(symptoms, stage)
         if found is not None:
@@ -64,7 +81,33 @@ def allocation(symptoms: Symptoms) -> Finding | None:
                 evidence,
                 *ALLOCATION,
             )
-    return None
+    kept = _kept_a_frame(symptoms)
+    if kept < _PAGE_BYTES or Stage.PREPROCESS not in symptoms.series:
+        return None
+    stage = symptoms.level(Stage.PREPROCESS, symptoms.run)
+    evidence = (
+        symptoms.evidence("host memory kept a frame", kept / 1e6, "MB"),
+        symptoms.evidence("preprocess, in which it may be made", stage, "ms"),
+    )
+    return Finding(Cause.ALLOCATION, shared_between(1)[0], 0.0, stage, evidence, *ALLOCATION)
+
+
+def leak(symptoms: Symptoms) -> Finding | None:
+    """Host memory climbs steadily from the first frame to the last, though no wait shows it yet."""
+    kept = _kept_a_frame(symptoms) * symptoms.frames
+    if not kept > max(LEAST_LEAK_BYTES, LEAST_LEAK * symptoms.level("host_memory_bytes", Window(0, FIRST_FRAMES))):
+        return None
+    evidence = (symptoms.evidence("host memory kept meanwhile", kept / 1e6, "MB"),)
+    return Finding(Cause.LEAK, PROVEN, 0.0, 0.0, evidence, *LEAK)
+
+
+def _kept_a_frame(symptoms: Symptoms) -> float:
+    """Bytes by which host memory grows from frame to frame; 0 where it does not climb in every fifth of the run."""
+    if "host_memory_bytes" not in symptoms.telemetry:
+        return 0.0
+    edges = np.linspace(0, symptoms.frames, _FIFTHS + 1).astype(int).tolist()
+    rises = np.diff([symptoms.level("host_memory_bytes", Window(*piece)) for piece in pairwise(edges)])
+    return float(rises.mean()) * _FIFTHS / symptoms.frames if rises.min() > _STEADY * rises.mean() > 0 else 0.0
 
 
 def _spikes(symptoms: Symptoms, stage: Stage) -> tuple[float, float, tuple[Evidence, ...]] | None:
@@ -100,15 +143,17 @@ def _spikes(symptoms: Symptoms, stage: Stage) -> tuple[float, float, tuple[Evide
 
 
 def warm_up(symptoms: Symptoms) -> Finding | None:
-    """The first frames are slower than any later one, or all become faster, and nothing grows."""
+    """The first frames are slower than any later one, or all become faster from the first on, and nothing grows."""
     name = symptoms.whole()
-    if name not in symptoms.growth or symptoms.growth[name].shape.grows:
+    if name not in symptoms.growth:
         return None
     values = symptoms.series[name]
     first, rest = Window(0, FIRST_FRAMES), Window(symptoms.frames // 2, symptoms.frames)
     slowest, settled = float(values[: first.end].max()), symptoms.level(name, rest)
-    fell = symptoms.growth[name].shape is Shape.FALLING and symptoms.level(name, first) > _SLOW_START * settled
-    if not fell and not slowest > max(_SLOW_FIRST * settled, values[first.end :].max()):
+    falls = symptoms.growth[name].shape is Shape.FALLING and symptoms.level(name, first) > _SLOW_START * settled
+    if not (falls and falls_from_the_start(symptoms, name)) and not slowest > max(
+        _SLOW_FIRST * settled, values[first.end :].max()
+    ):
         return None
     return Finding(
         Cause.WARM_UP,
@@ -133,17 +178,20 @@ def calm(symptoms: Symptoms, *, traced: bool = False) -> tuple[Finding, ...]:
     """
     names = [name for name in symptoms.series if name not in _NOT_ITS_OWN]
     if backlog_climbs(symptoms) or any(material(symptoms, name) for name in names):
-        return ()
+        late = fed_too_fast(symptoms)
+        return (late,) if late else ()
     start = warm_up(symptoms)
     if start is not None:
         return (start,)
     name = symptoms.whole()
+    if fell(symptoms, name):
+        return ()
     change = symptoms.change(name)
     evidence = (
         symptoms.evidence(f"{name} where it is lowest", change.low, "ms", change.before),
         symptoms.evidence(f"{name} where it is highest after that", change.high, "ms", change.after),
     )
-    hidden = None if traced else _hidden_allocation(symptoms)
+    hidden = None if traced else hidden_allocation(symptoms, symptoms.run)
     none_alone, none_beside = TELLS, shared_between(2, 1)[0]
     calm = Finding(
         Cause.NONE,
@@ -157,11 +205,42 @@ def calm(symptoms: Symptoms, *, traced: bool = False) -> tuple[Finding, ...]:
     return (calm, hidden) if hidden else (calm,)
 
 
-def _hidden_allocation(symptoms: Symptoms) -> Finding | None:
+def fed_too_fast(symptoms: Symptoms) -> Finding | None:
+    """Frames are later and later although no stage takes longer: they come faster than they are served.
+
+    Whether a loop that does nothing wrong is at fault then is a question of words, so that this is never sure.
+    """
+    instants = symptoms.measured.instants_ns
+    if not {"due", "done"} <= instants.keys() or any(
+        material(symptoms, stage) for stage in Stage if stage is not Stage.WAIT
+    ):
+        return None
+    comes, served = (float(np.mean(np.diff(instants[name]))) / 1e6 for name in ("due", "done"))
+    if "latency" not in symptoms.series or not served > comes:
+        return None
+    change = symptoms.change("latency")
+    evidence = (
+        *symptoms.both_sides("latency", change),
+        symptoms.evidence("a frame comes every", comes, "ms"),
+        symptoms.evidence("a result comes every", served, "ms"),
+    )
+    return Finding(
+        Cause.NONE,
+        shared_between(1)[0],
+        change.rise,
+        change.rise,
+        evidence,
+        "no call is at fault: bring fewer frames, or drop all but the latest, or make the slowest stage faster",
+        "run the same frames without a clock, each as soon as the last is done: all take as long, if that is all",
+    )
+
+
+def hidden_allocation(symptoms: Symptoms, window: Window) -> Finding | None:
+    """A candidate where preprocessing for page-locked memory takes long enough in `window` to hold an allocation."""
     memory = symptoms.measured.memory.get("input", HostMemory.PAGEABLE)
-    stage, upload = (symptoms.level(name, symptoms.run) for name in (Stage.PREPROCESS, Stage.UPLOAD))
+    stage, upload = (symptoms.level(name, window) for name in (Stage.PREPROCESS, Stage.UPLOAD))
     if not HostMemory(memory).page_locked or not stage >= _ALLOCATION_MS or not upload < HELD_MS:
         return None
-    evidence = (symptoms.evidence("preprocess, in front of a page-locked upload", stage, "ms"),)
+    evidence = (symptoms.evidence("preprocess, in front of a page-locked upload", stage, "ms", window),)
     confidence = shared_between(2, 1)[1]
     return Finding(Cause.ALLOCATION, confidence, 0.0, stage, evidence, *ALLOCATION)
