@@ -12,9 +12,14 @@ from .nsight import WAITS, Attribution
 from .recording import Recording
 from .types import Source, Stage
 
+_PROSE = 28
+
 
 class Table:
-    """Rows of cells under a header, with where the numbers come from below. Numbers are shown as they are given."""
+    """Rows of cells under a header, with where the numbers come from below. Numbers are shown as they are given.
+
+    As HTML, a column with a cell of more than 28 characters is prose: left-aligned, and its lines wrap.
+    """
 
     def __init__(self, header: Sequence[str], rows: Sequence[Sequence[Any]], *sources: Source) -> None:
         self.header = [str(cell) for cell in header]
@@ -30,9 +35,14 @@ class Table:
         return "\n".join([*texts, *self.notes])
 
     def _repr_html_(self) -> str:
+        columns = zip(*self.rows, strict=True) if self.rows else [[]] * len(self.header)
+        prose = ' style="text-align: left; white-space: normal"'
+        styles = [prose if any(len(cell) > _PROSE for cell in column) else "" for column in columns]
+        styles[0] = styles[0] or ' style="text-align: left"'
+
         def row(cells: Sequence[str], tag: str) -> str:
-            left = f'<{tag} style="text-align: left">{escape(cells[0])}</{tag}>'
-            return "<tr>" + left + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells[1:]) + "</tr>"
+            shown = zip(cells, styles, strict=True)
+            return "<tr>" + "".join(f"<{tag}{style}>{escape(cell)}</{tag}>" for cell, style in shown) + "</tr>"
 
         notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in self.notes)
         body = "".join(row(cells, "td") for cells in self.rows)

@@ -68,7 +68,8 @@ def streams(ax: Axes, spans: Sequence[Span], source: Source) -> list[Any]:
         bars += ax.barh(row, width, left=left, height=0.7, color=colour, edgecolor="white", linewidth=0.5)
     for colour, name in names.items():
         ax.barh(0, 0, color=colour, label=name)
-    ax.legend(frameon=False, ncols=len(names), loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+    compact = {"fontsize": 8, "columnspacing": 1.0, "handlelength": 1.2}  # beside a title, in one row
+    ax.legend(frameon=False, ncols=len(names), loc="lower right", bbox_to_anchor=(1.0, 1.0), **compact)
     ax.set(xlim=(0, (end_ns - begin_ns) / 1e3), xlabel="time [us]")
     ax.set_yticks(range(1 + len(numbers)), ["host", *(f"stream {place}" for place in range(1, 1 + len(numbers)))])
     ax.invert_yaxis()
