@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 
 import yolotrt_lab as lab
-from yolotrt_lab import plots, vision
+from yolotrt_lab import nsight, plots, vision
 from yolotrt_lab.copies import CopyProbe
 from yolotrt_lab.evaluation import HELD_OUT_SEED
 from yolotrt_lab.frames import SyntheticScene
@@ -69,6 +69,14 @@ def trace() -> None:
     save(figure, "trace.png")
 
 
+def nsight_pair() -> None:
+    """Two frames of the pageable and of the pinned loop, as Nsight Systems saw them."""
+    figure, axes = plots.figure(2, 1, height=2.4)
+    pair = {memory: nsight.shipped_trace(f"graph-{memory}") for memory in ("pageable", "pinned")}
+    plots.timelines(axes, pair, frames=(20, 21))
+    save(figure, "nsight.png")
+
+
 def detections() -> None:
     """What the lab's own detector finds in four held-out scenes."""
     detector = lab.open_detector(engine="onnxruntime", confidence=0.4)
@@ -90,4 +98,5 @@ if __name__ == "__main__":
     latency()
     steps()
     trace()
+    nsight_pair()
     detections()

@@ -27,6 +27,7 @@ _HOMES = {
     "HostMemory": "types",
     "LoopSettings": "loops",
     "OverlappedLoop": "loops",
+    "Measurements": "diagnosis",
     "Preset": "devices",
     "Recording": "recording",
     "SlotPool": "memory",
