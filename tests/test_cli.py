@@ -124,3 +124,12 @@ def test_doctor_speaks_json(monkeypatch, capsys):
         "can_run": True,
         "findings": [{"name": "nsys", "state": "missing", "detail": "none", "fix": "install it", "needed": False}],
     }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise there")
+def test_a_reader_that_stops_early_is_no_error():
+    command = f"{sys.executable} -m yolotrt_lab record | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)

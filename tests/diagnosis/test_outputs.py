@@ -12,10 +12,11 @@ import pytest
 from series import loop, only, ramp, step
 
 from yolotrt_lab import diagnosis, plots
-from yolotrt_lab.diagnosis import as_html, diagnose
+from yolotrt_lab.diagnosis import Measurements, as_html, diagnose
 from yolotrt_lab.diagnosis.findings import number
 from yolotrt_lab.diagnosis.text import IN_WORDS
 from yolotrt_lab.growth import Shape
+from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import Cause
 
 SCHEMA = json.loads((Path(diagnosis.__file__).parent / "schema.json").read_text(encoding="utf-8"))
@@ -150,3 +151,9 @@ def test_the_page_stands_alone(name):
 )
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text
+
+
+def test_a_frame_that_waits_longer_than_it_takes_gains_latency():
+    late = str(diagnose(Measurements.of(Recording.shipped("overload"))))
+    (line,) = [each for each in late.splitlines() if each.startswith("  explains")]
+    assert line.endswith("ms off the latency")

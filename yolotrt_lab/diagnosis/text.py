@@ -56,12 +56,16 @@ def buys_line(finding: Finding, diagnosis: Diagnosis) -> str:
     """What the finding explains and what its cure can buy at most."""
     if not finding.explains_ms and not finding.cure_limit_ms:
         return "no growth, and nothing to gain"
-    if finding.cure_limit_ms > diagnosis.slow_ms:  # of a few frames
-        return f"no growth; its cure can take at most {number(finding.cure_limit_ms)} ms off a frame that it hits"
-    explains = f"explains {number(finding.explains_ms)} ms of the change" if finding.explains_ms else "a constant cost"
-    return (
-        f"{explains}; its cure can take at most {number(finding.cure_limit_ms)} of your {number(diagnosis.slow_ms)} ms"
-    )
+    limit, slow = number(finding.cure_limit_ms), number(diagnosis.slow_ms)
+    beyond = finding.cure_limit_ms > diagnosis.slow_ms
+    if not finding.explains_ms:
+        if beyond:  # of a few frames
+            return f"no growth; its cure can take at most {limit} ms off a frame that it hits"
+        return f"a constant cost; its cure can take at most {limit} of your {slow} ms"
+    explains = f"explains {number(finding.explains_ms)} ms of the change"
+    if beyond:  # what a frame waits before it is taken up is no part of what it takes
+        return f"{explains}; its cure can take at most {limit} ms off the latency"
+    return f"{explains}; its cure can take at most {limit} of your {slow} ms"
 
 
 def pinning_line(diagnosis: Diagnosis) -> str:
