@@ -34,8 +34,8 @@ _EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
-    0 done; 1 a notebook failed, or doctor found that the lab can't run; 2 a LabError or wrong usage; 130 Ctrl-C; 141 nobody
-    reads the output any more.
+    0 done; 1 a notebook failed, or doctor found that the lab can't run; 2 a LabError or wrong usage; 130 Ctrl-C; 141
+    the output is not read any more.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
