@@ -141,9 +141,12 @@ def test_a_traces_table_has_the_medians_of_its_frames_from_the_host_and_the_gpu(
 
 
 def test_prose_wraps_and_stands_left_while_numbers_stay_right():
-    html = Table(["name", "us", "why"], [["a", "1", "a sentence that is longer than a number"], ["b", "2", "short"]])
+    html = Table(
+        ["name", "us", "why"], [["a/b_c", "1", "a sentence that is longer than a number"], ["b", "2", "short"]]
+    )
     left = 'style="text-align: left; white-space: normal"'
     assert f"<td {left}>a sentence that is longer than a number</td>" in html._repr_html_()
     assert f"<td {left}>short</td>" in html._repr_html_()
     assert "<td>2</td>" in html._repr_html_()
+    assert ">a/<wbr>b_<wbr>c</td>" in html._repr_html_()
     assert '<td style="text-align: left">b</td>' in html._repr_html_()

@@ -42,11 +42,16 @@ class Table:
 
         def row(cells: Sequence[str], tag: str) -> str:
             shown = zip(cells, styles, strict=True)
-            return "<tr>" + "".join(f"<{tag}{style}>{escape(cell)}</{tag}>" for cell, style in shown) + "</tr>"
+            return "<tr>" + "".join(f"<{tag}{style}>{_breakable(cell)}</{tag}>" for cell, style in shown) + "</tr>"
 
         notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in self.notes)
         body = "".join(row(cells, "td") for cells in self.rows)
         return f"<table><thead>{row(self.header, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
+
+
+def _breakable(text: str) -> str:
+    """As HTML that may break its lines inside long names too."""
+    return escape(text).replace("/", "/<wbr>").replace("_", "_<wbr>")
 
 
 def stage_table(recordings: Mapping[str, Recording]) -> Table:
