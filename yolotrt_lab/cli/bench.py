@@ -47,6 +47,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     climbed = ladder.climb(device, engines, images, frames=arguments.frames, rungs=rungs, progress=_progress)
     try:
         print(climbed.table(), flush=True)
+        _save(climbed, arguments)
         if arguments.peers:
             climbed = replace(climbed, peers=_peers(images))
         print(climbed.limits_table(), flush=True)

@@ -19,7 +19,8 @@ _PIXELS = 4  # neighbouring pixels of a thread
 class Letterboxer:
     """Letterboxes batches of frames of one shape, (height, width), into the input `spec`, (batch, 3, height, width).
 
-    Bilinear, rounded to whole grey levels as on the host; `geometry` is where a frame lies in the input. ShapeError or
+    Bilinear, rounded to whole grey levels as on the host, from which they differ by one level at most, and in a float16
+    input by its rounding besides (up to 1/8 of a level); `geometry` is where a frame lies in the input. ShapeError or
     DtypeError where the input is none for it.
     """
 

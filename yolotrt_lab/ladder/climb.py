@@ -156,22 +156,27 @@ def climb(
     """Measure the limits and then the chosen rungs, each with `frames` frames.
 
     `engines` are by batch (`open_engines`). `images` are 1080p frames, which the loops use in turn (None for an engine
-    that computes nothing). `alone` also measures each rung's step by itself, with a fifth of the frames. SettingsError
-    for a rung that there is not.
+    that computes nothing). `alone` also measures each rung's step by itself, with a fifth of the frames. A rung that
+    breaks is a claim that fails, and the next is measured. SettingsError for a rung that there is not.
     """
     chosen = checked_rungs(rungs)
     confidence = 0.25 if images is None else confidence_for(device, engines[1], images)
     progress("measuring the limits")
     limits = measure_limits(device, engines)
     measure = partial(_measure, device, engines, images, confidence)
-    steps = []
+    steps, broken = [], []
     for rung in chosen:
         progress(f"rung {rung.number}: {rung.name}")
-        recording = measure(rung, rung.settings, frames)
-        by_itself = figures(measure(rung, rung.alone, max(frames // 5, 10))) if alone else None
+        try:
+            recording = measure(rung, rung.settings, frames)
+            by_itself = figures(measure(rung, rung.alone, max(frames // 5, 10))) if alone else None
+        except Exception as error:
+            detail = f"{type(error).__name__}: {error}"
+            broken.append(Claim(f"rung {rung.number}: measured to the end", 0, 1, True, detail))
+            continue
         bounds = _bounds_us(limits, engines[rung.batch], rung, recording)
         steps.append(Step(rung, figures(recording), by_itself, bounds))
-    return Ladder(limits, tuple(steps), device.source, confidence)
+    return Ladder(limits, tuple(steps), device.source, confidence, claims=tuple(broken))
 
 
 def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
