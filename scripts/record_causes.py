@@ -1,6 +1,6 @@
 """Record every cause that this machine's GPU can show, with telemetry: `python scripts/record_causes.py FOLDER`.
 
-Three to four minutes. A step that fails is named at the end, and does not stop the others.
+Under two minutes on an H100. A step that fails is named at the end, and does not stop the others.
 """
 
 from __future__ import annotations

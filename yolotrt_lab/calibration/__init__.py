@@ -1,4 +1,4 @@
-"""Measure a preset of the GPU at hand for the simulated device, in under a minute. Start with `calibrate`."""
+"""Measure a preset of the GPU at hand for the simulated device. Start with `calibrate`."""
 
 from __future__ import annotations
 

@@ -22,9 +22,6 @@ from ..errors import NsysError
 from .nsys import export_sqlite, find_nsys
 from .privacy import scrub
 
-GRAPH_TRACES = ("graph", "node")
-"""A CUDA graph as one block, or each of its nodes at more cost."""
-
 _IMPORTERS = ("../host-linux-*/QdstrmImporter", "../linux-desktop-*/QdstrmImporter", "../Host-*/QdstrmImporter")
 _NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT", "TEMP")
 _QUICK_S = 60  # for calls that only ask nsys something
@@ -57,8 +54,9 @@ class Nsys:
     ) -> list[str]:
         """`nsys profile` with the options that this nsys has, writing to `output` plus its own endings.
 
-        With `ranges` it records from the first `profiled()` of the program to its end. `graphs` is one of
-        `GRAPH_TRACES`. With `domain` it keeps the NVTX ranges of that domain alone; the lab's is "yolotrt_lab".
+        With `ranges` it records from the first `profiled()` of the program to its end. `graphs` is
+        "graph" (a CUDA graph as one block) or "node" (each of its nodes, at more cost). With `domain` it keeps the NVTX
+        ranges of that domain alone; the lab's is "yolotrt_lab".
         """
         wanted = {
             "--trace": "cuda,nvtx",

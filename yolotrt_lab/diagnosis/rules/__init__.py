@@ -3,12 +3,3 @@
 A rule computes its evidence from numbers alone. None looks at a name, a label or a file, and of the settings of a loop
 none but the kinds of memory. What counts as a change at all is in `material`.
 """
-
-from __future__ import annotations
-
-from collections.abc import Callable
-
-from ..findings import Finding
-from ..symptoms import Symptoms
-
-Rule = Callable[[Symptoms], Finding | None]
