@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 
 from yolotrt_lab.errors import ModelError, SettingsError
-from yolotrt_lab.yolov8 import build_model, parameter_count, read_model_info, weight_shapes
+from yolotrt_lab.yolov8 import build_model, parameter_count, read_model_info, read_weights, weight_shapes
 
 SMALL = (64, 96)
 STRIDES = (8, 16, 32)
@@ -238,3 +238,13 @@ def test_what_is_no_detector_is_refused(model, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ModelError, match=r"absent\.onnx"):
         read_model_info(tmp_path / "absent.onnx")
+
+
+def test_weights_are_read_back_and_go_into_another_precision():
+    half = build_model("n", classes=3, image_size=SMALL, precision="fp16")
+    weights = read_weights(half)
+    assert list(weights) == list(weight_shapes("n", 3))
+    assert build_model("n", classes=3, image_size=SMALL, precision="fp16", weights=weights) == half
+    single = initializers(build_model("n", classes=3, image_size=SMALL, weights=weights))
+    assert single["model.0.conv.weight"].dtype == np.float32
+    np.testing.assert_array_equal(single["model.0.conv.weight"], weights["model.0.conv.weight"].astype(np.float32))

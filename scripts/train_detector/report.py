@@ -27,7 +27,15 @@ def write_model(detector: Detector, folder: Path, side: int) -> Path:
     largest = max(float(np.abs(array).max()) for array in weights.values())
     if not largest < np.finfo(np.float16).max:
         raise ModelError(f"the largest weight is {largest}: the training diverged", fix="lower the learning rate")
-    model = build_model("n", classes=len(names), image_size=side, precision="fp16", weights=weights, names=names)
+    model = build_model(
+        "n",
+        classes=len(names),
+        image_size=side,
+        dynamic_batch=True,
+        precision="fp16",
+        weights=weights,
+        names=names,
+    )
     return _replace(folder / MODEL_NAME, model)
 
 

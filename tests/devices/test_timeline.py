@@ -88,6 +88,17 @@ def test_priority_decides_between_works_that_could_start_together():
     assert [work.start for work in works] == [10, 0, 20]
 
 
+def test_the_work_that_has_waited_for_its_engine_longest_goes_first():
+    timeline = Timeline()
+    first, second, third = timeline.lane(), timeline.lane(), timeline.lane()
+    submit(timeline, first, UPLOAD_ENGINE, ready=0, duration=100)
+    late = submit(timeline, first, UPLOAD_ENGINE, ready=0, duration=10)  # waits for its own lane until 100
+    later = submit(timeline, second, UPLOAD_ENGINE, ready=60, duration=10)
+    early = submit(timeline, third, UPLOAD_ENGINE, ready=50, duration=10)
+    place_all(timeline)
+    assert when(early, later, late) == [(100, 110), (110, 120), (120, 130)]
+
+
 def test_running_work_is_not_interrupted_by_an_urgent_one():
     timeline = Timeline()
     ordinary, urgent = timeline.lane(), timeline.lane(priority=-1)

@@ -181,9 +181,24 @@ def test_results_that_are_their_frames_hold_and_mixed_up_ones_do_not(device, mon
 
 def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(device, monkeypatch):
     monkeypatch.setattr(results, "SyntheticScene", lambda: SyntheticScene(size=(320, 256)))
-    claims = results.same_boxes(toy_bench(device), frames=6)
-    assert [claim.value for claim in claims] == [0, 0, 0]
+    monkeypatch.setattr(results, "_trained", lambda bench, *_: bench)
+    claims = results.box_claims(toy_bench(device), frames=6, **QUIET)
+    assert [claim.value for claim in claims] == [0] * 7
     assert "smallest IoU 1.0000" in claims[0].detail
+    assert claims[-1].detail == "0 and 0 of 6"
+
+
+def test_what_batches_change_is_held_against_what_the_precision_changes(device, monkeypatch):
+    """Four frames apart in rung 8, two between the precisions: twice as many."""
+    one, other = detections((0, 0, 10, 10)), detections((0, 0, 10, 5))
+    found = {("fp16", 1): [one] * 6, ("fp32", 1): [one] * 4 + [other] * 2, ("fp16", 8): [other] * 4 + [one] * 2}
+    monkeypatch.setattr(results, "_trained", lambda _, precision, __: precision)
+    monkeypatch.setattr(
+        results, "_boxes", lambda precision, rung, _: found.get((precision, rung)) or found[(precision, 1)]
+    )
+    claims = results.box_claims(toy_bench(device), frames=6, **QUIET)
+    assert [claim.value for claim in claims] == [0, 0, 4, 0, 0, 0, 2.0]
+    assert [claim.holds for claim in claims] == [True, True, False, True, True, True, False]
 
 
 def test_without_pixels_there_are_no_results_to_claim():

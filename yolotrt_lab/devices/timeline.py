@@ -109,7 +109,11 @@ class Timeline:
         """How long work of that duration takes on that engine from that start; None: as long as it is."""
 
     def lane(self, priority: int = 0) -> Lane:
-        """A new, empty lane; among works that could start at the same time, the lowest priority number goes first."""
+        """A new, empty lane.
+
+        Among works that could start at the same time, that of the lowest priority number goes first, and of those the
+        one that has waited for its engine longest.
+        """
         lane = Lane(len(self.lanes), priority)
         self.lanes.append(lane)
         self.lanes.sort(key=lambda each: each.priority)
@@ -128,6 +132,7 @@ class Timeline:
         That is a work that starts, or one that shares the GPU and ends.
         """
         best, best_start = self._next_end() if self._sharing else (None, 0)
+        best_since = PENDING  # below every other: what ends goes before what starts
         free = self._free
         for lane in self.lanes:
             if not lane.waiting or lane.running is not None:
@@ -144,10 +149,15 @@ class Timeline:
                     start = after.end
             if work.engine == COMPUTE_ENGINE and self._sharing and not work.sharing:
                 continue
+            since = start  # it waits for its engine alone from then on
             if free[work.engine] > start:
                 start = free[work.engine]
-            if best is None or start < best_start:
-                best, best_start = lane, start
+            if (
+                best is None
+                or start < best_start
+                or (start == best_start and since < best_since and lane.priority == best.priority)
+            ):
+                best, best_start, best_since = lane, start, since
         return None if best is None else (best, best_start)
 
     def place(self, lane: Lane, start: int) -> None:

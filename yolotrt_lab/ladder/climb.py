@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -186,12 +186,18 @@ def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
     return [rung for rung in RUNGS if rung.number in numbers]
 
 
-def open_engines(device: Device, progress: Progress) -> dict[int, Engine]:
-    """YOLOv8n in FP16 for each batch that the ladder and its limits use."""
+BATCHES = sorted({batch for batch, _ in CHOICES} | {rung.batch for rung in RUNGS})
+"""Those that the ladder and its limits use."""
+
+
+def open_engines(
+    device: Device, progress: Progress, model: bytes | None = None, batches: Iterable[int] = BATCHES
+) -> dict[int, Engine]:
+    """An engine for each batch: of an ONNX `model` whose batch is open, or of YOLOv8n in FP16 with seeded weights."""
     engines: dict[int, Engine] = {}
-    for batch in sorted({batch for batch, _ in CHOICES} | {rung.batch for rung in RUNGS}):
+    for batch in batches:
         progress(f"opening the engine, batch {batch}")
-        engines[batch] = LendingEngine(open_engine(device, batch=batch))
+        engines[batch] = LendingEngine(open_engine(device, model, batch=batch))
     return engines
 
 

@@ -12,7 +12,7 @@ from ..engines.base import Engine
 from ..types import HostMemory
 
 FRAME_BYTES = 1080 * 1920 * 3
-CHOICES = ((1, 4), (1, 6), (4, 2), (4, 3), (8, 2), (16, 2))
+CHOICES = ((1, 4), (1, 6), (4, 2), (4, 4), (8, 2), (16, 2))
 """Batches and contexts among which the engine's best rate is looked for."""
 
 

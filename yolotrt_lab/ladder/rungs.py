@@ -17,7 +17,7 @@ _OVERLAP = replace(_GRAPH, overlap=True, collect_after=1)
 _LETTERBOX = replace(_OVERLAP, gpu_letterbox=True, fill=Fill.READY)
 _DECODE = replace(_LETTERBOX, gpu_decode=True)
 _CONTEXTS = replace(_DECODE, overlap=False, contexts=6, collect_after=5)
-_BATCHES = replace(_DECODE, overlap=False, contexts=3, collect_after=2)
+_BATCHES = replace(_DECODE, overlap=False, contexts=4, collect_after=3)
 _CALLS = replace(_PINNED, fill=Fill.READY)
 
 

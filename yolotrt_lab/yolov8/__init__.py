@@ -9,7 +9,7 @@ as in Li et al., "Generalized Focal Loss" (NeurIPS 2020): each side's distance i
 
 from __future__ import annotations
 
-from .build import build_model, parameter_count, weight_shapes
+from .build import build_model, parameter_count, read_weights, weight_shapes
 from .info import ModelInfo, read_model_info
 
-__all__ = ["ModelInfo", "build_model", "parameter_count", "read_model_info", "weight_shapes"]
+__all__ = ["ModelInfo", "build_model", "parameter_count", "read_model_info", "read_weights", "weight_shapes"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import SettingsError
+from .info import load_onnx
 from .network import STRIDES, VARIANTS, Network, import_onnx
 
 _OPSET, _IR_VERSION = 17, 8  # read by ONNX Runtime 1.20 and TensorRT 10 alike
@@ -70,6 +72,15 @@ def weight_shapes(variant: str = "n", classes: int = 80) -> dict[str, tuple[int,
     network = Network()
     network.add_layers(variant, classes, (STRIDES[-1], STRIDES[-1]))
     return network.shapes
+
+
+def read_weights(model: bytes | str | Path) -> dict[str, np.ndarray]:
+    """The weights in a model that `build_model` made, by name, to build it again: in another precision, for example.
+
+    ModelError where it cannot be read.
+    """
+    onnx = import_onnx()
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in load_onnx(model).graph.initializer}
 
 
 def parameter_count(variant: str = "n", classes: int = 80) -> int:

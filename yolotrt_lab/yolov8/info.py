@@ -29,15 +29,7 @@ def read_model_info(model: bytes | str | Path) -> ModelInfo:
 
     ModelError where it cannot be read, is made for another task, or has no output of (batch, 4 + classes, cells).
     """
-    onnx = import_onnx()
-    what = "the model" if isinstance(model, bytes) else str(model)
-    try:
-        if isinstance(model, bytes):
-            loaded = onnx.load_from_string(model)
-        else:
-            loaded = onnx.load(model, load_external_data=False)
-    except Exception as error:  # protobuf's own error class differs between its versions
-        raise ModelError(f"{what} is no readable ONNX file: {error}", fix="export it again, as ONNX") from error
+    what, loaded = _name(model), load_onnx(model)
     metadata = {entry.key: entry.value for entry in loaded.metadata_props}
     inputs, outputs = ([_shape(value) for value in values] for values in (loaded.graph.input, loaded.graph.output))
     _check_detector(what, inputs, outputs, metadata.get("task", "detect"))
@@ -49,6 +41,21 @@ def read_model_info(model: bytes | str | Path) -> ModelInfo:
     except (ValueError, SyntaxError, TypeError, LookupError) as error:
         fix = "export it again with Ultralytics, or remove the entries `names` and `imgsz` of its metadata"
         raise ModelError(f"{what} has unreadable metadata {metadata}", fix=fix) from error
+
+
+def load_onnx(model: bytes | str | Path) -> Any:
+    """The model as an `onnx.ModelProto`, without data that lies in other files; ModelError where it is none."""
+    onnx = import_onnx()
+    try:
+        if isinstance(model, bytes):
+            return onnx.load_from_string(model)
+        return onnx.load(model, load_external_data=False)
+    except Exception as error:  # protobuf's own error class differs between its versions
+        raise ModelError(f"{_name(model)} is no readable ONNX file: {error}", fix="export it again, as ONNX") from error
+
+
+def _name(model: bytes | str | Path) -> str:
+    return "the model" if isinstance(model, bytes) else str(model)
 
 
 def _names(stated: dict[int, str] | list[str] | None, classes: int) -> tuple[str, ...]:
