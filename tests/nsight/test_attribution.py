@@ -1,13 +1,20 @@
 """Whose time it was, exactly: on frames written by hand and on the simulated device of round numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_report import TinyReport, pageable_frame
 
+from yolotrt_lab.devices.preset import Preset
+from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.loops import FrameLoop, LoopSettings
-from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, WAITS, Trace, attribute, read_trace
+from yolotrt_lab.ladder import RUNGS
+from yolotrt_lab.loops import FrameLoop, LoopSettings, make_loop
+from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, WAITS, FindingKind, Trace, attribute, check_trace, read_trace
+from yolotrt_lab.nsight.findings import findings
+from yolotrt_lab.types import Stage
 
 US = 1_000
 
@@ -67,6 +74,63 @@ def test_copies_are_listed_by_frame_direction_and_memory(traced):
     assert copies["bytes"].tolist() == [4_000_000, 2_000_000]
     assert copies["call_ns"].tolist() == [300 * US, 8 * US]
     assert copies["gpu_ns"].tolist() == [280 * US, 50 * US]
+
+
+def test_copies_under_kernels_are_counted_once_and_by_process_and_gpu(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 40), sync=(80, 85))
+    for number, (begin, end) in enumerate([(30, 50), (35, 60)], 10):  # two at once, from 30 to 60
+        report.call("cudaMemcpyAsync", number * US, number * US + 1, number)
+        report.copy("h2d", "Pinned", begin * US, end * US, number, nbytes=8)
+    report.call("cudaMemcpyAsync", 20 * US, 21 * US, 20)
+    report.copy("d2h", "Pinned", 60 * US, 80 * US, 20, nbytes=8)
+    report.call("cudaLaunchKernel", 5 * US, 6 * US, 8, tid=12)
+    report.kernel("another thread's, beside them", 36 * US, 45 * US, 8, stream=8)
+    report.kernel("another process's", 45 * US, 80 * US, 1, pid=20)
+    attribution = traced(report)
+    assert attribution.copies["gpu_ns"].tolist() == [30 * US, 20 * US]
+    assert attribution.copies["under_kernels_ns"].tolist() == [15 * US, 0]
+    assert attribution.overlap_share("h2d") == 0.5
+    assert attribution.overlap_share("d2h") == 0.0
+    assert attribution.overlap_share("d2d") == 0.0
+
+
+def rung(number, preset, **changes):
+    """A rung of the ladder on the simulated device: its recording and its trace, from its first frame on."""
+    step = RUNGS[number - 1]
+    device = SimulatedDevice(preset, trace=True)
+    loop = make_loop(device, open_engine(device, batch=step.batch), replace(step.settings, **changes))
+    device.spans.clear()
+    return loop.run(), Trace.from_spans(device.spans, device.source)
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 7, 8])
+def test_work_of_frames_in_flight_belongs_to_the_frame_that_submitted_it(number):
+    recording, trace = rung(number, Preset.load("h200"), frames=40, warmup=0)
+    seen, batch = attribute(trace), RUNGS[number - 1].batch
+    check_trace(trace, frames=40, batches=40 // batch)
+    submits = np.arange(40) % batch == batch - 1
+    assert np.array_equal(seen.frames["copies"], 2 * submits)
+    assert len(np.unique(seen.frames["kernels"][submits])) == 1
+    assert not seen.frames["kernels"][~submits].any()
+    assert seen.batched == (batch > 1)
+    uploads = trace.copies["end_ns"] - trace.copies["start_ns"]
+    assert seen.copied("gpu_ns", "h2d").sum() == uploads[trace.copies["direction"] == 0].sum()
+    for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD):
+        assert np.array_equal(seen.frames[f"{stage}_ns"][submits] // batch, recording.stage_ns(stage)[submits])
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 7, 8])
+def test_frames_in_flight_wait_for_no_stranger_and_leave_no_copies_to_hide(number):
+    _, trace = rung(number, Preset.load("h200"), frames=40, warmup=0)
+    assert {found.kind for found in findings(trace)} <= {FindingKind.GAPS}
+
+
+def test_uploads_of_the_overlapped_loop_lie_under_kernels():
+    _, trace = rung(6, Preset.load("h200"), frames=40, warmup=0)
+    assert attribute(trace).overlap_share("h2d") == 1 - 1 / 40  # all but the first
+    _, trace = rung(3, Preset.load("h200"), frames=40, warmup=0)
+    assert attribute(trace).overlap_share("h2d") == 0.0
 
 
 def test_copied_sums_over_kinds_of_memory(traced):
