@@ -14,6 +14,8 @@ from yolotrt_lab.ladder import RUNGS
 from yolotrt_lab.loops import FrameLoop, LoopSettings, make_loop
 from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, WAITS, FindingKind, Trace, attribute, check_trace, read_trace
 from yolotrt_lab.nsight.findings import findings
+from yolotrt_lab.scenarios import run_scenario
+from yolotrt_lab.tables import trace_table
 from yolotrt_lab.types import Stage
 
 US = 1_000
@@ -124,6 +126,18 @@ def test_work_of_frames_in_flight_belongs_to_the_frame_that_submitted_it(number)
 def test_frames_in_flight_wait_for_no_stranger_and_leave_no_copies_to_hide(number):
     _, trace = rung(number, Preset.load("h200"), frames=40, warmup=0)
     assert {found.kind for found in findings(trace)} <= {FindingKind.GAPS}
+
+
+def test_two_threads_on_one_stream_mark_their_stages_each_for_itself(device):
+    recording = run_scenario("shared-stream", device, open_engine(device), frames=20, telemetry=False)
+    trace = Trace.from_spans(device.spans, device.source)
+    seen = attribute(trace)
+    assert seen.stages == ("upload", "infer", "download")
+    for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD):
+        assert np.array_equal(seen.frames[f"{stage}_ns"][-len(recording) :], recording.stage_ns(stage)), stage
+    waits = trace.named("ranges", Stage.SYNCHRONIZE.__eq__)
+    lengths = (trace.ranges["end_ns"] - trace.ranges["start_ns"])[waits]
+    assert np.array_equal(lengths[-len(recording) :], recording.stage_ns(Stage.SYNCHRONIZE))
 
 
 def test_uploads_of_the_overlapped_loop_lie_under_kernels():
@@ -359,3 +373,12 @@ def test_the_parts_of_random_traces_add_up(tmp_path):
         idle = [attribution.frames[name] for name in attribution.frames if name.startswith("idle_in_")]
         assert (sum(idle) + attribution.frames["idle_outside_ns"] == attribution.frames["idle_ns"]).all()
         assert min(column.min() for column in (*idle, attribution.frames["idle_outside_ns"])) >= 0
+
+
+def test_the_table_of_a_trace_in_batches_has_means_and_says_so():
+    _, trace = rung(8, Preset.load("h200"), frames=40, warmup=0)
+    seen = attribute(trace)
+    table = trace_table({"batches": seen}, skip=0)
+    cells = {row[0]: row[1] for row in table.rows}
+    assert cells["GPU: copies in"] == f"{seen.copied('gpu_ns', 'h2d').sum() / 40 / US:,.1f}"
+    assert table.notes[-1] == "batches: means over frames, which go in batches"
