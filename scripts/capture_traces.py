@@ -11,21 +11,25 @@ import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import time
 from dataclasses import replace
 from pathlib import Path
 
-from yolotrt_lab import FrameLoop, LoopSettings, Recording, nsight, open_device, open_engine, read_images, run_scenario
+from yolotrt_lab import LoopSettings, Recording, nsight, open_device, open_engine, read_images, run_scenario
 from yolotrt_lab.errors import TraceError
+from yolotrt_lab.ladder import RUNGS
+from yolotrt_lab.ladder.measure import confidence_for
+from yolotrt_lab.loops import make_loop
+from yolotrt_lab.neighbour import Neighbours
 from yolotrt_lab.scenarios import SCENARIOS
-from yolotrt_lab.types import HostMemory
 
 GRAPHS = ("graph-pageable", "graph-pinned", "moved-wait")
 CALL_BY_CALL = ("plain-pageable", "plain-pinned")  # some 450 calls a frame, and 140 ranges of TensorRT's own
+LADDER = {"overlap": 6, "contexts": 7}  # rungs, whose copies are in CUDA graphs: traced node by node
 TRACES: dict[str, tuple[LoopSettings, int]] = {
     **{name: (replace(SCENARIOS[name].settings, frames=60), 0) for name in GRAPHS},
     **{name: (replace(SCENARIOS[name].settings, frames=30), 0) for name in CALL_BY_CALL},
+    **{name: (replace(RUNGS[rung - 1].settings, frames=60), 0) for name, rung in LADDER.items()},
     "shared-gpu": (replace(SCENARIOS["graph-pinned"].settings, frames=60), 4),
     "shared-stream": (replace(SCENARIOS["shared-stream"].settings, frames=60), 0),
 }
@@ -45,20 +49,16 @@ holds the environment too, and nothing can take it out, so none is kept. What `n
 its tables cut after five rows.
 
 """
-SPIN_NS, UPLOAD_BYTES = 2_000_000, 32_000_000
 
 
 def main() -> None:
-    """Capture everything, or be one of the processes that this takes."""
+    """Capture everything, or be the process that is traced."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="*", help="names of traces to capture")
     parser.add_argument("--loop", help="run one loop and record it into the folder")
-    parser.add_argument("--neighbour", action="store_true", help="keep the GPU busy until killed")
     arguments = parser.parse_args()
-    if arguments.neighbour:
-        be_a_neighbour()
-    elif arguments.loop:
+    if arguments.loop:
         run_loop(arguments.loop, arguments.folder)
     else:
         capture_all(arguments.folder, arguments.only)
@@ -97,13 +97,18 @@ def write_list(nsys: nsight.Nsys, folder: Path) -> None:
 def capture_one(nsys: nsight.Nsys, folder: Path, name: str) -> None:
     """Capture one loop, and see that the trace is whole."""
     command = [sys.executable, str(Path(__file__).resolve()), str(folder.resolve()), "--loop", name]
-    domain = DOMAIN if name in CALL_BY_CALL else ""
-    environment = nsight.minimal_environment()
-    with ExitStack() as stack:
-        for _ in range(TRACES[name][1]):
-            stack.enter_context(neighbour(folder))
+    with Neighbours() as neighbours:
+        neighbours.become(TRACES[name][1])
+        while not neighbours.busy:
+            time.sleep(0.1)
         report = nsight.capture_trace(
-            command, folder / name, nsys=nsys, ranges=True, domain=domain, environment=environment
+            command,
+            folder / name,
+            nsys=nsys,
+            ranges=True,
+            graphs="node" if name in LADDER else "graph",
+            domain=DOMAIN if name in CALL_BY_CALL else "",
+            environment=nsight.minimal_environment(),
         )
     frames = len(Recording.load(folder / f"{name}.parquet"))
     nsight.check_trace(nsight.read_trace(report), frames=frames)
@@ -114,6 +119,10 @@ def line_of(folder: Path, name: str) -> str:
     settings, neighbours = TRACES[name]
     engine = "as a CUDA graph" if settings.graph else "enqueued call by call"
     loop = f"{settings.input_memory} input, {settings.output_memory} output, the engine {engine}"
+    if name in LADDER:
+        rung = RUNGS[LADDER[name] - 1]
+        in_flight = settings.collect_after + 1
+        loop += f"; rung {rung.number} of the ladder, {rung.adds}; {in_flight} frames in flight, graphs node by node"
     beside = f", beside {neighbours} other processes on the GPU" if neighbours else ""
     frames = len(Recording.load(folder / f"{name}.parquet"))
     kilobytes = (folder / f"{name}.sqlite").stat().st_size / 1e3
@@ -131,44 +140,17 @@ def run_loop(name: str, folder: Path) -> None:
     engine = open_engine(device)
     images = read_images("synthetic", 2)
     settings = replace(TRACES[name][0], warmup=3)
-    FrameLoop(device, engine, replace(settings, frames=100), images).run()
+    if name in LADDER:
+        settings = replace(settings, confidence=confidence_for(device, engine, images))
+    make_loop(device, engine, replace(settings, frames=100), images).run()
     if name == "shared-stream":
         with nsight.profiled():
             recording = run_scenario(name, device, engine, frames=60, period_us=SHARED_STREAM_US, telemetry=False)
     else:
-        loop = FrameLoop(device, engine, settings, images)
+        loop = make_loop(device, engine, settings, images)
         with nsight.profiled():
             recording = loop.run(label=name)
     replace(recording, command=made_by(name)).save(folder / f"{name}.parquet")
-
-
-@contextmanager
-def neighbour(folder: Path) -> Iterator[None]:
-    """Another process on the GPU, which is busy when this begins."""
-    command = [sys.executable, __file__, str(folder), "--neighbour"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            if process.stdout.readline() != "busy\n":
-                raise SystemExit("a neighbour did not start")
-            yield
-        finally:
-            process.kill()
-
-
-def be_a_neighbour() -> None:
-    """Kernels and uploads until killed, as another program would run them."""
-    device = open_device("cuda")
-    stream = device.stream()
-    source = device.empty_host((UPLOAD_BYTES,), "uint8", HostMemory.PINNED)
-    target = device.empty_device(UPLOAD_BYTES)
-    device.spin(SPIN_NS, stream)
-    stream.synchronize()
-    print("busy", flush=True)
-    while True:
-        device.upload(source, target, stream)
-        device.spin(SPIN_NS, stream)
-        stream.synchronize()
 
 
 def analyze(nsys: nsight.Nsys, report: Path) -> None:

@@ -76,21 +76,30 @@ def stage_table(recordings: Mapping[str, Recording]) -> Table:
 def trace_table(traces: Mapping[str, Attribution], *, skip: int = 3) -> Table:
     """Where the time of a traced frame goes: medians over its frames but the first `skip`, in us, one column a trace.
 
-    First the host: the frame and its stages. Then the GPU: copies, kernels, and how long it was idle in the frame. Then
-    what the synchronize calls waited for. Left out is what takes less than 2 us in every trace.
+    First the host: the frame and its stages. Then the GPU: copies, how much of them lay under kernels, kernels, and how
+    long it was idle in the frame. Then what the synchronize calls waited for. Left out is what takes less than 2 us in
+    every trace. Where frames go in batches most of them submit nothing, and means take the place of medians; a note
+    says so.
     """
-    medians = {label: _medians_us(attribution, skip) for label, attribution in traces.items()}
-    names = list(dict.fromkeys(name for each in medians.values() for name in each))
-    shown = [name for name in names if any(each.get(name, 0.0) > 2 for each in medians.values())]
-    rows = [[name, *(f"{each.get(name, 0.0):,.1f}" for each in medians.values())] for name in shown]
-    return Table(["us", *traces], rows, *(attribution.source for attribution in traces.values()))
+    typical = {label: _typical_us(attribution, skip) for label, attribution in traces.items()}
+    names = list(dict.fromkeys(name for each in typical.values() for name in each))
+    shown = [name for name in names if any(each.get(name, 0.0) > 2 for each in typical.values())]
+    rows = [[name, *(f"{each.get(name, 0.0):,.1f}" for each in typical.values())] for name in shown]
+    table = Table(["us", *traces], rows, *(attribution.source for attribution in traces.values()))
+    batched = [label for label, attribution in traces.items() if attribution.batched]
+    if batched:
+        table.notes.append(f"{', '.join(batched)}: means over frames, which go in batches")
+    return table
 
 
-def _medians_us(attribution: Attribution, skip: int) -> dict[str, float]:
+def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
     frames = attribution.frames
     times = {"frame": frames["end_ns"] - frames["start_ns"]}
     times |= {f"host: {stage}": frames[f"{stage}_ns"] for stage in attribution.stages}
-    times |= {f"GPU: copies {way}": attribution.copied("gpu_ns", code) for way, code in (("in", "h2d"), ("out", "d2h"))}
+    for way, code in (("in", "h2d"), ("out", "d2h")):
+        times[f"GPU: copies {way}"] = attribution.copied("gpu_ns", code)
+        times[f"GPU: copies {way}, under kernels"] = attribution.copied("under_kernels_ns", code)
     times |= {"GPU: kernels": frames["kernels_ns"], "GPU: idle": frames["idle_ns"]}
     times |= {f"synchronize: {wait.replace('_', ' ')}": attribution.waits_ns(wait) for wait in WAITS}
-    return {name: float(np.median(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}
+    average = np.mean if attribution.batched else np.median
+    return {name: float(average(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -353,6 +354,60 @@ def test_without_timers_stages_are_left_out_and_the_frame_is_not(preset):
     assert not recording.stage_ns(Stage.INFER).any()
     assert recording.steady.latency_ns.min() > 400_000
     assert not [span for span in device.spans if span.row == "range"]
+
+
+def ranges_of(device, engine, settings, images=None):
+    """The ranges in the order in which the host entered them; (name, in which frame), None for none."""
+    loop = OverlappedLoop(device, engine, settings, images)
+    device.spans.clear()
+    recording = loop.run()
+    spans = sorted(
+        (span for span in device.spans if span.row == "range"),
+        key=lambda span: (span.start_ns, -span.end_ns, span.name != "frame"),
+    )
+    frames = [span for span in spans if span.name == "frame"]
+    assert all(one.end_ns <= other.start_ns for one, other in pairwise(frames))
+
+    def frame_of(span):
+        around = (place for place, frame in enumerate(frames) if frame.start_ns <= span.start_ns < frame.end_ns)
+        return next(around, None)
+
+    return recording, len(frames), [(span.name, frame_of(span)) for span in spans if span.name != "frame"]
+
+
+def test_a_frames_range_holds_its_submit_and_the_collecting_of_an_earlier_one(preset):
+    device = SimulatedDevice(replace(preset, range_ns=100), trace=True)
+    settings = replace(READY, frames=3, warmup=0, collect_after=1, fill="in_place")
+    recording, frames, stages = ranges_of(device, open_engine(device), settings)
+    assert frames == len(recording) == 3
+    submit = ["preprocess", "upload", "infer", "download"]
+    assert stages == [
+        *((name, 0) for name in submit),
+        *((name, 1) for name in submit),
+        *((name, 2) for name in ["synchronize", *submit]),
+        ("synchronize", None),
+        ("synchronize", None),
+    ]
+
+
+def test_a_batch_is_submitted_in_the_range_of_its_last_frame_and_a_rest_in_none(preset):
+    device = SimulatedDevice(replace(preset, range_ns=100), trace=True)
+    settings = replace(READY, frames=5, warmup=0, collect_after=1)
+    recording, frames, stages = ranges_of(device, toy_engine(2), settings, [toy_frame(0)])
+    assert frames == len(recording) == 5
+    assert [place for name, place in stages if name == "infer"] == [1, 3, None]
+    assert [place for name, place in stages if name == "synchronize"] == [4, None, None]
+
+
+def test_on_a_clock_waits_are_ranges_beside_the_collecting_in_them(preset):
+    device = SimulatedDevice(replace(preset, range_ns=100), trace=True)
+    settings = replace(READY, frames=3, warmup=0, period_us=5_000.0)
+    recording, frames, stages = ranges_of(device, open_engine(device), settings)
+    assert frames == len(recording) == 3
+    second = [name for name, place in stages if place == 1]
+    assert second == ["wait", "synchronize", "wait", "upload", "infer", "download"]
+    waits = [span for span in device.spans if span.row == "range" and span.name == "wait"]
+    assert sum(span.end_ns - span.start_ns for span in waits) == recording.stage_ns(Stage.WAIT).sum()
 
 
 def test_batches_take_settings_that_overlap(device):

@@ -1,13 +1,22 @@
 """Whose time it was, exactly: on frames written by hand and on the simulated device of round numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_report import TinyReport, pageable_frame
 
+from yolotrt_lab.devices.preset import Preset
+from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.loops import FrameLoop, LoopSettings
-from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, WAITS, Trace, attribute, read_trace
+from yolotrt_lab.ladder import RUNGS
+from yolotrt_lab.loops import FrameLoop, LoopSettings, make_loop
+from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, WAITS, FindingKind, Trace, attribute, check_trace, read_trace
+from yolotrt_lab.nsight.findings import findings
+from yolotrt_lab.scenarios import run_scenario
+from yolotrt_lab.tables import trace_table
+from yolotrt_lab.types import Stage
 
 US = 1_000
 
@@ -67,6 +76,75 @@ def test_copies_are_listed_by_frame_direction_and_memory(traced):
     assert copies["bytes"].tolist() == [4_000_000, 2_000_000]
     assert copies["call_ns"].tolist() == [300 * US, 8 * US]
     assert copies["gpu_ns"].tolist() == [280 * US, 50 * US]
+
+
+def test_copies_under_kernels_are_counted_once_and_by_process_and_gpu(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 40), sync=(80, 85))
+    for number, (begin, end) in enumerate([(30, 50), (35, 60)], 10):  # two at once, from 30 to 60
+        report.call("cudaMemcpyAsync", number * US, number * US + 1, number)
+        report.copy("h2d", "Pinned", begin * US, end * US, number, nbytes=8)
+    report.call("cudaMemcpyAsync", 20 * US, 21 * US, 20)
+    report.copy("d2h", "Pinned", 60 * US, 80 * US, 20, nbytes=8)
+    report.call("cudaLaunchKernel", 5 * US, 6 * US, 8, tid=12)
+    report.kernel("another thread's, beside them", 36 * US, 45 * US, 8, stream=8)
+    report.kernel("another process's", 45 * US, 80 * US, 1, pid=20)
+    attribution = traced(report)
+    assert attribution.copies["gpu_ns"].tolist() == [30 * US, 20 * US]
+    assert attribution.copies["under_kernels_ns"].tolist() == [15 * US, 0]
+    assert attribution.overlap_share("h2d") == 0.5
+    assert attribution.overlap_share("d2h") == 0.0
+    assert attribution.overlap_share("d2d") == 0.0
+
+
+def rung(number, preset, **changes):
+    """A rung of the ladder on the simulated device: its recording and its trace, from its first frame on."""
+    step = RUNGS[number - 1]
+    device = SimulatedDevice(preset, trace=True)
+    loop = make_loop(device, open_engine(device, batch=step.batch), replace(step.settings, **changes))
+    device.spans.clear()
+    return loop.run(), Trace.from_spans(device.spans, device.source)
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 7, 8])
+def test_work_of_frames_in_flight_belongs_to_the_frame_that_submitted_it(number):
+    recording, trace = rung(number, Preset.load("h200"), frames=40, warmup=0)
+    seen, batch = attribute(trace), RUNGS[number - 1].batch
+    check_trace(trace, frames=40, batches=40 // batch)
+    submits = np.arange(40) % batch == batch - 1
+    assert np.array_equal(seen.frames["copies"], 2 * submits)
+    assert len(np.unique(seen.frames["kernels"][submits])) == 1
+    assert not seen.frames["kernels"][~submits].any()
+    assert seen.batched == (batch > 1)
+    uploads = trace.copies["end_ns"] - trace.copies["start_ns"]
+    assert seen.copied("gpu_ns", "h2d").sum() == uploads[trace.copies["direction"] == 0].sum()
+    for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD):
+        assert np.array_equal(seen.frames[f"{stage}_ns"][submits] // batch, recording.stage_ns(stage)[submits])
+
+
+@pytest.mark.parametrize("number", [4, 5, 6, 7, 8])
+def test_frames_in_flight_wait_for_no_stranger_and_leave_no_copies_to_hide(number):
+    _, trace = rung(number, Preset.load("h200"), frames=40, warmup=0)
+    assert {found.kind for found in findings(trace)} <= {FindingKind.GAPS}
+
+
+def test_two_threads_on_one_stream_mark_their_stages_each_for_itself(device):
+    recording = run_scenario("shared-stream", device, open_engine(device), frames=20, telemetry=False)
+    trace = Trace.from_spans(device.spans, device.source)
+    seen = attribute(trace)
+    assert seen.stages == ("upload", "infer", "download")
+    for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD):
+        assert np.array_equal(seen.frames[f"{stage}_ns"][-len(recording) :], recording.stage_ns(stage)), stage
+    waits = trace.named("ranges", Stage.SYNCHRONIZE.__eq__)
+    lengths = (trace.ranges["end_ns"] - trace.ranges["start_ns"])[waits]
+    assert np.array_equal(lengths[-len(recording) :], recording.stage_ns(Stage.SYNCHRONIZE))
+
+
+def test_uploads_of_the_overlapped_loop_lie_under_kernels():
+    _, trace = rung(6, Preset.load("h200"), frames=40, warmup=0)
+    assert attribute(trace).overlap_share("h2d") == 1 - 1 / 40  # all but the first
+    _, trace = rung(3, Preset.load("h200"), frames=40, warmup=0)
+    assert attribute(trace).overlap_share("h2d") == 0.0
 
 
 def test_copied_sums_over_kinds_of_memory(traced):
@@ -295,3 +373,12 @@ def test_the_parts_of_random_traces_add_up(tmp_path):
         idle = [attribution.frames[name] for name in attribution.frames if name.startswith("idle_in_")]
         assert (sum(idle) + attribution.frames["idle_outside_ns"] == attribution.frames["idle_ns"]).all()
         assert min(column.min() for column in (*idle, attribution.frames["idle_outside_ns"])) >= 0
+
+
+def test_the_table_of_a_trace_in_batches_has_means_and_says_so():
+    _, trace = rung(8, Preset.load("h200"), frames=40, warmup=0)
+    seen = attribute(trace)
+    table = trace_table({"batches": seen}, skip=0)
+    cells = {row[0]: row[1] for row in table.rows}
+    assert cells["GPU: copies in"] == f"{seen.copied('gpu_ns', 'h2d').sum() / 40 / US:,.1f}"
+    assert table.notes[-1] == "batches: means over frames, which go in batches"

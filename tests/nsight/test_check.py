@@ -1,11 +1,13 @@
 """The self-check after a capture: what is missing, and what helps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from secret_report import write
 
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.nsight import check_trace, read_trace
+from yolotrt_lab.nsight import Graph, check_trace, read_trace
 
 
 @pytest.fixture
@@ -61,6 +63,27 @@ def test_without_anything_from_the_gpu_both_are_named(trace):
 def test_a_single_row_that_was_dropped_is_found(trace, table, row, message):
     with pytest.raises(TraceError, match=message):
         check_trace(without(trace, table, row), frames=3)
+
+
+def test_batches_are_counted_where_frames_go_in_batches(trace):
+    batched = trace
+    for table, rows in (("copies", [2, 3]), ("kernels", [1])):  # the second of three frames fills no batch
+        batched = batched.where(table, ~np.isin(np.arange(batched.count(table)), rows))
+    check_trace(batched, frames=3, batches=2)
+    with pytest.raises(TraceError, match="3 batches with 1 uploads and 1 downloads each, and the trace holds 2 and 2"):
+        check_trace(batched, frames=3, batches=3)
+    with pytest.raises(TraceError, match="1 kernels for 2 batches"):
+        check_trace(without(batched, "kernels", 0), frames=3, batches=2)
+    with pytest.raises(TraceError, match="4 batches with"):
+        check_trace(batched, frames=3, batches=4)
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_copies_inside_a_graph_that_is_one_block_are_asked_for_node_by_node(trace, left):
+    blocks = np.full(trace.count("kernels"), Graph.WHOLE)
+    hidden = replace(trace, kernels={**trace.kernels, "graph": blocks})
+    with pytest.raises(TraceError, match=r"(?s)Fix: .*graphs='node'"):
+        check_trace(hidden.where("copies", np.arange(trace.count("copies")) < left), frames=3)
 
 
 def test_a_loop_with_other_copies_is_counted_by_what_it_does(trace):

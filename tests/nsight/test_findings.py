@@ -148,6 +148,23 @@ def test_synchronize_calls_that_wait_for_others_or_for_nothing(found):
         assert set(by_kind) == {kind}
 
 
+def test_copies_that_the_host_never_waits_for_have_nothing_to_gain(found):
+    for wait, told in ((30, True), (2, False)):
+        report = TinyReport()
+        for frame in range(4):
+            begin, first = frame * 200, 1 + 3 * frame
+            report.range("frame", begin * US, (begin + 200) * US)
+            report.call("cudaMemcpyAsync", begin * US, (begin + 1) * US, first)
+            report.copy("h2d", "Pinned", (begin + 1) * US, (begin + 41) * US, first)
+            report.call("cudaLaunchKernel", (begin + 2) * US, (begin + 3) * US, first + 1)
+            report.kernel("k", (begin + 41) * US, (begin + 100) * US, first + 1)
+            report.call("cudaStreamSynchronize", (begin + 100 - wait) * US, (begin + 100) * US, first + 2)
+        finding = found(report).get(FindingKind.SERIAL_COPIES)
+        assert (finding is not None) == told
+        if told:  # of the 40 us of a copy it waits for 1 in the copy's call and 30 in synchronize
+            assert finding.numbers["gain_ns"] == 31 * US
+
+
 def test_frames_without_ranges_are_cut_at_synchronize_calls(found):
     report = frames()
     del report.rows["NVTX_EVENTS"]

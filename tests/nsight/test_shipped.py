@@ -16,9 +16,7 @@ from yolotrt_lab.types import Stage
 
 SHIPPED = sorted(lab_path("data", "traces").glob("*/*.sqlite"))
 every_trace = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-staged_traces = pytest.mark.parametrize(  # the two threads of the shared stream mark no stages
-    "path", [path for path in SHIPPED if path.stem != "shared-stream"], ids=lambda path: path.stem
-)
+OVERLAPPED = {"overlap", "contexts"}
 NEEDED = {"graph-pageable", "graph-pinned", "moved-wait", "shared-gpu"}
 
 
@@ -31,16 +29,24 @@ def test_a_trace_holds_every_frame_of_the_recording_beside_it(path):
     check_trace(read_trace(path), frames=len(Recording.load(path.with_suffix(".parquet"))))
 
 
-@staged_traces
+@every_trace
 def test_host_times_agree_with_the_loops_own_timers(path):
-    """Medians within 5 % or 5 us."""
-    recording = Recording.load(path.with_suffix(".parquet"))
-    steady = ~recording.columns["warmup"]
-    frames = attribute(read_trace(path)).frames
-    for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE):
+    """Medians within 5 % or 5 us. A frame may be collected in a later frame's range, in none, or in another thread."""
+    recording, trace = Recording.load(path.with_suffix(".parquet")), read_trace(path)
+    steady, seen = ~recording.columns["warmup"], attribute(trace)
+    if path.stem == "shared-stream" and not seen.stages:
+        pytest.skip("captured of a scenario that marked no stages")
+    waits = trace.named("ranges", Stage.SYNCHRONIZE.__eq__)
+    traced = {stage: seen.frames[f"{stage}_ns"] for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD)}
+    traced[Stage.SYNCHRONIZE] = (trace.ranges["end_ns"] - trace.ranges["start_ns"])[waits]
+    for stage, values in traced.items():
         timer = np.median(recording.stage_ns(stage)[steady])
-        trace = np.median(frames[f"{stage}_ns"][-len(recording) :][steady])
-        assert abs(trace - timer) < max(0.05 * timer, 5_000), stage
+        assert abs(np.median(values[-len(recording) :][steady]) - timer) < max(0.05 * timer, 5_000), stage
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.stem in OVERLAPPED], ids=lambda path: path.stem)
+def test_uploads_of_the_overlapped_loops_lie_under_kernels(path):
+    assert attribute(read_trace(path)).overlap_share("h2d") > 0.5
 
 
 @every_trace

@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
     capture.add_argument("--ranges", action="store_true", help="record only the first `with nsight.profiled():`")
     capture.add_argument("--graphs", choices=["graph", "node"], default="graph", help="default: graph")
     capture.add_argument("--frames", type=int, help="see that the trace holds that many whole frames at its end")
+    capture.add_argument("--batches", type=int, help="in so many batches, where frames go in batches")
     capture.add_argument("--keep-report", action="store_true", help="keep the .nsys-rep, with the environment in it")
     capture.add_argument("command", nargs="+", metavar="COMMAND", help="what to run, after --")
     show = add_command(below, "show", _show, "print where the time of a frame goes, and what that means")
@@ -44,7 +45,7 @@ def _capture(arguments: argparse.Namespace) -> int:
     options = {"ranges": arguments.ranges, "graphs": arguments.graphs, "keep_report": arguments.keep_report}
     report = capture_trace(command, arguments.out, **options)
     trace = read_trace(report)
-    check_trace(trace, frames=arguments.frames)
+    check_trace(trace, frames=arguments.frames, batches=arguments.batches)
     print(f"{trace.count('kernels')} kernels, {trace.count('copies')} copies: {report}")
     return 0
 
@@ -55,10 +56,13 @@ def _show(arguments: argparse.Namespace) -> int:
     from ..tables import trace_table
 
     trace = read_trace(arguments.report)
-    print(trace_table({arguments.report.stem: attribute(trace)}))
+    attribution = attribute(trace)
+    print(trace_table({arguments.report.stem: attribution}))
+    for way, direction in (("uploads", "h2d"), ("downloads", "d2h")):
+        print(f"kernels run for {attribution.overlap_share(direction):.1%} of the time of {way}")
     for finding in findings(trace):
         print(f"\n{finding.kind}: {finding.text}")
-    for note in trace.notes:
+    for note in attribution.notes:
         print(f"\nnote: {note}")
     return 0
 

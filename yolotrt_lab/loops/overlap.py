@@ -2,6 +2,12 @@
 
 The host only fills a slot, submits it, and takes up the result that has waited longest; a batch of one frame is the
 usual case. What the GPU does with a slot is `lanes.py`.
+
+A range `frame` is one turn of the host, as in `frame.py`: the wait for the clock, the frame taken up, its batch
+submitted once it is full, and the results collected meanwhile, which are those of earlier frames. The GPU works on a
+frame after its range has ended, beside others; what it did belongs to the range that submitted it, which for a batch
+is that of its last frame. Outside of all ranges lie what is collected after the last frame, and the submit of a batch
+that the frames did not fill. A source that ends is found out in one range more.
 """
 
 from __future__ import annotations
@@ -75,7 +81,7 @@ class OverlappedLoop:
             self._fill_all()
         self._in_flight: deque[_Batch] = deque()
         self._open: _Batch | None = None
-        self._ranges: dict[Stage, AbstractContextManager[None]] = {}
+        self._ranges: dict[str, AbstractContextManager[None]] = {}
         self._running = False
         self._machine = machine_info()
 
@@ -93,7 +99,7 @@ class OverlappedLoop:
         if self._running:
             raise SettingsError("this loop is running in another thread", fix="make a loop for each thread")
         self._running = True
-        self._ranges = {stage: self.device.range(str(stage)) for stage in Stage}  # a range belongs to one thread
+        self._ranges = {name: self.device.range(str(name)) for name in ("frame", *Stage)}  # each of this thread alone
         recorder = self._recorder = FrameRecorder(
             path,
             source=self.device.source,
@@ -133,10 +139,11 @@ class OverlappedLoop:
         """Run these frames and collect them; False where the sources ended before."""
         for index in indices:
             due = None if period_ns is None else begin + round((index - indices.start) * period_ns)
-            if not self._frame(index, due):
-                break
-            if period_ns is not None and self._is_due(due + round(period_ns)):
-                self._submit()
+            with self._range("frame"):
+                if not self._frame(index, due):
+                    break
+                if due is not None and self._is_due(due + round(period_ns)):
+                    self._submit()
         else:
             index = indices.stop
         self._submit()
@@ -200,13 +207,22 @@ class OverlappedLoop:
     def _wait_until(self, due: int) -> int:
         """Wait for the clock, and take up results that come meanwhile; returns how long nothing was to be done."""
         now, waited = self.device.now_ns, 0
-        while (time := now()) < due:
-            if self._in_flight and not self._in_flight[0].lane.slot.in_flight:
+        while now() < due:
+            with self._range(Stage.WAIT):
+                begin = now()
+                arrived = self._idle_until(due)
+                waited += now() - begin
+            if arrived:
                 self._collect()
-                continue
-            self.device.wait_until_ns(min(due, time + _POLL_NS) if self._in_flight else due)
-            waited += now() - time
         return waited
+
+    def _idle_until(self, due: int) -> bool:
+        """Wait for the clock or for the oldest batch in flight, whichever is first; True where it is the batch."""
+        while (time := self.device.now_ns()) < due:
+            if self._in_flight and not self._in_flight[0].lane.slot.in_flight:
+                return True
+            self.device.wait_until_ns(min(due, time + _POLL_NS) if self._in_flight else due)
+        return False
 
     def _collect(self) -> None:
         """Wait for the oldest batch in flight, take its boxes and record its frames."""
@@ -239,8 +255,8 @@ class OverlappedLoop:
             if self.on_boxes is not None and batch.first + item >= 0:
                 self.on_boxes(batch.first + item, found)
 
-    def _range(self, stage: Stage) -> AbstractContextManager[None]:
-        return self._ranges[stage] if self.settings.timers else _NOTHING
+    def _range(self, name: str) -> AbstractContextManager[None]:
+        return self._ranges[name] if self.settings.timers else _NOTHING
 
     def _abandon(self) -> None:
         """After an error: collect what the GPU still brings to an end, and give every slot back."""

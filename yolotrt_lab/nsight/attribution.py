@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from ..types import Source
 from .calls import Call
 from .frames import frames_by_range, frames_by_synchronize, thread_keys
-from .intervals import GroupedCover, distinct, sums
+from .intervals import Cover, GroupedCover, distinct, sums
 from .joined import KINDS, Joined, taken
 from .trace import DIRECTIONS, MEMORIES, Columns, Trace
 from .waits import split_waits
@@ -30,8 +31,9 @@ class Attribution:
     `idle_outside_ns`: where the host was meanwhile.
 
     `copies` has one row for each frame, direction and kind of memory that occur: `frame`, `direction` and
-    `host_memory` (places in DIRECTIONS and MEMORIES), `count`, `bytes`, `gpu_ns`, and `call_ns`, the host's time in the
-    copy calls. Copies that belong to no frame have frame -1.
+    `host_memory` (places in DIRECTIONS and MEMORIES), `count`, `bytes`, `gpu_ns`, `under_kernels_ns`, how much of that
+    kernels of the same process ran on the same GPU, whichever frame's, and `call_ns`, the host's time in the copy
+    calls. Copies that belong to no frame have frame -1.
 
     `synchronizes` has one row for each synchronize call: `frame` (-1 outside), `row` in the trace's `api`, `start_ns`,
     `end_ns`, and `<wait>_ns` for each of WAITS, which add up to the call.
@@ -61,6 +63,22 @@ class Attribution:
             chosen &= np.isin(self.copies["host_memory"], [MEMORIES.index(memory) for memory in memories])
         return sums(np.where(chosen, self.copies["frame"], -1), self.copies[column], len(self))
 
+    @property
+    def batched(self) -> bool:
+        """True where half of the frames or more submit no work: it goes in batches, each with its last frame."""
+        submits = (self.frames["kernels"] > 0) | (self.frames["copies"] > 0)
+        return 0 < 2 * int(submits.sum()) <= len(self)
+
+    def overlap_share(self, direction: str) -> float:
+        """The share of the copies' time, in one direction and over the whole trace, in which kernels ran beside them.
+
+        From 0 to 1, and 0 without copies. Under node-level graph tracing this proves that a loop overlaps; a graph that
+        is shown as one block is a kernel from its begin to its end.
+        """
+        chosen = self.copies["direction"] == DIRECTIONS.index(direction)
+        total = int(self.copies["gpu_ns"][chosen].sum())
+        return int(self.copies["under_kernels_ns"][chosen].sum()) / total if total else 0.0
+
 
 def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     """Attribute a trace's time to its frames: the ranges named `frame_range`, or matching it as a pattern ('frame *').
@@ -72,7 +90,8 @@ def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     Each synchronize call is split, at every instant to the first of these that holds:
 
     - `kernels`, `copies`: the GPU works for this frame;
-    - `other_frames`: for another frame of this loop, or on a stream that this loop uses;
+    - `other_frames`: for another frame of this loop, or on a stream that this loop uses. With several frames in flight
+      that is where the frame is that the call waits for: one whose range has ended;
     - `other_streams`: on any other stream of a GPU that this loop uses, whichever process of the trace asked for it;
     - `nothing`: on none that the trace shows. A process that was not traced may have the GPU, or the work may not have
       reached it yet.
@@ -170,8 +189,21 @@ def _copy_columns(joined: Joined) -> dict[str, np.ndarray]:
         "count": np.bincount(place, minlength=len(keys)),
         "bytes": sums(place, copies["bytes"], len(keys)),
         "gpu_ns": GroupedCover(place, copies["start_ns"], copies["end_ns"], len(keys)).totals(),
+        "under_kernels_ns": _under_kernels(joined.trace, place, len(keys)),
         "call_ns": _time_in_copy_calls(joined, place, len(keys)),
     }
+
+
+def _under_kernels(trace: Trace, group: np.ndarray, groups: int) -> np.ndarray:
+    """How long each group's copies run beside kernels of their process on their GPU."""
+    copies, kernels = trace.copies, trace.kernels
+    total = np.zeros(groups, np.int64)
+    for pid, device in product(distinct(copies["pid"]), distinct(copies["device"])):
+        here = np.where((copies["pid"] == pid) & (copies["device"] == device), group, -1)
+        there = (kernels["pid"] == pid) & (kernels["device"] == device)
+        cover = Cover(kernels["start_ns"][there], kernels["end_ns"][there])
+        total += GroupedCover(here, copies["start_ns"], copies["end_ns"], groups).under(cover)
+    return total
 
 
 def _time_in_copy_calls(joined: Joined, group: np.ndarray, groups: int) -> np.ndarray:

@@ -63,11 +63,13 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
     - `moved_wait`: copy calls that hold the host for longer than the synchronize calls do, while kernels run: a short
       synchronize does not mean that there is nothing to wait for.
     - `serial_copies`: copies and kernels that take turns. With copies of one frame under kernels of another, a frame
-      takes as long as the longest of uploads, kernels and downloads.
+      takes as long as the longest of uploads, kernels and downloads; but what the host does not wait for, in copy and
+      synchronize calls, is no gain.
     - `launch_bound`: the GPU idles between the first and the last launch of a frame, because the host has not launched
       more. A CUDA graph gains at most that.
     - `gaps`: the GPU idles in a frame outside of that, while the host does not wait for it.
-    - `other_work`: synchronize calls that wait for work of other frames or streams.
+    - `other_work`: synchronize calls that wait for work of other frames or streams. With several frames in flight a
+      call collects an earlier frame, so that there only other streams count.
     - `unexplained_wait`: synchronize calls that wait while the trace shows nothing on the GPU.
 
     All but the first are told where the median frame loses 20 us and 5 % of its time in that way. Where no range is
@@ -184,10 +186,10 @@ _WAYS = {"h2d": "to the GPU from", "d2h": "from the GPU to"} | dict.fromkeys(("d
 
 
 def _work_outlives_frames(joints: Joined) -> bool:
-    """True where most frames end before their work does: then several are in flight."""
+    """True where most frames that submit work end before it does: then several are in flight."""
     mine = joints.work_frame >= 0
     late = joints.work.end[mine] > joints.frames.end[joints.work_frame[mine]]
-    return len(np.unique(joints.work_frame[mine][late])) > len(joints.frames) / 2
+    return len(np.unique(joints.work_frame[mine][late])) > len(np.unique(joints.work_frame[mine])) / 2
 
 
 def _us(time_ns: float) -> str:
@@ -231,7 +233,8 @@ def _serial(seen: _Seen) -> list[TraceFinding]:
     frames, attribution = seen.frames, seen.attribution
     up, down = (attribution.copied("gpu_ns", direction) for direction in ("h2d", "d2h"))
     longest = np.maximum(frames["kernels_ns"], np.maximum(up, down))
-    gain = median(frames["gpu_ns"] - longest)
+    waited = frames["in_synchronize_ns"] + frames["in_copy_ns"]  # no other time of the host's gets shorter
+    gain = median(np.minimum(frames["gpu_ns"] - longest, waited))
     overlap = median(frames["kernels_ns"] + frames["copies_ns"] - frames["gpu_ns"])
     copies = median(frames["copies_ns"])
     if not seen.matters(gain) or overlap > copies / 2 or _work_of_frames_overlaps(seen.joints):
@@ -304,6 +307,8 @@ def _gaps(seen: _Seen) -> list[TraceFinding]:
 
 def _other_work(seen: _Seen) -> list[TraceFinding]:
     frames, streams = (median(seen.attribution.waits_ns(wait)) for wait in ("other_frames", "other_streams"))
+    if _work_outlives_frames(seen.joints):
+        frames = 0.0  # the frame that a call collects is an earlier one
     if not seen.matters(frames + streams):
         return []
     text = (

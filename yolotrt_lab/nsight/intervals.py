@@ -8,7 +8,8 @@ import numpy as np
 class Cover:
     """The union of half-open intervals.
 
-    `start` and `end` are int64 of shape (intervals,), `start` in rising order.
+    `start` and `end` are int64 of shape (intervals,), `start` in rising order. `starts` and `ends` are those of the
+    union: disjoint, in rising order.
     """
 
     def __init__(self, start: np.ndarray, end: np.ndarray) -> None:
@@ -16,9 +17,9 @@ class Cover:
         opens = np.ones(len(start), bool)
         opens[1:] = start[1:] > reach[:-1]
         first = np.flatnonzero(opens)
-        self._starts = start[first]
-        self._ends = reach[np.append(first[1:], len(start)) - 1] if len(start) else end
-        lengths = self._ends - self._starts
+        self.starts = start[first]
+        self.ends = reach[np.append(first[1:], len(start)) - 1] if len(start) else end
+        lengths = self.ends - self.starts
         self._before = np.cumsum(lengths) - lengths
 
     def measure(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -26,11 +27,11 @@ class Cover:
         return self._until(end) - self._until(start)
 
     def _until(self, time: np.ndarray) -> np.ndarray:
-        if not len(self._starts):
+        if not len(self.starts):
             return np.zeros(len(time), np.int64)
-        place = np.maximum(np.searchsorted(self._starts, time, side="right") - 1, 0)
-        start = self._starts[place]
-        return self._before[place] + np.clip(time - start, 0, self._ends[place] - start)
+        place = np.maximum(np.searchsorted(self.starts, time, side="right") - 1, 0)
+        start = self.starts[place]
+        return self._before[place] + np.clip(time - start, 0, self.ends[place] - start)
 
 
 class GroupedCover:
@@ -65,6 +66,13 @@ class GroupedCover:
         low, high, offset = self._low[inside], self._high[inside], self._offset[inside]
         covered = self._cover.measure(np.clip(start, low, high) + offset, np.clip(end, low, high) + offset)
         return np.where(group < 0, 0, covered)
+
+    def under(self, cover: Cover) -> np.ndarray:
+        """How much of what each group covers `cover` covers too, int64 of shape (groups,)."""
+        starts, ends = self._cover.starts, self._cover.ends
+        group = np.searchsorted(self._low + self._offset, starts, side="right") - 1
+        shift = self._offset[group]
+        return sums(group, cover.measure(starts - shift, ends - shift), len(self._low))
 
     def totals(self) -> np.ndarray:
         """How much each group covers, int64 of shape (groups,)."""

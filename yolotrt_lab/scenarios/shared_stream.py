@@ -7,9 +7,10 @@ as long as the backlog that the last wait let grow. An event behind each frame w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from ..devices.base import Stream
 from ..engines.spin import SpinEngine
 from ..memory import Slot, SlotPool
 from ..recording import FrameRecorder, Recording, machine_info
+from ..types import Stage
 from .base import Run
 from .causes import SMALL_IMAGE
 
+_SUBMITTED = (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD)
 SLOTS = 256
 """So many frames may wait to be collected; then the submitting thread waits too."""
 
@@ -63,7 +66,9 @@ def _served_us(run: Run) -> float:
 
 
 class _TwoThreads:
-    """The loop of the two threads."""
+    """The loop of the two threads. The range `frame` is the submitting one's, with its stages; what the other thread
+    waits lies in ranges `synchronize` of its own.
+    """
 
     def __init__(self, run: Run, recorder: FrameRecorder, event_each_frame: bool) -> None:
         device, engine = run.device, run.engine
@@ -71,8 +76,8 @@ class _TwoThreads:
         self._stream: Stream = device.stream()
         self._context = engine.context(device)
         self._input, self._output = engine.inputs[0].name, engine.outputs[0].name
+        self._acts = (self._upload, self._infer, self._download)
         self._slots = SlotPool(device, engine.inputs, engine.outputs, slots=SLOTS).slots
-        self._ranges = {name: device.range(name) for name in ("frame", "synchronize")}
 
     def run(self, begin: int, end: int, period_ns: int | None) -> None:
         """Frames `begin` to `end`, on a clock from now on, or as fast as served."""
@@ -81,8 +86,9 @@ class _TwoThreads:
             self._free.put(slot)
         thread = self._device.start_thread(self._submitting, begin, end, period_ns)
         try:
+            synchronize = self._device.range(str(Stage.SYNCHRONIZE))
             while (submitted := self._submitted.get()) is not None:
-                self._collect(*submitted)
+                self._collect(synchronize, *submitted)
         finally:
             self._free.put(None)  # if this is an error the other thread must not go on for ever
             thread.join()
@@ -95,6 +101,7 @@ class _TwoThreads:
 
     def _submit(self, begin: int, end: int, period_ns: int | None) -> None:
         device, now = self._device, self._device.now_ns
+        ranges = {name: device.range(str(name)) for name in ("frame", *_SUBMITTED)}  # a range belongs to one thread
         first = now()
         for index in range(begin, end):
             due = now() if period_ns is None else first + (index - begin) * period_ns
@@ -104,21 +111,40 @@ class _TwoThreads:
             slot: Slot | None = self._free.get()
             if slot is None:
                 return
-            with self._ranges["frame"]:
-                uploads = now()
-                device.upload(slot.inputs[self._input], self._context.buffers[self._input], self._stream)
-                infers = now()
-                self._context.enqueue(self._stream)
-                downloads = now()
-                device.download(self._context.buffers[self._output], slot.outputs[self._output], self._stream)
-                slot.submitted(self._stream)
-                submitted = now()
-            host_ns = (start - waits, 0, infers - uploads, downloads - infers, submitted - downloads)
-            self._submitted.put((index, due, start, slot, host_ns))
+            with ranges["frame"]:
+                host_ns = [
+                    self._stage(ranges[stage], act, slot) for stage, act in zip(_SUBMITTED, self._acts, strict=True)
+                ]
+            self._submitted.put((index, due, start, slot, (start - waits, 0, *host_ns)))
 
-    def _collect(self, index: int, due: int, start: int, slot: Slot, host_ns: tuple[int, ...]) -> None:
-        now: Any = self._device.now_ns
-        with self._ranges["synchronize"]:
+    def _stage(self, around: AbstractContextManager[None], act: Callable[[Slot], None], slot: Slot) -> int:
+        """The host's time in a stage."""
+        with around:
+            begin = self._device.now_ns()
+            act(slot)
+            return self._device.now_ns() - begin
+
+    def _upload(self, slot: Slot) -> None:
+        self._device.upload(slot.inputs[self._input], self._context.buffers[self._input], self._stream)
+
+    def _infer(self, _: Slot) -> None:
+        self._context.enqueue(self._stream)
+
+    def _download(self, slot: Slot) -> None:
+        self._device.download(self._context.buffers[self._output], slot.outputs[self._output], self._stream)
+        slot.submitted(self._stream)
+
+    def _collect(
+        self,
+        around: AbstractContextManager[None],
+        index: int,
+        due: int,
+        start: int,
+        slot: Slot,
+        host_ns: tuple[int, ...],
+    ) -> None:
+        now = self._device.now_ns
+        with around:
             begin = now()
             if self._event_each_frame:
                 slot.wait()
