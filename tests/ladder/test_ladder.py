@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, replace
 from itertools import pairwise
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,34 +207,6 @@ def test_without_pixels_there_are_no_results_to_claim():
 def test_rung_that_there_is_not_is_refused(rungs):
     with pytest.raises(SettingsError, match=f"no rung {rungs[-1]}"):
         ladder.checked_rungs(rungs)
-
-
-def test_peers_that_are_not_installed_are_said_to_be_absent():
-    found = ladder.measure_peers(np.zeros((8, 8, 3), np.uint8), b"")
-    assert set(found) == {
-        "ultralytics predict, frame to boxes",
-        "torch fp16 forward, input ready",
-        "trtutils execute, input ready",
-    }
-    assert all(str(reason).startswith("not installed: ") for reason in found.values())
-
-
-def test_peer_that_is_there_is_timed_and_one_that_fails_says_why(monkeypatch):
-    calls = []
-
-    def yolo(name):
-        calls.append(name)
-        return SimpleNamespace(predict=lambda image, **keywords: calls.append(keywords))
-
-    for name, names in {"ultralytics": {"YOLO": yolo}, "torch": {}}.items():
-        module = ModuleType(name)
-        module.__spec__ = SimpleNamespace(name=name)
-        vars(module).update(names)
-        monkeypatch.setitem(sys.modules, name, module)
-    found = ladder.measure_peers(np.zeros((8, 8, 3), np.uint8), b"")
-    assert found["ultralytics predict, frame to boxes"] > 0
-    assert calls[:2] == ["yolov8n.yaml", {"device": 0, "half": True, "verbose": False}]
-    assert "failed: AttributeError" in found["torch fp16 forward, input ready"]
 
 
 def test_trace_of_a_rung_is_a_window_of_its_steady_state():

@@ -27,7 +27,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--frames", type=int, default=5_000, help="frames of each rung (default: 5000)")
     parser.add_argument("--rungs", type=int, nargs="+", metavar="N", help="which rungs (default: all)")
     parser.add_argument("--full", action="store_true", help="measure what is claimed of the ladder too")
-    parser.add_argument("--peers", action="store_true", help="measure other packages too, those that are installed")
+    parser.add_argument(
+        "--peers", action="store_true", help="measure other packages too, those installed: ultralytics, torch, trtutils"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw there which resource bounds each rung")
     add_device(parser)
@@ -48,16 +50,16 @@ def _bench(arguments: argparse.Namespace) -> int:
     try:
         print(climbed.table(), flush=True)
         _save(climbed, arguments)
-        if arguments.peers:
-            climbed = replace(climbed, peers=_peers(images))
-        print(climbed.limits_table(), flush=True)
         if arguments.full:
             bench = ladder.Bench(device, engines, images, climbed.confidence)
             measured = ladder.measure_claims(bench, climbed, frames=arguments.frames, progress=_progress)
             for claim in chain(measured, ladder.result_claims(bench, progress=_progress)):
                 climbed = replace(climbed, claims=(*climbed.claims, claim))
                 _save(climbed, arguments)
-            print(climbed.claims_table())
+            print(climbed.claims_table(), flush=True)
+        if arguments.peers:  # last: what they import must not burden what is measured of the ladder
+            climbed = replace(climbed, peers=_peers(images))
+        print(climbed.limits_table())
     finally:  # what was measured is kept whatever comes
         _save(climbed, arguments)
     if arguments.plot is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..packages import load
+from ..packages import import_cv2, load
 
 _WARMUP, _RUNS = 30, 300
 ABSENT = "not installed"
@@ -20,19 +22,41 @@ ABSENT = "not installed"
 def measure_peers(image: np.ndarray, model: bytes) -> dict[str, float | str]:
     """Microseconds a frame of each peer, medians of its calls; or why it took no part.
 
-    `image` is a 1080p frame, uint8 BGR; `model` the ONNX file of the network. Ultralytics gets YOLOv8n without trained
-    weights, whose cost is that of trained ones.
+    `image` is a 1080p frame, uint8 BGR; `model` the ONNX file of the network, 640x640. Ultralytics and PyTorch get
+    YOLOv8n without trained weights: the network costs what a trained one does, but no score reaches the threshold, so
+    `predict` suppresses no boxes, and what it takes is a lower bound.
     """
+    torch = ("ultralytics", "torch", "torchvision")
     peers: dict[str, tuple[tuple[str, ...], Callable[[], Callable[[], Any]]]] = {
-        "ultralytics predict, frame to boxes": (("ultralytics", "torch"), lambda: _ultralytics(image)),
-        "torch fp16 forward, input ready": (("ultralytics", "torch"), _torch),
-        "trtutils execute, input ready": (("trtutils", "tensorrt"), lambda: _trtutils(model)),
+        "ultralytics predict, frame to boxes": (torch, lambda: _ultralytics(image)),
+        "torch fp16 forward, input ready": (torch, _torch),
+        "torch fp16 CUDA graph, input ready": (torch, _torch_graph),
+        "trtutils execute, input ready": (("trtutils", "tensorrt", "cuda"), lambda: _trtutils(model)),
     }
     found: dict[str, float | str] = {}
-    for name, (packages, make) in peers.items():
-        missing = [package for package in packages if find_spec(package) is None]
-        found[name] = f"{ABSENT}: {', '.join(missing)}" if missing else _timed(make)
+    with _settings_kept():
+        for name, (packages, make) in peers.items():
+            missing = [package for package in packages if find_spec(package) is None]
+            found[name] = f"{ABSENT}: {', '.join(missing)}" if missing else _timed(make)
     return found
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Peers look up no host, install nothing and leave no settings behind.
+
+    Importing ultralytics takes OpenCV's threads away and sets variables of the environment, for the whole process.
+    """
+    cv2, environment = import_cv2(), dict(os.environ)
+    threads = cv2.getNumThreads()
+    with TemporaryDirectory() as folder:
+        os.environ |= {"YOLO_OFFLINE": "True", "YOLO_AUTOINSTALL": "False", "YOLO_CONFIG_DIR": folder}
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
+            cv2.setNumThreads(threads)
 
 
 def _timed(make: Callable[[], Callable[[], Any]]) -> float | str:
@@ -52,14 +76,20 @@ def _timed(make: Callable[[], Callable[[], Any]]) -> float | str:
 
 
 def _ultralytics(image: np.ndarray) -> Callable[[], Any]:
+    """Letterboxed to the ladder's 640x640: by default `predict` pads a 1080p frame to 640x384 only."""
     yolo = load("ultralytics", needed_for="a peer").YOLO("yolov8n.yaml")
-    return lambda: yolo.predict(image, device=0, half=True, verbose=False)
+    return lambda: yolo.predict(image, device=0, imgsz=640, rect=False, quantize=16, verbose=False)
+
+
+def _network() -> tuple[Any, Any, Any]:
+    torch = load("torch", needed_for="a peer")
+    model = load("ultralytics", needed_for="a peer").YOLO("yolov8n.yaml").model.fuse(verbose=False)
+    images = torch.zeros((1, 3, 640, 640), dtype=torch.float16, device="cuda")
+    return torch, model.half().cuda().eval(), images
 
 
 def _torch() -> Callable[[], Any]:
-    torch = load("torch", needed_for="a peer")
-    model = load("ultralytics", needed_for="a peer").YOLO("yolov8n.yaml").model.fuse().half().cuda().eval()
-    images = torch.zeros((1, 3, 640, 640), dtype=torch.float16, device="cuda")
+    torch, model, images = _network()
 
     def forward() -> None:
         with torch.inference_mode():
@@ -69,6 +99,27 @@ def _torch() -> Callable[[], Any]:
     return forward
 
 
+def _torch_graph() -> Callable[[], Any]:
+    """As PyTorch's notes on CUDA graphs have it: warmed up on a stream beside the current one, then captured."""
+    torch, model, images = _network()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.inference_mode():
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                model(images)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph):
+            output = model(images)  # held by the closure: the graph writes to its memory
+
+    def replay() -> Any:
+        graph.replay()
+        torch.cuda.synchronize()
+        return output
+
+    return replay
+
+
 def _trtutils(model: bytes) -> Callable[[], Any]:
     from ..engines.tensorrt_build import build_plan
 
@@ -76,5 +127,5 @@ def _trtutils(model: bytes) -> Callable[[], Any]:
         path = Path(folder) / "yolov8n.engine"
         path.write_bytes(build_plan(model, module="tensorrt"))
         engine = load("trtutils", needed_for="a peer").TRTEngine(path)
-    images = [np.zeros((1, 3, 640, 640), np.float32)]
+    images = [np.zeros(shape, dtype) for shape, dtype in engine.input_spec]
     return lambda: engine.execute(images)
