@@ -107,12 +107,17 @@ def test_a_loop_that_falls_behind_its_clock_fails_the_claim(climbed):
 
 
 def test_figures_are_medians_over_blocks():
-    done = np.cumsum(np.where(np.arange(1_000) < 900, 2_000, 50_000))
-    columns = {name: np.zeros(1_000, np.int64) for name in make_columns()}
-    columns |= {"due_ns": done - 7_000, "done_ns": done, "warmup": np.zeros(1_000, bool)}
-    found = ladder.figures(Recording("frames", columns, Source(SourceKind.LIVE)))
+    found = ladder.figures(recording_of(np.where(np.arange(1_000) < 900, 2_000, 50_000)))
     assert (found.frame_us, found.p50_us, found.p999_us, found.frames) == (2.0, 7.0, 7.0, 1_000)
     assert found.frames_per_second == 500_000
+
+
+def recording_of(frame_ns):
+    """Frames that are done so many nanoseconds after each other, each 7 us after it was due."""
+    done = np.cumsum(frame_ns)
+    columns = {name: np.zeros(len(done), np.int64) for name in make_columns()}
+    columns |= {"due_ns": done - 7_000, "done_ns": done, "warmup": np.zeros(len(done), bool)}
+    return Recording("frames", columns, Source(SourceKind.LIVE))
 
 
 def make_columns():
@@ -180,27 +185,29 @@ def test_results_that_are_their_frames_hold_and_mixed_up_ones_do_not(device, mon
 def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(device, monkeypatch):
     monkeypatch.setattr(results, "SyntheticScene", lambda: SyntheticScene(size=(320, 256)))
     monkeypatch.setattr(results, "_trained", lambda bench, *_: bench)
-    claims = results.box_claims(toy_bench(device), frames=6, **QUIET)
-    assert [claim.value for claim in claims] == [0] * 7
+    claims = results.box_claims(toy_bench(device), 1e9, frames=6, **QUIET)
+    assert [claim.value for claim in claims[:7]] == [0] * 7
+    assert 0 < claims[7].value < 1e-3
     assert "smallest IoU 1.0000" in claims[0].detail
-    assert claims[-1].detail == "0 and 0 of 6"
+    assert claims[6].detail == "0 and 0 of 6"
 
 
 def test_what_batches_change_is_held_against_what_the_precision_changes(device, monkeypatch):
-    """Four frames apart in rung 8, two between the precisions: twice as many."""
+    """Four frames apart in rung 8, two between the precisions: twice as many. In fp32 no rung finds rung 1's."""
     one, other = detections((0, 0, 10, 10)), detections((0, 0, 10, 5))
     found = {("fp16", 1): [one] * 6, ("fp32", 1): [one] * 4 + [other] * 2, ("fp16", 8): [other] * 4 + [one] * 2}
-    monkeypatch.setattr(results, "_trained", lambda _, precision, __: precision)
-    monkeypatch.setattr(
-        results, "_boxes", lambda precision, rung, _: found.get((precision, rung)) or found[(precision, 1)]
-    )
-    claims = results.box_claims(toy_bench(device), frames=6, **QUIET)
-    assert [claim.value for claim in claims] == [0, 0, 4, 0, 0, 0, 2.0]
-    assert [claim.holds for claim in claims] == [True, True, False, True, True, True, False]
+    bench = toy_bench(device)
+    monkeypatch.setattr(results, "_trained", lambda _, precision, __: replace(bench, images=precision))
+    monkeypatch.setattr(results, "_boxes", lambda trained, rung, _: found.get((trained.images, rung)) or [one] * 6)
+    monkeypatch.setattr(Bench, "run", lambda *_, **__: recording_of([2_000] * 1_000))
+    claims = results.box_claims(bench, 4.0, frames=6, **QUIET)
+    assert [claim.value for claim in claims] == [0, 0, 4, 2, 2, 2, 2.0, 0.5]
+    assert [claim.holds for claim in claims] == [True, True, False, False, False, False, False, True]
+    json.dumps([claim.as_dict() for claim in claims])
 
 
 def test_without_pixels_there_are_no_results_to_claim():
-    assert list(ladder.result_claims(Bench(None, {}, None, 0.25), **QUIET)) == []
+    assert list(ladder.result_claims(Bench(None, {}, None, 0.25), None, **QUIET)) == []
 
 
 @pytest.mark.parametrize("rungs", [[0], [9], [1, 12]])

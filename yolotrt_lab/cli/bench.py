@@ -53,7 +53,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         if arguments.full:
             bench = ladder.Bench(device, engines, images, climbed.confidence)
             measured = ladder.measure_claims(bench, climbed, frames=arguments.frames, progress=_progress)
-            for claim in chain(measured, ladder.result_claims(bench, progress=_progress)):
+            for claim in chain(measured, ladder.result_claims(bench, climbed.limits, progress=_progress)):
                 climbed = replace(climbed, claims=(*climbed.claims, claim))
                 _save(climbed, arguments)
             print(climbed.claims_table(), flush=True)

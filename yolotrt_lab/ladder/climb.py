@@ -59,7 +59,7 @@ class Claim:
     @property
     def holds(self) -> bool:
         """Whether it does."""
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+        return bool(self.value >= self.limit if self.at_least else self.value <= self.limit)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
