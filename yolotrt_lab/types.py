@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from math import prod
 from typing import Any, NamedTuple
@@ -108,6 +108,12 @@ class Source:
     def from_dict(cls, fields: dict[str, Any]) -> Source:
         """The inverse of `as_dict`; ValueError or TypeError where the fields are not those of a source."""
         return cls(**{**fields, "kind": SourceKind(fields["kind"])})
+
+    @classmethod
+    def read_back(cls, fields: dict[str, Any]) -> Source:
+        """The same for what lay in a file: what was live when it was written is a recording now."""
+        source = cls.from_dict(fields)
+        return replace(source, kind=SourceKind.RECORDED) if source.kind is SourceKind.LIVE else source
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,3 +235,24 @@ def test_part_that_breaks_is_a_claim_that_fails_and_the_next_is_measured():
     found = list(attempted("a part", breaks))
     assert [(claim.name, claim.holds) for claim in found] == [("first", True), ("a part: measured to the end", False)]
     assert found[1].detail == "RuntimeError: gone"
+
+
+def test_ladder_is_read_back_from_json(climbed, tmp_path):
+    _, _, found = climbed
+    found = replace(
+        found, peers={"other": 5.0, "another": "not installed"}, claims=(Claim("rate", 2.0, 1.0, True, "x"),)
+    )
+    path = tmp_path / "ladder.json"
+    path.write_text(json.dumps(found.as_dict()), encoding="utf-8")
+    assert ladder.Ladder.load(path).as_dict() == found.as_dict()
+    live = found.as_dict() | {"source": Source(SourceKind.LIVE, "a GPU").as_dict()}
+    path.write_text(json.dumps(live), encoding="utf-8")
+    assert ladder.Ladder.load(path).source == Source(SourceKind.RECORDED, "a GPU")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"limits": {"rates_us": 3}}'])
+def test_file_that_holds_no_ladder_is_refused(tmp_path, content):
+    path = tmp_path / "ladder.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"ladder\.json holds no ladder"):
+        ladder.Ladder.load(path)

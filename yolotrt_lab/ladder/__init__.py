@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from .claims import Bench, measure_claims
-from .climb import Claim, Ladder, Step, checked_rungs, climb, open_engines
+from .climb import climb, open_engines
+from .ladder import Claim, Ladder, Step
 from .limits import Limits, copy_us, engine_us, measure_limits
 from .measure import Figures, confidence_for, figures, frame_us
 from .peers import measure_peers
 from .results import result_claims
-from .rungs import RUNGS, Rung
+from .rungs import RUNGS, Rung, checked_rungs
 from .trace import trace_rung
 
 __all__ = [

@@ -17,7 +17,8 @@ from ..packages import load
 from ..recording import Recording
 from ..telemetry import Telemetry
 from ..types import Detections, TensorSpec
-from .climb import Claim, Ladder, Progress
+from .climb import Progress
+from .ladder import Claim, Ladder
 from .limits import FRAME_BYTES, copy_us
 from .measure import figures, frame_us
 from .rungs import RUNGS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -13,134 +13,17 @@ from ..devices.base import Device
 from ..engines import open_engine
 from ..engines.base import Engine
 from ..engines.lending import LendingEngine
-from ..errors import SettingsError
 from ..kernels import RESULT_WORDS
 from ..loops import LoopSettings, make_loop
 from ..recording import Recording
-from ..tables import Table
-from ..types import Source, Stage
+from ..types import Stage
+from .ladder import Claim, Ladder, Step
 from .limits import CHOICES, FRAME_BYTES, Limits, measure_limits
-from .measure import Figures, confidence_for, figures
-from .rungs import RUNGS, Rung
+from .measure import confidence_for, figures
+from .rungs import RUNGS, Rung, checked_rungs
 
 Progress = Callable[[str], None]
 _HOST = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.POSTPROCESS)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What was measured of a rung. `bounds_us` is what a frame asks of each resource, in microseconds.
-
-    For the engine and the copies that is at their limits in this run; 'host' is what the host's calls and its work on
-    pixels took in this loop, a call that waits for the GPU among them.
-    """
-
-    rung: Rung
-    together: Figures
-    alone: Figures | None
-    bounds_us: Mapping[str, float]
-
-    @property
-    def bound(self) -> str:
-        """The resource that a frame asks most of."""
-        return max(self.bounds_us, key=lambda name: self.bounds_us[name])
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A claim and what was measured: it holds where `value` is at most `limit` (or at least, with `at_least`)."""
-
-    name: str
-    value: float
-    limit: float
-    at_least: bool = False
-    detail: str = ""
-
-    @property
-    def holds(self) -> bool:
-        """Whether it does."""
-        return bool(self.value >= self.limit if self.at_least else self.value <= self.limit)
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "name": self.name,
-            "value": self.value,
-            "limit": self.limit,
-            "relation": ">=" if self.at_least else "<=",
-            "holds": self.holds,
-            "detail": self.detail,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Ladder:
-    """The ladder of one run. `peers` maps each to microseconds a frame, or to the reason why it took no part."""
-
-    limits: Limits
-    steps: tuple[Step, ...]
-    source: Source
-    confidence: float
-    peers: Mapping[str, float | str] = field(default_factory=dict)
-    claims: tuple[Claim, ...] = ()
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "source": self.source.as_dict(),
-            "confidence": self.confidence,
-            "limits": self.limits.as_dict(),
-            "rungs": [
-                {
-                    "rung": step.rung.number,
-                    "name": step.rung.name,
-                    "adds": step.rung.adds,
-                    "together": step.together.as_dict(),
-                    "alone": step.alone and step.alone.as_dict(),
-                    "bounds_us": dict(step.bounds_us),
-                    "bound": step.bound,
-                }
-                for step in self.steps
-            ],
-            "peers": dict(self.peers),
-            "claims": [claim.as_dict() for claim in self.claims],
-        }
-
-    def table(self) -> Table:
-        """A row a rung, with its gain over the one before and the fraction of the limit that it reaches."""
-        header = ["rung", "us a frame", "frames/s", "of limit", "gain", "alone us", "p50 us", "p99 us", "p99.9 us"]
-        rows, before = [], None
-        for step in self.steps:
-            made, rung = step.together, step.rung
-            many = rung.settings.contexts > 1 or rung.batch > 1
-            limit_us = self.limits.many_us if many else self.limits.engine_us
-            row = [f"{rung.number} {rung.name}", f"{made.frame_us:,.1f}", f"{made.frames_per_second:,.0f}"]
-            row += [f"{limit_us / made.frame_us:.0%}", f"x{before / made.frame_us:.2f}" if before else ""]
-            row += [f"{step.alone.frame_us:,.0f}" if step.alone else ""]
-            rows.append([*row, *(f"{each:,.0f}" for each in (made.p50_us, made.p99_us, made.p999_us)), step.bound])
-            before = made.frame_us
-        return Table([*header, "bound"], rows, self.source)
-
-    def limits_table(self) -> Table:
-        """The limits, and what the peers took."""
-        limits = self.limits
-        rows = [
-            ["engine alone, one frame at a time", f"{limits.engine_us:,.1f}"],
-            ["pinned upload of a 1080p frame", f"{limits.upload_us:,.1f}"],
-            ["engine at its best rate", f"{limits.best_engine_us:,.1f}"],
-            ["limit for many frames", f"{limits.many_us:,.1f}"],
-        ]
-        rows += [[f"peer: {name}", f"{us:,.0f}" if isinstance(us, float) else us] for name, us in self.peers.items()]
-        return Table(["limit", "us a frame"], rows, self.source)
-
-    def claims_table(self) -> Table:
-        """What was claimed, what was measured, and whether it holds."""
-        rows = []
-        for each in self.claims:
-            limit = f"{'>=' if each.at_least else '<='} {each.limit:.4g}"
-            verdict = "holds" if each.holds else "FAILS"
-            rows.append([each.name, f"{each.value:.4g}", limit, verdict, each.detail])
-        return Table(["claim", "measured", "limit", "", ""], rows, self.source)
 
 
 def climb(
@@ -177,13 +60,6 @@ def climb(
         bounds = _bounds_us(limits, engines[rung.batch], rung, recording)
         steps.append(Step(rung, figures(recording), by_itself, bounds))
     return Ladder(limits, tuple(steps), device.source, confidence, claims=tuple(broken))
-
-
-def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
-    """The rungs of those numbers, in order; SettingsError for one that there is not."""
-    if missing := sorted(set(numbers) - {rung.number for rung in RUNGS}):
-        raise SettingsError(f"no rung {missing[0]}", fix=f"use 1 to {len(RUNGS)}")
-    return [rung for rung in RUNGS if rung.number in numbers]
 
 
 BATCHES = sorted({batch for batch, _ in CHOICES} | {rung.batch for rung in RUNGS})

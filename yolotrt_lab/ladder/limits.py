@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +42,15 @@ class Limits:
         rates = {f"batch {batch}, contexts {contexts}": value for (batch, contexts), value in self.rates.items()}
         own = {"engine_us": self.engine_us, "upload_us": self.upload_us, "download_us": self.download_us}
         return {**own, "rates_us": rates, "best_engine_us": self.best_engine_us, "many_us": self.many_us}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Limits:
+        """From what `as_dict` gave."""
+        rates = {}
+        for name, value in values["rates_us"].items():
+            batch, contexts = map(int, re.findall(r"\d+", name))
+            rates[batch, contexts] = value
+        return cls(values["engine_us"], values["upload_us"], values["download_us"], rates)
 
 
 def measure_limits(

@@ -15,7 +15,8 @@ from ..pixels import Fill
 from ..types import Detections
 from ..yolov8 import build_model, read_model_info, read_weights
 from .claims import Bench, attempted
-from .climb import Claim, Progress, open_engines
+from .climb import Progress, open_engines
+from .ladder import Claim
 from .limits import Limits
 from .measure import frame_us
 from .rungs import RUNGS

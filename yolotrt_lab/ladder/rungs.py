@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..errors import SettingsError
 from ..loops import LoopSettings
 from ..pixels import Fill
 from ..types import HostMemory
@@ -57,3 +59,10 @@ RUNGS = (
     ),
     Rung(8, "batches", "frames that are there anyway go together", _BATCHES, _PINNED, batch=4),
 )
+
+
+def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
+    """The rungs of those numbers, in order; SettingsError for one that there is not."""
+    if missing := sorted(set(numbers) - {rung.number for rung in RUNGS}):
+        raise SettingsError(f"no rung {missing[0]}", fix=f"use 1 to {len(RUNGS)}")
+    return [rung for rung in RUNGS if rung.number in numbers]

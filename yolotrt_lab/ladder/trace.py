@@ -10,7 +10,7 @@ from ..devices.simulated import SimulatedDevice
 from ..engines import open_engine
 from ..loops import make_loop
 from ..types import Source, Span
-from .climb import checked_rungs
+from .rungs import checked_rungs
 
 
 def trace_rung(number: int, *, preset: str | Path = "h200", frames: int = 4) -> tuple[list[Span], Source]:

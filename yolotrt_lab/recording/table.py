@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import RecordingError
 from ..packages import load
 from ..paths import shipped_file
-from ..types import HostMemory, Source, SourceKind, Stage
+from ..types import HostMemory, Source, Stage
 from . import storage
 
 if TYPE_CHECKING:
@@ -214,9 +214,7 @@ def _restored(columns: dict[str, np.ndarray], metadata: dict[str, Any] | None) -
                 f"it has schema version {metadata['schema']}, and this lab reads up to {SCHEMA_VERSION}",
                 fix="update the lab",
             )
-        source = Source.from_dict(metadata["source"])
-        if source.kind is SourceKind.LIVE:
-            source = replace(source, kind=SourceKind.RECORDED)
+        source = Source.read_back(metadata["source"])
         rows = metadata.pop("rows")
         recording = Recording(**{**metadata, "source": source, "columns": columns})
     except (ValueError, TypeError, KeyError) as error:
