@@ -53,7 +53,8 @@ class Copies:
             graph.uses(device)
             return
         if page_locked:
-            work = Work(ready=0, duration=host.spread(dma_ns), **step)
+            ready = begin + self._machine.preset.submit_ns
+            work = Work(ready=ready, duration=host.spread(dma_ns), **step)
             self._by_dma(stream.lane, work)
             self._machine.hazards.watch(buffer, work, compare=self._machine.moves_bytes)
         elif nbytes <= self._pageable.staging_bytes:
@@ -66,7 +67,6 @@ class Copies:
     def _by_dma(self, lane: Lane, work: Work) -> None:
         """The GPU makes the copy by itself: the call only submits it."""
         host, cost = self._host, self._pinned
-        work.ready = host.threads.now + self._machine.preset.submit_ns
         busy = host.is_cold(work.name) or (lane.last is not None and not self._gpu.is_done(lane.last))
         host.advance((cost.busy_call_ns if busy else cost.call_ns) + (host.state.call_ns() if host.state else 0))
         self._gpu.submit(lane, work)
