@@ -186,33 +186,6 @@ def test_every_join_raises_what_the_thread_raised(threads, error):
     assert threads.now == 5
 
 
-# Threads of a device
-
-
-def test_graph_captures_the_work_of_its_own_thread_alone(device):
-    """As `cudaStreamCaptureModeThreadLocal` does."""
-    mine, others = device.stream(), device.stream()
-
-    def meanwhile():
-        device.wait_until_ns(15)
-        device.spin(1_000, others)
-        others.synchronize()
-
-    def submit():
-        device.spin(1_000, mine)
-        device.wait_until_ns(30)  # the other thread's turn
-        device.spin(1_000, mine)
-
-    thread = device.start_thread(meanwhile)
-    device.wait_until_ns(10)
-    graph = device.capture(submit, mine)
-    thread.join()
-    assert [span.row for span in device.spans].count("kernel") == 1
-    graph.launch(mine)
-    mine.synchronize()
-    assert [span.row for span in device.spans].count("kernel") == 3
-
-
 # Queues
 
 
