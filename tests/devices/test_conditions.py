@@ -249,14 +249,14 @@ def test_telemetry_holds_every_column_and_nan_before_the_conditions(device):
     device.wait_until_ns(SECOND)
     device.use(Conditions(neighbours=2, card=Card(base_memory_bytes=100.0, neighbour_memory_bytes=10.0)))
     kept = device.empty_host((1_000,), np.uint8, HostMemory.PINNED)
-    device.empty_device(1_000)
+    buffer = device.empty_device(1_000)
     told = device.telemetry(np.array([SECOND - 1, SECOND, 2 * SECOND]))
     assert tuple(told) == TELEMETRY_COLUMNS
     for values in told.values():
         assert values.shape == (3,) and values.dtype == np.float64
         assert np.isnan(values).tolist() == [True, False, False]
     assert told["gpu_processes"][1:].tolist() == [2, 2]
-    assert told["gpu_memory_used_bytes"][1] == 100 + 2 * 10 + 1_000
+    assert told["gpu_memory_used_bytes"][1] == 100 + 2 * 10 + buffer.nbytes
     assert told["host_memory_bytes"][1] == 400e6 + kept.nbytes
     assert told["gpu_utilisation_percent"][2] == pytest.approx(100, abs=1)
 
@@ -274,3 +274,13 @@ def test_utilisation_is_the_share_of_time_that_kernels_take(device):
     told = device.telemetry(np.array([device.now_ns()]))
     assert told["gpu_utilisation_percent"][0] == pytest.approx(25, abs=0.1)
     assert told["power_w"][0] == pytest.approx(75 + 375 * 0.25, abs=1)
+
+
+def test_telemetry_sees_device_memory_that_is_freed(device):
+    device.use(Conditions(card=Card(base_memory_bytes=100.0)))
+    buffer = device.empty_device(1_000)
+    device.wait_until_ns(SECOND)
+    held = device.telemetry(np.array([SECOND]))["gpu_memory_used_bytes"][0]
+    del buffer
+    device.wait_until_ns(2 * SECOND)
+    assert (held, device.telemetry(np.array([2 * SECOND]))["gpu_memory_used_bytes"][0]) == (1_100, 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from yolotrt_lab.devices.base import HostBuffer
 from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.errors import HazardError
 from yolotrt_lab.types import HostMemory
@@ -55,3 +56,13 @@ def test_pageable_bytes_may_be_written_once_the_call_has_returned(preset):
     device.download(buffer, back, stream)
     stream.synchronize()
     assert (back.array == 7).all()
+
+
+def test_memory_that_gets_the_address_of_freed_memory_inherits_no_copy(device):
+    stream, buffer = device.stream(), device.empty_device(MB)
+    host = device.empty_host((MB,), np.uint8, PINNED)
+    device.upload(host, buffer, stream)
+    address = host.address
+    del host
+    again = device.empty_host((MB,), np.uint8, PINNED)
+    device.writes(HostBuffer(again.array, PINNED, address, MB))  # as if it lay there, which is the allocator's choice

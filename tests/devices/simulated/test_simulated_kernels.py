@@ -79,3 +79,21 @@ def test_graph_captures_the_work_of_its_own_thread_alone(device):
     graph.launch(mine)
     mine.synchronize()
     assert [span.row for span in device.spans].count("kernel") == 3
+
+
+def test_plain_kernel_leaves_the_launch_of_an_engines_graph_at_its_cost(device):
+    stream = device.stream()
+    engine = device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
+
+    def submit():
+        device.run_kernels("engine", ENGINE, stream)
+        device.spin(1_000, stream)
+
+    both = device.capture(submit, stream)
+    took = []
+    for graph in (engine, both):
+        begin = device.now_ns()
+        graph.launch(stream)
+        took.append(device.now_ns() - begin)
+        stream.synchronize()
+    assert took == [ENGINE.graph_launch_ns] * 2

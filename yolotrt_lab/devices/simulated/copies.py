@@ -75,8 +75,7 @@ class Copies:
         """The driver makes the copy through its staging memory, once the stream is empty: the call takes all of it."""
         host, cost = self._host, self._pageable
         if lane.last is not None:
-            self._gpu.settle(lane.last)
-            host.advance_to(lane.last.end)
+            self._gpu.hold_host(lane.last)
         hold_ns = host.spread(cost.call_ns + int(nbytes / cost.rate))
         work = Work(ready=host.threads.now, duration=hold_ns + cost.tail_ns, **step)
         self._gpu.submit(lane, work)

@@ -32,6 +32,10 @@ class Hazards:
             raw = bytes_of(host)
             self._uploads.append((work, raw, raw.copy()))
 
+    def forget(self, address: int) -> None:
+        """That memory was freed."""
+        self._copies.pop(address, None)
+
     def check_idle(self, buffer: HostBuffer, verb: str) -> None:
         """HazardError if a copy still uses these bytes, which are to be 'read' or 'written'."""
         work = self._copies.get(buffer.address)

@@ -71,7 +71,10 @@ class Kernels:
         host.end("cudaLaunchKernel", begin)
 
     def spin(self, duration_ns: int, stream: Stream) -> None:
-        """One kernel of that duration: an engine that a plain launch starts, however it is submitted."""
+        """One kernel of that duration: an engine that a plain launch starts."""
+        if (graph := self._captures.current()) is not None:
+            graph.add({"engine": COMPUTE_ENGINE, "name": "spin"}, duration_ns)
+            return
         launch_ns = self._preset.launch_ns
         cost = EngineCost(
             enqueue_ns=launch_ns,

@@ -18,8 +18,8 @@ class Machine:
         self.host = host
         self.moves_bytes = moves_bytes
         self.gpu = Gpu(host, preset.launch_queue_depth)
-        self.memory = Memory(host, preset)
         self.hazards = Hazards(self.gpu, host.threads)
+        self.memory = Memory(host, preset, self.hazards.forget)
 
     def wait(self, name: str, work: Work | None) -> None:
         """A synchronize call: short where the work is done, else until the host has woken up after its end."""

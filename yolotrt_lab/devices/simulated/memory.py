@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from itertools import count
 from math import prod
 from typing import Any
@@ -34,11 +35,15 @@ class SimulatedBuffer:
 
 
 class Memory:
-    """Hands out memory at the preset's cost. `host_bytes` are those not yet freed, `device_bytes` all there were."""
+    """Hands out memory at the preset's cost. `host_bytes` and `device_bytes` are those not yet freed.
 
-    def __init__(self, host: Host, preset: Preset) -> None:
+    `on_free` is told the address of host memory that is freed: another buffer may get it.
+    """
+
+    def __init__(self, host: Host, preset: Preset, on_free: Callable[[int], None]) -> None:
         self.host_bytes = self.device_bytes = 0
         self._host = host
+        self._on_free = on_free
         self._cost_ns = preset.host_work_ns
         self._registration = preset.registration or Registration(0, 0, "")
         self._registered = 0
@@ -62,18 +67,25 @@ class Memory:
             self._registered += 1
         if memory.page_locked and host.in_range():  # what is made before the loop is not part of its trace
             host.end("cudaHostRegister" if registered else "cudaHostAlloc", begin)
-        weakref.finalize(raw, self._freed, nbytes, registered).atexit = False
-        return HostBuffer.over(raw.view(dtype).reshape(shape), memory)
+        buffer = HostBuffer.over(raw.view(dtype).reshape(shape), memory)
+        weakref.finalize(raw, self._host_freed, buffer.address, nbytes, registered).atexit = False
+        return buffer
 
-    def _freed(self, nbytes: int, registered: bool) -> None:
+    def _host_freed(self, address: int, nbytes: int, registered: bool) -> None:
         self.host_bytes -= nbytes
         self._registered -= registered
+        self._on_free(address)
 
     def empty_device(self, nbytes: int) -> SimulatedBuffer:
         """Device memory; its bytes exist once they are touched."""
         self.device_bytes += nbytes
         self._host.advance(self._cost_ns.get("allocate_device", 0))
-        return SimulatedBuffer(nbytes)
+        buffer = SimulatedBuffer(nbytes)
+        weakref.finalize(buffer, self._device_freed, nbytes).atexit = False
+        return buffer
+
+    def _device_freed(self, nbytes: int) -> None:
+        self.device_bytes -= nbytes
 
 
 def bytes_of(host: HostBuffer) -> np.ndarray:
