@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from series import loop
@@ -10,7 +12,8 @@ from yolotrt_lab.devices import open_device
 from yolotrt_lab.diagnosis import Measurements, diagnose, measurements_of
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.loops import LoopSettings, run_loop
+from yolotrt_lab.ladder import RUNGS
+from yolotrt_lab.loops import LoopSettings, make_loop, run_loop
 from yolotrt_lab.nsight import Trace
 from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 
@@ -75,3 +78,16 @@ def test_what_timers_and_trace_both_show_is_one_finding_with_the_evidence_of_bot
     assert finding.cause is Cause.MOVED_WAIT
     whats = [each.what for each in finding.evidence]
     assert whats == ["synchronize", "download call", "download calls, to pageable memory, in the trace"]
+
+
+@pytest.mark.parametrize("rung", [4, 5, 6, 7])
+def test_lanes_that_fill_at_first_are_no_loop_that_became_slow(rung):
+    device = open_device("simulated", trace=True)
+    settings = replace(RUNGS[rung - 1].settings, frames=120, warmup=3)
+    recording = make_loop(device, open_engine(device), settings).run()
+    trace = Trace.from_spans(device.spans, device.source)
+    found = measurements_of(trace)
+    lanes = settings.collect_after + 1
+    assert len(recording) - len(found) == 2 * (3 + lanes)  # the warm-up is collected before the lanes fill again
+    assert found.times_ns[Stage.SYNCHRONIZE].min() > 0
+    assert diagnose(found, trace).verdict is Cause.NONE

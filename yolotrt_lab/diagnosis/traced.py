@@ -21,7 +21,8 @@ _LEAST_SHARE = 0.02
 def measurements_of(trace: Trace) -> Measurements:
     """One value a frame from a trace: its frames, and its stages, or the calls that make them where it has no ranges.
 
-    TraceError where the trace has no frames.
+    A loop with several frames in flight waits for nothing until its lanes are full: its first frames are left out, so
+    that they don't read as a loop that was fast and became slow. TraceError where the trace has no frames.
     """
     seen = attribution_of(trace)
     frames = seen.frames
@@ -29,11 +30,20 @@ def measurements_of(trace: Trace) -> Measurements:
     named = [stage for stage in Stage if stage in seen.stages]
     times |= {str(stage): frames[f"{stage}_ns"] for stage in named} if named else _from_calls(seen)
     instants = {"start": frames["start_ns"], "done": frames["end_ns"]}
+    full = _lanes_full(times[Stage.SYNCHRONIZE]) if Stage.SYNCHRONIZE in times else 0
     return Measurements(
-        {name: values.astype(np.float64) for name, values in times.items()},
-        {name: values.astype(np.float64) for name, values in instants.items()},
+        {name: values[full:].astype(np.float64) for name, values in times.items()},
+        {name: values[full:].astype(np.float64) for name, values in instants.items()},
         origin=trace.source.stamp,
     )
+
+
+def _lanes_full(synchronize_ns: np.ndarray) -> int:
+    """How many frames at the begin to leave out: up to the last that waits for nothing, and as many again, until the
+    queue in front of the GPU is as long as it stays. 0 where later frames wait for nothing too.
+    """
+    waitless = np.flatnonzero(synchronize_ns == 0)
+    return 2 * (int(waitless[-1]) + 1) if len(waitless) and waitless[-1] < len(synchronize_ns) // 4 else 0
 
 
 def attribution_of(trace: Trace) -> Attribution:

@@ -191,9 +191,9 @@ def _open(symptoms: Symptoms, wait: Wait) -> Iterator[Finding]:
 def _weights(symptoms: Symptoms, wait: Wait) -> dict[Cause, float]:
     """Relative belief in each cause that is left. A GPU's clocks differ by a factor of 10 at most."""
     factor = wait.change.high / max(wait.change.low, 1e-9)
-    upload = symptoms.level(Stage.UPLOAD, wait.change.after) / symptoms.level(Stage.UPLOAD, wait.change.before)
+    before, after = (symptoms.level(Stage.UPLOAD, part) for part in (wait.change.before, wait.change.after))
     weights = {
-        Cause.SHARED_GPU: 1.0 + (upload > 1.2) + (factor > 10),
+        Cause.SHARED_GPU: 1.0 + (after > 1.2 * before) + (factor > 10),
         Cause.CLOCK_DROP: 0.5 if factor > 10 else 1.0,
         Cause.HEAT: 0.2 if factor > 3 else 0.6,
         Cause.LEAK: 0.2 if factor > 2 else 0.6,
