@@ -25,11 +25,12 @@ from yolotrt_lab.scenarios import SCENARIOS
 
 GRAPHS = ("graph-pageable", "graph-pinned", "moved-wait")
 CALL_BY_CALL = ("plain-pageable", "plain-pinned")  # some 450 calls a frame, and 140 ranges of TensorRT's own
-LADDER = {"overlap": 6, "contexts": 7}  # rungs, whose copies are in CUDA graphs: traced node by node
+LADDER = {"overlap": (6, 60), "contexts": (7, 120)}
+"""Rungs, and so many frames that enough are left once the lanes are full. Copies are in their graphs: traced by node."""
 TRACES: dict[str, tuple[LoopSettings, int]] = {
     **{name: (replace(SCENARIOS[name].settings, frames=60), 0) for name in GRAPHS},
     **{name: (replace(SCENARIOS[name].settings, frames=30), 0) for name in CALL_BY_CALL},
-    **{name: (replace(RUNGS[rung - 1].settings, frames=60), 0) for name, rung in LADDER.items()},
+    **{name: (replace(RUNGS[rung - 1].settings, frames=frames), 0) for name, (rung, frames) in LADDER.items()},
     "shared-gpu": (replace(SCENARIOS["graph-pinned"].settings, frames=60), 4),
     "shared-stream": (replace(SCENARIOS["shared-stream"].settings, frames=60), 0),
 }
@@ -120,7 +121,7 @@ def line_of(folder: Path, name: str) -> str:
     engine = "as a CUDA graph" if settings.graph else "enqueued call by call"
     loop = f"{settings.input_memory} input, {settings.output_memory} output, the engine {engine}"
     if name in LADDER:
-        rung = RUNGS[LADDER[name] - 1]
+        rung = RUNGS[LADDER[name][0] - 1]
         in_flight = settings.collect_after + 1
         loop += f"; rung {rung.number} of the ladder, {rung.adds}; {in_flight} frames in flight, graphs node by node"
     beside = f", beside {neighbours} other processes on the GPU" if neighbours else ""
