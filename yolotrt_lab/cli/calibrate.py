@@ -20,15 +20,16 @@ def add(commands: Any) -> None:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from ..calibration import calibrate
+    from ..calibration import BATCHES, calibrate
     from ..devices import open_device
-    from ..engines import open_engine
     from ..frames import read_images
+    from ..ladder import open_engines
 
     if arguments.out.suffix != ".json":
         raise SettingsError(f"{arguments.out} is no name of a preset", fix=f"call it {arguments.out.name}.json")
     device = open_device(arguments.device, preset=arguments.preset)
-    engine = open_engine(device)
+    batches = open_engines(device, _say, batches=(1, *BATCHES))
+    engine = batches.pop(1)
     preset = calibrate(
         device,
         "yolov8n-fp16",
@@ -36,8 +37,13 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         read_images("synthetic", 8) if engine.computes else None,
         name=arguments.out.stem,
         command=arguments.command_line,
-        progress=lambda step: print(f"measuring {step}", flush=True),
+        batches=batches,
+        progress=lambda step: _say(f"measuring {step}"),
     )
     preset.save(arguments.out)
     print(f"preset of {preset.gpu}: {arguments.out}")
     return 0
+
+
+def _say(step: str) -> None:
+    print(step, flush=True)
