@@ -189,11 +189,13 @@ def test_kernels_are_given_back_alone_and_beside_the_engine(truth, found):
     expected = {name: truth.kernel_ns.get(name, 0) for name in names}
     assert dict(found.kernel_ns) == pytest.approx(expected, rel=0.001, abs=5)
     assert found.kernel_sharing == pytest.approx(truth.kernel_sharing or (1.0,) * 8, rel=0.02)
+    assert ("assumed" in found.engine(MODEL).measured) == (not truth.kernel_sharing)
 
 
 def test_kernels_that_never_get_the_gpu_share_it_as_contexts_do(preset):
     found = calibrated(replace(launch_bound(preset), kernel_sharing=()))
     assert found.kernel_sharing == pytest.approx(found.engine(MODEL).for_batch(1).sharing, abs=0.001)
+    assert found.engine(MODEL).measured.endswith("kernels share the GPU as contexts do is assumed")
 
 
 def test_the_h200_is_given_back(preset):

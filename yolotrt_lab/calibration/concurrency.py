@@ -1,31 +1,25 @@
-"""Frames at once: what contexts and batches bring the engine, and how the lab's own kernels share the GPU with it."""
+"""Frames at once: what contexts and batches bring the engine, and what the lab's own kernels do beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 from typing import Any
 
 import numpy as np
 
-from ..devices.base import Device, Graph, HostBuffer, Stream
+from ..devices.base import Device
 from ..devices.preset import interpolated
-from ..engines.base import Context, Engine
-from ..kernels import Decoder, Letterboxer
-from ..threshold import confidence_for
-from ..throughput import engine_us, median_us
+from ..engines.base import Engine
+from ..throughput import engine_us
 from ..types import Source
+from .kernels import LabKernels, kernel_sharing
 
 BATCHES = (2, 4, 8, 16)
 """Those that `calibrate` is best given engines for: what the ladder runs and looks for its limits among."""
 
 _CONTEXTS = (1, 2, 3, 4, 6, 8)
 _LAUNCHES, _FEWEST = 240, 24  # of single frames, and of batches: as many in each context
-_REPEATED = 100  # of a kernel in a graph, where launching it would take longer than it
-_BESIDE = 60  # times that all kernels run beside the engine: for as long as a few of its inferences
-_TELLS_NS = 500
-_FRAME = (1080, 1920, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +45,10 @@ def measure_concurrency(
     images: Sequence[np.ndarray] | None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Concurrency:
-    """All of it, of the engine for single frames and of those for batches of so many."""
+    """All of it, of the engine for single frames and of those for batches of so many.
+
+    Where no rates of kernels beside the engine can be had, they are those of contexts, and `measured` says so.
+    """
     by_contexts = {}
     for contexts in _CONTEXTS:
         progress(f"contexts at once: {contexts}")
@@ -61,155 +58,22 @@ def measure_concurrency(
         progress(f"batches of {batch}")
         by_batch[str(batch)] = [_frame_ns(device, batched, contexts) for contexts in (1, 2)]
     progress("kernels alone and beside the engine")
-    kernels = _Kernels(device, engine, images)
+    kernels = LabKernels(device, engine, images)
+    rates = kernel_sharing(device, engine, kernels, by_contexts)
     source = Source.read_back(device.source.as_dict())
+    measured = f"{source.stamp}, {engine.label}: CUDA graphs launched back to back"
+    if not rates:
+        rates = {contexts: by_contexts[1] / frame_ns for contexts, frame_ns in by_contexts.items()}
+        measured += "; that the lab's kernels share the GPU as contexts do is assumed"
     return Concurrency(
         {str(contexts): frame_ns for contexts, frame_ns in by_contexts.items()},
         by_batch,
-        f"{source.stamp}, {engine.label}: CUDA graphs launched back to back",
+        measured,
         kernels.alone_ns(),
-        _kernel_sharing(device, engine, kernels, by_contexts),
+        tuple(round(rate, 3) for rate in interpolated(rates)),
     )
 
 
 def _frame_ns(device: Device, engine: Engine, contexts: int) -> int:
     launches = max(_LAUNCHES // engine.inputs[0].shape[0], _FEWEST)
     return round(1e3 * engine_us(device, engine, contexts, launches=launches))
-
-
-class _Kernels:
-    """The lab's kernels, in a stream of their own: on a frame, and on what a context of their own found in it."""
-
-    def __init__(self, device: Device, engine: Engine, images: Sequence[np.ndarray] | None) -> None:
-        frame = np.zeros(_FRAME, np.uint8) if images is None else np.ascontiguousarray(images[0])
-        confidence = 0.25 if images is None else confidence_for(device, engine, images)
-        self._device, self.stream = device, device.stream()
-        self._context: Context = engine.context(device)
-        self._letterboxer = Letterboxer(device, engine.inputs[0], (frame.shape[0], frame.shape[1]))
-        geometry = self._letterboxer.geometry
-        self._decoder = Decoder(device, engine.outputs[0], geometry, confidence=confidence)
-        self._input = self._context.buffers[engine.inputs[0].name]
-        self._output = self._context.buffers[engine.outputs[0].name]
-        self._frames = device.empty_device(frame.nbytes)
-        self._scratch = self._decoder.scratch(self.stream)
-        self._results = device.empty_device(self._decoder.result.nbytes)
-        device.upload(HostBuffer.over(frame), self._frames, self.stream)
-        self._letterbox()
-        self._context.enqueue(self.stream)
-        self._decode()  # kernels compile when they are first launched, which cannot be captured
-        self.stream.synchronize()
-
-    def alone_ns(self) -> dict[str, int]:
-        """The GPU's time in each kernel, by name, one after the other in a graph."""
-        decode_ns, candidates_ns = self._alone_ns(self._decode), self._alone_ns(self._list_candidates)
-        self._decode()  # which forgets the candidates that were listed again and again
-        self.stream.synchronize()
-        found = {"letterbox": self._alone_ns(self._letterbox), "candidates": candidates_ns}
-        return {**found, "suppress": max(decode_ns - candidates_ns, 0)}
-
-    def graph(self, times: int, *submits: Callable[[], None]) -> Graph:
-        """A graph of these, or of all kernels, so many times."""
-
-        def submit() -> None:
-            for _ in range(times):
-                for each in submits or (self._letterbox, self._decode):
-                    each()
-
-        return self._device.capture(submit, self.stream)
-
-    def _alone_ns(self, submit: Callable[[], None], launches: int = 4) -> int:
-        """By the difference between a graph of many and of one, which has the same launch in it."""
-        many_us, one_us = (
-            median_us(self._device, lambda graph=graph: self._launch(graph, launches), 5)  # type: ignore[misc]
-            for graph in (self.graph(_REPEATED, submit), self.graph(1, submit))
-        )
-        return max(round(1e3 * (many_us - one_us) / launches / (_REPEATED - 1)), 0)
-
-    def _launch(self, graph: Graph, launches: int) -> None:
-        for _ in range(launches):
-            graph.launch(self.stream)
-
-    def _letterbox(self) -> None:
-        self._letterboxer.launch(self._frames, self._input, self.stream)
-
-    def _decode(self) -> None:
-        self._decoder.launch(self._output, self._scratch, self._results, self.stream)
-
-    def _list_candidates(self) -> None:
-        self._decoder.list_candidates(self._output, self._scratch, self.stream)
-
-
-def _kernel_sharing(
-    device: Device, engine: Engine, kernels: _Kernels, by_contexts: Mapping[int, int]
-) -> tuple[float, ...]:
-    """`Preset.kernel_sharing`: how fast kernels are beside one, two, ... contexts, against alone.
-
-    As contexts share among each other where kernels are too short to tell, or never got the GPU beside the engine.
-    """
-    rates = {count: by_contexts[1] / frame_ns for count, frame_ns in by_contexts.items()}
-    graph = kernels.graph(_BESIDE)
-    beside = _Beside(device, engine, kernels.stream, graph, max(by_contexts) - 1)
-    alone_ns = beside.kernels_ns(0, 0)
-    if alone_ns is not None and alone_ns > _BESIDE * _TELLS_NS:
-        found = {}
-        for count in sorted(set(by_contexts) - {1}):
-            expected_ns = alone_ns * count
-            inferences = ceil(2 * expected_ns / (by_contexts[count] * (count - 1)))
-            took_ns = beside.kernels_ns(count - 1, inferences)
-            if took_ns:
-                found[count] = count * alone_ns / took_ns
-        rates = {1: 1.0, **found} if found else rates
-    return tuple(round(rate, 3) for rate in interpolated(rates))
-
-
-class _Beside:
-    """A graph of kernels in its stream, while contexts of the engine run in streams of theirs."""
-
-    def __init__(self, device: Device, engine: Engine, stream: Stream, graph: Graph, contexts: int) -> None:
-        self._device, self._stream, self._graph = device, stream, graph
-        self._engines: list[tuple[Context, Stream, Graph]] = []
-        for _ in range(contexts):
-            context, own = engine.context(device), device.stream()
-            context.enqueue(own)  # what an engine sets up at its first inference cannot be captured
-            own.synchronize()
-            captured = device.capture(lambda c=context, s=own: c.enqueue(s), own)  # type: ignore[misc]
-            self._engines.append((context, own, captured))
-
-    def kernels_ns(self, contexts: int, inferences: int, rounds: int = 5) -> int | None:
-        """The GPU's time for the graph, median of `rounds`, beside so many contexts; None where it outlasts them.
-
-        Each context runs so many inferences, or up to eight times as many where these are over before the kernels.
-        """
-        self._once(contexts, inferences)
-        for more in (1, 2, 4, 8):
-            took: list[int] = []
-            while len(took) < rounds:
-                ns, covered = self._once(contexts, more * inferences)
-                if not covered:
-                    break
-                took.append(ns)
-            else:
-                return round(float(np.median(took)))
-        return None
-
-    def _once(self, contexts: int, inferences: int) -> tuple[int, bool]:
-        """What the graph took, and whether all contexts were at work until its end."""
-        device, engines = self._device, self._engines[:contexts]
-        begin, end = device.event(timing=True), device.event(timing=True)
-        ends = [device.event(timing=True) for _ in engines]
-        device.synchronize()
-        for number in range(inferences):
-            for (_, stream, graph), event in zip(engines, ends, strict=True):
-                graph.launch(stream)
-                if number == 0:
-                    stream.record(event)
-        for event in ends:  # once, of the first inferences: the kernels begin when all contexts are at work
-            self._stream.wait(event)
-        for (_, stream, _), event in zip(engines, ends, strict=True):
-            stream.record(event)
-        self._stream.record(begin)
-        self._graph.launch(self._stream)
-        self._stream.record(end)
-        device.synchronize()
-        took_ns = end.elapsed_ns(begin)
-        return took_ns, all(event.elapsed_ns(begin) >= took_ns for event in ends)

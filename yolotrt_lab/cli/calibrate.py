@@ -9,10 +9,20 @@ from typing import Any
 from ..errors import SettingsError
 from .common import add_command, add_device
 
+_NOTES = """\
+It builds engines for batches of up to 16 first, and then measures for a minute or two. It does not measure what other
+processes on the GPU cost, nor memory that stays registered: scenarios that need these say so.
+
+examples:
+  yolotrt-lab calibrate --out mine.json                        measure this GPU
+  yolotrt-lab bench --device simulated --preset mine.json      run the ladder on its simulation
+"""
+
 
 def add(commands: Any) -> None:
     """Register the subcommand."""
-    parser = add_command(commands, "calibrate", _calibrate, "measure a preset of this GPU for the simulated device")
+    summary = "measure a preset of this GPU for the simulated device"
+    parser = add_command(commands, "calibrate", _calibrate, summary, _NOTES)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the preset, a JSON file named after it"
     )
