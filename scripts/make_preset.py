@@ -52,6 +52,7 @@ def refit(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
     """The preset that is there, with new fits."""
     old = Preset.load(name)
     cost = old.engine(MODEL)
+    at_once = (cost.frame_ns_by_contexts, cost.frame_ns_by_batch, cost.measured, old.kernel_ns, old.kernel_sharing)
     measured = Measurements(
         launch_ns=old.launch_ns,
         wake_up_ns=old.wake_up_ns,
@@ -65,13 +66,7 @@ def refit(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
         input_bytes=INPUT_BYTES,
         output_bytes=OUTPUT_BYTES,
         loops=loops,
-        concurrency=Concurrency(
-            frame_ns_by_contexts=cost.frame_ns_by_contexts,
-            frame_ns_by_batch=cost.frame_ns_by_batch,
-            measured=cost.measured,
-            kernel_ns=old.kernel_ns,
-            kernel_sharing=old.kernel_sharing,
-        ),
+        concurrency=Concurrency(*at_once),
     )
     return fit_preset(measured, copies.source, name=name, model=MODEL, cpu=old.cpu, command=old.command)
 
