@@ -18,10 +18,10 @@ from pathlib import Path
 from yolotrt_lab import LoopSettings, Recording, nsight, open_device, open_engine, read_images, run_scenario
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.ladder import RUNGS
-from yolotrt_lab.ladder.measure import confidence_for
 from yolotrt_lab.loops import make_loop
 from yolotrt_lab.neighbour import Neighbours
 from yolotrt_lab.scenarios import SCENARIOS
+from yolotrt_lab.threshold import confidence_for
 
 GRAPHS = ("graph-pageable", "graph-pinned", "moved-wait")
 CALL_BY_CALL = ("plain-pageable", "plain-pinned")  # some 450 calls a frame, and 140 ranges of TensorRT's own

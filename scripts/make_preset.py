@@ -1,8 +1,8 @@
 """Make the preset that ships with the lab: `python scripts/make_preset.py h200`, on the GPU that was recorded.
 
 Its loops are the recordings in data/recordings, so that the simulation can be held against them; its copies are the
-copy table in tests/data, which was measured with an independent program on a GPU of the same kind. Only the single
-calls are measured now. `--refit` takes those from the preset that is there, and needs no GPU.
+copy table in tests/data, which was measured with an independent program on a GPU of the same kind. Single calls,
+contexts, batches and kernels are measured now. `--refit` takes those from the preset that is there, and needs no GPU.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from yolotrt_lab import Preset, Recording, open_device, open_engine
-from yolotrt_lab.calibration import Measurements, calibrate, fit_preset
+from yolotrt_lab import Preset, Recording, open_device, read_images
+from yolotrt_lab.calibration import BATCHES, Concurrency, Measurements, calibrate, fit_preset
+from yolotrt_lab.ladder import open_engines
 from yolotrt_lab.paths import lab_path
 from yolotrt_lab.types import Source
 
@@ -48,8 +49,10 @@ def copy_table(source: Source) -> Recording:
 
 
 def refit(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
-    """The preset that is there, with new fits and its single calls."""
+    """The preset that is there, with new fits."""
     old = Preset.load(name)
+    cost = old.engine(MODEL)
+    at_once = (cost.frame_ns_by_contexts, cost.frame_ns_by_batch, cost.measured, old.kernel_ns, old.kernel_sharing)
     measured = Measurements(
         launch_ns=old.launch_ns,
         wake_up_ns=old.wake_up_ns,
@@ -59,28 +62,31 @@ def refit(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
         copies=copies,
         staging_bytes=old.pageable_upload.staging_bytes,
         launch_queue_depth=old.launch_queue_depth,
-        kernels=old.engine(MODEL).kernels,
+        kernels=cost.kernels,
         input_bytes=INPUT_BYTES,
         output_bytes=OUTPUT_BYTES,
         loops=loops,
+        concurrency=Concurrency(*at_once),
     )
     return fit_preset(measured, copies.source, name=name, model=MODEL, cpu=old.cpu, command=old.command)
 
 
 def measure(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
-    """A preset with single calls measured on this GPU."""
+    """A preset with the rest measured on this GPU."""
     device = open_device("cuda")
-    command = f"python scripts/make_preset.py {name}"
-    engine = open_engine(device)
-    return calibrate(device, MODEL, engine, None, name=name, command=command, copies=copies, loops=loops)
-
-
-def with_frames_in_flight(preset: Preset, old: Preset) -> Preset:
-    """What the old preset knows of contexts, batches and kernels: `yolotrt-lab bench` measures that."""
-    cost = old.engine(MODEL)
-    tables = {name: getattr(cost, name) for name in ("frame_ns_by_contexts", "frame_ns_by_batch", "measured")}
-    engines = {MODEL: replace(preset.engine(MODEL), **tables)}
-    return replace(preset, engines=engines, kernel_ns=old.kernel_ns, kernel_sharing=old.kernel_sharing)
+    batches = open_engines(device, print, batches=(1, *BATCHES))
+    return calibrate(
+        device,
+        MODEL,
+        batches.pop(1),
+        read_images("synthetic", 8),
+        name=name,
+        command=f"python scripts/make_preset.py {name}",
+        batches=batches,
+        copies=copies,
+        loops=loops,
+        progress=print,
+    )
 
 
 def main() -> None:
@@ -89,7 +95,6 @@ def main() -> None:
     folder = lab_path("data", "recordings", name)
     loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
     old, preset = Preset.load(name), make(name, copy_table(loops["pinned"].source), loops)
-    preset = with_frames_in_flight(preset, old)
     preset = replace(preset, neighbours=old.neighbours, registration=old.registration)  # not measured by this
     preset.save(ROOT / "data" / "presets" / f"{name}.json")
 

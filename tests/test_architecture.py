@@ -13,7 +13,7 @@ LEVELS = {
     0: "errors packages paths types",
     1: "devices frames neighbour nsight recording telemetry vision yolov8",
     2: "copies engines growth kernels memory tables",
-    3: "detector diagnosis doctor execute pixels",
+    3: "detector diagnosis doctor execute pixels threshold throughput",
     4: "annotate evaluation loops plots report",
     5: "calibration ladder scenarios",
     6: "cli",

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from yolotrt_lab.calibration import LOOPS, Measurements, calibrate, fit_preset
+from yolotrt_lab.calibration import BATCHES, LOOPS, Measurements, calibrate, fit_preset
 from yolotrt_lab.copies import measure_copies
 from yolotrt_lab.devices.preset import EngineCost, PageableCopy, PinnedCopy, Preset
 from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.ladder import Ladder, climb, open_engines
 from yolotrt_lab.loops import run_loop
+from yolotrt_lab.scenarios import SCENARIOS, run_scenario
 from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage
 
 MODEL = "yolov8n-fp16"
@@ -26,13 +28,29 @@ def near(expected, tolerance_ns=NEAR_NS):
     return pytest.approx(expected, rel=0.03, abs=tolerance_ns)
 
 
+AT_ONCE = {
+    "frame_ns_by_contexts": {"1": 400, "2": 250, "3": 220, "4": 200, "6": 190, "8": 200},
+    "frame_ns_by_batch": {"2": (240, 200), "4": (160, 120), "8": (120, 100), "16": (100, 90)},
+}
+KERNELS = {
+    "kernel_ns": {"letterbox": 9_000, "candidates": 6_000, "suppress": 4_000},
+    "kernel_sharing": (1.0, 1.5, 1.2, 2.0, 2.2, 2.4, 2.2, 2.0),
+}
+
+
 def launch_bound(preset: Preset) -> Preset:
     """The round preset: the host launches kernels for longer than the GPU needs for them, as on an H200."""
-    return replace(preset, name="launch-bound", host_work_ns={**preset.host_work_ns, "allocate_pinned": 700_000})
+    return replace(
+        preset,
+        name="launch-bound",
+        host_work_ns={**preset.host_work_ns, "allocate_pinned": 700_000},
+        engines={MODEL: replace(preset.engine(MODEL), **AT_ONCE)},
+        **KERNELS,
+    )
 
 
 def gpu_bound(preset: Preset) -> Preset:
-    """Other figures everywhere, and a GPU that is slower than the host launches."""
+    """Other figures everywhere, and a GPU that is slower than the host launches and runs contexts one by one."""
     return replace(
         preset,
         name="gpu-bound",
@@ -74,7 +92,23 @@ def gpu_bound(preset: Preset) -> Preset:
 
 
 CALIBRATED: dict[str, Preset] = {}
-"""What was found on the simulated device of each preset, by its name: calibrating takes half a second."""
+"""What was found on the simulated device of each preset, by its name: calibrating takes a second."""
+STEPS = [
+    "host calls",
+    "copies",
+    "staging memory and launch queue",
+    "loops",
+    *[f"contexts at once: {contexts}" for contexts in (1, 2, 3, 4, 6, 8)],
+    *[f"batches of {batch}" for batch in BATCHES],
+    "kernels alone and beside the engine",
+]
+
+
+def calibrated(truth: Preset, **options: object) -> Preset:
+    """What is found on the simulated device of that preset."""
+    device = SimulatedDevice(truth)
+    batches = {batch: open_engine(device, batch=batch) for batch in BATCHES}
+    return calibrate(device, MODEL, open_engine(device), None, name="again", batches=batches, **options)
 
 
 @pytest.fixture(params=[launch_bound, gpu_bound], ids=lambda make: make.__name__)
@@ -85,11 +119,9 @@ def truth(request, preset):
 @pytest.fixture
 def found(truth):
     if truth.name not in CALIBRATED:
-        device, steps = SimulatedDevice(truth), []
-        CALIBRATED[truth.name] = calibrate(
-            device, MODEL, open_engine(device), None, name="again", command="a command", progress=steps.append
-        )
-        assert steps == ["host calls", "copies", "staging memory and launch queue", "loops"]
+        steps: list[str] = []
+        CALIBRATED[truth.name] = calibrated(truth, command="a command", progress=steps.append)
+        assert steps == STEPS
     return CALIBRATED[truth.name]
 
 
@@ -136,6 +168,86 @@ def test_tail_of_a_launch_bound_engine_is_found_and_one_that_the_gpu_hides_holds
         assert cost.cold_enqueue_ns + cost.tail_ns < cost.gpu_ns + 2 * truth.submit_ns
 
 
+def assert_same_at_once(found: Preset, truth: Preset) -> None:
+    """Inferences of each batch take as long, alone and in each number of contexts, within one per cent."""
+    for batch in (1, *BATCHES):
+        cost, true_cost = found.engine(MODEL).for_batch(batch), truth.engine(MODEL).for_batch(batch)
+        times = [each.graph_gpu_ns / each.for_batch(1).graph_gpu_ns for each in (cost, true_cost)]
+        assert times[0] == pytest.approx(times[1], rel=0.01), batch
+        together = [(*each.sharing, *each.sharing[-1:] * 8)[:8] or (1.0,) * 8 for each in (cost, true_cost)]
+        assert together[0] == pytest.approx(together[1], rel=0.01), batch
+
+
+def test_contexts_and_batches_are_given_back(truth, found):
+    assert_same_at_once(found, truth)
+    expected = "simulated, preset {} (measured on GPU of round numbers, driver 0, 2026-01-01), simulated yolov8n-fp16"
+    assert found.engine(MODEL).measured.startswith(expected.format(truth.name))
+
+
+def test_kernels_are_given_back_alone_and_beside_the_engine(truth, found):
+    names = ("letterbox", "candidates", "suppress")
+    expected = {name: truth.kernel_ns.get(name, 0) for name in names}
+    assert dict(found.kernel_ns) == pytest.approx(expected, rel=0.001, abs=5)
+    assert found.kernel_sharing == pytest.approx(truth.kernel_sharing or (1.0,) * 8, rel=0.02)
+    assert ("assumed" in found.engine(MODEL).measured) == (not truth.kernel_sharing)
+
+
+def test_kernels_that_never_get_the_gpu_share_it_as_contexts_do(preset):
+    found = calibrated(replace(launch_bound(preset), kernel_sharing=()))
+    assert found.kernel_sharing == pytest.approx(found.engine(MODEL).for_batch(1).sharing, abs=0.001)
+    assert found.engine(MODEL).measured.endswith("kernels share the GPU as contexts do is assumed")
+
+
+def test_the_h200_is_given_back(preset):
+    truth = replace(Preset.load("h200"), kernel_ns=KERNELS["kernel_ns"])
+    found = calibrated(truth)
+    assert_same_at_once(found, truth)
+    assert dict(found.kernel_ns) == pytest.approx(truth.kernel_ns, rel=0.005)
+    assert found.kernel_sharing == pytest.approx(truth.kernel_sharing[:8], rel=0.02)
+
+
+def climbed(preset: Preset) -> Ladder:
+    device, quiet = SimulatedDevice(preset), lambda _: None
+    return climb(device, open_engines(device, quiet), None, frames=60, progress=quiet)
+
+
+def bare(found: Preset) -> Preset:
+    """Without what `calibrate` does not measure, and without what older presets lack."""
+    cost = replace(found.engine(MODEL), frame_ns_by_contexts={}, frame_ns_by_batch={}, measured="")
+    return replace(found, engines={MODEL: cost}, kernel_ns={}, kernel_sharing=())
+
+
+@pytest.mark.parametrize("truth", [launch_bound], indirect=True, ids=lambda make: make.__name__)
+def test_every_rung_runs_on_the_preset_that_was_found_as_on_the_true_one(truth, found):
+    ladders = [climbed(preset) for preset in (truth, found)]
+    for theirs, ours in zip(*(ladder.steps for ladder in ladders), strict=True):
+        assert ours.together.frame_us == pytest.approx(theirs.together.frame_us, rel=0.02), ours.rung.name
+    assert [len(ladder.steps) for ladder in ladders] == [8, 8]
+    assert [ladder.claims for ladder in ladders] == [(), ()]
+
+
+@pytest.mark.parametrize("without", ["frame_ns_by_contexts", "frame_ns_by_batch", None])
+def test_every_rung_runs_on_a_preset_that_lacks_contexts_or_batches(found, without):
+    cost = found.engine(MODEL)
+    preset = replace(found, engines={MODEL: replace(cost, **{without: {}})}) if without else bare(found)
+    ladder = climbed(preset)
+    assert [step.rung.number for step in ladder.steps] == list(range(1, 9))
+    assert ladder.claims == ()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenarios_run_on_a_bare_preset_or_say_what_it_lacks(preset, name):
+    device = SimulatedDevice(replace(bare(preset), neighbours=None, registration=None))
+    engine = open_engine(device)
+    lacking = {"shared-gpu": "neighbours", "shared-gpu-pinned": "neighbours", "leak": "stays registered"}
+    if name not in lacking:
+        assert len(run_scenario(name, device, engine, frames=20).steady) == 20
+        return
+    with pytest.raises(SettingsError, match=lacking[name]) as caught:
+        run_scenario(name, device, engine, frames=20)
+    assert "h200" in caught.value.fix
+
+
 def test_loops_on_the_preset_that_was_found_take_what_they_took(truth, found):
     for name, settings in LOOPS.items():
         frames, stages = [], []
@@ -166,7 +278,9 @@ def test_recordings_that_are_given_are_fitted_instead_of_new_ones(preset, record
     found = calibrate(
         device, MODEL, open_engine(device), None, name="mixed", copies=copies, loops=loops, progress=steps.append
     )
-    assert steps == ["host calls", "staging memory and launch queue"]
+    contexts = STEPS[4:10]
+    assert steps == ["host calls", "staging memory and launch queue", *contexts, STEPS[-1]]  # and no engine for batches
+    assert found.engine(MODEL).frame_ns_by_batch == {}
     assert found.host_work_ns == truth.host_work_ns
     assert found.engine(MODEL).enqueue_ns == truth.engine(MODEL).enqueue_ns
     assert found.pinned_upload.rate == pytest.approx(truth.pinned_upload.rate, rel=0.001)
@@ -212,6 +326,9 @@ def test_noise_moves_no_constant_far(preset):
     assert dict(found.host_work_ns) == pytest.approx(dict(truth.host_work_ns), rel=0.1)
     assert found.engine(MODEL).enqueue_ns == pytest.approx(600_000, rel=0.02)
     assert found.launch_queue_depth == 100
+    assert found.engine(MODEL).for_batch(1).sharing == pytest.approx(truth.engine(MODEL).for_batch(1).sharing, rel=0.05)
+    assert dict(found.kernel_ns) == pytest.approx(dict(truth.kernel_ns), rel=0.05)
+    assert found.kernel_sharing == pytest.approx(truth.kernel_sharing, rel=0.1)
 
 
 def test_preset_that_was_found_can_be_saved_and_loaded(found, tmp_path):

@@ -159,11 +159,17 @@ def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, cap
     assert preset.command == shlex.join(["yolotrt-lab", *command])
     assert preset.launch_queue_depth == truth.launch_queue_depth
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "measuring host calls"
+    assert lines[:5] == [f"opening the engine, batch {batch}" for batch in (1, 2, 4, 8, 16)]
+    assert lines[5] == "measuring host calls"
     assert lines[-1] == f"preset of {truth.gpu}: {path}"
     run = tmp_path / "run.parquet"
     assert cli.main(["record", "graph-pinned", *SIMULATED, "--preset", str(path), "--out", str(run)]) == 0
     assert Recording.load(run).source.preset == "mine"
+    capsys.readouterr()
+    assert cli.main(["bench", *SIMULATED, "--preset", str(path), "--frames", "50"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out[2:10]] == list("12345678")
+    assert out[10].startswith("simulated, preset mine")
 
 
 def test_calibrate_refuses_a_name_that_could_not_be_loaded_before_it_measures(tmp_path, capsys, no_device):

@@ -116,10 +116,13 @@ def test_wait_ends_at_once_when_neighbours_leave(device):
 
 def test_neighbours_that_were_not_measured_are_refused(preset):
     device = SimulatedDevice(replace(preset, neighbours=None))
-    device.use(Conditions(neighbours=1))
+    with pytest.raises(SettingsError, match="does not say what neighbours"):
+        device.use(Conditions(neighbours=1))
+    device.use(Conditions())
     with pytest.raises(SettingsError, match="does not say what neighbours") as caught:
-        spin_us(device, 100, device.stream())
+        device.set_neighbours(1)
     assert "h200" in caught.value.fix
+    spin_us(device, 100, device.stream())  # which runs without any
 
 
 MEASURED_MS = {0: 0.057, 2: 1.9, 4: 4.6, 6: 10.8, 8: 14.8, 10: 18.4, 12: 23.1}

@@ -147,8 +147,15 @@ def test_contexts_and_batches_give_the_cost_of_a_batch(preset, tmp_path):
     assert (loaded.kernel_ns, loaded.kernel_sharing) == ({"letterbox": 7}, (1.0, 1.5))
 
 
-def test_preset_that_knows_nothing_of_contexts_runs_them_one_by_one(preset):
+def test_preset_that_knows_nothing_of_contexts_and_batches_runs_frames_one_by_one(preset):
     cost = preset.engine("yolov8n-fp16")
     assert cost.for_batch(1) == cost
-    with pytest.raises(SettingsError, match="there are none"):
-        cost.for_batch(2)
+    assert cost.for_batch(4) == replace(cost, gpu_ns=1_600_000, graph_gpu_ns=1_600_000)
+    shared = replace(cost, frame_ns_by_contexts=FLIGHT["frame_ns_by_contexts"])
+    assert shared.for_batch(4).sharing == shared.for_batch(1).sharing == (1.0, 1.6, 1.8, 2.0)
+
+
+def test_batches_without_contexts_are_held_against_the_engine_alone(preset):
+    cost = replace(preset.engine("yolov8n-fp16"), frame_ns_by_batch={"4": (160_000, 100_000)})
+    assert cost.for_batch(4).graph_gpu_ns == 640_000
+    assert cost.for_batch(1).sharing == ()

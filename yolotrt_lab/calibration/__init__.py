@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .concurrency import BATCHES, Concurrency
 from .fit import LOOPS, Measurements, fit_preset
 from .measure import calibrate
 
-__all__ = ["LOOPS", "Measurements", "calibrate", "fit_preset"]
+__all__ = ["BATCHES", "LOOPS", "Concurrency", "Measurements", "calibrate", "fit_preset"]

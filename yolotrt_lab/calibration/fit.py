@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ..loops import LoopSettings
 from ..pixels import Fill
 from ..recording import Recording
 from ..types import HostMemory, Source, Stage
+from .concurrency import Concurrency
 
 _PAGEABLE = LoopSettings(fill=Fill.READY)
 _PINNED = LoopSettings(fill=Fill.READY, input_memory=HostMemory.PINNED)
@@ -50,6 +51,7 @@ class Measurements:
     input_bytes: int
     output_bytes: int
     loops: Mapping[str, Recording]
+    concurrency: Concurrency = field(default_factory=Concurrency)
 
 
 def fit_preset(measured: Measurements, source: Source, *, name: str, model: str, cpu: str, command: str) -> Preset:
@@ -63,6 +65,8 @@ def fit_preset(measured: Measurements, source: Source, *, name: str, model: str,
     pageable_upload = _pageable_upload(measured, means["pageable graph"].stage_ns[Stage.UPLOAD])
     upload_ns = submit_ns + upload.fixed_ns + measured.input_bytes / upload.rate
     download_ns = download.fixed_ns + measured.output_bytes / download.rate + measured.wake_up_ns
+    cost = _engine_cost(means, upload_ns, download_ns, measured.kernels)
+    at_once = measured.concurrency
     return Preset(
         name=name,
         gpu=source.gpu,
@@ -82,8 +86,10 @@ def fit_preset(measured: Measurements, source: Source, *, name: str, model: str,
         query_ns=measured.query_ns,
         range_ns=int((means["pageable"].between_ns + means["pinned"].between_ns) / 2),
         launch_queue_depth=measured.launch_queue_depth,
-        engines={model: _engine_cost(means, upload_ns, download_ns, measured.kernels)},
+        engines={model: replace(cost, **at_once.of_engine)},
         host_work_ns=_host_work(means),
+        kernel_ns=at_once.kernel_ns,
+        kernel_sharing=at_once.kernel_sharing,
     )
 
 

@@ -14,6 +14,7 @@ from ..engines.base import Engine
 from ..loops import FrameLoop, run_in_turns
 from ..recording import Recording, machine_info
 from ..types import HostMemory
+from .concurrency import measure_concurrency
 from .fit import LOOPS, Measurements, fit_preset
 
 _BACKLOG_NS = 5_000_000
@@ -29,15 +30,17 @@ def calibrate(
     *,
     name: str,
     command: str = "",
+    batches: Mapping[int, Engine] | None = None,
     copies: Recording | None = None,
     loops: Mapping[str, Recording] | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Preset:
     """Measure every constant of a `Preset` on `device`; `model` is the engine's name in it, such as 'yolov8n-fp16'.
 
-    `images` are the frames that the loops preprocess (None for an engine that computes nothing). A copy table and
-    recordings of the loops (`LOOPS`) that were made before are used instead of new ones, if given. `progress` is told
-    each step.
+    `images` are the frames that the loops preprocess (None for an engine that computes nothing). `batches` are engines
+    of the same model by batch, best for `BATCHES`; without any the simulated device runs batches frame by frame. A copy
+    table and recordings of the loops (`LOOPS`) that were made before are used instead of new ones, if given. `progress`
+    is told each step.
     """
     progress("host calls")
     launch_ns, wake_up_ns = _delays(device)
@@ -52,6 +55,7 @@ def calibrate(
     if loops is None:
         progress("loops")
         loops = _run_loops(device, engine, images)
+    concurrency = measure_concurrency(device, engine, batches or {}, images, progress)
     measured = Measurements(
         launch_ns=launch_ns,
         wake_up_ns=wake_up_ns,
@@ -63,6 +67,7 @@ def calibrate(
         input_bytes=engine.inputs[0].nbytes,
         output_bytes=sum(spec.nbytes for spec in engine.outputs),
         loops=loops,
+        concurrency=concurrency,
     )
     cpu = machine_info().get("cpu", "")
     return fit_preset(measured, device.source, name=name, model=model, cpu=cpu, command=command)

@@ -95,6 +95,7 @@ class State:
     ) -> None:
         self.conditions = conditions
         self._cost = cost
+        self.set_neighbours(conditions.neighbours)
         self._memory = memory
         self._next_tick = begin_ns
         self._busy_ns = 0
@@ -105,6 +106,12 @@ class State:
         self._temperature = conditions.card.ambient_c if heat else conditions.card.full_c
         self._slice_begin = self._released_at = begin_ns
         self._history: list[tuple[float, ...]] = []
+
+    def set_neighbours(self, count: int) -> None:
+        """From now on so many of them."""
+        if count:
+            self._measured()
+        self.conditions.neighbours = count
 
     def elapsed(self, engine: int, start: int, duration: int) -> int:
         """From `start`, when the engine takes up work that would take `duration`, to the end of that work."""
@@ -142,7 +149,8 @@ class State:
     def _measured(self) -> NeighbourCost:
         if self._cost is None:
             raise SettingsError(
-                "this preset does not say what neighbours on the GPU cost", fix="use preset 'h200', or no neighbours"
+                "this preset does not say what neighbours on the GPU cost, which calibrate does not measure",
+                fix="use preset 'h200', or no neighbours",
             )
         return self._cost
 

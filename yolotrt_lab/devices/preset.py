@@ -63,6 +63,7 @@ class EngineCost:
 
     `frame_ns_by_contexts` is what a frame took, as a CUDA graph, with that many contexts at once, `frame_ns_by_batch`
     in batches of that size with one context and with two; only their ratios count. `measured` says where they are from.
+    Without the former contexts run one by one, without the latter so do the frames of a batch.
     `sharing` is the total rate of 1, 2, ... contexts that run at once, against one alone; it follows from the former.
     """
 
@@ -81,22 +82,33 @@ class EngineCost:
     sharing: tuple[float, ...] = ()
 
     def for_batch(self, batch: int) -> EngineCost:
-        """The cost of one inference of a batch, with its `sharing`; SettingsError for a batch that was not measured."""
-        alone = self.frame_ns_by_contexts.get("1", 0)
-        if batch == 1:
-            counts = sorted(map(int, self.frame_ns_by_contexts))
-            rates = [alone / self.frame_ns_by_contexts[str(count)] for count in counts]
-            together = np.interp(range(1, counts[-1] + 1), counts, rates).tolist() if counts else []
-            return replace(self, sharing=tuple(together))
+        """The cost of one inference of a batch, with its `sharing`; SettingsError where others were measured only."""
+        if batch == 1 or not self.frame_ns_by_batch:
+            return self._times(batch, self._sharing())
         if str(batch) not in self.frame_ns_by_batch:
             raise SettingsError(
-                f"no batch of {batch} was measured; there are {', '.join(self.frame_ns_by_batch) or 'none'}",
+                f"no batch of {batch} was measured; there are {', '.join(self.frame_ns_by_batch)}",
                 fix="use one of these, or a GPU",
             )
         one, two = self.frame_ns_by_batch[str(batch)]
-        times = batch * one / alone
+        return self._times(batch * one / self.frame_ns_by_contexts.get("1", self.graph_gpu_ns), (1.0, one / two))
+
+    def _times(self, times: float, sharing: tuple[float, ...]) -> EngineCost:
         gpu_ns, graph_gpu_ns = round(self.gpu_ns * times), round(self.graph_gpu_ns * times)
-        return replace(self, gpu_ns=gpu_ns, graph_gpu_ns=graph_gpu_ns, sharing=(1.0, one / two))
+        return replace(self, gpu_ns=gpu_ns, graph_gpu_ns=graph_gpu_ns, sharing=sharing)
+
+    def _sharing(self) -> tuple[float, ...]:
+        frame_ns = {int(count): took for count, took in self.frame_ns_by_contexts.items()}
+        alone = frame_ns.get(1, self.graph_gpu_ns)
+        return interpolated({count: alone / took for count, took in frame_ns.items()})
+
+
+def interpolated(rates: Mapping[int, float]) -> tuple[float, ...]:
+    """Rates of 1, 2, ... at once, from those of some of these counts: straight lines in between."""
+    if not rates:
+        return ()
+    counts = sorted(rates)
+    return tuple(np.interp(range(1, counts[-1] + 1), counts, [rates[count] for count in counts]).tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +154,9 @@ class Preset:
     `submit_ns` is from the begin of a call to the begin of its work on an idle GPU, `wake_up_ns` from the end of the
     work to the return of the synchronize that waited for it, `synchronize_ns` a synchronize with nothing to wait for.
     `range_ns` is the host's time between two stages of a loop. `host_work_ns` is by name (`Device.host_work`).
-    `kernel_ns` is the GPU's time for a frame in the lab's own kernels, by name, and `kernel_sharing` the total rate of
-    1, 2, ... kernels at once.
+    `kernel_ns` is the GPU's time for a frame in the lab's own kernels, by name. `kernel_sharing` is for them what
+    `EngineCost.sharing` is for an engine: with n - 1 contexts at work beside it a kernel has an n-th of the n-th rate.
+    Without it a kernel has the GPU to itself.
     `command` made the file. `neighbours` and `registration` are None where they were not measured.
     """
 

@@ -66,9 +66,12 @@ class Decoder:
 
     def launch(self, outputs: DeviceBuffer, scratch: DeviceBuffer, results: DeviceBuffer, stream: Stream) -> None:
         """Submit the search in the whole batch to `stream`."""
-        launch = self._device.launch
-        launch(self._candidates, self._grids[0], (outputs, scratch, *self._values), stream)
-        launch(self._suppress, self._grids[1], (outputs, scratch, results, *self._suppress_values), stream)
+        self.list_candidates(outputs, scratch, stream)
+        self._device.launch(self._suppress, self._grids[1], (outputs, scratch, results, *self._suppress_values), stream)
+
+    def list_candidates(self, outputs: DeviceBuffer, scratch: DeviceBuffer, stream: Stream) -> None:
+        """Submit the first half alone, to see what it takes."""
+        self._device.launch(self._candidates, self._grids[0], (outputs, scratch, *self._values), stream)
 
 
 def unpack(results: np.ndarray, item: int) -> Detections | None:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from ..threshold import confidence_for
+from ..throughput import copy_us, engine_us
 from .claims import Bench, measure_claims
 from .climb import climb, open_engines
 from .ladder import Claim, Ladder, Step
-from .limits import Limits, copy_us, engine_us, measure_limits
-from .measure import Figures, confidence_for, figures, frame_us
+from .limits import Limits, measure_limits
+from .measure import Figures, figures, frame_us
 from .peers import measure_peers
 from .results import result_claims
 from .rungs import RUNGS, Rung, checked_rungs

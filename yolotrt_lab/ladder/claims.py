@@ -16,10 +16,10 @@ from ..memory import SlotPool
 from ..packages import load
 from ..recording import Recording
 from ..telemetry import Telemetry
+from ..throughput import FRAME_BYTES, copy_us
 from ..types import Detections, TensorSpec
 from .climb import Progress
 from .ladder import Claim, Ladder
-from .limits import FRAME_BYTES, copy_us
 from .measure import figures, frame_us
 from .rungs import RUNGS
 

@@ -16,10 +16,12 @@ from ..engines.lending import LendingEngine
 from ..kernels import RESULT_WORDS
 from ..loops import LoopSettings, make_loop
 from ..recording import Recording
+from ..threshold import confidence_for
+from ..throughput import FRAME_BYTES
 from ..types import Stage
 from .ladder import Claim, Ladder, Step
-from .limits import CHOICES, FRAME_BYTES, Limits, measure_limits
-from .measure import confidence_for, figures
+from .limits import CHOICES, Limits, measure_limits
+from .measure import figures
 from .rungs import RUNGS, Rung, checked_rungs
 
 Progress = Callable[[str], None]

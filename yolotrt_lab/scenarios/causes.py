@@ -13,8 +13,11 @@ from math import sqrt
 import numpy as np
 
 from ..devices.conditions import Clocks, Conditions, Heat
+from ..devices.simulated import SimulatedDevice
 from ..engines.spin import SpinEngine
+from ..errors import SettingsError
 from ..packages import import_cv2
+from ..pixels import Fill
 from ..types import TensorSpec
 from .base import Run, simulated_only
 
@@ -61,7 +64,16 @@ def launch_queue(run: Run) -> None:
 
 
 def leak(run: Run) -> None:
-    """The loop that leaks were measured with: a 100 us kernel and an image of bytes."""
+    """The loop that leaks were measured with: a 100 us kernel and an image of bytes.
+
+    SettingsError on a preset that does not say what registered memory costs.
+    """
+    leaks = run.settings.fill is Fill.LEAK
+    if leaks and isinstance(run.device, SimulatedDevice) and run.device.preset.registration is None:
+        raise SettingsError(
+            "this preset does not say what memory that stays registered costs, which calibrate does not measure",
+            fix="use preset 'h200', or another scenario",
+        )
     run.engine = SpinEngine(100_000, image=BYTE_IMAGE)
 
 

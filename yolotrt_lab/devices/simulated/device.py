@@ -73,11 +73,14 @@ class SimulatedDevice(Device):
         return self._host.state and self._host.state.conditions
 
     def set_neighbours(self, count: int) -> None:
-        """From now on so many neighbours; the device must run under conditions (`use`)."""
+        """From now on so many neighbours; the device must run under conditions (`use`).
+
+        SettingsError where the preset does not say what they cost.
+        """
         state = self._host.state
         assert state is not None
         state.tick_until(self.now_ns())
-        state.conditions.neighbours = count
+        state.set_neighbours(count)
 
     def telemetry(self, times_ns: np.ndarray) -> dict[str, np.ndarray]:
         """`TELEMETRY_COLUMNS` as they were at these times, float64 (times,); NaN where no conditions are in use."""
