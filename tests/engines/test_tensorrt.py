@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -76,6 +77,38 @@ def test_context_binds_once_and_enqueues_on_the_stream():
         ("execute_async_v3", 77),
     ]
     assert {name: buffer.address for name, buffer in context.buffers.items()} == {"images": 4096, "output0": 8192}
+
+
+def test_siblings_run_in_one_execution_context_and_bind_their_memory_in_turn():
+    fake, engine = make(STATIC)
+    device = FakeDevice()
+    first = engine.context(device)
+    second = first.sibling(device)
+    assert fake._contexts == 99  # of 100, one was made
+    fake._calls.clear()
+    for context in (second, first, first, second):
+        context.enqueue(FakeStream())
+    run, bind = ("execute_async_v3", 77), "set_tensor_address"
+    to_first, to_second = (
+        [(bind, name, context.buffers[name].address) for name in ("images", "output0")] for context in (first, second)
+    )
+    assert fake._calls == [run, *to_first, run, run, *to_second, run]
+
+
+def test_siblings_belong_to_one_thread(device):
+    _, engine = make(STATIC)
+    context = engine.context(FakeDevice())
+    context.sibling(FakeDevice()).enqueue(FakeStream())
+    with pytest.raises(EngineError, match="two threads"):
+        device.start_thread(context.enqueue, FakeStream()).join()
+
+
+def test_context_goes_when_nobody_holds_it():
+    _, engine = make(STATIC)
+    context = engine.context(FakeDevice())
+    gone = weakref.ref(context)
+    del context
+    assert gone() is None
 
 
 def test_static_engine_has_contexts_side_by_side():
@@ -156,6 +189,10 @@ def test_dynamic_engine_has_one_context_at_a_time():
     with pytest.raises(EngineError, match="one context at a time"):
         engine.context(FakeDevice())
     del context
+    sibling = engine.context(FakeDevice()).sibling(FakeDevice())
+    with pytest.raises(EngineError, match="one context at a time"):
+        engine.context(FakeDevice())
+    del sibling
     assert engine.context(FakeDevice()).buffers["images"].nbytes == 2 * 3 * 4 * 4 * 4
 
 

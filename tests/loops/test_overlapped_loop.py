@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -211,6 +212,25 @@ def test_lanes_that_shared_a_context_would_run_it_twice_at_once(preset, monkeypa
     monkeypatch.setattr(engine, "context", lambda _: context)
     with pytest.raises(HazardError, match="the same context still runs"):
         run_loop(device, engine, CONTEXTS, [toy_frame(0)])
+
+
+def test_siblings_in_streams_of_their_own_would_run_one_context_twice_at_once(preset):
+    device = SimulatedDevice(replace(preset, kernel_sharing=(1.0,)))
+    first = toy_engine().context(device)
+    for context in (first, first.sibling(device)):
+        stream = device.stream()
+        device.capture(partial(context.enqueue, stream), stream).launch(stream)
+    with pytest.raises(HazardError, match="the same context still runs"):
+        device.synchronize()
+
+
+def test_lanes_of_one_stream_have_one_context_and_buffers_of_their_own(device):
+    engine, made = toy_engine(), []
+    context = engine.context
+    engine.context = lambda device: made.append(context(device)) or made[-1]
+    loop = OverlappedLoop(device, engine, replace(CONTEXTS, contexts=2, collect_after=3), [toy_frame(0)])
+    assert len(made) == 2
+    assert len({buffer.address for lane in loop.lanes.lanes for buffer in lane.context.buffers.values()}) == 8
 
 
 def test_bound_memory_cannot_be_bound_again(device):

@@ -17,18 +17,14 @@ from ..errors import DtypeError, EngineError, ShapeError
 from ..types import HostMemory, TensorSpec
 
 
-class Context(ABC):
-    """One execution context, for one frame (or batch) at a time and for one thread.
+class OneThread:
+    """Whose an execution context is: that of the thread that enqueues first."""
 
-    `buffers` maps each tensor's name to the device memory that is bound to it. It is read-only: a captured graph keeps
-    the addresses of its capture, and would go on using them after a change.
-    """
+    def __init__(self) -> None:
+        self._thread: int | None = None
 
-    buffers: Mapping[str, DeviceBuffer]
-    _thread: int | None = None
-
-    def claim(self) -> None:
-        """EngineError unless the calling thread is the one that enqueued first: contexts are not for two of them."""
+    def check(self) -> None:
+        """EngineError in another thread."""
         if self._thread is None:
             self._thread = get_ident()
         elif self._thread != get_ident():
@@ -37,9 +33,26 @@ class Context(ABC):
                 fix="give each thread a context of its own: engine.context(device)",
             )
 
+
+class Context(ABC):
+    """One execution context, for one frame (or batch) at a time and for one thread.
+
+    `buffers` maps each tensor's name to the device memory that is bound to it. It is read-only: a captured graph keeps
+    the addresses of its capture, and would go on using them after a change.
+    """
+
+    buffers: Mapping[str, DeviceBuffer]
+
     @abstractmethod
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference to `stream` and return (`execute_async_v3`). EngineError if it is refused."""
+
+    @abstractmethod
+    def sibling(self, device: Device) -> Context:
+        """A context with buffers of its own that runs where this one does: for frames that take turns in one stream.
+
+        Contexts that take turns evict each other's activations from the GPU's cache, and siblings have those in common.
+        """
 
 
 class Engine(ABC):

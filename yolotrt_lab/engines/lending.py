@@ -30,10 +30,15 @@ class LendingEngine(Engine):
 
 
 class _Lent(Context):
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, first: _Lent | None = None) -> None:
         self.buffers = context.buffers
-        self._enqueue = context.enqueue
+        self._context, self._enqueue = context, context.enqueue
+        self._first = first  # comes back after its siblings
 
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference."""
         self._enqueue(stream)
+
+    def sibling(self, device: Device) -> _Lent:
+        """A sibling of the context that was lent, which goes when nobody holds it."""
+        return _Lent(self._context.sibling(device), self._first or self)

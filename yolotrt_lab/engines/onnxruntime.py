@@ -122,6 +122,10 @@ class OnnxRuntimeContext(Context):
                 f"the inference was not submitted: {error}", fix="before a capture, enqueue a few times"
             ) from error
 
+    def sibling(self, device: Device) -> OnnxRuntimeContext:
+        """A session of its own: those of ONNX Runtime have no memory in common."""
+        return OnnxRuntimeContext(self._engine, device)
+
     def _open(self, stream: Stream) -> None:
         if self._handle is not None:
             raise EngineError(

@@ -14,7 +14,7 @@ from ..devices.preset import EngineCost
 from ..devices.simulated import SimulatedBuffer, SimulatedDevice
 from ..errors import EngineError
 from ..types import TensorSpec
-from .base import Context, Engine
+from .base import Context, Engine, OneThread
 
 Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
@@ -22,8 +22,9 @@ Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 class SimulatedContext(Context):
     """Runs an engine's kernels on the simulated device."""
 
-    def __init__(self, device: SimulatedDevice, engine: SimulatedEngine) -> None:
+    def __init__(self, device: SimulatedDevice, engine: SimulatedEngine, shared: OneThread) -> None:
         self._run = device.run_kernels
+        self._shared = shared
         self._name = engine.label
         self._cost = engine.cost
         self._engine = engine
@@ -32,9 +33,14 @@ class SimulatedContext(Context):
 
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference, on the memory that is bound now: a graph goes on with that of its capture."""
-        self.claim()
+        self._shared.check()
         action = partial(self._compute, dict(self._memory)) if self._engine.computes else None
-        self._run(self._name, self._cost, stream, action, self)
+        self._run(self._name, self._cost, stream, action, self._shared)
+
+    def sibling(self, device: Device) -> SimulatedContext:
+        """See `Context.sibling`: a HazardError where both would run at once."""
+        assert isinstance(device, SimulatedDevice)
+        return SimulatedContext(device, self._engine, self._shared)
 
     def _compute(self, memory: Mapping[str, SimulatedBuffer]) -> None:
         assert self._engine.compute is not None
@@ -69,7 +75,7 @@ class SimulatedEngine(Engine):
                 fix="open_engine(device) picks the engine that fits the device",
             )
         device.moves_bytes = device.moves_bytes or self.computes
-        return SimulatedContext(device, self)
+        return SimulatedContext(device, self, OneThread())
 
 
 def _view(buffer: SimulatedBuffer, spec: TensorSpec) -> np.ndarray:

@@ -16,6 +16,7 @@ class SpinContext(Context):
 
     def __init__(self, device: Device, engine: SpinEngine) -> None:
         self._spin = device.spin
+        self._engine = engine
         self._duration_ns = engine.duration_ns
         self._kernels = range(engine.kernels)
         self.buffers = {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
@@ -24,6 +25,10 @@ class SpinContext(Context):
         """Submit the kernels."""
         for _ in self._kernels:
             self._spin(self._duration_ns, stream)
+
+    def sibling(self, device: Device) -> SpinContext:
+        """Another context: there is nothing to have in common."""
+        return SpinContext(device, self._engine)
 
 
 class SpinEngine(Engine):

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from ..devices.base import Device, Stream
+from ..devices.base import Device, DeviceBuffer, Stream
 from ..devices.driver import Gpu, find_gpu
 from ..errors import (
     DtypeError,
@@ -28,7 +28,7 @@ from ..errors import (
     UnsupportedGpuError,
 )
 from ..types import TensorSpec
-from .base import Context, Engine, require_gpu
+from .base import Context, Engine, OneThread, require_gpu
 from .cache import cache_folder, cached_plan, plan_name
 from .model import parse_onnx, precision_of, read_onnx
 from .plan import PlanHeader, read_header, read_plan
@@ -54,7 +54,7 @@ class TensorRTEngine(Engine):
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self.dynamic = any(-1 in tuple(engine.get_tensor_shape(name)) for name in inputs)
         self._runtime_cache: Any = None  # outlives the contexts, which hold the engine
-        self._live: weakref.ref[Context] | None = None
+        self._live: weakref.ref[_Execution] | None = None
         chosen = _chosen_shapes(engine, inputs, shapes or {})
         self.inputs = tuple(TensorSpec(name, chosen[name], _dtype(engine, name)) for name in inputs)
         context = self._new_context() if self.dynamic else None  # only a context knows what follows from the shapes
@@ -140,9 +140,9 @@ class TensorRTEngine(Engine):
                 "an engine with dynamic inputs has one context at a time",
                 fix="drop the other context first, or export the model with fixed input shapes",
             )
-        context = TensorRTContext(self, self._new_context(), (*self.inputs, *self.outputs), device)
-        self._live = weakref.ref(context)
-        return context
+        execution = _Execution(self, self._new_context())
+        self._live = weakref.ref(execution)
+        return TensorRTContext(execution, device)
 
     def _compiled_before(self) -> tuple[Any, ...]:
         """TensorRT-RTX compiles kernels for each context, some seconds long, unless contexts share a runtime cache.
@@ -179,27 +179,52 @@ class TensorRTEngine(Engine):
         return context
 
 
+class _Execution:
+    """An `IExecutionContext`, and whose buffers are bound to it."""
+
+    def __init__(self, owner: TensorRTEngine, context: Any) -> None:
+        self.context = context
+        self.owner = owner  # after `context`, so that it goes after it: contexts must not outlive the cache
+        self.thread = OneThread()
+        self.bound: Mapping[str, DeviceBuffer] = {}
+
+    def bind(self, buffers: Mapping[str, DeviceBuffer]) -> None:
+        """From here on run with these."""
+        context, log = self.context, log_of(self.owner._trt)
+        for name, buffer in buffers.items():
+            if not context.set_tensor_address(name, buffer.address):
+                raise EngineError(
+                    f"{name} refuses its device memory: {log.reason}", fix="read all lines in .log", log=log.lines
+                )
+        self.bound = buffers
+
+
 class TensorRTContext(Context):
-    """One `IExecutionContext` with its device memory bound once.
+    """An `IExecutionContext` with device memory that is bound once; siblings, which have one of them, bind in turn.
 
     Enqueue once before a CUDA graph capture: what TensorRT sets up at the first inference cannot be captured.
     Synchronize its streams before dropping it: the memory goes with it.
     """
 
-    def __init__(self, owner: TensorRTEngine, context: Any, specs: Iterable[TensorSpec], device: Device) -> None:
+    def __init__(self, execution: _Execution, device: Device) -> None:
+        owner, context = execution.owner, execution.context
+        specs = (*owner.inputs, *owner.outputs)
         self.buffers = MappingProxyType({spec.name: device.empty_device(spec.nbytes) for spec in specs})
-        self._log = log = log_of(owner._trt)
+        self._log = log_of(owner._trt)
         self._execute = context.execute_async_v3
-        self._owner = owner  # after `_execute`, so that it goes after it: contexts must not outlive the cache
-        for name, buffer in self.buffers.items():
-            if not context.set_tensor_address(name, buffer.address):
-                raise EngineError(
-                    f"{name} refuses its device memory: {log.reason}", fix="read all lines in .log", log=log.lines
-                )
+        self._execution = execution
+        execution.bind(self.buffers)
+
+    def sibling(self, device: Device) -> TensorRTContext:
+        """See `Context.sibling`."""
+        return TensorRTContext(self._execution, device)
 
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference to `stream` and return; EngineError where TensorRT refuses it."""
-        self.claim()
+        execution = self._execution
+        execution.thread.check()
+        if execution.bound is not self.buffers:
+            execution.bind(self.buffers)
         if not self._execute(stream.handle):
             raise EngineError(
                 f"the inference was not submitted: {self._log.reason}",

@@ -21,10 +21,10 @@ _STAGES = (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD)
 
 
 class Lane:
-    """One batch on its way, from a slot through an execution context of its own and back into the slot.
+    """One batch on its way, from a slot through an execution context and back into the slot.
 
-    Nothing of a lane is shared with another, so no graph is ever replayed on the memory of another frame. `actions` is
-    what to call, by stage, to submit the batch; the slot's event follows the last of it.
+    No buffer of a lane is another's too, so no graph is ever replayed on the memory of another frame. `actions` is what
+    to call, by stage, to submit the batch; the slot's event follows the last of it.
     """
 
     def __init__(self, slot: Slot, context: Context, actions: Sequence[tuple[Stage, Callable[[], None]]]) -> None:
@@ -41,6 +41,8 @@ class Lane:
 
 class Lanes:
     """The lanes of a loop and what they share: streams, the pool of slots, and kernels.
+
+    Lanes whose inferences run in the same stream have an execution context in common, each with buffers of its own.
 
     `frame_shape` is (height, width) of the frames where the GPU letterboxes them. CaptureError where the engine cannot
     be captured, OutOfMemoryError where memory for a slot or a context can't be had.
@@ -73,6 +75,7 @@ class Lanes:
                 buffer.array[...] = 0
         self._compute = [device.stream() for _ in range(settings.contexts)]
         self._copies = [device.stream(), device.stream()] if settings.overlap else None
+        self._contexts: list[Context] = []
         self.lanes = [self._lane(slot) for slot in self.pool.slots]
 
     def of(self, slot: Slot) -> Lane:
@@ -110,8 +113,8 @@ class Lanes:
 
     def _lane(self, slot: Slot) -> Lane:
         """A lane on the streams that its number gives it, with its work captured where graphs are asked for."""
-        context = self._engine.context(self._device)
-        compute = self._compute[slot.index % len(self._compute)]
+        number = slot.index % len(self._compute)
+        compute, context = self._compute[number], self._context(number)
         upload, download = self._copies or (compute, compute)
         steps = [
             (Stage.UPLOAD, upload, self._upload(slot, context)),
@@ -134,6 +137,13 @@ class Lanes:
             before = stream
         assert before is not None
         return Lane(slot, context, [*actions, (Stage.DOWNLOAD, partial(slot.submitted, before))])
+
+    def _context(self, number: int) -> Context:
+        """The execution context of that stream; from the second time on a sibling of it."""
+        if number < len(self._contexts):
+            return self._contexts[number].sibling(self._device)
+        self._contexts.append(self._engine.context(self._device))
+        return self._contexts[-1]
 
     def _upload(self, slot: Slot, context: Context) -> _Submit:
         device, target = self._device, context.buffers[self._input.name]

@@ -92,6 +92,10 @@ class _WatchedContext(Context):
         self._index += 1
         self._context.enqueue(stream)
 
+    def sibling(self, device: Device) -> _WatchedContext:
+        """A sibling, watched."""
+        return _WatchedContext(self._context.sibling(device), self._before, self._index)
+
 
 def simulated_only(run: Run, what: str) -> SimulatedDevice:
     """The run's simulated device; SettingsError on a GPU."""
