@@ -106,6 +106,15 @@ def test_a_loop_that_falls_behind_its_clock_fails_the_claim(climbed):
     assert [claim.holds for claim in claims] == [False] * 3
 
 
+def test_latency_that_grows_over_many_frames_fails_the_claim(climbed, monkeypatch):
+    device, engines, found = climbed
+    bench, settings = Bench(device, engines, None, 0.25), Bench.settings
+    held = ladder.claims.long_run(bench, 3_000)[0]
+    overfed_us = 0.99 * found.steps[6].together.frame_us
+    monkeypatch.setattr(Bench, "settings", lambda *one, **more: settings(*one, **more, period_us=overfed_us))
+    assert [held.holds, ladder.claims.long_run(bench, 3_000)[0].holds] == [True, False]
+
+
 def test_figures_are_medians_over_blocks():
     found = ladder.figures(recording_of(np.where(np.arange(1_000) < 900, 2_000, 50_000)))
     assert (found.frame_us, found.p50_us, found.p999_us, found.frames) == (2.0, 7.0, 7.0, 1_000)
@@ -200,7 +209,8 @@ def test_what_batches_change_is_held_against_what_the_precision_changes(device, 
     monkeypatch.setattr(results, "_trained", lambda _, precision, __: replace(bench, images=precision))
     monkeypatch.setattr(results, "_boxes", lambda trained, rung, _: found.get((trained.images, rung)) or [one] * 6)
     monkeypatch.setattr(Bench, "run", lambda *_, **__: recording_of([2_000] * 1_000))
-    claims = results.box_claims(bench, 4.0, frames=6, **QUIET)
+    monkeypatch.setattr(results, "engine_us", lambda *_: 4.0)
+    claims = results.box_claims(bench, 3.0, frames=6, **QUIET)
     assert [claim.value for claim in claims] == [0, 0, 4, 2, 2, 2, 2.0, 0.5]
     assert [claim.holds for claim in claims] == [True, True, False, False, False, False, False, True]
     json.dumps([claim.as_dict() for claim in claims])

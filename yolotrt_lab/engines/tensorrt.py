@@ -191,6 +191,7 @@ class _Execution:
     def bind(self, buffers: Mapping[str, DeviceBuffer]) -> None:
         """From here on run with these."""
         context, log = self.context, log_of(self.owner._trt)
+        self.bound = {}
         for name, buffer in buffers.items():
             if not context.set_tensor_address(name, buffer.address):
                 raise EngineError(
