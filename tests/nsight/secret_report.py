@@ -58,7 +58,7 @@ def write(path, frames=2, kernels=True, marked=True):
     rows["TARGET_INFO_SESSION_START_TIME"] = [(1_795_641_886_699_064_249,)]
     environment = [("NvDriverVersion", "580.159.04"), ("Hostname", "their-host")]
     environment.append(("DeviceEnvironment", "TOKEN=TOKEN-in-service-environment;USER=someone"))
-    rows["TARGET_INFO_SYSTEM_ENV"] = [(0, "Local (CLI)", name, 1, value) for name, value in environment]
+    rows["TARGET_INFO_SYSTEM_ENV"] = [(0, "Local (CLI)", name, 7, value) for name, value in environment]
     rows["META_DATA_CAPTURE"] = [("PROCESS_0:ENVIRONMENT_VARIABLE", 'TOKEN="TOKEN-in-environment"')]
     rows["META_DATA_EXPORT"] = [("EXPORT_SCHEMA_VERSION", "3.20.3"), ("EXPORT_USER", "someone"), ("EXPORT_HOST", "x")]
     rows["PROCESSES"] = [(PID << 24, PID, "/home/someone/secret/loop.py")]

@@ -47,7 +47,7 @@ def test_every_row_of_the_trace_and_every_string_it_uses_stays(tmp_path):
     assert {table: rows(path, table) for table in KEPT} == before
     assert [number for number, _ in rows(path, "StringIds")] == [1, 2, 3, 4, 5]
     assert rows(path, "TARGET_INFO_GPU") == [(0, "NVIDIA H200", None)]
-    assert rows(path, "TARGET_INFO_SYSTEM_ENV") == [(0, "Local (CLI)", "NvDriverVersion", 1, "580.159.04")]
+    assert rows(path, "TARGET_INFO_SYSTEM_ENV") == [(0, "Local (CLI)", "NvDriverVersion", 7, "580.159.04")]
     assert rows(path, "DIAGNOSTIC_EVENT") == [(1, WARNING)]
     assert rows(path, "META_DATA_EXPORT") == [("EXPORT_SCHEMA_VERSION", "3.20.3")]
 

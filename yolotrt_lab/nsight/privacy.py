@@ -53,6 +53,7 @@ _ROWS = {
 # Names one machine or GPU among all others, and is read by nobody.
 _EMPTIED = {"TARGET_INFO_GPU": ("uuid", "luid", "ctxswDevPath", "ctrlDevPath"), "NVTX_EVENTS": ("binaryData",)}
 _WORDS_OF_TEXT_COLUMNS = ("name", "text")
+_NO_TEXT = "nameEnum"  # a number of nsys's own, which may be that of any string
 
 
 def scrub(path: str | Path) -> None:
@@ -111,7 +112,8 @@ def _keep_strings_in_use(report: sqlite3.Connection) -> None:
         (table, column)
         for table in _TABLES
         for column in _columns(report, table)
-        if table != "StringIds" and any(word in column.lower() for word in _WORDS_OF_TEXT_COLUMNS)
+        if table != "StringIds" and column != _NO_TEXT
+        if any(word in column.lower() for word in _WORDS_OF_TEXT_COLUMNS)
     ]
     in_use = " UNION ".join(f"SELECT {_quoted(column)} AS id FROM {table}" for table, column in columns)
     if in_use:
