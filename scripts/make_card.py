@@ -44,8 +44,8 @@ of your own, `yolotrt-lab detect SOURCE --model FILE --out DIR`.
 |---|---|
 | file | `{model.name}`, {len(content):,} bytes, SHA-256 `{digest}` |
 | parameters | {parameter_count("n", info.classes):,} in float16; input and output are float32 |
-| input | `images` (1, 3, {height}, {width}), RGB from 0 to 1, letterboxed |
-| output | `output0` (1, {4 + info.classes}, cells): centre x and y, width, height, a score for each class |
+| input | `images` (batch, 3, {height}, {width}), RGB from 0 to 1, letterboxed |
+| output | `output0` (batch, {4 + info.classes}, cells): centre x and y, width, height, a score for each class |
 | classes | {", ".join(info.names)} |
 | data | frames of `SyntheticScene` alone: no photograph, no weights and no labels of others |
 | license | that of the lab |
