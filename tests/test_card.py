@@ -56,7 +56,7 @@ def test_the_card_says_what_the_files_hold(tmp_path, make_card):
         "| scenes, first seed | 5 |",
         "| scenes, rate | 0.0021235 |",
         "| classes | nut, bolt |",
-        "| input | `images` (1, 3, 64, 96), RGB from 0 to 1, letterboxed |",
+        "| input | `images` (batch, 3, 64, 96), RGB from 0 to 1, letterboxed |",
     ):
         assert line in card.splitlines()
     assert f"{len(MODEL):,} bytes, SHA-256 `{EVALUATION['sha256']}`" in card
