@@ -420,3 +420,16 @@ def test_memory_that_only_a_graph_uses_lives_as_long_as_the_graph(settings):
     device = open_device("simulated")  # moves no bytes, so that nothing but the graph keeps the memory
     recording = OverlappedLoop(device, open_engine(device), settings).run()
     assert len(recording) == settings.warmup + settings.frames
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_memory_of_a_loop_that_is_gone_is_free_again(preset, graph):
+    device, engine = SimulatedDevice(preset), toy_engine()
+    memory = device._machine.memory
+    run_loop(device, engine, replace(BASE, graph=graph), [toy_frame(0)])
+    assert (memory.device_bytes, memory.host_bytes) == (0, 0)
+    loop = OverlappedLoop(device, engine, replace(CONTEXTS, graph=graph), [toy_frame(0)])
+    loop.run()
+    assert memory.device_bytes > 0
+    del loop
+    assert (memory.device_bytes, memory.host_bytes) == (0, 0)

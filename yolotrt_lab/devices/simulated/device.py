@@ -134,7 +134,7 @@ class SimulatedDevice(Device):
 
     def stream(self, *, priority: int = 0) -> SimulatedStream:
         """A new lane of the timeline."""
-        return SimulatedStream(self._machine, self._machine.gpu.timeline.lane(priority))
+        return SimulatedStream(self._machine, priority)
 
     def event(self, *, timing: bool = False) -> SimulatedEvent:
         """A new event; all can be timed here."""
