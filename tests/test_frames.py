@@ -295,10 +295,16 @@ def test_covered_and_cut_off_parts_follow_the_rule(scene, monkeypatch):
     assert len(truth()) == 0
 
 
-@pytest.mark.parametrize("settings", [{"size": (640, 40)}, {"objects": 0}, {"objects": 256}])
+@pytest.mark.parametrize("settings", [{"size": (640, 40)}, {"objects": 0}, {"objects": 256}, {"seed": -1}])
 def test_a_scene_that_cannot_be_is_refused(settings):
     with pytest.raises(SettingsError, match="64 x 64"):
         SyntheticScene(**settings)
+
+
+def test_number_of_images_counts_from_none(tmp_path):
+    assert read_images("synthetic", 0) == []
+    with pytest.raises(SettingsError, match="-1 images"):
+        read_images("synthetic", -1)
 
 
 def test_small_scenes_work():

@@ -172,6 +172,21 @@ def test_copy_table_cannot_take_turns(device, engine):
 def test_frames_that_are_no_whole_turns_are_refused_and_not_dropped(device, engine):
     with pytest.raises(SettingsError, match="250 frames"):
         run_together(["served-pinned"], device, engine, frames=250)
+    with pytest.raises(SettingsError, match="turn=0"):
+        run_together(["served-pinned"], device, engine, turn=0)
+
+
+def test_period_takes_frames_to_measure_and_a_loop_of_one_frame_at_a_time(device, engine):
+    one, other = SCENARIOS["served-pinned"].settings, SCENARIOS["served-report"].settings
+    with pytest.raises(SettingsError, match="from 1 frames"):
+        period_between_us(device, engine, None, one, other, frames=1)
+    with pytest.raises(SettingsError, match="one frame at a time"):
+        period_between_us(device, engine, None, one, replace(one, overlap=True))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_runs_for_a_single_frame(device, engine, name):
+    assert len(run_scenario(name, device, engine, frames=1).steady) == 1
 
 
 @pytest.mark.parametrize("run", [run_scenario, lambda name, *others: run_together([name], *others)])

@@ -10,15 +10,18 @@ import pytest
 from toy_engine import COST, SIDE, ToySource, toy_engine, toy_frame
 
 from yolotrt_lab.devices import open_device
-from yolotrt_lab.devices.simulated import SimulatedDevice
+from yolotrt_lab.devices.simulated import SimulatedDevice, SimulatedStream
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.engines.spin import SpinEngine
 from yolotrt_lab.errors import (
     CaptureError,
+    DeviceError,
+    DtypeError,
     EngineError,
     FrameSourceError,
     HazardError,
     OutOfMemoryError,
+    RecordingError,
     SettingsError,
     ShapeError,
 )
@@ -172,6 +175,28 @@ def test_cameras_take_turns_and_each_keeps_its_order(device, tmp_path):
     assert Recording.load(tmp_path / "run.parquet").columns["camera"].tolist() == recording.columns["camera"].tolist()
 
 
+def test_cameras_of_a_second_run_are_its_own(device):
+    settings = replace(CONTEXTS, frames=4, warmup=0)
+    loop = OverlappedLoop(device, toy_engine(), settings, [ToySource(10) for _ in range(3)])
+    assert [loop.run().columns["camera"].tolist() for _ in range(2)] == [[0, 1, 2, 0], [1, 2, 0, 1]]
+
+
+def test_cameras_that_end_leave_the_turns_of_the_others_as_they_are(device):
+    cameras = [ToySource(1), ToySource(2), ToySource(2), ToySource(2), ToySource(1)]
+    recording = run_loop(device, toy_engine(), replace(CONTEXTS, warmup=0), cameras)
+    assert recording.columns["camera"].tolist() == [0, 1, 2, 3, 4, 1, 2, 3]
+
+
+def test_slots_that_lie_ready_are_filled_from_the_source_before_the_loop(device):
+    settings, wanted = replace(LANES, fill="ready", frames=8, warmup=0), [toy_frame(number) for number in range(4)]
+    boxes, recording = collected(device, toy_engine(), settings, ToySource(4))
+    assert all(same(found, expected(wanted[index % 4])) for index, found in boxes.items())
+    assert len(boxes) == len(recording) == 8
+    run_loop(device, toy_engine(), settings, [ToySource(4), ToySource(4)])
+    with pytest.raises(SettingsError, match=r"have 3 frames, and 4 slots of 1"):
+        run_loop(device, toy_engine(), settings, ToySource(3))
+
+
 def test_source_writes_into_the_slot_itself(device):
     class Writes(ToySource):
         targets = ()
@@ -243,11 +268,22 @@ def test_context_belongs_to_one_thread(device):
     device.start_thread(engine.context(device).enqueue, device.stream()).join()
 
 
-def test_loop_runs_in_one_thread_at_a_time(device):
-    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, frames=4), [toy_frame(0)])
-    loop._running = True
-    with pytest.raises(SettingsError, match="another thread"):
+@pytest.mark.parametrize("settings", [BASE, CONTEXTS])
+def test_loop_that_runs_cannot_be_run_a_second_time_meanwhile(device, settings):
+    loop = make_loop(device, toy_engine(), replace(settings, frames=4), [toy_frame(0)])
+    loop.on_boxes = lambda *_: loop.run()
+    with pytest.raises(SettingsError, match="running already"):
         loop.run()
+    loop.on_boxes = None
+    assert len(loop.run()) == 7
+
+
+@pytest.mark.parametrize("settings", [BASE, CONTEXTS])
+def test_loop_runs_again_after_a_path_that_was_refused(device, tmp_path, settings):
+    loop = make_loop(device, toy_engine(), replace(settings, frames=4), [toy_frame(0)])
+    with pytest.raises(RecordingError, match="is a folder"):
+        loop.run(tmp_path)
+    assert len(loop.run()) == 7
 
 
 # Ends and failures
@@ -281,6 +317,39 @@ def test_what_was_recorded_is_kept_when_the_source_breaks(device, tmp_path, erro
     (source,) = loop._feed._sources
     source.left, source.error = 8, None
     assert len(loop.run()) == 8
+
+
+def test_second_ctrl_c_while_frames_in_flight_are_collected_still_gives_the_slots_back(device):
+    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, warmup=0), ToySource(9, error=KeyboardInterrupt()))
+
+    def again(index, _):
+        if index == 7:
+            raise KeyboardInterrupt
+
+    loop.on_boxes = again
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    assert free(loop)
+    (source,) = loop._feed._sources
+    source.left, source.error = 5, None
+    assert loop.run().columns["frame"].tolist() == list(range(5))
+
+
+@pytest.mark.parametrize("settings", [BASE, CONTEXTS])
+def test_error_of_a_gpu_that_is_lost_is_the_one_that_is_raised(device, monkeypatch, settings):
+    loop = make_loop(device, toy_engine(), settings, [toy_frame(0)])
+
+    def lost(*_):
+        raise DeviceError("unspecified launch failure")
+
+    def fail(*_):
+        monkeypatch.setattr(device, "synchronize", lost)
+        monkeypatch.setattr(SimulatedStream, "synchronize", lost)
+        raise ValueError("the first error")
+
+    loop.on_boxes = fail
+    with pytest.raises(ValueError, match="the first error"):
+        loop.run()
 
 
 @pytest.mark.parametrize("kind", ["empty_host", "empty_device"])
@@ -320,8 +389,69 @@ def test_engine_that_cannot_be_captured_says_so(device):
 def test_images_of_several_sizes_are_refused(device):
     with pytest.raises(ShapeError, match="several sizes"):
         run_loop(device, toy_engine(), CONTEXTS, [toy_frame(0), toy_frame(1, 2 * SIDE)])
-    with pytest.raises(SettingsError, match="no images"):
-        run_loop(device, toy_engine(), CONTEXTS)
+
+
+FRAME = toy_frame(0)
+
+
+@pytest.mark.parametrize("settings", [BASE, OVERLAP, LETTERBOX])
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (None, SettingsError, "no images"),
+        ([], SettingsError, "no images"),
+        ("clip.mp4", SettingsError, r"read_images\('clip.mp4', 8\)"),
+        ([FRAME.astype(np.uint16)], DtypeError, "uint8, this one is uint16"),
+        ([FRAME / 255], DtypeError, "uint8, this one is float64"),
+        ([FRAME[..., 0]], ShapeError, "COLOR_GRAY2BGR"),
+        ([FRAME[..., :1]], ShapeError, "COLOR_GRAY2BGR"),
+        ([np.dstack([FRAME, FRAME[..., 0]])], ShapeError, r"\(64, 64, 4\)"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_the_fix_wherever_it_would_be_letterboxed(
+    device, settings, images, error, message
+):
+    with pytest.raises(error, match=message):
+        run_loop(device, toy_engine(), settings, images)
+
+
+def test_images_beside_sources_are_refused(device):
+    with pytest.raises(SettingsError, match="images and sources together"):
+        run_loop(device, toy_engine(), CONTEXTS, [ToySource(3), FRAME])
+
+
+@pytest.mark.parametrize("settings", [BASE, OVERLAP, LETTERBOX])
+@pytest.mark.parametrize(
+    "frame",
+    [FRAME[:, ::-1], np.repeat(FRAME, 2, axis=1)[:, ::2], FRAME[:33, :57], np.asfortranarray(FRAME)],
+    ids=["mirrored", "strided", "odd", "by columns"],
+)
+def test_views_and_odd_sizes_give_the_boxes_of_a_plain_frame(preset, settings, frame):
+    found = []
+    plain = np.ascontiguousarray(frame)
+    loop = make_loop(SimulatedDevice(preset), toy_engine(), replace(settings, frames=2, warmup=0), [frame, plain])
+    loop.on_boxes = lambda _, boxes: found.append(boxes)
+    loop.run()
+    one, other = found
+    assert len(one)
+    assert same(one, other)
+    if not settings.gpu_letterbox:  # which may differ by a grey level where it has to interpolate
+        assert same(one, expected(plain))
+
+
+def test_stack_of_images_is_as_good_as_a_list(device):
+    stack = np.stack([toy_frame(0), toy_frame(1)])
+    for settings in (BASE, CONTEXTS):
+        assert len(run_loop(device, toy_engine(), settings, stack)) == 27
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_source_of_fewer_frames_than_lanes_or_a_batch_gives_those_there_are(device, count):
+    settings = replace(CONTEXTS, warmup=0)
+    for batch in (1, 4):
+        boxes, recording = collected(device, toy_engine(batch), settings, ToySource(count))
+        assert list(boxes) == recording.columns["frame"].tolist() == list(range(count))
+        assert all(same(found, expected(toy_frame(index))) for index, found in boxes.items())
 
 
 @pytest.mark.parametrize(
@@ -335,6 +465,8 @@ def test_images_of_several_sizes_are_refused(device):
         ({"postprocess": False}, "postprocess is off"),
         ({"confidence": 1.5}, "confidence=1.5"),
         ({"deadline_us": -1}, "deadline_us=-1"),
+        ({"deadline_us": float("inf")}, "deadline_us=inf"),
+        ({"period_us": float("nan")}, "a period of nan us"),
     ],
 )
 def test_settings_that_do_not_overlap_are_refused_with_the_fix(values, message):
@@ -346,6 +478,9 @@ def test_the_loop_follows_from_the_settings(device):
     assert type(make_loop(device, toy_engine(), BASE, [toy_frame(0)])) is FrameLoop
     assert type(make_loop(device, toy_engine(2), BASE, [toy_frame(0)])) is OverlappedLoop
     assert type(make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])) is OverlappedLoop
+    for engine, settings in ((toy_engine(2), BASE), (toy_engine(), CONTEXTS)):
+        with pytest.raises(SettingsError, match="make_loop"):
+            FrameLoop(device, engine, settings, [toy_frame(0)])
 
 
 def test_without_timers_stages_are_left_out_and_the_frame_is_not(preset):

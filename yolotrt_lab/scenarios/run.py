@@ -52,8 +52,11 @@ def period_between_us(
     """The frame period between what a frame takes in two loops, in microseconds: `share` of the way (half of it) from
     the slow one to the fast one.
 
-    Means over two runs of `frames` frames in turn, as fast as served.
+    Means over two runs of `frames` frames in turn, as fast as served. SettingsError for fewer than two frames, and for
+    settings that take the overlapped loop.
     """
+    if frames < 2:
+        raise SettingsError(f"a period from {frames} frames", fix="use two frames or more")
     frame_us = []
     for settings in (one, other, one, other):
         recording = FrameLoop(device, engine, replace(settings, frames=frames, period_us=None), images).run().steady
@@ -98,8 +101,8 @@ def check_together(names: Sequence[str], frames: int, turn: int = 100) -> None:
         check_name(name)
     if COPIES in names:
         raise SettingsError(f"{COPIES} is no loop and cannot take turns", fix="run it by itself")
-    if frames < 1:
-        raise SettingsError(f"frames={frames}", fix="use at least one frame")
+    if frames < 1 or turn < 1:
+        raise SettingsError(f"frames={frames}, turn={turn}", fix="use at least one frame")
     if frames > turn and frames % turn:
         raise SettingsError(
             f"{frames} frames are no whole number of turns of {turn}", fix=f"use a multiple of {turn}, or fewer"
