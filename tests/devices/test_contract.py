@@ -144,6 +144,26 @@ def test_graph_keeps_the_memory_of_its_capture(any_device):
     stream.synchronize()
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_capture_that_breaks_leaves_the_thread_and_the_stream_as_they_were(any_device, error):
+    device, stream = any_device, any_device.stream()
+    host, back = (device.empty_host((16,), np.uint8, HostMemory.PINNED) for _ in range(2))
+    host.array[:] = 7
+    buffer = device.empty_device(16)
+
+    def breaks():
+        device.upload(host, buffer, stream)
+        raise error("in the middle")
+
+    with pytest.raises(error, match="in the middle"):
+        device.capture(breaks, stream)
+    device.upload(host, buffer, stream)
+    device.download(buffer, back, stream)
+    stream.synchronize()
+    device.synchronize()
+    assert (back.array == 7).all()
+
+
 def test_copy_that_does_not_fit_is_refused(any_device):
     host = any_device.empty_host((16,), np.uint8, HostMemory.PINNED)
     with pytest.raises(DeviceError, match="does not fit"):

@@ -267,11 +267,10 @@ class CudaDevice(Device):
             cupy_stream.begin_capture(self._runtime.streamCaptureModeThreadLocal)
             try:
                 submit()
-            except error_type as error:
+            except BaseException as error:  # Ctrl-C too: this thread could do little else while its capture is open
                 self._abandon_capture(cupy_stream)
-                raise CaptureError(f"the capture was refused with {error}", fix=fix) from error
-            except Exception:
-                self._abandon_capture(cupy_stream)
+                if isinstance(error, error_type):
+                    raise CaptureError(f"the capture was refused with {error}", fix=fix) from error
                 raise
             try:
                 return CudaGraph(cupy_stream.end_capture(), submit)
