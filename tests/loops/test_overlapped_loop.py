@@ -182,9 +182,9 @@ def test_cameras_of_a_second_run_are_its_own(device):
 
 
 def test_cameras_that_end_leave_the_turns_of_the_others_as_they_are(device):
-    cameras = [ToySource(1), ToySource(2), ToySource(2), ToySource(2), ToySource(1)]
+    cameras = [ToySource(count) for count in (1, 2, 3, 3, 1)]
     recording = run_loop(device, toy_engine(), replace(CONTEXTS, warmup=0), cameras)
-    assert recording.columns["camera"].tolist() == [0, 1, 2, 3, 4, 1, 2, 3]
+    assert recording.columns["camera"].tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 2, 3]
 
 
 def test_slots_that_lie_ready_are_filled_from_the_source_before_the_loop(device):
@@ -236,12 +236,6 @@ def test_lanes_that_shared_a_context_would_run_it_twice_at_once(preset, monkeypa
     monkeypatch.setattr(engine, "context", lambda _: context)
     with pytest.raises(HazardError, match="the same context still runs"):
         run_loop(device, engine, CONTEXTS, [toy_frame(0)])
-
-
-def test_bound_memory_cannot_be_bound_again(device):
-    context = toy_engine().context(device)
-    with pytest.raises(TypeError, match="does not support item assignment"):
-        context.buffers["images"] = device.empty_device(16)
 
 
 def test_bound_again_all_the_same_a_graph_would_go_on_with_the_old_memory(device):

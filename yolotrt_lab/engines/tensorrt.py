@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from ..errors import (
     UnsupportedGpuError,
 )
 from ..types import TensorSpec
-from .base import Context, Engine, require_gpu
+from .base import Context, Engine, bound_memory, require_gpu
 from .cache import cache_folder, cached_plan, plan_name
 from .model import parse_onnx, precision_of, read_onnx
 from .plan import PlanHeader, read_header, read_plan
@@ -140,7 +139,7 @@ class TensorRTEngine(Engine):
                 "an engine with dynamic inputs has one context at a time",
                 fix="drop the other context first, or export the model with fixed input shapes",
             )
-        context = TensorRTContext(self, self._new_context(), (*self.inputs, *self.outputs), device)
+        context = TensorRTContext(self, self._new_context(), device)
         self._live = weakref.ref(context)
         return context
 
@@ -186,8 +185,8 @@ class TensorRTContext(Context):
     Synchronize its streams before dropping it: the memory goes with it.
     """
 
-    def __init__(self, owner: TensorRTEngine, context: Any, specs: Iterable[TensorSpec], device: Device) -> None:
-        self.buffers = MappingProxyType({spec.name: device.empty_device(spec.nbytes) for spec in specs})
+    def __init__(self, owner: TensorRTEngine, context: Any, device: Device) -> None:
+        self.buffers = bound_memory(device, owner)
         self._log = log = log_of(owner._trt)
         self._execute = context.execute_async_v3
         self._owner = owner  # after `_execute`, so that it goes after it: contexts must not outlive the cache
