@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .claims import Bench, measure_claims
-from .climb import climb, open_engines
+from .climb import check_frames, climb, open_engines
 from .ladder import Claim, Ladder, Step
 from .limits import Limits, copy_us, engine_us, measure_limits
 from .measure import Figures, confidence_for, figures, frame_us
@@ -24,6 +24,7 @@ __all__ = [
     "Limits",
     "Rung",
     "Step",
+    "check_frames",
     "checked_rungs",
     "climb",
     "confidence_for",
