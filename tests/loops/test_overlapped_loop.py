@@ -223,11 +223,20 @@ def test_slot_reused_too_early_is_a_hazard_without_the_wait(device, monkeypatch)
         run()
 
 
-def test_output_read_before_its_event_is_a_hazard(device, monkeypatch):
-    monkeypatch.setattr(Slot, "wait", lambda slot: setattr(slot, "state", SlotState.FREE))
-    settings = replace(CONTEXTS, contexts=1, collect_after=0)
+@pytest.mark.parametrize(
+    ("settings", "waits"),
+    [
+        (replace(CONTEXTS, contexts=1, collect_after=0), (Slot, "wait")),
+        (replace(BASE, collect_after=1, graph=True), (Slot, "wait")),
+        (BASE, (SimulatedStream, "synchronize")),
+    ],
+    ids=["overlapped", "late", "each frame"],
+)
+def test_output_read_before_the_host_has_waited_for_it_is_a_hazard(device, monkeypatch, settings, waits):
+    loop = make_loop(device, toy_engine(), settings, [toy_frame(0)])
+    monkeypatch.setattr(*waits, lambda waited: setattr(waited, "state", SlotState.FREE))
     with pytest.raises(HazardError, match=r"are read at .* download"):
-        run_loop(device, toy_engine(), settings, [toy_frame(0)])
+        loop.run()
 
 
 def test_lanes_that_shared_a_context_would_run_it_twice_at_once(preset, monkeypatch):
@@ -313,20 +322,22 @@ def test_what_was_recorded_is_kept_when_the_source_breaks(device, tmp_path, erro
     assert len(loop.run()) == 8
 
 
-def test_second_ctrl_c_while_frames_in_flight_are_collected_still_gives_the_slots_back(device):
-    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, warmup=0), ToySource(9, error=KeyboardInterrupt()))
+def test_second_ctrl_c_while_frames_in_flight_are_collected_still_leaves_the_gpu_idle_and_the_slots_free(device):
+    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, warmup=0, frames=9), [toy_frame(0)])
 
-    def again(index, _):
-        if index == 7:
+    def interrupt(index, _):
+        if index >= 5:
             raise KeyboardInterrupt
 
-    loop.on_boxes = again
+    loop.on_boxes = interrupt
     with pytest.raises(KeyboardInterrupt):
         loop.run()
     assert free(loop)
-    (source,) = loop._feed._sources
-    source.left, source.error = 5, None
-    assert loop.run().columns["frame"].tolist() == list(range(5))
+    now = device.now_ns()
+    device.synchronize()
+    assert device.now_ns() == now + device.preset.synchronize_ns  # there was nothing to wait for
+    loop.on_boxes = None
+    assert loop.run().columns["frame"].tolist() == list(range(9))
 
 
 @pytest.mark.parametrize("settings", [BASE, CONTEXTS])

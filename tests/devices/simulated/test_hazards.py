@@ -96,6 +96,19 @@ def test_bytes_may_be_written_after_their_copy_while_an_earlier_one_waits_in_ano
     slow.synchronize()  # no hazard here
 
 
+def test_bytes_may_be_written_once_a_query_has_said_that_their_copy_is_done(preset):
+    device = SimulatedDevice(preset, moves_bytes=True)
+    stream, event = device.stream(), device.event()
+    host = device.empty_host((16,), np.uint8, PINNED)
+    host.array[:] = 1
+    device.upload(host, device.empty_device(16), stream)
+    stream.record(event)
+    while not event.done:
+        device.wait_until_ns(device.now_ns() + 1_000)
+    host.array[:] = 2
+    stream.synchronize()  # no hazard here
+
+
 def test_late_copy_is_watched_although_an_earlier_one_of_another_stream_still_waits(preset):
     device = SimulatedDevice(preset, moves_bytes=True)
     slow, quick = device.stream(), device.stream()
