@@ -14,6 +14,7 @@ from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loops import run_loop
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.scenarios import COPIES, SCENARIOS, listing, period_between_us, run_scenario, run_together
+from yolotrt_lab.scenarios.base import Run
 from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
 
 ON_A_CLOCK = [name for name, each in SCENARIOS.items() if each.other or each.settings.period_us]
@@ -223,3 +224,9 @@ def test_every_cause_has_a_scenario_and_every_fault_a_cure():
     for scenario in SCENARIOS.values():
         assert bool(scenario.cure) == (scenario.cause is not Cause.NONE), scenario.name
         assert not scenario.cure or SCENARIOS[scenario.cure].cause is Cause.NONE
+
+
+def test_run_that_does_something_before_each_inference_takes_no_graph(device, engine):
+    run = Run(device, engine, replace(SCENARIOS["graph-pinned"].settings, frames=2), None, before=lambda _: None)
+    with pytest.raises(SettingsError, match="graph=False"):
+        run.loop()

@@ -372,7 +372,32 @@ def test_memory_that_runs_out_is_said_before_the_loop_runs(device, monkeypatch, 
         make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])
 
 
-def test_engine_that_cannot_be_captured_says_so(device):
+@pytest.mark.parametrize("settings", [READY, replace(BASE, graph=True)])
+def test_engine_runs_once_before_it_is_captured(device, monkeypatch, settings):
+    """Engines allocate, and choose kernels, when they run for the first time, which no capture allows."""
+    calls, capture = [], device.capture
+
+    class Watched(SpinEngine):
+        def context(self, device):
+            context = super().context(device)
+            enqueue = context.enqueue
+            context.enqueue = lambda stream: (calls.append("enqueue"), enqueue(stream))[1]
+            return context
+
+    def watched(submit, stream):
+        device.synchronize()
+        calls.append("capture")
+        return capture(submit, stream)
+
+    monkeypatch.setattr(device, "capture", watched)
+    make_loop(device, Watched(100_000), replace(settings, collect_after=0))
+    assert calls[0] == "enqueue"
+    assert "capture" in calls
+    assert calls.count("enqueue") == 2
+
+
+@pytest.mark.parametrize("settings", [READY, replace(BASE, graph=True)])
+def test_engine_that_cannot_be_captured_says_so(device, settings):
     class Stubborn(SpinEngine):
         def context(self, device):
             context = super().context(device)
@@ -387,8 +412,10 @@ def test_engine_that_cannot_be_captured_says_so(device):
             context.enqueue = once
             return context
 
-    with pytest.raises(CaptureError, match=r"spin kernel of 0\.1 ms cannot be captured: not while capturing"):
-        run_loop(device, Stubborn(100_000), READY)
+    with pytest.raises(CaptureError, match=r"spin kernel of 0\.1 ms cannot be captured: not while capturing") as caught:
+        run_loop(device, Stubborn(100_000), settings)
+    assert caught.value.fix == "use graph=False"
+    assert len(run_loop(device, SpinEngine(100_000), settings)) == settings.frames + settings.warmup
 
 
 def test_images_of_several_sizes_are_refused(device):
@@ -418,6 +445,17 @@ def test_what_is_no_image_is_refused_with_the_fix_wherever_it_would_be_letterbox
 ):
     with pytest.raises(error, match=message):
         run_loop(device, toy_engine(), settings, images)
+
+
+@pytest.mark.parametrize("settings", [OVERLAP, LETTERBOX])
+def test_source_whose_frames_change_their_size_breaks_the_loop(device, settings):
+    class Changes(ToySource):
+        def read(self):
+            frame = super().read()
+            return frame if self.left > 2 else frame[:48]
+
+    with pytest.raises(ShapeError, match=r"\(48, 64, 3\)"):
+        run_loop(device, toy_engine(), settings, Changes(8))
 
 
 def test_images_beside_sources_are_refused(device):

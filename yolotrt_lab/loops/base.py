@@ -1,20 +1,38 @@
-"""A run, which is the same for every loop: from the recorder to the recording, however it ends."""
+"""What all loops have in common: a run, from the recorder to the recording, however it ends, and captures."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from ..devices.base import Device
+from ..devices.base import Device, Stream
 from ..engines.base import Engine
-from ..errors import SettingsError
+from ..errors import CaptureError, EngineError, SettingsError
 from ..recording import FrameRecorder, Recording, machine_info
 from ..types import Detections
 from .settings import LoopSettings
+
+
+def captured(
+    device: Device, engine: Engine, submit: Callable[[Stream], None], stream: Stream
+) -> Callable[[Stream], None]:
+    """What submits the work of `submit(stream)` as one CUDA graph. It has to have run once before.
+
+    CaptureError where the engine, whose work is in it, cannot be captured.
+    """
+    try:
+        return device.capture(partial(submit, stream), stream).launch
+    except EngineError as error:
+        if isinstance(error, CaptureError):
+            raise
+        raise CaptureError(
+            f"{engine.label} cannot be captured: {error.message}", fix="use graph=False", log=error.log
+        ) from error
 
 
 class Loop(ABC):

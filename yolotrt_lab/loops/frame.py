@@ -20,7 +20,7 @@ from ..memory import Slot, SlotPool
 from ..pixels import Fill, Pixels
 from ..recording import Recording
 from ..types import Detections, Stage
-from .base import Loop
+from .base import Loop, captured
 from .feed import check_images
 from .settings import LoopSettings
 
@@ -74,7 +74,8 @@ class FrameLoop(Loop):
     its cost all the same. With `postprocess` the boxes of the latest frame are in `detections`, and `on_boxes(frame,
     boxes)` is called for every frame after the warm-up.
 
-    SettingsError where images are missing or none, and for what takes the overlapped loop.
+    SettingsError where images are missing or none, and for what takes the overlapped loop; CaptureError where the
+    engine cannot be captured.
     """
 
     def __init__(
@@ -119,8 +120,7 @@ class FrameLoop(Loop):
         """The engine as a CUDA graph. It runs once before: engines allocate and choose kernels on their first run."""
         self._context.enqueue(self._stream)
         self._stream.synchronize()
-        context, stream = self._context, self._stream  # not `self`: the graph keeps what it was captured from
-        return self.device.capture(lambda: context.enqueue(stream), stream).launch
+        return captured(self.device, self.engine, self._context.enqueue, self._stream)
 
     def _run(self) -> None:
         settings, now = self.settings, self.device.now_ns
