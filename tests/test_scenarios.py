@@ -12,7 +12,7 @@ from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loops import run_loop
-from yolotrt_lab.recording import Recording
+from yolotrt_lab.recording import FrameRecorder, Recording
 from yolotrt_lab.scenarios import COPIES, SCENARIOS, listing, period_between_us, run_scenario, run_together
 from yolotrt_lab.scenarios.base import Run
 from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
@@ -230,3 +230,18 @@ def test_run_that_does_something_before_each_inference_takes_no_graph(device, en
     run = Run(device, engine, replace(SCENARIOS["graph-pinned"].settings, frames=2), None, before=lambda _: None)
     with pytest.raises(SettingsError, match="graph=False"):
         run.loop()
+
+
+def test_error_while_frames_are_collected_ends_the_thread_that_submits(device, engine, monkeypatch):
+    """That one would wait for a free slot for ever: there are more frames to come than slots."""
+    left, add = [300], FrameRecorder.add
+
+    def fails(recorder, row):
+        left[0] -= 1
+        if not left[0]:
+            raise RuntimeError("the disk is full")
+        add(recorder, row)
+
+    monkeypatch.setattr(FrameRecorder, "add", fails)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        run_scenario("shared-stream-event", device, engine, frames=1_000)

@@ -144,7 +144,8 @@ def test_recording_says_where_it_came_from_and_what_ran(device, tmp_path):
     assert len(loaded) == 22
 
 
-def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path):
+@pytest.mark.parametrize("late", [0, 3])
+def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path, late):
     class Breaks(SpinEngine):
         left = 12
 
@@ -162,14 +163,14 @@ def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path):
             return context
 
     path = tmp_path / "run.parquet"
-    settings = LoopSettings(frames=100, warmup=0, fill=Fill.READY, input_memory=HostMemory.PINNED)
+    settings = replace(PINNED, frames=100, warmup=0, fill=Fill.READY, collect_after=late)
     engine = Breaks(100_000)
     loop = FrameLoop(device, engine, settings)
     with pytest.raises(KeyboardInterrupt):
         loop.run(path)
-    assert Recording.load(path).columns["frame"].tolist() == list(range(12))
+    assert Recording.load(path).columns["frame"].tolist() == list(range(12 - late))
     engine.left = 1_000
-    assert len(loop.run()) == 100  # every slot came back
+    assert loop.run().columns["frame"].tolist() == list(range(100))  # every slot came back, and no frame of before
 
 
 def test_same_settings_and_seed_give_the_same_recording(preset):
@@ -185,6 +186,7 @@ def test_same_settings_and_seed_give_the_same_recording(preset):
     ("values", "message"),
     [
         ({"frames": 0}, "frames=0"),
+        ({"frames": 1e3}, r"frames=1000\.0"),
         ({"period_us": -1}, "period of -1 us"),
         ({"period_us": float("nan")}, "period of nan us"),
         ({"input_memory": "paged"}, "no HostMemory 'paged'"),
@@ -195,6 +197,12 @@ def test_same_settings_and_seed_give_the_same_recording(preset):
 def test_settings_that_no_loop_can_have_are_refused_with_the_fix(values, message):
     with pytest.raises(SettingsError, match=message):
         LoopSettings(**values)
+
+
+def test_numbers_of_numpy_are_settings_too(device):
+    recording = run(device, replace(PINNED, frames=np.int64(4), warmup=np.uint8(1), collect_after=np.int32(1)))
+    assert recording.settings["frames"] == 4
+    assert len(recording) == 5
 
 
 def test_engine_that_computes_needs_images(device):

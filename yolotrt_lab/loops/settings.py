@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
+from operator import index
 from typing import TypeVar
 
 from ..errors import SettingsError
@@ -53,6 +54,8 @@ class LoopSettings:
         object.__setattr__(self, "input_memory", _member(HostMemory, self.input_memory))
         object.__setattr__(self, "output_memory", _member(HostMemory, self.output_memory))
         object.__setattr__(self, "fill", _member(Fill, self.fill))
+        for name in ("frames", "warmup", "collect_after", "contexts"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if self.frames < 1 or self.warmup < 0 or self.collect_after < 0:
             raise SettingsError(
                 f"frames={self.frames}, warmup={self.warmup}, collect_after={self.collect_after}",
@@ -96,6 +99,14 @@ class LoopSettings:
             )
         if self.gpu_decode and not self.postprocess:
             raise SettingsError("gpu_decode finds boxes, and postprocess is off", fix="use postprocess=True with it")
+
+
+def _whole(name: str, value: int) -> int:
+    """As Python's own int, which JSON knows; NumPy's are taken too."""
+    try:
+        return index(value)
+    except TypeError:
+        raise SettingsError(f"{name}={value!r}", fix="use a whole number") from None
 
 
 def _member(kind: type[_E], value: str) -> _E:

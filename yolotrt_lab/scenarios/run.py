@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -132,10 +133,10 @@ def run_scenario(
     (`period_between_us`). A scenario that needs no model does not use `engine`. `severity`, between 0.5 and 2, is how
     strong the cause is. With `telemetry` the recording has `TELEMETRY_COLUMNS` too.
 
-    SettingsError for a severity that is not positive, and for a cause that this device cannot show.
+    SettingsError for a severity that is no positive number, and for a cause that this device cannot show.
     """
     check_name(name)
-    if not severity > 0:
+    if not 0 < severity < inf:
         raise SettingsError(f"a severity of {severity}", fix="use a positive number; 1 is the scenario as described")
     if name == COPIES:
         recording = measure_copies(device, label=COPIES, command=command)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import SettingsError
 from ...types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from ..base import Device, DeviceBuffer, HostBuffer, Kernel, Stream
 from ..conditions import Conditions, State
@@ -73,9 +74,13 @@ class SimulatedDevice(Device):
         return self._host.state and self._host.state.conditions
 
     def set_neighbours(self, count: int) -> None:
-        """From now on so many neighbours; the device must run under conditions (`use`)."""
+        """From now on so many neighbours. SettingsError for a negative number, and where no conditions are in use."""
         state = self._host.state
-        assert state is not None
+        if state is None or count < 0:
+            raise SettingsError(
+                f"{count} neighbours" + (" without conditions" if state is None else ""),
+                fix="call device.use(Conditions()) before, and give 0 or more",
+            )
         state.tick_until(self.now_ns())
         state.conditions.neighbours = count
 
