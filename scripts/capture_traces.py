@@ -26,7 +26,7 @@ from yolotrt_lab.threshold import confidence_for
 GRAPHS = ("graph-pageable", "graph-pinned", "moved-wait")
 CALL_BY_CALL = ("plain-pageable", "plain-pinned")  # some 450 calls a frame, and 140 ranges of TensorRT's own
 LADDER = {"overlap": (6, 60), "contexts": (7, 120)}
-"""Rungs, and so many frames that enough are left once the lanes are full. Copies are in their graphs: traced by node."""
+"""Rungs, and so many frames that enough are left once the lanes are full. Their graphs hold copies: traced by node."""
 TRACES: dict[str, tuple[LoopSettings, int]] = {
     **{name: (replace(SCENARIOS[name].settings, frames=60), 0) for name in GRAPHS},
     **{name: (replace(SCENARIOS[name].settings, frames=30), 0) for name in CALL_BY_CALL},

@@ -81,6 +81,13 @@ def test_a_folder_of_images(photos, detector, tmp_path):
     assert drawn[32, 64].max() < 60  # inside it
 
 
+def test_a_folder_that_was_read_from_before_goes_on_with_the_names_of_its_images(photos, detector, tmp_path):
+    source = ImageFolder(photos)
+    source.read()
+    [frame] = annotate(source, detector, tmp_path / "rest")
+    assert (frame["source"], frame["file"], frame["boxes"]) == ("b.png", "000000-b.jpg", SQUARE)
+
+
 def test_an_image_and_a_video(photos, video, detector, tmp_path):
     [frame] = annotate(open_frames(photos / "b.png"), detector, tmp_path / "one")
     assert (frame["source"], frame["boxes"]) == ("b.png", SQUARE)

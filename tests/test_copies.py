@@ -9,6 +9,7 @@ import pytest
 
 from yolotrt_lab.copies import BACKLOGS_NS, DIRECTIONS, MEMORIES, SIZES, CopyProbe, measure_copies
 from yolotrt_lab.devices.simulated import SimulatedDevice
+from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.types import HostMemory, SourceKind
 
 STAGING_BYTES = 1_000_000  # of the preset of round numbers
@@ -91,3 +92,9 @@ def test_sizes_backlogs_and_repeats_can_be_chosen(preset):
     calls = [span for span in device.spans if span.name == "cudaMemcpyAsync"]
     assert len(calls) == 8 * (2 + 5)
     assert table.columns["call_ns"][0] == int(np.median([call.end_ns - call.start_ns for call in calls[2:7]]))
+
+
+@pytest.mark.parametrize("arguments", [{"repeats": 0}, {"sizes": []}, {"backlogs_ns": []}])
+def test_table_without_a_row_is_refused(device, arguments):
+    with pytest.raises(SettingsError, match="0"):
+        measure_copies(device, **arguments)

@@ -8,7 +8,7 @@ from yolotrt_lab import detector as detectors
 from yolotrt_lab.detector import Detector, open_detector
 from yolotrt_lab.devices import open_device
 from yolotrt_lab.engines import open_engine
-from yolotrt_lab.errors import ModelError, NoGpuError, SettingsError, ShapeError
+from yolotrt_lab.errors import EngineError, ModelError, NoGpuError, SettingsError, ShapeError
 from yolotrt_lab.paths import shipped_model
 
 # In a 64 x 64 input that letterboxes 128 x 64 (width x height) frames at scale 1/2, with 16 px of grey above
@@ -64,6 +64,15 @@ def test_a_device_gives_the_same_boxes():
         np.testing.assert_array_equal(first.boxes, second.boxes)
         np.testing.assert_array_equal(first.scores, second.scores)
         np.testing.assert_array_equal(first.classes, second.classes)
+
+
+def test_engine_that_computes_nothing_or_runs_elsewhere_is_refused():
+    device = open_device("simulated")
+    with pytest.raises(EngineError, match="computes no boxes") as caught:
+        Detector(open_engine(device), device)
+    assert "compute=True" in caught.value.fix
+    with pytest.raises(EngineError, match=r"Detector\(engine, device\)"):
+        Detector(open_engine(device, detector_model(*BOXES)))
 
 
 def test_thresholds_are_passed_on():

@@ -130,6 +130,13 @@ def test_images_of_other_sizes_can_be_read_but_not_into_one_memory(folder):
     assert not frames.read_into(out)
 
 
+def test_a_video_whose_frames_change_their_size_cannot_be_read_into_one_memory(video, monkeypatch):
+    frames = VideoFile(video)
+    monkeypatch.setattr(frames, "_next", lambda out: picture(9, (80, 60)))
+    with pytest.raises(ShapeError, match=r"\(60, 80, 3\)"):
+        frames.read_into(blank())
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", cv2.imencode(".png", picture(0))[1].tobytes()[:900]])
 def test_a_damaged_image_is_named(folder, content):
     (folder / "zz.png").write_bytes(content)
@@ -295,10 +302,16 @@ def test_covered_and_cut_off_parts_follow_the_rule(scene, monkeypatch):
     assert len(truth()) == 0
 
 
-@pytest.mark.parametrize("settings", [{"size": (640, 40)}, {"objects": 0}, {"objects": 256}])
+@pytest.mark.parametrize("settings", [{"size": (640, 40)}, {"objects": 0}, {"objects": 256}, {"seed": -1}])
 def test_a_scene_that_cannot_be_is_refused(settings):
     with pytest.raises(SettingsError, match="64 x 64"):
         SyntheticScene(**settings)
+
+
+def test_number_of_images_counts_from_none(tmp_path):
+    assert read_images("synthetic", 0) == []
+    with pytest.raises(SettingsError, match="-1 images"):
+        read_images("synthetic", -1)
 
 
 def test_small_scenes_work():

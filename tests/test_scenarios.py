@@ -12,8 +12,9 @@ from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loops import run_loop
-from yolotrt_lab.recording import Recording
+from yolotrt_lab.recording import FrameRecorder, Recording
 from yolotrt_lab.scenarios import COPIES, SCENARIOS, listing, period_between_us, run_scenario, run_together
+from yolotrt_lab.scenarios.base import Run
 from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
 
 ON_A_CLOCK = [name for name, each in SCENARIOS.items() if each.other or each.settings.period_us]
@@ -172,6 +173,21 @@ def test_copy_table_cannot_take_turns(device, engine):
 def test_frames_that_are_no_whole_turns_are_refused_and_not_dropped(device, engine):
     with pytest.raises(SettingsError, match="250 frames"):
         run_together(["served-pinned"], device, engine, frames=250)
+    with pytest.raises(SettingsError, match="turn=0"):
+        run_together(["served-pinned"], device, engine, turn=0)
+
+
+def test_period_takes_frames_to_measure_and_a_loop_of_one_frame_at_a_time(device, engine):
+    one, other = SCENARIOS["served-pinned"].settings, SCENARIOS["served-report"].settings
+    with pytest.raises(SettingsError, match="from 1 frames"):
+        period_between_us(device, engine, None, one, other, frames=1)
+    with pytest.raises(SettingsError, match="one frame at a time"):
+        period_between_us(device, engine, None, one, replace(one, overlap=True))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_runs_for_a_single_frame(device, engine, name):
+    assert len(run_scenario(name, device, engine, frames=1).steady) == 1
 
 
 @pytest.mark.parametrize("run", [run_scenario, lambda name, *others: run_together([name], *others)])
@@ -208,3 +224,24 @@ def test_every_cause_has_a_scenario_and_every_fault_a_cure():
     for scenario in SCENARIOS.values():
         assert bool(scenario.cure) == (scenario.cause is not Cause.NONE), scenario.name
         assert not scenario.cure or SCENARIOS[scenario.cure].cause is Cause.NONE
+
+
+def test_run_that_does_something_before_each_inference_takes_no_graph(device, engine):
+    run = Run(device, engine, replace(SCENARIOS["graph-pinned"].settings, frames=2), None, before=lambda _: None)
+    with pytest.raises(SettingsError, match="graph=False"):
+        run.loop()
+
+
+def test_error_while_frames_are_collected_ends_the_thread_that_submits(device, engine, monkeypatch):
+    """That one would wait for a free slot for ever: there are more frames to come than slots."""
+    left, add = [300], FrameRecorder.add
+
+    def fails(recorder, row):
+        left[0] -= 1
+        if not left[0]:
+            raise RuntimeError("the disk is full")
+        add(recorder, row)
+
+    monkeypatch.setattr(FrameRecorder, "add", fails)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        run_scenario("shared-stream-event", device, engine, frames=1_000)

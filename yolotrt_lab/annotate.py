@@ -41,8 +41,8 @@ def annotate(
     can't be written or is the one that is read; the errors of the source and the detector are passed on.
     """
     out = Path(folder)
-    paths = source.paths if isinstance(source, ImageFolder) else []
-    if any(path.parent.resolve() == out.resolve() for path in paths):
+    images = source if isinstance(source, ImageFolder) else None
+    if images and any(path.parent.resolve() == out.resolve() for path in images.paths):
         raise SettingsError(f"{out} is where the images are read from", fix="write into another folder")
     limit = _checked_limit(limit, source)
     _guard(out, lambda: out.mkdir(parents=True, exist_ok=True))
@@ -50,7 +50,7 @@ def annotate(
     try:
         for index, frame in enumerate(islice(source, limit)):
             found = detector(frame)
-            name = paths[index].name if paths else ""
+            name = images.paths[images.index - 1].name if images else ""
             file = f"{index:06}-{Path(name).stem}.jpg" if name else f"{index:06}.jpg"
             _write_image(out / file, draw(frame, found, detector.names))
             height, width = frame.shape[:2]

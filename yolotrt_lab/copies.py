@@ -12,6 +12,7 @@ from itertools import product
 import numpy as np
 
 from .devices.base import Device, DeviceBuffer, HostBuffer, Stream
+from .errors import SettingsError
 from .recording import Recording, machine_info
 from .types import HostMemory
 
@@ -65,9 +66,14 @@ def measure_copies(
 ) -> Recording:
     """The copy table: every direction, kind of host memory, size and backlog; one row each, medians of `repeats`.
 
-    About 4 seconds on a GPU with the default arguments.
+    About 4 seconds on a GPU with the default arguments. SettingsError where that is no row, or no copy.
     """
-    rows = list(_rows(device, tuple(sizes), tuple(backlogs_ns), repeats))
+    sizes, backlogs_ns = tuple(sizes), tuple(backlogs_ns)
+    if not sizes or not backlogs_ns or repeats < 1:
+        raise SettingsError(
+            f"{len(sizes)} sizes, {len(backlogs_ns)} backlogs, repeats={repeats}", fix="use one of each or more"
+        )
+    rows = list(_rows(device, sizes, backlogs_ns, repeats))
     names = ("direction", "host_memory", "bytes", "backlog_ns", "call_ns", "sync_ns")
     return Recording(
         kind="copies",

@@ -11,7 +11,7 @@ from .devices.base import Device
 from .engines import open_engine
 from .engines.base import Engine
 from .engines.onnxruntime import OnnxRuntimeEngine
-from .errors import ModelError, SettingsError
+from .errors import EngineError, ModelError, SettingsError
 from .memory import SlotPool
 from .paths import shipped_model
 from .types import Detections
@@ -26,7 +26,8 @@ class Detector:
 
     With a device the engine runs there, in a context and pinned memory made once; without one it has to be ONNX
     Runtime's on the CPU. `confidence`, `iou` and `max_detections` are those of `vision.decode`, `names` those of the
-    classes, empty where the model has none. ModelError where the engine wants several frames at a time.
+    classes, empty where the model has none. ModelError where the engine wants several frames at a time, EngineError
+    where it computes nothing, or cannot run there.
     """
 
     def __init__(
@@ -44,10 +45,15 @@ class Detector:
             raise ModelError(
                 f"the model takes {batch} frames at a time", fix="export it with batch=1, or with a dynamic batch"
             )
+        if not engine.computes:
+            raise EngineError(
+                f"{engine.label} computes no boxes, only its time is simulated",
+                fix="open_engine(device, compute=True), or open_detector()",
+            )
         self.engine, self.device, self.names = engine, device, names
         self.settings = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
         self._letterbox = Letterbox()
-        self._place = _OnCpu(engine) if device is None else _OnDevice(engine, device)
+        self._place = _on_cpu(engine) if device is None else _OnDevice(engine, device)
 
     def __call__(self, frame: np.ndarray) -> Detections:
         """The boxes in a uint8 BGR frame (height, width, 3) of any size, in its pixels, best first.
@@ -62,16 +68,21 @@ class Detector:
         return self.names[number] if number < len(self.names) else f"class {number}"
 
 
+def _on_cpu(engine: Engine) -> _OnCpu:
+    if not isinstance(engine, OnnxRuntimeEngine):
+        raise EngineError(f"{engine.label} runs on a device", fix="pass the device too: Detector(engine, device)")
+    return _OnCpu(engine)
+
+
 class _OnCpu:
     """`input` is to be filled before `run`, which gives the output."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine = engine
         self._spec = engine.inputs[0]
         self.input = np.empty(self._spec.shape, self._spec.dtype)
 
     def run(self) -> np.ndarray:
-        assert isinstance(self._engine, OnnxRuntimeEngine)
         return self._engine.run({self._spec.name: self.input})[self._engine.outputs[0].name]
 
 

@@ -60,7 +60,7 @@ class Letterbox:
         DtypeError where `frame` or `out` is something else, or `out` is not C-contiguous.
         """
         cv2 = import_cv2()
-        _check_frame(frame)
+        check_frame(frame)
         target = _checked_target(out)
         geometry = letterbox_geometry(frame.shape[:2], target.shape[1:])
         top, left, bottom, right = _sides(geometry)
@@ -82,7 +82,7 @@ def naive_letterbox(frame: np.ndarray, input_shape: tuple[int, int]) -> np.ndarr
     It is here to be compared with: the result is that of `Letterbox`, its memory is pageable and new in each call.
     """
     cv2 = import_cv2()
-    _check_frame(frame)
+    check_frame(frame)
     geometry = letterbox_geometry(frame.shape[:2], input_shape)
     top, left, bottom, right = _sides(geometry)
     image = cv2.resize(frame, (geometry.width, geometry.height), interpolation=cv2.INTER_LINEAR)
@@ -142,7 +142,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -> np.ndarray:
     """A copy of the frame with boxes, class names and scores on it; a class without a name goes by its number."""
     cv2 = import_cv2()
-    _check_frame(frame)
+    check_frame(frame)
     image = frame.copy()
     line = max(round(sum(frame.shape[:2]) * 0.0012), 2)
     boxes = detections.boxes.round().astype(int).tolist()
@@ -206,7 +206,8 @@ def _draw_label(image: np.ndarray, text: str, box: Sequence[int], colour: tuple[
     cv2.putText(image, text, (left, top + height + 1), font[0], font[1], ink, font[2], cv2.LINE_AA)
 
 
-def _check_frame(frame: np.ndarray) -> None:
+def check_frame(frame: np.ndarray) -> None:
+    """ShapeError or DtypeError unless this is a uint8 BGR frame (height, width, 3) of any size."""
     if frame.dtype != np.uint8:
         raise DtypeError(
             f"a frame is uint8, this one is {frame.dtype}", fix="pass the frame as it was read, before normalisation"

@@ -287,3 +287,18 @@ def test_telemetry_sees_device_memory_that_is_freed(device):
     del buffer
     device.wait_until_ns(2 * SECOND)
     assert (held, device.telemetry(np.array([2 * SECOND]))["gpu_memory_used_bytes"][0]) == (1_100, 100)
+
+
+@pytest.mark.parametrize("settings", [{"neighbours": -1}, {"host_factor": 0}, {"host_factor": float("nan")}])
+def test_conditions_that_cannot_be_are_refused(settings):
+    with pytest.raises(SettingsError, match="neighbours="):
+        Conditions(**settings)
+
+
+def test_neighbours_come_to_a_device_under_conditions_alone(device):
+    with pytest.raises(SettingsError, match="without conditions") as caught:
+        device.set_neighbours(2)
+    assert "use(Conditions())" in caught.value.fix
+    device.use(Conditions())
+    with pytest.raises(SettingsError, match="-2 neighbours"):
+        device.set_neighbours(-2)

@@ -11,7 +11,7 @@ import pytest
 from yolotrt_lab.devices import has_gpu, open_device
 from yolotrt_lab.devices.base import Kernel
 from yolotrt_lab.engines.spin import SpinEngine
-from yolotrt_lab.errors import DeviceError, NoGpuError, SettingsError
+from yolotrt_lab.errors import DeviceError, NoGpuError, OutOfMemoryError, SettingsError
 from yolotrt_lab.loops import LoopSettings, run_loop
 from yolotrt_lab.pixels import Fill
 from yolotrt_lab.types import HostMemory, SourceKind
@@ -39,6 +39,20 @@ def test_bytes_come_back_from_every_kind_of_host_memory(any_device, memory):
     stream.synchronize()
     assert there.memory is memory
     assert np.array_equal(there.array, back.array)
+
+
+@pytest.mark.parametrize("memory", [HostMemory.PAGEABLE, HostMemory.PINNED])
+def test_host_memory_that_cannot_be_had_is_an_error_with_the_fix(any_device, memory):
+    with pytest.raises(OutOfMemoryError, match=f"no room for {1 << 55} bytes of {memory} memory") as caught:
+        any_device.empty_host((1 << 55,), np.uint8, memory)
+    assert "fewer slots" in caught.value.fix
+
+
+def test_kind_of_host_memory_may_be_named_and_no_other_kind_is_taken_for_one(any_device):
+    for memory in HostMemory:
+        assert any_device.empty_host((16,), np.uint8, str(memory)).memory is memory
+    with pytest.raises(ValueError, match="'paged' is not a valid HostMemory"):
+        any_device.empty_host((16,), np.uint8, "paged")
 
 
 def test_clock_goes_on_and_waits_until_a_time(any_device):
@@ -142,6 +156,26 @@ def test_graph_keeps_the_memory_of_its_capture(any_device):
     assert held() is not None
     graph.launch(stream)
     stream.synchronize()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_capture_that_breaks_leaves_the_thread_and_the_stream_as_they_were(any_device, error):
+    device, stream = any_device, any_device.stream()
+    host, back = (device.empty_host((16,), np.uint8, HostMemory.PINNED) for _ in range(2))
+    host.array[:] = 7
+    buffer = device.empty_device(16)
+
+    def breaks():
+        device.upload(host, buffer, stream)
+        raise error("in the middle")
+
+    with pytest.raises(error, match="in the middle"):
+        device.capture(breaks, stream)
+    device.upload(host, buffer, stream)
+    device.download(buffer, back, stream)
+    stream.synchronize()
+    device.synchronize()
+    assert (back.array == 7).all()
 
 
 def test_copy_that_does_not_fit_is_refused(any_device):

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from toy_engine import toy_engine
 
 from yolotrt_lab.engines.base import checked, require_gpu
+from yolotrt_lab.engines.spin import SpinEngine
 from yolotrt_lab.errors import DtypeError, EngineError, ShapeError
 from yolotrt_lab.types import TensorSpec
 
@@ -36,3 +38,13 @@ def test_misfit_says_the_fix(tensors, kind, words):
 def test_simulated_device_is_no_gpu(device):
     with pytest.raises(EngineError, match=r"open_device\('cuda'\)"):
         require_gpu(device, "an engine")
+
+
+@pytest.mark.parametrize("engine", [SpinEngine(1_000), toy_engine()], ids=lambda engine: engine.label)
+def test_bound_memory_cannot_be_bound_again(device, engine):
+    """A captured graph would go on with the memory of its capture, without a word."""
+    context = engine.context(device)
+    for spec in (*engine.inputs, *engine.outputs):
+        assert context.buffers[spec.name].nbytes == spec.nbytes
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            context.buffers[spec.name] = device.empty_device(spec.nbytes)

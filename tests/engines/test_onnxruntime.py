@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU for real; its CUDA provider up to where a GPU would be needed."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -234,6 +235,15 @@ def test_cuda_context_stays_on_its_stream(cuda_engine):
         context.enqueue(SimpleNamespace(handle=78))
     cuda_engine.context(FakeGpu()).enqueue(SimpleNamespace(handle=78))
     assert [options["user_compute_stream"] for options, _ in cuda_engine.opened] == ["77", "78"]
+
+
+def test_cuda_context_belongs_to_one_thread_and_keeps_its_memory(cuda_engine):
+    context = cuda_engine.context(FakeGpu())
+    context.enqueue(SimpleNamespace(handle=77))
+    with ThreadPoolExecutor() as pool, pytest.raises(EngineError, match="two threads"):
+        pool.submit(context.enqueue, SimpleNamespace(handle=77)).result()
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        context.buffers["images"] = None
 
 
 def test_cuda_engine_refuses_the_simulated_device(cuda_engine, device):

@@ -134,3 +134,8 @@ def test_a_missing_package_is_told(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faster_coco_eval", None)
     with pytest.raises(MissingPackageError, match=r"\[evaluate\]"):
         score_boxes([boxes(A)], [boxes(A)], ["nut"])
+
+
+def test_nothing_to_score_is_refused():
+    with pytest.raises(SettingsError, match="0 frames and 0 results"):
+        score_boxes([], [], ["nut"])

@@ -226,6 +226,11 @@ def test_rung_that_there_is_not_is_refused(rungs):
         ladder.checked_rungs(rungs)
 
 
+def test_frames_that_are_no_steady_state_are_refused_before_anything_is_measured(preset):
+    with pytest.raises(SettingsError, match="9 frames a rung"):
+        ladder.climb(SimulatedDevice(preset), {}, None, frames=9, **QUIET)
+
+
 def test_trace_of_a_rung_is_a_window_of_its_steady_state():
     spans, source = ladder.trace_rung(6, frames=4)
     begin, end = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
@@ -264,5 +269,14 @@ def test_ladder_is_read_back_from_json(climbed, tmp_path):
 def test_file_that_holds_no_ladder_is_refused(tmp_path, content):
     path = tmp_path / "ladder.json"
     path.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"ladder\.json holds no ladder"):
+        ladder.Ladder.load(path)
+
+
+def test_ladder_with_a_rung_that_was_not_measured_is_refused(climbed, tmp_path):
+    _, _, found = climbed
+    values, path = found.as_dict(), tmp_path / "ladder.json"
+    values["rungs"][0]["together"] = None
+    path.write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(SettingsError, match=r"ladder\.json holds no ladder"):
         ladder.Ladder.load(path)

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy_engine import SIDE, ToySource, toy_engine, toy_frame
 
 from yolotrt_lab.devices.simulated import SimulatedDevice
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.engines.spin import SpinEngine
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.loops import FrameLoop, LoopSettings, run_loop
+from yolotrt_lab.loops import FrameLoop, LoopSettings, run_in_turns, run_loop
 from yolotrt_lab.pixels import Fill
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import HostMemory, SourceKind, Stage
@@ -143,7 +144,8 @@ def test_recording_says_where_it_came_from_and_what_ran(device, tmp_path):
     assert len(loaded) == 22
 
 
-def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path):
+@pytest.mark.parametrize("late", [0, 3])
+def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path, late):
     class Breaks(SpinEngine):
         left = 12
 
@@ -161,14 +163,14 @@ def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path):
             return context
 
     path = tmp_path / "run.parquet"
-    settings = LoopSettings(frames=100, warmup=0, fill=Fill.READY, input_memory=HostMemory.PINNED)
+    settings = replace(PINNED, frames=100, warmup=0, fill=Fill.READY, collect_after=late)
     engine = Breaks(100_000)
     loop = FrameLoop(device, engine, settings)
     with pytest.raises(KeyboardInterrupt):
         loop.run(path)
-    assert Recording.load(path).columns["frame"].tolist() == list(range(12))
+    assert Recording.load(path).columns["frame"].tolist() == list(range(12 - late))
     engine.left = 1_000
-    assert len(loop.run()) == 100  # every slot came back
+    assert loop.run().columns["frame"].tolist() == list(range(100))  # every slot came back, and no frame of before
 
 
 def test_same_settings_and_seed_give_the_same_recording(preset):
@@ -184,7 +186,9 @@ def test_same_settings_and_seed_give_the_same_recording(preset):
     ("values", "message"),
     [
         ({"frames": 0}, "frames=0"),
+        ({"frames": 1e3}, r"frames=1000\.0"),
         ({"period_us": -1}, "period of -1 us"),
+        ({"period_us": float("nan")}, "period of nan us"),
         ({"input_memory": "paged"}, "no HostMemory 'paged'"),
         ({"fill": "somehow"}, "no Fill 'somehow'"),
         ({"input_memory": "pinned", "fill": "fresh"}, "fresh array each frame is pageable"),
@@ -195,8 +199,51 @@ def test_settings_that_no_loop_can_have_are_refused_with_the_fix(values, message
         LoopSettings(**values)
 
 
+def test_numbers_of_numpy_are_settings_too(device):
+    recording = run(device, replace(PINNED, frames=np.int64(4), warmup=np.uint8(1), collect_after=np.int32(1)))
+    assert recording.settings["frames"] == 4
+    assert len(recording) == 5
+
+
 def test_engine_that_computes_needs_images(device):
     engine = open_engine(device)
     engine.computes = True
     with pytest.raises(SettingsError, match="no images"):
         FrameLoop(device, engine, PINNED)
+
+
+def test_source_of_frames_is_refused_with_the_ways_that_take_it(device):
+    settings = replace(PINNED, postprocess=True)
+    for images in (ToySource(3), [ToySource(3)]):
+        with pytest.raises(SettingsError, match="overlap=True"):
+            run_loop(device, toy_engine(), settings, images)
+
+
+def test_boxes_of_the_image_that_lies_ready_are_in_its_pixels(device):
+    small, large = toy_frame(0), toy_frame(1, 3 * SIDE)
+    settings = replace(PINNED, fill=Fill.READY, postprocess=True, confidence=0.5, frames=2, warmup=0)
+    found = []
+    for images in ([small, large], [small]):
+        loop = FrameLoop(device, toy_engine(), settings, images, on_boxes=lambda _, boxes: found.append(boxes))
+        loop.run()
+    assert len(found) == 4
+    assert len(found[0])
+    assert all(np.array_equal(each.boxes, found[0].boxes) for each in found)
+
+
+def test_ranges_and_timers_are_those_of_the_thread_that_runs_the_loop(device, monkeypatch):
+    entered, around = [], device.range
+
+    def watched(name):
+        entered.append(device._host.threads.running.number)
+        return around(name)
+
+    monkeypatch.setattr(device, "range", watched)
+    loop = FrameLoop(device, open_engine(device), replace(PINNED, frames=1, warmup=0))
+    device.start_thread(loop.run).join()
+    assert set(entered) == {1}
+
+
+def test_no_turns_are_refused(device):
+    with pytest.raises(SettingsError, match="0 turns"):
+        run_in_turns({"one": FrameLoop(device, open_engine(device), PINNED)}, 0)

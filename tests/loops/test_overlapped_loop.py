@@ -11,15 +11,18 @@ import pytest
 from toy_engine import COST, SIDE, ToySource, toy_engine, toy_frame
 
 from yolotrt_lab.devices import open_device
-from yolotrt_lab.devices.simulated import SimulatedDevice
+from yolotrt_lab.devices.simulated import SimulatedDevice, SimulatedStream
 from yolotrt_lab.engines import open_engine
 from yolotrt_lab.engines.spin import SpinEngine
 from yolotrt_lab.errors import (
     CaptureError,
+    DeviceError,
+    DtypeError,
     EngineError,
     FrameSourceError,
     HazardError,
     OutOfMemoryError,
+    RecordingError,
     SettingsError,
     ShapeError,
 )
@@ -173,6 +176,28 @@ def test_cameras_take_turns_and_each_keeps_its_order(device, tmp_path):
     assert Recording.load(tmp_path / "run.parquet").columns["camera"].tolist() == recording.columns["camera"].tolist()
 
 
+def test_cameras_of_a_second_run_are_its_own(device):
+    settings = replace(CONTEXTS, frames=4, warmup=0)
+    loop = OverlappedLoop(device, toy_engine(), settings, [ToySource(10) for _ in range(3)])
+    assert [loop.run().columns["camera"].tolist() for _ in range(2)] == [[0, 1, 2, 0], [1, 2, 0, 1]]
+
+
+def test_cameras_that_end_leave_the_turns_of_the_others_as_they_are(device):
+    cameras = [ToySource(count) for count in (1, 2, 3, 3, 1)]
+    recording = run_loop(device, toy_engine(), replace(CONTEXTS, warmup=0), cameras)
+    assert recording.columns["camera"].tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 2, 3]
+
+
+def test_slots_that_lie_ready_are_filled_from_the_source_before_the_loop(device):
+    settings, wanted = replace(LANES, fill="ready", frames=8, warmup=0), [toy_frame(number) for number in range(4)]
+    boxes, recording = collected(device, toy_engine(), settings, ToySource(4))
+    assert all(same(found, expected(wanted[index % 4])) for index, found in boxes.items())
+    assert len(boxes) == len(recording) == 8
+    run_loop(device, toy_engine(), settings, [ToySource(4), ToySource(4)])
+    with pytest.raises(SettingsError, match=r"have 3 frames, and 4 slots of 1"):
+        run_loop(device, toy_engine(), settings, ToySource(3))
+
+
 def test_source_writes_into_the_slot_itself(device):
     class Writes(ToySource):
         targets = ()
@@ -199,11 +224,20 @@ def test_slot_reused_too_early_is_a_hazard_without_the_wait(device, monkeypatch)
         run()
 
 
-def test_output_read_before_its_event_is_a_hazard(device, monkeypatch):
-    monkeypatch.setattr(Slot, "wait", lambda slot: setattr(slot, "state", SlotState.FREE))
-    settings = replace(CONTEXTS, contexts=1, collect_after=0)
+@pytest.mark.parametrize(
+    ("settings", "waits"),
+    [
+        (replace(CONTEXTS, contexts=1, collect_after=0), (Slot, "wait")),
+        (replace(BASE, collect_after=1, graph=True), (Slot, "wait")),
+        (BASE, (SimulatedStream, "synchronize")),
+    ],
+    ids=["overlapped", "late", "each frame"],
+)
+def test_output_read_before_the_host_has_waited_for_it_is_a_hazard(device, monkeypatch, settings, waits):
+    loop = make_loop(device, toy_engine(), settings, [toy_frame(0)])
+    monkeypatch.setattr(*waits, lambda waited: setattr(waited, "state", SlotState.FREE))
     with pytest.raises(HazardError, match=r"are read at .* download"):
-        run_loop(device, toy_engine(), settings, [toy_frame(0)])
+        loop.run()
 
 
 def test_lanes_that_shared_a_context_would_run_it_twice_at_once(preset, monkeypatch):
@@ -233,12 +267,6 @@ def test_lanes_of_one_stream_have_one_context_and_buffers_of_their_own(device):
     assert len({buffer.address for lane in loop.lanes.lanes for buffer in lane.context.buffers.values()}) == 8
 
 
-def test_bound_memory_cannot_be_bound_again(device):
-    context = toy_engine().context(device)
-    with pytest.raises(TypeError, match="does not support item assignment"):
-        context.buffers["images"] = device.empty_device(16)
-
-
 def test_bound_again_all_the_same_a_graph_would_go_on_with_the_old_memory(device):
     engine, stream = toy_engine(), device.stream()
     context = engine.context(device)
@@ -263,11 +291,22 @@ def test_context_belongs_to_one_thread(device):
     device.start_thread(engine.context(device).enqueue, device.stream()).join()
 
 
-def test_loop_runs_in_one_thread_at_a_time(device):
-    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, frames=4), [toy_frame(0)])
-    loop._running = True
-    with pytest.raises(SettingsError, match="another thread"):
+@pytest.mark.parametrize("settings", [BASE, CONTEXTS])
+def test_loop_that_runs_cannot_be_run_a_second_time_meanwhile(device, settings):
+    loop = make_loop(device, toy_engine(), replace(settings, frames=4), [toy_frame(0)])
+    loop.on_boxes = lambda *_: loop.run()
+    with pytest.raises(SettingsError, match="running already"):
         loop.run()
+    loop.on_boxes = None
+    assert len(loop.run()) == 7
+
+
+@pytest.mark.parametrize("settings", [BASE, CONTEXTS])
+def test_loop_runs_again_after_a_path_that_was_refused(device, tmp_path, settings):
+    loop = make_loop(device, toy_engine(), replace(settings, frames=4), [toy_frame(0)])
+    with pytest.raises(RecordingError, match="is a folder"):
+        loop.run(tmp_path)
+    assert len(loop.run()) == 7
 
 
 # Ends and failures
@@ -303,6 +342,41 @@ def test_what_was_recorded_is_kept_when_the_source_breaks(device, tmp_path, erro
     assert len(loop.run()) == 8
 
 
+def test_second_ctrl_c_while_frames_in_flight_are_collected_still_leaves_the_gpu_idle_and_the_slots_free(device):
+    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, warmup=0, frames=9), [toy_frame(0)])
+
+    def interrupt(index, _):
+        if index >= 5:
+            raise KeyboardInterrupt
+
+    loop.on_boxes = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    assert free(loop)
+    now = device.now_ns()
+    device.synchronize()
+    assert device.now_ns() == now + device.preset.synchronize_ns  # there was nothing to wait for
+    loop.on_boxes = None
+    assert loop.run().columns["frame"].tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("settings", [BASE, CONTEXTS])
+def test_error_of_a_gpu_that_is_lost_is_the_one_that_is_raised(device, monkeypatch, settings):
+    loop = make_loop(device, toy_engine(), settings, [toy_frame(0)])
+
+    def lost(*_):
+        raise DeviceError("unspecified launch failure")
+
+    def fail(*_):
+        monkeypatch.setattr(device, "synchronize", lost)
+        monkeypatch.setattr(SimulatedStream, "synchronize", lost)
+        raise ValueError("the first error")
+
+    loop.on_boxes = fail
+    with pytest.raises(ValueError, match="the first error"):
+        loop.run()
+
+
 @pytest.mark.parametrize("kind", ["empty_host", "empty_device"])
 def test_memory_that_runs_out_is_said_before_the_loop_runs(device, monkeypatch, kind):
     left, allocate = [3], getattr(device, kind)
@@ -318,7 +392,32 @@ def test_memory_that_runs_out_is_said_before_the_loop_runs(device, monkeypatch, 
         make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])
 
 
-def test_engine_that_cannot_be_captured_says_so(device):
+@pytest.mark.parametrize("settings", [READY, replace(BASE, graph=True)])
+def test_engine_runs_once_before_it_is_captured(device, monkeypatch, settings):
+    """Engines allocate, and choose kernels, when they run for the first time, which no capture allows."""
+    calls, capture = [], device.capture
+
+    class Watched(SpinEngine):
+        def context(self, device):
+            context = super().context(device)
+            enqueue = context.enqueue
+            context.enqueue = lambda stream: (calls.append("enqueue"), enqueue(stream))[1]
+            return context
+
+    def watched(submit, stream):
+        device.synchronize()
+        calls.append("capture")
+        return capture(submit, stream)
+
+    monkeypatch.setattr(device, "capture", watched)
+    make_loop(device, Watched(100_000), replace(settings, collect_after=0))
+    assert calls[0] == "enqueue"
+    assert "capture" in calls
+    assert calls.count("enqueue") == 2
+
+
+@pytest.mark.parametrize("settings", [READY, replace(BASE, graph=True)])
+def test_engine_that_cannot_be_captured_says_so(device, settings):
     class Stubborn(SpinEngine):
         def context(self, device):
             context = super().context(device)
@@ -333,15 +432,89 @@ def test_engine_that_cannot_be_captured_says_so(device):
             context.enqueue = once
             return context
 
-    with pytest.raises(CaptureError, match=r"spin kernel of 0\.1 ms cannot be captured: not while capturing"):
-        run_loop(device, Stubborn(100_000), READY)
+    with pytest.raises(CaptureError, match=r"spin kernel of 0\.1 ms cannot be captured: not while capturing") as caught:
+        run_loop(device, Stubborn(100_000), settings)
+    assert caught.value.fix == "use graph=False"
+    assert len(run_loop(device, SpinEngine(100_000), settings)) == settings.frames + settings.warmup
 
 
 def test_images_of_several_sizes_are_refused(device):
     with pytest.raises(ShapeError, match="several sizes"):
         run_loop(device, toy_engine(), CONTEXTS, [toy_frame(0), toy_frame(1, 2 * SIDE)])
-    with pytest.raises(SettingsError, match="no images"):
-        run_loop(device, toy_engine(), CONTEXTS)
+
+
+FRAME = toy_frame(0)
+
+
+@pytest.mark.parametrize("settings", [BASE, OVERLAP, LETTERBOX])
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (None, SettingsError, "no images"),
+        ([], SettingsError, "no images"),
+        ("clip.mp4", SettingsError, r"read_images\('clip.mp4', 8\)"),
+        ([FRAME.astype(np.uint16)], DtypeError, "uint8, this one is uint16"),
+        ([FRAME / 255], DtypeError, "uint8, this one is float64"),
+        ([FRAME[..., 0]], ShapeError, "COLOR_GRAY2BGR"),
+        ([FRAME[..., :1]], ShapeError, "COLOR_GRAY2BGR"),
+        ([np.dstack([FRAME, FRAME[..., 0]])], ShapeError, r"\(64, 64, 4\)"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_the_fix_wherever_it_would_be_letterboxed(
+    device, settings, images, error, message
+):
+    with pytest.raises(error, match=message):
+        run_loop(device, toy_engine(), settings, images)
+
+
+@pytest.mark.parametrize("settings", [OVERLAP, LETTERBOX])
+def test_source_whose_frames_change_their_size_breaks_the_loop(device, settings):
+    class Changes(ToySource):
+        def read(self):
+            frame = super().read()
+            return frame if self.left > 2 else frame[:48]
+
+    with pytest.raises(ShapeError, match=r"\(48, 64, 3\)"):
+        run_loop(device, toy_engine(), settings, Changes(8))
+
+
+def test_images_beside_sources_are_refused(device):
+    with pytest.raises(SettingsError, match="images and sources together"):
+        run_loop(device, toy_engine(), CONTEXTS, [ToySource(3), FRAME])
+
+
+@pytest.mark.parametrize("settings", [BASE, OVERLAP, LETTERBOX])
+@pytest.mark.parametrize(
+    "frame",
+    [FRAME[:, ::-1], np.repeat(FRAME, 2, axis=1)[:, ::2], FRAME[:33, :57], np.asfortranarray(FRAME)],
+    ids=["mirrored", "strided", "odd", "by columns"],
+)
+def test_views_and_odd_sizes_give_the_boxes_of_a_plain_frame(preset, settings, frame):
+    found = []
+    plain = np.ascontiguousarray(frame)
+    loop = make_loop(SimulatedDevice(preset), toy_engine(), replace(settings, frames=2, warmup=0), [frame, plain])
+    loop.on_boxes = lambda _, boxes: found.append(boxes)
+    loop.run()
+    one, other = found
+    assert len(one)
+    assert same(one, other)
+    if not settings.gpu_letterbox:  # which may differ by a grey level where it has to interpolate
+        assert same(one, expected(plain))
+
+
+def test_stack_of_images_is_as_good_as_a_list(device):
+    stack = np.stack([toy_frame(0), toy_frame(1)])
+    for settings in (BASE, CONTEXTS):
+        assert len(run_loop(device, toy_engine(), settings, stack)) == 27
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_source_of_fewer_frames_than_lanes_or_a_batch_gives_those_there_are(device, count):
+    settings = replace(CONTEXTS, warmup=0)
+    for batch in (1, 4):
+        boxes, recording = collected(device, toy_engine(batch), settings, ToySource(count))
+        assert list(boxes) == recording.columns["frame"].tolist() == list(range(count))
+        assert all(same(found, expected(toy_frame(index))) for index, found in boxes.items())
 
 
 @pytest.mark.parametrize(
@@ -355,6 +528,8 @@ def test_images_of_several_sizes_are_refused(device):
         ({"postprocess": False}, "postprocess is off"),
         ({"confidence": 1.5}, "confidence=1.5"),
         ({"deadline_us": -1}, "deadline_us=-1"),
+        ({"deadline_us": float("inf")}, "deadline_us=inf"),
+        ({"period_us": float("nan")}, "a period of nan us"),
     ],
 )
 def test_settings_that_do_not_overlap_are_refused_with_the_fix(values, message):
@@ -366,6 +541,9 @@ def test_the_loop_follows_from_the_settings(device):
     assert type(make_loop(device, toy_engine(), BASE, [toy_frame(0)])) is FrameLoop
     assert type(make_loop(device, toy_engine(2), BASE, [toy_frame(0)])) is OverlappedLoop
     assert type(make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])) is OverlappedLoop
+    for engine, settings in ((toy_engine(2), BASE), (toy_engine(), CONTEXTS)):
+        with pytest.raises(SettingsError, match="make_loop"):
+            FrameLoop(device, engine, settings, [toy_frame(0)])
 
 
 def test_without_timers_stages_are_left_out_and_the_frame_is_not(preset):
@@ -440,3 +618,16 @@ def test_memory_that_only_a_graph_uses_lives_as_long_as_the_graph(settings):
     device = open_device("simulated")  # moves no bytes, so that nothing but the graph keeps the memory
     recording = OverlappedLoop(device, open_engine(device), settings).run()
     assert len(recording) == settings.warmup + settings.frames
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_memory_of_a_loop_that_is_gone_is_free_again(preset, graph):
+    device, engine = SimulatedDevice(preset), toy_engine()
+    memory = device._machine.memory
+    run_loop(device, engine, replace(BASE, graph=graph), [toy_frame(0)])
+    assert (memory.device_bytes, memory.host_bytes) == (0, 0)
+    loop = OverlappedLoop(device, engine, replace(CONTEXTS, graph=graph), [toy_frame(0)])
+    loop.run()
+    assert memory.device_bytes > 0
+    del loop
+    assert (memory.device_bytes, memory.host_bytes) == (0, 0)

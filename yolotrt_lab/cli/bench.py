@@ -41,8 +41,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     from ..frames import read_images
 
     rungs = [rung.number for rung in ladder.checked_rungs(arguments.rungs or [each.number for each in ladder.RUNGS])]
-    if arguments.frames < 10:
-        raise SettingsError(f"{arguments.frames} frames a rung", fix="use 10 or more; figures to quote take 5,000")
+    ladder.check_frames(arguments.frames)
     device = open_device(arguments.device, preset=arguments.preset)
     engines = ladder.open_engines(device, _progress)
     images = read_images("synthetic", 8) if engines[1].computes else None

@@ -8,13 +8,14 @@ memory behind the array. Times are integer nanoseconds on one clock, `now_ns`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from ..errors import OutOfMemoryError
 from ..types import HostMemory, Source
 
 
@@ -112,6 +113,15 @@ class HostQueue(Protocol):
         """Remove the oldest, waiting for one."""
 
 
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """OutOfMemoryError where memory for `what` can't be had, instead of Python's MemoryError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(f"no room for {what}: {error}", fix="use fewer slots or a smaller batch") from error
+
+
 class Device(ABC):
     """A CUDA device as the lab's loops see it."""
 
@@ -156,7 +166,9 @@ class Device(ABC):
 
     @abstractmethod
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
-        """Uninitialised host memory of the kind asked for. OutOfMemoryError where it can't be had."""
+        """Uninitialised host memory of the kind asked for. OutOfMemoryError where it can't be had, ValueError for
+        another kind than those of `HostMemory`.
+        """
 
     @abstractmethod
     def empty_device(self, nbytes: int) -> DeviceBuffer:

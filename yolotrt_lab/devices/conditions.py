@@ -73,6 +73,7 @@ class Card:
 class Conditions:
     """The conditions of a simulated device: how many `neighbours` (other processes that keep the GPU busy) it begins
     with, `host_factor`, by which the host's own work is stretched (it may be changed at any time), and its hardware.
+    SettingsError for a negative number of neighbours or a factor that is not positive.
     """
 
     neighbours: int = 0
@@ -80,6 +81,13 @@ class Conditions:
     clocks: Clocks | None = None
     heat: Heat | None = None
     card: Card = field(default_factory=Card)
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 0 or not self.host_factor > 0:
+            raise SettingsError(
+                f"neighbours={self.neighbours}, host_factor={self.host_factor}",
+                fix="use 0 neighbours or more, and a positive factor",
+            )
 
 
 class State:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CaptureError, DeviceError, OutOfMemoryError
+from ..errors import CaptureError, DeviceError
 from ..packages import load
 from ..paths import install_command
 from ..types import HostMemory, Source, SourceKind
-from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, Kernel, Stream
+from .base import Device, DeviceBuffer, Event, Graph, HostBuffer, Kernel, Stream, memory_errors
 from .driver import driver_version, find_gpu
 from .ranges import NvtxRanges
 
@@ -42,14 +42,15 @@ def _import_cupy() -> Any:
 @contextmanager
 def _memory_errors(what: str) -> Iterator[None]:
     cupy = _import_cupy()
-    try:
-        yield
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise OutOfMemoryError(f"no room for {what}: {error}", fix="use fewer slots or a smaller batch") from error
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        if "MemoryAllocation" not in str(error):
-            raise
-        raise OutOfMemoryError(f"no room for {what}: {error}", fix="use fewer slots or a smaller batch") from error
+    with memory_errors(what):
+        try:
+            yield
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(error) from error
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            if "MemoryAllocation" not in str(error):
+                raise
+            raise MemoryError(error) from error
 
 
 class CudaEvent:
@@ -202,6 +203,7 @@ class CudaDevice(Device):
 
         CuPy's own pool would round up to a power of two, and hide what an allocation costs; pools are `memory.py`'s.
         """
+        memory = HostMemory(memory)
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         with _memory_errors(f"{nbytes} bytes of {memory} memory"):
             raw, owner = self._raw_host(nbytes, memory)
@@ -267,11 +269,10 @@ class CudaDevice(Device):
             cupy_stream.begin_capture(self._runtime.streamCaptureModeThreadLocal)
             try:
                 submit()
-            except error_type as error:
+            except BaseException as error:  # Ctrl-C too: this thread could do little else while its capture is open
                 self._abandon_capture(cupy_stream)
-                raise CaptureError(f"the capture was refused with {error}", fix=fix) from error
-            except Exception:
-                self._abandon_capture(cupy_stream)
+                if isinstance(error, error_type):
+                    raise CaptureError(f"the capture was refused with {error}", fix=fix) from error
                 raise
             try:
                 return CudaGraph(cupy_stream.end_capture(), submit)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from math import ceil
 from typing import Any
 
@@ -27,8 +28,9 @@ class Work:
 
     It starts no earlier than `ready` and than the end of `after`, and ends no earlier than `end_from` (a sequence of
     kernels that the host is still launching). `entries` is how many places of the launch queue it takes. `action`
-    runs when the work is placed. `sharing` is the total rate of 1, 2, ... works that share the compute engine (the last
-    holds for more); without it the work has the engine to itself. Two works of one `owner` must not run at once.
+    runs when the work is placed, and goes then, with the memory that it holds. `sharing` is the total rate of 1, 2, ...
+    works that share the compute engine (the last holds for more); without it the work has the engine to itself. Two
+    works of one `owner` must not run at once.
     `correlation` is the number of the call that submitted it.
     """
 
@@ -80,13 +82,19 @@ class Work:
 
 
 class Lane:
-    """The work of one stream, in order. `tail` is the last end placed, `running` what shares the GPU now."""
+    """The work of one stream, in order. `tail` is the last end placed, `running` what shares the GPU now, `closed` is
+    True once nobody can submit to it any more.
+    """
 
-    __slots__ = ("in_flight", "in_flight_entries", "last", "left", "number", "priority", "running", "tail", "waiting")
+    __slots__ = (
+        *("closed", "in_flight", "in_flight_entries", "last", "left"),
+        *("number", "priority", "running", "tail", "waiting"),
+    )
 
     def __init__(self, number: int, priority: int) -> None:
         self.number = number
         self.priority = priority
+        self.closed = False
         self.waiting: deque[Work] = deque()
         self.in_flight: deque[Work] = deque()
         self.in_flight_entries = 0
@@ -95,12 +103,17 @@ class Lane:
         self.running: Work | None = None
         self.left = 0.0
 
+    def has_run(self, now: int) -> bool:
+        """True where all its work is known to have run by then."""
+        return self.last is None or PENDING != self.last.end <= now
+
 
 class Timeline:
     """Places the work of all lanes on the engines."""
 
     def __init__(self, on_placed: Callable[[Lane, Work], None] | None = None) -> None:
         self.lanes: list[Lane] = []
+        self._numbers = count()
         self._free = [0, 0, 0, 0]
         self._sharing: list[Lane] = []
         self._shared_until = 0
@@ -114,10 +127,14 @@ class Timeline:
         Among works that could start at the same time, that of the lowest priority number goes first, and of those the
         one that has waited for its engine longest.
         """
-        lane = Lane(len(self.lanes), priority)
+        lane = Lane(next(self._numbers), priority)
         self.lanes.append(lane)
         self.lanes.sort(key=lambda each: each.priority)
         return lane
+
+    def drop_closed(self, now: int) -> None:
+        """Forget the closed lanes whose work has all run by then."""
+        self.lanes = [lane for lane in self.lanes if not (lane.closed and lane.has_run(now))]
 
     def submit(self, lane: Lane, work: Work) -> None:
         """Append work to the lane."""
@@ -171,6 +188,7 @@ class Timeline:
         work.start = start
         if work.action is not None:
             work.action()
+            work.action = None
         if work.sharing:
             self._start_shared(lane, work)
         else:
@@ -180,6 +198,7 @@ class Timeline:
         if end < work.end_from:
             end = work.end_from
         work.end = lane.tail = end
+        work.owner = None
         if work.engine != NO_ENGINE:
             self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end
         if self._on_placed is not None:
@@ -210,8 +229,8 @@ class Timeline:
 
     def _rate(self, lane: Lane) -> float:
         assert lane.running is not None
-        count, rates = len(self._sharing), lane.running.sharing
-        return rates[min(count, len(rates)) - 1] / count
+        running, rates = len(self._sharing), lane.running.sharing
+        return rates[min(running, len(rates)) - 1] / running
 
     def _next_end(self) -> tuple[Lane, int]:
         ends = [self._shared_until + max(ceil(lane.left / self._rate(lane)), 0) for lane in self._sharing]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from threading import get_ident
+from types import MappingProxyType
 
 import numpy as np
 
@@ -86,6 +87,11 @@ class Engine(ABC):
             device.download(context.buffers[name], buffer, stream)
         stream.synchronize()
         return {name: buffer.array for name, buffer in results.items()}
+
+
+def bound_memory(device: Device, engine: Engine) -> Mapping[str, DeviceBuffer]:
+    """Device memory for every tensor of the engine by its name, which nobody can replace (see `Context.buffers`)."""
+    return MappingProxyType({s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)})
 
 
 def checked(spec: TensorSpec, tensors: Mapping[str, np.ndarray]) -> np.ndarray:

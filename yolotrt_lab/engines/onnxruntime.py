@@ -19,7 +19,7 @@ from ..errors import (
     UnsupportedOperatorError,
 )
 from ..types import TensorSpec
-from .base import Context, Engine, checked, require_gpu
+from .base import Context, Engine, OneThread, bound_memory, checked, require_gpu
 from .model import parse_onnx, precision_of, read_onnx
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -107,12 +107,14 @@ class OnnxRuntimeContext(Context):
     """
 
     def __init__(self, engine: OnnxRuntimeEngine, device: Device) -> None:
-        self.buffers = {spec.name: device.empty_device(spec.nbytes) for spec in (*engine.inputs, *engine.outputs)}
+        self.buffers = bound_memory(device, engine)
         self._engine = engine
+        self._thread = OneThread()
         self._handle: int | None = None
 
     def enqueue(self, stream: Stream) -> None:
-        """Submit one inference to `stream` and return; EngineError for another stream than the first one."""
+        """Submit one inference to `stream` and return; EngineError for another stream than the first one, or thread."""
+        self._thread.check()
         if stream.handle != self._handle:
             self._open(stream)
         try:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..devices.base import Device, Stream
 from ..types import TensorSpec
-from .base import Context, Engine
+from .base import Context, Engine, bound_memory
 
 _IMAGE = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32))
 
@@ -19,7 +19,7 @@ class SpinContext(Context):
         self._engine = engine
         self._duration_ns = engine.duration_ns
         self._kernels = range(engine.kernels)
-        self.buffers = {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
+        self.buffers = bound_memory(device, engine)
 
     def enqueue(self, stream: Stream) -> None:
         """Submit the kernels."""

@@ -11,7 +11,6 @@ import re
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from ..errors import (
     UnsupportedGpuError,
 )
 from ..types import TensorSpec
-from .base import Context, Engine, OneThread, require_gpu
+from .base import Context, Engine, OneThread, bound_memory, require_gpu
 from .cache import cache_folder, cached_plan, plan_name
 from .model import parse_onnx, precision_of, read_onnx
 from .plan import PlanHeader, read_header, read_plan
@@ -209,8 +208,7 @@ class TensorRTContext(Context):
 
     def __init__(self, execution: _Execution, device: Device) -> None:
         owner, context = execution.owner, execution.context
-        specs = (*owner.inputs, *owner.outputs)
-        self.buffers = MappingProxyType({spec.name: device.empty_device(spec.nbytes) for spec in specs})
+        self.buffers = bound_memory(device, owner)
         self._log = log_of(owner._trt)
         self._execute = context.execute_async_v3
         self._execution = execution

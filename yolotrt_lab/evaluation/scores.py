@@ -50,11 +50,11 @@ class Scores:
 def score_boxes(truth: Sequence[Detections], found: Sequence[Detections], names: Sequence[str]) -> Scores:
     """Hold the boxes found in each frame against the true ones; `names` are those of all classes, by number.
 
-    Of each frame and class the 100 best boxes count. SettingsError where the numbers of frames differ or a class has
-    no name, MissingPackageError without faster-coco-eval.
+    Of each frame and class the 100 best boxes count. SettingsError for no frame, where the numbers of frames differ or
+    a class has no name, MissingPackageError without faster-coco-eval.
     """
     package = load_scorer()
-    if len(truth) != len(found):
+    if len(truth) != len(found) or not len(truth):
         raise SettingsError(f"{len(truth)} frames and {len(found)} results", fix="pass one result for each frame")
     if any(len(each) and each.classes.max() >= len(names) for each in (*truth, *found)):
         raise SettingsError(f"there are classes beyond the {len(names)} names", fix="name every class")

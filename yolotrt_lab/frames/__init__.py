@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import FrameSourceError
+from ..errors import FrameSourceError, SettingsError
 from .base import FrameSource
 from .files import IMAGE_SUFFIXES, Camera, ImageFolder, VideoFile
 from .scene import SyntheticScene
@@ -39,6 +39,11 @@ def open_frames(what: str | int | Path) -> FrameSource:
 
 
 def read_images(what: str | int | Path, count: int) -> list[np.ndarray]:
-    """The first `count` frames of a source, fewer where it ends before; FrameSourceError where it cannot be read."""
+    """The first `count` frames of a source, fewer where it ends before; FrameSourceError where it cannot be read.
+
+    SettingsError for a negative count.
+    """
+    if count < 0:
+        raise SettingsError(f"{count} images", fix="use 0 or more")
     with open_frames(what) as frames:
         return list(islice(frames, count))

@@ -34,9 +34,7 @@ class FrameSource(ABC):
         frame = self.read()
         if frame is None:
             return False
-        if frame.shape != out.shape:
-            raise ShapeError(f"the frame is {frame.shape}, `out` {out.shape}", fix="resize the images to one size")
-        np.copyto(out, frame)
+        self._copy(frame, out)
         return True
 
     def close(self) -> None:  # noqa: B027 (most sources hold nothing)
@@ -53,6 +51,11 @@ class FrameSource(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _copy(self, frame: np.ndarray, out: np.ndarray) -> None:
+        if frame.shape != out.shape:
+            raise ShapeError(f"the frame is {frame.shape}, `out` {out.shape}", fix="resize the frames to one size")
+        np.copyto(out, frame)
 
     def _check_target(self, out: np.ndarray) -> None:
         width, height = self.size

@@ -41,7 +41,7 @@ class _Capture(FrameSource):
         self._check_target(out)
         frame = self._next(out)
         if frame is not None and frame is not out:
-            np.copyto(out, frame)
+            self._copy(frame, out)
         return frame is not None
 
     def close(self) -> None:

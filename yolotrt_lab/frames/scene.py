@@ -32,16 +32,17 @@ class SyntheticScene(FrameSource):
     flickers, and every frame has its own noise. Frame k is a function of `seed`, `size`, `objects` and k alone.
 
     `size` is (width, height); `objects` is how many parts there are, of which a frame shows most. SettingsError where
-    the frame is smaller than 64 x 64, or there are no parts or more than 255.
+    the frame is smaller than 64 x 64, there are no parts or more than 255, or the seed is negative.
     """
 
     names: ClassVar[tuple[str, ...]] = tuple(PARTS)
     """The names of the classes, by number."""
 
     def __init__(self, seed: int = 0, size: tuple[int, int] = (1920, 1080), *, objects: int = 28) -> None:
-        if min(size) < 64 or not 1 <= objects <= 255:
+        if min(size) < 64 or not 1 <= objects <= 255 or seed < 0:
             raise SettingsError(
-                f"a scene of {size} with {objects} objects", fix="use 64 x 64 or more, 1 to 255 objects"
+                f"a scene of {size} with {objects} objects from seed {seed}",
+                fix="use 64 x 64 or more, 1 to 255 objects, and no negative seed",
             )
         self._cv2 = import_cv2()
         self.size = (width, height) = size

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..threshold import confidence_for
 from ..throughput import copy_us, engine_us
 from .claims import Bench, measure_claims
-from .climb import climb, open_engines
+from .climb import check_frames, climb, open_engines
 from .ladder import Claim, Ladder, Step
 from .limits import Limits, measure_limits
 from .measure import Figures, figures, frame_us
@@ -26,6 +26,7 @@ __all__ = [
     "Limits",
     "Rung",
     "Step",
+    "check_frames",
     "checked_rungs",
     "climb",
     "confidence_for",

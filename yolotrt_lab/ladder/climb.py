@@ -13,6 +13,7 @@ from ..devices.base import Device
 from ..engines import open_engine
 from ..engines.base import Engine
 from ..engines.lending import LendingEngine
+from ..errors import SettingsError
 from ..kernels import RESULT_WORDS
 from ..loops import LoopSettings, make_loop
 from ..recording import Recording
@@ -23,6 +24,9 @@ from .ladder import Claim, Ladder, Step
 from .limits import CHOICES, Limits, measure_limits
 from .measure import figures
 from .rungs import RUNGS, Rung, checked_rungs
+
+LEAST_FRAMES = 10
+"""Fewer frames are no steady state: those of a batch of four come at once."""
 
 Progress = Callable[[str], None]
 _HOST = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.POSTPROCESS)
@@ -42,9 +46,11 @@ def climb(
 
     `engines` are by batch (`open_engines`). `images` are 1080p frames, which the loops use in turn (None for an engine
     that computes nothing). `alone` also measures each rung's step by itself, with a fifth of the frames. A rung that
-    breaks is a claim that fails, and the next is measured. SettingsError for a rung that there is not.
+    breaks is a claim that fails, and the next is measured. SettingsError for a rung that there is not, and for fewer
+    than `LEAST_FRAMES` frames.
     """
     chosen = checked_rungs(rungs)
+    check_frames(frames)
     confidence = 0.25 if images is None else confidence_for(device, engines[1], images)
     progress("measuring the limits")
     limits = measure_limits(device, engines)
@@ -54,7 +60,7 @@ def climb(
         progress(f"rung {rung.number}: {rung.name}")
         try:
             recording = measure(rung, rung.settings, frames)
-            by_itself = figures(measure(rung, rung.alone, max(frames // 5, 10))) if alone else None
+            by_itself = figures(measure(rung, rung.alone, max(frames // 5, LEAST_FRAMES))) if alone else None
         except Exception as error:
             detail = f"{type(error).__name__}: {error}"
             broken.append(Claim(f"rung {rung.number}: measured to the end", 0, 1, True, detail))
@@ -77,6 +83,12 @@ def open_engines(
         progress(f"opening the engine, batch {batch}")
         engines[batch] = LendingEngine(open_engine(device, model, batch=batch))
     return engines
+
+
+def check_frames(frames: int) -> None:
+    """SettingsError for fewer frames than `climb` can make anything of."""
+    if frames < LEAST_FRAMES:
+        raise SettingsError(f"{frames} frames a rung", fix=f"use {LEAST_FRAMES} or more; figures to quote take 5,000")
 
 
 def _measure(

@@ -161,13 +161,12 @@ class Ladder:
 
 def _step(values: Mapping[str, Any]) -> Step:
     (rung,) = checked_rungs([values["rung"]])
-    together, alone = (_figures(values[name]) for name in ("together", "alone"))
-    assert together is not None
-    return Step(rung, together, alone, values["bounds_us"])
+    alone = values["alone"] and _figures(values["alone"])
+    return Step(rung, _figures(values["together"]), alone, values["bounds_us"])
 
 
-def _figures(values: Mapping[str, Any] | None) -> Figures | None:
-    return values and Figures(**{field.name: values[field.name] for field in fields(Figures)})
+def _figures(values: Mapping[str, Any]) -> Figures:
+    return Figures(**{field.name: values[field.name] for field in fields(Figures)})
 
 
 def _claim(values: Mapping[str, Any]) -> Claim:

@@ -14,6 +14,7 @@ from ..paths import shipped_model
 from ..pixels import Fill
 from ..throughput import engine_us
 from ..types import Detections
+from ..vision import overlaps
 from ..yolov8 import build_model, read_model_info, read_weights
 from .claims import Bench, attempted
 from .climb import Progress, open_engines
@@ -112,20 +113,11 @@ def _agreement(found: Detections, expected: Detections) -> float:
         return 0.0
     if not len(found):
         return 1.0
-    overlaps = np.where(found.classes[:, None] == expected.classes, _overlaps(found.boxes, expected.boxes), 0.0)
+    same = (found.boxes[:, None] == expected.boxes).all(axis=2)  # of no area, where a box was clipped to the edge
+    close = np.where(same, 1.0, overlaps(found.boxes, expected.boxes))
+    close[found.classes[:, None] != expected.classes] = 0.0
     assign = load("scipy.optimize", needed_for="pairs of boxes").linear_sum_assignment
-    return float(overlaps[assign(overlaps, maximize=True)].min())
-
-
-def _overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """IoU of every box of `one` (n, 4) with every box of `other` (m, 4)."""
-    corner = np.maximum(one[:, None, :2], other[None, :, :2])
-    sides = (np.minimum(one[:, None, 2:], other[None, :, 2:]) - corner).clip(0)
-    shared = sides.prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (one, other)]
-    union = areas[0][:, None] + areas[1] - shared
-    same = (one[:, None] == other).all(axis=2)  # of no area, where a box was clipped to the frame's edge
-    return np.where(same, 1.0, shared / np.maximum(union, 1e-9))
+    return float(close[assign(close, maximize=True)].min())
 
 
 class _Patches(FrameSource):

@@ -10,7 +10,7 @@ from ..devices.base import Device
 from ..engines.base import Engine
 from ..frames import FrameSource
 from ..recording import Recording
-from .frame import FrameLoop, run_in_turns
+from .frame import FrameLoop, needs_overlap, run_in_turns
 from .overlap import OverlappedLoop
 from .settings import LoopSettings
 
@@ -23,9 +23,12 @@ Images = Sequence[np.ndarray] | FrameSource | Sequence[FrameSource]
 def make_loop(
     device: Device, engine: Engine, settings: LoopSettings | None = None, images: Images | None = None
 ) -> FrameLoop | OverlappedLoop:
-    """The loop that those settings take, ready to run. SettingsError where they don't fit the engine or the images."""
+    """The loop that those settings take, ready to run. SettingsError where they don't fit the engine or the images.
+
+    Sources of frames take the overlapped loop.
+    """
     settings = settings or LoopSettings()
-    kind = OverlappedLoop if settings.overlapped or engine.inputs[0].shape[0] > 1 else FrameLoop
+    kind = OverlappedLoop if needs_overlap(engine, settings) else FrameLoop
     return kind(device, engine, settings, images)  # type: ignore[arg-type]
 
 

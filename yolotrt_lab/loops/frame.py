@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +18,10 @@ from ..engines.base import Engine
 from ..errors import SettingsError
 from ..memory import Slot, SlotPool
 from ..pixels import Fill, Pixels
-from ..recording import FrameRecorder, Recording, machine_info
+from ..recording import Recording
 from ..types import Detections, Stage
+from .base import Loop, captured
+from .feed import check_images
 from .settings import LoopSettings
 
 
@@ -60,13 +61,21 @@ class _Frame:
     keep: HostBuffer
 
 
-class FrameLoop:
+def needs_overlap(engine: Engine, settings: LoopSettings) -> bool:
+    """True where it takes the overlapped loop: for its settings, or for an engine of several frames at once."""
+    return settings.overlapped or engine.inputs[0].shape[0] > 1
+
+
+class FrameLoop(Loop):
     """A loop that is ready to run: memory allocated, engine bound, graph captured.
 
-    `images` are uint8 BGR arrays (height, width, 3), used in turn. Without them (an engine that does not compute looks
-    at no pixel) preprocessing writes nothing; the simulated device charges its cost all the same. With `postprocess`
-    the boxes of the latest frame are in `detections`, and `on_boxes(frame, boxes)` is called for every frame after the
-    warm-up.
+    `images` are uint8 BGR arrays (height, width, 3), used in turn; with `fill='ready'` the first of them alone. Without
+    them (an engine that does not compute looks at no pixel) preprocessing writes nothing; the simulated device charges
+    its cost all the same. With `postprocess` the boxes of the latest frame are in `detections`, and `on_boxes(frame,
+    boxes)` is called for every frame after the warm-up.
+
+    SettingsError where images are missing or none, and for what takes the overlapped loop; CaptureError where the
+    engine cannot be captured.
     """
 
     def __init__(
@@ -78,9 +87,13 @@ class FrameLoop:
         *,
         on_boxes: Callable[[int, Detections], None] | None = None,
     ) -> None:
-        if engine.computes and not images:
-            raise SettingsError("this engine reads its input, and there are no images", fix="pass images=[frame, ...]")
-        self.device, self.engine, self.settings = device, engine, settings
+        super().__init__(device, engine, settings, on_boxes)
+        if needs_overlap(engine, settings):
+            raise SettingsError(
+                "a FrameLoop has one frame at a time in one stream",
+                fix="make_loop and run_loop take the loop that the settings and the engine need",
+            )
+        check_images(engine, images, sources=False)
         self._input_name, self._output_name = engine.inputs[0].name, engine.outputs[0].name
         self._stream = device.stream()
         self._context = engine.context(device)
@@ -92,46 +105,27 @@ class FrameLoop:
             input_memory=settings.input_memory,
             output_memory=settings.output_memory,
         )
-        self._pixels = Pixels(
-            device, engine, settings.input_memory, images if engine.computes else None, settings.confidence
-        )
+        used = images if engine.computes else None
+        if used is not None and settings.fill is Fill.READY:
+            used = [used[0]]
+        self._pixels = Pixels(device, engine, settings.input_memory, used, settings.confidence)
         self._fill: Callable[[int, Slot], HostBuffer] = getattr(self._pixels, settings.fill)
         if settings.fill is Fill.READY:
             for slot in self._pool.slots:
                 self._pixels.in_place(0, slot)
-        self.detections: Detections | None = None
-        self.on_boxes = on_boxes
         self._enqueue = self._capture() if settings.graph else self._context.enqueue
-        self._frame_range = device.range("frame")
-        self._timers = {stage: _Timer(device, stage) for stage in Stage}
         self._in_flight: deque[_Frame] = deque()
-        self._machine = machine_info()
 
     def _capture(self) -> Callable[[Stream], None]:
         """The engine as a CUDA graph. It runs once before: engines allocate and choose kernels on their first run."""
         self._context.enqueue(self._stream)
         self._stream.synchronize()
-        context, stream = self._context, self._stream  # not `self`: the graph keeps what it was captured from
-        return self.device.capture(lambda: context.enqueue(stream), stream).launch
-
-    def run(self, path: str | Path | None = None, *, label: str = "", command: str = "") -> Recording:
-        """Run the loop to its end and return every frame; the warm-up is numbered from -`warmup` and marked.
-
-        With `path` the recording is saved there, a long one bit by bit: a full disk or Ctrl-C leaves what was recorded
-        so far.
-        """
-        recorder = self._recorder = self._open_recorder(path, label, command)
-        try:
-            self._run()
-        except BaseException:
-            self._abandon()
-            raise
-        finally:
-            recording = recorder.finish()
-        return recording
+        return captured(self.device, self.engine, self._context.enqueue, self._stream)
 
     def _run(self) -> None:
         settings, now = self.settings, self.device.now_ns
+        self._frame_range = self.device.range("frame")
+        self._timers = {stage: _Timer(self.device, stage) for stage in Stage}
         for index in range(-settings.warmup, 0):
             self._frame(index, now())
         self._collect_all()
@@ -188,28 +182,21 @@ class FrameLoop:
             self._collect()
 
     def _abandon(self) -> None:
-        """After an error: let the GPU finish what it has, and give every slot back."""
         self._in_flight.clear()
-        self._stream.synchronize()
+        with suppress(Exception):  # a GPU that is lost fails here too, and its first error is on its way up
+            self._stream.synchronize()
         for slot in self._pool.slots:
             slot.release()
-
-    def _open_recorder(self, path: str | Path | None, label: str, command: str) -> FrameRecorder:
-        return FrameRecorder(
-            path,
-            source=self.device.source,
-            machine=self._machine,
-            settings={**asdict(self.settings), "engine": self.engine.label},
-            label=label,
-            command=command,
-        )
 
 
 def run_in_turns(loops: Mapping[str, FrameLoop], turns: int) -> dict[str, Recording]:
     """Run every loop `turns` times, in turn, and join each one's recordings.
 
     A machine whose speed drifts then favours none of them. Steady frames are numbered on from turn to turn.
+    SettingsError for no turn.
     """
+    if turns < 1:
+        raise SettingsError(f"{turns} turns", fix="use one turn or more")
     parts: dict[str, list[Recording]] = {name: [] for name in loops}
     for _, (name, loop) in product(range(turns), loops.items()):
         parts[name].append(loop.run(label=name))

@@ -9,11 +9,11 @@ import numpy as np
 
 from ..devices.base import Device, Stream
 from ..engines.base import Context, Engine
-from ..errors import CaptureError, EngineError
 from ..kernels import Decoder, Letterboxer, unpack
 from ..memory import Slot, SlotPool
 from ..types import Detections, HostMemory, Stage, TensorSpec
 from ..vision import decode, letterbox_geometry
+from .base import captured
 from .settings import LoopSettings
 
 _Submit = Callable[[Stream], None]
@@ -127,7 +127,9 @@ class Lanes:
         actions = []
         if self._settings.graph:
             steps = _merged(steps)
-            steps = [(stage, stream, self._capture(submit, stream)) for stage, stream, submit in steps]
+            steps = [
+                (stage, stream, captured(self._device, self._engine, submit, stream)) for stage, stream, submit in steps
+            ]
         before: Stream | None = None
         for stage, stream, submit in steps:
             if before is not None and stream is not before:
@@ -177,16 +179,6 @@ class Lanes:
             device.download(results, target, stream)
 
         return submit
-
-    def _capture(self, submit: _Submit, stream: Stream) -> _Submit:
-        try:
-            return self._device.capture(partial(submit, stream), stream).launch
-        except EngineError as error:
-            if isinstance(error, CaptureError):
-                raise
-            raise CaptureError(
-                f"{self._engine.label} cannot be captured: {error.message}", fix="use graph=False", log=error.log
-            ) from error
 
 
 def _merged(steps: list[tuple[Stage, Stream, _Submit]]) -> list[tuple[Stage, Stream, _Submit]]:

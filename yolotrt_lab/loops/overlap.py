@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,10 @@ from ..engines.base import Engine
 from ..errors import SettingsError
 from ..frames import FrameSource
 from ..pixels import Fill
-from ..recording import FrameRecorder, Recording, machine_info
+from ..recording import Recording
 from ..types import Detections, Stage
-from .feed import Feed
+from .base import Loop
+from .feed import Feed, check_images
 from .lanes import Lane, Lanes
 from .settings import LoopSettings
 
@@ -48,15 +50,16 @@ class _Batch:
         self.host_ns = [0, 0, 0, 0, 0]
 
 
-class OverlappedLoop:
+class OverlappedLoop(Loop):
     """A loop that is ready to run: slots and contexts allocated, graphs captured.
 
     `images` are used in turn, each copied into its slot, or are sources that write into the slots themselves: one, or
     several (cameras), which take turns until each has ended. Frames are then numbered in the order in which they were
-    read, and each camera's stay in order. The engine's first dimension is the batch. With `postprocess` the boxes of
-    the latest frame are in `detections`, and `on_boxes(frame, boxes)` is called for every frame after the warm-up.
+    read, and each camera's stay in order; the recording has a column `camera`. With `fill='ready'` each slot is filled
+    once, before the loop. The engine's first dimension is the batch. With `postprocess` the boxes of the latest frame
+    are in `detections`, and `on_boxes(frame, boxes)` is called for every frame after the warm-up.
 
-    SettingsError where images are missing, ShapeError where they differ in size.
+    SettingsError where images are missing or none, ShapeError where they differ in size.
     """
 
     def __init__(
@@ -68,13 +71,10 @@ class OverlappedLoop:
         *,
         on_boxes: Callable[[int, Detections], None] | None = None,
     ) -> None:
-        if engine.computes and not images:
-            raise SettingsError("this engine reads its input, and there are no images", fix="pass images=[frame, ...]")
+        super().__init__(device, engine, settings, on_boxes)
         settings.check_overlapped()
-        self.device, self.engine, self.settings = device, engine, settings
+        check_images(engine, images, sources=True)
         self.batch = engine.inputs[0].shape[0]
-        self.on_boxes = on_boxes
-        self.detections: Detections | None = None
         self._feed = Feed(device, images if engine.computes else None, raw=settings.gpu_letterbox)
         self.lanes = Lanes(device, engine, settings, self._feed.frame_shape)
         if settings.fill is Fill.READY:
@@ -82,41 +82,23 @@ class OverlappedLoop:
         self._in_flight: deque[_Batch] = deque()
         self._open: _Batch | None = None
         self._ranges: dict[str, AbstractContextManager[None]] = {}
-        self._running = False
-        self._machine = machine_info()
 
     def _fill_all(self) -> None:
-        for slot in self.lanes.pool.slots:
-            for item in range(self.batch):
-                self._feed.fill(slot.index * self.batch + item, self.lanes.input_of(slot), item)
+        for index in range(len(self.lanes.lanes) * self.batch):
+            slot, item = divmod(index, self.batch)
+            if not self._feed.fill(index, self.lanes.input_of(self.lanes.pool.slots[slot]), item):
+                raise SettingsError(
+                    f"the sources have {index} frames, and {len(self.lanes.lanes)} slots of {self.batch} are to be "
+                    "filled before the loop",
+                    fix="use fill='in_place', or fewer slots",
+                )
 
     def run(self, path: str | Path | None = None, *, label: str = "", command: str = "") -> Recording:
-        """Run the loop to its end, or to that of its sources, and return every frame as `FrameLoop.run` does.
+        """See `Loop.run`. After an error or Ctrl-C the frames in flight are still collected where the GPU allows."""
+        return self._with_cameras(super().run(path, label=label, command=command), path)
 
-        After an error or Ctrl-C the frames in flight are still collected where the GPU allows, every slot is given
-        back, and what was recorded is kept. SettingsError while another thread runs this loop.
-        """
-        if self._running:
-            raise SettingsError("this loop is running in another thread", fix="make a loop for each thread")
-        self._running = True
-        self._ranges = {name: self.device.range(str(name)) for name in ("frame", *Stage)}  # each of this thread alone
-        recorder = self._recorder = FrameRecorder(
-            path,
-            source=self.device.source,
-            machine=self._machine,
-            settings={**asdict(self.settings), "engine": self.engine.label, "batch": self.batch},
-            label=label,
-            command=command,
-        )
-        try:
-            self._run()
-        except BaseException:
-            self._abandon()
-            raise
-        finally:
-            self._running = False
-            recording = recorder.finish()
-        return self._with_cameras(recording, path)
+    def _recorded_settings(self) -> dict[str, Any]:
+        return {**super()._recorded_settings(), "batch": self.batch}
 
     def _with_cameras(self, recording: Recording, path: str | Path | None) -> Recording:
         """The recording with a column that says which source a frame came from, where there are several."""
@@ -130,6 +112,8 @@ class OverlappedLoop:
 
     def _run(self) -> None:
         settings, now = self.settings, self.device.now_ns
+        self._ranges = {name: self.device.range(str(name)) for name in ("frame", *Stage)}
+        self._feed.cameras.clear()
         if not self._frames(range(-settings.warmup, 0), None, 0):
             return
         period_ns = None if settings.period_us is None else settings.period_us * 1_000
@@ -259,11 +243,12 @@ class OverlappedLoop:
         return self._ranges[name] if self.settings.timers else _NOTHING
 
     def _abandon(self) -> None:
-        """After an error: collect what the GPU still brings to an end, and give every slot back."""
         self._open = None
-        with suppress(Exception):
-            while self._in_flight:
-                self._collect()
-        self._in_flight.clear()
-        with suppress(Exception):  # a GPU that is lost fails here too, and its first error is on its way up
-            self.lanes.abandon()
+        try:
+            with suppress(Exception):
+                while self._in_flight:
+                    self._collect()
+        finally:  # a second Ctrl-C ends the collecting
+            self._in_flight.clear()
+            with suppress(Exception):  # a GPU that is lost fails here too, and its first error is on its way up
+                self.lanes.abandon()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
+from operator import index
 from typing import TypeVar
 
 from ..errors import SettingsError
@@ -52,22 +54,24 @@ class LoopSettings:
         object.__setattr__(self, "input_memory", _member(HostMemory, self.input_memory))
         object.__setattr__(self, "output_memory", _member(HostMemory, self.output_memory))
         object.__setattr__(self, "fill", _member(Fill, self.fill))
+        for name in ("frames", "warmup", "collect_after", "contexts"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if self.frames < 1 or self.warmup < 0 or self.collect_after < 0:
             raise SettingsError(
                 f"frames={self.frames}, warmup={self.warmup}, collect_after={self.collect_after}",
                 fix="use at least one frame, and no negative number",
             )
-        if self.period_us is not None and self.period_us <= 0:
+        if self.period_us is not None and not 0 < self.period_us < inf:
             raise SettingsError(f"a period of {self.period_us} us", fix="use a positive period, or None for no clock")
         if self.fill is Fill.FRESH and self.input_memory.page_locked:
             raise SettingsError(
                 f"a fresh array each frame is pageable, not {self.input_memory}",
                 fix="use fill='in_place' (or 'copy') to upload from page-locked memory",
             )
-        if not 0 <= self.confidence <= 1 or self.deadline_us < 0:
+        if not 0 <= self.confidence <= 1 or not 0 <= self.deadline_us < inf:
             raise SettingsError(
                 f"confidence={self.confidence}, deadline_us={self.deadline_us}",
-                fix="a confidence goes from 0 to 1, and a deadline is not negative",
+                fix="a confidence goes from 0 to 1, and a deadline is neither negative nor infinite",
             )
         if self.contexts < 1 or (self.collect_after + 1) % self.contexts:
             raise SettingsError(
@@ -95,6 +99,14 @@ class LoopSettings:
             )
         if self.gpu_decode and not self.postprocess:
             raise SettingsError("gpu_decode finds boxes, and postprocess is off", fix="use postprocess=True with it")
+
+
+def _whole(name: str, value: int) -> int:
+    """As Python's own int, which JSON knows; NumPy's are taken too."""
+    try:
+        return index(value)
+    except TypeError:
+        raise SettingsError(f"{name}={value!r}", fix="use a whole number") from None
 
 
 def _member(kind: type[_E], value: str) -> _E:

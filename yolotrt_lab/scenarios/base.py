@@ -42,7 +42,9 @@ class Run:
         return isinstance(self.device, SimulatedDevice)
 
     def loop(self) -> FrameLoop:
-        """A loop with these settings that calls `before`."""
+        """A loop with these settings that calls `before`; SettingsError with a graph, which would not call it."""
+        if self.before is not None and self.settings.graph:
+            raise SettingsError("a graph calls nothing in front of an inference", fix="use graph=False")
         engine = self.engine if self.before is None else _Watched(self.engine, self.before, -self.settings.warmup)
         return FrameLoop(self.device, engine, self.settings, self.images)
 
@@ -69,7 +71,7 @@ class Scenario:
 
 
 class _Watched(Engine):
-    """An engine that calls `before(index)` in front of each inference. It can't be captured: a graph calls nothing."""
+    """An engine that calls `before(index)` in front of each inference."""
 
     def __init__(self, engine: Engine, before: Callable[[int], None], first: int) -> None:
         self._engine, self._before, self._first = engine, before, first

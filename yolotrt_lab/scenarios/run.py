@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,11 @@ def period_between_us(
     """The frame period between what a frame takes in two loops, in microseconds: `share` of the way (half of it) from
     the slow one to the fast one.
 
-    Means over two runs of `frames` frames in turn, as fast as served.
+    Means over two runs of `frames` frames in turn, as fast as served. SettingsError for fewer than two frames, and for
+    settings that take the overlapped loop.
     """
+    if frames < 2:
+        raise SettingsError(f"a period from {frames} frames", fix="use two frames or more")
     frame_us = []
     for settings in (one, other, one, other):
         recording = FrameLoop(device, engine, replace(settings, frames=frames, period_us=None), images).run().steady
@@ -98,8 +102,8 @@ def check_together(names: Sequence[str], frames: int, turn: int = 100) -> None:
         check_name(name)
     if COPIES in names:
         raise SettingsError(f"{COPIES} is no loop and cannot take turns", fix="run it by itself")
-    if frames < 1:
-        raise SettingsError(f"frames={frames}", fix="use at least one frame")
+    if frames < 1 or turn < 1:
+        raise SettingsError(f"frames={frames}, turn={turn}", fix="use at least one frame")
     if frames > turn and frames % turn:
         raise SettingsError(
             f"{frames} frames are no whole number of turns of {turn}", fix=f"use a multiple of {turn}, or fewer"
@@ -129,10 +133,10 @@ def run_scenario(
     (`period_between_us`). A scenario that needs no model does not use `engine`. `severity`, between 0.5 and 2, is how
     strong the cause is. With `telemetry` the recording has `TELEMETRY_COLUMNS` too.
 
-    SettingsError for a severity that is not positive, and for a cause that this device cannot show.
+    SettingsError for a severity that is no positive number, and for a cause that this device cannot show.
     """
     check_name(name)
-    if not severity > 0:
+    if not 0 < severity < inf:
         raise SettingsError(f"a severity of {severity}", fix="use a positive number; 1 is the scenario as described")
     if name == COPIES:
         recording = measure_copies(device, label=COPIES, command=command)

@@ -106,3 +106,28 @@ def test_device_synchronize_is_one_call_that_waits_for_the_last_stream(device):
     device.synchronize()
     assert device.now_ns() == 5_000 + 3 * MB + 3_000
     assert [span.name for span in device.spans if "Synchronize" in span.name] == ["cudaDeviceSynchronize"]
+
+
+def test_stream_that_nobody_holds_goes_once_its_work_has_run(preset):
+    device = SimulatedDevice(preset)
+    lanes = lambda: len(device._machine.gpu.timeline.lanes)  # noqa: E731
+    stream = device.stream()
+    device.spin(1 * MB, stream)
+    del stream
+    other = device.stream()
+    assert lanes() == 2  # its kernel has not run
+    device.synchronize()
+    assert device.now_ns() > 1 * MB
+    del other
+    for _ in range(3):
+        device.stream()
+    assert lanes() == 1
+
+
+def test_streams_keep_their_number_in_the_spans_when_others_go(device):
+    device.stream()  # nobody holds it
+    streams = [device.stream() for _ in range(2)]
+    for stream in streams:
+        device.spin(1_000, stream)
+    device.synchronize()
+    assert len({span.stream for span in device.spans if span.row == "kernel"}) == 2

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import SettingsError
 from ...types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from ..base import Device, DeviceBuffer, HostBuffer, Kernel, Stream
 from ..conditions import Conditions, State
@@ -73,12 +74,17 @@ class SimulatedDevice(Device):
         return self._host.state and self._host.state.conditions
 
     def set_neighbours(self, count: int) -> None:
-        """From now on so many neighbours; the device must run under conditions (`use`).
+        """From now on so many neighbours.
 
-        SettingsError where the preset does not say what they cost.
+        SettingsError for a negative number, where no conditions are in use, and where the preset does not say what
+        neighbours cost.
         """
         state = self._host.state
-        assert state is not None
+        if state is None or count < 0:
+            raise SettingsError(
+                f"{count} neighbours" + (" without conditions" if state is None else ""),
+                fix="call device.use(Conditions()) before, and give 0 or more",
+            )
         state.tick_until(self.now_ns())
         state.set_neighbours(count)
 
@@ -137,7 +143,7 @@ class SimulatedDevice(Device):
 
     def stream(self, *, priority: int = 0) -> SimulatedStream:
         """A new lane of the timeline."""
-        return SimulatedStream(self._machine, self._machine.gpu.timeline.lane(priority))
+        return SimulatedStream(self._machine, priority)
 
     def event(self, *, timing: bool = False) -> SimulatedEvent:
         """A new event; all can be timed here."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from ...errors import HazardError
@@ -22,12 +20,13 @@ class Hazards:
     def __init__(self, gpu: Gpu, threads: VirtualThreads) -> None:
         self._gpu = gpu
         self._threads = threads
-        self._copies: dict[int, Work] = {}
-        self._uploads: deque[tuple[Work, np.ndarray, np.ndarray]] = deque()
+        self._copies: dict[int, list[Work]] = {}
+        self._uploads: list[tuple[Work, np.ndarray, np.ndarray]] = []
 
     def watch(self, host: HostBuffer, work: Work, *, compare: bool) -> None:
         """Keep an eye on the host's side of a copy; with `compare` on the bytes of an upload too."""
-        self._copies[host.address] = work
+        now, earlier = self._threads.now, self._copies.get(host.address, ())
+        self._copies[host.address] = [*(each for each in earlier if not PENDING != each.end <= now), work]
         if compare and work.engine == UPLOAD_ENGINE:
             raw = bytes_of(host)
             self._uploads.append((work, raw, raw.copy()))
@@ -38,20 +37,23 @@ class Hazards:
 
     def check_idle(self, buffer: HostBuffer, verb: str) -> None:
         """HazardError if a copy still uses these bytes, which are to be 'read' or 'written'."""
-        work = self._copies.get(buffer.address)
-        if work is None:
-            return
-        if not self._gpu.is_done(work):
-            raise HazardError(
-                f"{buffer.nbytes} bytes of {buffer.memory} memory are {verb} at {self._threads.now} ns while a copy "
-                f"({work.name}) still uses them",
-                fix=_FIX,
-            )
-        del self._copies[buffer.address]
+        for work in self._copies.get(buffer.address, ()):
+            if not self._gpu.is_done(work):
+                raise HazardError(
+                    f"{buffer.nbytes} bytes of {buffer.memory} memory are {verb} at {self._threads.now} ns while a "
+                    f"copy ({work.name}) still uses them",
+                    fix=_FIX,
+                )
+        self._copies.pop(buffer.address, None)
 
     def check_uploads(self) -> None:
         """HazardError where the bytes of an upload that has run by now are no longer those that were submitted."""
-        while self._uploads and PENDING != self._uploads[0][0].end <= self._threads.now:
-            work, raw, submitted = self._uploads.popleft()
+        if not self._uploads:
+            return
+        now, under_way, ended = self._threads.now, [], []
+        for upload in self._uploads:
+            (ended if PENDING != upload[0].end <= now else under_way).append(upload)
+        self._uploads = under_way
+        for work, raw, submitted in ended:
             if not np.array_equal(raw, submitted):
                 raise HazardError(f"{raw.size} bytes were written while they were in flight ({work.name})", fix=_FIX)

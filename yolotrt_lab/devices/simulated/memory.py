@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...types import HostMemory
-from ..base import HostBuffer
+from ..base import HostBuffer, memory_errors
 from ..preset import Preset, Registration
 from .host import Host
 
@@ -55,11 +55,13 @@ class Memory:
 
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
         """NumPy memory that counts as `memory`."""
+        memory = HostMemory(memory)
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         host = self._host
         begin = host.begin()
         host.advance(self._cost_ns.get(f"allocate_{memory}", 0))
-        raw = np.empty(nbytes, np.uint8)
+        with memory_errors(f"{nbytes} bytes of {memory} memory"):
+            raw = np.empty(nbytes, np.uint8)
         self.host_bytes += nbytes
         registered = memory is HostMemory.REGISTERED
         if registered:

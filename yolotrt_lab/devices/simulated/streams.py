@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+
 from ...errors import DeviceError
 from ..base import Event
-from ..timeline import NO_ENGINE, PENDING, Lane, Work
+from ..timeline import NO_ENGINE, PENDING, Work
 from .machine import Machine
 
 
@@ -37,13 +39,16 @@ class SimulatedEvent:
 
 
 class SimulatedStream:
-    """A stream: one lane of the timeline."""
+    """A stream: one lane of the timeline, for as long as the stream is held and until its work has run."""
 
     handle = 0
 
-    def __init__(self, machine: Machine, lane: Lane) -> None:
+    def __init__(self, machine: Machine, priority: int) -> None:
         self._machine = machine
-        self.lane = lane
+        timeline = machine.gpu.timeline
+        timeline.drop_closed(machine.host.threads.now)
+        self.lane = timeline.lane(priority)
+        weakref.finalize(self, setattr, self.lane, "closed", True).atexit = False
 
     def synchronize(self) -> None:
         """Hold the host until everything submitted so far has run."""
