@@ -264,6 +264,74 @@ def test_files_that_cannot_be_read(tmp_path):
         read_measurements(file, unit="min")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "infer 0,310 ms, sync 18,046 ms\ninfer 0,320 ms, sync 2,5 ms\n",
+            {"infer": [310, 320], "synchronize": [18_046, 2_500]},
+        ),
+        (
+            "infer 310 us, sync 18,046 us\ninfer 1,320 us, sync 2 us\n",
+            {"infer": [310, 1_320], "synchronize": [18_046, 2]},
+        ),
+        (
+            "infer 0.31 ms, sync 18,046 us\ninfer 1.32 ms, sync 2,500 us\n",
+            {"infer": [310, 1_320], "synchronize": [18_046, 2_500]},
+        ),
+    ],
+)
+def test_commas_in_a_log_are_decimal_or_not_as_its_other_numbers_tell(text, expected):
+    assert times(text) == expected
+
+
+def test_a_log_in_which_nothing_tells_what_commas_are_is_refused():
+    with pytest.raises(MeasurementsError, match=r"line 1: the comma in '1,310' may be a decimal comma") as caught:
+        read_text("infer 1,310 ms\ninfer 1,320 ms\n")
+    assert "decimal points" in caught.value.fix
+
+
+def test_frames_a_second_behind_their_name_are_no_unit_of_the_number_before():
+    found = times("frame=0 FPS=250.0\nframe=1 FPS=200.0\nframe=2 FPS=125.0\n")
+    assert found == {"frame": [4_000, 5_000, 8_000]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'infer': np.float64(7.9), 'sync': tensor(0.5, device='cuda:0')}\n"
+        "{'infer': np.float64(8.1), 'sync': tensor(0.6)}\n",
+        "infer 7.9 (ms) sync 0.5 [ms]\ninfer 8.1 (ms) sync 0.6 [ms]\n",
+    ],
+)
+def test_types_and_brackets_around_a_number_are_looked_through(text):
+    assert times(text, "ms") == {"infer": [7_900, 8_100], "synchronize": [500, 600]}
+
+
+def test_what_trtexec_prints():
+    line = (
+        "[11/29/2025-10:00:0{0}] [I] Average on 10 runs - GPU latency: 1.6{0} ms - Host latency: 2.0{0} ms "
+        "(enqueue 0.3{0} ms)\n"
+    )
+    before = "[11/29/2025-10:00:00] [I] Warmup: 200 ms, Duration: 3 s\n"
+    after = "[11/29/2025-10:00:09] [I] Latency: min = 1.91 ms, max = 3.44 ms, mean = 2.07 ms, median = 2.05 ms\n"
+    found = read_text(before + "".join(map(line.format, range(1, 5))) + after, "trtexec.log")
+    assert list(found.times_ns) == ["latency", "infer"]
+    assert found.times_ns["latency"] == pytest.approx([2.01e6, 2.02e6, 2.03e6, 2.04e6])
+    assert found.times_ns["infer"] == pytest.approx([0.31e6, 0.32e6, 0.33e6, 0.34e6])
+    assert "each value is an average of several runs" in found.origin
+    assert "without the time on the GPU" in found.origin
+
+
+def test_times_of_unknown_names_are_no_whole_frame_and_are_told():
+    found = read_text("resize: 3 ms\ninfer: 7 ms\n" * 3, "a.log")
+    assert list(found.times_ns) == ["infer"]
+    assert found.origin == "a.log; without 'resize', of which no stage is known"
+    found = read_text("H2D: 3 ms; my kernel: 1 ms; sync: 7 ms\n" * 3, "a.log")
+    assert list(found.times_ns) == ["upload", "synchronize"]
+    assert found.origin == "a.log; without 'my kernel', of which no stage is known"
+
+
 def reads_or_says_why(read) -> None:
     try:
         found = read()

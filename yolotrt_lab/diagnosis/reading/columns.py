@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import MeasurementsError, SettingsError
 from ...types import Stage
 from ..measurements import Measurements
-from .names import BYTES, COPY, COPY_FROM_MAT, FPS, UNITS_NS, plain, split_unit, telemetry_name, time_name
+from .names import BYTES, COPY, COPY_FROM_MAT, FPS, GPU_TIME, UNITS_NS, plain, split_unit, telemetry_name, time_name
 
 _INSTANTS = {"due": "due", "start": "start", "done": "done"}
 _CLOCKS = ("time", "elapsed", "时间")
@@ -147,6 +147,11 @@ def _without_unit(column: Column, file: str) -> MeasurementsError:
 def _resolved(times: dict[str, np.ndarray], instants: dict[str, np.ndarray], notes: list[str]) -> dict[str, np.ndarray]:
     """Frames a second, copies without a direction, `copy_from_Mat` and instants, as what they stand for."""
     known = dict(times)
+    if (on_gpu := known.pop(GPU_TIME, None)) is not None:
+        if known or instants:
+            notes.append("without the time on the GPU")
+        else:
+            known["frame"] = on_gpu
     for alias, name in ((FPS, "frame"), (COPY, Stage.UPLOAD)):
         if (values := known.pop(alias, None)) is not None:
             known.setdefault(str(name), values)

@@ -15,6 +15,9 @@ COPY_FROM_MAT = "copy_from_mat"
 SIZED = "sized"
 """The time at the end of ultralytics' line '0: 640x640 2 persons, 7.9ms', which is the inference."""
 
+GPU_TIME = "gpu_time"
+"""How long the GPU works for a frame, as trtexec says it: no time of the host's."""
+
 UNITS_NS = {
     **dict.fromkeys(("ns", "nanosecond", "nanoseconds", "纳秒"), 1.0),
     **dict.fromkeys(("us", "µs", "μs", "usec", "microsecond", "microseconds", "微秒"), 1e3),
@@ -24,7 +27,8 @@ UNITS_NS = {
 """Nanoseconds in each unit of time."""
 
 _TIMES = {
-    "latency": "latency e2e end_to_end total_latency 延迟 时延 端到端",
+    "latency": "latency e2e end_to_end total_latency host_latency 延迟 时延 端到端",
+    GPU_TIME: "gpu_time gpu_latency gpu_compute compute",
     "frame": "frame total whole all loop iteration elapsed time cost duration"
     " 总 总共 总计 总体 每帧 一帧 帧 单帧 耗时 时间 用时",
     FPS: "fps frame_rate framerate 帧率",
