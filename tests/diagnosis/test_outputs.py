@@ -157,3 +157,36 @@ def test_a_frame_that_waits_longer_than_it_takes_gains_latency():
     late = str(diagnose(Measurements.of(Recording.shipped("overload"))))
     (line,) = [each for each in late.splitlines() if each.startswith("  explains")]
     assert line.endswith("ms off the latency")
+
+
+@pytest.mark.parametrize(
+    ("measurements", "verdict", "grows", "command"),
+    [
+        (LOOPS["too short"], "too few frames", [], "the same loop for some hundred frames"),
+        (
+            only(loop(N, synchronize=ramp(N, 0.1, 9)), "frame"),
+            "no stage was measured",
+            ["frame grows by 8."],
+            "yolotrt-lab trace capture --out mine -- python loop.py",
+        ),
+        (
+            only(loop(N, postprocess=ramp(N, 0.1, 9)), "postprocess"),
+            "nothing that the lab knows",
+            ["postprocess grows by 8."],
+            "yolotrt-lab diagnose mine.sqlite",
+        ),
+    ],
+)
+def test_without_a_finding_the_text_and_the_page_say_what_grows_and_what_to_run(measurements, verdict, grows, command):
+    found = diagnose(measurements)
+    text, page = " ".join(str(found).split()), as_html(found, "<svg></svg>")
+    assert text.startswith(f"verdict: undetermined: {verdict} ")
+    for each in [*grows, command]:
+        assert each in text
+        assert each[1:] in page
+
+
+def test_an_upload_that_was_not_measured_is_not_called_free():
+    text = " ".join(str(diagnose(only(loop(N), "preprocess", "synchronize"))).split())
+    assert "is not known: the upload call was not measured" in text
+    assert "at most 0 " not in text

@@ -209,8 +209,7 @@ def test_a_recording_of_copies_has_no_frames():
         ("infer_ms,sync_ms\n1,2\n3,x\n", r"^a\.csv: line 3, column 'sync_ms': 'x' is no number$"),
         ("infer_ms,sync_ms\n1,2\n3\n", r"^a\.csv: line 3 has 1 columns, and the lines before it have 2$"),
         ("sync_ms\n1\n-2\n", r"^a\.csv: line 3, column 'sync_ms': -2 is no time of a frame"),
-        ("sync_ms\n1\nnan\n", r"^a\.csv: line 3, column 'sync_ms': nan is no time"),
-        ("sync_ms,infer_ms\n1,2\nN/A,2\n", r"^a\.csv: line 3, column 'sync_ms': there is no number in 'N/A'$"),
+        ("sync_ms\n1\ninf\n", r"^a\.csv: line 3, column 'sync_ms': inf is no time"),
         ("sync_ms\n1,234\n2,345\n", r"^a\.csv: line 2, column 'sync_ms': the comma in '1,234' may be a decimal comma"),
         ("infer\n3ms\n4\n", r"^a\.csv: line 3, column 'infer': the unit is '' here and 'ms' above$"),
         ("infer\n3 apples\n4\n", r"^a\.csv: line 3, column 'infer': the unit is '' here and 'apples' above$"),
@@ -226,7 +225,8 @@ def test_a_recording_of_copies_has_no_frames():
         ("hello\nworld\n", r"^a\.csv: line 1 and the 1 after it hold no time that can be read"),
         ("\n# nothing\n", r"^a\.csv: there is no line in it that is neither blank nor a comment$"),
         ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it begins$"),
-        ("start_ns,done_ns\n1,5\nN/A,6\n", r"^a\.csv: line 3: the frame ends before it begins$"),
+        ("start_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the frame ends before it begins$"),
+        ("infer_ms,sync_ms\n1,nan\nnan,2\n", r"^a\.csv: there is no frame in it$"),
         ("infer_ms,warmup\n1,1\n", r"^a\.csv: there is no frame in it$"),
     ],
 )
@@ -262,6 +262,168 @@ def test_files_that_cannot_be_read(tmp_path):
         read_measurements(file)
     with pytest.raises(SettingsError, match="'min' is no unit of time"):
         read_measurements(file, unit="min")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "infer 0,310 ms, sync 18,046 ms\ninfer 0,320 ms, sync 2,5 ms\n",
+            {"infer": [310, 320], "synchronize": [18_046, 2_500]},
+        ),
+        (
+            "infer 310 us, sync 18,046 us\ninfer 1,320 us, sync 2 us\n",
+            {"infer": [310, 1_320], "synchronize": [18_046, 2]},
+        ),
+        (
+            "infer 0.31 ms, sync 18,046 us\ninfer 1.32 ms, sync 2,500 us\n",
+            {"infer": [310, 1_320], "synchronize": [18_046, 2_500]},
+        ),
+    ],
+)
+def test_commas_in_a_log_are_decimal_or_not_as_its_other_numbers_tell(text, expected):
+    assert times(text) == expected
+
+
+def test_a_log_in_which_nothing_tells_what_commas_are_is_refused():
+    with pytest.raises(MeasurementsError, match=r"line 1: the comma in '1,310' may be a decimal comma") as caught:
+        read_text("infer 1,310 ms\ninfer 1,320 ms\n")
+    assert "decimal points" in caught.value.fix
+
+
+def test_frames_a_second_behind_their_name_are_no_unit_of_the_number_before():
+    found = times("frame=0 FPS=250.0\nframe=1 FPS=200.0\nframe=2 FPS=125.0\n")
+    assert found == {"frame": [4_000, 5_000, 8_000]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'infer': np.float64(7.9), 'sync': tensor(0.5, device='cuda:0')}\n"
+        "{'infer': np.float64(8.1), 'sync': tensor(0.6)}\n",
+        "infer 7.9 (ms) sync 0.5 [ms]\ninfer 8.1 (ms) sync 0.6 [ms]\n",
+    ],
+)
+def test_types_and_brackets_around_a_number_are_looked_through(text):
+    assert times(text, "ms") == {"infer": [7_900, 8_100], "synchronize": [500, 600]}
+
+
+def test_what_trtexec_prints():
+    line = (
+        "[11/29/2025-10:00:0{0}] [I] Average on 10 runs - GPU latency: 1.6{0} ms - Host latency: 2.0{0} ms "
+        "(enqueue 0.3{0} ms)\n"
+    )
+    before = "[11/29/2025-10:00:00] [I] Warmup: 200 ms, Duration: 3 s\n"
+    after = "[11/29/2025-10:00:09] [I] Latency: min = 1.91 ms, max = 3.44 ms, mean = 2.07 ms, median = 2.05 ms\n"
+    found = read_text(before + "".join(map(line.format, range(1, 5))) + after, "trtexec.log")
+    assert list(found.times_ns) == ["latency", "infer"]
+    assert found.times_ns["latency"] == pytest.approx([2.01e6, 2.02e6, 2.03e6, 2.04e6])
+    assert found.times_ns["infer"] == pytest.approx([0.31e6, 0.32e6, 0.33e6, 0.34e6])
+    assert "each value is an average of several runs" in found.origin
+    assert "without the time on the GPU" in found.origin
+
+
+def test_times_of_unknown_names_are_no_whole_frame_and_are_told():
+    found = read_text("resize: 3 ms\ninfer: 7 ms\n" * 3, "a.log")
+    assert list(found.times_ns) == ["infer"]
+    assert found.origin == "a.log; without 'resize', of which no stage is known"
+    found = read_text("H2D: 3 ms; my kernel: 1 ms; sync: 7 ms\n" * 3, "a.log")
+    assert list(found.times_ns) == ["upload", "synchronize"]
+    assert found.origin == "a.log; without 'my kernel', of which no stage is known"
+
+
+@pytest.mark.parametrize("gap", ["nan", "NaN", "", "N/A", "-"])
+def test_frames_of_a_table_that_lack_a_time_are_left_out_and_counted(gap):
+    found = read_text(f"infer_ms,sync_ms,done_ns,power\n1,2,3,50\n4,{gap},6,{gap}\n7,8,9,{gap}\n", "a.csv")
+    assert found.times_ns["infer"].tolist() == [1e6, 7e6]
+    assert found.times_ns["synchronize"].tolist() == [2e6, 8e6]
+    assert found.instants_ns["done"].tolist() == [3, 9]
+    assert np.array_equal(found.telemetry["power_w"], [50, np.nan], equal_nan=True)
+    assert found.origin == "a.csv; 1 incomplete frames left out"
+
+
+def test_a_column_that_most_frames_lack_is_left_out_and_its_frames_are_not():
+    found = read_text("infer_ms,sync_ms\n1,\n2,5\n3,\n", "a.csv")
+    assert {name: values.tolist() for name, values in found.times_ns.items()} == {"infer": [1e6, 2e6, 3e6]}
+    assert found.origin == "a.csv; without 'synchronize'"
+
+
+STAGES = {"preprocess": [1_200, 1_300], "infer": [7_900, 8_100], "synchronize": [4_000, 5_000]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",preprocess_ms,infer_ms,sync_ms\n0,1.2,7.9,4\n1,1.3,8.1,5\n",
+        "   preprocess_ms  infer_ms  sync_ms\n0   1.2   7.9   4\n1   1.3   8.1   5\n\n[2 rows x 3 columns]\n",
+        "frameId,preprocessTimeMs,inferenceTimeMs,syncUs\n0,1.2,7.9,4000\n1,1.3,8.1,5000\n",
+        "t_pre[s],t_infer[s],time_sync [s]\n0.0012,0.0079,0.004\n0.0013,0.0081,0.005\n",
+        "preprocess_latency_ms,infer_latency_ms,sync_times_ms\n1.2,7.9,4\n1.3,8.1,5\n",
+    ],
+)
+def test_an_index_camel_case_and_words_around_a_name_are_looked_through(text):
+    assert times(text) == STAGES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"pre_ms": 1.2, "infer_ms": 7.9, "sync_us": 4e3}, {"pre_ms": 1.3, "infer_ms": 8.1, "sync_us": 5e3}]',
+        '{"gpu": "RTX 3060", "frames": [{"timings_ms": {"pre": 1.2, "infer": 7.9, "sync": 4}},\n'
+        '  {"timings_ms": {"pre": 1.3, "infer": 8.1, "sync": 5}}]}\n',
+        '{"pre_ms": [1.2, 1.3], "infer_ms": [7.9, 8.1], "sync_ms": [4, 5], "shape": [1, 3, 640]}',
+        '{"ts": 1, "stages": {"pre": "1.2 ms", "infer": "7.9 ms", "sync": "4 ms"}}\n'
+        '{"ts": 2, "stages": {"pre": "1.3 ms", "infer": "8.1 ms", "sync": "5 ms"}}\n{"ts": 3, "sta',
+    ],
+)
+def test_json_in_lines_in_a_list_nested_and_by_name(text):
+    assert times(text) == STAGES
+
+
+def test_what_json_lacks_is_a_gap_and_what_is_wrong_has_its_place():
+    found = read_text('{"infer_ms": 1}\n{"infer_ms": null}\n{"infer_ms": 3}\n{"inf', "a.jsonl")
+    assert found.times_ns["infer"].tolist() == [1e6, 3e6]
+    assert found.origin == "a.jsonl; without line 4, which breaks off; 1 incomplete frames left out"
+    with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is no time"):
+        read_text('[{"infer_ms": 1}, {"infer_ms": -1}]', "a.json")
+
+
+def test_json_lines_whose_message_holds_the_times_are_read_as_a_log():
+    lines = '{"level": "info", "msg": "infer: 7.9 ms"}\n{"level": "info", "msg": "infer: 8.1 ms"}\n'
+    assert times(lines) == {"infer": [7_900, 8_100]}
+
+
+def test_the_times_that_trtexec_exports():
+    row = '{"startH2dMs": 1.0, "endH2dMs": 1.4, "startComputeMs": 1.4, "h2dMs": 0.4, "latencyMs": 2.04}'
+    assert times(f"[\n  {row},\n  {row}\n]\n") == {"latency": [2_040, 2_040]}
+
+
+@pytest.mark.parametrize(
+    "above", ["Timing results, RTX 3060\n", "Here are my timings:\n\n", "My loop.\nIt gets slow, why?\n```\n"]
+)
+@pytest.mark.parametrize(
+    "table",
+    [
+        "pre_ms,infer_ms,sync_ms\n1.2,7.9,4\n1.3,8.1,5\n",
+        "| pre | infer | sync |\n|---|---|---|\n| 1.2 ms | 7.9 ms | 4 ms |\n| 1.3 ms | 8.1 ms | 5 ms |\n",
+    ],
+)
+def test_what_stands_above_a_table_is_left_out_and_told(above, table):
+    assert times(above + table) == STAGES
+    assert "without what stands above the table" in read_text(above + table).origin
+
+
+def test_a_last_line_that_breaks_off_is_left_out_and_told():
+    found = read_text("infer_ms,sync_ms\n1,2\n3,4\n5", "a.csv")
+    assert found.times_ns["synchronize"].tolist() == [2e6, 4e6]
+    assert found.origin == "a.csv; without line 4, which breaks off"
+
+
+def test_words_in_front_of_a_log_make_no_table_of_it():
+    assert times("Start loop\ninfer 7.9\nsync 4\ninfer 8.1\nsync 5\n", "ms") == {
+        "infer": [7_900, 8_100],
+        "synchronize": [4_000, 5_000],
+    }
 
 
 def reads_or_says_why(read) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from series import PINNED, loop, only, ramp, step
 
 from yolotrt_lab.diagnosis import diagnose
+from yolotrt_lab.diagnosis.reading.files import read_text
 from yolotrt_lab.types import Cause
 
 STEADY = {"sm_clock_mhz": 1980.0, "gpu_processes": 0.0, "host_memory_bytes": 4e8, "temperature_c": 60.0}
@@ -244,3 +246,44 @@ def test_two_causes_at_once_are_both_named(stages, telemetry, both):
 def test_overload_and_a_growing_stage_share_the_growth():
     found = diagnose(loop(period_ms=1.3, preprocess=ramp(N, 0.7, 1.4)))  # 0.212 ms too slow from the start
     assert set(causes(found)) == {"pageable_overload", "preprocess"}
+
+
+@pytest.mark.parametrize("names", [["infer"], ["preprocess", "infer", "postprocess"]])
+def test_an_inference_without_a_synchronize_holds_its_wait_and_names_no_full_queue(names):
+    found = diagnose(only(loop(infer=step(N, 1.1, 19, 0.3), postprocess=0.9), *names))
+    assert found.verdict is None
+    assert {Cause.SHARED_GPU, Cause.LAUNCH_QUEUE} <= set(found.candidates)
+
+
+def test_spikes_of_an_inference_without_a_synchronize_are_a_candidate_alone():
+    spiked = np.where(np.arange(N) % 50 == 49, 40.0, 5.0)
+    with_wait, without = (diagnose(only(loop(infer=spiked), *names)) for names in (["infer", "synchronize"], ["infer"]))
+    assert causes(with_wait) == ["shape_change"]
+    assert without.candidates == (Cause.SHAPE_CHANGE,)
+
+
+def test_latency_beyond_the_stages_is_no_backlog_while_the_wait_for_the_gpu_is_not_among_them():
+    late = loop(period_ms=1.4)
+    known = diagnose(only(late, "latency", "preprocess", "upload", "infer", "synchronize"))
+    unknown = diagnose(only(late, "latency", "preprocess", "upload", "infer"))
+    assert causes(known) == ["pageable_overload"]
+    assert unknown.candidates == (Cause.PAGEABLE_OVERLOAD,)
+
+
+def test_what_pinning_can_buy_is_unknown_where_no_upload_was_measured():
+    assert diagnose(only(loop(), "preprocess", "synchronize")).pinning_limit_ms is None
+    assert diagnose(loop(upload=0.005)).pinning_limit_ms == 0
+
+
+def test_the_advised_query_of_nvidia_smi_is_read_under_the_names_that_it_asks_for():
+    found = diagnose(only(loop(synchronize=step(N, 0.06, 0.3)), "synchronize"))
+    query = re.search(r"--query-gpu=(\S+) --format=csv", found.findings[0].next_experiment)[1].split(",")
+    values = {"timestamp": "2026/11/25 21:00:00.123", "clocks_throttle_reasons.sw_thermal_slowdown": "Not Active"}
+    row = ", ".join(["0.5", *(values.get(name, "7") for name in query)])
+    read = read_text(f"sync_ms, {', '.join(query)}\n{row}\n")
+    assert list(read.telemetry) == [
+        "sm_clock_mhz",
+        "temperature_c",
+        "throttle_sw_thermal_slowdown",
+        "gpu_memory_used_bytes",
+    ]

@@ -112,9 +112,13 @@ def _highest(symptoms: Symptoms, name: str) -> float:
     return max(symptoms.change(name).high, symptoms.fall(name).high)
 
 
-def _pinning_limit_ms(symptoms: Symptoms) -> float:
-    """The upload call where it holds the host; nothing is known of what it would cost then, so all of it."""
-    upload = _highest(symptoms, Stage.UPLOAD) if Stage.UPLOAD in symptoms.series else 0.0
+def _pinning_limit_ms(symptoms: Symptoms) -> float | None:
+    """The upload call where it holds the host; nothing is known of what it would cost then, so all of it. None where
+    it was not measured.
+    """
+    if Stage.UPLOAD not in symptoms.series:
+        return None
+    upload = _highest(symptoms, Stage.UPLOAD) if symptoms.frames else 0.0
     return upload if upload >= arrival.HELD_MS else 0.0
 
 

@@ -76,15 +76,15 @@ class Diagnosis:
 
     `findings` are ranked: the sure ones by what they explain, then the candidates by confidence. `growth` is the shape
     of every series by name, in ms. `slow_ms` is what a frame takes where it is slowest (a median), `pinning_limit_ms`
-    what pinned memory can take off it at most. `missing` says what was not measured and would have told more, `origin`
-    where the measurements come from.
+    what pinned memory can take off it at most, None where the upload call was not measured. `missing` says what was not
+    measured and would have told more, `origin` where the measurements come from.
     """
 
     verdict: Cause | None
     findings: tuple[Finding, ...]
     growth: Mapping[str, Growth]
     slow_ms: float
-    pinning_limit_ms: float
+    pinning_limit_ms: float | None
     missing: tuple[str, ...] = ()
     origin: str = ""
 
@@ -105,7 +105,7 @@ class Diagnosis:
             "findings": [finding.as_dict() for finding in self.findings],
             "growth": {name: _growth_values(growth) for name, growth in self.growth.items()},
             "slow_ms": round(self.slow_ms, 6),
-            "pinning_limit_ms": round(self.pinning_limit_ms, 6),
+            "pinning_limit_ms": None if self.pinning_limit_ms is None else round(self.pinning_limit_ms, 6),
             "missing": list(self.missing),
             "origin": self.origin,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from .findings import SURE, Diagnosis, Evidence, Finding, number
-from .text import IN_WORDS, buys_line, pinning_line, verdict_line
+from .text import IN_WORDS, buys_line, open_lines, pinning_line, verdict_line
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -50,13 +50,17 @@ def as_html(diagnosis: Diagnosis, svg: str, title: str = "Why does this loop get
         verdict=f"Verdict: <strong>{escape(verdict_line(diagnosis))}</strong>{escape(_in_words(diagnosis))}",
         pinning=escape(_sentence(pinning_line(diagnosis))),
         figure=svg,
-        findings="\n".join(_section(finding, diagnosis) for finding in diagnosis.findings),
+        findings="\n".join(_section(finding, diagnosis) for finding in diagnosis.findings) or _open(diagnosis),
         missing=f"<h2>Not measured, and it would have told more</h2><ul>{missing}</ul>" if missing else "",
     )
 
 
 def _in_words(diagnosis: Diagnosis) -> str:
     return f": {'; '.join(IN_WORDS[cause] for cause in diagnosis.causes)}." if diagnosis.causes else ""
+
+
+def _open(diagnosis: Diagnosis) -> str:
+    return "".join(f"<p>{escape(_sentence(line))}</p>" for line in open_lines(diagnosis))
 
 
 def _section(finding: Finding, diagnosis: Diagnosis) -> str:

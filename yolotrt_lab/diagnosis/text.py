@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from ..types import Cause
+from ..types import Cause, Stage
 from .findings import SURE, UNDETERMINED, Diagnosis, Evidence, Finding, number
 
 _WIDTH = 100
@@ -27,6 +27,20 @@ IN_WORDS: Mapping[Cause, str] = {
 }
 """Each cause for a reader who does not know its name."""
 
+_TOO_FEW = "too few frames"
+_NO_STAGE = "no stage was measured"
+_NOTHING_KNOWN = "nothing that the lab knows"
+_TRACE = (
+    "take a trace, `yolotrt-lab trace capture --out mine -- python loop.py`, and read it with "
+    "`yolotrt-lab diagnose mine.sqlite`"
+)
+_NEXT = {
+    _TOO_FEW: "the same loop for some hundred frames",
+    _NO_STAGE: "print a time for each call of a frame (cudaMemcpyAsync, enqueueV3, cudaStreamSynchronize and your own "
+    f"work before and after them), so that it shows which of them grows; or {_TRACE}",
+    _NOTHING_KNOWN: _TRACE,
+}
+
 
 def as_text(diagnosis: Diagnosis) -> str:
     """Some 20 lines of plain text."""
@@ -35,6 +49,8 @@ def as_text(diagnosis: Diagnosis) -> str:
     for finding in diagnosis.findings:
         lines += ["", *_finding_lines(finding, diagnosis, finding.evidence != shown)]
         shown = finding.evidence
+    if not diagnosis.findings:
+        lines += ["", *(line for text in open_lines(diagnosis) for line in _wrapped(text))]
     lines += ["", *_wrapped(pinning_line(diagnosis))]
     for missing in diagnosis.missing:
         lines += _wrapped(f"not measured: {missing}")
@@ -49,7 +65,20 @@ def verdict_line(diagnosis: Diagnosis) -> str:
         others = [str(cause) for cause in diagnosis.causes if cause is not diagnosis.verdict]
         return " and ".join([str(diagnosis.verdict), *others])
     candidates = " or ".join("nothing wrong" if cause is Cause.NONE else str(cause) for cause in diagnosis.candidates)
-    return f"{UNDETERMINED}: {candidates}" if candidates else f"{UNDETERMINED}: nothing that the lab knows"
+    return f"{UNDETERMINED}: {candidates or _why_open(diagnosis)}"
+
+
+def open_lines(diagnosis: Diagnosis) -> list[str]:
+    """What grows where no cause is named, and what to run to find one."""
+    grown = [(name, growth) for name, growth in diagnosis.growth.items() if growth.shape.grows]
+    lines = [f"{name} grows by {number(growth.rise)} ms ({growth.shape})" for name, growth in grown]
+    return [*lines, f"run next: {_NEXT[_why_open(diagnosis)]}"]
+
+
+def _why_open(diagnosis: Diagnosis) -> str:
+    if not diagnosis.growth:
+        return _TOO_FEW
+    return _NOTHING_KNOWN if set(Stage) & diagnosis.growth.keys() else _NO_STAGE
 
 
 def buys_line(finding: Finding, diagnosis: Diagnosis) -> str:
@@ -70,6 +99,11 @@ def buys_line(finding: Finding, diagnosis: Diagnosis) -> str:
 
 def pinning_line(diagnosis: Diagnosis) -> str:
     """What the usual advice can buy here."""
+    if diagnosis.pinning_limit_ms is None:
+        return (
+            f"what pinned memory can take off your {number(diagnosis.slow_ms)} ms is not known: the upload call was "
+            "not measured"
+        )
     return (
         f"pinned memory can take at most {number(diagnosis.pinning_limit_ms)} "
         f"of your {number(diagnosis.slow_ms)} ms off a frame"

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import MeasurementsError, SettingsError
 from ...types import Stage
 from ..measurements import Measurements
-from .names import BYTES, COPY, COPY_FROM_MAT, FPS, UNITS_NS, plain, split_unit, telemetry_name, time_name
+from .names import BYTES, COPY, COPY_FROM_MAT, FPS, GPU_TIME, UNITS_NS, plain, split_unit, telemetry_name, time_name
 
 _INSTANTS = {"due": "due", "start": "start", "done": "done"}
 _CLOCKS = ("time", "elapsed", "时间")
@@ -44,7 +44,8 @@ def measurements_of(
 ) -> Measurements:
     """What is known among the columns; `unit` is that of times whose column names none.
 
-    MeasurementsError where no column holds times, a unit is missing or a value is no duration.
+    Frames that lack a time are left out, and times that fewer than half of the frames have. MeasurementsError where no
+    column holds times, a unit is missing or a value is no duration.
     """
     times: dict[str, np.ndarray] = {}
     instants: dict[str, np.ndarray] = {}
@@ -68,15 +69,20 @@ def measurements_of(
             f"{file}: no column of times is known among {_listed([column.header for column in columns])}",
             fix="name them like the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms",
         )
-    notes = [*notes, *([f"without {_listed(left_out)}"] if left_out else [])]
-    known_times = _resolved(times, instants, notes)
+    seldom = [name for name, values in times.items() if np.isnan(values).mean() > 0.5]
+    notes = [*notes, *([f"without {_listed([*left_out, *seldom])}"] if left_out or seldom else [])]
+    known_times = _resolved({name: each for name, each in times.items() if name not in seldom}, instants, notes)
+    gaps = np.isnan([*known_times.values(), *instants.values()]).any(axis=0)
     for name, values in known_times.items():
-        if (bad := np.flatnonzero(~(values >= 0))).size:
+        if (bad := np.flatnonzero(values < 0)).size:
             raise MeasurementsError(f"{file}: {columns[0].where(int(bad[0]))}: the {name} ends before it begins")
     tables = [known_times, instants, telemetry]
-    if warmup is not None:
-        tables = [{name: values[~warmup] for name, values in table.items()} for table in tables]
-    if not len(next(iter(tables[0].values()))):
+    kept = ~gaps if warmup is None else ~(gaps | warmup)
+    if not kept.all():
+        tables = [{name: values[kept] for name, values in table.items()} for table in tables]
+    if gaps.any():
+        notes.append(f"{gaps.sum():,} incomplete frames left out")
+    if not kept.any():
         raise MeasurementsError(f"{file}: there is no frame in it")
     return Measurements(*tables, origin="; ".join([file, *notes]))
 
@@ -104,8 +110,8 @@ def _telemetry(column: Column, name: str) -> np.ndarray:
 
 
 def _times_ns(column: Column, kind: str, file: str, unit: str | None) -> np.ndarray:
-    """A column of times, or of frames a second, in nanoseconds."""
-    bad = np.flatnonzero(~(np.isfinite(column.values) & (column.values >= 0)))
+    """A column of times, or of frames a second, in nanoseconds; NaN where a frame has none."""
+    bad = np.flatnonzero((column.values < 0) | np.isinf(column.values))
     if not len(bad) and kind == FPS:
         bad = np.flatnonzero(column.values == 0)
     if len(bad):
@@ -134,7 +140,7 @@ def _times_ns(column: Column, kind: str, file: str, unit: str | None) -> np.ndar
 
 def _without_unit(column: Column, file: str) -> MeasurementsError:
     """The error for times without a unit; the size of the numbers says what they may be."""
-    middle = float(np.median(column.values)) if len(column.values) else 0.0
+    middle = float(np.nanmedian(column.values)) if len(column.values) else 0.0
     guess = "ns" if middle >= _GUESS_NS else "us" if middle >= 500 else "ms" if middle >= 0.5 else ""
     looks = f" (by their size they could be {guess})" if guess else ""
     named = f"of {column.header!r} " if column.header else ""
@@ -147,6 +153,11 @@ def _without_unit(column: Column, file: str) -> MeasurementsError:
 def _resolved(times: dict[str, np.ndarray], instants: dict[str, np.ndarray], notes: list[str]) -> dict[str, np.ndarray]:
     """Frames a second, copies without a direction, `copy_from_Mat` and instants, as what they stand for."""
     known = dict(times)
+    if (on_gpu := known.pop(GPU_TIME, None)) is not None:
+        if known or instants:
+            notes.append("without the time on the GPU")
+        else:
+            known["frame"] = on_gpu
     for alias, name in ((FPS, "frame"), (COPY, Stage.UPLOAD)):
         if (values := known.pop(alias, None)) is not None:
             known.setdefault(str(name), values)

@@ -13,21 +13,23 @@ from ..measurements import Measurements
 from .columns import Column, measurements_of, unit_in_ns
 from .logs import read_log
 from .names import split_unit
+from .objects import read_objects
 from .tables import Line, columns_of, read_table
 
 _PARQUET = b"PAR1"
-_COMMENTS = ("#", "//", "%")
+_COMMENTS = ("#", "//", "%", "```")
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _RULE = re.compile(r"[|+][-:=|+ ]*")
+_PANDAS_SIZE = re.compile(r"\[\d+ rows x \d+ columns\]")
 _LOOKED_AT = 1_000
 
 
 def read_measurements(path: str | Path, *, unit: str | None = None) -> Measurements:
     """Measurements from a recording of the lab, a Parquet file or CSV of another program, or a pasted log.
 
-    Text is UTF-8, UTF-16 or GBK: a table with a header whose names are known (`names`), one number a line, or lines
-    such as 'preprocess 1.2 ms, infer 7.9 ms'. `unit` ('ms', 'us', 'ns', 's') is that of times for which the file
-    names none. Frames that a column 'warmup' marks are left out; `origin` says what else was.
+    Text is UTF-8, UTF-16 or GBK: a table with a header whose names are known (`names`), one number a line, JSON, or
+    lines such as 'preprocess 1.2 ms, infer 7.9 ms'. `unit` ('ms', 'us', 'ns', 's') is that of times for which the file
+    names none. Frames that a column 'warmup' marks are left out, and those that lack a time; `origin` says what was.
 
     Raises MeasurementsError, with the place, for what can't be read; RecordingError for a damaged recording of the lab;
     SettingsError where `unit` is none.
@@ -50,23 +52,28 @@ def read_measurements(path: str | Path, *, unit: str | None = None) -> Measureme
 
 def read_text(text: str, file: str = "text", *, unit: str | None = None) -> Measurements:
     """The same for text at hand; `file` is what errors call it."""
-    numbered = (Line(number, _inside(line)) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1))
+    texts = re.split(r"\r\n|\r|\n", text)
+    numbered = (Line(number, _inside(line), number < len(texts)) for number, line in enumerate(texts, 1))
     lines = [line for line in numbered if line.text and not line.text.startswith(_COMMENTS)]
     if not lines:
         raise MeasurementsError(f"{file}: there is no line in it that is neither blank nor a comment")
-    table = None if lines[0].text.startswith("{") else read_table(lines, file)
+    table = read_objects(lines)
+    if table is None and lines[0].text[:1] not in ("{", "["):
+        table = read_table(lines, file)
     if table is not None and not table.rows:
         raise MeasurementsError(f"{file}: line {lines[0].number} names columns, and no row follows")
     if table is not None:
         columns, warmup = columns_of(table, file)
-        return measurements_of(columns, file, unit, warmup=warmup)
+        return measurements_of(columns, file, unit, table.notes, warmup)
     columns, notes = read_log(lines, file)
     return measurements_of(columns, file, unit, notes)
 
 
 def _inside(line: str) -> str:
-    """A line without the blanks and the frame around it; nothing of the rules in a table of Markdown or a terminal."""
-    line = line.strip()
+    """A line without the blanks and the frame around it; nothing of the rules in a table of Markdown or a terminal, or
+    of the size that pandas prints below one.
+    """
+    line = "" if _PANDAS_SIZE.fullmatch(line) else line.strip()
     if line[:1] not in ("|", "+"):
         return line
     return "" if _RULE.fullmatch(line) else line.strip("|").strip()

@@ -14,42 +14,50 @@ from ...errors import MeasurementsError
 from ...types import Stage
 from .columns import Column
 from .names import COPY, FPS, SIZED, UNITS_NS, name_at_end, name_at_start, split_unit
-from .numbers import to_float
+from .numbers import Ambiguous, decimal_comma_of, to_float
 from .tables import Line
 
 # Digits that begin no word, so that H2D and enqueueV3 stay names; looked at from behind the first, which is fastest.
 _NUMBER = re.compile(r"([0-9](?<![A-Za-z0-9_.].)[0-9,.'_]*+(?:[eE][-+]?[0-9]++)?)")
 _UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
-_UNIT = re.compile(rf"\s*({_UNITS}|fps)(?![A-Za-z0-9_/])", re.IGNORECASE)
+_UNIT = re.compile(rf"\s*[(\[]?({_UNITS}|fps(?!\s*[=:\uff1a]))(?![A-Za-z0-9_/])", re.IGNORECASE)
 _AFTER_BARE = re.compile(r"$|[\s,;|)\]}]")
 _BEFORE_BARE = re.compile(r"[:=\uff1a\s][-+]?$")
 _MINUS = re.compile(r"(^|[\s:=\uff1a(])-$")
 _SUMMARIES = ("average", "avg", "mean", "median", "min", "max", "std", "percentile", "p50", "p90", "p95", "p99")
-_SUMMARY = re.compile(rf"\b({'|'.join(_SUMMARIES)})\b|平均|最大|最小|中位")
+_SUMMARY = re.compile(rf"\b({'|'.join(_SUMMARIES)})\b(?!\W+on\W+runs)|平均|最大|最小|中位")
+_OF_RUNS = re.compile(r"average on +runs")
 _SIZE = re.compile(r"\b\d+x\d{2,5}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
+_WORD = re.compile(r"[^\W\d_][\w-]*")
 _UNNAMED = ""
 
 
 class Time(NamedTuple):
-    """One time in a log: what it is of, its number, its unit in lower case ('' for none) and its line."""
+    """One time in a log: what it is of (a `_Slot`'s name), its number, its unit in lower case ('' for none), its line,
+    and how the log calls it where that is not known.
+    """
 
-    name: str
+    name: str | None
     value: float
     unit: str
     line: int
+    label: str = ""
 
 
 def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]:
     """One column for each thing that the lines time, and notes on what is left out.
 
     A frame begins where a name comes again. Frames that lack a time which most frames have are left out, and so are
-    times that fewer than half of the frames have, and lines of averages. MeasurementsError where no time is found.
+    times that fewer than half of the frames have, lines of averages, and times whose name is not known beside others.
+    MeasurementsError where no time is found, or a comma may be decimal or not.
     """
-    times = list(_times(lines, _timed))
+    times = _times(lines, _timed, file)
     if not any(time.unit for time in times):
-        bare = list(_times(lines, _bare))
+        bare = _times(lines, _bare, file)
         times = [time for time in bare if time.unit] or bare
+    times, unknown = _known(times)
     if not times:
         raise MeasurementsError(
             f"{file}: line {lines[0].number} and the {len(lines) - 1} after it hold no time that can be read, such as "
@@ -65,34 +73,69 @@ def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]
     rare = [name or "times without a name" for name in counts if name not in kept]
     if rare:
         notes.append(f"without {', '.join(rare)}, which most frames lack")
+    often = [repr(name) for name, count in unknown.items() if count > len(frames) / 2]
+    if often:
+        notes.append(f"without {', '.join(often)}, of which no stage is known")
+    if any(_OF_RUNS.search(" ".join(_pieces(line.text)[::2]).lower()) for line in lines):
+        notes.append("each value is an average of several runs")
     return [_column(name, [frame[name] for frame in whole], file) for name in kept], notes
 
 
 class _Slot(NamedTuple):
-    """Which number of a line is a time, of what, in which unit ('' for none), and whether a minus stands before it."""
+    """Which number of a line is a time, of what, in which unit ('' for none), and whether a minus stands before it.
+
+    A name that is not known is None, or '' where the line has no other time, with the log's own words in `label`.
+    """
 
     index: int
-    name: str
+    name: str | None
     unit: str
     negative: bool
+    label: str = ""
 
 
-def _times(lines: Sequence[Line], plan: Callable[[tuple[str, ...]], list[_Slot]]) -> Iterator[Time]:
+def _times(lines: Sequence[Line], plan: Callable[[tuple[str, ...]], list[_Slot]], file: str) -> list[Time]:
     """The times of all lines. `plan` tells from the text between the numbers which of them are times.
 
     Programs print the same text again and again, so that the plans are kept.
     """
     plans: dict[tuple[str, ...], list[_Slot]] = {}
+    found: list[tuple[_Slot, str, int]] = []
     for line in lines:
-        pieces = _NUMBER.split(_ANSI.sub("", line.text) if "\x1b" in line.text else line.text)
+        pieces = _pieces(line.text)
         texts = tuple(pieces[::2])
         slots = plans.get(texts)
         if slots is None:
             slots = plans[texts] = plan(texts)
-        for index, name, unit, negative in slots:
-            value = _value(pieces[2 * index + 1])
-            if value is not None:
-                yield Time(name, -value if negative else value, unit, line.number)
+        found += [(slot, pieces[2 * slot.index + 1].rstrip(",."), line.number) for slot in slots]
+    comma = _decimal_comma([number for _, number, _ in found])
+    times = []
+    for slot, number, line_number in found:
+        try:
+            value = _value(number, comma)
+        except Ambiguous:
+            raise MeasurementsError(
+                f"{file}: line {line_number}: the comma in {number!r} may be a decimal comma or separate thousands",
+                fix="write decimal points, or numbers without separators",
+            ) from None
+        if value is not None:
+            times.append(Time(slot.name, -value if slot.negative else value, slot.unit, line_number, slot.label))
+    return times
+
+
+def _pieces(text: str) -> list[str]:
+    """Texts and numbers of a line in turn, without colours and without the types that NumPy and PyTorch print."""
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    return _NUMBER.split(_TYPED.sub(r"\1", text) if "(" in text else text)
+
+
+def _decimal_comma(numbers: list[str]) -> bool | None:
+    """What commas are in the numbers of a log: as they tell, and where none does no decimal ones beside numbers that
+    have none; None where every number could be either.
+    """
+    told = decimal_comma_of(numbers)
+    return False if told is None and any("," not in number or "." in number for number in numbers) else told
 
 
 def _timed(texts: tuple[str, ...]) -> list[_Slot]:
@@ -105,17 +148,21 @@ def _timed(texts: tuple[str, ...]) -> list[_Slot]:
         since = found[place - 1][0] + 1 if place else 0
         until = found[place + 1][0] + 1 if place + 1 < len(found) else len(texts)
         own_unit = found[place - 1][1].end() if place else 0
-        before.append(name_at_end(" 0 ".join(texts[since : index + 1])[own_unit:]))
-        behind.append(name_at_start(" 0 ".join(texts[index + 1 : until])[match.end() :]))
+        before.append(" 0 ".join(texts[since : index + 1])[own_unit:])
+        behind.append(" 0 ".join(texts[index + 1 : until])[match.end() :])
+    names_before, names_behind = list(map(name_at_end, before)), list(map(name_at_start, behind))
+    if names_behind.count(None) < names_before.count(None):
+        names, labels = names_behind, [_WORD.findall(text)[:2] for text in behind]
+    else:
+        names, labels = names_before, [_WORD.findall(text)[-2:] for text in before]
     slots = []
-    for (index, match), name in zip(found, behind if behind.count(None) < before.count(None) else before, strict=True):
+    for (index, match), name, label in zip(found, names, labels, strict=True):
         unit = match[1].lower()
         if unit == FPS:
             name = FPS
         elif name is None and len(found) == 1:
             name = SIZED if _SIZE.search("0".join(texts)) else _UNNAMED
-        if name is not None:
-            slots.append(_Slot(index, name, unit, bool(_MINUS.search(texts[index]))))
+        slots.append(_Slot(index, name, unit, bool(_MINUS.search(texts[index])), "" if name else " ".join(label)))
     return slots
 
 
@@ -138,13 +185,11 @@ def _sums_up(text: str) -> bool:
     return bool(_SUMMARY.search(text.lower()))
 
 
-def _value(number: str) -> float | None:
+def _value(number: str, decimal_comma: bool | None) -> float | None:
     try:
-        return float(number)
-    except ValueError:
-        pass
-    try:
-        return to_float(number.rstrip(",."), decimal_comma=False)
+        return to_float(number, decimal_comma=decimal_comma)
+    except Ambiguous:
+        raise
     except ValueError:
         return None
 
@@ -167,6 +212,14 @@ def _renamed(times: list[Time]) -> list[Time]:
             for time in times
         ]
     return times
+
+
+def _known(times: list[Time]) -> tuple[list[Time], Counter[str]]:
+    """The times with a name that is known, and how often each other one comes; where none is known, lone times."""
+    named = [time for time in times if time.name]
+    if not named:
+        return [time for time in times if time.name is not None], Counter()
+    return named, Counter(time.label or "times without a name" for time in times if not time.name)
 
 
 def _frames(times: list[Time]) -> Iterator[dict[str, Time]]:

@@ -15,16 +15,20 @@ COPY_FROM_MAT = "copy_from_mat"
 SIZED = "sized"
 """The time at the end of ultralytics' line '0: 640x640 2 persons, 7.9ms', which is the inference."""
 
+GPU_TIME = "gpu_time"
+"""How long the GPU works for a frame, as trtexec says it: no time of the host's."""
+
 UNITS_NS = {
-    **dict.fromkeys(("ns", "nanosecond", "nanoseconds", "纳秒"), 1.0),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "microsecond", "microseconds", "微秒"), 1e3),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds", "毫秒"), 1e6),
-    **dict.fromkeys(("s", "sec", "second", "seconds", "秒"), 1e9),
+    **dict.fromkeys(("ns", "nanos", "nanosecond", "nanoseconds", "纳秒"), 1.0),
+    **dict.fromkeys(("us", "µs", "μs", "usec", "micros", "microsecond", "microseconds", "微秒"), 1e3),
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds", "毫秒"), 1e6),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1e9),
 }
 """Nanoseconds in each unit of time."""
 
 _TIMES = {
-    "latency": "latency e2e end_to_end total_latency 延迟 时延 端到端",
+    "latency": "latency e2e end_to_end total_latency host_latency 延迟 时延 端到端",
+    GPU_TIME: "gpu_time gpu_latency gpu_compute",
     "frame": "frame total whole all loop iteration elapsed time cost duration"
     " 总 总共 总计 总体 每帧 一帧 帧 单帧 耗时 时间 用时",
     FPS: "fps frame_rate framerate 帧率",
@@ -45,7 +49,22 @@ _DIRECTIONS = {Stage.UPLOAD: ("h2d", "htod", "host_to_device"), Stage.DOWNLOAD: 
 _ASCII = {0xFF08: "(", 0xFF09: ")", 0x3010: "[", 0x3011: "]"}
 """Full-width brackets."""
 _LONGEST_NAME = 200
-_FILLERS = ("time", "cost", "took", "takes", "duration", "elapsed", "is", "用时", "耗时", "时间", "花费")
+_FILLERS = (
+    "time",
+    "times",
+    "latency",
+    "cost",
+    "took",
+    "takes",
+    "duration",
+    "elapsed",
+    "is",
+    "用时",
+    "耗时",
+    "时间",
+    "花费",
+)
+_BEFORE = re.compile(r"\s*(?:t|dt|time|times|timing|timings|duration|elapsed)[_\s.:/-]+", re.IGNORECASE)
 
 _TELEMETRY = {
     "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock",
@@ -84,8 +103,10 @@ _TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for wor
 def time_name(text: str) -> str | None:
     """What a name stands for: 'latency', 'frame', a stage, one of the words above, or None for nothing known.
 
-    Words such as 'time' or '耗时' at its end add nothing.
+    Words such as 'time' or '耗时' at its end add nothing, nor do 't_' or 'time_' before it.
     """
+    if plain(text) not in _TIME_OF:
+        text = _BEFORE.sub("", text, count=1) if _BEFORE.match(text) else text
     name = plain(text)
     while name and name not in _TIME_OF:
         shorter = next((name.removesuffix(word) for word in _FILLERS if name.endswith(word)), "")
@@ -100,16 +121,21 @@ def telemetry_name(text: str) -> str | None:
     return _TELEMETRY_OF.get(plain(text))
 
 
+_CAMEL = re.compile(r"(.*[a-z0-9])(Ms|Us|Ns|Secs?|Seconds|Millis|Micros|Nanos)")
+
+
 @lru_cache(maxsize=4_096)
 def split_unit(header: str) -> tuple[str, str | None]:
-    """The name and the unit of a column: 'sync [ms]', 'sync(ms)', 'sync/ms', 'sync_ms' and 'sync ms' are the same."""
+    """The name and the unit of a column: 'sync [ms]', 'sync(ms)', 'sync/ms', 'sync_ms', 'sync ms' and 'syncMs' are the
+    same.
+    """
     header = header.strip().strip("\"'").strip()
     if len(header) > _LONGEST_NAME:
         return header, None
     bracketed = re.fullmatch(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]", header.translate(_ASCII))
     if bracketed and (bracketed[2].lower() in UNITS_NS or telemetry_name(bracketed[1])):
         return bracketed[1], bracketed[2].lower()
-    tail = re.fullmatch(r"(.*?)[\s_/,.-]+([A-Za-zµμ]+|毫秒|微秒|纳秒|秒)", header)
+    tail = re.fullmatch(r"(.*?)[\s_/,.-]+([A-Za-zµμ]+|毫秒|微秒|纳秒|秒)", header) or _CAMEL.fullmatch(header)
     if tail and tail[2].lower() in UNITS_NS:
         return tail[1], tail[2].lower()
     return header, None

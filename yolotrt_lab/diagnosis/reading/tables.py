@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from .numbers import Ambiguous, decimal_comma_of, flag, missing, split_cell, to_
 BLANKS = " "
 _SEPARATORS = ("|", ";", "\t", ",", BLANKS)
 _SAMPLE = 20
+_MOST_ABOVE = 10
 _LONGEST_INDEX = 19
 _TIMESTAMP = re.compile(r"\d+([-/:.])\d+\1\d+")
 _NUMBERING = "number of the frame"
@@ -25,40 +26,69 @@ _NUMBERING = "number of the frame"
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A line of a file that is neither blank nor a comment, and its number, from 1."""
+    """A line of a file that is neither blank nor a comment, and its number, from 1; `whole` where it has an end."""
 
     number: int
     text: str
+    whole: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows of cells under their header; `separator` is '' where there is one column."""
+    """Rows of cells under their header; `separator` is '' where there is one column.
+
+    `numbers` are those of the rows' lines, or of whatever `place` says. `notes` tell what was left out.
+    """
 
     header: list[str]
     rows: list[list[str]]
     numbers: list[int]
     separator: str
+    place: str = "line"
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def names_times(self) -> bool:
+        """True where a column is one of times by its name."""
+        return any(time_name(split_unit(name)[0]) is not None for name in self.header)
 
 
 def read_table(lines: Sequence[Line], file: str) -> Table | None:
     """The table that the lines are, or None where they are no table.
 
-    A table has numbers in its first line, or in its second line as many cells as names in its first. MeasurementsError
-    where a later line has another number of cells.
+    A table has numbers in its first line, or in its second line as many cells as names in its first. Lines above one
+    whose names are known, such as a title, are left out. MeasurementsError where a later line has another number of
+    cells, but for a last one that breaks off.
     """
+    table = _head(lines)
+    if table is not None and (table.names_times or not any(table.header)):
+        return _filled(table, lines[any(table.header) :], file)
+    for above in range(1, min(_MOST_ABOVE, len(lines) - 1) + 1):
+        below = _head(lines[above : above + _SAMPLE])
+        if below is not None and below.names_times and _is_regular(below, lines[above : above + _SAMPLE]):
+            below.notes.append("without what stands above the table")
+            return _filled(below, lines[above + 1 :], file)
+    return None if table is None else _filled(table, lines[1:], file)
+
+
+def _head(lines: Sequence[Line]) -> Table | None:
+    """A table of the right header and separator, as yet without rows; None where the first lines are none."""
     for separator in (*_SEPARATORS, ""):
         sample = [_cells(line.text, separator) for line in lines[:_SAMPLE]]
         if separator == "," and all(_is_one_number(line.text) for line in lines) and not _numbered(sample):
             continue
         if _is_table(sample, separator, header=False):
-            header = [""] * len(sample[0])
-            return _checked(Table(header, [], [], separator), lines, file)
+            return Table([""] * len(sample[0]), [], [], separator)
         if len(sample) > 1:
-            sample[0] = _header_cells(lines[0].text, separator, len(sample[1]))
+            sample[0] = _header_cells(lines[0].text, separator, sample[1:])
             if _is_table(sample, separator, header=True):
-                return _checked(Table(sample[0], [], [], separator), lines[1:], file)
+                return Table(sample[0], [], [], separator)
     return None
+
+
+def _is_regular(table: Table, lines: Sequence[Line]) -> bool:
+    widths = {len(_cells(line.text, table.separator)) for line in lines[1:] if line.whole}
+    return widths == {len(table.header)}
 
 
 def _cells(text: str, separator: str) -> list[str]:
@@ -75,13 +105,17 @@ def _cells(text: str, separator: str) -> list[str]:
         return [text]
 
 
-def _header_cells(text: str, separator: str, count: int) -> list[str]:
-    """The names in a header; between blanks, a name may hold single ones, such as 'sync [ms]'."""
-    cells = _cells(text, separator)
-    if separator == BLANKS and len(cells) != count:
-        with_units = re.split(r"\s+(?![\[(])", text.strip())
-        return with_units if len(with_units) == count else re.split(r"\s{2,}|\t+", text.strip())
-    return cells
+def _header_cells(text: str, separator: str, rows: list[list[str]]) -> list[str]:
+    """The names in a header; between blanks, a name may hold single ones, such as 'sync [ms]', and that of a first
+    column which numbers the rows may be missing, as pandas prints it.
+    """
+    cells, count = _cells(text, separator), len(rows[0])
+    if separator != BLANKS or len(cells) == count:
+        return cells
+    if all(len(row) == len(cells) + 1 for row in rows) and _counts_up([row[0] for row in rows]):
+        return ["", *cells]
+    with_units = re.split(r"\s+(?![\[(])", text.strip())
+    return with_units if len(with_units) == count else re.split(r"\s{2,}|\t+", text.strip())
 
 
 def _is_table(sample: list[list[str]], separator: str, *, header: bool) -> bool:
@@ -94,7 +128,7 @@ def _is_table(sample: list[list[str]], separator: str, *, header: bool) -> bool:
         return all(map(_is_value, rows[0])) and any(map(split_cell, rows[0]))
     if any(map(split_cell, sample[0])):
         return False
-    enough = any if any(map(_known, sample[0])) else all
+    enough = any if separator != BLANKS and any(map(_known, sample[0])) else all
     numeric = [enough(map(_is_value, row)) for row in rows if row != sample[0]]
     return bool(numeric) and sum(numeric) >= len(numeric) / 2
 
@@ -120,11 +154,12 @@ def _is_one_number(text: str) -> bool:
 
 def _numbered(rows: list[list[str]]) -> bool:
     """True for rows of two cells of which the first goes up by one."""
-    if any(len(row) != 2 for row in rows):
-        return False
-    first = [row[0] for row in rows]
-    return all(each.isdecimal() and len(each) < _LONGEST_INDEX for each in first) and all(
-        int(b) == int(a) + 1 for a, b in pairwise(first)
+    return all(len(row) == 2 for row in rows) and _counts_up([row[0] for row in rows])
+
+
+def _counts_up(cells: list[str]) -> bool:
+    return all(each.isdecimal() and len(each) < _LONGEST_INDEX for each in cells) and all(
+        int(b) == int(a) + 1 for a, b in pairwise(cells)
     )
 
 
@@ -134,22 +169,26 @@ def _is_value(cell: str) -> bool:
     return missing(cell) if parts is None else parts[1] == "" or parts[1] in UNITS_NS
 
 
-def _checked(table: Table, lines: Sequence[Line], file: str) -> Table:
+def _filled(table: Table, lines: Sequence[Line], file: str) -> Table:
     """The table with its rows: repeated headers left out, MeasurementsError for a row of another width."""
     width, separator = len(table.header), table.separator
     for line in lines:
         cells = _cells(line.text, separator)
         if len(cells) == width + 1 and cells[-1] == "":
             cells.pop()
+        if cells == table.header or cells == table.header[1:]:
+            continue
         if len(cells) != width:
-            if _header_cells(line.text, separator, width) == table.header:
+            if line.whole and _header_cells(line.text, separator, [table.header]) == table.header:
+                continue
+            if not line.whole and len(cells) < width and table.rows:
+                table.notes.append(f"without line {line.number}, which breaks off")
                 continue
             raise MeasurementsError(
                 f"{file}: line {line.number} has {len(cells)} columns, and the lines before it have {width}"
             )
-        if cells != table.header:
-            table.rows.append(cells)
-            table.numbers.append(line.number)
+        table.rows.append(cells)
+        table.numbers.append(line.number)
     return table
 
 
@@ -162,11 +201,14 @@ def columns_of(table: Table, file: str) -> tuple[list[Column], np.ndarray | None
     header = table.header if any(table.header) else _names_of_nameless(table, file)
     columns, warmup = [], None
     for index, name in enumerate(header):
-        place = _Place(file, name or f"{index + 1}", table.numbers)
+        place = _Place(file, name or f"{index + 1}", table.numbers, table.place)
         cells = [row[index] for row in table.rows]
         bare, unit = split_unit(name)
         if name and bare.lower() == "warmup":
             warmup = np.array([_is_true(cell, row, place) for row, cell in enumerate(cells)], np.bool_)
+        elif name == "" and any(table.header):
+            if not _counts_up(cells):
+                columns.append(Column(f"column {index + 1}", np.full(len(cells), np.nan), None, place.of))
         elif (_known(name) and not _TIMESTAMP.match(cells[0] if cells else "")) or name == "":
             columns.append(_column(name, unit, cells, table.separator, place))
         elif name != _NUMBERING:
@@ -181,9 +223,10 @@ class _Place:
     file: str
     column: str
     numbers: list[int]
+    kind: str
 
     def of(self, row: int) -> str:
-        return f"line {self.numbers[row]}"
+        return f"{self.kind} {self.numbers[row]}"
 
     def error(self, row: int, why: str) -> MeasurementsError:
         return MeasurementsError(f"{self.file}: {self.of(row)}, column {self.column!r}: {why}")
@@ -210,10 +253,10 @@ def _column(name: str, unit: str | None, cells: list[str], separator: str, place
     timed = name == "" or time_name(split_unit(name)[0]) is not None
     values, units = np.empty(len(cells)), [unit or ""] * len(cells)
     for row, cell in enumerate(cells):
-        if not timed and (missing(cell) or flag(cell) is not None):
-            values[row] = np.nan if missing(cell) else flag(cell)
-        elif missing(cell):
-            raise place.error(row, f"there is no number in {cell!r}")
+        if missing(cell):
+            values[row] = np.nan
+        elif not timed and (told := flag(cell)) is not None:
+            values[row] = told
         else:
             values[row], behind = _number(cell, row, place, comma=comma)
             units[row] = behind or units[row]

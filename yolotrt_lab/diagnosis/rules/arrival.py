@@ -7,7 +7,7 @@ import numpy as np
 from ...types import Cause, Stage
 from ..findings import Finding
 from ..symptoms import Symptoms, Window
-from .belief import PROVEN, TELLS
+from .belief import PROVEN, TELLS, shared_between
 
 _CURE = "pinned memory, filled in place (a pool of slots, made once), so that the upload does not hold the host"
 _EXPERIMENT = (
@@ -52,8 +52,13 @@ def _climbing_backlog(symptoms: Symptoms) -> Finding | None:
         symptoms.evidence("a frame is served in", served, "ms", change.before),
         symptoms.evidence("of that the upload call holds the host for", upload, "ms", change.before),
     )
-    confidence = TELLS if period is None else PROVEN
+    confidence = PROVEN if period is not None else TELLS if _waits_are_known(symptoms) else shared_between(1)[0]
     return Finding(Cause.PAGEABLE_OVERLOAD, confidence, late * share, late + upload, evidence, _CURE, _EXPERIMENT)
+
+
+def _waits_are_known(symptoms: Symptoms) -> bool:
+    """False where what no stage accounts for may be a wait for the GPU that was not measured, and no backlog at all."""
+    return Stage.SYNCHRONIZE in symptoms.series or Stage.DOWNLOAD in symptoms.series
 
 
 def backlog_climbs(symptoms: Symptoms) -> bool:

@@ -16,7 +16,7 @@ from ..findings import Evidence, Finding
 from ..symptoms import Change, Symptoms
 from .belief import PROVEN, early, faint, fell, material, shared_between, slight
 from .settled import LEAK, LEAST_LEAK, LEAST_LEAK_BYTES
-from .waits import SHARED_STREAM
+from .waits import LAUNCH_QUEUE, SHARED_STREAM
 
 _LEAST_CLOCK_FACTOR = 1.04
 _LEAST_THROTTLED = 0.2
@@ -25,8 +25,9 @@ _HOTTER_C = 3.0
 _NEIGHBOUR_BYTES = 100e6
 _LEAST_PART = 0.2
 _LOOK = (
-    "record it again with telemetry (`yolotrt-lab record`, or `nvidia-smi --query-gpu=clocks.sm,temperature.gpu,"
-    "clocks_throttle_reasons.active,memory.used --format=csv -lms 100` beside the loop)"
+    "run it again beside `nvidia-smi --query-gpu=clocks.sm,temperature.gpu,"
+    "clocks_throttle_reasons.sw_thermal_slowdown,memory.used,timestamp --format=csv -lms 100`, and put its columns "
+    "beside the frames in one table, which `yolotrt-lab diagnose` reads under these names"
 )
 
 
@@ -199,6 +200,8 @@ def _weights(symptoms: Symptoms, wait: Wait) -> dict[Cause, float]:
         Cause.LEAK: 0.2 if factor > 2 else 0.6,
         Cause.SHARED_STREAM: 0.2,
     }
+    if Stage.INFER in symptoms.series and Stage.SYNCHRONIZE not in symptoms.series:
+        weights[Cause.LAUNCH_QUEUE] = 0.2
     known = symptoms.telemetry
     if "sm_clock_mhz" in known:
         del weights[Cause.CLOCK_DROP], weights[Cause.HEAT]
@@ -232,5 +235,6 @@ _ADVICE = {
         "a thermal throttle reason; without one, suspect pauses between frames",
     ),
     Cause.LEAK: LEAK,
+    Cause.LAUNCH_QUEUE: LAUNCH_QUEUE,
     Cause.SHARED_STREAM: SHARED_STREAM,
 }

@@ -46,11 +46,16 @@ _NOT_ITS_OWN = (Stage.WAIT, "interval", "backlog")
 
 
 def shape_change(symptoms: Symptoms) -> Finding | None:
-    """Submitting the network takes several times as long in a few frames, each time by about as much."""
+    """Submitting the network takes several times as long in a few frames, each time by about as much.
+
+    Where no synchronize was measured, the wait for the GPU may be in there, which has more reasons to be long.
+    """
     found = _spikes(symptoms, Stage.INFER)
     if found is None:
         return None
     height, confidence, evidence = found
+    if Stage.SYNCHRONIZE not in symptoms.series:
+        confidence = min(confidence, shared_between(1)[0])
     return Finding(
         Cause.SHAPE_CHANGE,
         confidence,

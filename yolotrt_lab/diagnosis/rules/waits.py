@@ -19,6 +19,11 @@ SHARED_STREAM = (
     "wait for an event of the frame's own instead of the stream that others submit to",
     "record an event behind each frame and wait for that: each wait is one frame's, if a shared stream is the cause",
 )
+LAUNCH_QUEUE = (
+    "let a bounded number of frames be in flight: wait for the event of an earlier frame before the next one",
+    "synchronize once every few frames: submitting stays short, and the wait shows where it belongs, if the queue "
+    "is the cause",
+)
 """A cure and the experiment that proves the cause."""
 
 _NOTHING_MS = 0.02
@@ -53,8 +58,11 @@ def moved_wait(symptoms: Symptoms) -> Finding | None:
 
 
 def launch_queue(symptoms: Symptoms) -> Finding | None:
-    """Submitting gets as slow as the kernels are, while nothing waits in synchronize: the queue of launches is full."""
-    if Stage.INFER not in symptoms.series or not symptoms.grows(Stage.INFER):
+    """Submitting gets as slow as the kernels are, while nothing waits in synchronize: the queue of launches is full.
+
+    Where no synchronize was measured, its wait may be in what is called inference, and nothing tells.
+    """
+    if Stage.SYNCHRONIZE not in symptoms.series or not symptoms.grows(Stage.INFER):
         return None
     change = symptoms.since_start(Stage.INFER)
     deep = len(symptoms.in_flight) and np.median(symptoms.in_flight[change.after.first : change.after.end]) >= _DEEP
@@ -70,9 +78,7 @@ def launch_queue(symptoms: Symptoms) -> Finding | None:
             *symptoms.both_sides(Stage.INFER, change, what="submitting the network"),
             *symptoms.both_sides(Stage.SYNCHRONIZE, change),
         ),
-        "let a bounded number of frames be in flight: wait for the event of an earlier frame before the next one",
-        "synchronize once every few frames: submitting stays short, and the wait shows where it belongs, if the queue "
-        "is the cause",
+        *LAUNCH_QUEUE,
     )
 
 
