@@ -13,7 +13,15 @@ from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loops import run_loop
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.scenarios import COPIES, SCENARIOS, listing, period_between_us, run_scenario, run_together
+from yolotrt_lab.scenarios import (
+    COPIES,
+    SCENARIOS,
+    listing,
+    period_between_us,
+    require_frames,
+    run_scenario,
+    run_together,
+)
 from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
 
 ON_A_CLOCK = [name for name, each in SCENARIOS.items() if each.other or each.settings.period_us]
@@ -208,3 +216,10 @@ def test_every_cause_has_a_scenario_and_every_fault_a_cure():
     for scenario in SCENARIOS.values():
         assert bool(scenario.cure) == (scenario.cause is not Cause.NONE), scenario.name
         assert not scenario.cure or SCENARIOS[scenario.cure].cause is Cause.NONE
+
+
+@pytest.mark.parametrize(("frames", "fix"), [(399, "use 400 frames or more"), (450, "and a multiple of 100")])
+def test_too_few_frames_for_a_notebook_are_an_error_that_says_how_many(frames, fix):
+    with pytest.raises(SettingsError, match=fix):
+        require_frames(frames, 400, turn=100 if frames > 400 else 1)
+    require_frames(400, 400, turn=100)
