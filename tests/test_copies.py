@@ -9,6 +9,7 @@ import pytest
 
 from yolotrt_lab.copies import BACKLOGS_NS, DIRECTIONS, MEMORIES, SIZES, CopyProbe, measure_copies
 from yolotrt_lab.devices.simulated import SimulatedDevice
+from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.types import HostMemory, SourceKind
 
 STAGING_BYTES = 1_000_000  # of the preset of round numbers
@@ -91,3 +92,8 @@ def test_sizes_backlogs_and_repeats_can_be_chosen(preset):
     calls = [span for span in device.spans if span.name == "cudaMemcpyAsync"]
     assert len(calls) == 8 * (2 + 5)
     assert table.columns["call_ns"][0] == int(np.median([call.end_ns - call.start_ns for call in calls[2:7]]))
+
+
+def test_a_probe_of_no_bytes_is_an_error(device):
+    with pytest.raises(SettingsError, match="a copy of -5,000 bytes"):
+        CopyProbe(device, HostMemory.PINNED, -5_000)
