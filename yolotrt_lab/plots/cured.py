@@ -12,7 +12,9 @@ from .style import LINES, TELEMETRY_LABELS, figure_of, stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+_TITLE_INCHES, _LEGEND_INCHES = 0.28, 0.24
 _PARTS = (("cause", "#D55E00"), ("cure", "#0072B2"))
 
 
@@ -31,10 +33,23 @@ def cause_and_cure(ax: Axes, quantity: Stage | str, *pairs: tuple[Recording, Rec
     ax.set(xlabel="frame")
     ax.set_title(label, loc="left", size=10)
     drawn = figure_of(ax)
-    if not drawn.legends:
-        drawn.legend(handles=lines, frameon=False, fontsize=8, loc="outside upper left", ncols=4)
     stamp(drawn, *(each.source for pair in pairs for each in pair))
+    if not drawn.legends:
+        _legend(drawn, lines)
     return lines
+
+
+def _legend(drawn: Figure, lines: list[Any]) -> None:
+    """In a row of its own above all axes, below the figure's title if it has one."""
+    height = drawn.get_size_inches()[1]
+    top = 1 - (_TITLE_INCHES if drawn.get_suptitle() else 0.0) / height
+    drawn.legend(
+        handles=lines, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, top), borderaxespad=0, ncols=4
+    )
+    engine = drawn.get_layout_engine()
+    if engine is not None:
+        left, bottom, width, tall = engine.get()["rect"]
+        engine.set(rect=(left, bottom, width, tall - _LEGEND_INCHES / height))  # type: ignore[call-arg, unused-ignore]
 
 
 def _values(recording: Recording, quantity: Stage | str) -> tuple[np.ndarray, str]:

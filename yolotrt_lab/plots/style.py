@@ -97,7 +97,8 @@ def stamp(drawn: Figure, *sources: Source | str) -> None:
     margin = (0.08 + 0.14 * lines) / height
     engine = drawn.get_layout_engine()
     if engine is not None:
-        engine.set(rect=(0, margin, 1, 1 - margin))  # type: ignore[call-arg, unused-ignore]
+        _, bottom, _, tall = engine.get()["rect"]
+        engine.set(rect=(0, margin, 1, bottom + tall - margin))  # type: ignore[call-arg, unused-ignore]
 
 
 def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:
