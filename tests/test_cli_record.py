@@ -133,7 +133,7 @@ def test_record_without_a_place_is_refused(names, capsys, no_device):
         (["served-pinned", "--frames", "0"], "frames=0"),
         (["served-pinned", "served-report", "--frames", "0"], "frames=0"),
         (["served-pinned", "--frames", "-5"], "frames=-5"),
-        (["served-pinned", "--period-us", "0"], "a period of 0.0 us"),
+        (["served-pinned", "--period-us", "0"], "a period of 0 us"),
         (["served-pinned", "--preset", "h900"], "no preset 'h900'"),
         (["heat", "--severity", "0"], "a severity of 0.0"),
         (["served-pinned", "heat"], "heat cannot take turns"),

@@ -98,3 +98,8 @@ def test_sizes_backlogs_and_repeats_can_be_chosen(preset):
 def test_table_without_a_row_is_refused(device, arguments):
     with pytest.raises(SettingsError, match="0"):
         measure_copies(device, **arguments)
+
+
+def test_a_probe_of_no_bytes_is_an_error(device):
+    with pytest.raises(SettingsError, match="a copy of -5,000 bytes"):
+        CopyProbe(device, HostMemory.PINNED, -5_000)

@@ -238,7 +238,18 @@ def test_stages_leave_room_for_the_legend_above_every_line_of_a_shared_axis(fram
         for line in plots.stages(ax, frames[name])
     )
     assert left.get_ylim() == right.get_ylim()
-    assert left.get_ylim()[1] > tallest_ms
+    lowest_ms = left.get_ylim()[0]
+    assert left.get_ylim()[1] >= tallest_ms * (tallest_ms / lowest_ms) ** 0.2  # a fifth of what the curves span
+
+
+def test_a_title_stands_above_the_whole_figure_and_panels_have_names():
+    drawn, axes = plots.panels([["left", "right"], ["below", "below"]], title="left is faster")
+    assert drawn.get_suptitle() == "left is faster"
+    assert set(axes) == {"left", "right", "below"}
+    assert axes["below"].get_position().width > 1.8 * axes["left"].get_position().width
+    drawn, _ = plots.figure(title="it climbs")
+    assert drawn.get_suptitle() == "it climbs"
+    assert plots.figure()[0].get_suptitle() == ""
 
 
 def test_every_stage_has_a_colour_of_its_own():
@@ -396,12 +407,7 @@ def test_cause_and_cure_show_one_quantity_of_every_source(pairs, quantity, colum
     for line, each in zip(lines, four, strict=True):
         np.testing.assert_array_equal(line.get_ydata(), each.steady.columns[column] / unit)
         np.testing.assert_array_equal(line.get_xdata(), each.steady.columns["frame"])
-    assert labels(lines) == [
-        "clock-drop, recorded",
-        "clock-drop-busy, recorded",
-        "clock-drop, simulated",
-        "clock-drop-busy, simulated",
-    ]
+    assert labels(lines) == ["cause, recorded", "cure, recorded", "cause, simulated", "cure, simulated"]
     assert [line.get_color() for line in lines] == 2 * ["#D55E00", "#0072B2"]
     assert [line.get_linestyle() for line in lines] == ["-", "-", "--", "--"]
     assert ax.get_title(loc="left") == title
@@ -417,6 +423,12 @@ def test_cause_and_cure_show_latency_from_the_due_time(pairs):
     steady = pairs[0][0].steady.columns
     np.testing.assert_array_equal(cause.get_ydata(), (steady["done_ns"] - steady["due_ns"]) / 1e6)
     assert ax.get_title(loc="left") == "latency [ms]"
+
+
+def test_what_was_diagnosed_is_titled_by_its_verdict():
+    steady = Recording.shipped("steady")
+    measured = Measurements.of(steady)
+    assert plots.diagnosed(measured, diagnose(measured)).get_suptitle() == "verdict: none"
 
 
 def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line():

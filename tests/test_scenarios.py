@@ -13,7 +13,15 @@ from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loops import run_loop
 from yolotrt_lab.recording import FrameRecorder, Recording
-from yolotrt_lab.scenarios import COPIES, SCENARIOS, listing, period_between_us, run_scenario, run_together
+from yolotrt_lab.scenarios import (
+    COPIES,
+    SCENARIOS,
+    listing,
+    period_between_us,
+    require_frames,
+    run_scenario,
+    run_together,
+)
 from yolotrt_lab.scenarios.base import Run
 from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
 
@@ -245,3 +253,10 @@ def test_error_while_frames_are_collected_ends_the_thread_that_submits(device, e
     monkeypatch.setattr(FrameRecorder, "add", fails)
     with pytest.raises(RuntimeError, match="the disk is full"):
         run_scenario("shared-stream-event", device, engine, frames=1_000)
+
+
+@pytest.mark.parametrize(("frames", "fix"), [(399, "use 400 frames or more"), (450, "and a multiple of 100")])
+def test_too_few_frames_for_a_notebook_are_an_error_that_says_how_many(frames, fix):
+    with pytest.raises(SettingsError, match=fix):
+        require_frames(frames, 400, turn=100 if frames > 400 else 1)
+    require_frames(400, 400, turn=100)

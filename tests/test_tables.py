@@ -31,6 +31,13 @@ def test_text_has_aligned_columns_a_rule_and_the_sources():
     ]
 
 
+def test_words_are_aligned_to_the_left_and_numbers_to_the_right():
+    table = Table(["case", "verdict", "slow"], [["a", "none", "0.9 ms"], ["b", "shared_gpu", "24 ms"]])
+    assert str(table).splitlines()[2:] == ["a     none        0.9 ms", "b     shared_gpu   24 ms"]
+    page = table._repr_html_()
+    assert '<td style="text-align: left">none</td><td>0.9 ms</td>' in page
+
+
 def test_table_without_rows_or_sources_is_its_header():
     assert str(Table(["a", "bcd"], [])).splitlines() == ["a  bcd", "-  ---"]
 

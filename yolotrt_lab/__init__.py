@@ -48,6 +48,7 @@ _HOMES = {
     "period_between_us": "scenarios",
     "read_images": "frames",
     "read_measurements": "diagnosis",
+    "require_frames": "scenarios",
     "run_loop": "loops",
     "run_scenario": "scenarios",
     "run_together": "scenarios",

@@ -25,9 +25,11 @@ DIRECTIONS = ("h2d", "d2h")
 
 
 class CopyProbe:
-    """One host buffer, one device buffer and a stream, to time copies between them."""
+    """One host buffer, one device buffer and a stream, to time copies between them; SettingsError for no bytes."""
 
     def __init__(self, device: Device, memory: HostMemory, nbytes: int) -> None:
+        if nbytes < 1:
+            raise SettingsError(f"a copy of {nbytes:,} bytes", fix="copy at least one byte")
         self._device = device
         self._stream: Stream = device.stream()
         self._host: HostBuffer = device.empty_host((nbytes,), np.uint8, memory)

@@ -41,6 +41,10 @@ class LabError(Exception):
         self.message = message
         self.fix = fix
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback into the lab's own lines; IPython asks for it by this name."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class MissingPackageError(LabError, ImportError):
     """A package that this step needs is not installed."""

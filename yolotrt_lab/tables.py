@@ -18,7 +18,8 @@ _PROSE = 28
 class Table:
     """Rows of cells under a header, with where the numbers come from below. Numbers are shown as they are given.
 
-    As HTML, a column with a cell of more than 28 characters is prose: left-aligned, and its lines wrap.
+    Columns of numbers are aligned to the right, those of words (a cell without a digit in it) to the left. As HTML, a
+    column with a cell of more than 28 characters is prose, and its lines wrap.
     """
 
     def __init__(self, header: Sequence[str], rows: Sequence[Sequence[Any]], *sources: Source) -> None:
@@ -29,16 +30,20 @@ class Table:
     def __str__(self) -> str:
         lines = [self.header, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
-        first, *others = widths
-        texts = ["  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines]
+        aligned = [str.ljust if left else str.rjust for left in self._to_the_left()]
+        texts = [
+            "  ".join(align(cell, width) for align, cell, width in zip(aligned, line, widths, strict=True)).rstrip()
+            for line in lines
+        ]
         texts.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join([*texts, *self.notes])
 
     def _repr_html_(self) -> str:
-        columns = zip(*self.rows, strict=True) if self.rows else [[]] * len(self.header)
-        prose = ' style="text-align: left; white-space: normal"'
-        styles = [prose if any(len(cell) > _PROSE for cell in column) else "" for column in columns]
-        styles[0] = styles[0] or ' style="text-align: left"'
+        prose, words = ' style="text-align: left; white-space: normal"', ' style="text-align: left"'
+        styles = [
+            prose if any(len(cell) > _PROSE for cell in column) else words if left else ""
+            for column, left in zip(self._columns(), self._to_the_left(), strict=True)
+        ]
 
         def row(cells: Sequence[str], tag: str) -> str:
             shown = zip(cells, styles, strict=True)
@@ -47,6 +52,14 @@ class Table:
         notes = "".join(f"<p><small>{escape(note)}</small></p>" for note in self.notes)
         body = "".join(row(cells, "td") for cells in self.rows)
         return f"<table><thead>{row(self.header, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
+
+    def _columns(self) -> list[Sequence[str]]:
+        return list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.header)
+
+    def _to_the_left(self) -> list[bool]:
+        """For each column whether it holds words; the first one, which names the rows, always does."""
+        worded = [any(cell and not any(map(str.isdigit, cell)) for cell in column) for column in self._columns()]
+        return [True, *worded[1:]]
 
 
 def _breakable(text: str) -> str:

@@ -92,6 +92,13 @@ def test_the_text_says_what_pinning_can_buy():
     assert "made up for a test" in text
 
 
+def test_of_an_overload_pinning_takes_the_wait_with_it_and_the_text_says_so():
+    text = str(diagnose(loop(period_ms=1.4)))
+    line = next(line for line in text.splitlines() if line.startswith("pinned memory"))
+    assert re.fullmatch(r"pinned memory can take at most 0\.3\d* ms off the work on each frame, and with it .*", line)
+    assert max(map(len, text.splitlines())) <= 100
+
+
 def test_the_text_says_a_cause_in_words_and_gigabytes():
     used = {"gpu_processes": step(N, 0, 12), "gpu_memory_used_bytes": step(N, 1.2e9, 11.5e9)}
     text = str(diagnose(loop(N, synchronize=step(N, 18, 0.06), telemetry={n: v[::-1] for n, v in used.items()})))

@@ -104,16 +104,17 @@ def pinning_line(diagnosis: Diagnosis) -> str:
             f"what pinned memory can take off your {number(diagnosis.slow_ms)} ms is not known: the upload call was "
             "not measured"
         )
-    return (
-        f"pinned memory can take at most {number(diagnosis.pinning_limit_ms)} "
-        f"of your {number(diagnosis.slow_ms)} ms off a frame"
-    )
+    at_most = f"pinned memory can take at most {number(diagnosis.pinning_limit_ms)}"
+    if Cause.PAGEABLE_OVERLOAD in diagnosis.causes:  # every frame waits for all the frames before it
+        return f"{at_most} ms off the work on each frame, and with it the wait that those add up to"
+    return f"{at_most} of your {number(diagnosis.slow_ms)} ms off a frame"
 
 
 def _finding_lines(finding: Finding, diagnosis: Diagnosis, with_evidence: bool) -> Iterator[str]:
     """`with_evidence` is False for a candidate that rests on the same numbers as the one before it."""
     kind = "found" if finding.confidence >= SURE else "candidate"
-    yield f"{kind}: {finding.cause} (confidence {finding.confidence:.2f}): {IN_WORDS[finding.cause]}"
+    named = f"{kind}: {finding.cause} (confidence {finding.confidence:.2f}): {IN_WORDS[finding.cause]}"
+    yield from textwrap.wrap(named, _WIDTH, break_on_hyphens=False, subsequent_indent="  ")
     if with_evidence:
         for evidence in finding.evidence:
             yield from _wrapped(str(evidence), "  - ")

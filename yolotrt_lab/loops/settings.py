@@ -62,7 +62,7 @@ class LoopSettings:
                 fix="use at least one frame, and no negative number",
             )
         if self.period_us is not None and not 0 < self.period_us < inf:
-            raise SettingsError(f"a period of {self.period_us} us", fix="use a positive period, or None for no clock")
+            raise SettingsError(f"a period of {self.period_us:g} us", fix="use a positive period, or None for no clock")
         if self.fill is Fill.FRESH and self.input_memory.page_locked:
             raise SettingsError(
                 f"a fresh array each frame is pageable, not {self.input_memory}",

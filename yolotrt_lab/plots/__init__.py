@@ -12,7 +12,7 @@ from .diagnosis import diagnosed, measured_times, telemetry_column
 from .frames import latency, stage_bars, stage_over_frames, stages
 from .interactive import InteractiveTimeline
 from .ladder import BOUND_COLOURS, bounds, streams
-from .style import MEMORY_COLOURS, STAGE_COLOURS, as_svg, figure, image, stamp
+from .style import MEMORY_COLOURS, STAGE_COLOURS, as_svg, figure, image, panels, stamp
 from .timeline import linked, timeline, timelines
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "latency",
     "linked",
     "measured_times",
+    "panels",
     "stage_bars",
     "stage_over_frames",
     "stages",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..diagnosis import Diagnosis, Measurements
+from ..diagnosis.text import verdict_line
 from ..types import Stage
 from .style import STAGE_COLOURS, TELEMETRY_LABELS, figure, figure_of, stamp
 
@@ -24,7 +25,13 @@ def diagnosed(measurements: Measurements, diagnosis: Diagnosis) -> Any:
     columns = shown_telemetry(measurements)
     heights = [2.4, *[1.0] * len(columns)]
     drawn, axes = figure(
-        len(heights), 1, height=sum(heights) * 1.35 / len(heights), sharex=True, height_ratios=heights, squeeze=False
+        len(heights),
+        1,
+        height=(sum(heights) + 0.2) * 1.35 / len(heights),
+        title=f"verdict: {verdict_line(diagnosis)}",
+        sharex=True,
+        height_ratios=heights,
+        squeeze=False,
     )
     measured_times(axes[0, 0], measurements, diagnosis)
     for ax, name in zip(axes[1:, 0], columns, strict=True):

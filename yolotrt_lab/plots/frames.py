@@ -62,7 +62,8 @@ def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage)
     for handle in legend.get_lines():
         handle.set_linewidth(3)
     tallest = max(np.max(line.get_ydata()) for each in _same_scale(ax) for line in each.get_lines())
-    ax.set_ylim(top=2.5 * tallest)  # room for the legend
+    lowest = min(each.get_ylim()[0] for each in _same_scale(ax))
+    ax.set_ylim(top=tallest * max(2.5, (tallest / lowest) ** 0.25))  # room for the legend
     stamp(figure_of(ax), recording.source)
     return lines
 

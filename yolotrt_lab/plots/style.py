@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +46,37 @@ _STAMP_SIZE = 7.5
 _INCHES_A_LETTER = 0.6 * _STAMP_SIZE / 72
 
 
-def figure(rows: int = 1, columns: int = 1, *, width: float = 10.0, height: float = 3.6, **keywords: Any) -> Any:
-    """A figure of the lab and its axes, as `plt.subplots` gives them; `height` in inches is for each row."""
+def figure(
+    rows: int = 1, columns: int = 1, *, width: float = 10.0, height: float = 3.6, title: str = "", **keywords: Any
+) -> Any:
+    """A figure of the lab and its axes, as `plt.subplots` gives them; `height` in inches is for each row.
+
+    `title` stands above all of it, and is to say what the figure shows.
+    """
     plt = load("matplotlib.pyplot", needed_for="plots")
     drawn, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained", **keywords)
-    for ax in np.ravel(axes):
+    _furnish(drawn, np.ravel(axes), title)
+    return drawn, axes
+
+
+def panels(
+    layout: list[list[str]], *, width: float = 10.0, height: float = 2.4, title: str = "", **keywords: Any
+) -> Any:
+    """A figure and its axes by name, laid out as `plt.subplot_mosaic` does; `height` and `title` as in `figure`."""
+    plt = load("matplotlib.pyplot", needed_for="plots")
+    size = (width, height * len(layout))
+    drawn, axes = plt.subplot_mosaic(layout, figsize=size, layout="constrained", **keywords)
+    _furnish(drawn, axes.values(), title)
+    return drawn, axes
+
+
+def _furnish(drawn: Figure, axes: Iterable[Axes], title: str) -> None:
+    for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(True, color="#EEEEEE")
         ax.set_axisbelow(True)
-    return drawn, axes
+    if title:
+        drawn.suptitle(title, x=0.01, ha="left", size=13)
 
 
 def stamp(drawn: Figure, *sources: Source | str) -> None:
@@ -74,7 +97,8 @@ def stamp(drawn: Figure, *sources: Source | str) -> None:
     margin = (0.08 + 0.14 * lines) / height
     engine = drawn.get_layout_engine()
     if engine is not None:
-        engine.set(rect=(0, margin, 1, 1 - margin))  # type: ignore[call-arg, unused-ignore]
+        _, bottom, _, tall = engine.get()["rect"]
+        engine.set(rect=(0, margin, 1, bottom + tall - margin))  # type: ignore[call-arg, unused-ignore]
 
 
 def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from .base import Scenario
 from .catalogue import IN_PLACE, PAGEABLE, PINNED, REPORT, SCENARIOS
-from .run import COPIES, check_name, check_together, listing, period_between_us, run_scenario, run_together
+from .run import (
+    COPIES,
+    check_name,
+    check_together,
+    listing,
+    period_between_us,
+    require_frames,
+    run_scenario,
+    run_together,
+)
 
 __all__ = [
     "COPIES",
@@ -22,6 +31,7 @@ __all__ = [
     "check_together",
     "listing",
     "period_between_us",
+    "require_frames",
     "run_scenario",
     "run_together",
 ]

@@ -40,6 +40,18 @@ def check_name(name: str) -> None:
         raise SettingsError(f"no scenario {name!r}", fix=f"use one of {', '.join([*SCENARIOS, COPIES])}")
 
 
+def require_frames(frames: int, least: int, *, turn: int = 1) -> None:
+    """SettingsError where a notebook is to run so few frames that they can't show what it claims.
+
+    With `turn`, loops that take turns of so many frames need a whole number of turns.
+    """
+    if frames < least or frames % turn:
+        turns = f", and a multiple of {turn}" if turn > 1 else ""
+        raise SettingsError(
+            f"{frames} frames can't show what this notebook claims", fix=f"use {least} frames or more{turns}"
+        )
+
+
 def period_between_us(
     device: Device,
     engine: Engine,

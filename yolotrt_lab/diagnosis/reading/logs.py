@@ -60,8 +60,8 @@ def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]
     times, unknown = _known(times)
     if not times:
         raise MeasurementsError(
-            f"{file}: line {lines[0].number} and the {len(lines) - 1} after it hold no time that can be read, such as "
-            "'infer: 7.9 ms'"
+            f"{file}: {len(lines)} line{'s' * (len(lines) != 1)} from line {lines[0].number} on, and no time in them "
+            "that can be read, such as 'infer: 7.9 ms'"
         )
     frames = list(_frames(_renamed(times)))
     counts = Counter(name for frame in frames for name in frame)
