@@ -51,6 +51,8 @@ def _findings(symptoms: Symptoms, proven: list[Finding] | None) -> list[Finding]
         return found
     known = {finding.cause for finding in found}
     shown = [finding for rule in _PATTERNS if (finding := rule(symptoms)) is not None]
+    if proven is not None:  # a trace has every call that makes memory, so that without one there was none
+        shown = [finding for finding in shown if finding.cause is not Cause.ALLOCATION or finding.cause in known]
     found = [_joined(finding, shown) for finding in found] + [each for each in shown if each.cause not in known]
     if not {finding.cause for finding in found} & _WAITS_OF_THEIR_OWN:
         found += gpu.slower_gpu(symptoms)

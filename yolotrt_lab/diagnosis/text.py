@@ -71,8 +71,12 @@ def verdict_line(diagnosis: Diagnosis) -> str:
 def open_lines(diagnosis: Diagnosis) -> list[str]:
     """What grows where no cause is named, and what to run to find one."""
     grown = [(name, growth) for name, growth in diagnosis.growth.items() if growth.shape.grows]
-    lines = [f"{name} grows by {number(growth.rise)} ms ({growth.shape})" for name, growth in grown]
+    lines = [f"{name} {_grows(growth.rise)} ({growth.shape})" for name, growth in grown]
     return [*lines, f"run next: {_NEXT[_why_open(diagnosis)]}"]
+
+
+def _grows(rise_ms: float) -> str:
+    return f"grows by {number(rise_ms)} ms" if rise_ms > 0 else "goes up and comes down again"
 
 
 def _why_open(diagnosis: Diagnosis) -> str:

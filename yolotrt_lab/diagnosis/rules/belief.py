@@ -6,7 +6,7 @@ import numpy as np
 
 from ...growth import Shape
 from ...types import Stage
-from ..symptoms import FIRST_FRAMES, Change, Symptoms, Window
+from ..symptoms import FIRST_FRAMES, GPU_STAGES, Change, Symptoms, Window
 
 PROVEN = 0.95
 """What was measured shows the cause itself, such as a clock that falls."""
@@ -29,6 +29,7 @@ _LEAST_BETWEEN = 0.25
 _LEAST_SLIGHT = 0.04
 _LEAST_EARLY = 1 / 3
 _A_WAIT_MS = 0.02
+_LEAST_LASTING = 0.5
 
 
 def material(symptoms: Symptoms, name: str) -> bool:
@@ -36,7 +37,7 @@ def material(symptoms: Symptoms, name: str) -> bool:
     if name not in symptoms.series:
         return False
     change = symptoms.change(name)
-    return _is_felt(symptoms, name, change) and symptoms.grows(name)
+    return _is_felt(symptoms, name, change) and symptoms.grows(name) and not _moved(symptoms, name, change)
 
 
 def fell(symptoms: Symptoms, name: str) -> bool:
@@ -72,14 +73,26 @@ def _is_felt(symptoms: Symptoms, name: str, change: Change) -> bool:
     return change.rise > least
 
 
+def _moved(symptoms: Symptoms, name: str, change: Change) -> bool:
+    """True where the calls that wait for the GPU last together as long as before although one of them grows: the host
+    submits faster, and waits for that much longer.
+    """
+    if name not in GPU_STAGES:
+        return False
+    rise = symptoms.level("gpu", change.after) - symptoms.level("gpu", change.before)
+    return rise < _LEAST_LASTING * change.rise
+
+
 def early(symptoms: Symptoms, name: str) -> bool:
     """True where a wait is longer than in the first frames by more than any was that had nothing the matter (5 %).
 
-    First frames are slow rather than fast, so that this asks for a third and no shape.
+    First frames are slow rather than fast, so that this asks for a third and no shape. A call of a few microseconds
+    waits for nothing.
     """
     change = symptoms.since_start(name)
     frame = symptoms.level(symptoms.whole(), change.after)
-    return change.rise > max(_LEAST_EARLY * change.low, _LEAST_PART_OF_FRAME * frame)
+    least = max(_LEAST_EARLY * change.low, _LEAST_PART_OF_FRAME * frame)
+    return change.high >= _A_WAIT_MS and change.rise > least and not _moved(symptoms, name, change)
 
 
 def slight(symptoms: Symptoms, name: str) -> bool:
@@ -88,7 +101,9 @@ def slight(symptoms: Symptoms, name: str) -> bool:
     A call of a few microseconds waits for nothing.
     """
     change = symptoms.change(name)
-    return change.low >= _A_WAIT_MS and change.rise > _LEAST_SLIGHT * change.low and symptoms.grows(name)
+    if change.low < _A_WAIT_MS or _moved(symptoms, name, change):
+        return False
+    return change.rise > _LEAST_SLIGHT * change.low and symptoms.grows(name)
 
 
 def faint(symptoms: Symptoms, name: str) -> bool:
