@@ -343,7 +343,7 @@ def test_what_was_recorded_is_kept_when_the_source_breaks(device, tmp_path, erro
 
 
 def test_second_ctrl_c_while_frames_in_flight_are_collected_still_leaves_the_gpu_idle_and_the_slots_free(device):
-    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, warmup=0, frames=9), [toy_frame(0)])
+    loop = OverlappedLoop(device, toy_engine(), replace(OVERLAP, warmup=0, frames=9), [toy_frame(0)])
 
     def interrupt(index, _):
         if index >= 5:
