@@ -23,6 +23,16 @@ def upload(device, slot, stream):
     slot.submitted(stream)
 
 
+def both_in_flight(device, pool):
+    """Lease and submit both slots behind a kernel of 1 ms each; returns their stream."""
+    stream = device.stream()
+    for _ in range(2):
+        slot = pool.lease()
+        device.spin(1_000_000, stream)
+        upload(device, slot, stream)
+    return stream
+
+
 def test_slots_are_numpy_arrays_of_the_specs_over_the_memory_asked_for(device):
     pool = SlotPool(device, [IMAGES], [OUTPUT], slots=3, output_memory=HostMemory.PAGEABLE)
     slot = pool.lease()
@@ -43,11 +53,7 @@ def test_leases_go_round(device, pool):
 
 
 def test_lease_waits_for_a_slot_in_flight(device, pool):
-    stream = device.stream()
-    for _ in range(2):
-        slot = pool.lease()
-        device.spin(1_000_000, stream)
-        upload(device, slot, stream)
+    both_in_flight(device, pool)
     before = device.now_ns()
     pool.lease()
     assert before < 100_000
@@ -55,11 +61,7 @@ def test_lease_waits_for_a_slot_in_flight(device, pool):
 
 
 def test_lease_refuses_a_slot_in_flight_if_asked(device, pool):
-    stream = device.stream()
-    for _ in range(2):
-        slot = pool.lease()
-        device.spin(1_000_000, stream)
-        upload(device, slot, stream)
+    stream = both_in_flight(device, pool)
     with pytest.raises(SlotInFlightError, match="slot 0") as caught:
         pool.lease(wait=False)
     assert "more slots" in caught.value.fix
@@ -82,11 +84,8 @@ def test_released_slot_can_be_leased_again(pool):
 
 def test_lease_that_believes_a_wrong_release_meets_the_hazard(device, pool):
     """The guard is the event: releasing without waiting is what the simulated device catches."""
-    stream = device.stream()
-    for _ in range(2):
-        slot = pool.lease()
-        device.spin(1_000_000, stream)
-        upload(device, slot, stream)
+    both_in_flight(device, pool)
+    for slot in pool.slots:
         slot.release()
     with pytest.raises(HazardError):
         pool.lease()

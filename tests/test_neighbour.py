@@ -90,6 +90,16 @@ def test_neighbour_that_can_t_run_is_an_error_with_its_last_line(fake_cupy):
             wait_until(lambda: group.busy)
 
 
+def test_neighbour_that_lacks_a_package_says_how_to_install_it(fake_cupy):
+    fake_cupy.write_text("raise ImportError('no cupy')")
+    with Neighbours() as group:
+        group.become(1)
+        group._processes[0]._process.wait(30)
+        with pytest.raises(DeviceError, match="cupy is not installed") as caught:
+            wait_until(lambda: group.busy)
+    assert caught.value.fix == "python -m pip install cupy"
+
+
 def test_neighbour_ends_when_its_standard_input_does(fake_cupy):
     with Neighbours() as group:
         group.become(1)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from yolotrt_lab.errors import RecordingError, SettingsError
-from yolotrt_lab.recording import FRAME_COLUMNS, SCHEMA_VERSION, FrameRecorder, Recording, machine_info
+from yolotrt_lab.recording import FRAME_COLUMNS, SCHEMA_VERSION, FrameRecorder, Recording, joined, machine_info
 from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage
 
 LIVE = Source(SourceKind.LIVE, "NVIDIA H200", "580.159.04", "2026-11-23")
@@ -501,3 +501,13 @@ def test_a_shipped_recording_is_found_by_its_name_whichever_gpu_it_is_of():
     assert Recording.shipped("overload").label == "overload"
     with pytest.raises(RecordingError, match="overload-pinned"):
         Recording.shipped("nonsense")
+
+
+def test_runs_after_each_other_are_joined_with_their_frames_numbered_on():
+    first = frames(5, settings={"frames": 2, "graph": True})
+    whole = joined([first, frames(4)], frames=3, turns=2)
+    assert whole.columns["warmup"].tolist() == [True] * 3 + [False] * 2 + [True] * 3 + [False]
+    assert whole.columns["frame"].tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 2]
+    assert whole.columns["done_ns"].tolist() == [*first.columns["done_ns"], *first.columns["done_ns"][:4]]
+    assert whole.settings == {"frames": 3, "graph": True, "turns": 2}
+    assert (whole.source, whole.created) == (first.source, first.created)

@@ -199,6 +199,18 @@ def test_thread_samples_at_its_interval_and_ends(nvml):
     assert all(len(values) == len(times) for values in sampled.samples.values())
 
 
+def test_telemetry_that_is_entered_again_begins_anew(nvml):
+    nvml()
+    sampled = Telemetry(FakeGpu(), interval_ns=1_000_000)
+    for _ in range(2):
+        with sampled:
+            begin = time.perf_counter_ns()
+            while len(sampled._rows) < 4 and time.perf_counter_ns() - begin < 10**10:
+                time.sleep(0.002)
+        assert len(sampled.samples["time_ns"]) >= 4
+    assert sampled.samples["time_ns"][1] > begin
+
+
 def test_thread_ends_after_an_error_in_the_loop(nvml):
     nvml()
     with pytest.raises(ZeroDivisionError), Telemetry(FakeGpu()) as sampled:

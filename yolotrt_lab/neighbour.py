@@ -47,11 +47,13 @@ class _Process:
             self.busy.set()
 
     def check(self) -> None:
-        """DeviceError, with its last line, if it has ended."""
+        """DeviceError, with its last line, if it has ended; where that is an error of the lab's, with its fix."""
         if self._process.poll() is not None:
             assert self._process.stderr is not None
-            last = (self._process.stderr.read().strip().splitlines() or ["without a word"])[-1]
-            raise DeviceError(f"a neighbour on the GPU ended: {last}", fix="start fewer, or free memory on the GPU")
+            said, _, fix = self._process.stderr.read().strip().partition("\nFix: ")
+            last = (said.splitlines() or ["without a word"])[-1]
+            fix = fix or "start fewer, or free memory on the GPU"
+            raise DeviceError(f"a neighbour on the GPU ended: {last}", fix=fix)
 
     def stop(self) -> None:
         """End it, and wait until it is gone."""

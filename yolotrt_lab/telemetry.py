@@ -126,7 +126,10 @@ class _Samples:
 
 
 class Telemetry:
-    """Samples a device from `__enter__` to `__exit__`, every `interval_ns`. SettingsError for no positive interval."""
+    """Samples a device from `__enter__` to `__exit__`, every `interval_ns`; entered again, it begins anew.
+
+    SettingsError for no positive interval.
+    """
 
     def __init__(self, device: SampledDevice, *, interval_ns: int = INTERVAL_NS) -> None:
         if interval_ns <= 0:
@@ -141,6 +144,8 @@ class Telemetry:
 
     def __enter__(self) -> Telemetry:
         self._begin_ns = self._device.now_ns()
+        self._rows = []
+        self._stop.clear()
         if self._device.kind != "simulated":
             self._nvml = Nvml(_bus_id(self._device))
             self._sample()  # the first one takes milliseconds, which no frame should wait for

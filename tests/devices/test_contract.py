@@ -11,7 +11,7 @@ import pytest
 from yolotrt_lab.devices import has_gpu, open_device
 from yolotrt_lab.devices.base import Kernel
 from yolotrt_lab.engines.spin import SpinEngine
-from yolotrt_lab.errors import DeviceError, NoGpuError, OutOfMemoryError, SettingsError
+from yolotrt_lab.errors import CaptureError, DeviceError, NoGpuError, OutOfMemoryError, SettingsError
 from yolotrt_lab.loops import LoopSettings, run_loop
 from yolotrt_lab.pixels import Fill
 from yolotrt_lab.types import HostMemory, SourceKind
@@ -155,6 +155,35 @@ def test_graph_keeps_the_memory_of_its_capture(any_device):
     gc.collect()
     assert held() is not None
     graph.launch(stream)
+    stream.synchronize()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda device, stream, event: stream.synchronize(),
+        lambda device, stream, event: event.synchronize(),
+        lambda device, stream, event: event.done,
+        lambda device, stream, event: device.synchronize(),
+        lambda device, stream, event: device.empty_host((4,), np.uint8, HostMemory.PINNED),
+        lambda device, stream, event: device.empty_device(1 << 30),  # more than is left over of what was freed
+    ],
+    ids=["stream", "event", "query", "device", "pinned memory", "device memory"],
+)
+def test_nothing_waits_asks_or_allocates_inside_a_capture(any_device, call):
+    device, stream, other, event = any_device, any_device.stream(), any_device.stream(), any_device.event()
+    device.spin(1_000, other)
+    other.record(event)
+    device.synchronize()
+
+    def submit():
+        device.spin(1_000, stream)
+        call(device, other, event)
+
+    with pytest.raises(CaptureError) as caught:
+        device.capture(submit, stream)
+    assert caught.value.fix
+    call(device, other, event)
     stream.synchronize()
 
 

@@ -332,18 +332,18 @@ def test_source_that_ends_in_the_warm_up_ends_the_loop(device):
 @pytest.mark.parametrize("batch", [1, 4])
 def test_what_was_recorded_is_kept_when_the_source_breaks(device, tmp_path, error, batch):
     path = tmp_path / "run.parquet"
-    loop = OverlappedLoop(device, toy_engine(batch), replace(CONTEXTS, warmup=0), ToySource(10, error=error))
+    source = ToySource(10, error=error)
+    loop = OverlappedLoop(device, toy_engine(batch), replace(CONTEXTS, warmup=0), source)
     with pytest.raises(type(error)):
         loop.run(path)
     assert Recording.load(path).columns["frame"].tolist() == list(range(10 // batch * batch))
     assert free(loop)
-    (source,) = loop._feed._sources
     source.left, source.error = 8, None
     assert len(loop.run()) == 8
 
 
 def test_second_ctrl_c_while_frames_in_flight_are_collected_still_leaves_the_gpu_idle_and_the_slots_free(device):
-    loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, warmup=0, frames=9), [toy_frame(0)])
+    loop = OverlappedLoop(device, toy_engine(), replace(OVERLAP, warmup=0, frames=9), [toy_frame(0)])
 
     def interrupt(index, _):
         if index >= 5:

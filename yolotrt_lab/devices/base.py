@@ -199,6 +199,8 @@ class Device(ABC):
     def capture(self, submit: Callable[[], None], stream: Stream) -> Graph:
         """Run `submit`, which submits work to `stream`, as a capture: nothing runs, the graph is returned.
 
+        CaptureError where something in it cannot be captured: a pageable copy; and in that thread nothing may wait, or
+        ask an event, or allocate memory that the GPU sees, until the capture is over.
         The graph keeps `submit`, and so all memory that it refers to, for as long as it lives.
         """
 

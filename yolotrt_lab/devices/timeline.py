@@ -80,6 +80,10 @@ class Work:
         self.correlation = 0
         self.start = self.end = PENDING
 
+    def has_run(self, now: int) -> bool:
+        """True where it is known to have run by then."""
+        return PENDING != self.end <= now
+
 
 class Lane:
     """The work of one stream, in order. `tail` is the last end placed, `running` what shares the GPU now, `closed` is
@@ -105,7 +109,7 @@ class Lane:
 
     def has_run(self, now: int) -> bool:
         """True where all its work is known to have run by then."""
-        return self.last is None or PENDING != self.last.end <= now
+        return self.last is None or self.last.has_run(now)
 
 
 class Timeline:

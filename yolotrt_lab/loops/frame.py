@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..engines.base import Engine
 from ..errors import SettingsError
 from ..memory import Slot, SlotPool
 from ..pixels import Fill, Pixels
-from ..recording import Recording
+from ..recording import Recording, joined
 from ..types import Detections, Stage
 from .base import Loop, captured
 from .feed import check_images
@@ -200,12 +200,4 @@ def run_in_turns(loops: Mapping[str, FrameLoop], turns: int) -> dict[str, Record
     parts: dict[str, list[Recording]] = {name: [] for name in loops}
     for _, (name, loop) in product(range(turns), loops.items()):
         parts[name].append(loop.run(label=name))
-    return {name: _joined(recordings) for name, recordings in parts.items()}
-
-
-def _joined(parts: Sequence[Recording]) -> Recording:
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    steady = ~columns["warmup"]
-    columns["frame"][steady] = np.arange(steady.sum())
-    settings = {**parts[0].settings, "turns": len(parts)}
-    return replace(parts[0], columns=columns, settings=settings)
+    return {name: joined(recordings, turns=turns) for name, recordings in parts.items()}

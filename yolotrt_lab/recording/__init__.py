@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from .machine import machine_info
 from .recorder import FrameRecorder
-from .table import FRAME_COLUMNS, SCHEMA_VERSION, Recording
+from .table import FRAME_COLUMNS, SCHEMA_VERSION, Recording, joined
 
-__all__ = ["FRAME_COLUMNS", "SCHEMA_VERSION", "FrameRecorder", "Recording", "machine_info"]
+__all__ = ["FRAME_COLUMNS", "SCHEMA_VERSION", "FrameRecorder", "Recording", "joined", "machine_info"]

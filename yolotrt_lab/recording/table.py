@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +142,17 @@ class Recording:
         are.
         """
         return cls.load(shipped_file(kind, f"{name}.parquet", RecordingError))
+
+
+def joined(parts: Sequence[Recording], **settings: Any) -> Recording:
+    """Runs of one loop after each other as one recording: that of the first run, with these settings changed.
+
+    Frames after the warm-up are numbered on from run to run.
+    """
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    steady = ~columns["warmup"]
+    columns["frame"][steady] = np.arange(steady.sum())
+    return replace(parts[0], columns=columns, settings={**parts[0].settings, **settings})
 
 
 def _read_only(values: Any) -> np.ndarray:

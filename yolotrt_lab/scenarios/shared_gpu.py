@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import numpy as np
-
 from ..devices.conditions import Conditions
 from ..devices.simulated import SimulatedDevice
 from ..neighbour import Neighbours
 from ..packages import load
-from ..recording import Recording
+from ..recording import Recording, joined
 from .base import Run
 
 CHUNK = 25
@@ -66,11 +64,8 @@ def record_steps(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Re
     busy.
     """
     parts = list(_parts(run, group, steps))
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    steady = ~columns["warmup"]
-    columns["frame"][steady] = np.arange(steady.sum())
-    settings = {**parts[0].settings, "frames": int(steady.sum()), "neighbours": [count for count, _ in steps]}
-    return replace(parts[0], columns=columns, settings=settings)
+    frames = sum(len(part.steady) for part in parts)
+    return joined(parts, frames=frames, neighbours=[count for count, _ in steps])
 
 
 def _parts(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Iterator[Recording]:

@@ -51,4 +51,4 @@ class Gpu:
         timeline, now = self.timeline, self._threads.now
         while work.end == PENDING and (following := timeline.next_start()) and following[1] <= now:
             timeline.place(*following)
-        return work.end != PENDING and work.end <= now
+        return work.has_run(now)

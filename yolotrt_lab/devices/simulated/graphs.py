@@ -65,11 +65,11 @@ class Captures:
         """Collect what `submit` submits."""
         thread = self._machine.host.threads.running
         graph = self._graphs[thread] = SimulatedGraph(self._machine, submit)
-        self._machine.capturing.add(thread)
+        self._machine.host.capturing.add(thread)
         try:
             submit()
         finally:
-            self._machine.capturing.remove(thread)
+            self._machine.host.capturing.remove(thread)
             del self._graphs[thread]
         return graph
 

@@ -7,7 +7,7 @@ import numpy as np
 from ...errors import HazardError
 from ..base import HostBuffer
 from ..host_threads import VirtualThreads
-from ..timeline import PENDING, UPLOAD_ENGINE, Work
+from ..timeline import UPLOAD_ENGINE, Work
 from .gpu import Gpu
 from .memory import bytes_of
 
@@ -26,7 +26,7 @@ class Hazards:
     def watch(self, host: HostBuffer, work: Work, *, compare: bool) -> None:
         """Keep an eye on the host's side of a copy; with `compare` on the bytes of an upload too."""
         now, earlier = self._threads.now, self._copies.get(host.address, ())
-        self._copies[host.address] = [*(each for each in earlier if not PENDING != each.end <= now), work]
+        self._copies[host.address] = [*(each for each in earlier if not each.has_run(now)), work]
         if compare and work.engine == UPLOAD_ENGINE:
             raw = bytes_of(host)
             self._uploads.append((work, raw, raw.copy()))
@@ -52,7 +52,7 @@ class Hazards:
             return
         now, under_way, ended = self._threads.now, [], []
         for upload in self._uploads:
-            (ended if PENDING != upload[0].end <= now else under_way).append(upload)
+            (ended if upload[0].has_run(now) else under_way).append(upload)
         self._uploads = under_way
         for work, raw, submitted in ended:
             if not np.array_equal(raw, submitted):

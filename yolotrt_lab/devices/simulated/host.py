@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from math import exp
 
+from ...errors import CaptureError
 from ..conditions import State
 from ..host_threads import VirtualThread, VirtualThreads
 from ..preset import Preset
@@ -65,6 +66,8 @@ class Host:
         self._moves_at_call: dict[str, int] = {}
         self._ranges: dict[str, Range] = {}
         self._works: dict[str, HostWork] = {}
+        self.capturing: set[VirtualThread] = set()
+        """The threads with a capture under way."""
 
     def begin(self) -> int:
         """The begin of every call: threads that are behind go first, so that calls happen in order of virtual time."""
@@ -79,6 +82,11 @@ class Host:
         """The end of a call that the trace shows."""
         if self.trace is not None:
             self.trace.keep_call(name, begin)
+
+    def refuse_in_capture(self, name: str) -> None:
+        """CaptureError inside a capture, where a GPU refuses to wait, to be asked, and to allocate."""
+        if self.threads.running in self.capturing:
+            raise CaptureError(f"{name} inside a capture", fix="wait and allocate before the capture, or after it")
 
     def spend(self, name: str, duration_ns: int) -> None:
         """A whole call that does nothing but take its time."""

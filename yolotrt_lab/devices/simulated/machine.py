@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ...errors import CaptureError
-from ..host_threads import VirtualThread
 from ..preset import Preset
 from ..timeline import Work
 from .gpu import Gpu
@@ -22,17 +20,11 @@ class Machine:
         self.gpu = Gpu(host, preset.launch_queue_depth)
         self.hazards = Hazards(self.gpu, host.threads)
         self.memory = Memory(host, preset, self.hazards.forget)
-        self.capturing: set[VirtualThread] = set()
-        """The host threads with a capture under way."""
 
     def wait(self, name: str, work: Work | None) -> None:
-        """A synchronize call: short where the work is done, else until the host has woken up after its end.
-
-        CaptureError inside a capture: nothing runs there that the host could wait for.
-        """
+        """A synchronize call: short where the work is done, else until the host has woken up after its end."""
         host, preset = self.host, self.preset
-        if host.threads.running in self.capturing:
-            raise CaptureError(f"{name} inside a capture", fix="synchronize before the capture or after it")
+        host.refuse_in_capture(name)
         begin = host.begin()
         done_at = begin + host.spread(preset.synchronize_ns)
         if work is not None:

@@ -58,6 +58,8 @@ class Memory:
         memory = HostMemory(memory)
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         host = self._host
+        if memory.page_locked:
+            host.refuse_in_capture(f"{memory} memory")
         begin = host.begin()
         host.advance(self._cost_ns.get(f"allocate_{memory}", 0))
         with memory_errors(f"{nbytes} bytes of {memory} memory"):
@@ -80,6 +82,7 @@ class Memory:
 
     def empty_device(self, nbytes: int) -> SimulatedBuffer:
         """Device memory; its bytes exist once they are touched."""
+        self._host.refuse_in_capture("device memory")
         self.device_bytes += nbytes
         self._host.advance(self._cost_ns.get("allocate_device", 0))
         buffer = SimulatedBuffer(nbytes)

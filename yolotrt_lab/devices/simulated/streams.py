@@ -21,6 +21,7 @@ class SimulatedEvent:
     def done(self) -> bool:
         """True once everything in front of the mark has run; True if never recorded."""
         machine = self._machine
+        machine.host.refuse_in_capture("cudaEventQuery")
         machine.host.spend("cudaEventQuery", machine.preset.query_ns)
         done = self.work is None or machine.gpu.is_done(self.work)
         machine.hazards.check_uploads()
