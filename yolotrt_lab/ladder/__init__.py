@@ -9,7 +9,7 @@ from ..threshold import confidence_for
 from ..throughput import copy_us, engine_us
 from .claims import Bench, measure_claims
 from .climb import check_frames, climb, open_engines
-from .ladder import Claim, Ladder, Step
+from .ladder import Claim, Ladder, Step, side_by_side
 from .limits import Limits, measure_limits
 from .measure import Figures, figures, frame_us
 from .peers import measure_peers
@@ -39,5 +39,6 @@ __all__ = [
     "measure_peers",
     "open_engines",
     "result_claims",
+    "side_by_side",
     "trace_rung",
 ]

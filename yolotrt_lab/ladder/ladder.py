@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..tables import Table
 from ..types import Source
 from .limits import Limits
 from .measure import Figures
-from .rungs import Rung, checked_rungs
+from .rungs import RUNGS, Rung, checked_rungs
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +123,24 @@ class Ladder:
         """The one that comes with the lab, measured on a real GPU."""
         return cls.load(shipped_file("ladders", "bench.json"))
 
+    def gains(self) -> dict[int, float]:
+        """How many times faster each measured rung is than the measured one before it, by the rung's number."""
+        return {
+            step.rung.number: before.together.frame_us / step.together.frame_us for before, step in pairwise(self.steps)
+        }
+
     def table(self) -> Table:
         """A row a rung, with its gain over the one before and the fraction of the limit that it reaches."""
         header = ["rung", "us a frame", "frames/s", "of limit", "gain", "alone us", "p50 us", "p99 us", "p99.9 us"]
-        rows, before = [], None
+        rows, gains = [], self.gains()
         for step in self.steps:
             made, rung = step.together, step.rung
             many = rung.settings.contexts > 1 or rung.batch > 1
             limit_us = self.limits.many_us if many else self.limits.engine_us
             row = [f"{rung.number} {rung.name}", f"{made.frame_us:,.1f}", f"{made.frames_per_second:,.0f}"]
-            row += [f"{limit_us / made.frame_us:.0%}", f"x{before / made.frame_us:.2f}" if before else ""]
+            row += [f"{limit_us / made.frame_us:.0%}", f"x{gains[rung.number]:.2f}" if rung.number in gains else ""]
             row += [f"{step.alone.frame_us:,.0f}" if step.alone else ""]
             rows.append([*row, *(f"{each:,.0f}" for each in (made.p50_us, made.p99_us, made.p999_us)), step.bound])
-            before = made.frame_us
         return Table([*header, "bound"], rows, self.source)
 
     def limits_table(self) -> Table:
@@ -157,6 +163,18 @@ class Ladder:
             verdict = "holds" if each.holds else "FAILS"
             rows.append([each.name, f"{each.value:.4g}", limit, verdict, each.detail])
         return Table(["claim", "measured", "limit", "", ""], rows, self.source)
+
+
+def side_by_side(*ladders: Ladder) -> Table:
+    """For each rung what a frame takes in each of the ladders, and the rung's gain there over the one before it."""
+    header, columns = ["rung"], [[f"{rung.number} {rung.name}" for rung in RUNGS]]
+    for each in ladders:
+        kind, found = each.source.kind, {step.rung.number: step.together.frame_us for step in each.steps}
+        header += [f"{kind}, us a frame", "gain"]
+        columns.append([f"{found[rung.number]:,.1f}" if rung.number in found else "" for rung in RUNGS])
+        gains = each.gains()
+        columns.append([f"x{gains[rung.number]:.2f}" if rung.number in gains else "" for rung in RUNGS])
+    return Table(header, list(zip(*columns, strict=True)), *(each.source for each in ladders))
 
 
 def _step(values: Mapping[str, Any]) -> Step:
