@@ -130,4 +130,8 @@ def _missing(symptoms: Symptoms, findings: list[Finding]) -> tuple[str, ...]:
         missing.insert(0, f"frames: {symptoms.frames} are too few to have a shape, {FEWEST_FRAMES} or more are needed")
     if not any(stage in symptoms.series for stage in Stage):
         missing.insert(0, "a time for each stage (preprocess, upload, infer, download, synchronize)")
+    elif not {Stage.SYNCHRONIZE, Stage.DOWNLOAD} & symptoms.series.keys():
+        missing.insert(
+            0, "the calls that wait for the GPU (download, synchronize), which tell its part from the host's"
+        )
     return tuple(missing)
