@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from series import loop
+from series import loop, step
 
 from yolotrt_lab.devices import open_device
 from yolotrt_lab.diagnosis import Measurements, diagnose, measurements_of
@@ -14,7 +14,8 @@ from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.ladder import RUNGS
 from yolotrt_lab.loops import LoopSettings, make_loop, run_loop
-from yolotrt_lab.nsight import Trace
+from yolotrt_lab.nsight import Trace, read_trace
+from yolotrt_lab.recording.table import shipped_file
 from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 
 FRAMES = 60
@@ -91,3 +92,22 @@ def test_lanes_that_fill_at_first_are_no_loop_that_became_slow(rung):
     assert len(recording) - len(found) == 2 * (3 + lanes)  # the warm-up is collected before the lanes fill again
     assert found.times_ns[Stage.SYNCHRONIZE].min() > 0
     assert diagnose(found, trace).verdict is Cause.NONE
+
+
+def test_a_wait_in_which_the_gpu_does_nothing_for_this_process_is_no_loop_with_nothing_wrong():
+    trace = read_trace(shipped_file("traces", "shared-gpu.sqlite"))
+    found = diagnose(measurements_of(trace), trace)
+    assert found.verdict is None
+    assert found.candidates == (Cause.SHARED_GPU,)
+    assert found.findings[0].cure_limit_ms == pytest.approx(8.5, abs=0.1)
+    assert found.findings[0].explains_ms == 0
+
+
+def test_a_wait_that_grows_and_finds_the_gpu_idle_is_one_finding_of_a_shared_gpu():
+    trace = read_trace(shipped_file("traces", "shared-gpu.sqlite"))
+    found = diagnose(loop(synchronize=step(1_000, 0.06, 9)), trace)
+    [shared] = [finding for finding in found.findings if finding.cause is Cause.SHARED_GPU]
+    whats = [each.what for each in shared.evidence]
+    assert whats[:2] == ["synchronize before", "synchronize after"]
+    assert whats[-1].startswith("synchronize calls while the GPU does nothing")
+    assert shared.explains_ms == pytest.approx(8.9, abs=0.1)
