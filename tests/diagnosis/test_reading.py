@@ -227,6 +227,9 @@ def test_a_recording_of_copies_has_no_frames():
         ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it begins$"),
         ("start_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the frame ends before it begins$"),
         ("infer_ms,sync_ms\n1,nan\nnan,2\n", r"^a\.csv: there is no frame in it$"),
+        ("infer_ms,sync_ms\n", r"^a\.csv: line 1 names columns, and no row follows$"),
+        ("hello\n", r"^a\.csv: line 1 holds no time that can be read"),
+        ("infer_ms,sync_ms\n0,0\n0,0\n", r"^a\.csv: every time in it is 0"),
         ("infer_ms,warmup\n1,1\n", r"^a\.csv: there is no frame in it$"),
     ],
 )
@@ -423,6 +426,30 @@ def test_words_in_front_of_a_log_make_no_table_of_it():
     assert times("Start loop\ninfer 7.9\nsync 4\ninfer 8.1\nsync 5\n", "ms") == {
         "infer": [7_900, 8_100],
         "synchronize": [4_000, 5_000],
+    }
+
+
+def test_words_around_the_names_of_functions_are_looked_through():
+    text = "copyInputToDevice: 0.3 ms, doInference: {} ms\nTimer preprocess_image: 1.2 ms\nTimer decode_boxes: 0.4 ms\n"
+    assert times(text.format(7.9) + text.format(8.1)) == {
+        "upload": [300] * 2,
+        "infer": [7_900, 8_100],
+        "preprocess": [1_200] * 2,
+        "postprocess": [400] * 2,
+    }
+
+
+def test_different_things_of_unknown_names_are_not_taken_for_frames_of_one():
+    with pytest.raises(MeasurementsError, match=r"no stage is known among 'Timer warp', 'Timer net'") as caught:
+        read_text("Timer warp: 1.2 ms\nTimer net: 7.9 ms\n" * 3)
+    assert "preprocess_ms" in caught.value.fix
+    assert times("12 cats, Done. (3 ms)\n2 dogs, Done. (4 ms)\n") == {"frame": [3_000, 4_000]}
+
+
+def test_an_average_within_a_line_is_no_time_of_the_frame_and_the_others_are():
+    assert times("infer 7 ms post 1 ms (avg 9 ms)\ninfer 8 ms post 2 ms (avg 9 ms)\n") == {
+        "infer": [7_000, 8_000],
+        "postprocess": [1_000, 2_000],
     }
 
 

@@ -268,6 +268,8 @@ def test_latency_beyond_the_stages_is_no_backlog_while_the_wait_for_the_gpu_is_n
     unknown = diagnose(only(late, "latency", "preprocess", "upload", "infer"))
     assert causes(known) == ["pageable_overload"]
     assert unknown.candidates == (Cause.PAGEABLE_OVERLOAD,)
+    assert not any("calls that wait for the GPU" in each for each in known.missing)
+    assert any("calls that wait for the GPU" in each for each in unknown.missing)
 
 
 def test_what_pinning_can_buy_is_unknown_where_no_upload_was_measured():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from series import loop
+from series import loop, step
 
 from yolotrt_lab.devices import open_device
 from yolotrt_lab.diagnosis import Measurements, diagnose, measurements_of
@@ -14,7 +14,7 @@ from yolotrt_lab.engines import open_engine
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.ladder import RUNGS
 from yolotrt_lab.loops import LoopSettings, make_loop, run_loop
-from yolotrt_lab.nsight import Trace, shipped_trace
+from yolotrt_lab.nsight import Trace, attribute, shipped_trace
 from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 
 FRAMES = 60
@@ -106,3 +106,24 @@ def test_a_trace_without_a_call_that_makes_memory_clears_the_loop_of_it():
     measured = loop(frames, upload=np.where(np.arange(frames) % 20 == 10, 2.0, 0.3))
     assert diagnose(measured).verdict is Cause.ALLOCATION
     assert diagnose(measured, trace).verdict is Cause.NONE
+
+
+def test_a_wait_in_which_the_gpu_does_nothing_for_this_process_is_no_loop_with_nothing_wrong():
+    trace = shipped_trace("shared-gpu")
+    found = diagnose(measurements_of(trace), trace)
+    assert found.verdict is None
+    assert found.candidates == (Cause.SHARED_GPU,)
+    idle_ms = np.median(attribute(trace).waits_ns("nothing")) / 1e6
+    assert found.findings[0].cure_limit_ms == pytest.approx(idle_ms)
+    assert idle_ms > 0.5 * found.slow_ms
+    assert found.findings[0].explains_ms == 0
+
+
+def test_a_wait_that_grows_and_finds_the_gpu_idle_is_one_finding_of_a_shared_gpu():
+    trace = shipped_trace("shared-gpu")
+    found = diagnose(loop(synchronize=step(1_000, 0.06, 9)), trace)
+    [shared] = [finding for finding in found.findings if finding.cause is Cause.SHARED_GPU]
+    whats = [each.what for each in shared.evidence]
+    assert whats[:2] == ["synchronize before", "synchronize after"]
+    assert whats[-1].startswith("synchronize calls while the GPU does nothing")
+    assert shared.explains_ms == pytest.approx(8.9, abs=0.1)

@@ -53,9 +53,9 @@ def _findings(symptoms: Symptoms, proven: list[Finding] | None) -> list[Finding]
     shown = [finding for rule in _PATTERNS if (finding := rule(symptoms)) is not None]
     if proven is not None:  # a trace has every call that makes memory, so that without one there was none
         shown = [finding for finding in shown if finding.cause is not Cause.ALLOCATION or finding.cause in known]
+    if not (known | {finding.cause for finding in shown}) & _WAITS_OF_THEIR_OWN:
+        shown += gpu.slower_gpu(symptoms)
     found = [_joined(finding, shown) for finding in found] + [each for each in shown if each.cause not in known]
-    if not {finding.cause for finding in found} & _WAITS_OF_THEIR_OWN:
-        found += gpu.slower_gpu(symptoms)
     if not any(finding.cause is Cause.LEAK and finding.confidence >= SURE for finding in found):
         found += [finding for finding in [settled.leak(symptoms)] if finding is not None]
     if proven is None:
@@ -73,11 +73,12 @@ def _hidden(symptoms: Symptoms, found: list[Finding]) -> list[Finding]:
 
 
 def _joined(proven: Finding, shown: list[Finding]) -> Finding:
-    """What the trace proves, with what the symptoms say of the same cause."""
+    """What the trace shows, with what the symptoms say of the same cause."""
     for each in shown:
         if each.cause is proven.cause:
             return replace(
                 proven,
+                confidence=max(proven.confidence, each.confidence),
                 explains_ms=each.explains_ms,
                 cure_limit_ms=max(proven.cure_limit_ms, each.cure_limit_ms),
                 evidence=(*each.evidence, *proven.evidence),
@@ -132,4 +133,8 @@ def _missing(symptoms: Symptoms, findings: list[Finding]) -> tuple[str, ...]:
         missing.insert(0, f"frames: {symptoms.frames} are too few to have a shape, {FEWEST_FRAMES} or more are needed")
     if not any(stage in symptoms.series for stage in Stage):
         missing.insert(0, "a time for each stage (preprocess, upload, infer, download, synchronize)")
+    elif not {Stage.SYNCHRONIZE, Stage.DOWNLOAD} & symptoms.series.keys():
+        missing.insert(
+            0, "the calls that wait for the GPU (download, synchronize), which tell its part from the host's"
+        )
     return tuple(missing)

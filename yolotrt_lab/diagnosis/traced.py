@@ -11,11 +11,12 @@ from ..nsight import Attribution, Trace, attribute
 from ..types import Cause, Stage
 from .findings import Evidence, Finding
 from .measurements import Measurements
-from .rules import settled, waits
-from .rules.belief import PROVEN
+from .rules import gpu, settled, waits
+from .rules.belief import PROVEN, shared_between
 
 _LEAST_NS = 20_000
 _LEAST_SHARE = 0.02
+_LEAST_UNEXPLAINED = 0.1
 
 
 def measurements_of(trace: Trace) -> Measurements:
@@ -64,20 +65,27 @@ def _from_calls(seen: Attribution) -> dict[str, np.ndarray]:
 
 
 def traced(trace: Trace) -> Iterator[Finding]:
-    """The causes that calls and copies prove, each a cost in the median frame of the trace.
+    """The causes that calls and copies show, each a cost in the median frame of the trace.
 
-    Memory that is allocated in frames, and a wait that copies to pageable memory hold.
+    Memory that is allocated in frames, and a wait that copies to pageable memory hold, are proven. A wait in which the
+    GPU does nothing for this process is a candidate for a shared GPU: the trace does not see who else has it.
     """
     seen = attribution_of(trace)
+    frame = float(np.median(seen.frames["end_ns"] - seen.frames["start_ns"]))
     for cause, nanoseconds, what, advice in (
         (Cause.ALLOCATION, seen.frames["in_allocate_ns"], "calls that allocate or free memory", settled.ALLOCATION),
         (Cause.MOVED_WAIT, _pageable_wait(seen), "download calls, to pageable memory", waits.MOVED_WAIT),
     ):
         lost = float(np.median(nanoseconds))
-        frame = float(np.median(seen.frames["end_ns"] - seen.frames["start_ns"]))
         if lost > max(_LEAST_NS, _LEAST_SHARE * frame):
             evidence = (Evidence(f"{what}, in the trace", lost / 1e6, "ms", 0, len(seen) - 1),)
             yield Finding(cause, PROVEN, 0.0, lost / 1e6, evidence, *advice)
+    idle = float(np.median(seen.waits_ns("nothing")))
+    if idle > max(_LEAST_NS, _LEAST_UNEXPLAINED * frame):
+        what = "synchronize calls while the GPU does nothing for this process, in the trace"
+        evidence = (Evidence(what, idle / 1e6, "ms", 0, len(seen) - 1),)
+        confidence = shared_between(2)[0]
+        yield Finding(Cause.SHARED_GPU, confidence, 0.0, idle / 1e6, evidence, *gpu.ADVICE[Cause.SHARED_GPU])
 
 
 def _pageable_wait(seen: Attribution) -> np.ndarray:

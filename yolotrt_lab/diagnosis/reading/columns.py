@@ -16,6 +16,8 @@ _INSTANTS = {"due": "due", "start": "start", "done": "done"}
 _CLOCKS = ("time", "elapsed", "时间")
 _LONGEST_NS = 1e18
 _GUESS_NS = 1e5
+NAMING = "name them like the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms"
+"""The fix where no name is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +68,18 @@ def measurements_of(
             left_out.append(column.header)
     if not times and not ("done" in instants and len(instants) > 1):
         raise MeasurementsError(
-            f"{file}: no column of times is known among {_listed([column.header for column in columns])}",
-            fix="name them like the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms",
+            f"{file}: no column of times is known among {listed([column.header for column in columns])}",
+            fix=NAMING,
         )
     seldom = [name for name, values in times.items() if np.isnan(values).mean() > 0.5]
-    notes = [*notes, *([f"without {_listed([*left_out, *seldom])}"] if left_out or seldom else [])]
+    notes = [*notes, *([f"without {listed([*left_out, *seldom])}"] if left_out or seldom else [])]
     known_times = _resolved({name: each for name, each in times.items() if name not in seldom}, instants, notes)
     gaps = np.isnan([*known_times.values(), *instants.values()]).any(axis=0)
     for name, values in known_times.items():
         if (bad := np.flatnonzero(values < 0)).size:
             raise MeasurementsError(f"{file}: {columns[0].where(int(bad[0]))}: the {name} ends before it begins")
+    if known_times and not any(np.nanmax(values, initial=0) > 0 for values in known_times.values()):
+        raise MeasurementsError(f"{file}: every time in it is 0", fix="print more digits, or a smaller unit")
     tables = [known_times, instants, telemetry]
     kept = ~gaps if warmup is None else ~(gaps | warmup)
     if not kept.all():
@@ -87,7 +91,8 @@ def measurements_of(
     return Measurements(*tables, origin="; ".join([file, *notes]))
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The names for a message, each cut, and those beyond `most` counted."""
     shown = ", ".join(repr(name[:40]) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
@@ -117,7 +122,8 @@ def _times_ns(column: Column, kind: str, file: str, unit: str | None) -> np.ndar
     if len(bad):
         raise MeasurementsError(
             f"{file}: {column.where(int(bad[0]))}, column {column.header!r}: {column.values[bad[0]]:g} is no time of a "
-            "frame, which must be a number of 0 or more"
+            "frame, which must be a number of 0 or more",
+            fix="leave the cell empty where a frame has no such time: the frame is then left out",
         )
     if kind == FPS:
         return 1e9 / column.values

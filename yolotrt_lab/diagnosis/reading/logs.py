@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import MeasurementsError
 from ...types import Stage
-from .columns import Column
+from .columns import NAMING, Column, listed
 from .names import COPY, FPS, SIZED, UNITS_NS, name_at_end, name_at_start, split_unit
 from .numbers import Ambiguous, decimal_comma_of, to_float
 from .tables import Line
@@ -25,7 +25,7 @@ _AFTER_BARE = re.compile(r"$|[\s,;|)\]}]")
 _BEFORE_BARE = re.compile(r"[:=\uff1a\s][-+]?$")
 _MINUS = re.compile(r"(^|[\s:=\uff1a(])-$")
 _SUMMARIES = ("average", "avg", "mean", "median", "min", "max", "std", "percentile", "p50", "p90", "p95", "p99")
-_SUMMARY = re.compile(rf"\b({'|'.join(_SUMMARIES)})\b(?!\W+on\W+runs)|平均|最大|最小|中位")
+_SUMMARY = re.compile(rf"\b({'|'.join(_SUMMARIES)})\b(?!\W+on[\W\d]+runs)|平均|最大|最小|中位")
 _OF_RUNS = re.compile(r"average on +runs")
 _SIZE = re.compile(r"\b\d+x\d{2,5}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -53,22 +53,16 @@ def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]
     times that fewer than half of the frames have, lines of averages, and times whose name is not known beside others.
     MeasurementsError where no time is found, or a comma may be decimal or not.
     """
-    times = _times(lines, _timed, file)
-    if not any(time.unit for time in times):
-        bare = _times(lines, _bare, file)
-        times = [time for time in bare if time.unit] or bare
-    times, unknown = _known(times)
-    if not times:
-        raise MeasurementsError(
-            f"{file}: {len(lines)} line{'s' * (len(lines) != 1)} from line {lines[0].number} on, and no time in them "
-            "that can be read, such as 'infer: 7.9 ms'"
-        )
+    times, unknown = _named(lines, file)
     frames = list(_frames(_renamed(times)))
     counts = Counter(name for frame in frames for name in frame)
     kept = [name for name, count in counts.items() if count > len(frames) / 2]
     whole = [frame for frame in frames if all(name in frame for name in kept)]
     if not kept or not whole:
-        raise MeasurementsError(f"{file}: line {times[0].line}: no time comes back frame after frame")
+        raise MeasurementsError(
+            f"{file}: line {times[0].line}: no time comes back frame after frame",
+            fix="give the lines of every frame the same names",
+        )
     notes = [f"{len(frames) - len(whole)} incomplete frames left out"] if len(whole) < len(frames) else []
     rare = [name or "times without a name" for name in counts if name not in kept]
     if rare:
@@ -79,6 +73,29 @@ def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]
     if any(_OF_RUNS.search(" ".join(_pieces(line.text)[::2]).lower()) for line in lines):
         notes.append("each value is an average of several runs")
     return [_column(name, [frame[name] for frame in whole], file) for name in kept], notes
+
+
+def _named(lines: Sequence[Line], file: str) -> tuple[list[Time], Counter[str]]:
+    """The times whose name is known, and how often each other one comes; where none is known, the times of lines that
+    have one alone, if they are all called the same.
+    """
+    times = _times(lines, _timed, file)
+    if not any(time.unit for time in times):
+        bare = _times(lines, _bare, file)
+        times = [time for time in bare if time.unit] or bare
+    unknown = Counter(time.label or "times without a name" for time in times if not time.name)
+    if named := [time for time in times if time.name]:
+        return named, unknown
+    alone = [time for time in times if time.name is not None]
+    things = Counter(time.label.rpartition(" ")[2] for time in alone).most_common(2)
+    if alone and (len(things) < 2 or things[1][1] < things[0][1] / 2):
+        return alone, Counter()
+    if unknown:
+        raise MeasurementsError(f"{file}: no stage is known among {listed(list(unknown))}", fix=NAMING)
+    after = f" and the {len(lines) - 1} after it hold" if len(lines) > 1 else " holds"
+    raise MeasurementsError(
+        f"{file}: line {lines[0].number}{after} no time that can be read, such as 'infer: 7.9 ms'", fix=NAMING
+    )
 
 
 class _Slot(NamedTuple):
@@ -139,9 +156,10 @@ def _decimal_comma(numbers: list[str]) -> bool | None:
 
 
 def _timed(texts: tuple[str, ...]) -> list[_Slot]:
-    """The numbers with a unit, each with the name before or behind it, whichever names more of them."""
-    if _sums_up(" ".join(texts)):
-        return []
+    """The numbers with a unit, each with the name before or behind it, whichever names more of them.
+
+    None of a line that begins or ends with a word such as 'average', and not the numbers behind one within a line.
+    """
     found = [(index, match) for index, text in enumerate(texts[1:]) if (match := _UNIT.match(text))]
     before, behind = [], []
     for place, (index, match) in enumerate(found):
@@ -150,13 +168,17 @@ def _timed(texts: tuple[str, ...]) -> list[_Slot]:
         own_unit = found[place - 1][1].end() if place else 0
         before.append(" 0 ".join(texts[since : index + 1])[own_unit:])
         behind.append(" 0 ".join(texts[index + 1 : until])[match.end() :])
+    if not found or _sums_up(before[0]) or _sums_up(behind[-1]):
+        return []
     names_before, names_behind = list(map(name_at_end, before)), list(map(name_at_start, behind))
     if names_behind.count(None) < names_before.count(None):
         names, labels = names_behind, [_WORD.findall(text)[:2] for text in behind]
     else:
         names, labels = names_before, [_WORD.findall(text)[-2:] for text in before]
     slots = []
-    for (index, match), name, label in zip(found, names, labels, strict=True):
+    for (index, match), name, label, text in zip(found, names, labels, before, strict=True):
+        if _sums_up(text):
+            continue
         unit = match[1].lower()
         if unit == FPS:
             name = FPS
@@ -212,14 +234,6 @@ def _renamed(times: list[Time]) -> list[Time]:
             for time in times
         ]
     return times
-
-
-def _known(times: list[Time]) -> tuple[list[Time], Counter[str]]:
-    """The times with a name that is known, and how often each other one comes; where none is known, lone times."""
-    named = [time for time in times if time.name]
-    if not named:
-        return [time for time in times if time.name is not None], Counter()
-    return named, Counter(time.label or "times without a name" for time in times if not time.name)
 
 
 def _frames(times: list[Time]) -> Iterator[dict[str, Time]]:

@@ -36,10 +36,10 @@ _TIMES = {
     COPY: "cuda_memcpy_async cuda_memcpy memcpy memcpy_async copy 拷贝",
     Stage.WAIT: "wait waiting 等待",
     Stage.PREPROCESS: "preprocess pre_processing pre prep letterbox 预处理 前处理",
-    Stage.UPLOAD: "upload h2d htod host_to_device copy_to_device copy_input 上传",
-    Stage.INFER: "infer inference inferencing infer_latency inference_latency enqueue enqueue_v2 enqueue_v3 execute"
-    " execute_v2 execute_v3 execute_async execute_async_v2 execute_async_v3 forward model 推理 推断 前向",
-    Stage.DOWNLOAD: "download d2h dtoh device_to_host copy_to_host copy_output 下载",
+    Stage.UPLOAD: "upload h2d htod host_to_device copy_to_device copy_input copy_input_to_device 上传",
+    Stage.INFER: "infer inf inference inferencing predict prediction enqueue enqueue_v2 enqueue_v3 execute execute_v2"
+    " execute_v3 execute_async execute_async_v2 execute_async_v3 forward model 推理 推断 前向",
+    Stage.DOWNLOAD: "download d2h dtoh device_to_host copy_to_host copy_output copy_output_to_host 下载",
     Stage.SYNCHRONIZE: "sync synchronize synchronise synchronization stream_sync stream_synchronize"
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
     Stage.POSTPROCESS: "postprocess post_processing post nms decode 后处理",
@@ -50,21 +50,10 @@ _ASCII = {0xFF08: "(", 0xFF09: ")", 0x3010: "[", 0x3011: "]"}
 """Full-width brackets."""
 _LONGEST_NAME = 200
 _FILLERS = (
-    "time",
-    "times",
-    "latency",
-    "cost",
-    "took",
-    "takes",
-    "duration",
-    "elapsed",
-    "is",
-    "用时",
-    "耗时",
-    "时间",
-    "花费",
+    *("time", "times", "latency", "cost", "took", "takes", "duration", "elapsed", "is", "image", "boxes"),
+    *("用时", "耗时", "时间", "花费"),
 )
-_BEFORE = re.compile(r"\s*(?:t|dt|time|times|timing|timings|duration|elapsed)[_\s.:/-]+", re.IGNORECASE)
+_BEFORE = re.compile(r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do)[_\s.:/-]+|(?:run|do)(?=[A-Z])")
 
 _TELEMETRY = {
     "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock",
@@ -103,7 +92,7 @@ _TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for wor
 def time_name(text: str) -> str | None:
     """What a name stands for: 'latency', 'frame', a stage, one of the words above, or None for nothing known.
 
-    Words such as 'time' or '耗时' at its end add nothing, nor do 't_' or 'time_' before it.
+    Words such as 'time' or '耗时' at its end add nothing, nor do 't_', 'time_' or 'run_' before it.
     """
     if plain(text) not in _TIME_OF:
         text = _BEFORE.sub("", text, count=1) if _BEFORE.match(text) else text

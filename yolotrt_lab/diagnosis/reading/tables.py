@@ -60,6 +60,9 @@ def read_table(lines: Sequence[Line], file: str) -> Table | None:
     whose names are known, such as a title, are left out. MeasurementsError where a later line has another number of
     cells, but for a last one that breaks off.
     """
+    if len(lines) == 1:
+        headers = (Table(_cells(lines[0].text, separator), [], [], separator) for separator in _SEPARATORS[:-1])
+        return next((table for table in headers if table.names_times and len(table.header) > 1), _head(lines))
     table = _head(lines)
     if table is not None and (table.names_times or not any(table.header)):
         return _filled(table, lines[any(table.header) :], file)

@@ -98,7 +98,7 @@ def shared_gpu(symptoms: Symptoms, wait: Wait) -> Finding | None:
         *symptoms.both_sides(Stage.UPLOAD, wait.change),
         *_clock_evidence(symptoms, wait),
     )
-    return Finding(Cause.SHARED_GPU, PROVEN, wait.left_ms, wait.left_ms, evidence, *_ADVICE[Cause.SHARED_GPU])
+    return Finding(Cause.SHARED_GPU, PROVEN, wait.left_ms, wait.left_ms, evidence, *ADVICE[Cause.SHARED_GPU])
 
 
 def leak(symptoms: Symptoms, wait: Wait) -> Finding | None:
@@ -109,7 +109,7 @@ def leak(symptoms: Symptoms, wait: Wait) -> Finding | None:
     if not kept > max(LEAST_LEAK_BYTES, LEAST_LEAK * held) or not _worth(wait):
         return None
     evidence = (symptoms.evidence("host memory kept meanwhile", kept / 1e6, "MB", after),)
-    return Finding(Cause.LEAK, PROVEN, wait.left_ms, wait.left_ms, evidence, *_ADVICE[Cause.LEAK])
+    return Finding(Cause.LEAK, PROVEN, wait.left_ms, wait.left_ms, evidence, *ADVICE[Cause.LEAK])
 
 
 def slower_gpu(symptoms: Symptoms) -> Iterator[Finding]:
@@ -166,7 +166,7 @@ def _by_clock(symptoms: Symptoms, wait: Wait, cause: Cause) -> Finding | None:
         return None
     busy = symptoms.level("gpu", wait.change.before)  # at most: the GPU can be done before the host has submitted all
     explains = min(wait.left_ms, busy * (factor - 1))
-    return Finding(cause, PROVEN, explains, explains, _clock_evidence(symptoms, wait), *_ADVICE[cause])
+    return Finding(cause, PROVEN, explains, explains, _clock_evidence(symptoms, wait), *ADVICE[cause])
 
 
 def _clock_evidence(symptoms: Symptoms, wait: Wait) -> tuple[Evidence, ...]:
@@ -184,7 +184,7 @@ def _open(symptoms: Symptoms, wait: Wait) -> Iterator[Finding]:
     )
     first, look = max(weights, key=weights.__getitem__, default=None), "sm_clock_mhz" not in symptoms.telemetry
     for cause, confidence in zip(weights, shared_between(*weights.values()), strict=True):
-        cure, experiment = _ADVICE[cause]
+        cure, experiment = ADVICE[cause]
         experiment = f"{_LOOK}; then {experiment}" if look and cause is first else experiment
         yield Finding(cause, confidence, wait.left_ms, wait.left_ms, evidence, cure, experiment)
 
@@ -216,7 +216,7 @@ def _weights(symptoms: Symptoms, wait: Wait) -> dict[Cause, float]:
     return weights
 
 
-_ADVICE = {
+ADVICE = {
     Cause.SHARED_GPU: (
         "fewer processes on this GPU, or one process for all streams; pinned memory shortens the upload call and "
         "leaves this wait where it is",
@@ -238,3 +238,4 @@ _ADVICE = {
     Cause.LAUNCH_QUEUE: LAUNCH_QUEUE,
     Cause.SHARED_STREAM: SHARED_STREAM,
 }
+"""A cure and the experiment that proves the cause, for each."""
