@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -154,6 +156,13 @@ def test_telemetry_as_nvidia_smi_writes_it():
     assert found.origin == "smi.csv; without 'timestamp', 'index'"
 
 
+def test_a_comment_in_the_first_line_is_where_the_numbers_are_from():
+    found = read_text("# recorded on a T4\nframe,infer_ms\n0,7\n1,8\n# and more\n", "a.csv")
+    assert found.origin == "a.csv; recorded on a T4"
+    assert read_text("// T4\ninfer: 7.9 ms\n", "a.log").origin == "a.log; T4"
+    assert read_text("#\ninfer: 7.9 ms\n", "a.log").origin == "a.log"
+
+
 def test_the_lab_s_own_columns_in_a_csv():
     found = read_text("frame,due_ns,start_ns,done_ns,upload_ns,warmup\n0,0,5,20,9,true\n1,100,110,150,5,false\n")
     assert {name: values.tolist() for name, values in found.times_ns.items()} == {
@@ -248,8 +257,9 @@ def test_a_missing_unit_is_asked_for_and_not_guessed(text, guess):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(MeasurementsError, match="cannot be read: No such file"):
+    with pytest.raises(MeasurementsError, match="cannot be read: No such file") as caught:
         read_measurements(tmp_path / "none.csv")
+    assert str(Path.cwd()) in caught.value.fix
     file = tmp_path / "a.csv"
     file.write_bytes(b"infer_ms\n1\n\xff\xff\n")
     with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: byte 11 is neither UTF-8 nor GBK"):

@@ -9,12 +9,13 @@ import pytest
 from series import loop
 
 from yolotrt_lab.devices import open_device
-from yolotrt_lab.diagnosis import Measurements, diagnose, measurements_of
+from yolotrt_lab.diagnosis import Measurements, diagnose, diagnose_file, measurements_of
 from yolotrt_lab.engines import open_engine
-from yolotrt_lab.errors import TraceError
+from yolotrt_lab.errors import MeasurementsError, TraceError
 from yolotrt_lab.ladder import RUNGS
 from yolotrt_lab.loops import LoopSettings, make_loop, run_loop
 from yolotrt_lab.nsight import Trace
+from yolotrt_lab.paths import shipped_file
 from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 
 FRAMES = 60
@@ -91,3 +92,16 @@ def test_lanes_that_fill_at_first_are_no_loop_that_became_slow(rung):
     assert len(recording) - len(found) == 2 * (3 + lanes)  # the warm-up is collected before the lanes fill again
     assert found.times_ns[Stage.SYNCHRONIZE].min() > 0
     assert diagnose(found, trace).verdict is Cause.NONE
+
+
+def test_a_file_is_diagnosed_by_what_it_holds(tmp_path):
+    report = shipped_file("traces", "moved-wait.sqlite")
+    measured, found = diagnose_file(report)
+    assert found.causes == (Cause.MOVED_WAIT,)
+    assert "frame" in measured.times_ns
+    log = tmp_path / "a.log"
+    log.write_text("infer: 7.9 ms\n" * 40)
+    measured, found = diagnose_file(log)
+    assert measured.origin == "a.log"
+    with pytest.raises(MeasurementsError, match="cannot be read"):
+        diagnose_file(tmp_path / "none.csv")
