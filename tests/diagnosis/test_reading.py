@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -154,6 +156,13 @@ def test_telemetry_as_nvidia_smi_writes_it():
     assert found.origin == "smi.csv; without 'timestamp', 'index'"
 
 
+def test_a_comment_in_the_first_line_is_where_the_numbers_are_from():
+    found = read_text("# recorded on a T4\nframe,infer_ms\n0,7\n1,8\n# and more\n", "a.csv")
+    assert found.origin == "a.csv; recorded on a T4"
+    assert read_text("// T4\ninfer: 7.9 ms\n", "a.log").origin == "a.log; T4"
+    assert read_text("#\ninfer: 7.9 ms\n", "a.log").origin == "a.log"
+
+
 def test_the_lab_s_own_columns_in_a_csv():
     found = read_text("frame,due_ns,start_ns,done_ns,upload_ns,warmup\n0,0,5,20,9,true\n1,100,110,150,5,false\n")
     assert {name: values.tolist() for name, values in found.times_ns.items()} == {
@@ -213,7 +222,7 @@ def test_a_recording_of_copies_has_no_frames():
         ("sync_ms\n1,234\n2,345\n", r"^a\.csv: line 2, column 'sync_ms': the comma in '1,234' may be a decimal comma"),
         ("infer\n3ms\n4\n", r"^a\.csv: line 3, column 'infer': the unit is '' here and 'ms' above$"),
         ("infer\n3 apples\n4\n", r"^a\.csv: line 3, column 'infer': the unit is '' here and 'apples' above$"),
-        ("infer\n3 apples\n4 apples\n", r"^a\.csv: 3 lines from line 1 on, and no time in them that can be read"),
+        ("infer\n3 apples\n4 apples\n", r"^a\.csv: line 1 and the 2 after it hold no time that can be read"),
         ("infer [apples]\n3\n", r"^a\.csv: no column of times is known among 'infer \[apples\]'"),
         ("infer_ms;sync_ms\n1,2,3;4\n", r"^a\.csv: line 2, column 'infer_ms': '1,2,3' is no number$"),
         ("infer: 3 ms\ninfer: -4 ms\n", r"^a\.csv: line 2, column 'infer': -4e\+06 is no time of a frame"),
@@ -222,7 +231,7 @@ def test_a_recording_of_copies_has_no_frames():
         ("1,2,3\n4,5,6\n", r"^a\.csv: line 1 has 3 columns without names"),
         ("a,b\n1,2\n", r"^a\.csv: no column of times is known among 'a', 'b'"),
         ("power.draw [W]\n70\n", r"^a\.csv: no column of times is known among 'power.draw \[W\]'"),
-        ("hello\nworld\n", r"^a\.csv: 2 lines from line 1 on, and no time in them that can be read"),
+        ("hello\nworld\n", r"^a\.csv: line 1 and the 1 after it hold no time that can be read"),
         ("\n# nothing\n", r"^a\.csv: there is no line in it that is neither blank nor a comment$"),
         ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it begins$"),
         ("start_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the frame ends before it begins$"),
@@ -251,8 +260,9 @@ def test_a_missing_unit_is_asked_for_and_not_guessed(text, guess):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(MeasurementsError, match="cannot be read: No such file"):
+    with pytest.raises(MeasurementsError, match="cannot be read: No such file") as caught:
         read_measurements(tmp_path / "none.csv")
+    assert str(Path.cwd()) in caught.value.fix
     file = tmp_path / "a.csv"
     file.write_bytes(b"infer_ms\n1\n\xff\xff\n")
     with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: byte 11 is neither UTF-8 nor GBK"):

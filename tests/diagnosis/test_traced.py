@@ -9,12 +9,13 @@ import pytest
 from series import loop, step
 
 from yolotrt_lab.devices import open_device
-from yolotrt_lab.diagnosis import Measurements, diagnose, measurements_of
+from yolotrt_lab.diagnosis import Measurements, diagnose, diagnose_file, measurements_of
 from yolotrt_lab.engines import open_engine
-from yolotrt_lab.errors import TraceError
+from yolotrt_lab.errors import MeasurementsError, TraceError
 from yolotrt_lab.ladder import RUNGS
 from yolotrt_lab.loops import LoopSettings, make_loop, run_loop
 from yolotrt_lab.nsight import Trace, attribute, shipped_trace
+from yolotrt_lab.paths import shipped_file
 from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 
 FRAMES = 60
@@ -127,3 +128,16 @@ def test_a_wait_that_grows_and_finds_the_gpu_idle_is_one_finding_of_a_shared_gpu
     assert whats[:2] == ["synchronize before", "synchronize after"]
     assert whats[-1].startswith("synchronize calls while the GPU does nothing")
     assert shared.explains_ms == pytest.approx(8.9, abs=0.1)
+
+
+def test_a_file_is_diagnosed_by_what_it_holds(tmp_path):
+    report = shipped_file("traces", "moved-wait.sqlite")
+    measured, found = diagnose_file(report)
+    assert found.causes == (Cause.MOVED_WAIT,)
+    assert "frame" in measured.times_ns
+    log = tmp_path / "a.log"
+    log.write_text("infer: 7.9 ms\n" * 40)
+    measured, found = diagnose_file(log)
+    assert measured.origin == "a.log"
+    with pytest.raises(MeasurementsError, match="cannot be read"):
+        diagnose_file(tmp_path / "none.csv")

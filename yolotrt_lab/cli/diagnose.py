@@ -12,7 +12,6 @@ from .common import add_command
 
 if TYPE_CHECKING:
     from ..diagnosis import Diagnosis, Measurements
-    from ..nsight import Trace
 
 _EXAMPLES = """examples:
   yolotrt-lab diagnose recording.parquet              a recording of the lab
@@ -33,30 +32,13 @@ def add(commands: Any) -> None:
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
-    from ..diagnosis import diagnose, measurements_of, read_measurements
+    from ..diagnosis import diagnose_file
 
-    trace = _trace(arguments.file)
-    measurements = read_measurements(arguments.file, unit=arguments.unit) if trace is None else measurements_of(trace)
-    diagnosis = diagnose(measurements, trace)
+    measurements, diagnosis = diagnose_file(arguments.file, unit=arguments.unit)
     if arguments.html is not None:
         _write_page(arguments.html, arguments.file.name, measurements, diagnosis)
     print(json.dumps(diagnosis.as_dict(), indent=1, ensure_ascii=False) if arguments.json else diagnosis)
     return 0
-
-
-def _trace(path: Path) -> Trace | None:
-    """The trace in a report of Nsight Systems, be it exported or not; None for any other file."""
-    from ..nsight import read_trace
-
-    return read_trace(path) if path.suffix == ".nsys-rep" or _starts_with(path, b"SQLite format 3\0") else None
-
-
-def _starts_with(path: Path, magic: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(magic)) == magic
-    except OSError:
-        return False  # what is wrong with it, its reader says
 
 
 def _write_page(path: Path, name: str, measurements: Measurements, diagnosis: Diagnosis) -> None:

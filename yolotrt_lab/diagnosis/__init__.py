@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .diagnose import diagnose
+from .file import diagnose_file
 from .findings import Diagnosis, Evidence, Finding
 from .measurements import Measurements
 from .page import as_html
@@ -16,6 +17,7 @@ __all__ = [
     "Measurements",
     "as_html",
     "diagnose",
+    "diagnose_file",
     "measurements_of",
     "read_measurements",
 ]

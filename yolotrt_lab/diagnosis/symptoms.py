@@ -20,7 +20,7 @@ FEWEST_FRAMES = 4 * MIN_FRAMES
 FIRST_FRAMES = 8
 _LABELS = {
     "gpu": "calls that wait for the GPU",
-    "backlog": "how long a frame lies before it is taken up",
+    "backlog": "wait for the loop",
     Stage.UPLOAD: "upload call",
     Stage.DOWNLOAD: "download call",
 }

@@ -110,7 +110,7 @@ def pinning_line(diagnosis: Diagnosis) -> str:
         )
     at_most = f"pinned memory can take at most {number(diagnosis.pinning_limit_ms)}"
     if Cause.PAGEABLE_OVERLOAD in diagnosis.causes:  # every frame waits for all the frames before it
-        return f"{at_most} ms off the work on each frame, and with it the wait that those add up to"
+        return f"{at_most} ms off the work on each frame, and with it the wait that built up"
     return f"{at_most} of your {number(diagnosis.slow_ms)} ms off a frame"
 
 

@@ -64,7 +64,7 @@ def measurements_of(
             telemetry[known] = _telemetry(column, known)
         elif kind is not None and kind not in times and not (kind == "frame" and _is_clock(column)):
             times[kind] = _times_ns(column, kind, file, unit)
-        else:
+        elif not (kind == "frame" and column.unit is None and _is_clock(column)):  # which only numbers the frames
             left_out.append(column.header)
     if not times and not ("done" in instants and len(instants) > 1):
         raise MeasurementsError(

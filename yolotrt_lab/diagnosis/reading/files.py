@@ -22,6 +22,7 @@ _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "
 _RULE = re.compile(r"[|+][-:=|+ ]*")
 _PANDAS_SIZE = re.compile(r"\[\d+ rows x \d+ columns\]")
 _LOOKED_AT = 1_000
+_LONGEST_COMMENT = 100
 
 
 def read_measurements(path: str | Path, *, unit: str | None = None) -> Measurements:
@@ -29,7 +30,8 @@ def read_measurements(path: str | Path, *, unit: str | None = None) -> Measureme
 
     Text is UTF-8, UTF-16 or GBK: a table with a header whose names are known (`names`), one number a line, JSON, or
     lines such as 'preprocess 1.2 ms, infer 7.9 ms'. `unit` ('ms', 'us', 'ns', 's') is that of times for which the file
-    names none. Frames that a column 'warmup' marks are left out, and those that lack a time; `origin` says what was.
+    names none. Frames that a column 'warmup' marks are left out, and those that lack a time; `origin` is the file, the
+    comment in its first line if there is one, and what was left out.
 
     Raises MeasurementsError, with the place, for what can't be read; RecordingError for a damaged recording of the lab;
     SettingsError where `unit` is none.
@@ -42,7 +44,10 @@ def read_measurements(path: str | Path, *, unit: str | None = None) -> Measureme
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise MeasurementsError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise MeasurementsError(
+            f"{path} cannot be read: {error.strerror or error}",
+            fix=f"check its name; it was looked for in {Path.cwd()}",
+        ) from error
     except ValueError as error:  # a name with a NUL in it
         raise MeasurementsError(f"{str(path)!r} is no name of a file: {error}") from error
     if data.startswith(_PARQUET):
@@ -57,6 +62,7 @@ def read_text(text: str, file: str = "text", *, unit: str | None = None) -> Meas
     lines = [line for line in numbered if line.text and not line.text.startswith(_COMMENTS)]
     if not lines:
         raise MeasurementsError(f"{file}: there is no line in it that is neither blank nor a comment")
+    comment = _comment(text)
     table = read_objects(lines)
     if table is None and lines[0].text[:1] not in ("{", "["):
         table = read_table(lines, file)
@@ -64,9 +70,16 @@ def read_text(text: str, file: str = "text", *, unit: str | None = None) -> Meas
         raise MeasurementsError(f"{file}: line {lines[0].number} names columns, and no row follows")
     if table is not None:
         columns, warmup = columns_of(table, file)
-        return measurements_of(columns, file, unit, table.notes, warmup)
+        return measurements_of(columns, file, unit, [*comment, *table.notes], warmup)
     columns, notes = read_log(lines, file)
-    return measurements_of(columns, file, unit, notes)
+    return measurements_of(columns, file, unit, [*comment, *notes])
+
+
+def _comment(text: str) -> list[str]:
+    """What a comment in the first line says: there a file tells where its numbers are from."""
+    first = text.strip().splitlines()[0].strip()
+    bare = first.lstrip("#/% ").strip()
+    return [bare[:_LONGEST_COMMENT]] if first.startswith(_COMMENTS) and bare else []
 
 
 def _inside(line: str) -> str:
