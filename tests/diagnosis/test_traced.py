@@ -113,3 +113,11 @@ def test_a_wait_that_grows_and_finds_the_gpu_idle_is_one_finding_of_a_shared_gpu
     assert whats[:2] == ["synchronize before", "synchronize after"]
     assert whats[-1].startswith("synchronize calls while the GPU does nothing")
     assert shared.explains_ms == pytest.approx(8.9, abs=0.1)
+
+
+def test_a_trace_without_an_allocation_rules_it_out_where_timers_would_name_it():
+    spiked = loop(preprocess=np.where(np.arange(1_000) % 50 == 49, 9.0, 0.7))
+    _, trace = traced(fill="copy", input_memory="pinned")
+    assert Cause.ALLOCATION in diagnose(spiked).causes
+    found = diagnose(spiked, trace)
+    assert Cause.ALLOCATION not in {*found.causes, *found.candidates}

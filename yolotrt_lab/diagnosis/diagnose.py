@@ -51,6 +51,8 @@ def _findings(symptoms: Symptoms, proven: list[Finding] | None) -> list[Finding]
         return found
     known = {finding.cause for finding in found}
     shown = [finding for rule in _PATTERNS if (finding := rule(symptoms)) is not None]
+    if proven is not None:  # what a trace shows no call of is not there
+        shown = [finding for finding in shown if finding.cause is not Cause.ALLOCATION or finding.cause in known]
     if not (known | {finding.cause for finding in shown}) & _WAITS_OF_THEIR_OWN:
         shown += gpu.slower_gpu(symptoms)
     found = [_joined(finding, shown) for finding in found] + [each for each in shown if each.cause not in known]

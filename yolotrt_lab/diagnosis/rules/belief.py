@@ -75,11 +75,12 @@ def _is_felt(symptoms: Symptoms, name: str, change: Change) -> bool:
 def early(symptoms: Symptoms, name: str) -> bool:
     """True where a wait is longer than in the first frames by more than any was that had nothing the matter (5 %).
 
-    First frames are slow rather than fast, so that this asks for a third and no shape.
+    First frames are slow rather than fast, so that this asks for a third and no shape. A call of a few microseconds
+    waits for nothing.
     """
     change = symptoms.since_start(name)
     frame = symptoms.level(symptoms.whole(), change.after)
-    return change.rise > max(_LEAST_EARLY * change.low, _LEAST_PART_OF_FRAME * frame)
+    return change.high >= _A_WAIT_MS and change.rise > max(_LEAST_EARLY * change.low, _LEAST_PART_OF_FRAME * frame)
 
 
 def slight(symptoms: Symptoms, name: str) -> bool:
