@@ -38,7 +38,7 @@ _NEXT = {
     _TOO_FEW: "the same loop for some hundred frames",
     _NO_STAGE: "print a time for each call of a frame (cudaMemcpyAsync, enqueueV3, cudaStreamSynchronize and your own "
     f"work before and after them), so that it shows which of them grows; or {_TRACE}",
-    _NOTHING_KNOWN: f"the same loop for ten times as many frames, to see whether this goes on; and, if this is none yet, "
+    _NOTHING_KNOWN: "the same loop for ten times as many frames, to see whether it goes on; and, if this is none yet, "
     f"{_TRACE}",
 }
 _MEASURED = {"latency", "frame", *Stage}
