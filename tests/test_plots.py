@@ -373,10 +373,12 @@ def test_streams_draw_the_host_and_each_stream_of_the_gpu():
         Span("api", "cudaMemcpyAsync", 0, 9_000),
         Span("upload", "pinned upload", 5_000, 20_000, stream=7),
         Span("kernel", "a kernel", 20_000, 50_000, stream=3),
+        Span("range", "infer", 10_000, 12_000),
     )
     bars = plots.streams(ax, spans, SIMULATED)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["upload", "kernel, infer"]
     assert [(bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()) for bar in bars] == [
-        pytest.approx(place) for place in ((0, 0, 10), (2, 5, 15), (1, 20, 30))
+        pytest.approx(place) for place in ((0, 0, 10), (2, 5, 15), (1, 20, 30), (0, 10, 2))
     ]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["host", "stream 1", "stream 2"]
     with pytest.raises(SettingsError, match="without work of the GPU"):
@@ -441,3 +443,20 @@ def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line():
     telling = replace(measured, telemetry={"host_memory_bytes": np.linspace(1e9, 3e9, 100)})
     low, high = plots.diagnosed(telling, diagnose(telling)).axes[-1].get_ylim()
     assert (low, high) == pytest.approx((0.9, 3.1))
+
+
+def test_few_frames_are_marked_and_many_are_lines(frames):
+    _, (few, many) = plots.figure(1, 2)
+    one = Measurements({"infer": np.array([2e6])}, origin="one frame")
+    assert [line.get_marker() for line in plots.measured_times(few, one, diagnose(one))] == ["o"]
+    measured = Measurements.of(frames["recorded"])
+    assert {line.get_marker() for line in plots.measured_times(many, measured, diagnose(measured))} == {"None"}
+
+
+def test_logarithmic_axes_say_plain_numbers(frames):
+    drawn, ax = plots.figure()
+    plots.stages(ax, frames["recorded"])
+    drawn.canvas.draw()
+    words = [label.get_text() for label in ax.get_yticklabels()]
+    assert {"0.01", "0.1", "1"} <= set(words)
+    assert not any("$" in word for word in words)

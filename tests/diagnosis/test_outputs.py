@@ -119,6 +119,12 @@ def test_nothing_wrong_is_a_candidate_in_words():
     assert first == "verdict: undetermined: nothing wrong"
 
 
+def test_the_text_breaks_no_word_of_a_command():
+    text = str(diagnose(only(LOOPS["open"], "synchronize")))
+    [query] = [word for word in text.split() if word.startswith("--query-gpu=")]
+    assert query.endswith("clocks_throttle_reasons.sw_thermal_slowdown,memory.used,timestamp")
+
+
 def test_every_cause_has_words():
     assert set(IN_WORDS) == set(Cause)
 

@@ -289,3 +289,10 @@ def test_the_advised_query_of_nvidia_smi_is_read_under_the_names_that_it_asks_fo
         "throttle_sw_thermal_slowdown",
         "gpu_memory_used_bytes",
     ]
+
+
+def test_a_synchronize_of_microseconds_that_takes_more_of_them_is_no_slower_gpu():
+    few = np.where(np.arange(N) < 8, 0.004, 0.015)
+    one, ten = (diagnose(only(loop(preprocess=0.1, synchronize=k * few), "preprocess", "synchronize")) for k in (1, 10))
+    assert one.causes == (Cause.NONE,)
+    assert Cause.SHARED_GPU in ten.candidates

@@ -382,3 +382,15 @@ def test_the_table_of_a_trace_in_batches_has_means_and_says_so():
     cells = {row[0]: row[1] for row in table.rows}
     assert cells["GPU: copies in"] == f"{seen.copied('gpu_ns', 'h2d').sum() / 40 / US:,.1f}"
     assert table.notes[-1] == "batches: means over frames, which go in batches"
+
+
+def test_waits_of_a_thread_that_has_no_frames_are_told(traced):
+    report = TinyReport()
+    report.range("frame", 0, 8 * US)
+    report.call("cudaLaunchKernel", 1 * US, 2 * US, 1)
+    report.kernel("k", 3 * US, 40 * US, 1)
+    report.call("cudaStreamSynchronize", 5 * US, 45 * US, 2, tid=12)
+    [note] = [note for note in traced(report).notes if "synchronize" in note]
+    assert note.startswith("1 of 1 synchronize calls are in no frame")
+    report.call("cudaStreamSynchronize", 5 * US, 6 * US, 3)
+    assert not any("in no frame" in note for note in traced(report).notes)

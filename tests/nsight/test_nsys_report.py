@@ -272,3 +272,12 @@ def test_damaged_reports_give_an_error_of_the_lab_or_what_is_left(tmp_path, seed
     assert trace.notes or (trace.count("api"), trace.count("kernels"), trace.count("copies")) == (40, 10, 20)
     if trace.count("api") and trace.count("kernels") and trace.count("copies") and trace.names:
         assert set(attribution.frames["gpu_ns"].tolist()) == {830_000}
+
+
+def test_kernels_that_are_shown_as_graphs_are_not_noted_as_absent(tmp_path):
+    report = TinyReport()
+    report.call("cudaGraphLaunch_v10000", 0, 5, 1)
+    report.graph(6, 9, 1)
+    notes = read_trace(report.write(tmp_path / "r.sqlite")).notes
+    assert any(note.startswith("CUDA graphs are shown as one block") for note in notes)
+    assert not any("CUPTI_ACTIVITY_KIND_KERNEL" in note for note in notes)

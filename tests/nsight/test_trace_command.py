@@ -73,7 +73,7 @@ def test_show_prints_the_table_and_what_the_trace_shows(tmp_path, capsys):
     assert cells["host: upload"] == "89.0"
     assert cells["GPU: copies in"] == "40.0"
     assert cells["GPU: kernels"] == "680.0"
-    assert "kernels run for 0.0% of the time of uploads" in lines
+    assert "of the time of uploads, kernels run during 0.0%" in lines
     assert any(line.startswith("pageable_copies: 2 copies to the GPU") for line in lines)
 
 

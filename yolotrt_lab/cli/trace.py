@@ -59,7 +59,7 @@ def _show(arguments: argparse.Namespace) -> int:
     attribution = attribute(trace)
     print(trace_table({arguments.report.stem: attribution}))
     for way, direction in (("uploads", "h2d"), ("downloads", "d2h")):
-        print(f"kernels run for {attribution.overlap_share(direction):.1%} of the time of {way}")
+        print(f"of the time of {way}, kernels run during {attribution.overlap_share(direction):.1%}")
     for finding in findings(trace):
         print(f"\n{finding.kind}: {finding.text}")
     for note in attribution.notes:

@@ -38,8 +38,11 @@ _NEXT = {
     _TOO_FEW: "the same loop for some hundred frames",
     _NO_STAGE: "print a time for each call of a frame (cudaMemcpyAsync, enqueueV3, cudaStreamSynchronize and your own "
     f"work before and after them), so that it shows which of them grows; or {_TRACE}",
-    _NOTHING_KNOWN: _TRACE,
+    _NOTHING_KNOWN: "the same loop for ten times as many frames, to see whether it goes on; and, if this is none yet, "
+    f"{_TRACE}",
 }
+_MEASURED = {"latency", "frame", *Stage}
+_LEAST_SHARE = 0.03
 
 
 def as_text(diagnosis: Diagnosis) -> str:
@@ -70,13 +73,13 @@ def verdict_line(diagnosis: Diagnosis) -> str:
 
 def open_lines(diagnosis: Diagnosis) -> list[str]:
     """What grows where no cause is named, and what to run to find one."""
-    grown = [(name, growth) for name, growth in diagnosis.growth.items() if growth.shape.grows]
-    lines = [f"{name} {_grows(growth.rise)} ({growth.shape})" for name, growth in grown]
+    grown = [
+        (name, growth)
+        for name, growth in diagnosis.growth.items()
+        if name in _MEASURED and growth.shape.grows and growth.rise > _LEAST_SHARE * diagnosis.slow_ms
+    ]
+    lines = [f"{name} grows by {number(growth.rise)} ms ({growth.shape})" for name, growth in grown]
     return [*lines, f"run next: {_NEXT[_why_open(diagnosis)]}"]
-
-
-def _grows(rise_ms: float) -> str:
-    return f"grows by {number(rise_ms)} ms" if rise_ms > 0 else "goes up and comes down again"
 
 
 def _why_open(diagnosis: Diagnosis) -> str:
@@ -129,5 +132,10 @@ def _finding_lines(finding: Finding, diagnosis: Diagnosis, with_evidence: bool) 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(
-        text, _WIDTH, break_on_hyphens=False, initial_indent=indent, subsequent_indent=" " * len(indent)
+        text,
+        _WIDTH,
+        break_on_hyphens=False,
+        break_long_words=False,  # a command must stay whole to be copied
+        initial_indent=indent,
+        subsequent_indent=" " * len(indent),
     )

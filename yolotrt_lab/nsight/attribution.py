@@ -219,7 +219,15 @@ def _notes(joined: Joined) -> list[str]:
     work = joined.work
     if not len(work):
         return ["the trace shows no work of the GPU: what synchronize calls waited for can't be told"]
+    notes = []
     unasked = int((work.call < 0).sum())
     if unasked:
-        return [f"{unasked} of {len(work)} kernels and copies have no call in the trace, and belong to no frame"]
-    return []
+        notes.append(f"{unasked} of {len(work)} kernels and copies have no call in the trace, and belong to no frame")
+    frame_of = joined.call_frame[joined.call_kind == KINDS.index(Call.SYNCHRONIZE)]
+    outside = int((frame_of < 0).sum())
+    if outside > len(frame_of) / 2:
+        notes.append(
+            f"{outside} of {len(frame_of)} synchronize calls are in no frame: what they wait for is no part of what a "
+            "frame takes here"
+        )
+    return notes

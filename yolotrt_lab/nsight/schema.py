@@ -219,6 +219,7 @@ def _kernel_columns(report: _Report) -> dict[str, np.ndarray]:
     count = len(graphs["start_ns"])
     if not count:
         return kernels
+    report.notes[:] = [note for note in report.notes if note != f"the report has no {_TABLES['kernels'][0]}"]
     report.notes.append("CUDA graphs are shown as one block: the kernels and copies in them can't be told apart")
     graphs["graph"] = np.full(count, Graph.WHOLE, np.int8)
     graphs["name"] = np.full(count, report.texts.setdefault(GRAPH_NAME, len(report.texts)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..recording import Recording
 from ..types import SourceKind
-from .style import LINES, MEMORY_COLOURS, figure_of, stamp
+from .style import LINES, MEMORY_COLOURS, figure_of, plain_numbers, stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +40,8 @@ def copy_calls(ax: Axes, tables: Mapping[str, Recording], direction: str, call: 
     what = {"h2d": "upload", "d2h": "download"}[direction]
     title = {"call_ns": f"{what}: the copy call", "sync_ns": f"{what}: synchronize after it"}[call]
     ax.set(xscale="log", yscale="log", xlabel="size of the copy [MB]", ylabel="host time [ms]")
+    for axis in (ax.xaxis, ax.yaxis):
+        plain_numbers(axis)
     ax.set_title(title, loc="left")
     ax.legend(frameon=False, fontsize=8)
     stamp(figure_of(ax), *(table.source for table in tables.values()))

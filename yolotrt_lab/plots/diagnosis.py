@@ -9,7 +9,7 @@ import numpy as np
 from ..diagnosis import Diagnosis, Measurements
 from ..diagnosis.text import verdict_line
 from ..types import Stage
-from .style import STAGE_COLOURS, TELEMETRY_LABELS, figure, figure_of, stamp
+from .style import STAGE_COLOURS, TELEMETRY_LABELS, figure, figure_of, mark_of, plain_numbers, stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,11 +53,15 @@ def measured_times(ax: Axes, measurements: Measurements, diagnosis: Diagnosis) -
         stage = STAGE_COLOURS.get(Stage(name)) if name in set(Stage) else None
         colour = stage or _FRAME_COLOURS.get(name, "#AA4499")
         frames, values_ms = _thinned(np.maximum(values_ns, 1) / 1e6)
-        lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name)
+        lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
     for frame in _changes(diagnosis):
         ax.axvline(frame, color="#999999", linewidth=0.9, linestyle=":")
     ax.set(yscale="log", xlabel="frame", ylabel="host time [ms]")
-    ax.legend(frameon=False, ncols=len(lines), loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, columnspacing=1.2)
+    plain_numbers(ax.yaxis)
+    compact = {"fontsize": 8, "columnspacing": 1.2, "handlelength": 1}
+    legend = ax.legend(frameon=False, ncols=max(len(lines), 1), loc="lower left", bbox_to_anchor=(0, 1), **compact)
+    for handle in legend.get_lines():
+        handle.set_linewidth(3)
     stamp(figure_of(ax), measurements.origin)
     return lines
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..recording import Recording
 from ..types import Stage
-from .style import LINES, MEMORY_COLOURS, STAGE_COLOURS, figure_of, stamp
+from .style import LINES, MEMORY_COLOURS, STAGE_COLOURS, figure_of, mark_of, plain_numbers, stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,8 @@ def _over_frames(
         colour = MEMORY_COLOURS.get(str(recording.settings.get("input_memory", "")))
         steady = recording.steady
         frame, values_ms = steady.columns["frame"], values_ns(steady) / 1e6
-        lines += ax.plot(frame, values_ms, color=colour, label=label, **LINES[recording.source.kind])
+        look = LINES[recording.source.kind] | mark_of(len(frame))
+        lines += ax.plot(frame, values_ms, color=colour, label=label, **look)
     ax.set(xlabel="frame", ylabel=ylabel, ylim=(0, None))
     ax.legend(frameon=False)
     stamp(figure_of(ax), *(recording.source for recording in recordings.values()))
@@ -54,10 +55,12 @@ def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage)
             color=STAGE_COLOURS[stage],
             linewidth=0.9,
             label=f"{stage}",
+            **mark_of(len(shown)),
         )[0]
         for stage in which
     ]
     ax.set(yscale="log", xlabel="frame", ylabel="host time [ms]")
+    plain_numbers(ax.yaxis)
     legend = ax.legend(frameon=False, ncols=len(lines), loc="upper left", fontsize=8, columnspacing=1.2, handlelength=1)
     for handle in legend.get_lines():
         handle.set_linewidth(3)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import SettingsError
 from ..types import Source, Span, Stage
-from .style import STAGE_COLOURS, figure_of, stamp
+from .style import STAGE_COLOURS, figure_of, plain_numbers, stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ def bounds(ax: Axes, rungs: Mapping[str, tuple[float, Mapping[str, float]]]) -> 
     for row, frame_us in zip(rows, frames, strict=True):
         ax.text(frame_us * 1.06, row, f"{frame_us:,.0f} us", va="center", size=9)
     ax.set(xscale="log", xlabel="asked of each resource, and taken, by a frame [us]", xlim=(1, max(frames) * 2))
+    plain_numbers(ax.xaxis)
     ax.set_yticks(rows, list(rungs))
     ax.invert_yaxis()
     ax.grid(False, axis="y")
@@ -55,7 +56,7 @@ def streams(ax: Axes, spans: Sequence[Span], source: Source) -> list[Any]:
         raise SettingsError("a trace without work of the GPU", fix="open_device('simulated', trace=True) keeps it")
     begin_ns, end_ns = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
     bars: list[Any] = []
-    names: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
     for span in spans:
         if span.row == "range" and span.name in set(Stage):
             row, name, colour = 0, span.name, STAGE_COLOURS[Stage(span.name)]
@@ -63,11 +64,12 @@ def streams(ax: Axes, spans: Sequence[Span], source: Source) -> list[Any]:
             row, name, colour = 1 + numbers.index(span.stream), span.row, _STREAM_COLOURS[span.row]
         else:
             continue
-        names[colour] = name
+        if name not in names.setdefault(colour, []):
+            names[colour].append(name)
         left, width = (span.start_ns - begin_ns) / 1e3, (span.end_ns - span.start_ns) / 1e3
         bars += ax.barh(row, width, left=left, height=0.7, color=colour, edgecolor="white", linewidth=0.5)
-    for colour, name in names.items():
-        ax.barh(0, 0, color=colour, label=name)
+    for colour, alike in names.items():  # a stage of the host and what the GPU does for it have one colour
+        ax.barh(0, 0, color=colour, label=", ".join(alike))
     compact = {"fontsize": 8, "columnspacing": 1.0, "handlelength": 1.2}  # beside a title, in one row
     ax.legend(frameon=False, ncols=len(names), loc="lower right", bbox_to_anchor=(1.0, 1.0), **compact)
     ax.set(xlim=(0, (end_ns - begin_ns) / 1e3), xlabel="time [us]")

@@ -13,6 +13,7 @@ from ..types import Source, SourceKind, Stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -41,6 +42,7 @@ TELEMETRY_LABELS = {
 }
 """What a telemetry column is called on axes, and what to divide it by."""
 
+_FEW_FRAMES = 8
 _BETWEEN = "   |   "
 _STAMP_SIZE = 7.5
 _INCHES_A_LETTER = 0.6 * _STAMP_SIZE / 72
@@ -107,6 +109,18 @@ def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:
     ax.set_axis_off()
     ax.set_title(title, loc="left")
     return ax.imshow(shown)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Numbers such as 0.01 and 100 at the marks of a logarithmic axis, instead of powers of ten."""
+    ticker = load("matplotlib.ticker", needed_for="plots")
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(ticker.LogFormatter(minor_thresholds=(1, 0.4)))
+
+
+def mark_of(frames: int) -> dict[str, Any]:
+    """How to mark each frame of a line where there are too few of them to make one."""
+    return {"marker": "o", "markersize": 4} if frames <= _FEW_FRAMES else {}
 
 
 def figure_of(ax: Axes) -> Figure:
