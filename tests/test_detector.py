@@ -1,5 +1,7 @@
 """A frame in, boxes out: the detector on the CPU, on a device, and what it refuses."""
 
+from threading import Thread
+
 import numpy as np
 import pytest
 from tiny_detector import detector_model
@@ -52,6 +54,37 @@ def test_each_frame_is_seen_anew():
     detector = open_detector(detector_model(*BOXES))
     scores = [detector(frame(brightness)).scores.max() for brightness in (255, 200, 255)]
     assert scores == pytest.approx([mean_of_input(value) for value in (255, 200, 255)], abs=1e-4)
+
+
+def test_threads_that_share_a_detector_each_get_the_boxes_of_their_own_frame(monkeypatch):
+    detector = open_detector(detector_model(*BOXES))
+    scores, run = {}, detector._place.run
+
+    def detect(brightness):
+        scores[brightness] = detector(frame(brightness)).scores.max()
+
+    other = Thread(target=detect, args=(40,))
+
+    def run_while_another_calls():
+        monkeypatch.setattr(detector._place, "run", run)
+        other.start()
+        other.join(0.2)  # would be over long before
+        return run()
+
+    monkeypatch.setattr(detector._place, "run", run_while_another_calls)
+    detect(255)
+    other.join()
+    assert scores == {
+        brightness: pytest.approx(max(mean_of_input(brightness), 0.5), abs=1e-4) for brightness in (255, 40)
+    }
+
+
+def test_detector_on_a_device_belongs_to_one_thread():
+    device = open_device("simulated")
+    detector = Detector(open_engine(device, detector_model(*BOXES)), device)
+    detector(frame())
+    with pytest.raises(EngineError, match="two threads"):
+        device.start_thread(detector, frame()).join()
 
 
 def test_a_device_gives_the_same_boxes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -27,7 +28,8 @@ class Detector:
     With a device the engine runs there, in a context and pinned memory made once; without one it has to be ONNX
     Runtime's on the CPU. `confidence`, `iou` and `max_detections` are those of `vision.decode`, `names` those of the
     classes, empty where the model has none. ModelError where the engine wants several frames at a time, EngineError
-    where it computes nothing, or cannot run there.
+    where it computes nothing, or cannot run there. On the CPU threads take turns; on a device it belongs to the thread
+    that calls it first (EngineError in another).
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Detector:
         self.engine, self.device, self.names = engine, device, names
         self.settings = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
         self._letterbox = Letterbox()
+        self._turn = Lock()
         self._place = _on_cpu(engine) if device is None else _OnDevice(engine, device)
 
     def __call__(self, frame: np.ndarray) -> Detections:
@@ -60,8 +63,9 @@ class Detector:
 
         ShapeError or DtypeError for another frame, SettingsError where the thresholds are not usable.
         """
-        geometry = self._letterbox(frame, self._place.input)
-        return decode(self._place.run(), geometry, **self.settings)
+        with self._turn:
+            geometry = self._letterbox(frame, self._place.input)
+            return decode(self._place.run(), geometry, **self.settings)
 
     def name_of(self, number: int) -> str:
         """The name of a class, 'class 7' for one without."""

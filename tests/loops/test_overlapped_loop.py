@@ -21,6 +21,7 @@ from yolotrt_lab.errors import (
     EngineError,
     FrameSourceError,
     HazardError,
+    ModelError,
     OutOfMemoryError,
     RecordingError,
     SettingsError,
@@ -29,7 +30,7 @@ from yolotrt_lab.errors import (
 from yolotrt_lab.loops import FrameLoop, LoopSettings, OverlappedLoop, make_loop, run_loop
 from yolotrt_lab.memory import Slot, SlotState
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.types import HostMemory, Stage
+from yolotrt_lab.types import HostMemory, Stage, TensorSpec
 from yolotrt_lab.vision import Letterbox, decode
 
 BASE = LoopSettings(frames=24, warmup=3, input_memory="pinned", fill="in_place", postprocess=True, confidence=0.5)
@@ -476,6 +477,14 @@ def test_source_whose_frames_change_their_size_breaks_the_loop(device, settings)
 
     with pytest.raises(ShapeError, match=r"\(48, 64, 3\)"):
         run_loop(device, toy_engine(), settings, Changes(8))
+
+
+@pytest.mark.parametrize("settings", [BASE, CONTEXTS])
+def test_engine_with_an_input_that_no_loop_fills_is_refused(device, settings):
+    engine = toy_engine()
+    engine.inputs = (*engine.inputs, TensorSpec("scale", (1, 2), np.dtype(np.float32)))
+    with pytest.raises(ModelError, match="toy has the inputs images, scale"):
+        make_loop(device, engine, settings, [FRAME])
 
 
 def test_images_beside_sources_are_refused(device):

@@ -202,7 +202,6 @@ class Timeline:
         if end < work.end_from:
             end = work.end_from
         work.end = lane.tail = end
-        work.owner = None
         if work.engine != NO_ENGINE:
             self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end
         if self._on_placed is not None:

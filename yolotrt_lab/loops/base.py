@@ -12,7 +12,7 @@ from typing import Any
 
 from ..devices.base import Device, Stream
 from ..engines.base import Engine
-from ..errors import CaptureError, EngineError, SettingsError
+from ..errors import CaptureError, EngineError, ModelError, SettingsError
 from ..recording import FrameRecorder, Recording, machine_info
 from ..types import Detections
 from .settings import LoopSettings
@@ -38,6 +38,8 @@ def captured(
 class Loop(ABC):
     """A loop that is ready to run. With `postprocess` the boxes of the latest frame are in `detections`, and
     `on_boxes(frame, boxes)` is called for every frame after the warm-up.
+
+    ModelError for an engine of several inputs: a loop fills one.
     """
 
     _recorder: FrameRecorder
@@ -49,6 +51,9 @@ class Loop(ABC):
         settings: LoopSettings,
         on_boxes: Callable[[int, Detections], None] | None,
     ) -> None:
+        if len(engine.inputs) != 1:
+            names = ", ".join(spec.name for spec in engine.inputs)
+            raise ModelError(f"{engine.label} has the inputs {names}", fix="export a model whose only input are images")
         self.device, self.engine, self.settings = device, engine, settings
         self.on_boxes = on_boxes
         self.detections: Detections | None = None
