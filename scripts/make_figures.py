@@ -11,6 +11,7 @@ from yolotrt_lab import nsight, plots, vision
 from yolotrt_lab.copies import CopyProbe
 from yolotrt_lab.evaluation import HELD_OUT_SEED
 from yolotrt_lab.frames import SyntheticScene
+from yolotrt_lab.ladder import Ladder
 
 FRAME_SHOWN = 40  # of each scene
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -77,6 +78,16 @@ def nsight_pair() -> None:
     save(figure, "nsight.png")
 
 
+def ladder_bounds() -> None:
+    """What a frame of each rung asks of each resource, on the H200."""
+    climbed = Ladder.shipped()
+    rungs = {f"{each.rung.number} {each.rung.name}": (each.together.frame_us, each.bounds_us) for each in climbed.steps}
+    figure, ax = plots.figure(1, 1, height=4.6)
+    plots.bounds(ax, rungs)
+    plots.stamp(figure, climbed.source)
+    save(figure, "ladder.png")
+
+
 def detections() -> None:
     """What the lab's own detector finds in four held-out scenes."""
     detector = lab.open_detector(engine="onnxruntime", confidence=0.4)
@@ -99,4 +110,5 @@ if __name__ == "__main__":
     steps()
     trace()
     nsight_pair()
+    ladder_bounds()
     detections()

@@ -14,6 +14,7 @@ _CAPTURE_EXAMPLES = """examples:
   yolotrt-lab trace capture --out mine -- python loop.py
   yolotrt-lab trace capture --out mine -- yolotrt-lab record served-pinned --frames 50 --out mine.parquet
   yolotrt-lab trace capture --ranges --out mine -- python loop.py    only what runs in `with nsight.profiled():`
+  yolotrt-lab trace capture --graphs node --out mine -- python loop.py    each copy and kernel of a CUDA graph by itself
 """
 
 
@@ -24,7 +25,12 @@ def add(commands: Any) -> None:
     capture = add_command(below, "capture", _capture, "run a command under nsys and keep its trace", _CAPTURE_EXAMPLES)
     capture.add_argument("--out", type=Path, default=Path("trace"), metavar="NAME", help="default: trace")
     capture.add_argument("--ranges", action="store_true", help="record only the first `with nsight.profiled():`")
-    capture.add_argument("--graphs", choices=["graph", "node"], default="graph", help="default: graph")
+    capture.add_argument(
+        "--graphs",
+        choices=["graph", "node"],
+        default="graph",
+        help="a CUDA graph as one block, or each of its nodes, at more cost (default: graph)",
+    )
     capture.add_argument("--frames", type=int, help="see that the trace holds that many whole frames at its end")
     capture.add_argument("--batches", type=int, help="in so many batches, where frames go in batches")
     capture.add_argument("--keep-report", action="store_true", help="keep the .nsys-rep, with the environment in it")
