@@ -120,7 +120,7 @@ def test_averages_and_broken_frames_are_no_frames():
         "infer": [7.9e6, 8.0e6],
         "postprocess": [1e6, 2e6],
     }
-    assert found.origin == "a.log; 1 incomplete frames left out"
+    assert found.origin == "a.log; 1 incomplete frame left out"
 
 
 def test_numbers_without_a_unit_take_the_option():
@@ -216,7 +216,7 @@ def test_a_recording_of_copies_has_no_frames():
         ("infer\n3 apples\n4 apples\n", r"^a\.csv: line 1 and the 2 after it hold no time that can be read"),
         ("infer [apples]\n3\n", r"^a\.csv: no column of times is known among 'infer \[apples\]'"),
         ("infer_ms;sync_ms\n1,2,3;4\n", r"^a\.csv: line 2, column 'infer_ms': '1,2,3' is no number$"),
-        ("infer: 3 ms\ninfer: -4 ms\n", r"^a\.csv: line 2, column 'infer': -4e\+06 is no time of a frame"),
+        ("infer: 3 ms\ninfer: -4 ms\n", r"^a\.csv: line 2, column 'infer': -4 is no time of a frame"),
         ("infer_s\n1e300\n", r"^a\.csv: line 2, column 'infer_s': 1e\+300 is more than thirty years$"),
         ("fps\n0\n", r"^a\.csv: line 2, column 'fps': 0 is no time of a frame"),
         ("1,2,3\n4,5,6\n", r"^a\.csv: line 1 has 3 columns without names"),
@@ -342,7 +342,7 @@ def test_frames_of_a_table_that_lack_a_time_are_left_out_and_counted(gap):
     assert found.times_ns["synchronize"].tolist() == [2e6, 8e6]
     assert found.instants_ns["done"].tolist() == [3, 9]
     assert np.array_equal(found.telemetry["power_w"], [50, np.nan], equal_nan=True)
-    assert found.origin == "a.csv; 1 incomplete frames left out"
+    assert found.origin == "a.csv; 1 incomplete frame left out"
 
 
 def test_a_column_that_most_frames_lack_is_left_out_and_its_frames_are_not():
@@ -386,7 +386,7 @@ def test_json_in_lines_in_a_list_nested_and_by_name(text):
 def test_what_json_lacks_is_a_gap_and_what_is_wrong_has_its_place():
     found = read_text('{"infer_ms": 1}\n{"infer_ms": null}\n{"infer_ms": 3}\n{"inf', "a.jsonl")
     assert found.times_ns["infer"].tolist() == [1e6, 3e6]
-    assert found.origin == "a.jsonl; without line 4, which breaks off; 1 incomplete frames left out"
+    assert found.origin == "a.jsonl; without line 4, which breaks off; 1 incomplete frame left out"
     with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is no time"):
         read_text('[{"infer_ms": 1}, {"infer_ms": -1}]', "a.json")
 

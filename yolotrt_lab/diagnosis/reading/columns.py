@@ -85,7 +85,7 @@ def measurements_of(
     if not kept.all():
         tables = [{name: values[kept] for name, values in table.items()} for table in tables]
     if gaps.any():
-        notes.append(f"{gaps.sum():,} incomplete frames left out")
+        notes.append(incomplete(int(gaps.sum())))
     if not kept.any():
         raise MeasurementsError(f"{file}: there is no frame in it")
     return Measurements(*tables, origin="; ".join([file, *notes]))
@@ -95,6 +95,11 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     """The names for a message, each cut, and those beyond `most` counted."""
     shown = ", ".join(repr(name[:40]) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def incomplete(count: int) -> str:
+    """The note on frames that lack a time."""
+    return f"{count:,} incomplete frame{'s' * (count != 1)} left out"
 
 
 def _is_clock(column: Column) -> bool:

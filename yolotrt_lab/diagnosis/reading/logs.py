@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import MeasurementsError
 from ...types import Stage
-from .columns import NAMING, Column, listed
+from .columns import NAMING, Column, incomplete, listed
 from .names import COPY, FPS, SIZED, UNITS_NS, name_at_end, name_at_start, split_unit
 from .numbers import Ambiguous, decimal_comma_of, to_float
 from .tables import Line
@@ -63,7 +63,7 @@ def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]
             f"{file}: line {times[0].line}: no time comes back frame after frame",
             fix="give the lines of every frame the same names",
         )
-    notes = [f"{len(frames) - len(whole)} incomplete frames left out"] if len(whole) < len(frames) else []
+    notes = [incomplete(len(frames) - len(whole))] if len(whole) < len(frames) else []
     rare = [name or "times without a name" for name in counts if name not in kept]
     if rare:
         notes.append(f"without {', '.join(rare)}, which most frames lack")
@@ -248,12 +248,12 @@ def _frames(times: list[Time]) -> Iterator[dict[str, Time]]:
 
 
 def _column(name: str, times: list[Time], file: str) -> Column:
-    """The times of one name in nanoseconds, or in the unit that the log does not tell."""
+    """The times of one name in the unit that all of them have, else in nanoseconds."""
     units = {time.unit for time in times}
     if "" in units and len(units) > 1:
         line = next(time.line for time in times if not time.unit)
         raise MeasurementsError(f"{file}: line {line}: {name or 'the time'} has no unit here, and has one elsewhere")
     lines = [time.line for time in times]
-    plain = name == FPS or units == {""}
-    values = [time.value if plain else time.value * UNITS_NS[time.unit] for time in times]
-    return Column(name, np.array(values), None if plain else "ns", lambda row: f"line {lines[row]}")
+    unit = "ns" if len(units) > 1 else units.pop() or None
+    values = [time.value * (UNITS_NS[time.unit] if unit == "ns" else 1.0) for time in times]
+    return Column(name, np.array(values), unit, lambda row: f"line {lines[row]}")
