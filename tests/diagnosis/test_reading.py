@@ -279,6 +279,10 @@ def test_files_that_cannot_be_read(tmp_path):
             {"infer": [310, 1_320], "synchronize": [18_046, 2]},
         ),
         (
+            "infer 1'310 us, sync 2.5 us\ninfer 1'320 us, sync 2 us\n",
+            {"infer": [1_310, 1_320], "synchronize": [2.5, 2]},
+        ),
+        (
             "infer 0.31 ms, sync 18,046 us\ninfer 1.32 ms, sync 2,500 us\n",
             {"infer": [310, 1_320], "synchronize": [18_046, 2_500]},
         ),

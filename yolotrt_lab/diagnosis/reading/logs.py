@@ -26,7 +26,7 @@ _BEFORE_BARE = re.compile(r"[:=\uff1a\s][-+]?$")
 _MINUS = re.compile(r"(^|[\s:=\uff1a(])-$")
 _SUMMARIES = ("average", "avg", "mean", "median", "min", "max", "std", "percentile", "p50", "p90", "p95", "p99")
 _SUMMARY = re.compile(rf"\b({'|'.join(_SUMMARIES)})\b(?!\W+on[\W\d]+runs)|平均|最大|最小|中位")
-_OF_RUNS = re.compile(r"average on +runs")
+_OF_RUNS = re.compile(r"average on \d+ runs", re.IGNORECASE)
 _SIZE = re.compile(r"\b\d+x\d{2,5}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
@@ -70,7 +70,7 @@ def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]
     often = [repr(name) for name, count in unknown.items() if count > len(frames) / 2]
     if often:
         notes.append(f"without {', '.join(often)}, of which no stage is known")
-    if any(_OF_RUNS.search(" ".join(_pieces(line.text)[::2]).lower()) for line in lines):
+    if any("runs" in line.text and _OF_RUNS.search(line.text) for line in lines):
         notes.append("each value is an average of several runs")
     return [_column(name, [frame[name] for frame in whole], file) for name in kept], notes
 
@@ -208,6 +208,11 @@ def _sums_up(text: str) -> bool:
 
 
 def _value(number: str, decimal_comma: bool | None) -> float | None:
+    try:
+        if not decimal_comma:
+            return float(number)  # which is fastest, and fails at a comma
+    except ValueError:
+        pass
     try:
         return to_float(number, decimal_comma=decimal_comma)
     except Ambiguous:
