@@ -230,6 +230,9 @@ def test_a_recording_of_copies_has_no_frames():
         ("infer_ms,sync_ms\n", r"^a\.csv: line 1 names columns, and no row follows$"),
         ("hello\n", r"^a\.csv: line 1 holds no time that can be read"),
         ("infer_ms,sync_ms\n0,0\n0,0\n", r"^a\.csv: every time in it is 0"),
+        ("infer_ms,sync_ms\n1,\n,2\n,\n", r"^a\.csv: most frames lack each of the times in it"),
+        ("start_ns,done_ns\nnan,1\n2,nan\n", r"^a\.csv: there is no frame in it$"),
+        ('[{"infer_ms": 1}, {"sync_ms": 2}, {"pre_ms": 3}]', r"^a\.csv: most frames lack each"),
         ("infer_ms,warmup\n1,1\n", r"^a\.csv: there is no frame in it$"),
     ],
 )
@@ -393,6 +396,12 @@ def test_what_json_lacks_is_a_gap_and_what_is_wrong_has_its_place():
     assert found.origin == "a.jsonl; without line 4, which breaks off; 1 incomplete frame left out"
     with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is no time"):
         read_text('[{"infer_ms": 1}, {"infer_ms": -1}]', "a.json")
+
+
+def test_a_list_of_numbers_is_one_a_frame():
+    assert times("[3.2, 3.3,\n 3.4]", "ms") == {"frame": [3_200, 3_300, 3_400]}
+    with pytest.raises(MeasurementsError, match="in which unit"):
+        read_text("[3.2, 3.3]")
 
 
 def test_json_lines_whose_message_holds_the_times_are_read_as_a_log():
