@@ -368,6 +368,9 @@ STAGES = {"preprocess": [1_200, 1_300], "infer": [7_900, 8_100], "synchronize": 
         "   preprocess_ms  infer_ms  sync_ms\n0   1.2   7.9   4\n1   1.3   8.1   5\n\n[2 rows x 3 columns]\n",
         "frameId,preprocessTimeMs,inferenceTimeMs,syncUs\n0,1.2,7.9,4000\n1,1.3,8.1,5000\n",
         "t_pre[s],t_infer[s],time_sync [s]\n0.0012,0.0079,0.004\n0.0013,0.0081,0.005\n",
+        "frame  pre(ms)  infer(ms)  sync(ms)\n-------------------\n    0  1.2  7.9  4\n    1  1.3  8.1  5\n",
+        "┌────┬───────┬──────┐\n│ pre ┆ infer ┆ sync │\n╞════╪═══════╪══════╡\n│ 1.2 ms ┆ 7.9 msecs ┆ 4 ms │\n"
+        "│ 1.3 ms ┆ 8.1 msecs ┆ 5 ms │\n└────┴───────┴──────┘\n",
         "preprocess_latency_ms,infer_latency_ms,sync_times_ms\n1.2,7.9,4\n1.3,8.1,5\n",
     ],
 )
