@@ -122,7 +122,7 @@ def test_averages_and_broken_frames_are_no_frames():
         "infer": [7.9e6, 8.0e6],
         "postprocess": [1e6, 2e6],
     }
-    assert found.origin == "a.log; 1 incomplete frames left out"
+    assert found.origin == "a.log; 1 incomplete frame left out"
 
 
 def test_numbers_without_a_unit_take_the_option():
@@ -225,7 +225,7 @@ def test_a_recording_of_copies_has_no_frames():
         ("infer\n3 apples\n4 apples\n", r"^a\.csv: line 1 and the 2 after it hold no time that can be read"),
         ("infer [apples]\n3\n", r"^a\.csv: no column of times is known among 'infer \[apples\]'"),
         ("infer_ms;sync_ms\n1,2,3;4\n", r"^a\.csv: line 2, column 'infer_ms': '1,2,3' is no number$"),
-        ("infer: 3 ms\ninfer: -4 ms\n", r"^a\.csv: line 2, column 'infer': -4e\+06 is no time of a frame"),
+        ("infer: 3 ms\ninfer: -4 ms\n", r"^a\.csv: line 2, column 'infer': -4 is no time of a frame"),
         ("infer_s\n1e300\n", r"^a\.csv: line 2, column 'infer_s': 1e\+300 is more than thirty years$"),
         ("fps\n0\n", r"^a\.csv: line 2, column 'fps': 0 is no time of a frame"),
         ("1,2,3\n4,5,6\n", r"^a\.csv: line 1 has 3 columns without names"),
@@ -239,6 +239,9 @@ def test_a_recording_of_copies_has_no_frames():
         ("infer_ms,sync_ms\n", r"^a\.csv: line 1 names columns, and no row follows$"),
         ("hello\n", r"^a\.csv: line 1 holds no time that can be read"),
         ("infer_ms,sync_ms\n0,0\n0,0\n", r"^a\.csv: every time in it is 0"),
+        ("infer_ms,sync_ms\n1,\n,2\n,\n", r"^a\.csv: most frames lack each of the times in it"),
+        ("start_ns,done_ns\nnan,1\n2,nan\n", r"^a\.csv: there is no frame in it$"),
+        ('[{"infer_ms": 1}, {"sync_ms": 2}, {"pre_ms": 3}]', r"^a\.csv: most frames lack each"),
         ("infer_ms,warmup\n1,1\n", r"^a\.csv: there is no frame in it$"),
     ],
 )
@@ -287,6 +290,10 @@ def test_files_that_cannot_be_read(tmp_path):
         (
             "infer 310 us, sync 18,046 us\ninfer 1,320 us, sync 2 us\n",
             {"infer": [310, 1_320], "synchronize": [18_046, 2]},
+        ),
+        (
+            "infer 1'310 us, sync 2.5 us\ninfer 1'320 us, sync 2 us\n",
+            {"infer": [1_310, 1_320], "synchronize": [2.5, 2]},
         ),
         (
             "infer 0.31 ms, sync 18,046 us\ninfer 1.32 ms, sync 2,500 us\n",
@@ -352,7 +359,7 @@ def test_frames_of_a_table_that_lack_a_time_are_left_out_and_counted(gap):
     assert found.times_ns["synchronize"].tolist() == [2e6, 8e6]
     assert found.instants_ns["done"].tolist() == [3, 9]
     assert np.array_equal(found.telemetry["power_w"], [50, np.nan], equal_nan=True)
-    assert found.origin == "a.csv; 1 incomplete frames left out"
+    assert found.origin == "a.csv; 1 incomplete frame left out"
 
 
 def test_a_column_that_most_frames_lack_is_left_out_and_its_frames_are_not():
@@ -371,6 +378,9 @@ STAGES = {"preprocess": [1_200, 1_300], "infer": [7_900, 8_100], "synchronize": 
         "   preprocess_ms  infer_ms  sync_ms\n0   1.2   7.9   4\n1   1.3   8.1   5\n\n[2 rows x 3 columns]\n",
         "frameId,preprocessTimeMs,inferenceTimeMs,syncUs\n0,1.2,7.9,4000\n1,1.3,8.1,5000\n",
         "t_pre[s],t_infer[s],time_sync [s]\n0.0012,0.0079,0.004\n0.0013,0.0081,0.005\n",
+        "frame  pre(ms)  infer(ms)  sync(ms)\n-------------------\n    0  1.2  7.9  4\n    1  1.3  8.1  5\n",
+        "┌────┬───────┬──────┐\n│ pre ┆ infer ┆ sync │\n╞════╪═══════╪══════╡\n│ 1.2 ms ┆ 7.9 msecs ┆ 4 ms │\n"
+        "│ 1.3 ms ┆ 8.1 msecs ┆ 5 ms │\n└────┴───────┴──────┘\n",
         "preprocess_latency_ms,infer_latency_ms,sync_times_ms\n1.2,7.9,4\n1.3,8.1,5\n",
     ],
 )
@@ -396,9 +406,15 @@ def test_json_in_lines_in_a_list_nested_and_by_name(text):
 def test_what_json_lacks_is_a_gap_and_what_is_wrong_has_its_place():
     found = read_text('{"infer_ms": 1}\n{"infer_ms": null}\n{"infer_ms": 3}\n{"inf', "a.jsonl")
     assert found.times_ns["infer"].tolist() == [1e6, 3e6]
-    assert found.origin == "a.jsonl; without line 4, which breaks off; 1 incomplete frames left out"
+    assert found.origin == "a.jsonl; without line 4, which breaks off; 1 incomplete frame left out"
     with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is no time"):
         read_text('[{"infer_ms": 1}, {"infer_ms": -1}]', "a.json")
+
+
+def test_a_list_of_numbers_is_one_a_frame():
+    assert times("[3.2, 3.3,\n 3.4]", "ms") == {"frame": [3_200, 3_300, 3_400]}
+    with pytest.raises(MeasurementsError, match="in which unit"):
+        read_text("[3.2, 3.3]")
 
 
 def test_json_lines_whose_message_holds_the_times_are_read_as_a_log():

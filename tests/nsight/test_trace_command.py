@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from secret_report import write
+from tiny_report import TinyReport
 
 from yolotrt_lab import cli
 from yolotrt_lab.errors import TraceError
@@ -75,6 +76,22 @@ def test_show_prints_the_table_and_what_the_trace_shows(tmp_path, capsys):
     assert cells["GPU: kernels"] == "680.0"
     assert "of the time of uploads, kernels run during 0.0%" in lines
     assert any(line.startswith("pageable_copies: 2 copies to the GPU") for line in lines)
+
+
+def test_show_cuts_a_program_without_ranges_at_its_synchronize_calls(tmp_path, capsys):
+    assert cli.main(["trace", "show", str(write(tmp_path / "mine.sqlite", marked=False))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split()[0] == "frame"
+    assert "note: no range is named 'frame': a frame goes from one synchronize call to the next" in lines
+
+
+def test_show_of_a_trace_without_frames_says_what_is_missing(tmp_path, capsys):
+    report = TinyReport()
+    report.kernel("k", 0, 10, 1)
+    assert cli.main(["trace", "show", str(report.write(tmp_path / "r.sqlite"))]) == 2
+    said = capsys.readouterr().err
+    assert "no synchronize call in the trace follows a copy or launch" in said
+    assert "Fix: mark each frame" in said
 
 
 def test_export_writes_a_file_for_perfetto(tmp_path, capsys):

@@ -57,12 +57,13 @@ def _capture(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from ..nsight import attribute, read_trace
+    from ..diagnosis.traced import attribution_of
+    from ..nsight import read_trace
     from ..nsight.findings import findings
     from ..tables import trace_table
 
     trace = read_trace(arguments.report)
-    attribution = attribute(trace)
+    attribution = attribution_of(trace)
     print(trace_table({arguments.report.stem: attribution}))
     for way, direction in (("uploads", "h2d"), ("downloads", "d2h")):
         print(f"of the time of {way}, kernels run during {attribution.overlap_share(direction):.1%}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,11 +49,15 @@ def _lanes_full(synchronize_ns: np.ndarray) -> int:
 
 
 def attribution_of(trace: Trace) -> Attribution:
-    """The trace by frame: by ranges named 'frame', or else by synchronize calls. TraceError where there are neither."""
+    """The trace by frame: by ranges named 'frame', or else by synchronize calls, which a note says. TraceError where
+    there are neither.
+    """
     try:
         return attribute(trace)
     except TraceError:
-        return attribute(trace, None)
+        cut = attribute(trace, None)
+        note = "no range is named 'frame': a frame goes from one synchronize call to the next"
+        return replace(cut, notes=(*cut.notes, note))
 
 
 def _from_calls(seen: Attribution) -> dict[str, np.ndarray]:

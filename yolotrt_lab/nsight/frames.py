@@ -116,7 +116,10 @@ def frames_by_synchronize(trace: Trace) -> Frames:
             starts = np.append(trace.api["start_ns"][mine[0]], ends[:-1])
             parts.append(np.array([starts, ends, trace.api["pid"][cuts], trace.api["tid"][cuts]]))
     if not parts:
-        raise TraceError("no synchronize call in the trace follows a copy or launch: there is nothing to cut frames by")
+        raise TraceError(
+            "no synchronize call in the trace follows a copy or launch: there is nothing to cut frames by",
+            fix="mark each frame in the program with an NVTX range named 'frame', and take the trace again",
+        )
     columns = np.concatenate(parts, axis=1)
     columns = columns[:, np.argsort(columns[0], kind="stable")]
     return Frames(*columns, row=np.full(columns.shape[1], -1))

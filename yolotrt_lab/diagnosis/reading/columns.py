@@ -74,20 +74,24 @@ def measurements_of(
     seldom = [name for name, values in times.items() if np.isnan(values).mean() > 0.5]
     notes = [*notes, *([f"without {listed([*left_out, *seldom])}"] if left_out or seldom else [])]
     known_times = _resolved({name: each for name, each in times.items() if name not in seldom}, instants, notes)
-    gaps = np.isnan([*known_times.values(), *instants.values()]).any(axis=0)
+    if not known_times:
+        raise MeasurementsError(
+            f"{file}: most frames lack each of the times in it", fix="put the times of one frame into one row"
+        )
     for name, values in known_times.items():
         if (bad := np.flatnonzero(values < 0)).size:
             raise MeasurementsError(f"{file}: {columns[0].where(int(bad[0]))}: the {name} ends before it begins")
-    if known_times and not any(np.nanmax(values, initial=0) > 0 for values in known_times.values()):
-        raise MeasurementsError(f"{file}: every time in it is 0", fix="print more digits, or a smaller unit")
+    gaps = np.isnan([*known_times.values(), *instants.values()]).any(axis=0)
     tables = [known_times, instants, telemetry]
     kept = ~gaps if warmup is None else ~(gaps | warmup)
     if not kept.all():
         tables = [{name: values[kept] for name, values in table.items()} for table in tables]
     if gaps.any():
-        notes.append(f"{gaps.sum():,} incomplete frames left out")
+        notes.append(incomplete(int(gaps.sum())))
     if not kept.any():
         raise MeasurementsError(f"{file}: there is no frame in it")
+    if not any(values.any() for values in tables[0].values()):
+        raise MeasurementsError(f"{file}: every time in it is 0", fix="print more digits, or a smaller unit")
     return Measurements(*tables, origin="; ".join([file, *notes]))
 
 
@@ -95,6 +99,11 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     """The names for a message, each cut, and those beyond `most` counted."""
     shown = ", ".join(repr(name[:40]) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def incomplete(count: int) -> str:
+    """The note on frames that lack a time."""
+    return f"{count:,} incomplete frame{'s' * (count != 1)} left out"
 
 
 def _is_clock(column: Column) -> bool:

@@ -19,7 +19,9 @@ from .tables import Line, columns_of, read_table
 _PARQUET = b"PAR1"
 _COMMENTS = ("#", "//", "%", "```")
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
-_RULE = re.compile(r"[|+][-:=|+ ]*")
+_RULE = re.compile(r"[|+][-:=|+ ]*|[-=]{3,}[-= ]*")
+_BAR, _LINE = re.compile("[\u2502\u2503\u2506\u250a\u2551]"), re.compile("[\u2500-\u257f]")
+"""Vertical lines of a frame that a terminal draws, and all of them."""
 _PANDAS_SIZE = re.compile(r"\[\d+ rows x \d+ columns\]")
 _LOOKED_AT = 1_000
 _LONGEST_COMMENT = 100
@@ -86,10 +88,10 @@ def _inside(line: str) -> str:
     """A line without the blanks and the frame around it; nothing of the rules in a table of Markdown or a terminal, or
     of the size that pandas prints below one.
     """
-    line = "" if _PANDAS_SIZE.fullmatch(line) else line.strip()
-    if line[:1] not in ("|", "+"):
-        return line
-    return "" if _RULE.fullmatch(line) else line.strip("|").strip()
+    line = _LINE.sub("-", _BAR.sub("|", line.strip()))
+    if _PANDAS_SIZE.fullmatch(line) or _RULE.fullmatch(line):
+        return ""
+    return line.strip("|").strip() if line[:1] in ("|", "+") else line
 
 
 def _decoded(data: bytes, file: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import MeasurementsError
 from ...types import Stage
-from .columns import NAMING, Column, listed
+from .columns import NAMING, Column, incomplete, listed
 from .names import COPY, FPS, SIZED, UNITS_NS, name_at_end, name_at_start, split_unit
 from .numbers import Ambiguous, decimal_comma_of, to_float
 from .tables import Line
@@ -26,7 +26,7 @@ _BEFORE_BARE = re.compile(r"[:=\uff1a\s][-+]?$")
 _MINUS = re.compile(r"(^|[\s:=\uff1a(])-$")
 _SUMMARIES = ("average", "avg", "mean", "median", "min", "max", "std", "percentile", "p50", "p90", "p95", "p99")
 _SUMMARY = re.compile(rf"\b({'|'.join(_SUMMARIES)})\b(?!\W+on[\W\d]+runs)|平均|最大|最小|中位")
-_OF_RUNS = re.compile(r"average on +runs")
+_OF_RUNS = re.compile(r"average on \d+ runs", re.IGNORECASE)
 _SIZE = re.compile(r"\b\d+x\d{2,5}\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
@@ -63,14 +63,14 @@ def read_log(lines: Sequence[Line], file: str) -> tuple[list[Column], list[str]]
             f"{file}: line {times[0].line}: no time comes back frame after frame",
             fix="give the lines of every frame the same names",
         )
-    notes = [f"{len(frames) - len(whole)} incomplete frames left out"] if len(whole) < len(frames) else []
+    notes = [incomplete(len(frames) - len(whole))] if len(whole) < len(frames) else []
     rare = [name or "times without a name" for name in counts if name not in kept]
     if rare:
         notes.append(f"without {', '.join(rare)}, which most frames lack")
     often = [repr(name) for name, count in unknown.items() if count > len(frames) / 2]
     if often:
         notes.append(f"without {', '.join(often)}, of which no stage is known")
-    if any(_OF_RUNS.search(" ".join(_pieces(line.text)[::2]).lower()) for line in lines):
+    if any("runs" in line.text and _OF_RUNS.search(line.text) for line in lines):
         notes.append("each value is an average of several runs")
     return [_column(name, [frame[name] for frame in whole], file) for name in kept], notes
 
@@ -209,6 +209,11 @@ def _sums_up(text: str) -> bool:
 
 def _value(number: str, decimal_comma: bool | None) -> float | None:
     try:
+        if not decimal_comma:
+            return float(number)  # which is fastest, and fails at a comma
+    except ValueError:
+        pass
+    try:
         return to_float(number, decimal_comma=decimal_comma)
     except Ambiguous:
         raise
@@ -248,12 +253,12 @@ def _frames(times: list[Time]) -> Iterator[dict[str, Time]]:
 
 
 def _column(name: str, times: list[Time], file: str) -> Column:
-    """The times of one name in nanoseconds, or in the unit that the log does not tell."""
+    """The times of one name in the unit that all of them have, else in nanoseconds."""
     units = {time.unit for time in times}
     if "" in units and len(units) > 1:
         line = next(time.line for time in times if not time.unit)
         raise MeasurementsError(f"{file}: line {line}: {name or 'the time'} has no unit here, and has one elsewhere")
     lines = [time.line for time in times]
-    plain = name == FPS or units == {""}
-    values = [time.value if plain else time.value * UNITS_NS[time.unit] for time in times]
-    return Column(name, np.array(values), None if plain else "ns", lambda row: f"line {lines[row]}")
+    unit = "ns" if len(units) > 1 else units.pop() or None
+    values = [time.value * (UNITS_NS[time.unit] if unit == "ns" else 1.0) for time in times]
+    return Column(name, np.array(values), unit, lambda row: f"line {lines[row]}")

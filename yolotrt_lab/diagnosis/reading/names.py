@@ -20,8 +20,8 @@ GPU_TIME = "gpu_time"
 
 UNITS_NS = {
     **dict.fromkeys(("ns", "nanos", "nanosecond", "nanoseconds", "纳秒"), 1.0),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "micros", "microsecond", "microseconds", "微秒"), 1e3),
-    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds", "毫秒"), 1e6),
+    **dict.fromkeys(("us", "µs", "μs", "usec", "usecs", "micros", "microsecond", "microseconds", "微秒"), 1e3),
+    **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds", "毫秒"), 1e6),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1e9),
 }
 """Nanoseconds in each unit of time."""

@@ -18,7 +18,7 @@ _ON_GPU = ("h2dMs", "d2hMs")
 
 
 def read_objects(lines: Sequence[Line]) -> Table | None:
-    """The table that JSON text is, in which names of times are known; None for any other text.
+    """The table that JSON text is, in which names of times are known, or a list of numbers; None for any other text.
 
     Objects in objects add their names; the unit of 'timings_ms' is that of the times in it. A last line that breaks off
     is left out.
@@ -36,7 +36,7 @@ def read_objects(lines: Sequence[Line]) -> Table | None:
         header = [name for name in header if name not in _ON_GPU]
     cells = [[row.get(name, "") for name in header] for row in rows]
     table = Table(header, cells, (numbers or [*range(1, len(rows) + 1)])[: len(rows)], "\t", place, notes)
-    return table if rows and table.names_times else None
+    return table if rows and (table.names_times or header == [""]) else None
 
 
 def _objects_of_lines(lines: Sequence[Line], notes: list[str]) -> list[Mapping[str, Any]]:
@@ -66,6 +66,8 @@ def _objects_in(value: Any) -> list[Mapping[str, Any]]:
         return [dict(zip(full, row, strict=True)) for row in zip(*full.values(), strict=True)]
     if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
         return value
+    if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
+        return [{"": each} for each in value]
     return []
 
 
