@@ -12,7 +12,7 @@ import pytest
 from yolotrt_lab.copies import measure_copies
 from yolotrt_lab.devices import open_device
 from yolotrt_lab.engines import open_engine
-from yolotrt_lab.ladder import RUNGS, engine_us, figures
+from yolotrt_lab.ladder import RUNGS, Ladder, climb, engine_us, figures, open_engines
 from yolotrt_lab.loops import LoopSettings, run_loop
 from yolotrt_lab.paths import lab_path
 from yolotrt_lab.recording import Recording
@@ -79,3 +79,15 @@ def test_contexts_in_flight_gain_what_they_gained_on_an_h200(contexts):
     ratios = [found.frame_us / alone_us * 388 / measured_us, found.p50_us / alone_us * 388 / measured_ms / 1e3]
     print(f"{contexts} contexts, simulated over measured: frame {ratios[0]:.2f}, latency {ratios[1]:.2f}")
     assert ratios == pytest.approx([1, 1], abs=0.2)
+
+
+def test_each_rung_of_the_ladder_gains_what_it_gained_on_an_h200():
+    """The gain of each rung over the one before it, within 20 %."""
+    device = open_device("simulated")
+    engines = open_engines(device, lambda _: None)
+    simulated = climb(device, engines, None, frames=600, alone=False, progress=lambda _: None).gains()
+    recorded = Ladder.shipped().gains()
+    assert recorded.keys() == simulated.keys() == set(range(2, 9))
+    for rung, gain in recorded.items():
+        print(f"rung {rung}: simulated over recorded gain {simulated[rung] / gain:.2f}")
+        assert simulated[rung] == pytest.approx(gain, rel=0.2), rung
