@@ -52,7 +52,8 @@ class Context(ABC):
     def sibling(self, device: Device) -> Context:
         """A context with buffers of its own that runs where this one does: for frames that take turns in one stream.
 
-        Contexts that take turns evict each other's activations from the GPU's cache, and siblings have those in common.
+        On an H200 YOLOv8n took 436 us where two contexts took turns, and 411 us in one. Presumably their activations
+        evict each other from the GPU's cache; siblings have those in common.
         """
 
 
