@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from .devices.base import Device
+from .devices.base import Device, Graph, Stream
 from .engines.base import Engine
 from .types import HostMemory
 
@@ -15,20 +16,24 @@ FRAME_BYTES = 1080 * 1920 * 3
 
 def engine_us(device: Device, engine: Engine, contexts: int = 1, *, launches: int = 240, rounds: int = 9) -> float:
     """Microseconds a frame of the engine alone: graphs launched back to back, each context in a stream of its own."""
-    graphs, streams = [], [device.stream() for _ in range(contexts)]
-    held = [engine.context(device) for _ in range(contexts)]
-    for context, stream in zip(held, streams, strict=True):
-        context.enqueue(stream)
-        stream.synchronize()
-        graphs.append(device.capture(lambda c=context, s=stream: c.enqueue(s), stream))  # type: ignore[misc]
-    pairs = list(zip(graphs, streams, strict=True))
+    graphs = engine_graphs(device, engine, [device.stream() for _ in range(contexts)])
 
     def submit() -> None:
         for number in range(launches):
-            graph, stream = pairs[number % contexts]
+            graph, stream = graphs[number % contexts]
             graph.launch(stream)
 
     return median_us(device, submit, rounds) / (launches * engine.inputs[0].shape[0])
+
+
+def engine_graphs(device: Device, engine: Engine, streams: Sequence[Stream]) -> list[tuple[Graph, Stream]]:
+    """For each stream an inference of a context of its own as a CUDA graph, which keeps the context."""
+    graphs = []
+    for context, stream in [(engine.context(device), stream) for stream in streams]:
+        context.enqueue(stream)  # what an engine sets up at its first inference cannot be captured
+        stream.synchronize()
+        graphs.append((device.capture(partial(context.enqueue, stream), stream), stream))
+    return graphs
 
 
 def copy_us(device: Device, direction: str, nbytes: int = FRAME_BYTES, *, copies: int = 100, rounds: int = 9) -> float:

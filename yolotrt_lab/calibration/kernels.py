@@ -7,11 +7,11 @@ from math import ceil
 
 import numpy as np
 
-from ..devices.base import Device, Graph, HostBuffer, Stream
+from ..devices.base import Device, Graph, HostBuffer
 from ..engines.base import Context, Engine
 from ..kernels import Decoder, Letterboxer
 from ..threshold import confidence_for
-from ..throughput import median_us
+from ..throughput import engine_graphs, median_us
 
 _REPEATED = 100  # of a kernel in a graph, where launching it would take longer than it
 _BESIDE = 60  # times that all kernels run beside the engine: for as long as a few of its inferences
@@ -108,13 +108,7 @@ class _Beside:
         # All at once: a GPU has eight queues from the host, which streams are given in turn, and two in one queue wait
         # for each other.
         self._stream, *streams = [device.stream() for _ in range(contexts + 1)]
-        self._engines: list[tuple[Context, Stream, Graph]] = []
-        for own in streams:
-            context = engine.context(device)
-            context.enqueue(own)  # what an engine sets up at its first inference cannot be captured
-            own.synchronize()
-            captured = device.capture(lambda c=context, s=own: c.enqueue(s), own)  # type: ignore[misc]
-            self._engines.append((context, own, captured))
+        self._engines = engine_graphs(device, engine, streams)
 
     def kernels_ns(self, contexts: int, inferences: int, rounds: int = 5) -> int | None:
         """The GPU's time for the graph, median of `rounds`, beside so many contexts; None where it outlasts them.
@@ -140,13 +134,13 @@ class _Beside:
         ends = [device.event(timing=True) for _ in engines]
         device.synchronize()
         for number in range(inferences):
-            for (_, stream, graph), event in zip(engines, ends, strict=True):
+            for (graph, stream), event in zip(engines, ends, strict=True):
                 graph.launch(stream)
                 if number == 0:
                     stream.record(event)
         for event in ends:  # once, of the first inferences: the kernels begin when all contexts are at work
             self._stream.wait(event)
-        for (_, stream, _), event in zip(engines, ends, strict=True):
+        for (_, stream), event in zip(engines, ends, strict=True):
             stream.record(event)
         self._stream.record(begin)
         self._graph.launch(self._stream)
