@@ -18,19 +18,22 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
-from yolotrt_lab.devices import Preset
-from yolotrt_lab.devices.conditions import Conditions
-from yolotrt_lab.devices.simulated import SimulatedDevice
-from yolotrt_lab.diagnosis import Diagnosis, Measurements, diagnose
-from yolotrt_lab.engines import open_engine
-from yolotrt_lab.nsight import Trace
-from yolotrt_lab.pixels import Fill
+from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.running import period_between_us, run_scenario
+from yolotrt_lab.causes.scenario import Run
+from yolotrt_lab.diagnose.findings import Diagnosis
+from yolotrt_lab.diagnose.measurements import Measurements
+from yolotrt_lab.diagnose.verdicts import judge
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.nsight.trace import Trace
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.scenarios import SCENARIOS, period_between_us, run_scenario
-from yolotrt_lab.scenarios.base import Run
+from yolotrt_lab.simulate.conditions import Conditions
+from yolotrt_lab.simulate.preset import Preset
+from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.tables import Table
 from yolotrt_lab.telemetry import Telemetry
 from yolotrt_lab.types import Cause
+from yolotrt_lab.vision import Fill
 
 TRACED_FRAMES = 60
 OPEN = "open"
@@ -106,16 +109,16 @@ def _draw(scenarios: tuple[str, ...], generator: random.Random) -> Drawn:
     )
 
 
-def judge(drawn: Drawn) -> Judged:
+def judged(drawn: Drawn) -> Judged:
     """Simulate it and diagnose what was recorded."""
     if len(drawn.scenarios) == 2:
-        found = diagnose(Measurements.of(_recorded_pair(drawn)))
+        found = judge(Measurements.of(_recorded_pair(drawn)))
         return Judged(drawn, None, _sent(found), _sent(found))
     recording = _recorded(drawn, _device(drawn))
     measurements = Measurements.of(recording)
-    found = diagnose(measurements)
-    traced = found if found.verdict is not None else diagnose(measurements, _trace(drawn))
-    timers = diagnose(replace(measurements, telemetry={}))
+    found = judge(measurements)
+    traced = found if found.verdict is not None else judge(measurements, _trace(drawn))
+    timers = judge(replace(measurements, telemetry={}))
     return Judged(drawn, _sent(timers), _sent(found), _sent(traced))
 
 
@@ -178,7 +181,7 @@ def _call_all(hooks: Sequence[Callable[[int], None]], index: int) -> None:
 def judge_all(drawn: Sequence[Drawn], processes: int = 2) -> list[Judged]:
     """Judge the runs in processes of their own, in order."""
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(judge, drawn, chunksize=8))
+        return list(pool.map(judged, drawn, chunksize=8))
 
 
 def named(found: Diagnosis) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from yolotrt_lab.growth import Shape, measure_growth, slope
+from yolotrt_lab.diagnose.growth.shape import Shape, measure_growth
+from yolotrt_lab.diagnose.growth.slope import slope
 
 Noise = Callable[[np.random.Generator, int], np.ndarray]
 

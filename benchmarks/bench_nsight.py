@@ -25,8 +25,9 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parent))
 from make_report import write_report
 
-from yolotrt_lab.nsight import Attribution, attribute, read_trace
+from yolotrt_lab.nsight.attribution import Attribution, attribute
 from yolotrt_lab.nsight.findings import findings
+from yolotrt_lab.nsight.reports import read_trace
 
 RUNS = 5
 

@@ -13,10 +13,10 @@ from unittest import mock
 
 import numpy as np
 
-from yolotrt_lab.devices.base import Device, HostBuffer
-from yolotrt_lab.engines.base import Context, Engine
-from yolotrt_lab.ladder import RUNGS
-from yolotrt_lab.loops import OverlappedLoop
+from yolotrt_lab.device import Device, HostBuffer
+from yolotrt_lab.engine import Context, Engine
+from yolotrt_lab.speed.ladder import RUNGS
+from yolotrt_lab.speed.overlap import OverlappedLoop
 from yolotrt_lab.types import Source, SourceKind, TensorSpec
 
 FRAMES, BOXES = 20_000, 20

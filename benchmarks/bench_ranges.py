@@ -11,8 +11,8 @@ import statistics
 import time
 from contextlib import AbstractContextManager, nullcontext
 
-from yolotrt_lab.devices import open_device
-from yolotrt_lab.devices.ranges import NvtxRanges
+from yolotrt_lab.cuda import NvtxRanges
+from yolotrt_lab.device import open_device
 
 TURNS = 31
 REPEATS = 20_000

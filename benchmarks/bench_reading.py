@@ -9,7 +9,7 @@ from time import process_time
 
 import numpy as np
 
-from yolotrt_lab.diagnosis.reading.files import read_text
+from yolotrt_lab.diagnose.reading.files import read_text
 
 LINES = 100_000
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 
-from yolotrt_lab.devices import open_device
-from yolotrt_lab.engines import open_engine
-from yolotrt_lab.loops import FrameLoop, LoopSettings
-from yolotrt_lab.pixels import Fill
+from yolotrt_lab.device import open_device
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.loop import FrameLoop, LoopSettings
 from yolotrt_lab.types import HostMemory
+from yolotrt_lab.vision import Fill
 
 FRAMES = 20_000
 SETTINGS = {

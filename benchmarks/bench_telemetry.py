@@ -12,8 +12,11 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from yolotrt_lab import FrameLoop, open_device, open_engine, read_images
-from yolotrt_lab.scenarios import PINNED
+from yolotrt_lab.causes.catalogue import PINNED
+from yolotrt_lab.device import open_device
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.frames import read_images
+from yolotrt_lab.loop import FrameLoop
 from yolotrt_lab.telemetry import Telemetry
 
 

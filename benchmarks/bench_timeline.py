@@ -9,8 +9,7 @@ import matplotlib
 import numpy as np
 
 from yolotrt_lab import plots
-from yolotrt_lab.nsight import Trace
-from yolotrt_lab.nsight.trace import SCHEMA, empty_table
+from yolotrt_lab.nsight.trace import SCHEMA, Trace, empty_table
 from yolotrt_lab.types import Source, SourceKind
 
 EVENTS = {"ranges": 8_000, "api": 20_000, "copies": 2_000, "kernels": 20_000}

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from yolotrt_lab import Recording, Stage, nsight
+from yolotrt_lab import nsight
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.types import Stage
 
 LOOPS = ("graph-pinned", "plain-pinned")
 FRAMES = 300

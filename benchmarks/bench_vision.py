@@ -16,7 +16,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from yolotrt_lab.frames import SyntheticScene
+from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.vision import Letterbox, decode, naive_letterbox
 
 TURNS = 200

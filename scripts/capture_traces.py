@@ -15,13 +15,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from yolotrt_lab import LoopSettings, Recording, nsight, open_device, open_engine, read_images, run_scenario
+from yolotrt_lab import nsight
+from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.running import run_scenario
+from yolotrt_lab.causes.shared_gpu import Neighbours
+from yolotrt_lab.device import open_device
+from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.ladder import RUNGS
-from yolotrt_lab.loops import make_loop
-from yolotrt_lab.neighbour import Neighbours
-from yolotrt_lab.scenarios import SCENARIOS
-from yolotrt_lab.threshold import confidence_for
+from yolotrt_lab.frames import read_images
+from yolotrt_lab.loop import LoopSettings, make_loop
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.speed.ladder import RUNGS
+from yolotrt_lab.speed.limits import confidence_for
 
 GRAPHS = ("graph-pageable", "graph-pinned", "moved-wait")
 CALL_BY_CALL = ("plain-pageable", "plain-pinned")  # some 450 calls a frame, and 140 ranges of TensorRT's own

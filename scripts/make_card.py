@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scripts.evaluation.scores import SIZES
+from yolotrt_lab.detector.yolov8 import parameter_count
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.evaluation.scores import SIZES
-from yolotrt_lab.yolov8 import parameter_count, read_model_info
+from yolotrt_lab.model import read_model_info
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "models"
 NAME = "lab-yolov8n"

@@ -7,11 +7,11 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 
 import yolotrt_lab as lab
-from yolotrt_lab import nsight, plots, vision
-from yolotrt_lab.copies import CopyProbe
-from yolotrt_lab.evaluation import HELD_OUT_SEED
-from yolotrt_lab.frames import SyntheticScene
-from yolotrt_lab.ladder import Ladder
+from scripts.evaluation.held_out import HELD_OUT_SEED
+from yolotrt_lab import nsight, plots, speed, vision
+from yolotrt_lab.detector.scene import SyntheticScene
+from yolotrt_lab.simulate.copy_probe import CopyProbe
+from yolotrt_lab.speed.ladder import Ladder
 
 FRAME_SHOWN = 40  # of each scene
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -83,7 +83,7 @@ def ladder_bounds() -> None:
     climbed = Ladder.shipped()
     rungs = {f"{each.rung.number} {each.rung.name}": (each.together.frame_us, each.bounds_us) for each in climbed.steps}
     figure, ax = plots.figure(1, 1, height=4.6)
-    plots.bounds(ax, rungs)
+    speed.bounds(ax, rungs)
     plots.stamp(figure, climbed.source)
     save(figure, "ladder.png")
 

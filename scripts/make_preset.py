@@ -14,10 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from yolotrt_lab import Preset, Recording, open_device, read_images
-from yolotrt_lab.calibration import BATCHES, Concurrency, Measurements, calibrate, fit_preset
-from yolotrt_lab.ladder import open_engines
-from yolotrt_lab.paths import lab_path
+from yolotrt_lab.device import open_device
+from yolotrt_lab.frames import read_images
+from yolotrt_lab.packages import lab_path
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.simulate.calibration import calibrate
+from yolotrt_lab.simulate.concurrency import BATCHES, Concurrency
+from yolotrt_lab.simulate.fit import Measurements, fit_preset
+from yolotrt_lab.simulate.preset import Preset
+from yolotrt_lab.speed.ladder import open_engines
 from yolotrt_lab.types import Source
 
 ROOT = Path(__file__).resolve().parent.parent

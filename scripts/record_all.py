@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from yolotrt_lab import Recording
+from yolotrt_lab.recording import Recording
 
 TOGETHER = (
     ("served-report", "served-pageable", "served-copied", "served-pinned", "trap-allocate", "trap-bypass"),

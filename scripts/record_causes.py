@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from yolotrt_lab import open_device, open_engine, read_images, run_scenario
-from yolotrt_lab.neighbour import Neighbours
+from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.running import run_scenario, with_telemetry
+from yolotrt_lab.causes.scenario import Run
+from yolotrt_lab.causes.shared_gpu import Neighbours, bus_id, record_steps
+from yolotrt_lab.device import open_device
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.frames import read_images
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.scenarios import SCENARIOS
-from yolotrt_lab.scenarios.base import Run
-from yolotrt_lab.scenarios.run import with_telemetry
-from yolotrt_lab.scenarios.shared_gpu import bus_id, record_steps
 from yolotrt_lab.telemetry import Telemetry
 
 FRAMES = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from yolotrt_lab.devices.preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration
-from yolotrt_lab.devices.simulated import SimulatedDevice
+from yolotrt_lab.simulate.preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration
+from yolotrt_lab.simulate.simulated import SimulatedDevice
 
 ROUND = Preset(
     name="round",

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tiny_notebooks import write
 
-from yolotrt_lab import __version__, cli, doctor, execute
+from yolotrt_lab import __version__, cli, doctor
+from yolotrt_lab import notebooks as execute
 from yolotrt_lab.doctor import Finding, State
 from yolotrt_lab.errors import NoGpuError, SettingsError
 
@@ -98,7 +99,7 @@ def test_cuda_without_a_gpu_is_refused_before_anything_runs(folder, monkeypatch,
 def test_ctrl_c_stops_the_notebook_and_says_so(folder):
     write(folder / "slow.ipynb", "open('started', 'w').close()\nimport time\ntime.sleep(600)")
     command = [sys.executable, "-m", "yolotrt_lab", "run", "slow.ipynb"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         deadline = time.monotonic() + 60
@@ -129,7 +130,7 @@ def test_doctor_speaks_json(monkeypatch, capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break otherwise there")
 def test_a_reader_that_stops_early_is_no_error():
     command = f"{sys.executable} -m yolotrt_lab record | true; exit ${{PIPESTATUS[0]}}"
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
     assert done.stderr == ""
     assert done.returncode in (0, 141)

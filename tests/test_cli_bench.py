@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import ladder_claims as claims
 import pytest
 
-from yolotrt_lab import cli, devices
-from yolotrt_lab.ladder import claims
+from yolotrt_lab import cli
+from yolotrt_lab import device as devices
 
 BENCH = ("bench", "--device", "simulated", "--frames", "40")
 

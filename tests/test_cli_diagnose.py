@@ -7,7 +7,7 @@ import json
 import pytest
 
 from yolotrt_lab import cli
-from yolotrt_lab.paths import lab_path
+from yolotrt_lab.packages import lab_path
 
 OVERLOAD = lab_path("data", "recordings", "h200", "overload.parquet")
 

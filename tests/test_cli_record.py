@@ -6,10 +6,12 @@ import shlex
 
 import pytest
 
-from yolotrt_lab import cli, devices
-from yolotrt_lab.devices import Preset
+from yolotrt_lab import cli
+from yolotrt_lab import device as devices
+from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.running import COPIES, listing
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.scenarios import COPIES, SCENARIOS, listing
+from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.types import TELEMETRY_COLUMNS, SourceKind
 
 SIMULATED = ("--device", "simulated", "--frames", "20")
@@ -179,7 +181,7 @@ def test_calibrate_refuses_a_name_that_could_not_be_loaded_before_it_measures(tm
 
 def test_calibrate_makes_the_folder_that_is_missing(preset, tmp_path, monkeypatch, capsys):
     """A minute of measuring must not end in the loss of it."""
-    from yolotrt_lab import calibration
+    from yolotrt_lab.simulate import calibration
 
     monkeypatch.setattr(calibration, "calibrate", lambda *_, **__: preset)
     path = tmp_path / "new" / "round.json"

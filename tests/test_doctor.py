@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from yolotrt_lab import cuda as devices_driver
 from yolotrt_lab import doctor
-from yolotrt_lab.devices import driver as devices_driver
-from yolotrt_lab.doctor import Driver, Finding, State, as_json, as_text, can_run, examine, find_driver, find_nsys
+from yolotrt_lab.doctor import Driver, Finding, State, as_json, as_text, can_run, examine, find_driver
 from yolotrt_lab.errors import NoGpuError, SettingsError
+from yolotrt_lab.nsight.capture import find_nsys
 
 H200 = Driver("580.159.04", (13, 0), "NVIDIA H200", (9, 0))
 CUDA_12 = Driver("550.54", (12, 4), "NVIDIA L4", (8, 9))

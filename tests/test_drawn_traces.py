@@ -10,14 +10,13 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import ConnectionPatch
 
 from yolotrt_lab import plots
-from yolotrt_lab.devices import open_device
-from yolotrt_lab.engines import open_engine
+from yolotrt_lab.causes.running import run_scenario
+from yolotrt_lab.device import open_device
+from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, Graph, Trace
-from yolotrt_lab.nsight.trace import SCHEMA, empty_table
-from yolotrt_lab.plots.lanes import KIND_COLOURS, lanes
+from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, SCHEMA, Graph, Trace, empty_table
+from yolotrt_lab.plots.timelines import KIND_COLOURS, lanes
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.scenarios import run_scenario
 from yolotrt_lab.types import Source, SourceKind, Span
 
 SIMULATED = Source(SourceKind.SIMULATED, "NVIDIA H200", "580.159.04", "2026-01-01", "h200")

@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from tiny_notebooks import write
 
-from yolotrt_lab import execute
+from yolotrt_lab import notebooks as execute
 from yolotrt_lab.errors import MissingPackageError, SettingsError
-from yolotrt_lab.execute import Failure, chosen_parameters, declared_parameters, find_notebooks, run_notebooks
+from yolotrt_lab.notebooks import Failure, chosen_parameters, declared_parameters, find_notebooks, run_notebooks
 
 DEFAULTS = "device = 'auto'\nframes = 400\nrate: float = 30.0\nlive = False\nvideo = None\nsizes = (1, 2)\nroot = open"
 

@@ -9,16 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from yolotrt_lab.detector import scene as scene_module
+from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.errors import DtypeError, FrameSourceError, SettingsError, ShapeError
-from yolotrt_lab.frames import (
-    Camera,
-    ImageFolder,
-    SyntheticScene,
-    VideoFile,
-    open_frames,
-    read_images,
-)
-from yolotrt_lab.frames import scene as scene_module
+from yolotrt_lab.frames import Camera, ImageFolder, VideoFile, open_frames, read_images
 
 SIZE = (160, 120)
 ABSENT = 63  # no machine has that many cameras

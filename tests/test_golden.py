@@ -57,7 +57,7 @@ def verdict(path: Path) -> str:
 
 
 def scenario_hash(name: str) -> str:
-    """The columns of a recording of 300 frames on the simulated device, without telemetry, which depends on the host."""
+    """The columns of 300 simulated frames, without telemetry, which depends on the host."""
     device = lab.open_device("simulated", jitter=0.05, seed=3)
     recording = lab.run_scenario(name, device, lab.open_engine(device), frames=300, telemetry=False)
     digest = hashlib.sha256()

@@ -11,8 +11,8 @@ from bs4 import BeautifulSoup
 
 from yolotrt_lab import plots
 from yolotrt_lab.errors import MissingPackageError, SettingsError
-from yolotrt_lab.nsight import Trace
-from yolotrt_lab.plots.lanes import KIND_COLOURS
+from yolotrt_lab.nsight.trace import Trace
+from yolotrt_lab.plots.timelines import KIND_COLOURS
 from yolotrt_lab.types import Source, SourceKind, Span
 
 SIMULATED = Source(SourceKind.SIMULATED, "NVIDIA H200", "580.159.04", "2026-01-01", "h200")

@@ -11,15 +11,16 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from yolotrt_lab import plots
-from yolotrt_lab.copies import measure_copies
-from yolotrt_lab.devices import open_device
-from yolotrt_lab.diagnosis import Measurements, diagnose
-from yolotrt_lab.engines import open_engine
+from yolotrt_lab import diagnose, plots, speed
+from yolotrt_lab.causes.running import run_scenario
+from yolotrt_lab.device import open_device
+from yolotrt_lab.diagnose.measurements import Measurements
+from yolotrt_lab.diagnose.verdicts import judge
+from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import MissingPackageError, SettingsError
-from yolotrt_lab.paths import lab_path
+from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.scenarios import run_scenario
+from yolotrt_lab.simulate.copy_probe import measure_copies
 from yolotrt_lab.types import Source, SourceKind, Span, Stage
 
 TRACE = (
@@ -355,11 +356,11 @@ def test_bounds_draw_what_a_frame_asks_of_each_resource(tmp_path):
         "1 naive": (3_000.0, {"engine": 400.0, "upload": 100.0, "host": 2_900.0}),
         "2 pinned": (1_900.0, {"engine": 400.0, "upload": 100.0, "host": 1_800.0}),
     }
-    drawn = plots.bounds(ax, rungs)
+    drawn = speed.bounds(ax, rungs)
     assert [bars.get_label() for bars in drawn] == ["engine", "upload", "host"]
     assert [[bar.get_width() for bar in bars] for bars in drawn] == [[400, 400], [100, 100], [2_900, 1_800]]
     assert [to_hex(bars[0].get_facecolor()).upper() for bars in drawn] == [
-        plots.BOUND_COLOURS[name] for name in ("engine", "upload", "host")
+        speed.BOUND_COLOURS[name] for name in ("engine", "upload", "host")
     ]
     assert [label.get_text() for label in ax.get_yticklabels()] == list(rungs)
     assert [text.get_text() for text in ax.texts] == ["3,000 us", "1,900 us"]
@@ -375,14 +376,14 @@ def test_streams_draw_the_host_and_each_stream_of_the_gpu():
         Span("kernel", "a kernel", 20_000, 50_000, stream=3),
         Span("range", "infer", 10_000, 12_000),
     )
-    bars = plots.streams(ax, spans, SIMULATED)
+    bars = speed.streams(ax, spans, SIMULATED)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["upload", "kernel, infer"]
     assert [(bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()) for bar in bars] == [
         pytest.approx(place) for place in ((0, 0, 10), (2, 5, 15), (1, 20, 30), (0, 10, 2))
     ]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["host", "stream 1", "stream 2"]
     with pytest.raises(SettingsError, match="without work of the GPU"):
-        plots.streams(ax, spans[:2], SIMULATED)
+        speed.streams(ax, spans[:2], SIMULATED)
 
 
 @pytest.fixture(scope="module")
@@ -430,27 +431,27 @@ def test_cause_and_cure_show_latency_from_the_due_time(pairs):
 def test_what_was_diagnosed_is_titled_by_its_verdict():
     steady = Recording.shipped("steady")
     measured = Measurements.of(steady)
-    assert plots.diagnosed(measured, diagnose(measured)).get_suptitle() == "verdict: none"
+    assert diagnose.diagnosed(measured, judge(measured)).get_suptitle() == "verdict: none"
 
 
 def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line():
     memory = np.linspace(1.8375e9, 1.8376e9, 100)
     measured = Measurements({"frame": np.full(100, 1e6)}, telemetry={"host_memory_bytes": memory})
-    ax = plots.diagnosed(measured, diagnose(measured)).axes[-1]
+    ax = diagnose.diagnosed(measured, judge(measured)).axes[-1]
     low, high = ax.get_ylim()
     assert high - low == pytest.approx(0.1 * 1.83755)
     assert (low + high) / 2 == pytest.approx(1.83755)
     telling = replace(measured, telemetry={"host_memory_bytes": np.linspace(1e9, 3e9, 100)})
-    low, high = plots.diagnosed(telling, diagnose(telling)).axes[-1].get_ylim()
+    low, high = diagnose.diagnosed(telling, judge(telling)).axes[-1].get_ylim()
     assert (low, high) == pytest.approx((0.9, 3.1))
 
 
 def test_few_frames_are_marked_and_many_are_lines(frames):
     _, (few, many) = plots.figure(1, 2)
     one = Measurements({"infer": np.array([2e6])}, origin="one frame")
-    assert [line.get_marker() for line in plots.measured_times(few, one, diagnose(one))] == ["o"]
+    assert [line.get_marker() for line in diagnose.measured_times(few, one, judge(one))] == ["o"]
     measured = Measurements.of(frames["recorded"])
-    assert {line.get_marker() for line in plots.measured_times(many, measured, diagnose(measured))} == {"None"}
+    assert {line.get_marker() for line in diagnose.measured_times(many, measured, judge(measured))} == {"None"}
 
 
 def test_logarithmic_axes_say_plain_numbers(frames):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from yolotrt_lab.ladder import Ladder
+from yolotrt_lab.speed.ladder import Ladder
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -13,8 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from yolotrt_lab import __version__
 from yolotrt_lab.errors import MissingPackageError
-from yolotrt_lab.execute import Failure, Run
-from yolotrt_lab.report import write_report
+from yolotrt_lab.notebooks import Failure, Run, write_report
 
 MADE = datetime(2026, 11, 23, 20, 54)
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

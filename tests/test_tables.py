@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from yolotrt_lab.engines import open_engine
-from yolotrt_lab.loops import LoopSettings, run_loop
-from yolotrt_lab.nsight import Trace, attribute
-from yolotrt_lab.paths import lab_path
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.loop import LoopSettings, run_loop
+from yolotrt_lab.nsight.attribution import attribute
+from yolotrt_lab.nsight.trace import Trace
+from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.tables import Table, stage_table, trace_table
 from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage

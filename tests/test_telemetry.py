@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from yolotrt_lab import telemetry
-from yolotrt_lab.devices.conditions import Conditions
 from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.simulate.conditions import Conditions
 from yolotrt_lab.telemetry import Nvml, Telemetry, host_memory_bytes
 from yolotrt_lab.types import TELEMETRY_COLUMNS, THROTTLE_REASONS
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from yolotrt_lab.devices.preset import EngineCost
-from yolotrt_lab.engines.simulated import SimulatedEngine
 from yolotrt_lab.frames import FrameSource
+from yolotrt_lab.simulate.preset import EngineCost
+from yolotrt_lab.simulate.timed_engine import SimulatedEngine
 from yolotrt_lab.types import TensorSpec
 
 SIDE, CLASSES = 64, 3

@@ -20,8 +20,8 @@ from functools import partial
 from importlib import metadata
 
 from .errors import LabError, NoGpuError
-from .nsight.nsys import find_nsys
-from .paths import install_command, lab_path
+from .nsight.capture import find_nsys
+from .packages import install_command, lab_path
 
 _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
     name: name for name in ("numpy", "scipy", "onnx", "onnxruntime", "pyarrow", "matplotlib")
@@ -75,7 +75,7 @@ class Driver:
 
 def find_driver() -> Driver:
     """The driver and the GPU that CUDA takes; NoGpuError where there is none."""
-    from .devices.driver import cuda_version, driver_version, find_gpu
+    from .cuda import cuda_version, driver_version, find_gpu
 
     gpu = find_gpu()
     return Driver(driver_version(), cuda_version(), gpu.name, gpu.compute_capability)

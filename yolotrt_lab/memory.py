@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from .devices.base import Device, HostBuffer, Stream
+from .device import Device, HostBuffer, Stream
 from .errors import SettingsError, SlotInFlightError
 from .types import HostMemory, TensorSpec
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .nsight import WAITS, Attribution
+from .nsight.attribution import WAITS, Attribution
 from .recording import Recording
 from .types import Source, Stage
 

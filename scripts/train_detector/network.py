@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from yolotrt_lab.yolov8.network import STRIDES, VARIANTS
+from yolotrt_lab.detector.yolov8 import STRIDES, VARIANTS
 
 BINS = 16
 """How many values the distance from a cell's centre to one side of a box can have: 0 to 15 cells."""

@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from yolotrt_lab.frames import SyntheticScene
+from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.packages import import_cv2
 from yolotrt_lab.vision import Geometry, Letterbox, letterbox_geometry
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from yolotrt_lab.detector.scene import SyntheticScene
+from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.errors import ModelError
-from yolotrt_lab.frames import SyntheticScene
-from yolotrt_lab.yolov8 import build_model
 
 from .network import Detector, fused_weights
 from .settings import Settings

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from yolotrt_lab.frames import SyntheticScene
+from yolotrt_lab.detector.scene import SyntheticScene
 
 from .learner import Learner
 from .loss import GAINS

@@ -2,9 +2,9 @@
 
 import pytest
 
-from yolotrt_lab.detector import open_detector
-from yolotrt_lab.devices import has_gpu
-from yolotrt_lab.evaluation import evaluate
+from scripts.evaluation.run import evaluate
+from yolotrt_lab.cuda import has_gpu
+from yolotrt_lab.detector.detect import open_detector
 
 
 @pytest.mark.gpu

@@ -3,16 +3,19 @@
 import json
 from functools import partial
 
+import held_out
 import numpy as np
 import pytest
 from tiny_detector import detector_model
 
-from yolotrt_lab import detector as detectors
+from scripts.evaluation.held_out import HELD_OUT_SEED, held_out_frames
+from scripts.evaluation.run import evaluate
+from scripts.evaluation.scores import score_boxes
 from yolotrt_lab.cli import main
-from yolotrt_lab.detector import open_detector
+from yolotrt_lab.detector import detect as detectors
+from yolotrt_lab.detector.detect import open_detector
+from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.evaluation import HELD_OUT_SEED, evaluate, held_out, held_out_frames, score_boxes
-from yolotrt_lab.frames import SyntheticScene
 
 NAMES = SyntheticScene.names
 EVERYTHING = (32, 32, 64, 36, 0.9, 4)  # the whole frame is a part of kind 4

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.evaluation.scores import score_boxes
+from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.errors import MissingPackageError, SettingsError
-from yolotrt_lab.evaluation import score_boxes
-from yolotrt_lab.frames import SyntheticScene
 from yolotrt_lab.types import Detections
 
 

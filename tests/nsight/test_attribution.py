@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from tiny_report import TinyReport, pageable_frame
 
-from yolotrt_lab.devices.preset import Preset
-from yolotrt_lab.devices.simulated import SimulatedDevice
-from yolotrt_lab.engines import open_engine
+from yolotrt_lab.causes.running import run_scenario
+from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.ladder import RUNGS
-from yolotrt_lab.loops import FrameLoop, LoopSettings, make_loop
-from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, WAITS, FindingKind, Trace, attribute, check_trace, read_trace
-from yolotrt_lab.nsight.findings import findings
-from yolotrt_lab.scenarios import run_scenario
+from yolotrt_lab.loop import FrameLoop, LoopSettings, make_loop
+from yolotrt_lab.nsight.attribution import WAITS, attribute
+from yolotrt_lab.nsight.capture import check_trace
+from yolotrt_lab.nsight.findings import FindingKind, findings
+from yolotrt_lab.nsight.reports import read_trace
+from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, Trace
+from yolotrt_lab.simulate.preset import Preset
+from yolotrt_lab.simulate.simulated import SimulatedDevice
+from yolotrt_lab.speed.ladder import RUNGS
 from yolotrt_lab.tables import trace_table
 from yolotrt_lab.types import Stage
 

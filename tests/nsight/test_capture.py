@@ -11,7 +11,7 @@ import pytest
 from secret_report import SECRETS
 
 from yolotrt_lab.errors import NsysError
-from yolotrt_lab.nsight import Nsys, capture_trace, minimal_environment, profiled
+from yolotrt_lab.nsight.capture import Nsys, capture_trace, minimal_environment, profiled
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in for nsys is a script")
 

@@ -7,7 +7,9 @@ import pytest
 from secret_report import write
 
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.nsight import Graph, check_trace, read_trace
+from yolotrt_lab.nsight.capture import check_trace
+from yolotrt_lab.nsight.reports import read_trace
+from yolotrt_lab.nsight.trace import Graph
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 from tiny_report import TinyReport, pageable_frame
 
-from yolotrt_lab.nsight import read_trace
 from yolotrt_lab.nsight.findings import FindingKind, findings
+from yolotrt_lab.nsight.reports import read_trace
 
 US = 1_000
 

@@ -11,7 +11,8 @@ import pytest
 from tiny_report import NEW, OLD, TinyReport, pageable_frame
 
 from yolotrt_lab.errors import NsysError, ReportError, TraceError
-from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, Graph, read_trace
+from yolotrt_lab.nsight.reports import read_trace
+from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, Graph
 from yolotrt_lab.types import SourceKind
 
 
@@ -255,7 +256,7 @@ def damaged(report, tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(100))
 def test_damaged_reports_give_an_error_of_the_lab_or_what_is_left(tmp_path, seed):
-    from yolotrt_lab.nsight import attribute
+    from yolotrt_lab.nsight.attribution import attribute
     from yolotrt_lab.nsight.findings import findings
 
     report = TinyReport()

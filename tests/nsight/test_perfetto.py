@@ -11,7 +11,9 @@ import pytest
 from secret_report import PID, write
 
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.nsight import Trace, read_trace, write_perfetto
+from yolotrt_lab.nsight.perfetto import write_perfetto
+from yolotrt_lab.nsight.reports import read_trace
+from yolotrt_lab.nsight.trace import Trace
 
 COMMON = {"name": str, "ph": str, "pid": int, "tid": int}
 NEEDED = {

@@ -7,7 +7,7 @@ import pytest
 from secret_report import SECRETS, WARNING, write
 
 from yolotrt_lab.errors import ReportError
-from yolotrt_lab.nsight import scrub
+from yolotrt_lab.nsight.scrub import scrub
 
 KEPT = ("CUPTI_ACTIVITY_KIND_RUNTIME", "CUPTI_ACTIVITY_KIND_MEMCPY", "CUPTI_ACTIVITY_KIND_KERNEL", "NVTX_EVENTS")
 

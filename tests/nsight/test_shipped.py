@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.nsight import attribute, check_trace, read_trace, rules, shipped_analysis, shipped_trace
+from yolotrt_lab.nsight.attribution import attribute
+from yolotrt_lab.nsight.capture import check_trace
 from yolotrt_lab.nsight.findings import findings
-from yolotrt_lab.paths import lab_path
+from yolotrt_lab.nsight.reports import read_trace, rules, shipped_analysis, shipped_trace
+from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import Stage
 

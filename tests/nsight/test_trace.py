@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.nsight import DIRECTIONS, MEMORIES, Trace
-from yolotrt_lab.nsight.trace import SCHEMA, empty_table
+from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, SCHEMA, Trace, empty_table
 from yolotrt_lab.types import HostMemory, Source, SourceKind
 
 SOURCE = Source(SourceKind.SIMULATED, preset="round")

@@ -10,7 +10,7 @@ from scripts.train_detector.augment import cut_images, draw_batch, draw_panes, m
 from scripts.train_detector.render import Job, Renderer, render_scene  # noqa: E402
 from scripts.train_detector.settings import SMOKE, Scenes, Settings  # noqa: E402
 from scripts.train_detector.store import Store, collect  # noqa: E402
-from yolotrt_lab.frames import SyntheticScene  # noqa: E402
+from yolotrt_lab.detector.scene import SyntheticScene  # noqa: E402
 from yolotrt_lab.vision import Letterbox  # noqa: E402
 
 SIDE = 128

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from scripts.train_detector.network import Detector, decode_boxes, fused_weights, make_cells  # noqa: E402
-from yolotrt_lab.yolov8 import build_model, weight_shapes  # noqa: E402
+from yolotrt_lab.detector.yolov8 import build_model, weight_shapes  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ import numpy as np
 
 from ..errors import TraceError
 from .attribution import Attribution, attribution_of, joined
-from .calls import Call
 from .intervals import Cover, sums
-from .joined import KINDS, Joined, taken
 from .trace import DIRECTIONS, MEMORIES, Trace
+from .traced_frames import KINDS, Call, Joined, taken
 
 _MINIMAL_SHARE = 0.05
 _MINIMAL_NS = 20_000

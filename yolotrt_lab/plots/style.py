@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 STAGE_COLOURS = {
     Stage.WAIT: "#DDDDDD",

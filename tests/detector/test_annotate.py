@@ -1,0 +1,157 @@
+"""Boxes drawn and written for every kind of source."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from tiny_detector import detector_model
+
+from yolotrt_lab.cli import main
+from yolotrt_lab.detector import detect as annotation
+from yolotrt_lab.detector import detect as detectors
+from yolotrt_lab.detector.detect import annotate, open_detector
+from yolotrt_lab.detector.scene import SyntheticScene
+from yolotrt_lab.errors import FrameSourceError, SettingsError
+from yolotrt_lab.frames import ImageFolder, VideoFile, open_frames
+
+# 64 x 64 images go into the network as they are, 128 x 64 ones at scale 1/2 below 16 px of grey
+MODEL = detector_model((10, 40, 8, 8, 0.5, 0), (32, 32, 20, 10, 0.75, 1), names=("nut", "bolt"))
+SQUARE = [
+    {"class": 1, "name": "bolt", "score": 0.75, "left": 22, "top": 27, "right": 42, "bottom": 37},
+]
+WIDE = [
+    {"class": 1, "name": "bolt", "score": 0.75, "left": 44, "top": 22, "right": 84, "bottom": 42},
+]
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(detectors, "has_gpu", lambda: False)
+
+
+@pytest.fixture
+def detector():
+    return open_detector(MODEL, confidence=0.6)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "Fotos äöü"
+    folder.mkdir()
+    for name, width in (("b.png", 64), ("a.jpg", 128)):
+        (folder / name).write_bytes(cv2.imencode(f".{name[-3:]}", np.zeros((64, width, 3), np.uint8))[1].tobytes())
+    return folder
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (128, 64))
+    for _ in range(5):
+        writer.write(np.zeros((64, 128, 3), np.uint8))
+    writer.release()
+    return path
+
+
+def read(path):
+    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_a_folder_of_images(photos, detector, tmp_path):
+    out = tmp_path / "new" / "Kästen"
+    frames = annotate(ImageFolder(photos), detector, out)
+    assert frames == [
+        {"index": 0, "file": "000000-a.jpg", "width": 128, "height": 64, "source": "a.jpg", "boxes": WIDE},
+        {"index": 1, "file": "000001-b.jpg", "width": 64, "height": 64, "source": "b.png", "boxes": SQUARE},
+    ]
+    written = json.loads((out / "boxes.json").read_text(encoding="utf-8"))
+    assert written == {
+        "engine": detector.engine.label,
+        "confidence": 0.6,
+        "iou": 0.7,
+        "max_detections": 300,
+        "names": ["nut", "bolt"],
+        "frames": frames,
+    }
+    assert {path.name for path in out.iterdir()} == {"000000-a.jpg", "000001-b.jpg", "boxes.json"}
+    drawn = read(out / "000000-a.jpg")
+    assert drawn.shape == (64, 128, 3)
+    assert drawn[32, 44].max() > 100  # the left side of the box
+    assert drawn[32, 64].max() < 60  # inside it
+
+
+def test_a_folder_that_was_read_from_before_goes_on_with_the_names_of_its_images(photos, detector, tmp_path):
+    source = ImageFolder(photos)
+    source.read()
+    [frame] = annotate(source, detector, tmp_path / "rest")
+    assert (frame["source"], frame["file"], frame["boxes"]) == ("b.png", "000000-b.jpg", SQUARE)
+
+
+def test_an_image_and_a_video(photos, video, detector, tmp_path):
+    [frame] = annotate(open_frames(photos / "b.png"), detector, tmp_path / "one")
+    assert (frame["source"], frame["boxes"]) == ("b.png", SQUARE)
+    frames = annotate(VideoFile(video), detector, tmp_path / "many")
+    assert [frame["file"] for frame in frames] == [f"{index:06}.jpg" for index in range(5)]
+    assert all(frame["boxes"] == WIDE and "source" not in frame for frame in frames)
+
+
+def test_a_limit_ends_it(video, detector, tmp_path):
+    done = []
+    assert len(annotate(VideoFile(video), detector, tmp_path / "two", limit=2, progress=done.append)) == 2
+    assert done == [1, 2]
+    with pytest.raises(SettingsError):
+        annotate(VideoFile(video), detector, tmp_path / "none", limit=0)
+
+
+def test_a_source_without_an_end_gets_one(monkeypatch, detector, tmp_path):
+    monkeypatch.setattr(annotation, "ENDLESS_LIMIT", 3)
+    assert len(annotate(SyntheticScene(size=(128, 64)), detector, tmp_path)) == 3
+
+
+def test_the_frames_before_an_error_are_kept(photos, detector, tmp_path):
+    (photos / "aa.jpg").write_bytes(b"no image")
+    with pytest.raises(FrameSourceError, match=r"aa\.jpg is no readable image"):
+        annotate(ImageFolder(photos), detector, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "boxes.json").read_text(encoding="utf-8"))
+    assert [frame["source"] for frame in written["frames"]] == ["a.jpg"]
+
+
+def test_images_are_not_written_among_those_that_are_read(photos, detector):
+    with pytest.raises(SettingsError, match="read from"):
+        annotate(ImageFolder(photos), detector, photos / ".." / photos.name)
+    assert {path.name for path in photos.iterdir()} == {"a.jpg", "b.png"}
+
+
+def test_a_folder_that_cannot_be_written_is_told(photos, detector, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        annotate(ImageFolder(photos), detector, tmp_path / "file")
+
+
+def test_the_command(photos, tmp_path, capsys):
+    model, out = tmp_path / "model.onnx", tmp_path / "out"
+    model.write_bytes(MODEL)
+    command = ["detect", str(photos), "--model", str(model), "--out", str(out), "--confidence", "0.3", "--limit", "1"]
+    assert main(command) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("1 boxes in 1 frames by ONNX Runtime ")
+    written = json.loads((out / "boxes.json").read_text(encoding="utf-8"))
+    assert (written["source"], written["model"], written["confidence"]) == (str(photos), "model.onnx", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.mp4"], "there is no nowhere.mp4\nFix: name a video file"),
+        (["{photos}", "--model", "nowhere.onnx"], "nowhere.onnx is no readable ONNX file"),
+        (["{photos}", "--model", "{photos}/a.jpg"], "a.jpg is no readable ONNX file"),
+        (["{photos}", "--model", "{model}", "--confidence", "25"], "confidence and iou go from 0 to 1"),
+        (["{photos}", "--model", "{model}", "--limit", "0"], "a limit of 0 frames"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, message, photos, tmp_path, capsys):
+    (tmp_path / "model.onnx").write_bytes(MODEL)
+    filled = [argument.format(photos=photos, model=tmp_path / "model.onnx") for argument in arguments]
+    assert main(["detect", *filled, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,32 @@
+"""The detector that comes with the lab: what it says of itself, and that it sees."""
+
+import numpy as np
+
+from scripts.evaluation.run import CONFIDENCE, evaluate
+from yolotrt_lab.detector.detect import open_detector
+from yolotrt_lab.detector.scene import SyntheticScene
+from yolotrt_lab.device import open_device
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.model import ModelInfo, read_model_info
+from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
+from yolotrt_lab.packages import shipped_model
+
+
+def test_it_is_a_small_file_that_names_the_parts_of_the_scene():
+    assert shipped_model().stat().st_size < 7_000_000
+    assert read_model_info(shipped_model()) == ModelInfo(10, SyntheticScene.names, (640, 640))
+
+
+def test_it_sees():
+    scores = evaluate(open_detector(engine="onnxruntime", confidence=CONFIDENCE), frames=20).scores
+    assert scores.overall.objects > 300
+    assert scores.overall.map50 > 0.85
+
+
+def test_it_takes_several_frames_at_once():
+    model, images = shipped_model(), np.random.default_rng(0).random((2, 3, 640, 640), np.float32)
+    together = open_engine(open_device("simulated"), model, batch=2)
+    assert [spec.shape for spec in (*together.inputs, *together.outputs)] == [(2, 3, 640, 640), (2, 14, 8400)]
+    alone = OnnxRuntimeEngine(model).run({"images": images[1:]})["output0"]
+    both = OnnxRuntimeEngine(model, batch=2).run({"images": images})["output0"]
+    np.testing.assert_allclose(both[1:], alone, atol=0.1)  # pixels; float16 rounds by order of summation

@@ -1,0 +1,251 @@
+"""The YOLOv8 graph: its size, its names, its output, and what the reader says of an export."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from yolotrt_lab.detector.yolov8 import build_model, parameter_count, read_weights, weight_shapes
+from yolotrt_lab.errors import ModelError, SettingsError
+from yolotrt_lab.model import read_model_info
+
+SMALL = (64, 96)
+STRIDES = (8, 16, 32)
+
+
+def run(model: bytes, images: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": images})[0]
+
+
+def random_images(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def initializers(model: bytes) -> dict[str, np.ndarray]:
+    graph = onnx.load_from_string(model).graph
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def small_weights(classes: int = 3) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(5)
+    shapes = weight_shapes("n", classes)
+    return {name: generator.normal(0, 0.05, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("variant", "count"),
+    [("n", 3_151_904), ("s", 11_156_544), ("m", 25_886_080), ("l", 43_668_288), ("x", 68_200_608)],
+)
+def test_parameter_counts_are_those_of_ultralytics(variant, count):
+    assert parameter_count(variant, 80) == count
+
+
+def test_weights_have_their_pytorch_names_and_shapes():
+    shapes = weight_shapes("n", 80)
+    assert list(shapes)[:2] == ["model.0.conv.weight", "model.0.conv.bias"]
+    assert shapes["model.0.conv.weight"] == (16, 3, 3, 3)
+    assert shapes["model.2.cv1.conv.weight"] == (32, 32, 1, 1)
+    assert shapes["model.2.m.0.cv2.conv.weight"] == (16, 16, 3, 3)
+    assert shapes["model.4.m.1.cv1.conv.bias"] == (32,)
+    assert shapes["model.9.cv2.conv.weight"] == (256, 512, 1, 1)
+    assert shapes["model.22.cv2.0.0.conv.weight"] == (64, 64, 3, 3)
+    assert shapes["model.22.cv3.2.2.bias"] == (80,)
+    assert shapes["model.22.dfl.conv.weight"] == (1, 16, 1, 1)
+    assert "model.6.m.5.cv1.conv.weight" in weight_shapes("x")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_graph_is_valid_and_typed(precision, dynamic):
+    model = onnx.load_from_string(build_model(precision=precision, dynamic_batch=dynamic, batch=2))
+    onnx.checker.check_model(model, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*inferred.input, *inferred.output)}
+    assert kinds == {"images": onnx.TensorProto.FLOAT, "output0": onnx.TensorProto.FLOAT}
+    sizes = [d.dim_param or d.dim_value for d in inferred.output[0].type.tensor_type.shape.dim]
+    assert sizes == ["batch" if dynamic else 2, 84, 8400]
+    assert model.opset_import[0].version == 17
+    assert model.ir_version == 8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_initializers_are_the_weights_and_nothing_else(precision):
+    tensors = initializers(build_model("n", classes=7, image_size=SMALL, precision=precision))
+    assert {name: array.shape for name, array in tensors.items()} == weight_shapes("n", 7)
+    assert {array.dtype for array in tensors.values()} == {np.dtype(np.float16 if precision == "fp16" else np.float32)}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_seeded_weights_give_outputs_that_vary(precision):
+    output = run(build_model(precision=precision), random_images(1, 3, 640, 640))
+    assert output.shape == (1, 84, 8400)
+    assert output.dtype == np.float32
+    assert np.isfinite(output).all()
+    sizes, scores = output[0, 2:4], output[0, 4:]
+    assert sizes.min() > 0
+    assert np.std(sizes / sizes.mean(axis=1, keepdims=True)) > 0.1
+    assert scores.min() > 0
+    assert scores.max() < 1
+    assert np.median(scores) < 0.05 < 0.3 < scores.max()
+    logits = np.log(scores / (1 - scores))
+    assert logits.std(axis=1).mean() > 0.3  # over the cells of a class
+    assert logits.std(axis=0).mean() > 0.3  # over the classes of a cell
+
+
+@pytest.mark.parametrize(("variant", "seed"), [("n", 1), ("n", 2), ("s", 0), ("m", 0)])
+def test_float16_stays_close_to_float32(variant, seed):
+    images = random_images(1, 3, *SMALL, seed=seed)
+    single, half = (
+        run(build_model(variant, image_size=SMALL, precision=p, seed=seed), images) for p in ("fp32", "fp16")
+    )
+    assert np.isfinite(half).all()
+    assert np.median(np.abs(single - half)[:, :4]) < 0.5
+    assert np.median(np.abs(single - half)[:, 4:]) < 0.001
+    assert np.corrcoef(single[:, 4:].ravel(), half[:, 4:].ravel())[0, 1] > 0.97
+
+
+def test_a_seed_gives_the_same_model_again():
+    first, again, other = (build_model("n", image_size=SMALL, seed=seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_boxes_and_scores_are_decoded_in_the_graph():
+    """With the last convolutions reduced to their biases, every cell's box and scores can be written down."""
+    weights = small_weights(classes=3)
+    weights["model.22.dfl.conv.weight"] = np.arange(16, dtype=np.float32).reshape(1, 16, 1, 1)
+    distances = {0: (1, 2, 3, 4), 1: (0, 5, 7, 15), 2: (2, 2, 4, 1)}  # left, top, right, bottom in cells
+    for grid, sides in distances.items():
+        bins = np.full((4, 16), -50, np.float32)
+        bins[range(4), sides] = 50
+        weights[f"model.22.cv2.{grid}.2.weight"][:] = 0
+        weights[f"model.22.cv2.{grid}.2.bias"] = bins.ravel()
+        weights[f"model.22.cv3.{grid}.2.weight"][:] = 0
+        weights[f"model.22.cv3.{grid}.2.bias"] = np.float32([-2, 0, 1 + grid])
+    output = run(build_model("n", classes=3, image_size=SMALL, weights=weights), random_images(1, 3, *SMALL))
+    expected = []
+    for grid, stride in enumerate(STRIDES):
+        left, top, right, bottom = distances[grid]
+        for row in range(SMALL[0] // stride):
+            for column in range(SMALL[1] // stride):
+                centre = column + 0.5 + (right - left) / 2, row + 0.5 + (bottom - top) / 2
+                box = np.array([*centre, left + right, top + bottom]) * stride
+                expected.append([*box, *(1 / (1 + np.exp(-np.array([-2, 0, 1 + grid]))))])
+    np.testing.assert_allclose(output[0].T, expected, rtol=1e-5)
+
+
+def test_a_batch_is_computed_image_by_image():
+    images = random_images(3, 3, *SMALL)
+    together = run(build_model("n", image_size=SMALL, dynamic_batch=True), images)
+    alone = run(build_model("n", image_size=SMALL), images[1:2])
+    np.testing.assert_allclose(together[1:2], alone, rtol=1e-3, atol=1e-3)
+
+
+def test_given_weights_are_in_the_model_unchanged():
+    weights = small_weights()
+    tensors = initializers(build_model("n", classes=3, image_size=SMALL, weights=weights))
+    assert all(np.array_equal(tensors[name], array) for name, array in weights.items())
+
+
+def test_weights_that_do_not_fit_are_refused():
+    weights = small_weights()
+    with pytest.raises(SettingsError, match=r"model\.0\.conv\.weight has shape \(8, 3, 3, 3\)"):
+        build_model("n", classes=3, weights={**weights, "model.0.conv.weight": np.zeros((8, 3, 3, 3))})
+    del weights["model.5.conv.bias"]
+    with pytest.raises(SettingsError, match=r"among them model\.5\.conv\.bias"):
+        build_model("n", classes=3, weights=weights)
+    with pytest.raises(SettingsError, match="fold batch normalisation"):
+        build_model("n", classes=3, weights={**small_weights(), "model.0.bn.weight": np.ones(16)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"variant": "y"}, "choose one of n, s, m, l, x"),
+        ({"precision": "int8"}, "choose fp32 or fp16"),
+        ({"image_size": 100}, "multiples of 32"),
+        ({"image_size": (640, 0)}, "multiples of 32"),
+        ({"classes": 0}, "count from 1"),
+        ({"batch": 0}, "count from 1"),
+        ({"classes": 2, "names": ["one"]}, "1 names for 2 classes"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        build_model(**settings)
+
+
+def test_an_unknown_variant_has_no_weights():
+    with pytest.raises(SettingsError, match="no YOLOv8z"):
+        weight_shapes("z")
+
+
+def test_the_reader_gives_what_was_built(tmp_path):
+    model = build_model("n", classes=2, image_size=SMALL, names=["nut", "bolt's end"])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model)
+    info = read_model_info(path)
+    assert info == read_model_info(str(path)) == read_model_info(model)
+    assert (info.classes, info.names, info.image_size) == (2, ("nut", "bolt's end"), SMALL)
+
+
+def test_the_metadata_have_the_form_of_ultralytics():
+    model = onnx.load_from_string(build_model("n", classes=2, image_size=SMALL, names=["nut", "bolt"]))
+    assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "task": "detect",
+        "stride": "32",
+        "batch": "1",
+        "imgsz": "[64, 96]",
+        "names": "{0: 'nut', 1: 'bolt'}",
+    }
+
+
+def export(outputs: list, *, size: tuple = (64, 96), **metadata: str) -> bytes:
+    """The shell of an export: input and output as they are declared, and metadata."""
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Identity", ["images"], ["output0"])
+    images, output = value("images", 1, [1, 3, *size]), value("output0", 1, outputs)
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "export", [images], [output]))
+    onnx.helper.set_model_props(model, metadata)
+    return model.SerializeToString()
+
+
+def test_the_reader_takes_what_other_exports_say():
+    assert read_model_info(export([1, 6, 126])).names == ()
+    assert read_model_info(export([1, 6, 126], names="['a', 'b']")).names == ("a", "b")
+    dynamic = export(["batch", 6, "cells"], size=("height", "width"), imgsz="[320, 640]", task="detect")
+    assert read_model_info(dynamic).image_size == (320, 640)
+    assert read_model_info(export([1, 6, "cells"], size=("height", "width"))).image_size is None
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (b"no model at all", "no readable ONNX file"),
+        (b"", r"maps \[\] to \[\]"),
+        (export([1, 6, 126], task="segment"), "made for the task 'segment'"),
+        (export([1, 300, 6]), "nms=False"),
+        (export([1, 6]), "a YOLOv8 detector maps"),
+        (export([1, 6, 126], names="{0: 'a'"), "unreadable metadata"),
+        (export([1, 6, 126], names="{0: 'a'}"), "unreadable metadata"),
+    ],
+)
+def test_what_is_no_detector_is_refused(model, message):
+    with pytest.raises(ModelError, match=message):
+        read_model_info(model)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"absent\.onnx"):
+        read_model_info(tmp_path / "absent.onnx")
+
+
+def test_weights_are_read_back_and_go_into_another_precision():
+    half = build_model("n", classes=3, image_size=SMALL, precision="fp16")
+    weights = read_weights(half)
+    assert list(weights) == list(weight_shapes("n", 3))
+    assert build_model("n", classes=3, image_size=SMALL, precision="fp16", weights=weights) == half
+    single = initializers(build_model("n", classes=3, image_size=SMALL, weights=weights))
+    assert single["model.0.conv.weight"].dtype == np.float32
+    np.testing.assert_array_equal(single["model.0.conv.weight"], weights["model.0.conv.weight"].astype(np.float32))

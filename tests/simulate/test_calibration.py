@@ -1,0 +1,350 @@
+"""Calibration held against the one machine whose constants are known: the simulated device gives its preset back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.running import run_scenario
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.loop import run_loop
+from yolotrt_lab.simulate.calibration import calibrate
+from yolotrt_lab.simulate.concurrency import BATCHES
+from yolotrt_lab.simulate.copy_probe import measure_copies
+from yolotrt_lab.simulate.fit import LOOPS, Measurements, fit_preset
+from yolotrt_lab.simulate.preset import EngineCost, PageableCopy, PinnedCopy, Preset
+from yolotrt_lab.simulate.simulated import SimulatedDevice
+from yolotrt_lab.speed.ladder import Ladder, climb, open_engines
+from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage
+
+MODEL = "yolov8n-fp16"
+NEAR_NS = 2_100
+"""How near constants must come that host timers alone cannot tell apart: of the delays in front of the GPU's work and
+behind it the sum is known well, and who has which part of it is not."""
+
+
+def near(expected, tolerance_ns=NEAR_NS):
+    return pytest.approx(expected, rel=0.03, abs=tolerance_ns)
+
+
+AT_ONCE = {
+    "frame_ns_by_contexts": {"1": 400, "2": 250, "3": 220, "4": 200, "6": 190, "8": 200},
+    "frame_ns_by_batch": {"2": (240, 200), "4": (160, 120), "8": (120, 100), "16": (100, 90)},
+}
+KERNELS = {
+    "kernel_ns": {"letterbox": 9_000, "candidates": 6_000, "suppress": 4_000},
+    "kernel_sharing": (1.0, 1.5, 1.2, 2.0, 2.2, 2.4, 2.2, 2.0),
+}
+
+
+def launch_bound(preset: Preset) -> Preset:
+    """The round preset: the host launches kernels for longer than the GPU needs for them, as on an H200."""
+    return replace(
+        preset,
+        name="launch-bound",
+        host_work_ns={**preset.host_work_ns, "allocate_pinned": 700_000},
+        engines={MODEL: replace(preset.engine(MODEL), **AT_ONCE)},
+        **KERNELS,
+    )
+
+
+def gpu_bound(preset: Preset) -> Preset:
+    """Other figures everywhere, and a GPU that is slower than the host launches and runs contexts one by one."""
+    return replace(
+        preset,
+        name="gpu-bound",
+        pinned_upload=PinnedCopy(call_ns=7_000, busy_call_ns=9_000, fixed_ns=2_500, rate=24.0),
+        pinned_download=PinnedCopy(call_ns=6_000, busy_call_ns=8_000, fixed_ns=3_500, rate=26.0),
+        pageable_upload=PageableCopy(
+            call_ns=20_000, rate=6.0, tail_ns=15_000, staging_bytes=655_360, staged_call_ns=3_000, staged_rate=12.0
+        ),
+        pageable_download=PageableCopy(call_ns=15_000, rate=5.0, tail_ns=0),
+        launch_ns=7_000,
+        submit_ns=9_000,
+        wake_up_ns=6_000,
+        synchronize_ns=1_100,
+        record_ns=700,
+        query_ns=900,
+        range_ns=2_000,
+        launch_queue_depth=1_022,
+        engines={
+            MODEL: EngineCost(
+                enqueue_ns=500_000,
+                cold_enqueue_ns=700_000,
+                gpu_ns=1_500_000,
+                tail_ns=12_000,
+                graph_launch_ns=4_000,
+                graph_submit_ns=12_000,
+                cold_graph_launch_ns=9_000,
+                graph_gpu_ns=1_400_000,
+                kernels=80,
+            )
+        },
+        host_work_ns={
+            "letterbox": 900_000,
+            "naive_letterbox": 1_700_000,
+            "copy_to_slot": 400_000,
+            "allocate_pinned": 1_500_000,
+            "decode": 370_000,
+        },
+    )
+
+
+CALIBRATED: dict[str, Preset] = {}
+"""What was found on the simulated device of each preset, by its name: calibrating takes a second."""
+STEPS = [
+    "host calls",
+    "copies",
+    "staging memory and launch queue",
+    "loops",
+    *[f"contexts at once: {contexts}" for contexts in (1, 2, 3, 4, 6, 8)],
+    *[f"batches of {batch}" for batch in BATCHES],
+    "kernels alone and beside the engine",
+]
+
+
+def calibrated(truth: Preset, **options: object) -> Preset:
+    """What is found on the simulated device of that preset."""
+    device = SimulatedDevice(truth)
+    batches = {batch: open_engine(device, batch=batch) for batch in BATCHES}
+    return calibrate(device, MODEL, open_engine(device), None, name="again", batches=batches, **options)
+
+
+@pytest.fixture(params=[launch_bound, gpu_bound], ids=lambda make: make.__name__)
+def truth(request, preset):
+    return request.param(preset)
+
+
+@pytest.fixture
+def found(truth):
+    if truth.name not in CALIBRATED:
+        steps: list[str] = []
+        CALIBRATED[truth.name] = calibrated(truth, command="a command", progress=steps.append)
+        assert steps == STEPS
+    return CALIBRATED[truth.name]
+
+
+def test_calibrating_the_simulated_device_gives_its_preset_back(truth, found):
+    assert (found.name, found.command, found.gpu, found.driver) == ("again", "a command", truth.gpu, truth.driver)
+    assert found.date == truth.date  # nothing was measured since
+
+    for name in ("launch_ns", "synchronize_ns", "record_ns", "query_ns", "range_ns", "launch_queue_depth"):
+        assert getattr(found, name) == getattr(truth, name), name
+    assert found.host_work_ns == truth.host_work_ns
+    assert found.submit_ns == near(truth.submit_ns)
+    assert found.wake_up_ns == near(truth.wake_up_ns)
+
+    for name in ("pinned_upload", "pinned_download"):
+        here, there = getattr(found, name), getattr(truth, name)
+        assert (here.call_ns, here.busy_call_ns) == (there.call_ns, there.busy_call_ns)
+        assert here.rate == pytest.approx(there.rate, rel=0.001)
+        # what a copy of no bytes takes; who has which part of it is not known
+        total_ns = found.submit_ns + here.fixed_ns + found.wake_up_ns
+        assert total_ns == near(truth.submit_ns + there.fixed_ns + truth.wake_up_ns, tolerance_ns=200)
+
+    upload, download = found.pageable_upload, found.pageable_download
+    assert upload.staging_bytes <= truth.pageable_upload.staging_bytes <= upload.staging_bytes + 16_384
+    for here, there in ((upload, truth.pageable_upload), (download, truth.pageable_download)):
+        for name in ("call_ns", "staged_call_ns"):
+            assert getattr(here, name) == pytest.approx(getattr(there, name), abs=2), name
+        for name in ("rate", "staged_rate"):
+            assert getattr(here, name) == pytest.approx(getattr(there, name), rel=0.001), name
+        assert here.tail_ns == near(there.tail_ns)
+
+    cost, true_cost = found.engine(MODEL), truth.engine(MODEL)
+    for name in ("enqueue_ns", "cold_enqueue_ns", "graph_launch_ns", "cold_graph_launch_ns"):
+        assert getattr(cost, name) == getattr(true_cost, name), name
+    for name in ("gpu_ns", "graph_gpu_ns", "graph_submit_ns"):
+        assert getattr(cost, name) == near(getattr(true_cost, name)), name
+    assert true_cost.kernels <= cost.kernels <= 1.1 * true_cost.kernels
+
+
+def test_tail_of_a_launch_bound_engine_is_found_and_one_that_the_gpu_hides_holds_nothing_up(truth, found):
+    cost, true_cost = found.engine(MODEL), truth.engine(MODEL)
+    if truth.name == "launch-bound":
+        assert cost.tail_ns == near(true_cost.tail_ns)
+    else:
+        assert cost.cold_enqueue_ns + cost.tail_ns < cost.gpu_ns + 2 * truth.submit_ns
+
+
+def assert_same_at_once(found: Preset, truth: Preset) -> None:
+    """Inferences of each batch take as long, alone and in each number of contexts, within one per cent."""
+    for batch in (1, *BATCHES):
+        cost, true_cost = found.engine(MODEL).for_batch(batch), truth.engine(MODEL).for_batch(batch)
+        times = [each.graph_gpu_ns / each.for_batch(1).graph_gpu_ns for each in (cost, true_cost)]
+        assert times[0] == pytest.approx(times[1], rel=0.01), batch
+        together = [(*each.sharing, *each.sharing[-1:] * 8)[:8] or (1.0,) * 8 for each in (cost, true_cost)]
+        assert together[0] == pytest.approx(together[1], rel=0.01), batch
+
+
+def test_contexts_and_batches_are_given_back(truth, found):
+    assert_same_at_once(found, truth)
+    expected = "simulated, preset {} (measured on GPU of round numbers, driver 0, 2026-01-01), simulated yolov8n-fp16"
+    assert found.engine(MODEL).measured.startswith(expected.format(truth.name))
+
+
+def test_kernels_are_given_back_alone_and_beside_the_engine(truth, found):
+    names = ("letterbox", "candidates", "suppress")
+    expected = {name: truth.kernel_ns.get(name, 0) for name in names}
+    assert dict(found.kernel_ns) == pytest.approx(expected, rel=0.001, abs=5)
+    assert found.kernel_sharing == pytest.approx(truth.kernel_sharing or (1.0,) * 8, rel=0.02)
+    assert ("assumed" in found.engine(MODEL).measured) == (not truth.kernel_sharing)
+
+
+def test_kernels_that_never_get_the_gpu_share_it_as_contexts_do(preset):
+    found = calibrated(replace(launch_bound(preset), kernel_sharing=()))
+    assert found.kernel_sharing == pytest.approx(found.engine(MODEL).for_batch(1).sharing, abs=0.001)
+    assert found.engine(MODEL).measured.endswith("kernels share the GPU as contexts do is assumed")
+
+
+def test_the_h200_is_given_back(preset):
+    truth = replace(Preset.load("h200"), kernel_ns=KERNELS["kernel_ns"])
+    found = calibrated(truth)
+    assert_same_at_once(found, truth)
+    assert dict(found.kernel_ns) == pytest.approx(truth.kernel_ns, rel=0.005)
+    assert found.kernel_sharing == pytest.approx(truth.kernel_sharing[:8], rel=0.02)
+
+
+def climbed(preset: Preset) -> Ladder:
+    device, quiet = SimulatedDevice(preset), lambda _: None
+    return climb(device, open_engines(device, quiet), None, frames=60, progress=quiet)
+
+
+def bare(found: Preset) -> Preset:
+    """Without what `calibrate` does not measure, and without what older presets lack."""
+    cost = replace(found.engine(MODEL), frame_ns_by_contexts={}, frame_ns_by_batch={}, measured="")
+    return replace(found, engines={MODEL: cost}, kernel_ns={}, kernel_sharing=())
+
+
+@pytest.mark.parametrize("truth", [launch_bound], indirect=True, ids=lambda make: make.__name__)
+def test_every_rung_runs_on_the_preset_that_was_found_as_on_the_true_one(truth, found):
+    ladders = [climbed(preset) for preset in (truth, found)]
+    for theirs, ours in zip(*(ladder.steps for ladder in ladders), strict=True):
+        assert ours.together.frame_us == pytest.approx(theirs.together.frame_us, rel=0.02), ours.rung.name
+    assert [len(ladder.steps) for ladder in ladders] == [8, 8]
+    assert [ladder.claims for ladder in ladders] == [(), ()]
+
+
+@pytest.mark.parametrize("without", ["frame_ns_by_contexts", "frame_ns_by_batch", None])
+def test_every_rung_runs_on_a_preset_that_lacks_contexts_or_batches(found, without):
+    cost = found.engine(MODEL)
+    preset = replace(found, engines={MODEL: replace(cost, **{without: {}})}) if without else bare(found)
+    ladder = climbed(preset)
+    assert [step.rung.number for step in ladder.steps] == list(range(1, 9))
+    assert ladder.claims == ()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenarios_run_on_a_bare_preset_or_say_what_it_lacks(preset, name):
+    device = SimulatedDevice(replace(bare(preset), neighbours=None, registration=None))
+    engine = open_engine(device)
+    lacking = {"shared-gpu": "neighbours", "shared-gpu-pinned": "neighbours", "leak": "stays registered"}
+    if name not in lacking:
+        assert len(run_scenario(name, device, engine, frames=20).steady) == 20
+        return
+    with pytest.raises(SettingsError, match=lacking[name]) as caught:
+        run_scenario(name, device, engine, frames=20)
+    assert "h200" in caught.value.fix
+
+
+def test_loops_on_the_preset_that_was_found_take_what_they_took(truth, found):
+    for name, settings in LOOPS.items():
+        frames, stages = [], []
+        for preset in (truth, found):
+            device = SimulatedDevice(preset)
+            steady = run_loop(device, open_engine(device), replace(settings, frames=40, warmup=5)).steady
+            frames.append(np.diff(steady.columns["done_ns"]).mean())
+            stages.append({stage: steady.stage_ns(stage).mean() for stage in Stage})
+        assert frames[1] == pytest.approx(frames[0], rel=0.005), name
+        for stage in Stage:
+            assert stages[1][stage] == near(stages[0][stage]), (name, stage)
+
+
+@pytest.fixture
+def recorded(preset):
+    """A copy table and loops of the launch-bound preset, as if they had been recorded before."""
+    device = SimulatedDevice(launch_bound(preset))
+    engine = open_engine(device)
+    copies = measure_copies(device, repeats=1)
+    return copies, {
+        name: run_loop(device, engine, replace(settings, frames=30, warmup=5)) for name, settings in LOOPS.items()
+    }
+
+
+def test_recordings_that_are_given_are_fitted_instead_of_new_ones(preset, recorded):
+    truth, (copies, loops), steps = launch_bound(preset), recorded, []
+    device = SimulatedDevice(gpu_bound(preset))  # what is measured now comes from another machine
+    found = calibrate(
+        device, MODEL, open_engine(device), None, name="mixed", copies=copies, loops=loops, progress=steps.append
+    )
+    contexts = STEPS[4:10]
+    assert steps == ["host calls", "staging memory and launch queue", *contexts, STEPS[-1]]  # and no engine for batches
+    assert found.engine(MODEL).frame_ns_by_batch == {}
+    assert found.host_work_ns == truth.host_work_ns
+    assert found.engine(MODEL).enqueue_ns == truth.engine(MODEL).enqueue_ns
+    assert found.pinned_upload.rate == pytest.approx(truth.pinned_upload.rate, rel=0.001)
+    assert found.launch_ns == device.preset.launch_ns
+    assert found.launch_queue_depth == device.preset.launch_queue_depth
+
+
+def test_fit_takes_the_source_and_the_names_that_it_is_given(recorded):
+    copies, loops = recorded
+    measurements = Measurements(
+        launch_ns=4_000,
+        wake_up_ns=3_000,
+        synchronize_ns=2_000,
+        record_ns=1_000,
+        query_ns=500,
+        copies=copies,
+        staging_bytes=1_000_000,
+        launch_queue_depth=100,
+        kernels=7,
+        input_bytes=4_915_200,
+        output_bytes=2_822_400,
+        loops=loops,
+    )
+    source = Source(SourceKind.RECORDED, "a GPU", "580.1", "2026-02-03")
+    found = fit_preset(measurements, source, name="mine", model="model", cpu="a CPU", command="a command")
+    assert (found.name, found.gpu, found.driver, found.cpu) == ("mine", "a GPU", "580.1", "a CPU")
+    assert (found.date, found.command) == ("2026-02-03", "a command")
+    assert list(found.engines) == ["model"]
+    for name in ("launch_ns", "wake_up_ns", "synchronize_ns", "record_ns", "query_ns", "launch_queue_depth"):
+        assert getattr(found, name) == getattr(measurements, name), name
+    assert found.pageable_upload.staging_bytes == 1_000_000
+    assert found.engine("model").kernels == 7
+
+
+def test_noise_moves_no_constant_far(preset):
+    device = SimulatedDevice(launch_bound(preset), jitter=0.05, seed=1)
+    found = calibrate(device, MODEL, open_engine(device), None, name="noisy")
+    truth = launch_bound(preset)
+    for name in ("launch_ns", "synchronize_ns", "record_ns", "query_ns"):
+        assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=0.02), name
+    assert found.pinned_upload.rate == pytest.approx(50, rel=0.1)
+    assert found.pageable_upload.rate == pytest.approx(10, rel=0.05)
+    assert dict(found.host_work_ns) == pytest.approx(dict(truth.host_work_ns), rel=0.1)
+    assert found.engine(MODEL).enqueue_ns == pytest.approx(600_000, rel=0.02)
+    assert found.launch_queue_depth == 100
+    assert found.engine(MODEL).for_batch(1).sharing == pytest.approx(truth.engine(MODEL).for_batch(1).sharing, rel=0.05)
+    assert dict(found.kernel_ns) == pytest.approx(dict(truth.kernel_ns), rel=0.05)
+    assert found.kernel_sharing == pytest.approx(truth.kernel_sharing, rel=0.1)
+
+
+def test_preset_that_was_found_can_be_saved_and_loaded(found, tmp_path):
+    found.save(tmp_path / "again.json")
+    assert Preset.load(tmp_path / "again.json") == found
+
+
+def test_loops_cover_both_memories_with_and_without_a_graph():
+    kinds = {(each.input_memory, each.graph) for each in LOOPS.values()}
+    assert kinds == {(memory, graph) for memory in (HostMemory.PAGEABLE, HostMemory.PINNED) for graph in (False, True)}
+    assert all(each.period_us is None for each in LOOPS.values())
+
+
+def test_engine_that_a_preset_lacks_is_refused(preset):
+    with pytest.raises(SettingsError, match="preset round has no engine 'yolov8s-fp16'; it has yolov8n-fp16"):
+        open_engine(SimulatedDevice(preset), variant="s")

@@ -1,0 +1,304 @@
+"""Conditions of the simulated device, in exact virtual times: what neighbours, clocks and heat do to its work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from yolotrt_lab.device import open_device
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.loop import LoopSettings, run_loop
+from yolotrt_lab.simulate.conditions import TICK_NS, Card, Clocks, Conditions, Heat
+from yolotrt_lab.simulate.preset import NeighbourCost
+from yolotrt_lab.simulate.simulated import SimulatedDevice
+from yolotrt_lab.types import TELEMETRY_COLUMNS, HostMemory, Stage
+from yolotrt_lab.vision import Fill
+
+SECOND = 1_000_000_000
+
+
+def kernels(device):
+    """(start, end) of every kernel, in microseconds."""
+    return [(span.start_ns / 1e3, span.end_ns / 1e3) for span in device.spans if span.row == "kernel"]
+
+
+def spin_us(device, duration_us, stream):
+    """Run one kernel and wait for it."""
+    device.spin(duration_us * 1_000, stream)
+    stream.synchronize()
+
+
+def test_conditions_that_change_nothing_change_no_time(preset):
+    recordings = []
+    for conditions in (None, Conditions()):
+        device = SimulatedDevice(preset, jitter=0.05, seed=3)
+        device.use(conditions)
+        recordings.append(run_loop(device, open_engine(device), LoopSettings(frames=50)))
+    plain, under = recordings
+    assert all(np.array_equal(plain.columns[name], under.columns[name]) for name in plain.columns)
+
+
+def test_conditions_can_be_taken_away(device):
+    stream = device.stream()
+    device.use(Conditions(neighbours=2))
+    assert device.conditions.neighbours == 2
+    device.use(None)
+    assert device.conditions is None
+    spin_us(device, 100, stream)
+    assert kernels(device) == [(5, 105)]
+
+
+# Neighbours: two of them have the GPU for 4 ms between two turns, four for 6 ms; a slice is 2 ms.
+
+
+def test_work_that_arrives_after_its_turn_waits_for_the_neighbours(device):
+    device.use(Conditions(neighbours=2))
+    stream = device.stream()
+    spin_us(device, 100, stream)
+    spin_us(device, 100, stream)
+    # The turns come every 4 ms from the begin on, and every 4 ms from the end of the first kernel on.
+    assert kernels(device) == [(5, 4_100), (4_108, 8_200)]
+
+
+def test_work_that_lies_ready_runs_on_in_its_slice(device):
+    device.use(Conditions(neighbours=2))
+    stream = device.stream()
+    for _ in range(2):
+        device.spin(100_000, stream)
+    stream.synchronize()
+    assert kernels(device) == [(5, 4_100), (4_100, 4_200)]
+
+
+@pytest.mark.parametrize(("length_us", "end_us"), [(2_000, 6_000), (2_500, 10_500), (6_000, 18_000)])
+def test_work_longer_than_a_slice_is_interrupted(device, length_us, end_us):
+    device.use(Conditions(neighbours=2))
+    spin_us(device, length_us, device.stream())
+    assert kernels(device) == [(5, end_us)]
+
+
+@pytest.mark.parametrize(("neighbours", "turns_us"), [(1, 2_000), (2, 4_000), (3, 5_000), (4, 6_000), (8, 12_000)])
+def test_turns_lie_on_a_line_between_those_measured_and_grow_beyond_them(device, neighbours, turns_us):
+    device.use(Conditions(neighbours=neighbours))
+    spin_us(device, 100, device.stream())
+    assert kernels(device) == [(5, turns_us + 100)]
+
+
+def test_neighbours_stretch_uploads_and_page_locked_calls(device):
+    device.use(Conditions(neighbours=4))
+    stream, target = device.stream(), device.empty_device(5_000_000)
+    for memory in (HostMemory.PINNED, HostMemory.PAGEABLE):
+        source = device.empty_host((5_000_000,), np.uint8, memory)
+        begin = device.now_ns()
+        device.upload(source, target, stream)
+        assert (
+            device.now_ns() - begin
+            == {
+                HostMemory.PINNED: 5_000 + 4 * 1_000,
+                HostMemory.PAGEABLE: (10_000 + 500_000 + 8_000) * 14 // 10 - 8_000,
+            }[memory]
+        )
+        stream.synchronize()
+    uploads = [span.end_ns - span.start_ns for span in device.spans if span.row == "upload"]
+    assert uploads == [(1_000 + 100_000) * 14 // 10, (10_000 + 500_000 + 8_000) * 14 // 10]
+
+
+def test_wait_ends_at_once_when_neighbours_leave(device):
+    device.use(Conditions(neighbours=4))
+    stream = device.stream()
+    spin_us(device, 100, stream)
+    device.set_neighbours(0)
+    spin_us(device, 100, stream)
+    assert kernels(device)[1] == (6_108, 6_208)
+
+
+def test_neighbours_that_were_not_measured_are_refused(preset):
+    device = SimulatedDevice(replace(preset, neighbours=None))
+    with pytest.raises(SettingsError, match="does not say what neighbours"):
+        device.use(Conditions(neighbours=1))
+    device.use(Conditions())
+    with pytest.raises(SettingsError, match="does not say what neighbours") as caught:
+        device.set_neighbours(1)
+    assert "h200" in caught.value.fix
+    spin_us(device, 100, device.stream())  # which runs without any
+
+
+MEASURED_MS = {0: 0.057, 2: 1.9, 4: 4.6, 6: 10.8, 8: 14.8, 10: 18.4, 12: 23.1}
+"""Synchronize by neighbours: NVIDIA H200, driver 580.159.04, the plain loop with pageable input."""
+
+
+def beside(neighbours, memory):
+    device = open_device("simulated")
+    device.use(Conditions(neighbours=neighbours))
+    settings = LoopSettings(frames=60, warmup=5, fill=Fill.READY, input_memory=memory)
+    steady = run_loop(device, open_engine(device), settings).steady
+    return [float(np.median(steady.stage_ns(stage))) / 1e6 for stage in (Stage.UPLOAD, Stage.SYNCHRONIZE)]
+
+
+@pytest.mark.parametrize(("neighbours", "measured_ms"), MEASURED_MS.items())
+def test_neighbours_of_an_h200_are_reproduced(neighbours, measured_ms):
+    assert beside(neighbours, HostMemory.PAGEABLE)[1] == pytest.approx(measured_ms, rel=0.15)
+
+
+def test_what_pinning_buys_beside_twelve_neighbours_is_reproduced():
+    upload_ms, synchronize_ms = beside(12, HostMemory.PAGEABLE)
+    assert upload_ms == pytest.approx(0.55, rel=0.15)
+    pinned_upload_ms, pinned_synchronize_ms = beside(12, HostMemory.PINNED)
+    assert pinned_upload_ms == pytest.approx(0.03, rel=0.15)
+    assert pinned_synchronize_ms == pytest.approx(23.5, rel=0.15)
+    assert upload_ms / pinned_upload_ms > 10
+    assert abs(pinned_synchronize_ms / synchronize_ms - 1) < 0.1
+
+
+def test_measured_neighbours_say_what_they_were_fitted_to():
+    cost = open_device("simulated").preset.neighbours
+    assert "NVIDIA H200" in cost.source
+    assert cost.others_ns(0) == 0
+    assert cost.others_ns(24) == 2 * cost.others_ns(12)
+    assert NeighbourCost({"1": 10}, 1, 0.0, 0, "").others_ns(3) == 30
+
+
+# Clocks
+
+
+def test_gpu_that_idles_falls_to_its_idle_clock_and_every_kernel_stretches(device):
+    device.use(Conditions(clocks=Clocks(idle_share=0.25, down_s=2.0)))
+    stream = device.stream()
+    for second in range(4):
+        device.wait_until_ns(second * SECOND)
+        spin_us(device, 100, stream)
+    # A step for each tick, the one at 0 s among them; 100 ticks to the floor.
+    lengths = [end - start for start, end in kernels(device)]
+    assert lengths == pytest.approx([100 / (1 - 0.0075), 100 / (1 - 51 * 0.0075), 400, 400], abs=0.001)
+
+
+def test_gpu_that_is_busy_keeps_its_clock(device):
+    device.use(Conditions(clocks=Clocks(idle_share=0.25, down_s=2.0, idle_below=0.0)))
+    stream = device.stream()
+    for _ in range(20):
+        spin_us(device, 100_000, stream)
+    assert {end - start for start, end in kernels(device)} == {100_000}
+
+
+def test_clock_comes_up_again_while_the_gpu_is_busy(device):
+    device.use(Conditions(clocks=Clocks(idle_share=0.5, start_share=0.5, up_s=0.2)))
+    stream = device.stream()
+    for _ in range(50):
+        spin_us(device, 10_000, stream)
+    lengths = [round(end - start) for start, end in kernels(device)]
+    assert lengths[0] == 20_000
+    assert lengths[-1] == 10_000
+    assert lengths == sorted(lengths, reverse=True)
+
+
+# Heat
+
+
+def test_clock_falls_once_the_gpu_is_too_hot_until_temperature_and_power_agree(device):
+    device.use(Conditions(heat=Heat(full_c=110, limit_c=85, time_constant_s=2.0)))
+    stream = device.stream()
+    for _ in range(2_000):
+        spin_us(device, 10_000, stream)
+    lengths = np.array([end - start for start, end in kernels(device)])
+    assert (lengths[:100] == 10_000).all()
+    clock = 10_000 / lengths[-1]
+    told = device.telemetry(np.array([device.now_ns()]))
+    assert told["temperature_c"][0] == pytest.approx(85 + (1 - clock) / 0.05, abs=0.1)
+    share = (told["temperature_c"][0] - 30) / 80  # the power that keeps it at this temperature, of 450 W
+    assert told["power_w"][0] == pytest.approx(450 * share, rel=0.01)
+    assert told["sm_clock_mhz"][0] == pytest.approx(1980 * clock, rel=1e-3)
+    assert told["throttle_sw_thermal_slowdown"][0] == 1
+
+
+def test_cool_gpu_is_not_slowed(device):
+    device.use(Conditions(heat=Heat(full_c=80)))
+    stream = device.stream()
+    for _ in range(100):
+        spin_us(device, 1_000_000, stream)
+    assert {end - start for start, end in kernels(device)} == {1_000_000}
+
+
+# The host, leaks, telemetry
+
+
+def test_busy_host_stretches_its_own_work_and_nothing_else(device):
+    device.use(Conditions(host_factor=1.5))
+    with device.host_work("letterbox"):
+        pass
+    assert device.now_ns() == 150_000
+
+
+def test_memory_that_stays_registered_lengthens_every_wait(device):
+    kept = []
+    stream = device.stream()
+    ends = []
+    for _ in range(3):
+        begin = device.now_ns()
+        kept.append(device.empty_host((1_000,), np.uint8, HostMemory.REGISTERED))
+        assert device.now_ns() - begin == 600_000
+        begin = device.now_ns()
+        spin_us(device, 100, stream)
+        ends.append(device.now_ns() - begin)
+    assert ends == [108_000 + 100, 108_000 + 200, 108_000 + 300]
+    kept.clear()
+    begin = device.now_ns()
+    spin_us(device, 100, stream)
+    assert device.now_ns() - begin == 108_000
+
+
+def test_telemetry_holds_every_column_and_nan_before_the_conditions(device):
+    device.wait_until_ns(SECOND)
+    device.use(Conditions(neighbours=2, card=Card(base_memory_bytes=100.0, neighbour_memory_bytes=10.0)))
+    kept = device.empty_host((1_000,), np.uint8, HostMemory.PINNED)
+    buffer = device.empty_device(1_000)
+    told = device.telemetry(np.array([SECOND - 1, SECOND, 2 * SECOND]))
+    assert tuple(told) == TELEMETRY_COLUMNS
+    for values in told.values():
+        assert values.shape == (3,) and values.dtype == np.float64
+        assert np.isnan(values).tolist() == [True, False, False]
+    assert told["gpu_processes"][1:].tolist() == [2, 2]
+    assert told["gpu_memory_used_bytes"][1] == 100 + 2 * 10 + buffer.nbytes
+    assert told["host_memory_bytes"][1] == 400e6 + kept.nbytes
+    assert told["gpu_utilisation_percent"][2] == pytest.approx(100, abs=1)
+
+
+def test_telemetry_without_conditions_knows_nothing(device):
+    assert all(np.isnan(values).all() for values in device.telemetry(np.array([0, 1])).values())
+
+
+def test_utilisation_is_the_share_of_time_that_kernels_take(device):
+    device.use(Conditions())
+    stream = device.stream()
+    for index in range(200):
+        device.wait_until_ns(index * TICK_NS)
+        spin_us(device, TICK_NS // 4_000, stream)
+    told = device.telemetry(np.array([device.now_ns()]))
+    assert told["gpu_utilisation_percent"][0] == pytest.approx(25, abs=0.1)
+    assert told["power_w"][0] == pytest.approx(75 + 375 * 0.25, abs=1)
+
+
+def test_telemetry_sees_device_memory_that_is_freed(device):
+    device.use(Conditions(card=Card(base_memory_bytes=100.0)))
+    buffer = device.empty_device(1_000)
+    device.wait_until_ns(SECOND)
+    held = device.telemetry(np.array([SECOND]))["gpu_memory_used_bytes"][0]
+    del buffer
+    device.wait_until_ns(2 * SECOND)
+    assert (held, device.telemetry(np.array([2 * SECOND]))["gpu_memory_used_bytes"][0]) == (1_100, 100)
+
+
+@pytest.mark.parametrize("settings", [{"neighbours": -1}, {"host_factor": 0}, {"host_factor": float("nan")}])
+def test_conditions_that_cannot_be_are_refused(settings):
+    with pytest.raises(SettingsError, match="neighbours="):
+        Conditions(**settings)
+
+
+def test_neighbours_come_to_a_device_under_conditions_alone(device):
+    with pytest.raises(SettingsError, match="without conditions") as caught:
+        device.set_neighbours(2)
+    assert "use(Conditions())" in caught.value.fix
+    device.use(Conditions())
+    with pytest.raises(SettingsError, match="-2 neighbours"):
+        device.set_neighbours(-2)

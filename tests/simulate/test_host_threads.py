@@ -1,0 +1,336 @@
+"""Host threads and queues in virtual time: who runs when, who waits for whom, and what if nobody can go on."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yolotrt_lab.errors import DeviceError
+from yolotrt_lab.simulate.virtual_time import VirtualQueue, VirtualThreads
+
+DELAYS = st.lists(st.integers(0, 50), max_size=6)
+
+
+@pytest.fixture
+def threads():
+    return VirtualThreads()
+
+
+@pytest.fixture
+def queue(threads):
+    return VirtualQueue(threads)
+
+
+def spend(threads, duration_ns):
+    """Let virtual time pass, and then whoever is behind: what `Device.wait_until_ns` does."""
+    threads.now += duration_ns
+    threads.turn()
+
+
+def must_end(test):
+    """Fail where the test hangs: what a lost baton would look like."""
+
+    @functools.wraps(test)
+    def guarded(*arguments, **keywords):
+        errors = []
+
+        def body():
+            try:
+                test(*arguments, **keywords)
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=body, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive(), "the test hangs: a virtual thread waits for a baton that nobody hands on"
+        if errors:
+            raise errors[0]
+
+    return guarded
+
+
+# Turns
+
+
+def test_thread_starts_at_its_starters_time_and_runs_when_the_starter_next_lets_time_pass(threads):
+    log = []
+    threads.now = 40
+    threads.start(lambda: log.append(threads.now))
+    threads.turn()
+    assert log == []
+    spend(threads, 1)
+    assert log == [40]
+    assert threads.now == 41
+
+
+def test_at_equal_times_whoever_runs_goes_on_and_then_whoever_has_waited_longest(threads):
+    log = []
+
+    def body(name):
+        log.append((name, threads.now))
+        spend(threads, 10)
+        log.append((name, threads.now))
+
+    started = [threads.start(body, name) for name in "abc"]
+    spend(threads, 10)
+    log.append(("main", threads.now))
+    for thread in started:
+        thread.join()
+    assert log == [("a", 0), ("b", 0), ("c", 0), ("c", 10), ("main", 10), ("a", 10), ("b", 10)]
+
+
+def test_turn_until_lets_those_run_that_are_behind_and_leaves_the_callers_clock(threads):
+    log = []
+
+    def body():
+        for _ in range(3):
+            spend(threads, 30)
+            log.append(threads.now)
+
+    thread = threads.start(body)
+    assert threads.turn(until=50)
+    assert (log, threads.now) == ([30], 0)
+    assert not threads.turn(until=50)  # its clock is at 60 by now
+    assert threads.turn(until=61)
+    assert (log, threads.now) == ([30, 60], 0)
+    thread.join()
+    assert (log, threads.now) == ([30, 60, 90], 90)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(DELAYS, min_size=1, max_size=4))
+def test_calls_happen_in_order_of_virtual_time_one_thread_at_a_time_and_the_same_in_every_run(delays):
+    def run():
+        threads, log = VirtualThreads(), []
+
+        def body(name, steps):
+            for step in steps:
+                spend(threads, step)
+                log.append((threads.now, name))
+                time.sleep(0)  # lets another thread run, if it could
+                assert log[-1] == (threads.now, name)
+
+        started = [threads.start(body, name, steps) for name, steps in enumerate(delays)]
+        for thread in started:
+            thread.join()
+        return log, threads.now
+
+    log, end = run()
+    times = [when for when, _ in log]
+    assert times == sorted(times)
+    for name, steps in enumerate(delays):
+        assert [when for when, who in log if who == name] == [sum(steps[: n + 1]) for n in range(len(steps))]
+    assert end == max(map(sum, delays))
+    assert run() == (log, end)
+
+
+# Joining
+
+
+def test_join_waits_until_the_threads_end(threads):
+    thread = threads.start(lambda: spend(threads, 70))
+    thread.join()
+    assert threads.now == 70
+
+
+def test_join_of_a_thread_that_ended_in_the_past_takes_no_time(threads):
+    thread = threads.start(lambda: spend(threads, 70))
+    spend(threads, 100)
+    assert thread.ended
+    thread.join()
+    assert threads.now == 100
+
+
+def test_join_of_a_thread_whose_end_is_ahead_goes_on_there(threads):
+    def body():
+        threads.now += 70  # the last thing it does takes time, and there is no call after it
+
+    thread = threads.start(body)
+    spend(threads, 10)
+    assert (thread.ended, threads.now) == (True, 10)
+    thread.join()
+    assert threads.now == 70
+
+
+def test_everybody_who_joins_a_thread_goes_on_at_its_end(threads):
+    log = []
+    slow = threads.start(lambda: spend(threads, 70))
+
+    def wait(name):
+        slow.join()
+        log.append((name, threads.now))
+
+    started = [threads.start(wait, name) for name in "ab"]
+    for thread in started:
+        thread.join()
+    assert log == [("a", 70), ("b", 70)]
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt(), SystemExit(3)])
+def test_every_join_raises_what_the_thread_raised(threads, error):
+    def fail():
+        spend(threads, 5)
+        raise error
+
+    thread = threads.start(fail)
+    for _ in range(2):
+        with pytest.raises(type(error)) as caught:
+            thread.join()
+        assert caught.value is error
+    assert threads.now == 5
+
+
+# Queues
+
+
+def test_get_takes_what_lies_there_and_waits_for_what_is_put_later(threads, queue):
+    log = []
+
+    def consume():
+        spend(threads, 50)
+        for _ in range(3):
+            log.append((queue.get(), threads.now))
+
+    thread = threads.start(consume)
+    for item, when in (("a", 10), ("b", 20), ("c", 80)):
+        spend(threads, when - threads.now)
+        queue.put(item)
+    thread.join()
+    assert log == [("a", 50), ("b", 50), ("c", 80)]
+
+
+def test_whoever_has_waited_longest_gets_the_first_item(threads, queue):
+    log = []
+
+    def consume(name, begin):
+        spend(threads, begin)
+        log.append((name, queue.get(), threads.now))
+
+    started = [threads.start(consume, "late", 10), threads.start(consume, "early", 5)]
+    for item, when in (("first", 20), ("second", 30)):
+        spend(threads, when - threads.now)
+        queue.put(item)
+    for thread in started:
+        thread.join()
+    assert log == [("early", "first", 20), ("late", "second", 30)]
+
+
+def test_item_taken_by_a_thread_that_did_not_wait_leaves_the_waiting_one_waiting(threads, queue):
+    """As in a real queue: the woken thread finds nothing and waits on."""
+    log = []
+    waiting = threads.start(lambda: log.append((queue.get(), threads.now)))
+    spend(threads, 20)
+    queue.put("taken")
+    assert queue.get() == "taken"
+    spend(threads, 10)
+    queue.put("left")
+    waiting.join()
+    assert log == [("left", 30)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(DELAYS, min_size=1, max_size=3), st.lists(st.integers(0, 50), min_size=1, max_size=6))
+def test_items_arrive_in_order_of_their_puts_and_never_before_them(producers, pauses):
+    threads = VirtualThreads()
+    queue, received = VirtualQueue(threads), []
+
+    def produce(steps):
+        for step in steps:
+            spend(threads, step)
+            queue.put(threads.now)
+
+    def consume(count):
+        for index in range(count):
+            received.append((queue.get(), threads.now))
+            spend(threads, pauses[index % len(pauses)])
+
+    count = sum(map(len, producers))
+    started = [threads.start(produce, steps) for steps in producers] + [threads.start(consume, count)]
+    for thread in started:
+        thread.join()
+    puts = [put for put, _ in received]
+    assert puts == sorted(sum(steps[: n + 1]) for steps in producers for n in range(len(steps)))
+    free = 0
+    for index, (put, got) in enumerate(received):
+        assert got == max(put, free)
+        free = got + pauses[index % len(pauses)]
+
+
+# Deadlocks
+
+
+def wait_for_nobody(threads, queue):
+    queue.get()
+
+
+def wait_while_the_last_other_thread_ends(threads, queue):
+    threads.start(lambda: spend(threads, 50))
+    queue.get()
+
+
+def wait_for_a_thread_that_waits(threads, queue):
+    threads.start(queue.get).join()
+
+
+def wait_for_two_that_wait_for_each_other(threads, queue):
+    other = VirtualQueue(threads)
+    first = threads.start(lambda: other.put(queue.get()))
+    second = threads.start(lambda: queue.put(other.get()))
+    first.join()
+    second.join()
+
+
+def wait_for_a_thread_that_waits_for_itself(threads, queue):
+    mine = []
+    mine.append(threads.start(lambda: mine[0].join()))
+    mine[0].join()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        wait_for_nobody,
+        wait_while_the_last_other_thread_ends,
+        wait_for_a_thread_that_waits,
+        wait_for_two_that_wait_for_each_other,
+        wait_for_a_thread_that_waits_for_itself,
+    ],
+)
+@must_end
+def test_deadlock_is_an_error_and_the_program_can_go_on_after_it(threads, queue, program):
+    with pytest.raises(DeviceError, match="a deadlock") as caught:
+        program(threads, queue)
+    assert "put an item for each get" in caught.value.fix
+    fresh = VirtualQueue(threads)
+    begin = threads.now
+    thread = threads.start(lambda: (spend(threads, 30), fresh.put("item")))
+    assert fresh.get() == "item"
+    assert threads.now == begin + 30
+    thread.join()
+
+
+@must_end
+def test_queue_that_a_deadlock_was_found_at_still_works(threads, queue):
+    with pytest.raises(DeviceError, match="a deadlock"):
+        queue.get()
+    queue.put("item")
+    assert queue.get() == "item"
+
+
+@must_end
+def test_thread_that_outlived_a_deadlock_gets_its_item_and_can_be_joined(threads, queue):
+    """Main joins `waiting`, `short` ends, nobody is left: main is told, and saves the day."""
+    log = []
+    waiting = threads.start(lambda: (spend(threads, 5), log.append(queue.get())))
+    threads.start(lambda: spend(threads, 50))
+    with pytest.raises(DeviceError, match="a deadlock"):
+        waiting.join()
+    queue.put("item")
+    waiting.join()
+    assert log == ["item"]

@@ -1,0 +1,160 @@
+"""Presets as files: what is written is read, and what is none is refused with the fix."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.simulate.preset import FORMAT, EngineCost, PageableCopy, PinnedCopy, Preset, shipped_presets
+
+
+def written(preset, path, **changes):
+    """The preset's file, with values replaced (or removed: None)."""
+    preset.save(path)
+    values = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}), encoding="utf-8")
+    return path
+
+
+def test_preset_comes_back_from_its_file_as_it_was(preset, tmp_path):
+    path = tmp_path / "mine.json"
+    named = replace(preset, name="mine", gpu="GPU with a ü", cpu="a CPU")
+    named.save(path)
+    loaded = Preset.load(path)
+    assert loaded == named
+    assert loaded == Preset.load(str(path))
+    assert isinstance(loaded.pinned_upload, PinnedCopy)
+    assert isinstance(loaded.pageable_download, PageableCopy)
+    assert isinstance(loaded.engine("yolov8n-fp16"), EngineCost)
+
+
+def test_preset_without_engines_and_host_work_comes_back_too(preset, tmp_path):
+    bare = replace(preset, engines={}, host_work_ns={})
+    bare.save(tmp_path / "bare.json")
+    assert Preset.load(tmp_path / "bare.json") == bare
+
+
+def test_file_says_its_format_and_is_made_to_be_read(preset, tmp_path):
+    preset.save(tmp_path / "mine.json")
+    text = (tmp_path / "mine.json").read_text(encoding="utf-8")
+    assert json.loads(text)["format"] == FORMAT
+    assert "\n  " in text
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("name", shipped_presets())
+def test_shipped_preset_says_what_was_measured_and_holds_possible_figures(name):
+    preset = Preset.load(name)
+    assert preset.name == name
+    assert all([preset.gpu, preset.driver, preset.cpu, preset.date, preset.command])
+    assert preset.engine("yolov8n-fp16").gpu_ns > 100_000
+    assert {"letterbox", "naive_letterbox", "copy_to_slot", "allocate_pinned", "decode"} == set(preset.host_work_ns)
+    assert preset.pinned_upload.rate > preset.pageable_upload.rate > 0
+    assert preset.pinned_download.rate > preset.pageable_download.rate > 0
+    assert preset.pageable_upload.staging_bytes > 0
+    assert preset.launch_queue_depth > preset.engine("yolov8n-fp16").kernels > 0
+    costs = [preset, *preset.engines.values(), preset.pinned_upload, preset.pageable_upload, preset.pageable_download]
+    for name_of, value in (item for cost in costs for item in asdict(cost).items() if item[0].endswith("_ns")):
+        durations = value.values() if isinstance(value, dict) else [value]
+        assert all(isinstance(duration, int) and duration >= 0 for duration in durations), name_of
+
+
+def test_the_lab_ships_the_preset_that_open_device_takes():
+    assert "h200" in shipped_presets()
+
+
+def test_unknown_name_is_refused_with_the_names_there_are():
+    with pytest.raises(SettingsError, match="no preset 'h100'") as caught:
+        Preset.load("h100")
+    assert ", ".join(shipped_presets()) in caught.value.fix
+
+
+@pytest.mark.parametrize("content", ["", "not JSON", "[]", "3", '"text"', "{}", '{"format": 1}', b"\xff\xfe\x00"])
+def test_file_that_is_no_preset_is_refused(tmp_path, content):
+    path = tmp_path / "broken.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError, match=r"broken\.json is no preset") as caught:
+        Preset.load(path)
+    assert "yolotrt-lab calibrate" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "format 99, this lab reads format 1"),
+        ({"format": None}, "format None"),
+        ({"launch_ns": None}, "launch_ns"),
+        ({"novel_ns": 1}, "novel_ns"),
+        ({"pinned_upload": {"call_ns": 1}}, "busy_call_ns"),
+        ({"pinned_upload": None}, "pinned_upload"),
+        ({"engines": {"yolov8n-fp16": {"gpu_ns": 1}}}, "enqueue_ns"),
+        ({"engines": []}, "items"),
+    ],
+)
+def test_preset_with_missing_or_unknown_parts_is_refused_and_named(preset, tmp_path, changes, message):
+    path = written(preset, tmp_path / "other.json", **changes)
+    with pytest.raises(SettingsError, match=r"other\.json is no preset") as caught:
+        Preset.load(path)
+    assert message in caught.value.message
+
+
+def test_file_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"none\.json is no preset"):
+        Preset.load(tmp_path / "none.json")
+
+
+def test_saving_makes_the_folder_that_is_missing(preset, tmp_path):
+    preset.save(tmp_path / "new" / "folder" / "mine.json")
+    assert Preset.load(tmp_path / "new" / "folder" / "mine.json") == preset
+
+
+def test_place_that_cannot_be_written_is_refused(preset, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        preset.save(tmp_path / "file" / "mine.json")
+
+
+def test_engine_that_was_not_measured_is_refused_with_those_that_were(preset):
+    with pytest.raises(SettingsError, match="preset round has no engine 'yolov8x-fp16'; it has yolov8n-fp16"):
+        preset.engine("yolov8x-fp16")
+    with pytest.raises(SettingsError, match="it has none"):
+        replace(preset, engines={}).engine("yolov8n-fp16")
+
+
+FLIGHT = {
+    "frame_ns_by_contexts": {"1": 400, "2": 250, "4": 200},
+    "frame_ns_by_batch": {"4": (160, 100)},
+    "measured": "a GPU",
+}
+
+
+def test_contexts_and_batches_give_the_cost_of_a_batch(preset, tmp_path):
+    cost = replace(preset.engine("yolov8n-fp16"), **FLIGHT)
+    assert cost.for_batch(1).sharing == (1.0, 1.6, 1.8, 2.0)
+    assert cost.for_batch(1).graph_gpu_ns == cost.graph_gpu_ns
+    assert cost.for_batch(4).sharing == (1.0, 1.6)
+    assert cost.for_batch(4).graph_gpu_ns == cost.graph_gpu_ns * 4 * 160 / 400
+    with pytest.raises(SettingsError, match="no batch of 3 was measured; there are 4"):
+        cost.for_batch(3)
+    path = tmp_path / "mine.json"
+    replace(preset, engines={"yolov8n-fp16": cost}, kernel_ns={"letterbox": 7}, kernel_sharing=(1.0, 1.5)).save(path)
+    loaded = Preset.load(path)
+    assert loaded.engine("yolov8n-fp16").for_batch(4) == replace(cost.for_batch(4), frame_ns_by_batch={"4": [160, 100]})
+    assert (loaded.kernel_ns, loaded.kernel_sharing) == ({"letterbox": 7}, (1.0, 1.5))
+
+
+def test_preset_that_knows_nothing_of_contexts_and_batches_runs_frames_one_by_one(preset):
+    cost = preset.engine("yolov8n-fp16")
+    assert cost.for_batch(1) == cost
+    assert cost.for_batch(4) == replace(cost, gpu_ns=1_600_000, graph_gpu_ns=1_600_000)
+    shared = replace(cost, frame_ns_by_contexts=FLIGHT["frame_ns_by_contexts"])
+    assert shared.for_batch(4).sharing == shared.for_batch(1).sharing == (1.0, 1.6, 1.8, 2.0)
+
+
+def test_batches_without_contexts_are_held_against_the_engine_alone(preset):
+    cost = replace(preset.engine("yolov8n-fp16"), frame_ns_by_batch={"4": (160_000, 100_000)})
+    assert cost.for_batch(4).graph_gpu_ns == 640_000
+    assert cost.for_batch(1).sharing == ()

@@ -1,0 +1,147 @@
+"""TensorRT-RTX for real, through the backend: building needs no GPU, and neither do most of its failures.
+
+Runs each TensorRT-RTX found: in the folders that YOLOTRT_LAB_RTX_PATHS lists (`pip install --target`), or the one that
+can be imported.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from yolotrt_lab.cuda import find_gpu
+from yolotrt_lab.errors import NoGpuError
+
+HERE = Path(__file__).parent
+
+
+def rtx_folders():
+    listed = os.environ.get("YOLOTRT_LAB_RTX_PATHS", "")
+    if listed:
+        return [folder for folder in listed.split(os.pathsep) if folder]
+    return [""] if importlib.util.find_spec("tensorrt_rtx") else []
+
+
+def run_driver(folder, output):
+    paths = [folder, str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(HERE / "rtx_driver.py"), str(output)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module", params=rtx_folders() or [None], ids=lambda folder: Path(folder or "installed").name)
+def rtx(request, tmp_path_factory):
+    """What came of every case of rtx_driver.py, by its name."""
+    if request.param is None:
+        pytest.skip("no TensorRT-RTX: install tensorrt-rtx-cu13, or list folders in YOLOTRT_LAB_RTX_PATHS")
+    return run_driver(request.param, tmp_path_factory.mktemp("rtx"))
+
+
+# case: the error's class, words of its message or fix, words of its log
+FAILURES = {
+    "build_missing_file": ("ModelError", "none.onnx", ""),
+    "build_empty": ("ModelError", "no graph", ""),
+    "build_stray_bytes": ("ModelError", "no graph", ""),
+    "build_truncated_model": ("ModelError", "Failed to parse the ONNX model", "MODEL_DESERIALIZE_FAILED"),
+    "build_unsupported_operator": ("UnsupportedOperatorError", "NoSuchOperator", "While parsing node number 1"),
+    "build_dynamic_without_profile": ("ProfileError", "(-1, 3, 4, 4)", ""),
+    "build_profile_upside_down": ("ProfileError", "smallest <= usual <= largest", ""),
+    "build_profile_that_only_tensorrt_checks": ("ProfileError", "MIN<=OPT<=MAX", "isValid"),
+    "build_that_the_builder_gives_up": ("BuildError", "no optimization profile", "buildSerializedNetwork"),
+    "build_unknown_target": ("SettingsError", "SM89", ""),
+    "plan_for_another_gpu": ("UnsupportedGpuError", "target='SM89'", ""),
+    "load_truncated": ("CorruptPlanError", "should have", ""),
+    "load_cut_in_the_header": ("CorruptPlanError", "40 bytes", ""),
+    "load_empty": ("CorruptPlanError", "empty", ""),
+    "load_onnx": ("ForeignPlanError", "not an ONNX file", ""),
+    "load_plan_of_tensorrt": ("ForeignPlanError", "made by TensorRT, and TensorRT-RTX", ""),
+    "load_other_build": ("PlanVersionError", "is installed", ""),
+    "load_flipped_byte": ("CorruptPlanError", "flipped.plan and build it again", ""),
+    "load_missing_file": ("PlanError", "none.plan", ""),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_rtx_failure_is_typed_and_says_the_fix(rtx, case):
+    kind, words, logged = FAILURES[case]
+    outcome = rtx[case]
+    assert outcome["error"] == kind
+    assert words in outcome["message"] + outcome["fix"]
+    assert outcome["fix"]
+    assert logged in "\n".join(outcome["log"])
+
+
+def test_rtx_load_here(rtx):
+    try:
+        find_gpu()
+    except NoGpuError:
+        assert rtx["load_here"]["error"] == "NoGpuError"
+        refused = rtx["load_refused_by_the_runtime"]
+        assert refused["error"] == "PlanError"
+        assert "deserializeCudaEngine" in refused["log"][0]
+        assert refused["message"] == f"the plan was refused: {refused['log'][0].removeprefix('ERROR: ')}"
+    else:
+        assert rtx["load_here"]["error"] in ("", "UnsupportedGpuError")
+
+
+@pytest.mark.parametrize("case", ["build_fp16", "build_from_a_file", "build_dynamic"])
+def test_rtx_builds(rtx, case):
+    assert rtx[case]["error"] == ""
+    assert rtx[case]["value"] > 10_000
+
+
+def test_rtx_header_tells_version_and_gpus(rtx):
+    facts = rtx["facts"]["value"]
+    assert facts["header"] == ["tensorrt_rtx", [int(number) for number in facts["version"].split(".")]]
+    assert {"SM80", "SM86", "SM89", "SM120"} <= set(facts["built_for"])
+    assert "SM75" not in facts["built_for"]
+    assert rtx["one_target"]["value"] is True
+
+
+def test_rtx_has_the_names_that_the_tables_leave_open(rtx):
+    facts = rtx["facts"]["value"]
+    assert {"FLOAT", "HALF", "UINT8"} <= set(facts["dtypes"])
+    assert facts["fakes"] == ["FakeEngine", "FakeContext"]
+
+
+def test_rtx_plan_is_built_once_for_the_gpu(rtx):
+    value = rtx["from_onnx_uses_its_cache"]["value"]
+    assert value["same"]
+    assert value["ada_only"]
+    assert value["precision"] == "fp16"
+    plan, checksum = value["files"]
+    assert plan.startswith(f"tensorrt_rtx-{rtx['facts']['value']['version']}-")
+    assert checksum == f"{plan}.sha256"
+
+
+def test_rtx_has_one_logger(rtx):
+    assert rtx["logger"]["value"] == {"same": True, "lines": []}
+
+
+@pytest.mark.skipif(len(rtx_folders()) < 2, reason="needs two versions of TensorRT-RTX")
+def test_rtx_plan_of_another_version(tmp_path):
+    first, second = rtx_folders()[:2]
+    run_driver(first, tmp_path)
+    code = (
+        "import sys; from yolotrt_lab.engines.tensorrt import TensorRTEngine\n"
+        "try: TensorRTEngine.load(sys.argv[1])\n"
+        "except Exception as error: print(type(error).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "default.plan")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([second, str(HERE.parent)])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.strip() == "PlanVersionError", done.stderr

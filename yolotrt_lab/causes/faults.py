@@ -1,0 +1,150 @@
+"""How each cause is made to happen: changes to a run, on the simulated device and, where a GPU can show it, there too.
+
+`severity` is 1 where a scenario is as its description says; from 0.5 to 2 it stays recognisable. Causes without a size
+(the moved wait, an allocation in the loop) ignore it. Sizes that nobody measured are assumptions, said so here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
+
+import numpy as np
+
+from ..errors import SettingsError
+from ..packages import import_cv2
+from ..simulate.conditions import Clocks, Conditions, Heat
+from ..simulate.simulated import SimulatedDevice
+from ..simulate.timed_engine import SpinEngine
+from ..types import TensorSpec
+from ..vision import Fill
+from .scenario import Run, simulated_only
+
+SMALL_IMAGE = TensorSpec("images", (1, 3, 32, 32), np.dtype(np.float32))
+"""12 KB: a slot for every frame that is in flight costs nothing."""
+
+BYTE_IMAGE = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.uint8))
+"""1,228,800 bytes, which is what was leaked when leaks were measured."""
+
+_SMOOTHED_OVER = (3, 3)
+
+
+def late(run: Run) -> None:
+    """The period of a 1 ms kernel: severity 1 is half way between what pinned and pageable input allow on an H200."""
+    run.settings = replace(run.settings, period_us=1_330 - 180 * run.severity)
+
+
+def clock_drop(run: Run) -> None:
+    """A governor that lets an idle GPU fall to a share of its clock that nobody measured: 1/5 at severity 1."""
+    run.conditions = Conditions(clocks=Clocks(idle_share=1 / (1 + 4 * run.severity)))
+
+
+def heat(run: Run) -> None:
+    """A heat sink (assumed) that the limit is reached with after a third of the run, or so."""
+    run.engine = SpinEngine(5_000_000)
+    run.conditions = Conditions(heat=Heat(full_c=85 + 25 * run.severity, time_constant_s=_heating_s(run)))
+
+
+def cooled(run: Run) -> None:
+    """The same with a heat sink that is large enough."""
+    run.engine = SpinEngine(5_000_000)
+    run.conditions = Conditions(heat=Heat(full_c=75, time_constant_s=_heating_s(run)))
+
+
+def _heating_s(run: Run) -> float:
+    return 0.005 * run.settings.frames / 4
+
+
+def launch_queue(run: Run) -> None:
+    """Eight kernels of 40 us a frame, which are launched faster than they run: after 125 frames or so the queue is
+    full. The frames' results are asked for so late that they have long been there.
+    """
+    run.engine = SpinEngine(round(40_000 * max(run.severity, 0.5)), kernels=8, image=SMALL_IMAGE)
+
+
+def leak(run: Run) -> None:
+    """The loop that leaks were measured with: a 100 us kernel and an image of bytes.
+
+    SettingsError on a preset that does not say what registered memory costs.
+    """
+    leaks = run.settings.fill is Fill.LEAK
+    if leaks and isinstance(run.device, SimulatedDevice) and run.device.preset.registration is None:
+        raise SettingsError(
+            "this preset does not say what memory that stays registered costs, which calibrate does not measure",
+            fix="use preset 'h200', or another scenario",
+        )
+    run.engine = SpinEngine(100_000, image=BYTE_IMAGE)
+
+
+def preprocess(run: Run) -> None:
+    """Frames grow to 1 + 2 * severity times the first image's pixels, and the work on all of these with them; on the
+    simulated device only the work does.
+    """
+    growth = 2 * run.severity
+    frames = run.settings.frames
+    if run.simulated:
+        conditions = run.conditions = Conditions()
+
+        def grow(index: int) -> None:
+            conditions.host_factor = 1 + growth * max(index, 0) / frames
+
+        run.before = grow
+    elif run.images is not None:
+        run.images = GrowingImages(run.images[0], 1 + growth, frames, run.settings.warmup)
+
+
+class GrowingImages(Sequence[np.ndarray]):
+    """One image in 16 sizes, from 1 to `factor` times its pixels, in the order of a run's frames and its warm-up.
+
+    Each is smoothed when it is asked for, as one does before shrinking: that work grows with its pixels. Letterboxing
+    alone does not, since a bilinear one reads four pixels for each that it writes; with frames that grew threefold it
+    stayed at 0.95 ms beside an H100.
+    """
+
+    def __init__(self, image: np.ndarray, factor: float, frames: int, warmup: int) -> None:
+        cv2 = self._cv2 = import_cv2()
+        scales = [sqrt(1 + (factor - 1) * step / 15) for step in range(16)]
+        self._sizes = [cv2.resize(image, None, fx=scale, fy=scale) for scale in scales]
+        self._smoothed = [np.empty_like(each) for each in self._sizes]
+        self._frames, self._length = frames, frames + warmup
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        size = 16 * index // self._frames if index < self._frames else 0
+        self._cv2.blur(self._sizes[size], _SMOOTHED_OVER, dst=self._smoothed[size])
+        return self._smoothed[size]
+
+
+def shape_change(run: Run) -> None:
+    """Every 60 frames the input's shape changes to another of as many pixels, and the engine allocates anew: it waits
+    for the GPU, and takes 5 ms at severity 1 (assumed).
+    """
+    device = simulated_only(run, "a change of shape")
+    cost_ns = round(5_000_000 * run.severity)
+
+    def change(index: int) -> None:
+        if index > 0 and index % 60 == 0:
+            device.synchronize()
+            device.wait_until_ns(device.now_ns() + cost_ns)
+
+    run.before = change
+
+
+def warm_up(run: Run) -> None:
+    """The first frames count. Simulated: the first takes 50 ms more, and clocks come up from 1/3 (both assumed)."""
+    if not run.simulated:
+        return
+    device = run.device
+    share = 1 / (1 + 2 * run.severity)
+    run.conditions = Conditions(clocks=Clocks(idle_share=share, start_share=share, up_s=0.4))
+
+    def load(index: int) -> None:
+        if index == 0:
+            device.wait_until_ns(device.now_ns() + round(50_000_000 * run.severity))
+
+    run.before = load

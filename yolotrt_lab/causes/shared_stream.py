@@ -1,0 +1,156 @@
+"""Two host threads on one stream: one submits frames, the other synchronizes and collects them.
+
+`cudaStreamSynchronize` waits for all that the stream has by then, so the collector waits for frames that are not its
+own: those that were submitted after its frame. Frames come a little faster than the GPU serves them, and each wait is
+as long as the backlog that the last wait let grow. An event behind each frame waits for that frame alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from statistics import median
+
+import numpy as np
+
+from ..device import Stream
+from ..memory import Slot, SlotPool
+from ..recording import FrameRecorder, Recording, machine_info
+from ..simulate.timed_engine import SpinEngine
+from ..types import Stage
+from .faults import SMALL_IMAGE
+from .scenario import Run
+
+_SUBMITTED = (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD)
+SLOTS = 256
+"""So many frames may wait to be collected; then the submitting thread waits too."""
+
+
+def prepare(run: Run) -> None:
+    """A kernel of 0.4 ms, every frame of which comes on a clock that is too fast by 2 % (at severity 1)."""
+    run.engine = SpinEngine(400_000, image=SMALL_IMAGE)
+
+
+def record_with_stream(run: Run) -> Recording:
+    """The collector synchronizes on the stream."""
+    return _record(run, event_each_frame=False)
+
+
+def record_with_events(run: Run) -> Recording:
+    """The collector waits for the event behind its frame."""
+    return _record(run, event_each_frame=True)
+
+
+def _record(run: Run, *, event_each_frame: bool) -> Recording:
+    period_us = run.settings.period_us
+    if period_us is None:
+        period_us = round(_served_us(run) / (1 + 0.02 * run.severity), 1)
+    run.settings = replace(run.settings, period_us=period_us)
+    recorder = FrameRecorder(
+        source=run.device.source,
+        machine=machine_info(),
+        settings={**asdict(run.settings), "engine": run.engine.label, "event_each_frame": event_each_frame},
+    )
+    loop = _TwoThreads(run, recorder, event_each_frame)
+    loop.run(-run.settings.warmup, 0, None)
+    loop.run(0, run.settings.frames, round(period_us * 1_000))
+    return recorder.finish()
+
+
+def _served_us(run: Run) -> float:
+    """From result to result of 100 frames as fast as served."""
+    recorder = FrameRecorder(source=run.device.source)
+    _TwoThreads(run, recorder, True).run(0, 100, None)
+    return float(median(np.diff(recorder.recording().columns["done_ns"]).tolist())) / 1e3
+
+
+class _TwoThreads:
+    """The loop of the two threads. The range `frame` is the submitting one's, with its stages; what the other thread
+    waits lies in ranges `synchronize` of its own.
+    """
+
+    def __init__(self, run: Run, recorder: FrameRecorder, event_each_frame: bool) -> None:
+        device, engine = run.device, run.engine
+        self._device, self._recorder, self._event_each_frame = device, recorder, event_each_frame
+        self._stream: Stream = device.stream()
+        self._context = engine.context(device)
+        self._input, self._output = engine.inputs[0].name, engine.outputs[0].name
+        self._acts = (self._upload, self._infer, self._download)
+        self._slots = SlotPool(device, engine.inputs, engine.outputs, slots=SLOTS).slots
+
+    def run(self, begin: int, end: int, period_ns: int | None) -> None:
+        """Frames `begin` to `end`, on a clock from now on, or as fast as served."""
+        self._free, self._submitted = self._device.queue(), self._device.queue()
+        for slot in self._slots:
+            self._free.put(slot)
+        thread = self._device.start_thread(self._submitting, begin, end, period_ns)
+        try:
+            synchronize = self._device.range(str(Stage.SYNCHRONIZE))
+            while (submitted := self._submitted.get()) is not None:
+                self._collect(synchronize, *submitted)
+        finally:
+            self._free.put(None)  # if this is an error the other thread must not go on for ever
+            thread.join()
+
+    def _submitting(self, begin: int, end: int, period_ns: int | None) -> None:
+        try:
+            self._submit(begin, end, period_ns)
+        finally:
+            self._submitted.put(None)
+
+    def _submit(self, begin: int, end: int, period_ns: int | None) -> None:
+        device, now = self._device, self._device.now_ns
+        ranges = {name: device.range(str(name)) for name in ("frame", *_SUBMITTED)}  # a range belongs to one thread
+        first = now()
+        for index in range(begin, end):
+            due = now() if period_ns is None else first + (index - begin) * period_ns
+            waits = now()
+            device.wait_until_ns(due)
+            start = now()
+            slot: Slot | None = self._free.get()
+            if slot is None:
+                return
+            with ranges["frame"]:
+                host_ns = [
+                    self._stage(ranges[stage], act, slot) for stage, act in zip(_SUBMITTED, self._acts, strict=True)
+                ]
+            self._submitted.put((index, due, start, slot, (start - waits, 0, *host_ns)))
+
+    def _stage(self, around: AbstractContextManager[None], act: Callable[[Slot], None], slot: Slot) -> int:
+        """The host's time in a stage."""
+        with around:
+            begin = self._device.now_ns()
+            act(slot)
+            return self._device.now_ns() - begin
+
+    def _upload(self, slot: Slot) -> None:
+        self._device.upload(slot.inputs[self._input], self._context.buffers[self._input], self._stream)
+
+    def _infer(self, _: Slot) -> None:
+        self._context.enqueue(self._stream)
+
+    def _download(self, slot: Slot) -> None:
+        self._device.download(self._context.buffers[self._output], slot.outputs[self._output], self._stream)
+        slot.submitted(self._stream)
+
+    def _collect(
+        self,
+        around: AbstractContextManager[None],
+        index: int,
+        due: int,
+        start: int,
+        slot: Slot,
+        host_ns: tuple[int, ...],
+    ) -> None:
+        now = self._device.now_ns
+        with around:
+            begin = now()
+            if self._event_each_frame:
+                slot.wait()
+            else:
+                self._stream.synchronize()
+                slot.release()
+            done = now()
+        self._recorder.add((index, due, start, done, *host_ns, done - begin, 0, index < 0))
+        self._free.put(slot)

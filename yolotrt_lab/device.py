@@ -1,0 +1,250 @@
+"""The contract of a CUDA device: what a frame loop may ask for, on a GPU and in the simulation alike.
+
+A loop that uses nothing else runs unchanged on both. Calls have the semantics of the CUDA runtime: a stream runs its
+work in order, `upload` and `download` are `cudaMemcpyAsync`, and how long such a call holds the host depends on the
+memory behind the array. Times are integer nanoseconds on one clock, `now_ns`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from .errors import OutOfMemoryError, SettingsError
+from .types import HostMemory, Source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostBuffer:
+    """Host memory of a known kind, as a NumPy array. `owner` keeps it alive; it is released with the last reference."""
+
+    array: np.ndarray
+    memory: HostMemory
+    address: int
+    nbytes: int
+    owner: Any = None
+
+    @classmethod
+    def over(cls, array: np.ndarray, memory: HostMemory = HostMemory.PAGEABLE, owner: Any = None) -> HostBuffer:
+        """Describe a C-contiguous array that exists already; ValueError for any other."""
+        if not array.flags.c_contiguous:
+            raise ValueError("a copy needs a C-contiguous array: pass np.ascontiguousarray(array)")
+        return cls(array, memory, array.__array_interface__["data"][0], array.nbytes, owner)
+
+
+class DeviceBuffer(Protocol):
+    """Memory on the device. `address` is its device pointer."""
+
+    address: int
+    nbytes: int
+
+
+class Event(Protocol):
+    """A mark in a stream."""
+
+    @property
+    def done(self) -> bool:
+        """True once everything in front of the mark has run (`cudaEventQuery`); True if never recorded."""
+
+    def synchronize(self) -> None:
+        """Hold the host until `done`."""
+
+    def elapsed_ns(self, earlier: Event) -> int:
+        """Device time from `earlier` to this mark; both made with timing and both done."""
+
+
+class Stream(Protocol):
+    """Work in order."""
+
+    @property
+    def handle(self) -> int:
+        """The `cudaStream_t` as an integer (0 in the simulation)."""
+
+    def synchronize(self) -> None:
+        """Hold the host until everything submitted so far has run (`cudaStreamSynchronize`)."""
+
+    def record(self, event: Event) -> None:
+        """Put the event behind everything submitted so far."""
+
+    def wait(self, event: Event) -> None:
+        """What is submitted from here on starts after the event (`cudaStreamWaitEvent`)."""
+
+
+class Graph(Protocol):
+    """A captured piece of stream work."""
+
+    def launch(self, stream: Stream) -> None:
+        """Submit all of it by one call (`cudaGraphLaunch`)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """A kernel twice: CUDA C for a GPU, and NumPy for the simulation.
+
+    `name` is the function's in `source`, and what its cost goes by in a preset. `reference` gets the arguments of a
+    launch, device memory as uint8 arrays. `block` is the size of a thread block.
+    """
+
+    name: str
+    source: str
+    reference: Callable[..., None]
+    block: tuple[int, int, int]
+
+
+class HostThread(Protocol):
+    """A thread of the host program; the simulation runs its threads one at a time, in order of virtual time."""
+
+    def join(self) -> None:
+        """Wait for its end; an exception of the thread is raised here."""
+
+
+class HostQueue(Protocol):
+    """First in, first out between host threads."""
+
+    def put(self, item: Any) -> None:
+        """Append; never waits."""
+
+    def get(self) -> Any:
+        """Remove the oldest, waiting for one."""
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """OutOfMemoryError where memory for `what` can't be had, instead of Python's MemoryError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(f"no room for {what}: {error}", fix="use fewer slots or a smaller batch") from error
+
+
+class Device(ABC):
+    """A CUDA device as the lab's loops see it."""
+
+    kind: ClassVar[str]
+    source: Source
+    """What figures made on this device are stamped with."""
+
+    @abstractmethod
+    def now_ns(self) -> int:
+        """The host's clock: `perf_counter_ns` on a GPU, virtual time in the simulation."""
+
+    @abstractmethod
+    def wait_until_ns(self, time_ns: int) -> None:
+        """Hold the host until `now_ns() >= time_ns`, without a call to the GPU (frames on a clock)."""
+
+    @abstractmethod
+    def range(self, name: str) -> AbstractContextManager[None]:
+        """An NVTX range (the simulation logs it). Objects are reused by name: do not nest one in itself."""
+
+    @abstractmethod
+    def host_work(self, name: str) -> AbstractContextManager[None]:
+        """Frame the host's own work, such as 'letterbox'. On a GPU this does nothing: the work takes its time.
+
+        The simulation adds the cost that its preset gives under `name`.
+        """
+
+    @abstractmethod
+    def writes(self, buffer: HostBuffer) -> None:
+        """Announce a write by the host; the simulation raises HazardError if a copy still uses the bytes."""
+
+    @abstractmethod
+    def reads(self, buffer: HostBuffer) -> None:
+        """Announce a read by the host; the simulation raises HazardError if a copy still uses the bytes."""
+
+    @abstractmethod
+    def stream(self, *, priority: int = 0) -> Stream:
+        """A new stream that does not wait for the default stream; a lower number is more urgent."""
+
+    @abstractmethod
+    def event(self, *, timing: bool = False) -> Event:
+        """A new event. Make events once and record them again; made in a loop they pile up."""
+
+    @abstractmethod
+    def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
+        """Uninitialised host memory of the kind asked for. OutOfMemoryError where it can't be had, ValueError for
+        another kind than those of `HostMemory`.
+        """
+
+    @abstractmethod
+    def empty_device(self, nbytes: int) -> DeviceBuffer:
+        """Uninitialised device memory. OutOfMemoryError where it can't be had."""
+
+    @abstractmethod
+    def upload(self, source: HostBuffer, target: DeviceBuffer, stream: Stream) -> None:
+        """`cudaMemcpyAsync` host to device, `source.nbytes` bytes, straight from `source`: there is no copy between."""
+
+    @abstractmethod
+    def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream) -> None:
+        """`cudaMemcpyAsync` device to host, `target.nbytes` bytes, straight into `target`."""
+
+    @abstractmethod
+    def spin(self, duration_ns: int, stream: Stream) -> None:
+        """Submit a kernel that keeps the GPU busy for about `duration_ns`."""
+
+    @abstractmethod
+    def launch(
+        self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
+    ) -> None:
+        """Submit a kernel (`cudaLaunchKernel`); the grid's third size is the frames of a batch.
+
+        Launch it once before a capture: it is compiled at its first launch.
+        """
+
+    @abstractmethod
+    def capture(self, submit: Callable[[], None], stream: Stream) -> Graph:
+        """Run `submit`, which submits work to `stream`, as a capture: nothing runs, the graph is returned.
+
+        CaptureError where something in it cannot be captured: a pageable copy; and in that thread nothing may wait, or
+        ask an event, or allocate memory that the GPU sees, until the capture is over.
+        The graph keeps `submit`, and so all memory that it refers to, for as long as it lives.
+        """
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Hold the host until the device has nothing left to do (`cudaDeviceSynchronize`)."""
+
+    @abstractmethod
+    def start_thread(self, function: Callable[..., None], *arguments: Any) -> HostThread:
+        """Run `function(*arguments)` in a host thread of its own."""
+
+    @abstractmethod
+    def queue(self) -> HostQueue:
+        """A queue between host threads of this device."""
+
+
+# CUDA devices: a GPU through CuPy, and the simulated one. Start with `open_device`.
+
+
+DEFAULT_PRESET = "h200"
+
+
+def open_device(
+    name: str = "auto",
+    *,
+    preset: str | Path = DEFAULT_PRESET,
+    jitter: float = 0.0,
+    seed: int = 0,
+    trace: bool = False,
+    moves_bytes: bool = False,
+) -> Device:
+    """The device of that name: 'cuda', 'simulated', or 'auto' for the GPU if there is one and the simulation if not.
+
+    By name it is that or an error: NoGpuError or MissingPackageError for 'cuda'. What 'auto' took is its `kind`. The
+    keywords are settings of the simulated device (`SimulatedDevice`); a GPU has no use for them.
+    """
+    if name not in ("auto", "cuda", "simulated"):
+        raise SettingsError(f"no device {name!r}", fix="use 'cuda', 'simulated' or 'auto'")
+    if name != "simulated":
+        from .cuda import CudaDevice, has_gpu
+
+        if name == "cuda" or has_gpu():
+            return CudaDevice()
+    from .simulate import Preset, SimulatedDevice
+
+    return SimulatedDevice(Preset.load(preset), jitter=jitter, seed=seed, trace=trace, moves_bytes=moves_bytes)

@@ -1,0 +1,247 @@
+"""The contract of an inference engine: what a frame loop may ask of TensorRT, ONNX Runtime and the simulation.
+
+An `Engine` is the loaded model; a `Context` is one place in which it runs, with its device memory bound once. Frames
+that run at the same time need a context each.
+"""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from threading import get_ident
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from .device import Device, DeviceBuffer, HostBuffer, Stream
+from .errors import DtypeError, EngineError, SettingsError, ShapeError
+from .types import HostMemory, TensorSpec
+
+
+class OneThread:
+    """Whose an execution context is: that of the thread that enqueues first."""
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+
+    def check(self) -> None:
+        """EngineError in another thread."""
+        if self._thread is None:
+            self._thread = get_ident()
+        elif self._thread != get_ident():
+            raise EngineError(
+                "two threads enqueue in one execution context",
+                fix="give each thread a context of its own: engine.context(device)",
+            )
+
+
+class Context(ABC):
+    """One execution context, for one frame (or batch) at a time and for one thread.
+
+    `buffers` maps each tensor's name to the device memory that is bound to it. It is read-only: a captured graph keeps
+    the addresses of its capture, and would go on using them after a change.
+    """
+
+    buffers: Mapping[str, DeviceBuffer]
+
+    @abstractmethod
+    def enqueue(self, stream: Stream) -> None:
+        """Submit one inference to `stream` and return (`execute_async_v3`). EngineError if it is refused."""
+
+    @abstractmethod
+    def sibling(self, device: Device) -> Context:
+        """A context with buffers of its own that runs where this one does: for frames that take turns in one stream.
+
+        On an H200 YOLOv8n took 436 us where two contexts took turns, and 411 us in one. Presumably their activations
+        evict each other from the GPU's cache; siblings have those in common.
+        """
+
+
+class Engine(ABC):
+    """A loaded model with fixed shapes."""
+
+    label: str
+    """What runs, such as 'TensorRT-RTX 1.4.0.76, fp16'; it goes into recordings."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    computes: bool = True
+    """False where only time is simulated: inputs are not read and outputs stay unwritten."""
+
+    @abstractmethod
+    def context(self, device: Device) -> Context:
+        """A new execution context with device memory of its own for every input and output."""
+
+    def infer(self, device: Device, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one inference and wait for it: simple, and not the way to run a loop.
+
+        `tensors` maps every input's name to an array of its shape and dtype; ShapeError or DtypeError otherwise.
+        """
+        context, stream = self.context(device), device.stream()
+        for spec in self.inputs:
+            array = checked(spec, tensors)
+            device.upload(HostBuffer.over(array), context.buffers[spec.name], stream)
+        context.enqueue(stream)
+        results = {o.name: device.empty_host(o.shape, o.dtype, HostMemory.PAGEABLE) for o in self.outputs}
+        for name, buffer in results.items():
+            device.download(context.buffers[name], buffer, stream)
+        stream.synchronize()
+        return {name: buffer.array for name, buffer in results.items()}
+
+
+def bound_memory(device: Device, engine: Engine) -> Mapping[str, DeviceBuffer]:
+    """Device memory for every tensor of the engine by its name, which nobody can replace (see `Context.buffers`)."""
+    return MappingProxyType({s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)})
+
+
+def checked(spec: TensorSpec, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The array for `spec`, C-contiguous; ShapeError or DtypeError where it does not fit. No runtime checks dtypes."""
+    if spec.name not in tensors:
+        raise ShapeError(
+            f"input {spec.name!r} is missing; given: {sorted(tensors)}", fix=f"pass {spec.name}{spec.shape}"
+        )
+    array = tensors[spec.name]
+    if array.shape != spec.shape:
+        raise ShapeError(
+            f"{spec.name} wants shape {spec.shape} and got {array.shape}",
+            fix=f"letterbox the frame to {spec.shape}, or load an engine built for {array.shape}",
+        )
+    if array.dtype != spec.dtype:
+        raise DtypeError(
+            f"{spec.name} wants {spec.dtype} and got {array.dtype}", fix=f"pass array.astype(np.{spec.dtype})"
+        )
+    return np.ascontiguousarray(array)
+
+
+def require_gpu(device: Device, engine: str) -> None:
+    """EngineError unless `device` is a real GPU: the addresses of a simulated one would crash a real runtime."""
+    if device.kind != "cuda":
+        raise EngineError(
+            f"{engine} runs on a GPU, and this is the {device.kind} device", fix="open_device('cuda') gives the GPU"
+        )
+
+
+# An engine that hands its contexts out again: making one takes seconds where the runtime compiles kernels for it.
+
+
+class LendingEngine(Engine):
+    """`engine`, with contexts that come back once nobody holds them any more, and are then handed out again.
+
+    For many loops after each other in one thread, on one device. A loop has to be over (and synchronized) before the
+    last reference to it goes.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.label, self.computes = engine.label, engine.computes
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self._engine = engine
+        self._free: list[Context] = []
+
+    def context(self, device: Device) -> Context:
+        """One that came back, or a new one."""
+        context = self._free.pop() if self._free else self._engine.context(device)
+        lent = _Lent(context)
+        weakref.finalize(lent, self._free.append, context).atexit = False
+        return lent
+
+
+class _Lent(Context):
+    def __init__(self, context: Context, first: _Lent | None = None) -> None:
+        self.buffers = context.buffers
+        self._context, self._enqueue = context, context.enqueue
+        self._first = first  # comes back after its siblings
+
+    def enqueue(self, stream: Stream) -> None:
+        """Submit one inference."""
+        self._enqueue(stream)
+
+    def sibling(self, device: Device) -> _Lent:
+        """A sibling of the context that was lent, which goes when nobody holds it."""
+        return _Lent(self._context.sibling(device), self._first or self)
+
+
+# Inference engines: TensorRT (10, 11 and RTX), ONNX Runtime, and the simulated one. Start with `open_engine`.
+
+
+PRECISIONS = ("fp16", "fp32")
+
+
+def open_engine(
+    device: Device,
+    model: bytes | str | Path | None = None,
+    *,
+    variant: str = "n",
+    precision: str = "fp16",
+    batch: int = 1,
+    compute: bool = False,
+    backend: str = "auto",
+    cache_dir: str | Path | None = None,
+) -> Engine:
+    """The engine for that device, of an ONNX `model` or of YOLOv8 with seeded weights (`variant`, `precision`).
+
+    A batch dimension that a model leaves open becomes `batch`, how many frames go through at once; SettingsError where
+    a `batch` is asked for and the model has another.
+
+    On a GPU, `backend` is 'tensorrt' (also 'auto': TensorRT or TensorRT-RTX, whichever is installed, built on first use
+    and cached in `cache_dir`) or 'onnxruntime'. On the simulated device the engine takes the time that the preset
+    measured for `yolov8<variant>-<precision>`; with `compute` (or a `model`) it also computes its outputs, by ONNX
+    Runtime on the CPU, which takes real time but no virtual time.
+    """
+    if backend not in ("auto", "tensorrt", "onnxruntime"):
+        raise SettingsError(f"no backend {backend!r}", fix="use 'auto', 'tensorrt' or 'onnxruntime'")
+    if precision not in PRECISIONS:
+        raise SettingsError(f"no precision {precision!r}", fix=f"use one of {', '.join(PRECISIONS)}")
+    if device.kind == "simulated":
+        engine = _simulated(device, model, variant, precision, batch, compute)
+        return _of_batch(engine, batch)
+    if model is None:
+        model = _seeded(variant, precision, batch)
+    if backend == "onnxruntime":
+        from .onnxruntime import OnnxRuntimeEngine
+
+        return _of_batch(OnnxRuntimeEngine(model, provider="cuda", batch=batch), batch)
+    from .model import read_onnx, with_batch
+    from .tensorrt import TensorRTEngine
+
+    return _of_batch(TensorRTEngine.from_onnx(with_batch(read_onnx(model), batch), cache_dir=cache_dir), batch)
+
+
+def _of_batch(engine: Engine, batch: int) -> Engine:
+    if batch > 1 and (found := engine.inputs[0].shape[0]) != batch:
+        raise SettingsError(
+            f"the model takes {found} frames at once, not {batch}", fix="export it with an open batch dimension"
+        )
+    return engine
+
+
+def _seeded(variant: str, precision: str, batch: int) -> bytes:
+    from .detector.yolov8 import build_model
+
+    return build_model(variant, precision=precision, batch=batch)
+
+
+def _simulated(
+    device: Any, model: bytes | str | Path | None, variant: str, precision: str, batch: int, compute: bool
+) -> Engine:
+    from .simulate.timed_engine import SimulatedEngine
+
+    name = f"yolov8{variant}-{precision}"
+    cost, label = device.preset.engine(name).for_batch(batch), f"simulated {name}"
+    if batch > 1:
+        label += f", batch {batch}"
+    if model is None and not compute:
+        return SimulatedEngine(label, cost, *_specs(batch))
+    from .onnxruntime import OnnxRuntimeEngine
+
+    runtime = OnnxRuntimeEngine(model if model is not None else _seeded(variant, precision, batch), batch=batch)
+    return SimulatedEngine(f"{label}, outputs by {runtime.label}", cost, runtime.inputs, runtime.outputs, runtime.run)
+
+
+def _specs(batch: int) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    shapes = (("images", (batch, 3, 640, 640)), ("output0", (batch, 84, 8400)))
+    images, output = (TensorSpec(name, shape, np.dtype(np.float32)) for name, shape in shapes)
+    return [images], [output]

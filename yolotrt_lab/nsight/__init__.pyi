@@ -1,0 +1,31 @@
+from .attribution import WAITS, Attribution, attribute
+from .capture import Nsys, capture_trace, check_trace, find_nsys, minimal_environment, profiled
+from .findings import FindingKind, TraceFinding
+from .perfetto import write_perfetto
+from .reports import read_trace, rules, shipped_analysis, shipped_trace
+from .scrub import scrub
+from .trace import DIRECTIONS, MEMORIES, Graph, Trace
+
+__all__ = [
+    "DIRECTIONS",
+    "MEMORIES",
+    "WAITS",
+    "Attribution",
+    "FindingKind",
+    "Graph",
+    "Nsys",
+    "Trace",
+    "TraceFinding",
+    "attribute",
+    "capture_trace",
+    "check_trace",
+    "find_nsys",
+    "minimal_environment",
+    "profiled",
+    "read_trace",
+    "rules",
+    "scrub",
+    "shipped_analysis",
+    "shipped_trace",
+    "write_perfetto",
+]

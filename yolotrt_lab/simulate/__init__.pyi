@@ -1,0 +1,34 @@
+from .calibration import calibrate
+from .calls import SimulatedEvent, SimulatedGraph, SimulatedStream
+from .concurrency import BATCHES
+from .conditions import Card, Clocks, Conditions, Heat
+from .copy_probe import CopyProbe, measure_copies
+from .machine import SimulatedBuffer
+from .preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration, shipped_presets
+from .simulated import SimulatedDevice
+from .timed_engine import SimulatedEngine, SpinEngine
+
+__all__ = [
+    "BATCHES",
+    "Card",
+    "Clocks",
+    "Conditions",
+    "CopyProbe",
+    "EngineCost",
+    "Heat",
+    "NeighbourCost",
+    "PageableCopy",
+    "PinnedCopy",
+    "Preset",
+    "Registration",
+    "SimulatedBuffer",
+    "SimulatedDevice",
+    "SimulatedEngine",
+    "SimulatedEvent",
+    "SimulatedGraph",
+    "SimulatedStream",
+    "SpinEngine",
+    "calibrate",
+    "measure_copies",
+    "shipped_presets",
+]

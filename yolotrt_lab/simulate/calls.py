@@ -1,0 +1,314 @@
+"""Streams and the events that mark a place in them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..device import DeviceBuffer, Event, HostBuffer, Kernel, Stream
+from ..errors import CaptureError, DeviceError, HazardError
+from ..types import HostMemory
+from .machine import Machine, SimulatedBuffer, bytes_of
+from .preset import EngineCost, PageableCopy, PinnedCopy
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, PENDING, UPLOAD_ENGINE, Lane, Work
+from .virtual_time import ROWS, VirtualThread
+
+
+class SimulatedEvent:
+    """An event; `work` is its latest mark."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.work: Work | None = None
+
+    @property
+    def done(self) -> bool:
+        """True once everything in front of the mark has run; True if never recorded."""
+        machine = self._machine
+        machine.host.refuse_in_capture("cudaEventQuery")
+        machine.host.spend("cudaEventQuery", machine.preset.query_ns)
+        done = self.work is None or machine.gpu.is_done(self.work)
+        machine.hazards.check_uploads()
+        return done
+
+    def synchronize(self) -> None:
+        """Hold the host until `done`."""
+        self._machine.wait("cudaEventSynchronize", self.work)
+
+    def elapsed_ns(self, earlier: Event) -> int:
+        """Device time from `earlier` to this mark."""
+        assert isinstance(earlier, SimulatedEvent)
+        if self.work is None or earlier.work is None or PENDING in (self.work.end, earlier.work.end):
+            raise DeviceError("elapsed_ns of events that have not been reached", fix="synchronize on both first")
+        return self.work.end - earlier.work.end
+
+
+class SimulatedStream:
+    """A stream: one lane of the timeline, for as long as the stream is held and until its work has run."""
+
+    handle = 0
+
+    def __init__(self, machine: Machine, priority: int) -> None:
+        self._machine = machine
+        timeline = machine.gpu.timeline
+        timeline.drop_closed(machine.host.threads.now)
+        self.lane = timeline.lane(priority)
+        weakref.finalize(self, setattr, self.lane, "closed", True).atexit = False
+
+    def synchronize(self) -> None:
+        """Hold the host until everything submitted so far has run."""
+        self._machine.wait("cudaStreamSynchronize", self.lane.last)
+
+    def record(self, event: Event) -> None:
+        """Put the event behind everything submitted so far."""
+        assert isinstance(event, SimulatedEvent)
+        machine = self._machine
+        machine.host.spend("cudaEventRecord", machine.preset.record_ns)
+        # The mark stands before the submission, which other host threads may see while it waits for the launch queue.
+        event.work = Work(NO_ENGINE, machine.host.threads.now)
+        machine.gpu.submit(self.lane, event.work)
+
+    def wait(self, event: Event) -> None:
+        """What is submitted from here on starts after the event."""
+        assert isinstance(event, SimulatedEvent)
+        machine = self._machine
+        machine.host.spend("cudaStreamWaitEvent", machine.preset.record_ns)
+        machine.gpu.submit(self.lane, Work(NO_ENGINE, machine.host.threads.now, after=event.work))
+
+
+# Graphs: work that is captured once and submitted again by each launch.
+
+
+class SimulatedGraph:
+    """Captured work. `launch_ns` is what a launch costs the host, warm and cold; the first work starts `submit_ns`
+    after its begin.
+
+    Like a real one it knows device memory by address alone, so it keeps `submit`, and with that the memory.
+    """
+
+    def __init__(self, machine: Machine, submit: Callable[[], None]) -> None:
+        self.launch_ns = (machine.preset.launch_ns, machine.preset.launch_ns)
+        self.submit_ns = machine.preset.submit_ns
+        self._machine = machine
+        self._submit = submit
+        self._memory: list[weakref.ref[SimulatedBuffer]] = []
+        self._steps: list[tuple[dict[str, Any], HostBuffer | None]] = []
+
+    def add(self, step: dict[str, Any], duration: int, *, host: HostBuffer | None = None) -> None:
+        """One more piece of work: the arguments of its `Work`, and for a copy the host's side of it."""
+        self._steps.append(({**step, "duration": duration}, host))
+
+    def uses(self, *values: object) -> None:
+        """Note the device memory among `values`."""
+        self._memory += [weakref.ref(value) for value in values if isinstance(value, SimulatedBuffer)]
+
+    def launch(self, stream: Stream) -> None:
+        """Submit all of it by one call; HazardError where memory of the capture was freed."""
+        assert isinstance(stream, SimulatedStream)
+        if any(buffer() is None for buffer in self._memory):
+            raise HazardError("a graph is launched on device memory that was freed", fix="keep it as long as the graph")
+        machine, host = self._machine, self._machine.host
+        begin = host.begin()
+        host.advance(self.launch_ns[host.is_cold("cudaGraphLaunch")])
+        for step, buffer in self._steps:
+            work = Work(ready=begin + self.submit_ns, **step)
+            machine.gpu.submit(stream.lane, work)
+            if buffer is not None:
+                machine.hazards.watch(buffer, work, compare=machine.moves_bytes)
+        host.end("cudaGraphLaunch", begin)
+
+
+class Captures:
+    """The captures under way: each takes the work of its own host thread alone."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._graphs: dict[VirtualThread, SimulatedGraph] = {}
+
+    def capture(self, submit: Callable[[], None]) -> SimulatedGraph:
+        """Collect what `submit` submits."""
+        thread = self._machine.host.threads.running
+        graph = self._graphs[thread] = SimulatedGraph(self._machine, submit)
+        self._machine.host.capturing.add(thread)
+        try:
+            submit()
+        finally:
+            self._machine.host.capturing.remove(thread)
+            del self._graphs[thread]
+        return graph
+
+    def current(self) -> SimulatedGraph | None:
+        """The graph that takes what the running thread submits; None outside a capture."""
+        return self._graphs.get(self._machine.host.threads.running)
+
+
+# Copies between host and device: by the GPU alone from page-locked memory, by the driver from pageable memory.
+
+
+class Copies:
+    """`cudaMemcpyAsync` in one direction, that of `engine`."""
+
+    def __init__(
+        self, machine: Machine, captures: Captures, engine: int, pinned: PinnedCopy, pageable: PageableCopy
+    ) -> None:
+        self._machine = machine
+        self._host = machine.host
+        self._gpu = machine.gpu
+        self._captures = captures
+        self._engine = engine
+        self._pinned = pinned
+        self._pageable = pageable
+        self._names = {memory: f"{memory} {ROWS[engine]}" for memory in HostMemory}
+
+    def __call__(self, buffer: HostBuffer, device: DeviceBuffer, stream: Stream) -> None:
+        """Copy all of the host's `buffer` from or to the begin of `device`."""
+        assert isinstance(stream, SimulatedStream) and isinstance(device, SimulatedBuffer)
+        nbytes, page_locked = buffer.nbytes, buffer.memory.page_locked
+        if nbytes > device.nbytes:
+            raise DeviceError(f"a copy of {nbytes} bytes does not fit device memory of {device.nbytes}")
+        step: dict[str, Any] = {"engine": self._engine, "name": self._names[buffer.memory], "nbytes": nbytes}
+        if self._machine.moves_bytes:
+            step["action"] = self._mover(buffer, device)
+        host = self._host
+        begin = host.begin()
+        dma_ns = self._pinned.fixed_ns + int(nbytes / self._pinned.rate)
+        if (graph := self._captures.current()) is not None:
+            if not page_locked:
+                raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
+            graph.add(step, dma_ns, host=buffer)
+            graph.uses(device)
+            return
+        if page_locked:
+            ready = begin + self._machine.preset.submit_ns
+            work = Work(ready=ready, duration=host.spread(dma_ns), **step)
+            self._by_dma(stream.lane, work)
+            self._machine.hazards.watch(buffer, work, compare=self._machine.moves_bytes)
+        elif nbytes <= self._pageable.staging_bytes:
+            host.advance(self._pageable.staged_call_ns + int(nbytes / self._pageable.staged_rate))
+            self._gpu.submit(stream.lane, Work(ready=host.threads.now, duration=host.spread(dma_ns), **step))
+        else:
+            self._by_driver(stream.lane, nbytes, step)
+        host.end("cudaMemcpyAsync", begin)
+
+    def _by_dma(self, lane: Lane, work: Work) -> None:
+        """The GPU makes the copy by itself: the call only submits it."""
+        host, cost = self._host, self._pinned
+        busy = host.is_cold(work.name) or (lane.last is not None and not self._gpu.is_done(lane.last))
+        host.advance((cost.busy_call_ns if busy else cost.call_ns) + (host.state.call_ns() if host.state else 0))
+        self._gpu.submit(lane, work)
+
+    def _by_driver(self, lane: Lane, nbytes: int, step: dict[str, Any]) -> None:
+        """The driver makes the copy through its staging memory, once the stream is empty: the call takes all of it."""
+        host, cost = self._host, self._pageable
+        if lane.last is not None:
+            self._gpu.hold_host(lane.last)
+        hold_ns = host.spread(cost.call_ns + int(nbytes / cost.rate))
+        work = Work(ready=host.threads.now, duration=hold_ns + cost.tail_ns, **step)
+        self._gpu.submit(lane, work)
+        self._gpu.hold_host(work, cost.tail_ns)
+        host.move_megabytes()
+
+    def _mover(self, buffer: HostBuffer, device: SimulatedBuffer) -> Callable[[], None]:
+        """What moves the bytes when the copy runs; a pageable upload's are taken now, into staging memory."""
+        raw = bytes_of(buffer)
+        if self._engine == DOWNLOAD_ENGINE:
+            return lambda: np.copyto(raw, device.data[: raw.size])
+        source = raw if buffer.memory.page_locked else raw.copy()
+        return lambda: np.copyto(device.data[: raw.size], source)
+
+
+def uploads(machine: Machine, captures: Captures) -> Copies:
+    """Copies to the device, as the preset's hardware makes them."""
+    preset = machine.preset
+    return Copies(machine, captures, UPLOAD_ENGINE, preset.pinned_upload, preset.pageable_upload)
+
+
+def downloads(machine: Machine, captures: Captures) -> Copies:
+    """Copies from the device, as the preset's hardware makes them."""
+    preset = machine.preset
+    return Copies(machine, captures, DOWNLOAD_ENGINE, preset.pinned_download, preset.pageable_download)
+
+
+# Kernels: the lab's own, those of an engine, and one that only spins.
+
+
+class Kernels:
+    """Submits kernels (`cudaLaunchKernel`), or adds them to the graph whose capture is under way."""
+
+    def __init__(self, machine: Machine, captures: Captures) -> None:
+        self._machine = machine
+        self._host = machine.host
+        self._gpu = machine.gpu
+        self._preset = machine.preset
+        self._captures = captures
+
+    def launch(
+        self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
+    ) -> None:
+        """A kernel of the lab: the preset's time for each frame of its batch; it computes where bytes are moved."""
+        assert isinstance(stream, SimulatedStream)
+        preset, host = self._preset, self._host
+        duration = preset.kernel_ns.get(kernel.name, 0) * grid[2]
+        step: dict[str, Any] = {"engine": COMPUTE_ENGINE, "name": kernel.name, "sharing": preset.kernel_sharing}
+        if self._machine.moves_bytes:
+            step["action"] = lambda: kernel.reference(*map(_value_of, arguments))
+        begin = host.begin()
+        if (graph := self._captures.current()) is not None:
+            graph.add(step, duration)
+            graph.uses(*arguments)
+            return
+        host.advance(preset.launch_ns)
+        ready = begin + preset.submit_ns
+        self._gpu.submit(stream.lane, Work(ready=ready, duration=host.spread(duration), **step))
+        host.end("cudaLaunchKernel", begin)
+
+    def run(self, name: str, cost: EngineCost, stream: Stream, action: Callable[[], Any] | None, owner: object) -> None:
+        """The kernels of an engine: the host launches for `enqueue_ns`, the GPU follows."""
+        assert isinstance(stream, SimulatedStream)
+        host = self._host
+        step: dict[str, Any] = {"engine": COMPUTE_ENGINE, "name": name, "action": action}
+        step |= {"sharing": cost.sharing, "owner": owner}
+        begin = host.begin()
+        if (graph := self._captures.current()) is not None:
+            graph.add(step, cost.graph_gpu_ns)
+            graph.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
+            graph.submit_ns = cost.graph_submit_ns
+            return
+        host.advance(cost.cold_enqueue_ns if host.is_cold(name) else cost.enqueue_ns)
+        launched_at = host.threads.now if cost.tail_ns else 0
+        work = Work(
+            ready=begin + self._preset.submit_ns,
+            duration=host.spread(cost.gpu_ns),
+            end_from=launched_at + cost.tail_ns,
+            entries=cost.kernels,
+            **step,
+        )
+        self._gpu.submit(stream.lane, work)
+        host.end("cudaLaunchKernel", begin)
+
+    def spin(self, duration_ns: int, stream: Stream) -> None:
+        """One kernel of that duration: an engine that a plain launch starts."""
+        if (graph := self._captures.current()) is not None:
+            graph.add({"engine": COMPUTE_ENGINE, "name": "spin"}, duration_ns)
+            return
+        launch_ns = self._preset.launch_ns
+        cost = EngineCost(
+            enqueue_ns=launch_ns,
+            cold_enqueue_ns=launch_ns,
+            gpu_ns=duration_ns,
+            tail_ns=0,
+            graph_launch_ns=launch_ns,
+            graph_submit_ns=self._preset.submit_ns,
+            cold_graph_launch_ns=launch_ns,
+            graph_gpu_ns=duration_ns,
+            kernels=1,
+        )
+        self.run("spin", cost, stream, None, None)
+
+
+def _value_of(argument: DeviceBuffer | np.generic) -> Any:
+    """What a kernel's reference gets for an argument."""
+    return argument.data if isinstance(argument, SimulatedBuffer) else argument

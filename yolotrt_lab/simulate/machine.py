@@ -1,0 +1,357 @@
+"""The host's time: what its calls and its own work cost it, on whichever of its threads they run."""
+
+from __future__ import annotations
+
+import random
+import weakref
+from collections.abc import Callable
+from itertools import count
+from math import exp, prod
+from typing import Any
+
+import numpy as np
+
+from ..device import HostBuffer, memory_errors
+from ..errors import CaptureError, DeviceError, HazardError
+from ..types import HostMemory
+from .conditions import State
+from .preset import Preset, Registration
+from .timeline import PENDING, UPLOAD_ENGINE, Lane, Timeline, Work
+from .virtual_time import Trace, VirtualThread, VirtualThreads
+
+
+class Range:
+    """A range of the program; leaving it costs what the preset measured between two stages."""
+
+    def __init__(self, host: Host, name: str, cost_ns: int) -> None:
+        self._host = host
+        self._name = name
+        self._cost_ns = cost_ns
+        self.begins: dict[VirtualThread, int] = {}
+
+    def __enter__(self) -> None:
+        threads = self._host.threads
+        self.begins[threads.running] = threads.now
+
+    def __exit__(self, *_: object) -> None:
+        threads, trace = self._host.threads, self._host.trace
+        begin = self.begins.pop(threads.running)
+        if trace is not None:
+            trace.keep_range(self._name, begin)
+        threads.now += self._cost_ns
+
+
+class HostWork:
+    """Work of the host's own, of megabytes; its cost is added when it is left."""
+
+    def __init__(self, host: Host, duration_ns: int) -> None:
+        self._host = host
+        self._duration_ns = duration_ns
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        host, state = self._host, self._host.state
+        host.advance(int(self._duration_ns * state.conditions.host_factor) if state else self._duration_ns)
+        host.move_megabytes()
+
+
+class Host:
+    """One simulated host. `jitter` and `seed` are those of the device, `trace` is None where nothing is kept.
+
+    `state` is where the conditions in use have brought the machine; None: it runs as its preset was measured.
+    """
+
+    def __init__(self, preset: Preset, *, jitter: float, seed: int, trace: bool) -> None:
+        self.threads = VirtualThreads()
+        self.trace = Trace(self.threads) if trace else None
+        self.state: State | None = None
+        self._preset = preset
+        self._jitter = jitter
+        self._random = random.Random(seed)
+        self._moves = 0
+        self._moves_at_call: dict[str, int] = {}
+        self._ranges: dict[str, Range] = {}
+        self._works: dict[str, HostWork] = {}
+        self.capturing: set[VirtualThread] = set()
+        """The threads with a capture under way."""
+
+    def begin(self) -> int:
+        """The begin of every call: threads that are behind go first, so that calls happen in order of virtual time."""
+        threads = self.threads
+        if threads.ready:
+            threads.turn()
+        if self.trace is not None:
+            self.trace.begin_call()
+        return threads.now
+
+    def end(self, name: str, begin: int) -> None:
+        """The end of a call that the trace shows."""
+        if self.trace is not None:
+            self.trace.keep_call(name, begin)
+
+    def refuse_in_capture(self, name: str) -> None:
+        """CaptureError inside a capture, where a GPU refuses to wait, to be asked, and to allocate."""
+        if self.threads.running in self.capturing:
+            raise CaptureError(f"{name} inside a capture", fix="wait and allocate before the capture, or after it")
+
+    def spend(self, name: str, duration_ns: int) -> None:
+        """A whole call that does nothing but take its time."""
+        begin = self.begin()
+        self.advance(duration_ns)
+        self.end(name, begin)
+
+    def advance(self, duration_ns: int) -> None:
+        """Let that time pass for the running thread, give or take the jitter."""
+        self.threads.now += self.spread(duration_ns)
+
+    def advance_to(self, time_ns: int) -> None:
+        """Let time pass for the running thread until then; none where that is past."""
+        threads = self.threads
+        if time_ns > threads.now:
+            threads.now = time_ns
+
+    def spread(self, duration_ns: int) -> int:
+        """The duration, give or take the jitter."""
+        return int(duration_ns * exp(self._random.gauss(0.0, self._jitter))) if self._jitter else duration_ns
+
+    def move_megabytes(self) -> None:
+        """The host has moved megabytes: every kind of call is cold once."""
+        self._moves += 1
+
+    def is_cold(self, call: str) -> bool:
+        """True once for each kind of call after the host has moved megabytes."""
+        cold = self._moves_at_call.get(call, 0) != self._moves
+        self._moves_at_call[call] = self._moves
+        return cold
+
+    def range(self, name: str) -> Range:
+        """The range of that name."""
+        found = self._ranges.get(name)
+        return found or self._ranges.setdefault(name, Range(self, name, self._preset.range_ns))
+
+    def in_range(self) -> bool:
+        """True while the running thread is in any range."""
+        return any(self.threads.running in each.begins for each in self._ranges.values())
+
+    def work(self, name: str) -> HostWork:
+        """The host's own work of that name, at the preset's cost (0 if it has none)."""
+        found = self._works.get(name)
+        return found or self._works.setdefault(name, HostWork(self, self._preset.host_work_ns.get(name, 0)))
+
+
+# The GPU as the host meets it: work goes in through the launch queue, and is asked for or waited for.
+
+
+class Gpu:
+    """The timeline of a GPU, tied to the clock of a host."""
+
+    def __init__(self, host: Host, launch_queue_depth: int) -> None:
+        self.timeline = Timeline(None if host.trace is None else host.trace.keep_work)
+        self._host = host
+        self._threads = host.threads
+        self._launch_queue_depth = launch_queue_depth
+
+    def submit(self, lane: Lane, work: Work) -> None:
+        """Append work to the lane; with the launch queue full the host waits for its oldest entry."""
+        if self._host.trace is not None:
+            work.correlation = self._host.trace.number_of_call()
+        self.timeline.submit(lane, work)
+        while lane.in_flight_entries > self._launch_queue_depth:
+            oldest = lane.in_flight.popleft()
+            lane.in_flight_entries -= oldest.entries
+            self.hold_host(oldest)
+
+    def hold_host(self, work: Work, tail_ns: int = 0) -> None:
+        """Keep the running thread in its call until `tail_ns` before the end of `work`."""
+        self.settle(work)
+        self._host.advance_to(work.end - tail_ns)
+
+    def settle(self, work: Work) -> None:
+        """Let GPU time pass until the end of `work` is known; other host threads go first where they are behind.
+
+        DeviceError where it never ends.
+        """
+        timeline, threads = self.timeline, self._threads
+        while work.end == PENDING:
+            following = timeline.next_start()
+            if following is None:
+                raise DeviceError("the host waits for work that waits for an event nobody records")
+            lane, start = following
+            if threads.ready and threads.turn(until=start):
+                continue
+            timeline.place(lane, start)
+
+    def is_done(self, work: Work) -> bool:
+        """Whether `work` has run by now."""
+        timeline, now = self.timeline, self._threads.now
+        while work.end == PENDING and (following := timeline.next_start()) and following[1] <= now:
+            timeline.place(*following)
+        return work.has_run(now)
+
+
+# Memory of the device and of the host, and how much of it the program holds.
+
+
+class SimulatedBuffer:
+    """Device memory. `data` holds its bytes where the device moves bytes at all."""
+
+    _addresses = count(0x7F00_0000_0000, 1 << 32)
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.address = next(self._addresses)
+        self._data: np.ndarray | None = None
+
+    @property
+    def data(self) -> np.ndarray:
+        """The bytes, uint8 (nbytes,)."""
+        if self._data is None:
+            self._data = np.zeros(self.nbytes, np.uint8)
+        return self._data
+
+
+class Memory:
+    """Hands out memory at the preset's cost. `host_bytes` and `device_bytes` are those not yet freed.
+
+    `on_free` is told the address of host memory that is freed: another buffer may get it.
+    """
+
+    def __init__(self, host: Host, preset: Preset, on_free: Callable[[int], None]) -> None:
+        self.host_bytes = self.device_bytes = 0
+        self._host = host
+        self._on_free = on_free
+        self._cost_ns = preset.host_work_ns
+        self._registration = preset.registration or Registration(0, 0, "")
+        self._registered = 0
+
+    @property
+    def registered_wait_ns(self) -> int:
+        """How much longer every wait takes for the memory that stays registered."""
+        return self._registration.kept_ns * self._registered
+
+    def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
+        """NumPy memory that counts as `memory`."""
+        memory = HostMemory(memory)
+        nbytes = prod(shape) * np.dtype(dtype).itemsize
+        host = self._host
+        if memory.page_locked:
+            host.refuse_in_capture(f"{memory} memory")
+        begin = host.begin()
+        host.advance(self._cost_ns.get(f"allocate_{memory}", 0))
+        with memory_errors(f"{nbytes} bytes of {memory} memory"):
+            raw = np.empty(nbytes, np.uint8)
+        self.host_bytes += nbytes
+        registered = memory is HostMemory.REGISTERED
+        if registered:
+            host.advance(self._registration.call_ns)
+            self._registered += 1
+        if memory.page_locked and host.in_range():  # what is made before the loop is not part of its trace
+            host.end("cudaHostRegister" if registered else "cudaHostAlloc", begin)
+        buffer = HostBuffer.over(raw.view(dtype).reshape(shape), memory)
+        weakref.finalize(raw, self._host_freed, buffer.address, nbytes, registered).atexit = False
+        return buffer
+
+    def _host_freed(self, address: int, nbytes: int, registered: bool) -> None:
+        self.host_bytes -= nbytes
+        self._registered -= registered
+        self._on_free(address)
+
+    def empty_device(self, nbytes: int) -> SimulatedBuffer:
+        """Device memory; its bytes exist once they are touched."""
+        self._host.refuse_in_capture("device memory")
+        self.device_bytes += nbytes
+        self._host.advance(self._cost_ns.get("allocate_device", 0))
+        buffer = SimulatedBuffer(nbytes)
+        weakref.finalize(buffer, self._device_freed, nbytes).atexit = False
+        return buffer
+
+    def _device_freed(self, nbytes: int) -> None:
+        self.device_bytes -= nbytes
+
+
+def bytes_of(host: HostBuffer) -> np.ndarray:
+    """The buffer's bytes, uint8: floats would not do, since NaN is not equal to itself."""
+    return host.array.reshape(-1).view(np.uint8)
+
+
+# The watch over host memory that a copy by the GPU still uses, which nothing may touch until the copy has run.
+
+
+_FIX = "wait for the event that follows the copy, or use another slot"
+
+
+class Hazards:
+    """Remembers the copies that the GPU makes by itself, and what they read."""
+
+    def __init__(self, gpu: Gpu, threads: VirtualThreads) -> None:
+        self._gpu = gpu
+        self._threads = threads
+        self._copies: dict[int, list[Work]] = {}
+        self._uploads: list[tuple[Work, np.ndarray, np.ndarray]] = []
+
+    def watch(self, host: HostBuffer, work: Work, *, compare: bool) -> None:
+        """Keep an eye on the host's side of a copy; with `compare` on the bytes of an upload too."""
+        now, earlier = self._threads.now, self._copies.get(host.address, ())
+        self._copies[host.address] = [*(each for each in earlier if not each.has_run(now)), work]
+        if compare and work.engine == UPLOAD_ENGINE:
+            raw = bytes_of(host)
+            self._uploads.append((work, raw, raw.copy()))
+
+    def forget(self, address: int) -> None:
+        """That memory was freed."""
+        self._copies.pop(address, None)
+
+    def check_idle(self, buffer: HostBuffer, verb: str) -> None:
+        """HazardError if a copy still uses these bytes, which are to be 'read' or 'written'."""
+        for work in self._copies.get(buffer.address, ()):
+            if not self._gpu.is_done(work):
+                raise HazardError(
+                    f"{buffer.nbytes} bytes of {buffer.memory} memory are {verb} at {self._threads.now} ns while a "
+                    f"copy ({work.name}) still uses them",
+                    fix=_FIX,
+                )
+        self._copies.pop(buffer.address, None)
+
+    def check_uploads(self) -> None:
+        """HazardError where the bytes of an upload that has run by now are no longer those that were submitted."""
+        if not self._uploads:
+            return
+        now, under_way, ended = self._threads.now, [], []
+        for upload in self._uploads:
+            (ended if upload[0].has_run(now) else under_way).append(upload)
+        self._uploads = under_way
+        for work, raw, submitted in ended:
+            if not np.array_equal(raw, submitted):
+                raise HazardError(f"{raw.size} bytes were written while they were in flight ({work.name})", fix=_FIX)
+
+
+# The simulated machine: what all calls of a program share.
+
+
+class Machine:
+    """A host and a GPU of that preset, their memory, and the watch over it. With `moves_bytes` copies really copy."""
+
+    def __init__(self, preset: Preset, host: Host, moves_bytes: bool) -> None:
+        self.preset = preset
+        self.host = host
+        self.moves_bytes = moves_bytes
+        self.gpu = Gpu(host, preset.launch_queue_depth)
+        self.hazards = Hazards(self.gpu, host.threads)
+        self.memory = Memory(host, preset, self.hazards.forget)
+
+    def wait(self, name: str, work: Work | None) -> None:
+        """A synchronize call: short where the work is done, else until the host has woken up after its end."""
+        host, preset = self.host, self.preset
+        host.refuse_in_capture(name)
+        begin = host.begin()
+        done_at = begin + host.spread(preset.synchronize_ns)
+        if work is not None:
+            self.gpu.settle(work)
+            if work.end > begin:
+                wake_up_ns = preset.wake_up_ns + self.memory.registered_wait_ns
+                done_at = max(done_at, work.end + host.spread(wake_up_ns))
+        host.advance_to(done_at)
+        host.end(name, begin)
+        self.hazards.check_uploads()
