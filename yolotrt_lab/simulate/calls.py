@@ -13,7 +13,7 @@ from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
 from .machine import Machine, SimulatedBuffer, bytes_of
 from .preset import EngineCost, PageableCopy, PinnedCopy
-from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, PENDING, UPLOAD_ENGINE, Lane, Work
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, PENDING, UPLOAD_ENGINE, StreamQueue, Work
 from .virtual_time import ROWS, VirtualThread
 
 
@@ -193,14 +193,14 @@ class Copies:
             self._by_driver(stream.lane, nbytes, step)
         host.end("cudaMemcpyAsync", begin)
 
-    def _by_dma(self, lane: Lane, work: Work) -> None:
+    def _by_dma(self, lane: StreamQueue, work: Work) -> None:
         """The GPU makes the copy by itself: the call only submits it."""
         host, cost = self._host, self._pinned
         busy = host.is_cold(work.name) or (lane.last is not None and not self._gpu.is_done(lane.last))
         host.advance((cost.busy_call_ns if busy else cost.call_ns) + (host.state.call_ns() if host.state else 0))
         self._gpu.submit(lane, work)
 
-    def _by_driver(self, lane: Lane, nbytes: int, step: dict[str, Any]) -> None:
+    def _by_driver(self, lane: StreamQueue, nbytes: int, step: dict[str, Any]) -> None:
         """The driver makes the copy through its staging memory, once the stream is empty: the call takes all of it."""
         host, cost = self._host, self._pageable
         if lane.last is not None:

@@ -16,7 +16,7 @@ from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
 from .conditions import State
 from .preset import Preset, Registration
-from .timeline import PENDING, UPLOAD_ENGINE, Lane, Timeline, Work
+from .timeline import PENDING, UPLOAD_ENGINE, StreamQueue, Timeline, Work
 from .virtual_time import Trace, VirtualThread, VirtualThreads
 
 
@@ -153,7 +153,7 @@ class Gpu:
         self._threads = host.threads
         self._launch_queue_depth = launch_queue_depth
 
-    def submit(self, lane: Lane, work: Work) -> None:
+    def submit(self, lane: StreamQueue, work: Work) -> None:
         """Append work to the lane; with the launch queue full the host waits for its oldest entry."""
         if self._host.trace is not None:
             work.correlation = self._host.trace.number_of_call()

@@ -85,7 +85,7 @@ class Work:
         return PENDING != self.end <= now
 
 
-class Lane:
+class StreamQueue:
     """The work of one stream, in order. `tail` is the last end placed, `running` what shares the GPU now, `closed` is
     True once nobody can submit to it any more.
     """
@@ -115,23 +115,23 @@ class Lane:
 class Timeline:
     """Places the work of all lanes on the engines."""
 
-    def __init__(self, on_placed: Callable[[Lane, Work], None] | None = None) -> None:
-        self.lanes: list[Lane] = []
+    def __init__(self, on_placed: Callable[[StreamQueue, Work], None] | None = None) -> None:
+        self.lanes: list[StreamQueue] = []
         self._numbers = count()
         self._free = [0, 0, 0, 0]
-        self._sharing: list[Lane] = []
+        self._sharing: list[StreamQueue] = []
         self._shared_until = 0
         self._on_placed = on_placed
         self.elapsed: Callable[[int, int, int], int] | None = None
         """How long work of that duration takes on that engine from that start; None: as long as it is."""
 
-    def lane(self, priority: int = 0) -> Lane:
+    def lane(self, priority: int = 0) -> StreamQueue:
         """A new, empty lane.
 
         Among works that could start at the same time, that of the lowest priority number goes first, and of those the
         one that has waited for its engine longest.
         """
-        lane = Lane(next(self._numbers), priority)
+        lane = StreamQueue(next(self._numbers), priority)
         self.lanes.append(lane)
         self.lanes.sort(key=lambda each: each.priority)
         return lane
@@ -140,14 +140,14 @@ class Timeline:
         """Forget the closed lanes whose work has all run by then."""
         self.lanes = [lane for lane in self.lanes if not (lane.closed and lane.has_run(now))]
 
-    def submit(self, lane: Lane, work: Work) -> None:
+    def submit(self, lane: StreamQueue, work: Work) -> None:
         """Append work to the lane."""
         lane.waiting.append(work)
         lane.in_flight.append(work)
         lane.in_flight_entries += work.entries
         lane.last = work
 
-    def next_start(self) -> tuple[Lane, int] | None:
+    def next_start(self) -> tuple[StreamQueue, int] | None:
         """The lane in which something happens next, and when; None when nothing waits or all waits for events.
 
         That is a work that starts, or one that shares the GPU and ends.
@@ -181,7 +181,7 @@ class Timeline:
                 best, best_start, best_since = lane, start, since
         return None if best is None else (best, best_start)
 
-    def place(self, lane: Lane, start: int) -> None:
+    def place(self, lane: StreamQueue, start: int) -> None:
         """Let that happen which `next_start` named: the lane's first work starts, or the one that runs there ends."""
         if lane.running is not None:
             self._end_shared(lane, start)
@@ -198,7 +198,7 @@ class Timeline:
         else:
             self._end(lane, work, start + work.duration)
 
-    def _end(self, lane: Lane, work: Work, end: int) -> None:
+    def _end(self, lane: StreamQueue, work: Work, end: int) -> None:
         if end < work.end_from:
             end = work.end_from
         work.end = lane.tail = end
@@ -207,7 +207,7 @@ class Timeline:
         if self._on_placed is not None:
             self._on_placed(lane, work)
 
-    def _start_shared(self, lane: Lane, work: Work) -> None:
+    def _start_shared(self, lane: StreamQueue, work: Work) -> None:
         if work.owner is not None and any(each.running.owner is work.owner for each in self._sharing if each.running):
             raise HazardError(
                 f"{work.name} starts at {work.start} ns while the same context still runs",
@@ -217,7 +217,7 @@ class Timeline:
         lane.running, lane.left = work, float(work.duration)
         self._sharing.append(lane)
 
-    def _end_shared(self, lane: Lane, end: int) -> None:
+    def _end_shared(self, lane: StreamQueue, end: int) -> None:
         self._share_until(end)
         self._sharing.remove(lane)
         work, lane.running = lane.running, None
@@ -230,12 +230,12 @@ class Timeline:
             lane.left -= (time - self._shared_until) * self._rate(lane)
         self._shared_until = time
 
-    def _rate(self, lane: Lane) -> float:
+    def _rate(self, lane: StreamQueue) -> float:
         assert lane.running is not None
         running, rates = len(self._sharing), lane.running.sharing
         return rates[min(running, len(rates)) - 1] / running
 
-    def _next_end(self) -> tuple[Lane, int]:
+    def _next_end(self) -> tuple[StreamQueue, int]:
         ends = [self._shared_until + max(ceil(lane.left / self._rate(lane)), 0) for lane in self._sharing]
         first = min(range(len(ends)), key=ends.__getitem__)
         return self._sharing[first], ends[first]

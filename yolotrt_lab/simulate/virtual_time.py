@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import DeviceError
 from ..types import Span
-from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, UPLOAD_ENGINE, Lane, Work
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, UPLOAD_ENGINE, StreamQueue, Work
 
 
 class VirtualThread:
@@ -187,7 +187,7 @@ class Trace:
         threads = self._threads
         self.spans.append(Span(row, name, begin, threads.now, 0, 0, call, threads.running.number))
 
-    def keep_work(self, lane: Lane, work: Work) -> None:
+    def keep_work(self, lane: StreamQueue, work: Work) -> None:
         """Work has been placed; marks and waits are none."""
         if work.engine != NO_ENGINE:
             row = ROWS[work.engine]
