@@ -1,26 +1,28 @@
-"""Heavy packages, imported at first use: a missing one is an error that says what to install."""
+"""Heavy packages, imported at first use, and the files that ship with the lab."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import LabError, MissingPackageError, SettingsError
 
-_INSTALL = {"cv2": "opencv-python-headless"}
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def load(module: str, *, needed_for: str, install: str = "") -> Any:
-    """The module of that name; MissingPackageError where it, or something it needs, is not installed.
+    """The module of that name; MissingPackageError if it, or something that it needs, is not installed.
 
-    `install` is the command that mends it; without it, `pip install` of the package.
+    `install` is the command that fixes this; the default is `pip install` of the package.
     """
     try:
         return import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
-        package = _INSTALL.get(package, package)
+        package = module.partition(".")[0].replace("cv2", "opencv-python-headless")
         fix = install or f"python -m pip install {package}"
         raise MissingPackageError(package, needed_for=needed_for, install=fix) from error
 
@@ -30,18 +32,21 @@ def import_cv2() -> Any:
     return load("cv2", needed_for="images and videos")
 
 
-# Where the lab's own files lie: `data/` and `notebooks/`, in a checkout and in an installed wheel.
+def arrow_stream(columns: Mapping[str, np.ndarray], requested_schema: object | None = None) -> object:
+    """What `__arrow_c_stream__` of a table returns: a capsule of its columns, NumPy arrays of shape (rows,).
 
-
-_PACKAGE = Path(__file__).resolve().parent
+    With it pandas, Polars, DuckDB and PyArrow take the table as it is (the Arrow PyCapsule interface).
+    """
+    return load("pyarrow", needed_for="Arrow tables").table(dict(columns)).__arrow_c_stream__(requested_schema)
 
 
 def lab_path(*parts: str) -> Path:
-    """A file or folder of the lab, such as `lab_path("data", "presets")`; SettingsError where it does not exist.
+    """A file or folder of the lab; SettingsError if it does not exist.
 
-    An installed wheel carries `data/` and `notebooks/` inside the package, a checkout beside it.
+    >>> lab_path("data", "presets").is_dir()
+    True
     """
-    for root in (_PACKAGE, _PACKAGE.parent):
+    for root in (_PACKAGE, _PACKAGE.parent):  # a wheel has `data` and `notebooks` in the package, a checkout beside it
         path = root.joinpath(*parts)
         if path.exists():
             return path
@@ -51,7 +56,7 @@ def lab_path(*parts: str) -> Path:
 
 
 def shipped_file(kind: str, file: str, error: type[LabError] = SettingsError) -> Path:
-    """`data/<kind>/<gpu>/<file>`, whichever GPU it is of; an `error` that names those there are where it isn't one."""
+    """`data/<kind>/<gpu>/<file>` of whichever GPU; an `error` that lists the files there are if it is none of them."""
     folder = lab_path("data", kind)
     found = sorted(folder.glob(f"*/{file}"))
     if not found:
@@ -61,9 +66,10 @@ def shipped_file(kind: str, file: str, error: type[LabError] = SettingsError) ->
 
 
 def shipped_model() -> Path:
-    """The ONNX file of the detector that comes with the lab: a YOLOv8n for the parts of the synthetic scene.
+    """The ONNX file of the lab's own YOLOv8n, which knows the parts of `SyntheticScene`; SettingsError without it.
 
-    Its class names are those of `SyntheticScene`, and stand in its metadata too. SettingsError where it is missing.
+    >>> shipped_model().name
+    'lab-yolov8n.onnx'
     """
     try:
         return lab_path("data", "models", "lab-yolov8n.onnx")
