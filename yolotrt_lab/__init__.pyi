@@ -15,7 +15,7 @@ from .speed import OverlappedLoop
 from .tables import Table, stage_table
 from .telemetry import Telemetry
 from .types import Cause, HostMemory, Source, Stage
-from .vision import Fill
+from .types import Fill
 
 __all__ = [
     "Cause",

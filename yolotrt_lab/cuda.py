@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import queue
 import sys
 import threading
 import time
@@ -148,13 +147,6 @@ class NvtxRanges:
 # An NVIDIA GPU through CuPy: the CUDA runtime's own calls, on memory whose kind is known.
 
 
-_SPIN_SOURCE = """
-extern "C" __global__ void spin(unsigned long long duration_ns) {
-    unsigned long long begin, now;
-    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begin));
-    do { asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)); } while (now - begin < duration_ns);
-}
-"""
 # time.sleep may come back this much late; the rest of a wait is spent on the clock itself. Windows ticks more coarsely.
 _SLEEP_SLACK_NS = 20_000_000 if sys.platform == "win32" else 1_000_000
 
@@ -247,27 +239,6 @@ class CudaBuffer:
         self.nbytes = nbytes
 
 
-class CudaThread:
-    """A Python thread whose exception is raised by `join`."""
-
-    def __init__(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._body, args=(function, arguments))
-        self._thread.start()
-
-    def _body(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        try:
-            function(*arguments)
-        except BaseException as error:
-            self._error = error
-
-    def join(self) -> None:
-        """Wait for its end."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-
 class CudaDevice(Device):
     """The GPU with that ordinal. NoGpuError or MissingPackageError where there is none, or no CuPy."""
 
@@ -276,9 +247,9 @@ class CudaDevice(Device):
     def __init__(self, ordinal: int = 0) -> None:
         find_gpu()
         self._cupy = cupy = _import_cupy()
-        cupy.cuda.Device(ordinal).use()
-        self._runtime = runtime = cupy.cuda.runtime
         self.ordinal = ordinal
+        self.use()
+        self._runtime = runtime = cupy.cuda.runtime
         properties = runtime.getDeviceProperties(ordinal)
         self.compute_capability: tuple[int, int] = (properties["major"], properties["minor"])
         gpu = properties["name"].decode()
@@ -287,9 +258,11 @@ class CudaDevice(Device):
         self._memcpy = runtime.memcpyAsync
         self._to_device: int = runtime.memcpyHostToDevice
         self._to_host: int = runtime.memcpyDeviceToHost
-        self._spin: Any = None
         self._kernels: dict[tuple[str, str], Any] = {}
-        self._nothing = nullcontext()
+
+    def use(self) -> None:
+        """Make this GPU that of the calling thread."""
+        self._cupy.cuda.Device(self.ordinal).use()
 
     def now_ns(self) -> int:
         """`time.perf_counter_ns`."""
@@ -304,16 +277,6 @@ class CudaDevice(Device):
     def range(self, name: str) -> AbstractContextManager[None]:
         """An NVTX range."""
         return self._range(name)
-
-    def host_work(self, name: str) -> AbstractContextManager[None]:
-        """Nothing: real work takes its own time."""
-        return self._nothing
-
-    def writes(self, buffer: HostBuffer) -> None:
-        """Nothing: a GPU can't tell."""
-
-    def reads(self, buffer: HostBuffer) -> None:
-        """Nothing: a GPU can't tell."""
 
     def stream(self, *, priority: int = 0) -> CudaStream:
         """`cudaStreamCreateWithPriority`, non-blocking."""
@@ -332,7 +295,7 @@ class CudaDevice(Device):
         nbytes = prod(shape) * np.dtype(dtype).itemsize
         with _memory_errors(f"{nbytes} bytes of {memory} memory"):
             raw, owner = self._raw_host(nbytes, memory)
-        return HostBuffer.over(raw.view(dtype).reshape(shape), memory, owner)
+        return HostBuffer(raw.view(dtype).reshape(shape), memory, owner)
 
     def _raw_host(self, nbytes: int, memory: HostMemory) -> tuple[np.ndarray, Any]:
         if memory in (HostMemory.PINNED, HostMemory.WRITE_COMBINED):
@@ -362,14 +325,6 @@ class CudaDevice(Device):
         if target.nbytes > source.nbytes:
             raise _too_large(target, source)
         self._memcpy(target.address, source.address, target.nbytes, self._to_host, stream.handle)
-
-    def spin(self, duration_ns: int, stream: Stream) -> None:
-        """A kernel that reads the GPU's timer until the duration has passed."""
-        if self._spin is None:
-            self._spin = self._cupy.RawKernel(_SPIN_SOURCE, "spin")
-            self._spin.compile()
-        with stream.cupy_stream:  # type: ignore[attr-defined]
-            self._spin((1,), (1,), (np.uint64(duration_ns),))
 
     def launch(
         self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
@@ -411,19 +366,6 @@ class CudaDevice(Device):
     def synchronize(self) -> None:
         """`cudaDeviceSynchronize`."""
         self._runtime.deviceSynchronize()
-
-    def start_thread(self, function: Callable[..., None], *arguments: Any) -> CudaThread:
-        """A Python thread on this GPU."""
-
-        def on_this_gpu(*values: Any) -> None:
-            self._cupy.cuda.Device(self.ordinal).use()
-            function(*values)
-
-        return CudaThread(on_this_gpu, arguments)
-
-    def queue(self) -> queue.SimpleQueue[Any]:
-        """`queue.SimpleQueue`."""
-        return queue.SimpleQueue()
 
 
 def _too_large(host: HostBuffer, device: DeviceBuffer) -> DeviceError:

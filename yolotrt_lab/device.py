@@ -1,8 +1,8 @@
 """The contract of a CUDA device: what a frame loop may ask for, on a GPU and in the simulation alike.
 
-A loop that uses nothing else runs unchanged on both. Calls have the semantics of the CUDA runtime: a stream runs its
-work in order, `upload` and `download` are `cudaMemcpyAsync`, and how long such a call holds the host depends on the
-memory behind the array. Times are integer nanoseconds on one clock, `now_ns`.
+Calls have the semantics of the CUDA runtime: a stream runs its work in order, `upload` and `download` are
+`cudaMemcpyAsync`, and how long such a call blocks the host depends on the memory behind the array. Times are integer
+nanoseconds on one clock, `now_ns`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,29 @@ from .errors import OutOfMemoryError, SettingsError
 from .types import HostMemory, Source
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class HostBuffer:
     """Host memory of a known kind, as a NumPy array. `owner` keeps it alive; it is released with the last reference."""
 
-    array: np.ndarray
-    memory: HostMemory
-    address: int
-    nbytes: int
-    owner: Any = None
+    __slots__ = ("__weakref__", "_array", "address", "memory", "nbytes", "owner")
 
-    @classmethod
-    def over(cls, array: np.ndarray, memory: HostMemory = HostMemory.PAGEABLE, owner: Any = None) -> HostBuffer:
-        """Describe a C-contiguous array that exists already; ValueError for any other."""
+    def __init__(self, array: np.ndarray, memory: HostMemory = HostMemory.PAGEABLE, owner: Any = None) -> None:
         if not array.flags.c_contiguous:
             raise ValueError("a copy needs a C-contiguous array: pass np.ascontiguousarray(array)")
-        return cls(array, memory, array.__array_interface__["data"][0], array.nbytes, owner)
+        self._array = array
+        self.memory = memory
+        self.address: int = array.__array_interface__["data"][0]
+        self.nbytes = array.nbytes
+        self.owner = owner
+
+    @property
+    def array(self) -> np.ndarray:
+        """The memory, for the host to read and write."""
+        return self._array
+
+    @property
+    def raw(self) -> np.ndarray:
+        """Its bytes, uint8 (nbytes,), for the device."""
+        return self._array.reshape(-1).view(np.uint8)
 
 
 class DeviceBuffer(Protocol):
@@ -53,10 +60,10 @@ class Event(Protocol):
         """True once everything in front of the mark has run (`cudaEventQuery`); True if never recorded."""
 
     def synchronize(self) -> None:
-        """Hold the host until `done`."""
+        """Block the host until `done`."""
 
     def elapsed_ns(self, earlier: Event) -> int:
-        """Device time from `earlier` to this mark; both made with timing and both done."""
+        """Device time from `earlier` to this mark; both created with timing and both done."""
 
 
 class Stream(Protocol):
@@ -67,7 +74,7 @@ class Stream(Protocol):
         """The `cudaStream_t` as an integer (0 in the simulation)."""
 
     def synchronize(self) -> None:
-        """Hold the host until everything submitted so far has run (`cudaStreamSynchronize`)."""
+        """Block the host until everything submitted so far has run (`cudaStreamSynchronize`)."""
 
     def record(self, event: Event) -> None:
         """Put the event behind everything submitted so far."""
@@ -85,33 +92,17 @@ class Graph(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kernel:
-    """A kernel twice: CUDA C for a GPU, and NumPy for the simulation.
-
-    `name` is the function's in `source`, and what its cost goes by in a preset. `reference` gets the arguments of a
-    launch, device memory as uint8 arrays. `block` is the size of a thread block.
-    """
+    """A kernel twice: CUDA C for a GPU, and NumPy for the simulation."""
 
     name: str
+    """The function's name in `source`, and the name of its cost in a preset."""
     source: str
     reference: Callable[..., None]
+    """Gets the arguments of a launch, device memory as uint8 arrays."""
     block: tuple[int, int, int]
-
-
-class HostThread(Protocol):
-    """A thread of the host program; the simulation runs its threads one at a time, in order of virtual time."""
-
-    def join(self) -> None:
-        """Wait for its end; an exception of the thread is raised here."""
-
-
-class HostQueue(Protocol):
-    """First in, first out between host threads."""
-
-    def put(self, item: Any) -> None:
-        """Append; never waits."""
-
-    def get(self) -> Any:
-        """Remove the oldest, waiting for one."""
+    """The size of a thread block."""
+    duration_ns: Callable[..., int] | None = None
+    """For a kernel that takes a given time: that time, from the arguments of a launch."""
 
 
 @contextmanager
@@ -127,8 +118,9 @@ class Device(ABC):
     """A CUDA device as the lab's loops see it."""
 
     kind: ClassVar[str]
+    """'cuda' or 'simulated'."""
     source: Source
-    """What figures made on this device are stamped with."""
+    """What figures of this device are stamped with."""
 
     @abstractmethod
     def now_ns(self) -> int:
@@ -136,26 +128,11 @@ class Device(ABC):
 
     @abstractmethod
     def wait_until_ns(self, time_ns: int) -> None:
-        """Hold the host until `now_ns() >= time_ns`, without a call to the GPU (frames on a clock)."""
+        """Block the host until `now_ns() >= time_ns`, without a call to the GPU (frames on a clock)."""
 
     @abstractmethod
     def range(self, name: str) -> AbstractContextManager[None]:
         """An NVTX range (the simulation logs it). Objects are reused by name: do not nest one in itself."""
-
-    @abstractmethod
-    def host_work(self, name: str) -> AbstractContextManager[None]:
-        """Frame the host's own work, such as 'letterbox'. On a GPU this does nothing: the work takes its time.
-
-        The simulation adds the cost that its preset gives under `name`.
-        """
-
-    @abstractmethod
-    def writes(self, buffer: HostBuffer) -> None:
-        """Announce a write by the host; the simulation raises HazardError if a copy still uses the bytes."""
-
-    @abstractmethod
-    def reads(self, buffer: HostBuffer) -> None:
-        """Announce a read by the host; the simulation raises HazardError if a copy still uses the bytes."""
 
     @abstractmethod
     def stream(self, *, priority: int = 0) -> Stream:
@@ -163,12 +140,12 @@ class Device(ABC):
 
     @abstractmethod
     def event(self, *, timing: bool = False) -> Event:
-        """A new event. Make events once and record them again; made in a loop they pile up."""
+        """A new event. Create events once and record them again; created in a loop they pile up."""
 
     @abstractmethod
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
-        """Uninitialised host memory of the kind asked for. OutOfMemoryError where it can't be had, ValueError for
-        another kind than those of `HostMemory`.
+        """Uninitialised host memory of that kind. OutOfMemoryError where it can't be had, ValueError for a kind that
+        `HostMemory` does not have.
         """
 
     @abstractmethod
@@ -182,10 +159,6 @@ class Device(ABC):
     @abstractmethod
     def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream) -> None:
         """`cudaMemcpyAsync` device to host, `target.nbytes` bytes, straight into `target`."""
-
-    @abstractmethod
-    def spin(self, duration_ns: int, stream: Stream) -> None:
-        """Submit a kernel that keeps the GPU busy for about `duration_ns`."""
 
     @abstractmethod
     def launch(
@@ -207,27 +180,13 @@ class Device(ABC):
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Hold the host until the device has nothing left to do (`cudaDeviceSynchronize`)."""
-
-    @abstractmethod
-    def start_thread(self, function: Callable[..., None], *arguments: Any) -> HostThread:
-        """Run `function(*arguments)` in a host thread of its own."""
-
-    @abstractmethod
-    def queue(self) -> HostQueue:
-        """A queue between host threads of this device."""
-
-
-# CUDA devices: a GPU through CuPy, and the simulated one. Start with `open_device`.
-
-
-DEFAULT_PRESET = "h200"
+        """Block the host until the device has nothing left to do (`cudaDeviceSynchronize`)."""
 
 
 def open_device(
     name: str = "auto",
     *,
-    preset: str | Path = DEFAULT_PRESET,
+    preset: str | Path = "h200",
     jitter: float = 0.0,
     seed: int = 0,
     trace: bool = False,
@@ -237,9 +196,12 @@ def open_device(
 
     By name it is that or an error: NoGpuError or MissingPackageError for 'cuda'. What 'auto' took is its `kind`. The
     keywords are settings of the simulated device (`SimulatedDevice`); a GPU has no use for them.
+
+    >>> open_device("simulated").source.stamp
+    'simulated, preset h200 (measured on NVIDIA H200, driver 580.159.04, 2026-11-23)'
     """
     if name not in ("auto", "cuda", "simulated"):
-        raise SettingsError(f"no device {name!r}", fix="use 'cuda', 'simulated' or 'auto'")
+        raise SettingsError(f"the device must be 'cuda', 'simulated' or 'auto', got {name!r}", fix="use one of these")
     if name != "simulated":
         from .cuda import CudaDevice, has_gpu
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from threading import get_ident
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from .device import Device, DeviceBuffer, HostBuffer, Stream
-from .errors import DtypeError, EngineError, SettingsError, ShapeError
+from .errors import CaptureError, DtypeError, EngineError, SettingsError, ShapeError
 from .types import HostMemory, TensorSpec
+from .vision import HostWork
 
 
 class OneThread:
@@ -39,17 +40,42 @@ class OneThread:
 
 
 class Context(ABC):
-    """One execution context, for one frame (or batch) at a time and for one thread.
+    """One execution context, for one frame (or batch) at a time and for one thread: the four calls of a frame.
 
-    `buffers` maps each tensor's name to the device memory that is bound to it. It is read-only: a captured graph keeps
-    the addresses of its capture, and would go on using them after a change.
+    Upload, enqueue and download only submit work, in order of one stream; the synchronize is the caller's (`run` does
+    all four).
     """
 
     buffers: Mapping[str, DeviceBuffer]
+    """The device memory of each tensor, by its name. Read-only: a captured graph keeps the addresses of its capture."""
+
+    def __init__(self, device: Device, engine: Engine) -> None:
+        self.device = device
+        self.buffers = MappingProxyType(
+            {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
+        )
+        self._input = self.buffers[engine.inputs[0].name]
+
+    def upload(self, source: HostBuffer, stream: Stream) -> None:
+        """Submit the copy of a frame into the engine's (first) input."""
+        self.device.upload(source, self._input, stream)
 
     @abstractmethod
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference to `stream` and return (`execute_async_v3`). EngineError if it is refused."""
+
+    def download(self, targets: Mapping[str, HostBuffer], stream: Stream) -> None:
+        """Submit the copies of outputs into host memory, by their names."""
+        for name, target in targets.items():
+            self.device.download(self.buffers[name], target, stream)
+
+    def run(self, sources: Mapping[str, HostBuffer], targets: Mapping[str, HostBuffer], stream: Stream) -> None:
+        """Upload the inputs, enqueue, download the outputs, and synchronize."""
+        for name, source in sources.items():
+            self.device.upload(source, self.buffers[name], stream)
+        self.enqueue(stream)
+        self.download(targets, stream)
+        stream.synchronize()
 
     @abstractmethod
     def sibling(self, device: Device) -> Context:
@@ -69,33 +95,44 @@ class Engine(ABC):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-    computes: bool = True
-    """False where only time is simulated: inputs are not read and outputs stay unwritten."""
-
     @abstractmethod
     def context(self, device: Device) -> Context:
         """A new execution context with device memory of its own for every input and output."""
+
+    def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
+        """What the host does to the pixels of frames for this engine: `work()`, unless the engine brings its own."""
+        return work()
 
     def infer(self, device: Device, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one inference and wait for it: simple, and not the way to run a loop.
 
         `tensors` maps every input's name to an array of its shape and dtype; ShapeError or DtypeError otherwise.
         """
-        context, stream = self.context(device), device.stream()
-        for spec in self.inputs:
-            array = checked(spec, tensors)
-            device.upload(HostBuffer.over(array), context.buffers[spec.name], stream)
-        context.enqueue(stream)
-        results = {o.name: device.empty_host(o.shape, o.dtype, HostMemory.PAGEABLE) for o in self.outputs}
-        for name, buffer in results.items():
-            device.download(context.buffers[name], buffer, stream)
+        sources = {spec.name: HostBuffer(checked(spec, tensors)) for spec in self.inputs}
+        targets = {o.name: device.empty_host(o.shape, o.dtype, HostMemory.PAGEABLE) for o in self.outputs}
+        self.context(device).run(sources, targets, device.stream())
+        return {name: buffer.array for name, buffer in targets.items()}
+
+
+def captured(
+    device: Device, engine: Engine, submit: Callable[[Stream], None], stream: Stream, *, warm: bool = False
+) -> Callable[[Stream], None]:
+    """What submits the work of `submit(stream)` as one CUDA graph.
+
+    It runs once before, unless it is `warm`: engines allocate and choose kernels on their first run. CaptureError where
+    the engine, whose work is in it, cannot be captured.
+    """
+    if not warm:
+        submit(stream)
         stream.synchronize()
-        return {name: buffer.array for name, buffer in results.items()}
-
-
-def bound_memory(device: Device, engine: Engine) -> Mapping[str, DeviceBuffer]:
-    """Device memory for every tensor of the engine by its name, which nobody can replace (see `Context.buffers`)."""
-    return MappingProxyType({s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)})
+    try:
+        return device.capture(partial(submit, stream), stream).launch
+    except EngineError as error:
+        if isinstance(error, CaptureError):
+            raise
+        raise CaptureError(
+            f"{engine.label} cannot be captured: {error.message}", fix="use graph=False", log=error.log
+        ) from error
 
 
 def checked(spec: TensorSpec, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -136,8 +173,7 @@ class LendingEngine(Engine):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.label, self.computes = engine.label, engine.computes
-        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.label, self.inputs, self.outputs = engine.label, engine.inputs, engine.outputs
         self._engine = engine
         self._free: list[Context] = []
 
@@ -151,7 +187,7 @@ class LendingEngine(Engine):
 
 class _Lent(Context):
     def __init__(self, context: Context, first: _Lent | None = None) -> None:
-        self.buffers = context.buffers
+        self.device, self.buffers, self._input = context.device, context.buffers, context._input
         self._context, self._enqueue = context, context.enqueue
         self._first = first  # comes back after its siblings
 
@@ -162,9 +198,6 @@ class _Lent(Context):
     def sibling(self, device: Device) -> _Lent:
         """A sibling of the context that was lent, which goes when nobody holds it."""
         return _Lent(self._context.sibling(device), self._first or self)
-
-
-# Inference engines: TensorRT (10, 11 and RTX), ONNX Runtime, and the simulated one. Start with `open_engine`.
 
 
 PRECISIONS = ("fp16", "fp32")
@@ -190,16 +223,25 @@ def open_engine(
     and cached in `cache_dir`) or 'onnxruntime'. On the simulated device the engine takes the time that the preset
     measured for `yolov8<variant>-<precision>`; with `compute` (or a `model`) it also computes its outputs, by ONNX
     Runtime on the CPU, which takes real time but no virtual time.
+
+    >>> from yolotrt_lab import open_device
+    >>> open_engine(open_device("simulated")).label
+    'simulated yolov8n-fp16'
     """
     if backend not in ("auto", "tensorrt", "onnxruntime"):
-        raise SettingsError(f"no backend {backend!r}", fix="use 'auto', 'tensorrt' or 'onnxruntime'")
+        raise SettingsError(f"the backend must be 'auto', 'tensorrt' or 'onnxruntime', got {backend!r}", fix="use one")
     if precision not in PRECISIONS:
-        raise SettingsError(f"no precision {precision!r}", fix=f"use one of {', '.join(PRECISIONS)}")
-    if device.kind == "simulated":
-        engine = _simulated(device, model, variant, precision, batch, compute)
-        return _of_batch(engine, batch)
-    if model is None:
-        model = _seeded(variant, precision, batch)
+        raise SettingsError(f"the precision must be one of {', '.join(PRECISIONS)}, got {precision!r}", fix="use one")
+    simulated = device.kind == "simulated"
+    if model is None and (compute or not simulated):
+        from .detector import build_model
+
+        model = build_model(variant, precision=precision, batch=batch)
+    if simulated:
+        from .simulate import open_timed_engine
+
+        return _of_batch(open_timed_engine(device, f"yolov8{variant}-{precision}", model, batch), batch)
+    assert model is not None
     if backend == "onnxruntime":
         from .onnxruntime import OnnxRuntimeEngine
 
@@ -216,32 +258,3 @@ def _of_batch(engine: Engine, batch: int) -> Engine:
             f"the model takes {found} frames at once, not {batch}", fix="export it with an open batch dimension"
         )
     return engine
-
-
-def _seeded(variant: str, precision: str, batch: int) -> bytes:
-    from .detector.yolov8 import build_model
-
-    return build_model(variant, precision=precision, batch=batch)
-
-
-def _simulated(
-    device: Any, model: bytes | str | Path | None, variant: str, precision: str, batch: int, compute: bool
-) -> Engine:
-    from .simulate.timed_engine import SimulatedEngine
-
-    name = f"yolov8{variant}-{precision}"
-    cost, label = device.preset.engine(name).for_batch(batch), f"simulated {name}"
-    if batch > 1:
-        label += f", batch {batch}"
-    if model is None and not compute:
-        return SimulatedEngine(label, cost, *_specs(batch))
-    from .onnxruntime import OnnxRuntimeEngine
-
-    runtime = OnnxRuntimeEngine(model if model is not None else _seeded(variant, precision, batch), batch=batch)
-    return SimulatedEngine(f"{label}, outputs by {runtime.label}", cost, runtime.inputs, runtime.outputs, runtime.run)
-
-
-def _specs(batch: int) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    shapes = (("images", (batch, 3, 640, 640)), ("output0", (batch, 84, 8400)))
-    images, output = (TensorSpec(name, shape, np.dtype(np.float32)) for name, shape in shapes)
-    return [images], [output]

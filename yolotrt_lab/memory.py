@@ -28,17 +28,26 @@ class Slot:
     The host owns it from `lease` to `submitted`, the GPU from there to `wait`.
     """
 
-    __slots__ = ("_device", "_event", "index", "inputs", "outputs", "state")
+    __slots__ = ("_event", "index", "inputs", "outputs", "state")
 
     def __init__(
         self, device: Device, index: int, inputs: dict[str, HostBuffer], outputs: dict[str, HostBuffer]
     ) -> None:
-        self._device = device
         self._event = device.event()
         self.index = index
         self.inputs = inputs
         self.outputs = outputs
         self.state = SlotState.FREE
+
+    @property
+    def input(self) -> HostBuffer:
+        """The memory of the (first) input."""
+        return next(iter(self.inputs.values()))
+
+    @property
+    def output(self) -> HostBuffer:
+        """The memory of the (first) output."""
+        return next(iter(self.outputs.values()))
 
     def submitted(self, stream: Stream) -> None:
         """Call after the last submission that uses this slot: from here on it is the GPU's."""
@@ -78,7 +87,6 @@ class SlotPool:
     ) -> None:
         if slots < 1:
             raise SettingsError(f"a pool of {slots} slots", fix="use one slot for each frame in flight, at least 1")
-        self._device = device
         self.slots = [
             Slot(device, index, _buffers(device, inputs, input_memory), _buffers(device, outputs, output_memory))
             for index in range(slots)
@@ -108,8 +116,6 @@ class SlotPool:
                     f"the GPU still uses slot {slot.index}", fix="lease(wait=True), or make a pool with more slots"
                 )
             slot.wait()
-        for buffer in slot.inputs.values():
-            self._device.writes(buffer)
         slot.state = SlotState.LEASED
         self._next = (self._next + 1) % len(self.slots)
         return slot

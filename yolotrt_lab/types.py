@@ -24,6 +24,19 @@ class HostMemory(StrEnum):
         return self is not HostMemory.PAGEABLE
 
 
+class Fill(StrEnum):
+    """How the pixels of a frame get to the bytes that are uploaded."""
+
+    FRESH = "fresh"
+    """Preprocessing creates a pageable array in each frame, which is uploaded: the loop of the public report."""
+    COPY = "copy"
+    """That array is copied into the slot, which is uploaded."""
+    IN_PLACE = "in_place"
+    """Preprocessing writes into the slot, which is uploaded: the host copies nothing."""
+    READY = "ready"
+    """The slot is uploaded as it is: it was filled before the loop, which has no preprocessing."""
+
+
 class Stage(StrEnum):
     """The stages of one frame, in order. A recording has one column of host time for each."""
 

@@ -6,20 +6,19 @@ of its threads is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from .device import Device, HostBuffer
-from .engine import Engine
+from .device import HostBuffer
 from .errors import DtypeError, SettingsError, ShapeError
-from .memory import Slot
 from .packages import import_cv2
-from .types import Detections, HostMemory
+from .types import Detections, TensorSpec
 
 _PADDING = 114
 _FLOATS = (np.float32, np.float16)  # exports with half precision take and give float16
@@ -143,6 +142,11 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
+def class_name(number: int, names: Sequence[str]) -> str:
+    """The name of a class, 'class 7' for one without."""
+    return names[number] if number < len(names) else f"class {number}"
+
+
 def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -> np.ndarray:
     """A copy of the frame with boxes, class names and scores on it; a class without a name goes by its number."""
     cv2 = import_cv2()
@@ -151,10 +155,9 @@ def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -
     line = max(round(sum(frame.shape[:2]) * 0.0012), 2)
     boxes = detections.boxes.round().astype(int).tolist()
     for box, score, index in zip(boxes, detections.scores, detections.classes.tolist(), strict=True):
-        name = names[index] if index < len(names) else f"class {index}"
         colour = _colour(index)
         cv2.rectangle(image, box[:2], box[2:], colour, line, cv2.LINE_AA)
-        _draw_label(image, f"{name} {score:.2f}", box, colour, line)
+        _draw_label(image, f"{class_name(index, names)} {score:.2f}", box, colour, line)
     return image
 
 
@@ -250,109 +253,97 @@ def _checked_output(output: np.ndarray) -> np.ndarray:
     return output.reshape(output.shape[-2:]).astype(np.float32, copy=False)
 
 
-# What the host does to pixels in a loop: bringing a frame to the bytes that are uploaded, and decoding the output.
+class HostWork(Protocol):
+    """What the host does to the pixels of a loop's frames: from a frame to the bytes that are uploaded, and to boxes.
 
-
-class Fill(StrEnum):
-    """How the pixels of a frame get to the bytes that are uploaded."""
-
-    FRESH = "fresh"
-    """Preprocessing makes a fresh pageable array each frame, which is uploaded: the loop of the public report."""
-    COPY = "copy"
-    """The fresh array is copied into the slot, which is uploaded."""
-    IN_PLACE = "in_place"
-    """Preprocessing writes into the slot, which is uploaded: nothing is copied on the host."""
-    READY = "ready"
-    """The slot is uploaded as it is: it was filled before the loop, and there is no preprocessing in it."""
-    ALLOCATE = "allocate"
-    """A trap: preprocessing writes into memory of the slot's kind that is allocated anew each frame."""
-    LEAK = "leak"
-    """A trap: as `allocate`, and the memory is never released."""
-    BYPASS = "bypass"
-    """A trap: the slot is filled, but the upload is made from the fresh array."""
-
-
-class Pixels:
-    """What the host does to pixels: preprocessing in the ways of `Fill`, and decoding.
-
-    Without images (an engine that computes nothing reads none) only the cost of the work is charged.
+    Frames are numbered from 0, those of the warm-up below it. `item` is the place in the target's batch.
     """
 
-    def __init__(
+    frame_shape: tuple[int, int]
+    """Height and width of the frames."""
+
+    def letterbox(self, index: int, target: HostBuffer, item: int = 0) -> bool:
+        """Write frame `index`, letterboxed, into `target`; False where the frames have ended."""
+
+    def copy_frame(self, index: int, target: HostBuffer, item: int = 0) -> bool:
+        """Write frame `index`, as it is, into `target`; False where the frames have ended."""
+
+    def fresh(self, index: int) -> HostBuffer:
+        """Frame `index`, letterboxed the usual way into a new pageable array."""
+
+    def copy(self, source: HostBuffer, target: HostBuffer) -> None:
+        """Copy a letterboxed frame from one buffer to another."""
+
+    def boxes(
         self,
-        device: Device,
-        engine: Engine,
-        memory: HostMemory,
-        images: Sequence[np.ndarray] | None,
-        confidence: float = 0.25,
-    ) -> None:
-        self._device = device
-        self._confidence = confidence
-        self._spec = engine.inputs[0]
-        height, width = self._spec.shape[-2:]
-        self._size = (height, width)
-        self._memory = memory
+        index: int,
+        outputs: Iterable[HostBuffer],
+        decode: Callable[[tuple[int, int]], Detections],
+        *,
+        on_host: bool = True,
+    ) -> Detections | None:
+        """What `decode` finds in `outputs` for frame `index`, whose height and width it gets; None where no engine
+        computed anything. `on_host` is False where the GPU has searched them already.
+        """
+
+
+class PixelWork:
+    """`HostWork` on images that are used in turn, for an engine whose input is `spec`.
+
+    SettingsError where `images` is empty or no sequence of arrays.
+    """
+
+    frame_shape: tuple[int, int]
+
+    def __init__(self, spec: TensorSpec, images: Sequence[np.ndarray] | None) -> None:
+        if isinstance(images, str | Path) or not isinstance(images, Sized) or not len(images):
+            raise SettingsError(
+                f"images must be one array (height, width, 3) or more, got {images!r}",
+                fix="pass read_images(name, 8); from a source of frames: list(islice(source, 8))",
+            )
+        check_frame(images[0])
+        self.set_up(spec, images[0].shape[:2])
         self._images = images
-        self._blank = device.empty_host(self._spec.shape, self._spec.dtype, HostMemory.PAGEABLE)
-        self._letterbox = Letterbox()
-        self._leaked: list[HostBuffer] = []
 
-    def fresh(self, index: int, slot: Slot) -> HostBuffer:
-        """A fresh pageable array."""
-        with self._device.host_work("naive_letterbox"):
-            if self._images is None:
-                return self._blank
-            fresh = naive_letterbox(self._image(index), self._size)
-            return HostBuffer.over(fresh.astype(self._spec.dtype, copy=False))
+    def set_up(self, spec: TensorSpec, frame_shape: tuple[int, int]) -> None:
+        """For frames of that shape."""
+        self._dtype = spec.dtype
+        self._size = (spec.shape[-2], spec.shape[-1])
+        self.frame_shape = frame_shape
+        self.write = Letterbox()
 
-    def copy(self, index: int, slot: Slot) -> HostBuffer:
-        """The slot, filled from a fresh array."""
-        self._copy(self.fresh(index, slot), slot)
-        return slot.inputs[self._spec.name]
+    def letterbox(self, index: int, target: HostBuffer, item: int = 0) -> bool:
+        """Scale and pad the frame into its place."""
+        self.write(self._image(index), target.array[item])
+        return True
 
-    def in_place(self, index: int, slot: Slot) -> HostBuffer:
-        """The slot, written by preprocessing itself."""
-        return self._write(index, slot.inputs[self._spec.name])
+    def copy_frame(self, index: int, target: HostBuffer, item: int = 0) -> bool:
+        """Copy the frame into its place."""
+        image = self._image(index)
+        if image.shape[:2] != self.frame_shape:
+            raise ShapeError(f"frames must be {self.frame_shape}, got one of {image.shape[:2]}", fix="resize it")
+        np.copyto(target.array[item], image)
+        return True
 
-    def ready(self, index: int, slot: Slot) -> HostBuffer:
-        """The slot, as it is."""
-        return slot.inputs[self._spec.name]
+    def fresh(self, index: int) -> HostBuffer:
+        """As the public report's program does it (`naive_letterbox`)."""
+        return HostBuffer(naive_letterbox(self._image(index), self._size).astype(self._dtype, copy=False))
 
-    def allocate(self, index: int, slot: Slot) -> HostBuffer:
-        """Memory of the slot's kind, allocated for this frame alone."""
-        return self._write(index, self._device.empty_host(self._spec.shape, self._spec.dtype, self._memory))
+    def copy(self, source: HostBuffer, target: HostBuffer) -> None:
+        """`np.copyto`."""
+        np.copyto(target.array, source.array)
 
-    def leak(self, index: int, slot: Slot) -> HostBuffer:
-        """Memory of the slot's kind, allocated for this frame and kept; without images there is nothing to fill in."""
-        self._leaked.append(self._device.empty_host(self._spec.shape, self._spec.dtype, self._memory))
-        return self._leaked[-1] if self._images is None else self._write(index, self._leaked[-1])
-
-    def bypass(self, index: int, slot: Slot) -> HostBuffer:
-        """The fresh array, although the slot was filled from it."""
-        fresh = self.fresh(index, slot)
-        self._copy(fresh, slot)
-        return fresh
-
-    def detections(self, index: int, output: HostBuffer) -> Detections | None:
-        """The boxes of a frame, in its pixels; None where nothing was computed."""
-        self._device.reads(output)
-        with self._device.host_work("decode"):
-            if self._images is None:
-                return None
-            geometry = letterbox_geometry(self._image(index).shape[:2], self._size)
-            return decode(output.array, geometry, confidence=self._confidence)
+    def boxes(
+        self,
+        index: int,
+        outputs: Iterable[HostBuffer],
+        decode: Callable[[tuple[int, int]], Detections],
+        *,
+        on_host: bool = True,
+    ) -> Detections:
+        """What `decode` finds."""
+        height, width = self._image(index).shape[:2]
+        return decode((height, width))
 
     def _image(self, index: int) -> np.ndarray:
-        assert self._images is not None
         return self._images[index % len(self._images)]
-
-    def _write(self, index: int, target: HostBuffer) -> HostBuffer:
-        with self._device.host_work("letterbox"):
-            if self._images is not None:
-                self._letterbox(self._image(index), target.array)
-        return target
-
-    def _copy(self, fresh: HostBuffer, slot: Slot) -> None:
-        with self._device.host_work("copy_to_slot"):
-            if self._images is not None:
-                np.copyto(slot.inputs[self._spec.name].array, fresh.array)

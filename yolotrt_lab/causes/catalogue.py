@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..loop import LoopSettings
-from ..types import Cause, HostMemory
-from ..vision import Fill
-from . import faults as causes
-from . import shared_gpu, shared_stream
+from ..types import Cause, Fill, HostMemory
+from . import faults, shared_gpu, shared_stream
 from .scenario import Scenario
 
 REPORT = LoopSettings()
@@ -66,14 +64,16 @@ _ALL = (
         "trap-allocate",
         "pinned memory made in the loop",
         Cause.ALLOCATION,
-        replace(IN_PLACE, fill=Fill.ALLOCATE),
+        IN_PLACE,
+        trap=faults.allocates,
         cure="served-pinned",
     ),
     Scenario(
         "trap-bypass",
         "pinned memory filled, and the copy made from the caller's array",
         Cause.NONE,
-        replace(IN_PLACE, fill=Fill.BYPASS),
+        IN_PLACE,
+        trap=faults.bypasses,
     ),
     Scenario(
         "moved-wait",
@@ -97,7 +97,7 @@ _ALL = (
         _LATE,
         spin_us=1_000,
         cure="late-pinned",
-        prepare=causes.late,
+        prepare=faults.late,
     ),
     Scenario(
         "late-pinned",
@@ -105,7 +105,7 @@ _ALL = (
         Cause.NONE,
         replace(_LATE, input_memory=HostMemory.PINNED),
         spin_us=1_000,
-        prepare=causes.late,
+        prepare=faults.late,
     ),
     Scenario(
         "shared-gpu",
@@ -148,14 +148,14 @@ _ALL = (
         Cause.LAUNCH_QUEUE,
         replace(PINNED_ALONE, collect_after=160),
         cure="launch-queue-bounded",
-        prepare=causes.launch_queue,
+        prepare=faults.launch_queue,
     ),
     Scenario(
         "launch-queue-bounded",
         "the same with at most 8 frames in flight",
         Cause.NONE,
         replace(PINNED_ALONE, collect_after=8),
-        prepare=causes.launch_queue,
+        prepare=faults.launch_queue,
     ),
     Scenario(
         "clock-drop",
@@ -163,14 +163,14 @@ _ALL = (
         Cause.CLOCK_DROP,
         replace(PINNED, frames=200, period_us=100_000),
         cure="clock-drop-busy",
-        prepare=causes.clock_drop,
+        prepare=faults.clock_drop,
     ),
     Scenario(
         "clock-drop-busy",
         "the same frames without gaps",
         Cause.NONE,
         replace(PINNED, frames=200),
-        prepare=causes.clock_drop,
+        prepare=faults.clock_drop,
     ),
     Scenario(
         "heat",
@@ -178,23 +178,24 @@ _ALL = (
         Cause.HEAT,
         PINNED_ALONE,
         cure="heat-cooled",
-        prepare=causes.heat,
+        prepare=faults.heat,
     ),
-    Scenario("heat-cooled", "the same, cooled well (simulated)", Cause.NONE, PINNED_ALONE, prepare=causes.cooled),
+    Scenario("heat-cooled", "the same, cooled well (simulated)", Cause.NONE, PINNED_ALONE, prepare=faults.cooled),
     Scenario(
         "leak",
         "memory registered anew each frame and never released: synchronize climbs slowly, host memory with it",
         Cause.LEAK,
-        replace(PINNED_ALONE, input_memory=HostMemory.REGISTERED, fill=Fill.LEAK),
+        replace(PINNED_ALONE, input_memory=HostMemory.REGISTERED, fill=Fill.IN_PLACE),
+        trap=faults.leaks,
         cure="leak-released",
-        prepare=causes.leak,
+        prepare=faults.leak,
     ),
     Scenario(
         "leak-released",
         "the same with memory that is registered once",
         Cause.NONE,
         replace(PINNED_ALONE, input_memory=HostMemory.REGISTERED),
-        prepare=causes.leak,
+        prepare=faults.leak,
     ),
     Scenario(
         "preprocess-grows",
@@ -202,7 +203,7 @@ _ALL = (
         Cause.PREPROCESS,
         IN_PLACE,
         cure="served-pinned",
-        prepare=causes.preprocess,
+        prepare=faults.preprocess,
     ),
     Scenario(
         "shape-change",
@@ -210,7 +211,7 @@ _ALL = (
         Cause.SHAPE_CHANGE,
         PINNED_ALONE,
         cure="plain-pinned",
-        prepare=causes.shape_change,
+        prepare=faults.shape_change,
     ),
     Scenario(
         "warm-up",
@@ -218,7 +219,7 @@ _ALL = (
         Cause.WARM_UP,
         replace(PINNED_ALONE, warmup=0),
         cure="plain-pinned",
-        prepare=causes.warm_up,
+        prepare=faults.warm_up,
     ),
     Scenario("steady", "nothing is wrong: pinned input, the engine as a CUDA graph", Cause.NONE, PINNED),
 )

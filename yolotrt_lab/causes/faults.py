@@ -12,13 +12,14 @@ from math import sqrt
 
 import numpy as np
 
+from ..device import HostBuffer
 from ..errors import SettingsError
+from ..loop import Preprocess
+from ..memory import Slot
 from ..packages import import_cv2
-from ..simulate.conditions import Clocks, Conditions, Heat
-from ..simulate.simulated import SimulatedDevice
-from ..simulate.timed_engine import SpinEngine
+from ..simulate import Clocks, Conditions, Heat, SimulatedDevice, SpinEngine
 from ..types import TensorSpec
-from ..vision import Fill
+from ..vision import HostWork
 from .scenario import Run, simulated_only
 
 SMALL_IMAGE = TensorSpec("images", (1, 3, 32, 32), np.dtype(np.float32))
@@ -68,8 +69,7 @@ def leak(run: Run) -> None:
 
     SettingsError on a preset that does not say what registered memory costs.
     """
-    leaks = run.settings.fill is Fill.LEAK
-    if leaks and isinstance(run.device, SimulatedDevice) and run.device.preset.registration is None:
+    if run.preprocess and isinstance(run.device, SimulatedDevice) and run.device.preset.registration is None:
         raise SettingsError(
             "this preset does not say what memory that stays registered costs, which calibrate does not measure",
             fix="use preset 'h200', or another scenario",
@@ -92,6 +92,41 @@ def preprocess(run: Run) -> None:
         run.before = grow
     elif run.images is not None:
         run.images = GrowingImages(run.images[0], 1 + growth, frames, run.settings.warmup)
+
+
+def allocates(run: Run) -> Preprocess:
+    """A trap: preprocessing writes into page-locked memory that is allocated in each frame."""
+
+    def preprocess(work: HostWork, index: int, slot: Slot) -> HostBuffer:
+        spec = run.engine.inputs[0]
+        buffer = run.device.empty_host(spec.shape, spec.dtype, run.settings.input_memory)
+        work.letterbox(index, buffer)
+        return buffer
+
+    return preprocess
+
+
+def leaks(run: Run) -> Preprocess:
+    """A trap: memory is allocated in each frame, and never released. Nothing is written into it."""
+    kept: list[HostBuffer] = []
+
+    def preprocess(work: HostWork, index: int, slot: Slot) -> HostBuffer:
+        spec = run.engine.inputs[0]
+        kept.append(run.device.empty_host(spec.shape, spec.dtype, run.settings.input_memory))
+        return kept[-1]
+
+    return preprocess
+
+
+def bypasses(run: Run) -> Preprocess:
+    """A trap: the slot is filled, and the upload is made from the fresh array that it was filled from."""
+
+    def preprocess(work: HostWork, index: int, slot: Slot) -> HostBuffer:
+        source = work.fresh(index)
+        work.copy(source, slot.input)
+        return source
+
+    return preprocess
 
 
 class GrowingImages(Sequence[np.ndarray]):

@@ -98,10 +98,10 @@ def run_together(
     are no whole number of turns. With `telemetry` the recordings have `TELEMETRY_COLUMNS` too.
     """
     check_together(names, frames, turn)
-    loops = {
-        name: FrameLoop(device, engine, replace(SCENARIOS[name].settings, frames=min(turn, frames), warmup=20), images)
-        for name in names
-    }
+    loops = {}
+    for name in names:
+        settings = replace(SCENARIOS[name].settings, warmup=20)
+        loops[name] = _prepared(SCENARIOS[name], Run(device, engine, settings, images), min(turn, frames)).loop()
     with ExitStack() as stack:
         sampled = _sampled(stack, device, None, telemetry)
         recordings = run_in_turns(loops, max(frames // turn, 1))
@@ -156,31 +156,28 @@ def run_scenario(
     if name == COPIES:
         recording = measure_copies(device, label=COPIES, command=command)
     else:
-        run = _prepared(SCENARIOS[name], device, engine, images, frames, period_us, severity)
-        recording = _recorded(SCENARIOS[name], run, telemetry, path, command)
+        scenario = SCENARIOS[name]
+        run = _prepared(scenario, Run(device, engine, scenario.settings, images, severity), frames)
+        if period_us is None and scenario.other is not None:
+            period_us = period_between_us(device, engine, images, run.settings, scenario.other, share=severity / 2)
+        if period_us is not None:
+            run.settings = replace(run.settings, period_us=period_us)
+        recording = _recorded(scenario, run, telemetry, path, command)
     if path is not None:
         recording.save(path)
     return recording
 
 
-def _prepared(
-    scenario: Scenario,
-    device: Device,
-    engine: Engine,
-    images: Sequence[np.ndarray] | None,
-    frames: int | None,
-    period_us: float | None,
-    severity: float,
-) -> Run:
-    used = SpinEngine(scenario.spin_us * 1_000) if scenario.spin_us else engine
-    settings = scenario.settings if frames is None else replace(scenario.settings, frames=frames)
-    run = Run(device, used, settings, images, severity)
+def _prepared(scenario: Scenario, run: Run, frames: int | None) -> Run:
+    """The run with what makes it this scenario; nothing has happened on the device yet."""
+    if scenario.spin_us:
+        run.engine = SpinEngine(scenario.spin_us * 1_000)
+    if frames is not None:
+        run.settings = replace(run.settings, frames=frames)
+    if scenario.trap is not None:
+        run.preprocess = scenario.trap(run)
     if scenario.prepare is not None:
         scenario.prepare(run)
-    if period_us is None and scenario.other is not None:
-        period_us = period_between_us(device, used, images, settings, scenario.other, share=severity / 2)
-    if period_us is not None:
-        run.settings = replace(run.settings, period_us=period_us)
     return run
 
 

@@ -8,21 +8,23 @@ as long as the backlog that the last wait let grow. An event behind each frame w
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from queue import SimpleQueue
 from statistics import median
+from typing import Any
 
 import numpy as np
 
-from ..device import Stream
+from ..device import Device
+from ..loop import StageTimer
 from ..memory import Slot, SlotPool
 from ..recording import FrameRecorder, Recording, machine_info
-from ..simulate.timed_engine import SpinEngine
+from ..simulate import SimulatedDevice, SpinEngine
 from ..types import Stage
 from .faults import SMALL_IMAGE
 from .scenario import Run
 
-_SUBMITTED = (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD)
 SLOTS = 256
 """So many frames may wait to be collected; then the submitting thread waits too."""
 
@@ -65,33 +67,43 @@ def _served_us(run: Run) -> float:
     return float(median(np.diff(recorder.recording().columns["done_ns"]).tolist())) / 1e3
 
 
+def _host_threads(device: Device) -> tuple[Callable[..., Callable[[], Any]], Callable[[], Any]]:
+    """What starts a host thread (and returns what waits for its end) and what creates a queue between threads."""
+    if isinstance(device, SimulatedDevice):
+        return lambda *work: device.start_thread(*work).join, device.queue
+
+    def start(*work: Any) -> Callable[[], Any]:
+        return ThreadPoolExecutor(1, initializer=getattr(device, "use", None)).submit(*work).result
+
+    return start, SimpleQueue
+
+
 class _TwoThreads:
     """The loop of the two threads. The range `frame` is the submitting one's, with its stages; what the other thread
-    waits lies in ranges `synchronize` of its own.
+    waits for lies in ranges `synchronize` of its own.
     """
 
     def __init__(self, run: Run, recorder: FrameRecorder, event_each_frame: bool) -> None:
         device, engine = run.device, run.engine
         self._device, self._recorder, self._event_each_frame = device, recorder, event_each_frame
-        self._stream: Stream = device.stream()
+        self._stream = device.stream()
         self._context = engine.context(device)
-        self._input, self._output = engine.inputs[0].name, engine.outputs[0].name
-        self._acts = (self._upload, self._infer, self._download)
         self._slots = SlotPool(device, engine.inputs, engine.outputs, slots=SLOTS).slots
 
     def run(self, begin: int, end: int, period_ns: int | None) -> None:
         """Frames `begin` to `end`, on a clock from now on, or as fast as served."""
-        self._free, self._submitted = self._device.queue(), self._device.queue()
+        start, new_queue = _host_threads(self._device)
+        self._free, self._submitted = new_queue(), new_queue()
         for slot in self._slots:
             self._free.put(slot)
-        thread = self._device.start_thread(self._submitting, begin, end, period_ns)
+        join = start(self._submitting, begin, end, period_ns)
         try:
-            synchronize = self._device.range(str(Stage.SYNCHRONIZE))
+            synchronize = StageTimer(self._device, Stage.SYNCHRONIZE)
             while (submitted := self._submitted.get()) is not None:
                 self._collect(synchronize, *submitted)
         finally:
             self._free.put(None)  # if this is an error the other thread must not go on for ever
-            thread.join()
+            join()
 
     def _submitting(self, begin: int, end: int, period_ns: int | None) -> None:
         try:
@@ -100,8 +112,9 @@ class _TwoThreads:
             self._submitted.put(None)
 
     def _submit(self, begin: int, end: int, period_ns: int | None) -> None:
-        device, now = self._device, self._device.now_ns
-        ranges = {name: device.range(str(name)) for name in ("frame", *_SUBMITTED)}  # a range belongs to one thread
+        device, now, context, stream = self._device, self._device.now_ns, self._context, self._stream
+        frame = device.range("frame")  # a range belongs to one thread
+        upload, infer, download = (StageTimer(device, stage) for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD))
         first = now()
         for index in range(begin, end):
             due = now() if period_ns is None else first + (index - begin) * period_ns
@@ -111,46 +124,26 @@ class _TwoThreads:
             slot: Slot | None = self._free.get()
             if slot is None:
                 return
-            with ranges["frame"]:
-                host_ns = [
-                    self._stage(ranges[stage], act, slot) for stage, act in zip(_SUBMITTED, self._acts, strict=True)
-                ]
-            self._submitted.put((index, due, start, slot, (start - waits, 0, *host_ns)))
-
-    def _stage(self, around: AbstractContextManager[None], act: Callable[[Slot], None], slot: Slot) -> int:
-        """The host's time in a stage."""
-        with around:
-            begin = self._device.now_ns()
-            act(slot)
-            return self._device.now_ns() - begin
-
-    def _upload(self, slot: Slot) -> None:
-        self._device.upload(slot.inputs[self._input], self._context.buffers[self._input], self._stream)
-
-    def _infer(self, _: Slot) -> None:
-        self._context.enqueue(self._stream)
-
-    def _download(self, slot: Slot) -> None:
-        self._device.download(self._context.buffers[self._output], slot.outputs[self._output], self._stream)
-        slot.submitted(self._stream)
+            with frame:
+                with upload:
+                    context.upload(slot.input, stream)
+                with infer:
+                    context.enqueue(stream)
+                with download:
+                    context.download(slot.outputs, stream)
+                    slot.submitted(stream)
+            host_ns = (start - waits, 0, upload.ns, infer.ns, download.ns)
+            self._submitted.put((index, due, start, slot, host_ns))
 
     def _collect(
-        self,
-        around: AbstractContextManager[None],
-        index: int,
-        due: int,
-        start: int,
-        slot: Slot,
-        host_ns: tuple[int, ...],
+        self, synchronize: StageTimer, index: int, due: int, start: int, slot: Slot, host_ns: tuple[int, ...]
     ) -> None:
-        now = self._device.now_ns
-        with around:
-            begin = now()
+        with synchronize:
             if self._event_each_frame:
                 slot.wait()
             else:
                 self._stream.synchronize()
                 slot.release()
-            done = now()
-        self._recorder.add((index, due, start, done, *host_ns, done - begin, 0, index < 0))
+            done = self._device.now_ns()
+        self._recorder.add((index, due, start, done, *host_ns, synchronize.ns, 0, index < 0))
         self._free.put(slot)

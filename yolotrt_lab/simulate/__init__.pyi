@@ -6,7 +6,7 @@ from .copy_probe import CopyProbe, measure_copies
 from .machine import SimulatedBuffer
 from .preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration, shipped_presets
 from .simulated import SimulatedDevice
-from .timed_engine import SimulatedEngine, SpinEngine
+from .timed_engine import SPIN, SimulatedEngine, SpinEngine, open_timed_engine, spin
 
 __all__ = [
     "BATCHES",
@@ -28,6 +28,9 @@ __all__ = [
     "SimulatedGraph",
     "SimulatedStream",
     "SpinEngine",
+    "SPIN",
+    "open_timed_engine",
+    "spin",
     "calibrate",
     "measure_copies",
     "shipped_presets",

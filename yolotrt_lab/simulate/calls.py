@@ -11,7 +11,7 @@ import numpy as np
 from ..device import DeviceBuffer, Event, HostBuffer, Kernel, Stream
 from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
-from .machine import Machine, SimulatedBuffer, bytes_of
+from .machine import Machine, SimulatedBuffer
 from .preset import EngineCost, PageableCopy, PinnedCopy
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, PENDING, UPLOAD_ENGINE, StreamQueue, Work
 from .virtual_time import ROWS, VirtualThread
@@ -213,7 +213,7 @@ class Copies:
 
     def _mover(self, buffer: HostBuffer, device: SimulatedBuffer) -> Callable[[], None]:
         """What moves the bytes when the copy runs; a pageable upload's are taken now, into staging memory."""
-        raw = bytes_of(buffer)
+        raw = buffer.raw
         if self._engine == DOWNLOAD_ENGINE:
             return lambda: np.copyto(raw, device.data[: raw.size])
         source = raw if buffer.memory.page_locked else raw.copy()
@@ -248,11 +248,15 @@ class Kernels:
     def launch(
         self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
     ) -> None:
-        """A kernel of the lab: the preset's time for each frame of its batch; it computes where bytes are moved."""
+        """A kernel: its own time or the preset's for each frame of its batch; it computes where bytes are moved."""
         assert isinstance(stream, SimulatedStream)
         preset, host = self._preset, self._host
-        duration = preset.kernel_ns.get(kernel.name, 0) * grid[2]
-        step: dict[str, Any] = {"engine": COMPUTE_ENGINE, "name": kernel.name, "sharing": preset.kernel_sharing}
+        step: dict[str, Any] = {"engine": COMPUTE_ENGINE, "name": kernel.name}
+        if kernel.duration_ns is not None:
+            duration = kernel.duration_ns(*arguments)
+        else:
+            duration = preset.kernel_ns.get(kernel.name, 0) * grid[2]
+            step["sharing"] = preset.kernel_sharing
         if self._machine.moves_bytes:
             step["action"] = lambda: kernel.reference(*map(_value_of, arguments))
         begin = host.begin()
@@ -288,25 +292,6 @@ class Kernels:
         )
         self._gpu.submit(stream.lane, work)
         host.end("cudaLaunchKernel", begin)
-
-    def spin(self, duration_ns: int, stream: Stream) -> None:
-        """One kernel of that duration: an engine that a plain launch starts."""
-        if (graph := self._captures.current()) is not None:
-            graph.add({"engine": COMPUTE_ENGINE, "name": "spin"}, duration_ns)
-            return
-        launch_ns = self._preset.launch_ns
-        cost = EngineCost(
-            enqueue_ns=launch_ns,
-            cold_enqueue_ns=launch_ns,
-            gpu_ns=duration_ns,
-            tail_ns=0,
-            graph_launch_ns=launch_ns,
-            graph_submit_ns=self._preset.submit_ns,
-            cold_graph_launch_ns=launch_ns,
-            graph_gpu_ns=duration_ns,
-            kernels=1,
-        )
-        self.run("spin", cost, stream, None, None)
 
 
 def _value_of(argument: DeviceBuffer | np.generic) -> Any:

@@ -15,6 +15,7 @@ from ..device import Device, DeviceBuffer, HostBuffer, Stream
 from ..errors import SettingsError
 from ..recording import Recording, machine_info
 from ..types import HostMemory
+from .timed_engine import spin
 
 SIZES = (4_096, 65_536, 262_144, 1_228_800, 4_915_200, 24_883_200)
 """Bytes: a page, small tensors, a 640 x 640 uint8 and float32 image, a 1080p float32 frame."""
@@ -40,7 +41,7 @@ class CopyProbe:
         """Nanoseconds in the copy call and in the synchronize after it."""
         device, stream = self._device, self._stream
         if backlog_ns:
-            device.spin(backlog_ns, stream)
+            spin(device, backlog_ns, stream)
         begin = device.now_ns()
         if direction == "h2d":
             device.upload(self._host, self._buffer, stream)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import weakref
-from collections.abc import Callable
 from itertools import count
 from math import exp, prod
 from typing import Any
@@ -16,7 +15,7 @@ from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
 from .conditions import State
 from .preset import Preset, Registration
-from .timeline import PENDING, UPLOAD_ENGINE, StreamQueue, Timeline, Work
+from .timeline import DOWNLOAD_ENGINE, PENDING, UPLOAD_ENGINE, StreamQueue, Timeline, Work
 from .virtual_time import Trace, VirtualThread, VirtualThreads
 
 
@@ -41,7 +40,7 @@ class Range:
         threads.now += self._cost_ns
 
 
-class HostWork:
+class WorkTime:
     """Work of the host's own, of megabytes; its cost is added when it is left."""
 
     def __init__(self, host: Host, duration_ns: int) -> None:
@@ -73,7 +72,7 @@ class Host:
         self._moves = 0
         self._moves_at_call: dict[str, int] = {}
         self._ranges: dict[str, Range] = {}
-        self._works: dict[str, HostWork] = {}
+        self._works: dict[str, WorkTime] = {}
         self.capturing: set[VirtualThread] = set()
         """The threads with a capture under way."""
 
@@ -135,10 +134,10 @@ class Host:
         """True while the running thread is in any range."""
         return any(self.threads.running in each.begins for each in self._ranges.values())
 
-    def work(self, name: str) -> HostWork:
+    def work(self, name: str) -> WorkTime:
         """The host's own work of that name, at the preset's cost (0 if it has none)."""
         found = self._works.get(name)
-        return found or self._works.setdefault(name, HostWork(self, self._preset.host_work_ns.get(name, 0)))
+        return found or self._works.setdefault(name, WorkTime(self, self._preset.host_work_ns.get(name, 0)))
 
 
 # The GPU as the host meets it: work goes in through the launch queue, and is asked for or waited for.
@@ -212,16 +211,30 @@ class SimulatedBuffer:
         return self._data
 
 
+class WatchedBuffer(HostBuffer):
+    """Host memory whose `array` can't be had while a download still writes it: a HazardError."""
+
+    __slots__ = ("_hazards",)
+
+    def __init__(self, array: np.ndarray, memory: HostMemory, hazards: Hazards) -> None:
+        super().__init__(array, memory)
+        self._hazards = hazards
+
+    @property
+    def array(self) -> np.ndarray:
+        """The memory, once no download writes it any more."""
+        self._hazards.check_idle(self, "used", DOWNLOAD_ENGINE)
+        return self._array
+
+
 class Memory:
     """Hands out memory at the preset's cost. `host_bytes` and `device_bytes` are those not yet freed.
-
-    `on_free` is told the address of host memory that is freed: another buffer may get it.
     """
 
-    def __init__(self, host: Host, preset: Preset, on_free: Callable[[int], None]) -> None:
+    def __init__(self, host: Host, preset: Preset, hazards: Hazards) -> None:
         self.host_bytes = self.device_bytes = 0
         self._host = host
-        self._on_free = on_free
+        self._hazards = hazards
         self._cost_ns = preset.host_work_ns
         self._registration = preset.registration or Registration(0, 0, "")
         self._registered = 0
@@ -249,14 +262,14 @@ class Memory:
             self._registered += 1
         if memory.page_locked and host.in_range():  # what is made before the loop is not part of its trace
             host.end("cudaHostRegister" if registered else "cudaHostAlloc", begin)
-        buffer = HostBuffer.over(raw.view(dtype).reshape(shape), memory)
+        buffer = WatchedBuffer(raw.view(dtype).reshape(shape), memory, self._hazards)
         weakref.finalize(raw, self._host_freed, buffer.address, nbytes, registered).atexit = False
         return buffer
 
     def _host_freed(self, address: int, nbytes: int, registered: bool) -> None:
         self.host_bytes -= nbytes
         self._registered -= registered
-        self._on_free(address)
+        self._hazards.forget(address)  # another buffer may get it
 
     def empty_device(self, nbytes: int) -> SimulatedBuffer:
         """Device memory; its bytes exist once they are touched."""
@@ -270,10 +283,6 @@ class Memory:
     def _device_freed(self, nbytes: int) -> None:
         self.device_bytes -= nbytes
 
-
-def bytes_of(host: HostBuffer) -> np.ndarray:
-    """The buffer's bytes, uint8: floats would not do, since NaN is not equal to itself."""
-    return host.array.reshape(-1).view(np.uint8)
 
 
 # The watch over host memory that a copy by the GPU still uses, which nothing may touch until the copy has run.
@@ -296,23 +305,24 @@ class Hazards:
         now, earlier = self._threads.now, self._copies.get(host.address, ())
         self._copies[host.address] = [*(each for each in earlier if not each.has_run(now)), work]
         if compare and work.engine == UPLOAD_ENGINE:
-            raw = bytes_of(host)
+            raw = host.raw
             self._uploads.append((work, raw, raw.copy()))
 
     def forget(self, address: int) -> None:
         """That memory was freed."""
         self._copies.pop(address, None)
 
-    def check_idle(self, buffer: HostBuffer, verb: str) -> None:
-        """HazardError if a copy still uses these bytes, which are to be 'read' or 'written'."""
+    def check_idle(self, buffer: HostBuffer, verb: str, engine: int | None = None) -> None:
+        """HazardError if a copy (on that engine, on any without it) still uses these bytes, which are to be 'read',
+        'written' or 'used'.
+        """
         for work in self._copies.get(buffer.address, ()):
-            if not self._gpu.is_done(work):
+            if engine in (None, work.engine) and not self._gpu.is_done(work):
                 raise HazardError(
                     f"{buffer.nbytes} bytes of {buffer.memory} memory are {verb} at {self._threads.now} ns while a "
                     f"copy ({work.name}) still uses them",
                     fix=_FIX,
                 )
-        self._copies.pop(buffer.address, None)
 
     def check_uploads(self) -> None:
         """HazardError where the bytes of an upload that has run by now are no longer those that were submitted."""
@@ -339,7 +349,7 @@ class Machine:
         self.moves_bytes = moves_bytes
         self.gpu = Gpu(host, preset.launch_queue_depth)
         self.hazards = Hazards(self.gpu, host.threads)
-        self.memory = Memory(host, preset, self.hazards.forget)
+        self.memory = Memory(host, preset, self.hazards)
 
     def wait(self, name: str, work: Work | None) -> None:
         """A synchronize call: short where the work is done, else until the host has woken up after its end."""

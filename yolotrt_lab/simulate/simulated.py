@@ -12,7 +12,7 @@ from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from .calls import Captures, Kernels, SimulatedEvent, SimulatedGraph, SimulatedStream, downloads, uploads
 from .conditions import Conditions, State
-from .machine import Host, HostWork, Machine, Range, SimulatedBuffer
+from .machine import Host, Machine, Range, SimulatedBuffer, WorkTime
 from .preset import EngineCost, Preset
 from .virtual_time import VirtualQueue, VirtualThread
 
@@ -104,7 +104,7 @@ class SimulatedDevice(Device):
         """A range in `spans`; leaving it costs what the preset measured between two stages."""
         return self._host.range(name)
 
-    def host_work(self, name: str) -> HostWork:
+    def host_work(self, name: str) -> WorkTime:
         """Adds the preset's cost of that work (0 if it has none) when it is left."""
         return self._host.work(name)
 
@@ -126,13 +126,9 @@ class SimulatedDevice(Device):
         """Device memory; its bytes exist once they are touched."""
         return self._machine.memory.empty_device(nbytes)
 
-    def writes(self, buffer: HostBuffer) -> None:
-        """HazardError if a copy may still use these bytes."""
-        self._machine.hazards.check_idle(buffer, "written")
-
-    def reads(self, buffer: HostBuffer) -> None:
-        """HazardError if a copy may still use these bytes."""
-        self._machine.hazards.check_idle(buffer, "read")
+    def check_idle(self, buffer: HostBuffer, verb: str) -> None:
+        """HazardError if a copy may still use these bytes, which are to be 'read' or 'written'."""
+        self._machine.hazards.check_idle(buffer, verb)
 
     # Streams
 
@@ -145,7 +141,7 @@ class SimulatedDevice(Device):
         return SimulatedEvent(self._machine)
 
     def synchronize(self) -> None:
-        """Hold the host until every lane is empty."""
+        """Block the host until every lane is empty."""
         gpu = self._machine.gpu
         last = [lane.last for lane in gpu.timeline.lanes if lane.last is not None]
         for work in last:
@@ -165,10 +161,6 @@ class SimulatedDevice(Device):
     def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream) -> None:
         """`cudaMemcpyAsync` device to host, as the preset's hardware does it."""
         self._download(target, source, stream)
-
-    def spin(self, duration_ns: int, stream: Stream) -> None:
-        """A kernel of that duration."""
-        self._kernels.spin(duration_ns, stream)
 
     def launch(
         self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream

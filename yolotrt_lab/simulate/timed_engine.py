@@ -1,53 +1,144 @@
-"""An engine on the simulated device: it takes the time that a preset measured, and computes only if given a model."""
+"""Engines that take a given time: a model at the cost that a preset measured, and a kernel that only spins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import prod
-from types import MappingProxyType
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..device import Device, Stream
-from ..engine import Context, Engine, OneThread, bound_memory
+from ..device import Device, HostBuffer, Kernel, Stream
+from ..engine import Context, Engine, OneThread
 from ..errors import EngineError
-from ..types import TensorSpec
+from ..types import Detections, HostMemory, TensorSpec
+from ..vision import HostWork
 from .machine import SimulatedBuffer
 from .preset import EngineCost
 from .simulated import SimulatedDevice
 
 Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
+_IMAGE = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32))
+
+SPIN = Kernel(
+    "spin",
+    """
+extern "C" __global__ void spin(unsigned long long duration_ns) {
+    unsigned long long begin, now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begin));
+    do { asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)); } while (now - begin < duration_ns);
+}
+""",
+    lambda duration_ns: None,
+    (1, 1, 1),
+    duration_ns=int,
+)
+
+
+def spin(device: Device, duration_ns: int, stream: Stream) -> None:
+    """Submit a kernel that keeps the GPU busy for about that long.
+
+    >>> from yolotrt_lab import open_device
+    >>> device = open_device("simulated")
+    >>> stream = device.stream()
+    >>> spin(device, 1_000_000, stream)
+    >>> stream.synchronize()
+    >>> device.now_ns() > 1_000_000
+    True
+    """
+    device.launch(SPIN, (1, 1, 1), [np.uint64(duration_ns)], stream)
+
+
+class TimedWork:
+    """What the host does to pixels, at the cost that the device's preset gives.
+
+    It writes and reads pixels by `work`, or none at all without it. A HazardError where a copy still uses the bytes.
+    """
+
+    def __init__(self, device: Device, spec: TensorSpec, work: HostWork | None) -> None:
+        self._work = work
+        self._blank = device.empty_host(spec.shape, spec.dtype, HostMemory.PAGEABLE)
+        self._cost: Callable[[str], AbstractContextManager[Any]] = lambda name: nullcontext()
+        self._check: Callable[[HostBuffer, str], None] = lambda buffer, verb: None
+        if isinstance(device, SimulatedDevice):
+            self._cost, self._check = device.host_work, device.check_idle
+        self.frame_shape = work.frame_shape if work else (1080, 1920)
+
+    def letterbox(self, index: int, target: HostBuffer, item: int = 0) -> bool:
+        """At the cost `letterbox`."""
+        self._check(target, "written")
+        with self._cost("letterbox"):
+            return self._work is None or self._work.letterbox(index, target, item)
+
+    def copy_frame(self, index: int, target: HostBuffer, item: int = 0) -> bool:
+        """At the cost `copy_frame`."""
+        self._check(target, "written")
+        with self._cost("copy_frame"):
+            return self._work is None or self._work.copy_frame(index, target, item)
+
+    def fresh(self, index: int) -> HostBuffer:
+        """At the cost `naive_letterbox`."""
+        with self._cost("naive_letterbox"):
+            return self._blank if self._work is None else self._work.fresh(index)
+
+    def copy(self, source: HostBuffer, target: HostBuffer) -> None:
+        """At the cost `copy_to_slot`."""
+        self._check(target, "written")
+        with self._cost("copy_to_slot"):
+            if self._work is not None:
+                self._work.copy(source, target)
+
+    def boxes(
+        self,
+        index: int,
+        outputs: Iterable[HostBuffer],
+        decode: Callable[[tuple[int, int]], Detections],
+        *,
+        on_host: bool = True,
+    ) -> Detections | None:
+        """At the cost `decode`, or none where the GPU has searched them."""
+        for output in outputs:
+            self._check(output, "read")
+        with self._cost("decode") if on_host else nullcontext():
+            return None if self._work is None else self._work.boxes(index, (), decode)
+
 
 class SimulatedContext(Context):
     """Runs an engine's kernels on the simulated device."""
 
     def __init__(self, device: SimulatedDevice, engine: SimulatedEngine, shared: OneThread) -> None:
+        super().__init__(device, engine)
         self._run = device.run_kernels
         self._shared = shared
-        self._name = engine.label
-        self._cost = engine.cost
         self._engine = engine
-        self._memory = {s.name: device.empty_device(s.nbytes) for s in (*engine.inputs, *engine.outputs)}
-        self.buffers = MappingProxyType(self._memory)
 
     def enqueue(self, stream: Stream) -> None:
-        """Submit one inference, on the memory that is bound now: a graph goes on with that of its capture."""
+        """Submit one inference."""
         self._shared.check()
-        action = partial(self._compute, dict(self._memory)) if self._engine.computes else None
-        self._run(self._name, self._cost, stream, action, self._shared)
+        engine = self._engine
+        action = engine.compute and partial(self._compute, engine.compute)
+        self._run(engine.label, engine.cost, stream, action, self._shared)
 
     def sibling(self, device: Device) -> SimulatedContext:
         """See `Context.sibling`: a HazardError where both would run at once."""
         assert isinstance(device, SimulatedDevice)
         return SimulatedContext(device, self._engine, self._shared)
 
-    def _compute(self, memory: Mapping[str, SimulatedBuffer]) -> None:
-        assert self._engine.compute is not None
-        inputs = {spec.name: _view(memory[spec.name], spec) for spec in self._engine.inputs}
-        for name, result in self._engine.compute(inputs).items():
-            np.copyto(memory[name].data, result.reshape(-1).view(np.uint8))
+    def _compute(self, compute: Compute) -> None:
+        for name, result in compute({spec.name: self._view(spec) for spec in self._engine.inputs}).items():
+            np.copyto(self._bytes(name), result.reshape(-1).view(np.uint8))
+
+    def _view(self, spec: TensorSpec) -> np.ndarray:
+        return self._bytes(spec.name)[: prod(spec.shape) * spec.dtype.itemsize].view(spec.dtype).reshape(spec.shape)
+
+    def _bytes(self, name: str) -> np.ndarray:
+        buffer = self.buffers[name]
+        assert isinstance(buffer, SimulatedBuffer)
+        return buffer.data
 
 
 class SimulatedEngine(Engine):
@@ -66,56 +157,46 @@ class SimulatedEngine(Engine):
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.compute = compute
-        self.computes = compute is not None
 
     def context(self, device: Device) -> SimulatedContext:
         """A context; from the first one that computes on, the device moves bytes."""
         if not isinstance(device, SimulatedDevice):
             raise EngineError(
-                f"a simulated engine cannot run on the {device.kind} device",
+                f"a simulated engine needs the simulated device, got {device.kind}",
                 fix="open_engine(device) picks the engine that fits the device",
             )
-        device.moves_bytes = device.moves_bytes or self.computes
+        device.moves_bytes = device.moves_bytes or self.compute is not None
         return SimulatedContext(device, self, OneThread())
 
-
-def _view(buffer: SimulatedBuffer, spec: TensorSpec) -> np.ndarray:
-    count = prod(spec.shape) * spec.dtype.itemsize
-    return buffer.data[:count].view(spec.dtype).reshape(spec.shape)
-
-
-# An engine that keeps the GPU busy for a given time and computes nothing: the loop without the model.
-
-
-_IMAGE = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32))
+    def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
+        """In virtual time; `work` is used where the engine computes."""
+        return TimedWork(device, self.inputs[0], None if self.compute is None else work())
 
 
 class SpinContext(Context):
     """Submits the spin kernels of each inference."""
 
     def __init__(self, device: Device, engine: SpinEngine) -> None:
-        self._spin = device.spin
+        super().__init__(device, engine)
         self._engine = engine
-        self._duration_ns = engine.duration_ns
-        self._kernels = range(engine.kernels)
-        self.buffers = bound_memory(device, engine)
 
     def enqueue(self, stream: Stream) -> None:
         """Submit the kernels."""
-        for _ in self._kernels:
-            self._spin(self._duration_ns, stream)
+        for _ in range(self._engine.kernels):
+            spin(self.device, self._engine.duration_ns, stream)
 
     def sibling(self, device: Device) -> SpinContext:
-        """Another context: there is nothing to have in common."""
+        """Another context: spinning shares nothing."""
         return SpinContext(device, self._engine)
 
 
 class SpinEngine(Engine):
-    """Takes an image, by default 640 x 640 float32 (4,915,200 bytes), and keeps the GPU busy with `kernels` kernels of
-    `duration_ns` each.
-    """
+    """Takes an image, by default 640 x 640 float32 (4,915,200 bytes), and keeps any GPU busy with `kernels` kernels of
+    `duration_ns` each. It reads no pixel.
 
-    computes = False
+    >>> SpinEngine(1_000_000).label
+    'spin kernel of 1 ms'
+    """
 
     def __init__(self, duration_ns: int, *, kernels: int = 1, image: TensorSpec = _IMAGE) -> None:
         self.duration_ns = duration_ns
@@ -127,3 +208,28 @@ class SpinEngine(Engine):
     def context(self, device: Device) -> SpinContext:
         """A context on any device."""
         return SpinContext(device, self)
+
+    def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
+        """None but the time that it takes on the simulated device."""
+        return TimedWork(device, self.inputs[0], None)
+
+
+def open_timed_engine(device: Device, model_name: str, model: bytes | str | Path | None, batch: int) -> SimulatedEngine:
+    """An engine at the cost of `model_name` ('yolov8n-fp16') in the device's preset; its outputs are those of `model`,
+    computed by ONNX Runtime, or it computes none.
+
+    SettingsError where the preset did not measure that model or batch.
+    """
+    assert isinstance(device, SimulatedDevice)
+    cost = device.preset.engine(model_name).for_batch(batch)
+    label = f"simulated {model_name}" + (f", batch {batch}" if batch > 1 else "")
+    if model is None:
+        images, output = (
+            TensorSpec(name, shape, np.dtype(np.float32))
+            for name, shape in (("images", (batch, 3, 640, 640)), ("output0", (batch, 84, 8400)))
+        )
+        return SimulatedEngine(label, cost, [images], [output])
+    from ..onnxruntime import OnnxRuntimeEngine
+
+    runtime = OnnxRuntimeEngine(model, batch=batch)
+    return SimulatedEngine(f"{label}, outputs by {runtime.label}", cost, runtime.inputs, runtime.outputs, runtime.run)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..device import Device, Stream
-from ..engine import Context, Engine
-from ..loop import LoopSettings, captured
+from ..engine import Context, Engine, captured
 from ..memory import Slot, SlotPool
 from ..types import Detections, HostMemory, Stage, TensorSpec
 from ..vision import decode, letterbox_geometry
 from .kernels import Decoder, Letterboxer, unpack
+
+if TYPE_CHECKING:
+    from .overlap import OverlapSettings
 
 _Submit = Callable[[Stream], None]
 _STAGES = (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD)
@@ -47,7 +50,7 @@ class Lanes:
     be captured, OutOfMemoryError where memory for a slot or a context can't be had.
     """
 
-    def __init__(self, device: Device, engine: Engine, settings: LoopSettings, frame_shape: tuple[int, int]) -> None:
+    def __init__(self, device: Device, engine: Engine, settings: OverlapSettings, frame_shape: tuple[int, int]) -> None:
         self._device, self._engine, self._settings = device, engine, settings
         self._input, self._output = engine.inputs[0], engine.outputs[0]
         batch = self._input.shape[0]
@@ -80,10 +83,6 @@ class Lanes:
     def of(self, slot: Slot) -> Lane:
         """The lane that this slot belongs to."""
         return self.lanes[slot.index]
-
-    def input_of(self, slot: Slot) -> np.ndarray:
-        """The slot's memory for a batch, as it is uploaded."""
-        return next(iter(slot.inputs.values())).array
 
     def detections(self, lane: Lane, item: int) -> Detections:
         """The boxes of one frame of the lane's batch, whose result has arrived."""
@@ -127,7 +126,8 @@ class Lanes:
         if self._settings.graph:
             steps = _merged(steps)
             steps = [
-                (stage, stream, captured(self._device, self._engine, submit, stream)) for stage, stream, submit in steps
+                (stage, stream, captured(self._device, self._engine, submit, stream, warm=True))
+                for stage, stream, submit in steps
             ]
         before: Stream | None = None
         for stage, stream, submit in steps:
@@ -147,10 +147,9 @@ class Lanes:
         return self._contexts[-1]
 
     def _upload(self, slot: Slot, context: Context) -> _Submit:
-        device, target = self._device, context.buffers[self._input.name]
-        (source,) = slot.inputs.values()
         if (letterboxer := self._letterboxer) is None:
-            return partial(device.upload, source, target)
+            return partial(context.upload, slot.input)
+        device, source, target = self._device, slot.input, context.buffers[self._input.name]
         frames = device.empty_device(source.nbytes)
 
         def submit(stream: Stream) -> None:
@@ -162,13 +161,7 @@ class Lanes:
     def _download(self, slot: Slot, context: Context, stream: Stream) -> _Submit:
         device, decoder = self._device, self._decoder
         if decoder is None:
-            copies = [(context.buffers[name], target) for name, target in slot.outputs.items()]
-
-            def submit_all(stream: Stream) -> None:
-                for source, host in copies:
-                    device.download(source, host, stream)
-
-            return submit_all
+            return partial(context.download, slot.outputs)
         output, scratch = context.buffers[self._output.name], decoder.scratch(stream)
         target = slot.outputs[decoder.result.name]
         results = device.empty_device(target.nbytes)

@@ -1,11 +1,22 @@
-"""Where the frames of the overlapped loop come from, and how they get into its slots."""
+"""The overlapped loop: several batches on their way at once, each in a lane of its own, results collected by events.
+
+The host only fills a slot, submits it, and takes up the result that has waited longest; a batch of one frame is the
+usual case. What the GPU does with a slot is `lanes.py`.
+
+A range `frame` is one turn of the host: the wait for the clock, the frame taken up, its batch submitted once it is
+full, and the results collected meanwhile, which are those of earlier frames. The GPU works on a frame after its range
+has ended, beside others; what it did belongs to the range that submitted it, which for a batch is that of its last
+frame. Outside of all ranges lie what is collected after the last frame, and the submit of a batch that the frames did
+not fill. A source that ends is found out in one range more.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,106 +24,73 @@ import numpy as np
 
 from ..device import Device
 from ..engine import Engine
-from ..errors import SettingsError, ShapeError
-from ..frames import FrameSource
-from ..loop import Loop, LoopSettings, check_images
+from ..errors import SettingsError
+from ..loop import Loop, LoopSettings, OnBoxes, whole
 from ..recording import Recording
-from ..types import Detections, Stage
-from ..vision import Fill, Letterbox, check_frame
+from ..types import Detections, Fill, HostMemory, Stage
 from .lanes import Lane, Lanes
-
-DEFAULT_FRAME = (1080, 1920)
-"""Height and width of the frames where there are no images."""
-
-
-class Feed:
-    """Images in turn, or sources in turn until each has ended; or nothing, for an engine that reads no pixel.
-
-    With `raw` frames go into the slots as they are, by the source itself where it is one, else letterboxed.
-    `frame_shape` is (height, width). ShapeError or DtypeError for images that are no frames, or of several sizes,
-    SettingsError for images beside sources.
-    """
-
-    def __init__(
-        self,
-        device: Device,
-        images: Sequence[np.ndarray] | FrameSource | Sequence[FrameSource] | None,
-        *,
-        raw: bool,
-    ) -> None:
-        self._device, self._raw = device, raw
-        self._letterbox = Letterbox()
-        given = [images] if isinstance(images, FrameSource) else [] if images is None else list(images)
-        self._sources = [each for each in given if isinstance(each, FrameSource)]
-        self._images = [each for each in given if not isinstance(each, FrameSource)]
-        if self._sources and self._images:
-            raise SettingsError("images and sources together", fix="pass images, or sources of frames")
-        for image in self._images:
-            check_frame(image)
-        shapes = {each.size[::-1] for each in self._sources} | {each.shape[:2] for each in self._images}
-        if len(shapes) > 1:
-            raise ShapeError(f"frames of several sizes, {sorted(shapes)}", fix="resize them, or run a loop for each")
-        self.frame_shape: tuple[int, int] = shapes.pop() if shapes else DEFAULT_FRAME
-        self._live = list(range(len(self._sources)))
-        self._turn = 0
-        self.cameras: list[int] = []
-        """Which source each frame of the run came from, where there are several."""
-
-    def fill(self, index: int, batch: np.ndarray, item: int) -> bool:
-        """Write frame `index` into place `item` of a slot's batch; False where every source has ended."""
-        target = batch[item]
-        if self._sources:
-            return self._from_sources(target)
-        with self._device.host_work("copy_frame" if self._raw else "letterbox"):
-            if self._images:
-                self._write(self._images[index % len(self._images)], target)
-        return True
-
-    def _from_sources(self, target: np.ndarray) -> bool:
-        while self._live:
-            self._turn %= len(self._live)
-            camera = self._live[self._turn]
-            if self._read(self._sources[camera], target):
-                self._turn = (self._turn + 1) % len(self._live)
-                if len(self._sources) > 1:
-                    self.cameras.append(camera)
-                return True
-            self._live.remove(camera)
-        return False
-
-    def _read(self, source: FrameSource, target: np.ndarray) -> bool:
-        if self._raw:
-            return source.read_into(target)
-        frame = source.read()
-        if frame is None:
-            return False
-        with self._device.host_work("letterbox"):
-            self._write(frame, target)
-        return True
-
-    def _write(self, frame: np.ndarray, target: np.ndarray) -> None:
-        if frame.shape[:2] != self.frame_shape:
-            raise ShapeError(f"a frame of {frame.shape} among frames of {self.frame_shape}", fix="resize it")
-        if self._raw:
-            np.copyto(target, frame)
-        else:
-            self._letterbox(frame, target)
-
-
-# The overlapped loop: several batches on their way at once, each in a lane of its own, results collected by events.
-#
-# The host only fills a slot, submits it, and takes up the result that has waited longest; a batch of one frame is the
-# usual case. What the GPU does with a slot is `lanes.py`.
-#
-# A range `frame` is one turn of the host, as in `frame.py`: the wait for the clock, the frame taken up, its batch
-# submitted once it is full, and the results collected meanwhile, which are those of earlier frames. The GPU works on a
-# frame after its range has ended, beside others; what it did belongs to the range that submitted it, which for a batch
-# is that of its last frame. Outside of all ranges lie what is collected after the last frame, and the submit of a batch
-# that the frames did not fill. A source that ends is found out in one range more.
-
+from .sources import Images, pixel_work
 
 _NOTHING = nullcontext()
 _POLL_NS = 5_000  # how often the host looks whether a result has come while it waits for the clock
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapSettings(LoopSettings):
+    """An overlapped loop: slots in page-locked memory, several of them in flight. SettingsError for what it can't be.
+
+    `collect_after` counts batches where the engine takes several frames at once.
+
+    >>> OverlapSettings(overlap=True, graph=True, collect_after=2).input_memory
+    <HostMemory.PINNED: 'pinned'>
+    """
+
+    input_memory: HostMemory = HostMemory.PINNED
+    fill: Fill = Fill.IN_PLACE
+    overlap: bool = False
+    """Uploads and downloads have streams of their own."""
+    gpu_letterbox: bool = False
+    """Upload the uint8 frame, and preprocess it on the GPU."""
+    gpu_decode: bool = False
+    """Find the boxes on the GPU, and download nothing else."""
+    contexts: int = 1
+    """So many inferences run at once, each in a stream of its own; as many frames are in flight, or a multiple."""
+    deadline_us: float = 1_000.0
+    """On a clock, a batch goes without the frames that would come more than this after its first.
+
+    Without a clock, or from a source that sets its own pace, it waits until it is full or the source ends.
+    """
+    timers: bool = True
+    """Time the stages, and mark them as ranges."""
+
+    def __post_init__(self) -> None:
+        LoopSettings.__post_init__(self)
+        object.__setattr__(self, "contexts", whole("contexts", self.contexts, 1))
+        if self.fill not in (Fill.IN_PLACE, Fill.READY):
+            raise SettingsError(
+                f"fill must be 'in_place' or 'ready' in the overlapped loop, got {str(self.fill)!r}",
+                fix="it fills slots",
+            )
+        if not (self.input_memory.page_locked and self.output_memory.page_locked):
+            raise SettingsError(
+                "input_memory and output_memory must be page-locked: a pageable copy overlaps with nothing",
+                fix="use input_memory='pinned' and output_memory='pinned'",
+            )
+        if self.gpu_decode and not self.postprocess:
+            raise SettingsError("postprocess must be on with gpu_decode, which finds boxes", fix="use postprocess=True")
+        if not 0 <= self.deadline_us < inf:
+            raise SettingsError(f"deadline_us must be 0 or more, got {self.deadline_us}", fix="1000 is usual")
+        if (self.collect_after + 1) % self.contexts:
+            raise SettingsError(
+                f"collect_after + 1 must be a multiple of contexts, got {self.collect_after + 1} and {self.contexts}",
+                fix="use collect_after=contexts - 1, or 2 * contexts - 1, so that each context has as many",
+            )
+
+    def loop(
+        self, device: Device, engine: Engine, images: Any = None, *, on_boxes: OnBoxes | None = None
+    ) -> OverlappedLoop:  # type: ignore[override]
+        """The loop that these settings are for, ready to run."""
+        return OverlappedLoop(device, engine, self, images, on_boxes=on_boxes)
 
 
 class _Batch:
@@ -134,27 +112,28 @@ class OverlappedLoop(Loop):
     `images` are used in turn, each copied into its slot, or are sources that write into the slots themselves: one, or
     several (cameras), which take turns until each has ended. Frames are then numbered in the order in which they were
     read, and each camera's stay in order; the recording has a column `camera`. With `fill='ready'` each slot is filled
-    once, before the loop. The engine's first dimension is the batch. With `postprocess` the boxes of the latest frame
-    are in `detections`, and `on_boxes(frame, boxes)` is called for every frame after the warm-up.
+    once, before the loop. The engine's first dimension is the batch.
 
-    SettingsError where images are missing or none, ShapeError where they differ in size.
+    SettingsError where images are missing, ShapeError where they differ in size.
     """
+
+    settings: OverlapSettings
 
     def __init__(
         self,
         device: Device,
         engine: Engine,
-        settings: LoopSettings,
-        images: Sequence[np.ndarray] | FrameSource | Sequence[FrameSource] | None = None,
+        settings: OverlapSettings,
+        images: Images | None = None,
         *,
-        on_boxes: Callable[[int, Detections], None] | None = None,
+        on_boxes: OnBoxes | None = None,
     ) -> None:
         super().__init__(device, engine, settings, on_boxes)
-        settings.check_overlapped()
-        check_images(engine, images, sources=True)
         self.batch = engine.inputs[0].shape[0]
-        self._feed = Feed(device, images if engine.computes else None, raw=settings.gpu_letterbox)
-        self.lanes = Lanes(device, engine, settings, self._feed.frame_shape)
+        self._cameras: list[int] = []
+        self._work = engine.host_work(device, partial(pixel_work, engine.inputs[0], images, self._cameras))
+        self._fill = self._work.copy_frame if settings.gpu_letterbox else self._work.letterbox
+        self.lanes = Lanes(device, engine, settings, self._work.frame_shape)
         if settings.fill is Fill.READY:
             self._fill_all()
         self._in_flight: deque[_Batch] = deque()
@@ -164,34 +143,30 @@ class OverlappedLoop(Loop):
     def _fill_all(self) -> None:
         for index in range(len(self.lanes.lanes) * self.batch):
             slot, item = divmod(index, self.batch)
-            if not self._feed.fill(index, self.lanes.input_of(self.lanes.pool.slots[slot]), item):
+            if not self._fill(index, self.lanes.pool.slots[slot].input, item):
                 raise SettingsError(
-                    f"the sources have {index} frames, and {len(self.lanes.lanes)} slots of {self.batch} are to be "
-                    "filled before the loop",
+                    f"the sources must have {len(self.lanes.lanes) * self.batch} frames to fill all slots, got {index}",
                     fix="use fill='in_place', or fewer slots",
                 )
 
     def run(self, path: str | Path | None = None, *, label: str = "", command: str = "") -> Recording:
         """See `Loop.run`. After an error or Ctrl-C the frames in flight are still collected where the GPU allows."""
-        return self._with_cameras(super().run(path, label=label, command=command), path)
-
-    def _recorded_settings(self) -> dict[str, Any]:
-        return {**super()._recorded_settings(), "batch": self.batch}
-
-    def _with_cameras(self, recording: Recording, path: str | Path | None) -> Recording:
-        """The recording with a column that says which source a frame came from, where there are several."""
-        if not self._feed.cameras:
+        recording = super().run(path, label=label, command=command)
+        if not self._cameras:
             return recording
-        cameras = np.array(self._feed.cameras[: len(recording)], np.int64)
+        cameras = np.array(self._cameras[: len(recording)], np.int64)
         recording = replace(recording, columns={**recording.columns, "camera": cameras})
         if path is not None:
             recording.save(path)
         return recording
 
+    def _more_settings(self) -> dict[str, Any]:
+        return {"batch": self.batch}
+
     def _run(self) -> None:
         settings, now = self.settings, self.device.now_ns
         self._ranges = {name: self.device.range(str(name)) for name in ("frame", *Stage)}
-        self._feed.cameras.clear()
+        self._cameras.clear()
         if not self._frames(range(-settings.warmup, 0), None, 0):
             return
         period_ns = None if settings.period_us is None else settings.period_us * 1_000
@@ -199,12 +174,13 @@ class OverlappedLoop(Loop):
 
     def _frames(self, indices: range, period_ns: float | None, begin: int) -> bool:
         """Run these frames and collect them; False where the sources ended before."""
+        index = indices.stop
         for index in indices:
             due = None if period_ns is None else begin + round((index - indices.start) * period_ns)
             with self._range("frame"):
                 if not self._frame(index, due):
                     break
-                if due is not None and self._is_due(due + round(period_ns)):
+                if due is not None and period_ns is not None and self._must_go(due + round(period_ns)):
                     self._submit()
         else:
             index = indices.stop
@@ -213,7 +189,7 @@ class OverlappedLoop(Loop):
             self._collect()
         return index == indices.stop
 
-    def _is_due(self, following: int) -> bool:
+    def _must_go(self, following: int) -> bool:
         """True where the open batch must not wait for the frame that is due at `following`."""
         return self._open is not None and following > self._open.due[0] + self.settings.deadline_us * 1_000
 
@@ -226,7 +202,7 @@ class OverlappedLoop(Loop):
         slot, item = batch.lane.slot, len(batch.due)
         if self.settings.fill is not Fill.READY:
             with self._range(Stage.PREPROCESS):
-                if not self._feed.fill(index, self.lanes.input_of(slot), item):
+                if not self._fill(index, slot.input, item):
                     return False
         batch.due.append(start if due is None else due)
         batch.start.append(start)
@@ -267,7 +243,7 @@ class OverlappedLoop(Loop):
                 batch.host_ns[place] = now() - begin
 
     def _wait_until(self, due: int) -> int:
-        """Wait for the clock, and take up results that come meanwhile; returns how long nothing was to be done."""
+        """Wait for the clock, and take up results that come meanwhile; returns how long there was nothing to do."""
         now, waited = self.device.now_ns, 0
         while now() < due:
             with self._range(Stage.WAIT):
@@ -290,10 +266,9 @@ class OverlappedLoop(Loop):
         """Wait for the oldest batch in flight, take its boxes and record its frames."""
         now = self.device.now_ns
         batch = self._in_flight.popleft()
-        slot = batch.lane.slot
         begin = now()
         with self._range(Stage.SYNCHRONIZE):
-            slot.wait()
+            batch.lane.slot.wait()
         arrived = now()
         if self.settings.postprocess:
             with self._range(Stage.POSTPROCESS):
@@ -305,17 +280,16 @@ class OverlappedLoop(Loop):
             self._recorder.add((index, batch.due[item], batch.start[item], done, *host_ns, index < 0))
 
     def _take_boxes(self, batch: _Batch) -> None:
-        for buffer in batch.lane.slot.outputs.values():
-            self.device.reads(buffer)
-        if not self.settings.gpu_decode:
-            with self.device.host_work("decode"):
-                pass
-        if not self.engine.computes:
-            return
+        outputs = batch.lane.slot.outputs.values()
         for item in range(len(batch.due)):
-            self.detections = found = self.lanes.detections(batch.lane, item)
-            if self.on_boxes is not None and batch.first + item >= 0:
-                self.on_boxes(batch.first + item, found)
+            index = batch.first + item
+            read = partial(self._read_boxes, batch.lane, item)
+            self.detections = found = self._work.boxes(index, outputs, read, on_host=not self.settings.gpu_decode)
+            if self.on_boxes is not None and found is not None and index >= 0:
+                self.on_boxes(index, found)
+
+    def _read_boxes(self, lane: Lane, item: int, frame_shape: tuple[int, int]) -> Detections:
+        return self.lanes.detections(lane, item)
 
     def _range(self, name: str) -> AbstractContextManager[None]:
         return self._ranges[name] if self.settings.timers else _NOTHING
