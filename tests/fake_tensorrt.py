@@ -1,6 +1,24 @@
-"""Stand-ins for the TensorRT objects that need a GPU. test_tensorrt.py checks their names against the real classes."""
+"""Stand-ins for what needs a GPU. test_tensorrt_rtx.py checks the names of TensorRT's objects against real ones."""
 
 from types import ModuleType, SimpleNamespace
+
+
+class FakeGpu:
+    """A device whose allocations lie at 4096, 8192, ..."""
+
+    kind = "cuda"
+
+    def __init__(self):
+        self.sizes = []
+
+    def empty_device(self, nbytes):
+        self.sizes.append(nbytes)
+        return SimpleNamespace(address=4096 * len(self.sizes), nbytes=nbytes)
+
+
+class FakeStream:
+    def __init__(self, handle=77):
+        self.handle = handle
 
 
 class FakeContext:
@@ -17,7 +35,8 @@ class FakeContext:
         return self._engine._accepts
 
     def get_tensor_shape(self, name):
-        return [self._batch if size == -1 else size for size in self._engine._tensors[name].shape]
+        batch, *others = self._engine._tensors[name].shape
+        return [self._batch if batch == -1 else batch, *others]  # -1 stays where a size depends on the data
 
     def set_tensor_address(self, name, address):
         self._calls.append(("set_tensor_address", name, address))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from yolotrt_lab import engine as engines
+from yolotrt_lab import plans
 
 TABLE = json.loads((Path(__file__).parent / "data" / "tensorrt-names.json").read_text(encoding="utf-8"))
 VERSIONS = {
@@ -25,7 +25,6 @@ KINDS = {
     "parser": "OnnxParser",
     "error": "ParserError",
     "config": "IBuilderConfig",
-    "trt_profile": "IOptimizationProfile",
     "runtime": "Runtime",
     "engine": "ICudaEngine",
     "context": "IExecutionContext",
@@ -38,23 +37,21 @@ RETURNS = {
     "trt.Runtime": "runtime",
     "builder.create_network": "network",
     "builder.create_builder_config": "config",
-    "builder.create_optimization_profile": "trt_profile",
     "runtime.deserialize_cuda_engine": "engine",
     "engine.create_execution_context": "context",
     "engine.create_runtime_config": "runtime_config",
 }
 RESULT_KINDS = {"ParserError.code": "ErrorCode", "ICudaEngine.get_tensor_dtype": "DataType"}
-OPTIONAL = {  # asked for by getattr, or used only after it
+OPTIONAL = {  # of TensorRT-RTX alone, and asked for only there
     "ComputeCapability",
-    "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
     "IBuilderConfig.num_compute_capabilities",
     "IBuilderConfig.set_compute_capability",
     "ICudaEngine.create_runtime_config",
     "IRuntimeConfig.create_runtime_cache",
     "IRuntimeConfig.set_runtime_cache",
 }
-UNLISTED = {"ITensor.name", "ITensor.shape"}  # the tables leave ITensor out; test_tensorrt.py asks the real modules
-SOURCES = ["tensorrt.py", "tensorrt_build.py", "tensorrt_module.py"]
+UNLISTED = {"ITensor.name", "ITensor.shape"}  # the tables leave ITensor out; test_tensorrt_rtx.py uses real ones
+SOURCES = ["tensorrt.py", "plans.py"]
 
 
 def dotted(node):
@@ -95,7 +92,7 @@ def names_used(source):
 
 
 def backend():
-    folder = Path(engines.__file__).parent
+    folder = Path(plans.__file__).parent
     return [names_used((folder / name).read_text(encoding="utf-8")) for name in SOURCES]
 
 

@@ -9,15 +9,8 @@ LabError
 │   ├── SlotInFlightError    the GPU may still use this slot
 │   └── HazardError          bytes in flight were touched (the simulated device found it)
 ├── EngineError
-│   ├── ModelError           the ONNX file is none, or cannot be read
-│   │   └── UnsupportedOperatorError
-│   ├── ProfileError         a dynamic input has no (valid) optimisation profile
-│   ├── BuildError           the builder gave up for another reason
-│   ├── PlanError            a serialized engine cannot be used
-│   │   ├── CorruptPlanError     damaged or truncated
-│   │   ├── ForeignPlanError     made by another runtime, or not a plan at all
-│   │   ├── PlanVersionError     made by another version
-│   │   └── UnsupportedGpuError  made for, or refused by, this GPU
+│   ├── ModelError           the ONNX file cannot be read, or the runtime does not support it
+│   ├── PlanError            a serialized engine is damaged, or not for this runtime, version or GPU
 │   ├── ShapeError           a tensor has another shape than the engine's
 │   ├── DtypeError           a tensor has another dtype than the engine's
 │   └── CaptureError         the engine cannot be captured into a CUDA graph
@@ -87,39 +80,11 @@ class EngineError(LabError):
 
 
 class ModelError(EngineError):
-    """The ONNX file is none, or cannot be read."""
-
-
-class UnsupportedOperatorError(ModelError):
-    """The ONNX graph holds an operator that this runtime does not know."""
-
-
-class ProfileError(EngineError):
-    """A dynamic input has no (valid) optimisation profile."""
-
-
-class BuildError(EngineError):
-    """The builder gave up for a reason that has no class of its own."""
+    """The ONNX file cannot be read, or the runtime does not support it."""
 
 
 class PlanError(EngineError):
-    """A serialized engine cannot be used."""
-
-
-class CorruptPlanError(PlanError):
-    """The plan is damaged or truncated."""
-
-
-class ForeignPlanError(PlanError):
-    """The plan was made by another runtime, or is no plan at all."""
-
-
-class PlanVersionError(PlanError):
-    """The plan was made by another version of this runtime."""
-
-
-class UnsupportedGpuError(PlanError):
-    """The plan was made for another GPU, or this runtime refuses this GPU."""
+    """A serialized engine is damaged, or not for this runtime, version or GPU."""
 
 
 class ShapeError(EngineError):

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the reference that computes on any machine, and its CUDA provider on the caller's stream."""
+"""The ONNX Runtime backend: the reference that runs on any CPU, and its CUDA provider on the caller's stream."""
 
 from __future__ import annotations
 
@@ -9,71 +9,54 @@ from typing import Any
 import numpy as np
 
 from .device import Device, Stream
-from .engine import Context, Engine, OneThread, bound_memory, checked, require_gpu
-from .errors import (
-    DtypeError,
-    EngineError,
-    MissingPackageError,
-    ModelError,
-    ProfileError,
-    SettingsError,
-    UnsupportedOperatorError,
-)
-from .model import parse_onnx, precision_of, read_onnx
+from .engine import Context, Engine, OneThread, checked, require_gpu
+from .errors import DtypeError, EngineError, MissingPackageError, ModelError, SettingsError
+from .model import parse_onnx, precision_of, read_onnx, with_batch
+from .packages import load
 from .types import TensorSpec
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(bool)": "bool",
-}
-_DTYPES |= {f"tensor({name})": name for name in ("int8", "uint8", "int32", "int64")}
-_ERRORS_ONLY, _FATAL_ONLY = 3, 4  # ONNX Runtime's severities; a session's errors arrive as exceptions too
+_DTYPES = {"float": "float32", "float16": "float16", "double": "float64", "bool": "bool"}
+_DTYPES |= {name: name for name in ("int8", "uint8", "int32", "int64")}
+_ERRORS_ONLY, _FATAL_ONLY = 3, 4  # ONNX Runtime's severities; errors of a session are raised as exceptions too
 
 
 class OnnxRuntimeEngine(Engine):
     """A model in ONNX Runtime, on the 'cpu' or through the 'cuda' provider.
 
-    The CPU has no device memory and so no contexts: use `run`. A CUDA context holds a session, and with it the weights,
-    of its own, because ONNX Runtime ties a session to one stream.
+    The CPU has no device memory and so no contexts: use `run`. On CUDA each context has a session of its own, and with
+    it a copy of the weights, because ONNX Runtime ties a session to one stream.
     """
 
-    def __init__(self, onnx: bytes | str | Path, *, provider: str = "cpu", batch: int = 1, threads: int = 0) -> None:
-        """Load a model. `batch` fixes a batch dimension that is left open under a name.
+    def __init__(self, onnx: bytes | str | Path, *, provider: str = "cpu", batch: int = 1) -> None:
+        """Load a model. `batch` becomes the size of a batch dimension that the model leaves open.
 
-        `threads` is for one operator on the CPU; 0 is ONNX Runtime's choice, one a physical core. Raises
-        MissingPackageError, ModelError, UnsupportedOperatorError, ProfileError (another open dimension), DtypeError, or
-        EngineError where the provider does not load.
+        Raises MissingPackageError, ModelError, DtypeError, or EngineError if the provider does not load.
         """
         self.ort = _import_onnxruntime(provider)
-        self._model = read_onnx(onnx)
+        self._model = with_batch(read_onnx(onnx), batch)
         self._provider = provider
-        model = parse_onnx(self._model)
-        self._options = self.ort.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        self._options.log_severity_level = _FATAL_ONLY
-        for name in _batch_names(model):
-            self._options.add_free_dimension_override_by_name(name, batch)
         self._session = self.session({})
         self.inputs = tuple(_spec(tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(_spec(tensor) for tensor in self._session.get_outputs())
-        parts = [f"ONNX Runtime {self.ort.__version__} {provider.upper()}", precision_of(model)]
-        self.label = ", ".join(filter(None, parts))
+        precision = precision_of(parse_onnx(self._model))
+        self.label = ", ".join(filter(None, [f"ONNX Runtime {self.ort.__version__} {provider.upper()}", precision]))
 
     def run(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs of one inference, from arrays on the host; ShapeError or DtypeError where an input misfits."""
+        """All outputs of one inference, from one array on the host for each input.
+
+        Raises ShapeError or DtypeError if an array does not fit its input.
+        """
         feed = {spec.name: checked(spec, tensors) for spec in self.inputs}
         names = [spec.name for spec in self.outputs]
         return dict(zip(names, self._session.run(names, feed), strict=True))
 
     def infer(self, device: Device, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`run`; the device is not asked."""
+        """The same as `run`: ONNX Runtime takes care of the device itself."""
         return self.run(tensors)
 
     def context(self, device: Device) -> Context:
-        """See `Engine.context`; EngineError on the CPU provider, and on a device that is no GPU."""
+        """See `Engine.context`; EngineError for the CPU provider, and for a simulated device."""
         if self._provider == "cpu":
             raise EngineError(
                 "ONNX Runtime on the CPU has no device memory to run in",
@@ -83,14 +66,22 @@ class OnnxRuntimeEngine(Engine):
         return OnnxRuntimeContext(self, device)
 
     def session(self, provider_options: Mapping[str, str]) -> Any:
-        """A new session on this engine's provider and no other."""
+        """A new session on the provider of this engine, without a fallback to another one."""
         wanted = _PROVIDERS[self._provider]
+        options = self.ort.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY
         try:
             session = self.ort.InferenceSession(
-                self._model, self._options, providers=[wanted], provider_options=[dict(provider_options)]
+                self._model, options, providers=[wanted], provider_options=[dict(provider_options)]
             )
         except Exception as error:  # its exception classes are private
-            raise _load_error(error, self._provider) from error
+            if self._provider == "cpu":
+                fix = "export it again, with an older opset for instance, and check it with onnx.checker"
+                raise ModelError(f"ONNX Runtime cannot load the model: {error}", fix=fix) from error
+            raise EngineError(
+                f"ONNX Runtime cannot load the model with CUDA: {error}",
+                fix="load it with provider='cpu': if that works, the CUDA installation is the cause",
+            ) from error
         session.disable_fallback()
         if wanted not in session.get_providers():
             raise EngineError(
@@ -101,19 +92,19 @@ class OnnxRuntimeEngine(Engine):
 
 
 class OnnxRuntimeContext(Context):
-    """One CUDA session on one stream: that of the first `enqueue`, which loads the model and so takes long.
+    """One CUDA session on one stream, that of the first `enqueue`, which loads the model and so takes long.
 
-    ONNX Runtime allocates at its first inference too: enqueue a few times before timing or capturing.
+    ONNX Runtime allocates memory at its first inferences too: enqueue a few times before you time or capture.
     """
 
     def __init__(self, engine: OnnxRuntimeEngine, device: Device) -> None:
-        self.buffers = bound_memory(device, engine)
+        super().__init__(device, engine)
         self._engine = engine
         self._thread = OneThread()
         self._handle: int | None = None
 
     def enqueue(self, stream: Stream) -> None:
-        """Submit one inference to `stream` and return; EngineError for another stream than the first one, or thread."""
+        """Submit one inference to `stream` and return; EngineError for another stream or thread than the first."""
         self._thread.check()
         if stream.handle != self._handle:
             self._open(stream)
@@ -121,17 +112,17 @@ class OnnxRuntimeContext(Context):
             self._run(self._binding, self._run_options)
         except Exception as error:  # its exception classes are private
             raise EngineError(
-                f"the inference was not submitted: {error}", fix="before a capture, enqueue a few times"
+                f"ONNX Runtime did not submit the inference: {error}", fix="before a capture, enqueue a few times"
             ) from error
 
     def sibling(self, device: Device) -> OnnxRuntimeContext:
-        """A session of its own: those of ONNX Runtime have no memory in common."""
+        """A context with a session of its own: ONNX Runtime's sessions share no memory."""
         return OnnxRuntimeContext(self._engine, device)
 
     def _open(self, stream: Stream) -> None:
         if self._handle is not None:
             raise EngineError(
-                "an ONNX Runtime context stays on the stream of its first inference", fix="make a context per stream"
+                "an ONNX Runtime context stays on the stream of its first inference", fix="create a context per stream"
             )
         engine = self._engine
         session = engine.session({"user_compute_stream": str(stream.handle)})
@@ -147,18 +138,13 @@ class OnnxRuntimeContext(Context):
 
 def _import_onnxruntime(provider: str) -> Any:
     if provider not in _PROVIDERS:
-        raise SettingsError(f"no provider {provider!r}", fix=f"choose one of {', '.join(_PROVIDERS)}")
+        raise SettingsError(f"provider must be one of {', '.join(_PROVIDERS)}, got {provider!r}", fix="use 'cpu'")
     package = "onnxruntime-gpu" if provider == "cuda" else "onnxruntime"
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingPackageError(
-            package, needed_for="running ONNX models", install=f"pip install {package}"
-        ) from error
+    onnxruntime = load("onnxruntime", needed_for="running ONNX models", install=f"pip install {package}")
     if _PROVIDERS[provider] not in onnxruntime.get_available_providers():
         raise MissingPackageError(
             package,
-            needed_for=f"the {provider} provider (the onnxruntime that is installed lacks it)",
+            needed_for=f"the {provider} provider (the installed onnxruntime does not have it)",
             install=f"pip uninstall onnxruntime; pip install {package}",
         )
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
@@ -166,35 +152,14 @@ def _import_onnxruntime(provider: str) -> Any:
     return onnxruntime
 
 
-def _batch_names(model: Any) -> set[str]:
-    """The names that the first dimensions of the inputs are left open under."""
-    shapes = [tensor.type.tensor_type.shape.dim for tensor in model.graph.input]
-    return {dimensions[0].dim_param for dimensions in shapes if dimensions and dimensions[0].dim_param}
-
-
 def _spec(tensor: Any) -> TensorSpec:
-    """The spec of a session's input or output; ProfileError while its shape is open, DtypeError for an odd type."""
-    if tensor.type not in _DTYPES:
+    """The spec of a session's input or output."""
+    dtype = _DTYPES.get(tensor.type.removeprefix("tensor(").removesuffix(")"))
+    if dtype is None:
         raise DtypeError(f"{tensor.name} is {tensor.type}, which the lab does not handle", fix="cast it to float32")
     if not all(isinstance(size, int) for size in tensor.shape):
-        raise ProfileError(
-            f"{tensor.name} has open dimensions {tensor.shape}; only a named batch dimension can be fixed here",
-            fix="export the model with fixed sizes, or give its batch dimension a name",
+        raise ModelError(
+            f"{tensor.name} must have fixed sizes, except for the batch, got {tensor.shape}",
+            fix="export the model with fixed sizes (Ultralytics: dynamic=False)",
         )
-    return TensorSpec(tensor.name, tuple(tensor.shape), np.dtype(_DTYPES[tensor.type]))
-
-
-def _load_error(error: Exception, provider: str) -> EngineError:
-    """The error for a session that could not be made, told by ONNX Runtime's exception: its classes are private."""
-    text = str(error)
-    if type(error).__name__ == "NotImplemented" or "No Op registered" in text:
-        return UnsupportedOperatorError(
-            f"ONNX Runtime lacks an operator of the model: {text}",
-            fix="export the model with another opset, or update onnxruntime",
-        )
-    if provider == "cpu":
-        return ModelError(f"this is no usable ONNX model: {text}", fix="export it again, check it with onnx.checker")
-    return EngineError(
-        f"ONNX Runtime could not load the model with CUDA: {text}",
-        fix="load it with provider='cpu': where that works, the trouble is the CUDA installation",
-    )
+    return TensorSpec(tensor.name, tuple(tensor.shape), np.dtype(dtype))

@@ -1,4 +1,9 @@
-"""The TensorRT module that is installed: importing it, its one logger, and what it can be asked about GPUs."""
+"""From an ONNX model to a TensorRT plan (a serialized engine): build it, read its header, check it, cache it.
+
+What can be asked of the installed TensorRT module stands here too: its name, its log, and the GPUs that it builds for.
+One name stands for each kind of TensorRT object here and in `tensorrt.py` (`trt`, `builder`, `engine`, ...): a test
+looks up every attribute that is reached from these names in the tables of TensorRT's versions.
+"""
 
 from __future__ import annotations
 
@@ -7,185 +12,138 @@ import importlib
 import os
 import re
 import struct
-import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import new_class
 from typing import Any
 
+import platformdirs
+
 from .cuda import find_gpu
-from .errors import (
-    BuildError,
-    CorruptPlanError,
-    ForeignPlanError,
-    MissingPackageError,
-    ModelError,
-    PlanError,
-    ProfileError,
-    SettingsError,
-    UnsupportedOperatorError,
-)
+from .errors import EngineError, MissingPackageError, ModelError, PlanError, SettingsError
 from .model import read_onnx
 
 MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
-"""The modules that the backend runs on, and what their products are called."""
+"""The modules that the backend runs on, and the names of their products."""
+
+_MAGIC = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
+_HEADER_BYTES = 64
 
 
 def import_tensorrt(module: str = "") -> Any:
-    """The module asked for, or the first of `MODULES` that can be imported; MissingPackageError without one."""
+    """Import `module`, or the first of `MODULES` that is installed; MissingPackageError without one."""
     if module and module not in MODULES:
-        raise SettingsError(f"{module!r} is no TensorRT module", fix=f"choose one of {', '.join(MODULES)}")
+        raise SettingsError(f"module must be one of {', '.join(MODULES)}, got {module!r}", fix="choose one of these")
     failures = []
     for name in [module] if module else MODULES:
         try:
             return importlib.import_module(name)
-        except (ImportError, OSError) as error:  # OSError: the bindings are there and their libraries are not
+        except (ImportError, OSError) as error:  # OSError: the bindings are installed, their libraries are not
             failures.append(str(error))
     raise MissingPackageError(
         module or " or ".join(MODULES),
-        needed_for=f"TensorRT engines (importing it said: {'; '.join(failures)})",
+        needed_for=f"TensorRT engines (the import failed with: {'; '.join(failures)})",
         install="pip install tensorrt, or for an RTX GPU pip install tensorrt-rtx-cu13",
     )
 
 
-@cache
-def log_of(trt: Any) -> Any:
-    """The process's one logger for this module (TensorRT ignores a second): it keeps the latest warnings and errors.
+class Log:
+    """A logger for TensorRT, with an `ILogger` as its second base: it keeps the latest lines of `wanted` severities.
 
-    `clear()` it before a call, and ask for `lines` and `reason` after one that failed. Threads share it.
+    Call `clear()` before a TensorRT call, and raise `error(...)` if that call failed. All threads share the logger.
     """
-    wanted = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR, trt.ILogger.WARNING)
 
-    class Log(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._lines: deque[str] = deque(maxlen=200)
-            self.clear = self._lines.clear
+    def __init__(self, *wanted: Any) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=200)
+        self.clear = self.lines.clear
+        self._wanted = wanted
 
-        def log(self, severity: Any, text: str) -> None:
-            if severity in wanted:
-                self._lines.append(f"{severity.name}: {text}")
+    def log(self, severity: Any, text: str) -> None:
+        """TensorRT calls this."""
+        if severity in self._wanted:
+            self.lines.append(f"{severity.name}: {text}")
 
-        @property
-        def lines(self) -> tuple[str, ...]:
-            return tuple(self._lines)
+    def error(self, kind: type[EngineError], message: str, *, fix: str) -> EngineError:
+        """The error to raise: it carries all lines, and its message ends with the first one that is an error.
 
-        @property
-        def reason(self) -> str:
-            """The first error, because those after it are its consequences."""
-            errors = (
-                text for severity, _, text in (line.partition(": ") for line in self.lines) if "ERROR" in severity
-            )
-            return next(errors, "nothing was logged")
+        The errors after the first are its consequences.
+        """
+        lines = tuple(self.lines)
+        reasons = (text for severity, _, text in (line.partition(": ") for line in lines) if "ERROR" in severity)
+        return kind(f"{message}: {next(reasons, 'nothing was logged')}", fix=fix, log=lines)
 
-    return Log()
+
+@cache
+def log_of(trt: Any) -> Log:
+    """The one logger that this process gives to a TensorRT module, which ignores a second one."""
+    kind: type[Log] = new_class("TensorRTLog", (Log, trt.ILogger))
+    return kind(trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR, trt.ILogger.WARNING)
 
 
 def build_targets(trt: Any) -> Mapping[str, Any]:
-    """The GPUs that TensorRT-RTX can build for, by name ('SM89'); none for TensorRT, which builds for the GPU there."""
+    """The GPUs that TensorRT-RTX can build for, by name ('SM89'); none for TensorRT, which builds for the local GPU."""
     names = getattr(getattr(trt, "ComputeCapability", None), "__members__", {})
     return {name: member for name, member in names.items() if re.fullmatch(r"SM\d+", name)}
 
 
-def target_of(compute_capability: tuple[int, int]) -> str:
-    """The name of a GPU's build target: 'SM89' for (8, 9)."""
-    return f"SM{compute_capability[0]}{compute_capability[1]}"
+def read_header(plan: bytes, name: str = "the plan") -> tuple[str, tuple[int, ...]]:
+    """The module and the version that built a plan, which errors call `name`, from its first bytes.
 
+    Raises PlanError for anything but a plan, and for an empty or truncated one.
 
-def capability_bit(trt: Any, compute_capability: tuple[int, int]) -> int | None:
-    """The bit of a compute capability in the mask of a TensorRT-RTX plan; None where this version doesn't name it."""
-    ascending = sorted(build_targets(trt), key=lambda name: int(name[2:]))
-    target = target_of(compute_capability)
-    return ascending.index(target) if target in ascending else None
-
-
-# A serialized TensorRT engine, called a plan, as bytes and as a file: its header and its checksum.
-#
-# The header says, without a GPU and before the runtime sees the plan, who wrote it and for what (little endian): magic
-# at 0, version at 24 as four bytes; in TensorRT-RTX (seen in 1.4 and 1.7) the file's size at 16 and a mask of compute
-# capabilities at 32, both 64 bits. Damage further in goes unnoticed, so a plan file has a `.sha256` beside it.
-
-
-_MODULES = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
-_HEADER_BYTES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class PlanHeader:
-    """What a plan says about itself: the module that loads it, the version that wrote it, and for which GPUs.
-
-    `capabilities` is TensorRT-RTX's mask, one bit for each compute capability that the runtime knows, in ascending
-    order; None for TensorRT, whose plans are for the GPU that they were built on.
+    >>> read_header(b"ftrt" + bytes(20) + bytes([10, 13, 3, 9]) + bytes(100))
+    ('tensorrt', (10, 13, 3, 9))
     """
-
-    module: str
-    version: tuple[int, ...]
-    capabilities: int | None
-
-
-def read_header(plan: bytes, name: str = "the plan") -> PlanHeader:
-    """Read the header of a plan, called `name` in errors.
-
-    ForeignPlanError where it is no plan at all, CorruptPlanError where it is empty or truncated.
-    """
-    fix = f"delete {name} and build it again"
-    if not plan:
-        raise CorruptPlanError(f"{name} is empty", fix=fix)
-    module = _MODULES.get(plan[:4])
-    if module is None:
-        raise ForeignPlanError(
-            f"{name} is no TensorRT plan: it starts with {plan[:4]!r}",
-            fix="pass a plan, not an ONNX file or an archive that holds one; build_plan makes plans from ONNX",
+    # Little endian: the magic at 0, the version at 24 as four bytes; in TensorRT-RTX (seen in 1.4 and 1.7) the size of
+    # the file at 16, 64 bits.
+    if plan and plan[:4] not in _MAGIC:
+        raise PlanError(
+            f"{name} is not a TensorRT plan: it starts with {plan[:4]!r}",
+            fix="pass a plan, not an ONNX file or an archive that holds a plan; build_plan builds plans from ONNX",
         )
+    fix = f"delete {name} and build it again"
     if len(plan) < _HEADER_BYTES:
-        raise CorruptPlanError(f"{name} is truncated: {len(plan)} bytes do not hold a header", fix=fix)
-    version = tuple(plan[24:28])
-    if module == "tensorrt":
-        return PlanHeader(module, version, None)
-    (size,), (capabilities,) = struct.unpack_from("<Q", plan, 16), struct.unpack_from("<Q", plan, 32)
-    if size != len(plan):
-        raise CorruptPlanError(f"{name} is damaged: it has {len(plan)} bytes and should have {size}", fix=fix)
-    return PlanHeader(module, version, capabilities)
+        raise PlanError(f"{name} is truncated: a plan must have {_HEADER_BYTES} bytes, got {len(plan)}", fix=fix)
+    module, (size,) = _MAGIC[plan[:4]], struct.unpack_from("<Q", plan, 16)
+    if module == "tensorrt_rtx" and size != len(plan):
+        raise PlanError(f"{name} is damaged: it must have {size} bytes, got {len(plan)}", fix=fix)
+    return module, tuple(plan[24:28])
 
 
-def write_plan(path: str | Path, plan: bytes) -> None:
-    """Write a plan and its checksum, `<path>.sha256`; each file appears whole or not at all, the checksum first."""
-    path = Path(path)
+def write_plan(path: Path, plan: bytes) -> None:
+    """Write a plan and its checksum, `<path>.sha256`, in the format of `sha256sum`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(_checksum_file(path), f"{hashlib.sha256(plan).hexdigest()}  {path.name}\n".encode())
+    _replace(Path(f"{path}.sha256"), f"{hashlib.sha256(plan).hexdigest()}  {path.name}\n".encode())
     _replace(path, plan)
 
 
 def read_plan(path: str | Path) -> bytes:
-    """Read a plan and check it against `<path>.sha256`, where that exists.
+    """Read a plan and check it against `<path>.sha256`, if there is one; PlanError if they differ or it is missing.
 
-    CorruptPlanError where they differ, PlanError where there is no plan to read.
+    TensorRT itself does not notice damage behind the header.
     """
     path = Path(path)
     try:
         plan = path.read_bytes()
     except OSError as error:
         raise PlanError(f"the plan {path} cannot be read: {error}", fix="check the path") from error
-    if _checksum_file(path).exists():
-        wanted = _checksum_file(path).read_text(encoding="ascii", errors="replace").split()[:1]
-        if wanted != [hashlib.sha256(plan).hexdigest()]:
-            raise CorruptPlanError(
-                f"the plan {path} is damaged: its checksum is not the one in {_checksum_file(path).name}",
-                fix=f"delete {path} and build it again",
-            )
+    checksum = Path(f"{path}.sha256")
+    if checksum.exists() and checksum.read_bytes().split()[:1] != [hashlib.sha256(plan).hexdigest().encode()]:
+        raise PlanError(
+            f"the plan {path} is damaged: its checksum differs from {checksum.name}",
+            fix=f"delete {path} and build it again",
+        )
     return plan
 
 
-def _checksum_file(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
-
-
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
+    """Write a file that other processes see whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
@@ -193,37 +151,32 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-# The plan cache: a plan is built once for each model, builder, GPU and set of options.
-#
-# Nothing is ever evicted; the folder may be deleted at any time. `YOLOTRT_LAB_CACHE` moves it.
-
-
 def cache_folder(folder: str | Path | None = None) -> Path:
-    """`folder` if given, else `$YOLOTRT_LAB_CACHE`, else `yolotrt-lab` in the platform's user cache folder."""
-    if chosen := folder or os.environ.get("YOLOTRT_LAB_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        parent = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        parent = Path.home() / "Library" / "Caches"
-    else:
-        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return parent / "yolotrt-lab"
+    """The folder of cached plans: `folder`, or `$YOLOTRT_LAB_CACHE`, or `yolotrt-lab` in the user's cache folder.
+
+    Nothing is ever removed from it. You can delete it at any time.
+
+    >>> cache_folder("plans").name
+    'plans'
+    """
+    usual = platformdirs.user_cache_path("yolotrt-lab", appauthor=False)
+    return Path(folder or os.environ.get("YOLOTRT_LAB_CACHE") or usual)
 
 
-def plan_name(onnx: bytes, *, builder: str, target: str, options: str) -> str:
-    """The file name of a plan: the builder ('tensorrt_rtx-1.4.0.76'), and a hash of all that the plan depends on."""
-    digest = hashlib.sha256()
-    for part in (onnx, builder.encode(), target.encode(), options.encode()):
-        digest.update(hashlib.sha256(part).digest())
-    return f"{builder}-{digest.hexdigest()[:32]}.plan"
+def plan_name(onnx: bytes, *, builder: str, target: str) -> str:
+    """The file name of a plan: the builder, and a hash of the model and the GPU.
+
+    >>> plan_name(b"", builder="tensorrt_rtx-1.4.0.76", target="SM89")
+    'tensorrt_rtx-1.4.0.76-6215e7f9f51bf9f99ae45062443a7838.plan'
+    """
+    digest = hashlib.sha256(hashlib.sha256(onnx).digest() + target.encode()).hexdigest()
+    return f"{builder}-{digest[:32]}.plan"
 
 
 def cached_plan(path: Path, build: Callable[[], bytes]) -> bytes:
-    """The plan at `path`, built and stored first if it is missing or damaged.
+    """The plan at `path`; if it is missing or damaged, it is built and stored first.
 
-    A damaged plan is replaced without a word: it holds nothing that `build` does not make again. SettingsError where
-    the folder cannot be written.
+    Raises SettingsError if the folder cannot be written.
     """
     with suppress(PlanError):
         return read_plan(path)
@@ -238,31 +191,19 @@ def cached_plan(path: Path, build: Callable[[], bytes]) -> bytes:
     return plan
 
 
-# From an ONNX model to a serialized TensorRT engine, a plan.
-#
-# Number types come from the model itself (a strongly typed network), so there is no precision switch.
+def build_plan(onnx: bytes | str | Path, *, module: str = "", target: str = "") -> bytes:
+    """Build a plan from an ONNX model with fixed sizes. Its data types are those of the model.
 
-
-Shape = tuple[int, ...]
-Profile = Mapping[str, tuple[Shape, Shape, Shape]]
-"""For each dynamic input its smallest, its usual and its largest shape."""
-
-
-def build_plan(
-    onnx: bytes | str | Path, *, module: str = "", profile: Profile | None = None, target: str = ""
-) -> bytes:
-    """Build a serialized engine from an ONNX model.
-
-    TensorRT builds for the GPU it finds (NoGpuError without one). TensorRT-RTX needs no GPU; it builds for every
-    compute capability from 8.0 on, or for one `target` such as 'SM75'. ModelError, UnsupportedOperatorError,
-    ProfileError or BuildError where the model cannot be built.
+    TensorRT builds for the local GPU. TensorRT-RTX needs no GPU: it builds for every compute capability from 8.0 on, or
+    for one `target`, such as 'SM75'. Raises NoGpuError (TensorRT without a GPU), SettingsError (an unknown target),
+    ModelError (a model that TensorRT cannot use) or EngineError (the builder failed).
     """
     trt = import_tensorrt(module)
     targets = build_targets(trt)
     if target and target not in targets:
         raise SettingsError(
-            f"{trt.__name__} {trt.__version__} has no build target {target!r}",
-            fix=f"choose one of {', '.join(targets)}" if targets else "leave it away: the plan is for the GPU there",
+            f"target must be one that {trt.__name__} {trt.__version__} can build for, got {target!r}",
+            fix=f"choose one of {', '.join(targets)}" if targets else "leave it out: the plan is for the local GPU",
         )
     if not targets:
         find_gpu()  # without a driver a Builder of TensorRT crashes the process
@@ -270,74 +211,44 @@ def build_plan(
     log = log_of(trt)
     log.clear()
     builder = trt.Builder(log)
-    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)  # the network uses its memory until the plan is built
     _parse(parser, network, model, log)
+    _require_fixed_sizes(network)
     config = builder.create_builder_config()
-    _add_profile(builder, config, network, profile or {}, log)
     if target:
         config.num_compute_capabilities = 1
         config.set_compute_capability(targets[target], 0)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BuildError(f"the builder gave up: {log.reason}", fix="read all of its lines in .log", log=log.lines)
+        raise log.error(EngineError, "TensorRT did not build the plan", fix="read all lines in .log")
     return bytes(plan)
 
 
-def _parse(parser: Any, network: Any, model: bytes, log: Any) -> None:
+def _parse(parser: Any, network: Any, model: bytes, log: Log) -> None:
     if parser.parse(model) and network.num_outputs:  # empty and stray bytes parse to an empty network
         return
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
-    said = tuple(f"{error.node_operator() or 'the file'}: {error.desc()}" for error in errors) + log.lines
+    lines = *(f"{error.node_operator() or 'the file'}: {error.desc()}" for error in errors), *log.lines
     for error in errors:
         operator = error.node_operator()
         if operator and (error.code().name.startswith("UNSUPPORTED") or not parser.supports_operator(operator)):
-            raise UnsupportedOperatorError(
+            raise ModelError(
                 f"TensorRT does not support the operator {operator} as node {error.node_name()!r} uses it",
                 fix="export the model without it, or run the model in ONNX Runtime",
-                log=said,
+                log=lines,
             )
     raise ModelError(
-        f"this is no usable ONNX model: {said[0] if said else 'it holds no graph'}",
+        f"TensorRT cannot read the ONNX model: {lines[0] if lines else 'it holds no graph'}",
         fix="export the model again, and check it with onnx.checker",
-        log=said,
+        log=lines,
     )
 
 
-def _add_profile(builder: Any, config: Any, network: Any, profile: Profile, log: Any) -> None:
-    tensors = [network.get_input(i) for i in range(network.num_inputs)]
-    check_profile({tensor.name: tuple(tensor.shape) for tensor in tensors}, profile)
-    if not profile:
-        return
-    trt_profile = builder.create_optimization_profile()
-    for name, (smallest, usual, largest) in profile.items():
-        trt_profile.set_shape(name, smallest, usual, largest)
-    if not trt_profile:
-        raise ProfileError(f"TensorRT refuses the profile: {log.reason}", fix="give min <= opt <= max", log=log.lines)
-    config.add_optimization_profile(trt_profile)
-
-
-def check_profile(inputs: Mapping[str, Shape], profile: Profile) -> None:
-    """ProfileError unless every input with open dimensions (-1) has an entry, and every entry fits its input.
-
-    TensorRT itself accepts most misfits silently and fails later, or reports a different input.
-    """
-    for name, shape in inputs.items():
-        if -1 in shape and name not in profile:
-            example = tuple(max(size, 1) for size in shape)
-            raise ProfileError(
-                f"{name} has open dimensions, {shape}, and no optimisation profile",
-                fix=f"pass profile={{{name!r}: (smallest, usual, largest)}}, each a shape such as {example}",
-            )
-    for name, (smallest, usual, largest) in profile.items():
-        if name not in inputs:
-            raise ProfileError(f"the profile names {name!r}, which is no input", fix=f"the inputs are {list(inputs)}")
-        shape = inputs[name]
-        same_rank = len(shape) == len(smallest) == len(usual) == len(largest)
-        sizes = zip(shape, smallest, usual, largest, strict=False)
-        if not same_rank or not all(0 < a <= b <= c and (size == -1 or a == c == size) for size, a, b, c in sizes):
-            raise ProfileError(
-                f"the profile {smallest}, {usual}, {largest} does not fit {name}{shape}",
-                fix=f"give {len(shape)} sizes with smallest <= usual <= largest; only -1 may vary",
+def _require_fixed_sizes(network: Any) -> None:
+    for tensor in (network.get_input(i) for i in range(network.num_inputs)):
+        if -1 in tensor.shape:
+            raise ModelError(
+                f"{tensor.name} must have fixed sizes, got {tuple(tensor.shape)}",
+                fix="export the model with fixed sizes (Ultralytics: dynamic=False)",
             )

@@ -1,49 +1,33 @@
-"""TensorRT 10, TensorRT 11 and TensorRT-RTX behind one engine: the module decides, and is asked what it can do.
+"""The TensorRT backend: it runs a plan in TensorRT 10, TensorRT 11 or TensorRT-RTX, whichever module the plan is for.
 
-TensorRT reports failures as None or False and a log line; here each is an error of `errors.py` with the lines in `log`.
-One name stands for each kind of TensorRT object in these modules (`trt`, `builder`, `engine`, ...): a test looks up
-every attribute that is reached from these names in the tables of the versions.
+TensorRT reports failures as None or False and a log line. Here each is an error of `errors.py` with the lines in `log`.
 """
 
 from __future__ import annotations
 
 import re
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .cuda import Gpu, find_gpu
+from .cuda import find_gpu
 from .device import Device, DeviceBuffer, Stream
-from .engine import Context, Engine, OneThread, bound_memory, require_gpu
-from .errors import (
-    DtypeError,
-    EngineError,
-    ForeignPlanError,
-    PlanError,
-    PlanVersionError,
-    ShapeError,
-    UnsupportedGpuError,
-)
+from .engine import Context, Engine, OneThread, require_gpu
+from .errors import DtypeError, EngineError, PlanError, ShapeError
 from .model import parse_onnx, precision_of, read_onnx
 from .plans import (
     MODULES,
-    PlanHeader,
-    Profile,
-    Shape,
     build_plan,
     build_targets,
     cache_folder,
     cached_plan,
-    capability_bit,
     import_tensorrt,
     log_of,
     plan_name,
     read_header,
     read_plan,
-    target_of,
 )
 from .types import TensorSpec
 
@@ -52,178 +36,167 @@ _DTYPES |= {name: name.lower() for name in ("INT8", "UINT8", "INT32", "INT64")}
 
 
 class TensorRTEngine(Engine):
-    """A deserialized plan at fixed shapes.
+    """A deserialized plan with the shapes of its tensors fixed. It can have any number of contexts."""
 
-    With fixed input shapes in the plan any number of contexts may live at once. With dynamic inputs each context would
-    need an optimisation profile to itself, and plans have one here: one context at a time.
-    """
-
-    def __init__(self, engine: Any, trt: Any, *, label: str, shapes: Mapping[str, Shape] | None = None) -> None:
+    def __init__(self, engine: Any, trt: Any, *, label: str) -> None:
         """Wrap an `ICudaEngine` of the module `trt`; `load` and `from_onnx` are the usual ways in."""
         self.label = label
         self._engine, self._trt = engine, trt
+        self._runtime_cache: Any = None
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self.dynamic = any(-1 in tuple(engine.get_tensor_shape(name)) for name in inputs)
-        self._runtime_cache: Any = None  # outlives the contexts, which hold the engine
-        self._live: weakref.ref[_Execution] | None = None
-        chosen = _chosen_shapes(engine, inputs, shapes or {})
-        self.inputs = tuple(TensorSpec(name, chosen[name], _dtype(engine, name)) for name in inputs)
-        context = self._new_context() if self.dynamic else None  # only a context knows what follows from the shapes
-        shape_of = engine.get_tensor_shape if context is None else context.get_tensor_shape
-        outputs = [name for name in names if name not in chosen]
-        self.outputs = tuple(TensorSpec(name, tuple(shape_of(name)), _dtype(engine, name)) for name in outputs)
+        self.inputs = tuple(TensorSpec(name, _shape(engine, name), _dtype(engine, name)) for name in inputs)
+        outputs = [name for name in names if name not in inputs]
+        shapes = [engine.get_tensor_shape(name) for name in outputs]
+        if any(-1 in shape for shape in shapes):
+            context = self._new_context()  # it knows what follows from the shapes of the inputs
+            shapes = [context.get_tensor_shape(name) for name in outputs]
+        found = zip(outputs, shapes, strict=True)
+        self.outputs = tuple(TensorSpec(name, tuple(shape), _dtype(engine, name)) for name, shape in found)
         if open_outputs := [spec.name for spec in self.outputs if spec.dynamic]:
             raise ShapeError(
-                f"the size of {open_outputs} depends on the data",
-                fix="export the model without its NMS: the lab does that",
+                f"outputs must have fixed sizes, and that of {', '.join(open_outputs)} depends on the data",
+                fix="export the model without NMS: the lab runs NMS itself",
             )
 
     @classmethod
-    def load(
-        cls,
-        plan: bytes | str | Path,
-        *,
-        module: str = "",
-        shapes: Mapping[str, Shape] | None = None,
-        precision: str = "",
-    ) -> TensorRTEngine:
-        """Load a plan on the GPU, with the module that wrote it.
+    def load(cls, plan: bytes | str | Path, *, precision: str = "") -> TensorRTEngine:
+        """Load a plan on the GPU, with the module and the version that built it.
 
-        A plan file is checked against the `.sha256` beside it, if there is one. `shapes` fixes the dynamic inputs;
-        without it they take the shape that the plan was optimised for. `precision`, such as 'fp16', goes into the
-        label: a plan doesn't tell. Plans have to be of the version that is installed, version-compatible ones too.
+        Dynamic inputs take the shape that the plan was optimized for. `precision`, such as 'fp16', goes into the label:
+        a plan does not say it. A plan file is checked against its `.sha256`, if there is one.
 
-        Raises PlanError, or the subclass of it that says what is wrong with the plan; NoGpuError without a GPU.
+        Raises PlanError, MissingPackageError, NoGpuError, ShapeError or DtypeError.
         """
         name = "the plan" if isinstance(plan, bytes) else f"the plan {plan}"
         content = plan if isinstance(plan, bytes) else read_plan(plan)
-        header = read_header(content, name)
-        trt = import_tensorrt(module or header.module)
-        _check_maker(header, trt, name)
+        module, version = read_header(content, name)
+        trt = import_tensorrt(module)
+        label = f"{MODULES[module]} {trt.__version__}"
+        installed = tuple(int(number) for number in re.findall(r"\d+", trt.__version__)[:4])
+        if version[: len(installed)] != installed:
+            built = ".".join(map(str, version))
+            raise PlanError(
+                f"{name} was built by {MODULES[module]} {built}, and {trt.__version__} is installed",
+                fix=f"build it again from the ONNX file, or install version {built}",
+            )
         gpu = find_gpu()  # without a driver a Runtime of TensorRT crashes the process
-        check_gpu(header, trt, gpu, name)
         log = log_of(trt)
         log.clear()
         runtime = trt.Runtime(log)
         engine = runtime.deserialize_cuda_engine(content)
         if engine is None:
-            raise refusal(name, gpu, log.reason, log.lines)
-        label = f"{MODULES[trt.__name__]} {trt.__version__}"
-        return cls(engine, trt, label=f"{label}, {precision}" if precision else label, shapes=shapes)
+            raise log.error(
+                PlanError,
+                f"{name} cannot be loaded on {gpu.name}",
+                fix="build it again on this machine; if TensorRT-RTX does not support the GPU, use module='tensorrt'",
+            )
+        return cls(engine, trt, label=f"{label}, {precision}" if precision else label)
 
     @classmethod
     def from_onnx(
-        cls,
-        onnx: bytes | str | Path,
-        *,
-        module: str = "",
-        profile: Profile | None = None,
-        shapes: Mapping[str, Shape] | None = None,
-        cache_dir: str | Path | None = None,
+        cls, onnx: bytes | str | Path, *, module: str = "", cache_dir: str | Path | None = None
     ) -> TensorRTEngine:
-        """Build for this machine's GPU, or take the plan from the cache (`cache_folder`), and load it.
+        """Load the plan of an ONNX model for the local GPU: from the cache (`cache_folder`), or built and cached first.
 
         Raises what `build_plan` and `load` raise.
         """
         trt = import_tensorrt(module)
         model = read_onnx(onnx)
         gpu = find_gpu()
-        target = target_of(gpu.compute_capability)
+        target = "SM{}{}".format(*gpu.compute_capability)
         if target not in build_targets(trt):
             target = ""
         name = plan_name(
             model,
             builder=f"{trt.__name__}-{trt.__version__}",
             target=target or f"{gpu.name} {gpu.compute_capability}",
-            options=repr(sorted((profile or {}).items())),
         )
         plan = cached_plan(
-            cache_folder(cache_dir) / name,
-            lambda: build_plan(model, module=trt.__name__, profile=profile, target=target),
+            cache_folder(cache_dir) / name, lambda: build_plan(model, module=trt.__name__, target=target)
         )
-        return cls.load(plan, module=trt.__name__, shapes=shapes, precision=precision_of(parse_onnx(model)))
+        return cls.load(plan, precision=precision_of(parse_onnx(model)))
 
     def context(self, device: Device) -> Context:
-        """See `Engine.context`. EngineError on a simulated device, and for a second context on dynamic inputs."""
+        """See `Engine.context`; EngineError on a simulated device."""
         require_gpu(device, self.label)
-        if self.dynamic and self._live is not None and self._live() is not None:
-            raise EngineError(
-                "an engine with dynamic inputs has one context at a time",
-                fix="drop the other context first, or export the model with fixed input shapes",
-            )
-        execution = _Execution(self, self._new_context())
-        self._live = weakref.ref(execution)
-        return TensorRTContext(execution, device)
+        return TensorRTContext(_Execution(self, self._new_context()), device)
 
-    def _compiled_before(self) -> tuple[Any, ...]:
-        """TensorRT-RTX compiles kernels for each context, some seconds long, unless contexts share a runtime cache.
+    def _new_context(self) -> Any:
+        """A new `IExecutionContext` that knows the shapes of the inputs."""
+        log = log_of(self._trt)
+        log.clear()
+        context = self._engine.create_execution_context(*self._runtime_config())
+        if context is None:
+            raise log.error(
+                EngineError, "TensorRT did not create a context", fix="free device memory, or use fewer contexts"
+            )
+        for spec in self.inputs:
+            if not context.set_input_shape(spec.name, spec.shape):
+                raise log.error(
+                    ShapeError,
+                    f"TensorRT refused the shape {spec.shape} for {spec.name}",
+                    fix="build the plan again, with this shape in its profile",
+                )
+        return context
+
+    def _runtime_config(self) -> tuple[Any, ...]:
+        """For TensorRT-RTX a configuration whose cache keeps compiled kernels; without it each context takes seconds.
 
         (https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/work-with-runtime-cache.html)
         """
-        if not hasattr(self._engine, "create_runtime_config"):
+        if self._trt.__name__ != "tensorrt_rtx":
             return ()
         runtime_config = self._engine.create_runtime_config()
-        if not hasattr(runtime_config, "create_runtime_cache"):
-            return ()
         if self._runtime_cache is None:
             self._runtime_cache = runtime_config.create_runtime_cache()
         runtime_config.set_runtime_cache(self._runtime_cache)
         return (runtime_config,)
 
-    def _new_context(self) -> Any:
-        log = log_of(self._trt)
-        log.clear()
-        context = self._engine.create_execution_context(*self._compiled_before())
-        if context is None:
-            raise EngineError(
-                f"there is no execution context: {log.reason}",
-                fix="free device memory, or use fewer contexts",
-                log=log.lines,
-            )
-        for spec in self.inputs:
-            if not context.set_input_shape(spec.name, spec.shape):
-                raise ShapeError(
-                    f"{spec.name} refuses the shape {spec.shape}: {log.reason}",
-                    fix="choose a shape inside the plan's profile",
-                    log=log.lines,
-                )
-        return context
-
 
 class _Execution:
-    """An `IExecutionContext`, and whose buffers are bound to it."""
+    """An `IExecutionContext`, which sibling contexts share, and the device memory that is bound to it now."""
 
     def __init__(self, owner: TensorRTEngine, context: Any) -> None:
-        self.context = context
-        self.owner = owner  # after `context`, so that it goes after it: contexts must not outlive the cache
-        self.thread = OneThread()
-        self.bound: Mapping[str, DeviceBuffer] = {}
+        self._execute = context.execute_async_v3
+        self._context = context
+        # Set after the context, and so freed after it: a context must not outlive the runtime cache.
+        self.owner = owner
+        self._log = log_of(owner._trt)
+        self._thread = OneThread()
+        self._bound: Mapping[str, DeviceBuffer] = {}
 
     def bind(self, buffers: Mapping[str, DeviceBuffer]) -> None:
-        """From here on run with these."""
-        context, log = self.context, log_of(self.owner._trt)
-        self.bound = {}
+        context = self._context
+        self._bound = {}
         for name, buffer in buffers.items():
             if not context.set_tensor_address(name, buffer.address):
-                raise EngineError(
-                    f"{name} refuses its device memory: {log.reason}", fix="read all lines in .log", log=log.lines
+                raise self._log.error(
+                    EngineError, f"TensorRT refused the device memory of {name}", fix="read all lines in .log"
                 )
-        self.bound = buffers
+        self._bound = buffers
+
+    def enqueue(self, buffers: Mapping[str, DeviceBuffer], stream: Stream) -> None:
+        self._thread.check()
+        if self._bound is not buffers:
+            self.bind(buffers)
+        if not self._execute(stream.handle):
+            raise self._log.error(
+                EngineError,
+                "TensorRT did not submit the inference",
+                fix="read all lines in .log; before a capture, enqueue once",
+            )
 
 
 class TensorRTContext(Context):
-    """An `IExecutionContext` with device memory that is bound once; siblings, which have one of them, bind in turn.
+    """An `IExecutionContext` with device memory of its own; siblings share the `IExecutionContext` and bind in turn.
 
     Enqueue once before a CUDA graph capture: what TensorRT sets up at the first inference cannot be captured.
-    Synchronize its streams before dropping it: the memory goes with it.
+    Synchronize its streams before you drop it: its memory is freed with it.
     """
 
     def __init__(self, execution: _Execution, device: Device) -> None:
-        owner, context = execution.owner, execution.context
-        self.buffers = bound_memory(device, owner)
-        self._log = log_of(owner._trt)
-        self._execute = context.execute_async_v3
+        super().__init__(device, execution.owner)
         self._execution = execution
         execution.bind(self.buffers)
 
@@ -232,71 +205,14 @@ class TensorRTContext(Context):
         return TensorRTContext(self._execution, device)
 
     def enqueue(self, stream: Stream) -> None:
-        """Submit one inference to `stream` and return; EngineError where TensorRT refuses it."""
-        execution = self._execution
-        execution.thread.check()
-        if execution.bound is not self.buffers:
-            execution.bind(self.buffers)
-        if not self._execute(stream.handle):
-            raise EngineError(
-                f"the inference was not submitted: {self._log.reason}",
-                fix="read all lines in .log; before a capture, enqueue once",
-                log=self._log.lines,
-            )
+        """Submit one inference to `stream` and return; EngineError if TensorRT refuses it."""
+        self._execution.enqueue(self.buffers, stream)
 
 
-def _check_maker(header: PlanHeader, trt: Any, name: str) -> None:
-    if header.module != trt.__name__:
-        raise ForeignPlanError(
-            f"{name} was made by {MODULES[header.module]}, and {MODULES[trt.__name__]} was asked to load it",
-            fix=f"build it again with {trt.__name__}, or load it with module={header.module!r}",
-        )
-    installed = tuple(int(number) for number in re.findall(r"\d+", trt.__version__)[:4])
-    if header.version[: len(installed)] != installed:
-        made = ".".join(map(str, header.version))
-        raise PlanVersionError(
-            f"{name} was made by {MODULES[trt.__name__]} {made}, and {trt.__version__} is installed",
-            fix=f"build it again from the ONNX file, or install version {made}",
-        )
-
-
-def check_gpu(header: PlanHeader, trt: Any, gpu: Gpu, name: str) -> None:
-    """UnsupportedGpuError where the plan's mask leaves the GPU out; a GPU without a bit is left to the runtime."""
-    bit = capability_bit(trt, gpu.compute_capability)
-    if header.capabilities is not None and bit is not None and not header.capabilities >> bit & 1:
-        raise UnsupportedGpuError(
-            f"{name} was not built for {gpu.name}, compute capability {'.'.join(map(str, gpu.compute_capability))}",
-            fix=f"build it again with target={target_of(gpu.compute_capability)!r}",
-        )
-
-
-def refusal(name: str, gpu: Gpu, reason: str, log: tuple[str, ...]) -> PlanError:
-    """The error for a plan that the runtime did not deserialize, told by what it logged."""
-    if any("compute capability" in line or "incompatible device" in line for line in log):
-        return UnsupportedGpuError(
-            f"{name} cannot run on {gpu.name}: {reason}",
-            fix="build it again on this GPU; where TensorRT-RTX does not support the GPU, use module='tensorrt'",
-            log=log,
-        )
-    return PlanError(f"{name} was refused: {reason}", fix="build it again from the ONNX file", log=log)
-
-
-def _chosen_shapes(engine: Any, inputs: list[str], shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    if unknown := set(shapes) - set(inputs):
-        raise ShapeError(f"the plan has no input {sorted(unknown)}", fix=f"its inputs are {inputs}")
-    chosen = {}
-    for name in inputs:
-        low = usual = high = tuple(engine.get_tensor_shape(name))
-        if -1 in usual:
-            low, usual, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(name, 0))
-        shape = tuple(shapes.get(name, usual))
-        if len(shape) != len(low) or not all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True)):
-            raise ShapeError(
-                f"{name} cannot have the shape {shape}: the plan takes {low} to {high}",
-                fix="choose a shape in that range, or build the plan with another profile",
-            )
-        chosen[name] = shape
-    return chosen
+def _shape(engine: Any, name: str) -> tuple[int, ...]:
+    """The shape of an input: its own, or if it is dynamic the shape that the plan was optimized for."""
+    shape = tuple(engine.get_tensor_shape(name))
+    return tuple(engine.get_tensor_profile_shape(name, 0)[1]) if -1 in shape else shape
 
 
 def _dtype(engine: Any, name: str) -> np.dtype[Any]:
