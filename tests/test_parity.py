@@ -1,8 +1,7 @@
 """The same model and frame through TensorRT on the GPU and ONNX Runtime on the CPU: the same boxes."""
 
-from __future__ import annotations
-
 import numpy as np
+import onnx
 import pytest
 
 from yolotrt_lab.cuda import has_gpu
@@ -12,8 +11,11 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.frames import read_images
 from yolotrt_lab.loop import FrameLoop, LoopSettings
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
-from yolotrt_lab.types import HostMemory
-from yolotrt_lab.vision import Fill, Letterbox, decode
+from yolotrt_lab.types import Fill, HostMemory
+from yolotrt_lab.vision import Letterbox, decode
+
+FRAME = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
+SMALL = {"image_size": 320, "classes": 4}
 
 
 def network_input() -> np.ndarray:
@@ -44,7 +46,6 @@ def test_simulated_engine_computes_what_onnxruntime_does():
 
 def with_half_edges(model: bytes) -> bytes:
     """The model as an export with half precision has it: float16 in and out."""
-    onnx = pytest.importorskip("onnx")
     proto = onnx.load_model_from_string(model)
     graph, half = proto.graph, onnx.TensorProto.FLOAT16
     graph.input[0].type.tensor_type.elem_type = half
@@ -55,45 +56,41 @@ def with_half_edges(model: bytes) -> bytes:
     return proto.SerializeToString()
 
 
+def boxes(model, **settings):
+    """The boxes that a loop on the simulated device finds in `FRAME`."""
+    device = open_device("simulated")
+    options = LoopSettings(frames=2, warmup=1, postprocess=True, **settings)
+    loop = FrameLoop(device, open_engine(device, model), options, [FRAME])
+    loop.run()
+    return loop.detections
+
+
 @pytest.mark.parametrize("fill", list(Fill))
 @pytest.mark.parametrize("kind", ["static fp32", "dynamic batch", "float16 in and out"])
 def test_loop_finds_the_same_boxes_in_every_form_of_a_model_and_every_way_to_fill(kind, fill):
     """The reference is the plain path, without a loop."""
-    plain = build_model("n", image_size=320, classes=4)
     model = {
-        "static fp32": plain,
-        "dynamic batch": build_model("n", image_size=320, classes=4, dynamic_batch=True),
-        "float16 in and out": with_half_edges(build_model("n", image_size=320, classes=4, precision="fp16")),
+        "static fp32": build_model("n", **SMALL),
+        "dynamic batch": build_model("n", **SMALL, dynamic_batch=True),
+        "float16 in and out": with_half_edges(build_model("n", **SMALL, precision="fp16")),
     }[kind]
-    frame = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
     tensor = np.empty((1, 3, 320, 320), np.float32)
-    geometry = Letterbox()(frame, tensor)
-    reference = decode(OnnxRuntimeEngine(plain).run({"images": tensor})["output0"], geometry)
-    device = open_device("simulated")
-    memory = HostMemory.PAGEABLE if fill is Fill.FRESH else HostMemory.PINNED
-    settings = LoopSettings(frames=2, warmup=1, input_memory=memory, fill=fill, postprocess=True)
-    loop = FrameLoop(device, open_engine(device, model), settings, [frame])
-    loop.run()
+    geometry = Letterbox()(FRAME, tensor)
+    reference = decode(OnnxRuntimeEngine(build_model("n", **SMALL)).run({"images": tensor})["output0"], geometry)
+    found = boxes(model, input_memory="pageable" if fill is Fill.FRESH else "pinned", fill=fill)
     best = slice(3 if kind == "float16 in and out" else None)  # float16 may put the weakest on the other side of 0.25
     assert len(reference) > 3
-    assert loop.detections.classes[best].tolist() == reference.classes[best].tolist()
-    assert abs(loop.detections.boxes[best] - reference.boxes[best]).max() < (0.5 if best.stop else 1e-3)
+    assert found.classes[best].tolist() == reference.classes[best].tolist()
+    assert abs(found.boxes[best] - reference.boxes[best]).max() < (0.5 if best.stop else 1e-3)
 
 
 def test_no_kind_of_host_memory_changes_a_box():
-    device = open_device("simulated")
-    engine = open_engine(device, build_model("n", image_size=320, classes=4, precision="fp16"))
-    frame = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
-    found = []
-    for memory in HostMemory:
-        settings = LoopSettings(
-            frames=1, warmup=0, input_memory=memory, output_memory=memory, fill=Fill.IN_PLACE, postprocess=True
-        )
-        loop = FrameLoop(device, engine, settings, [frame])
-        loop.run()
-        found.append(loop.detections)
-    assert len(found[0]) > 3
-    for each in found[1:]:
-        assert np.array_equal(each.boxes, found[0].boxes)
-        assert np.array_equal(each.scores, found[0].scores)
-        assert np.array_equal(each.classes, found[0].classes)
+    model = build_model("n", **SMALL, precision="fp16")
+    first, *others = (
+        boxes(model, input_memory=memory, output_memory=memory, fill=Fill.IN_PLACE) for memory in HostMemory
+    )
+    assert len(first) > 3
+    for each in others:
+        assert np.array_equal(each.boxes, first.boxes)
+        assert np.array_equal(each.scores, first.scores)
+        assert np.array_equal(each.classes, first.classes)
