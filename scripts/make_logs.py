@@ -1,7 +1,7 @@
 """Write logs as people paste them: `python scripts/make_logs.py data/logs`.
 
-Their numbers are those of recordings that ship with the lab, or of the simulation; the first line and the name of each
-file say which. Nothing in them is invented.
+The numbers are from recordings that ship with the lab, or from the simulation; the first line and the name of each file
+say which. None is invented.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
 
 
 def write(path: Path, recording: lab.Recording, text: Iterator[str]) -> None:
-    """The text under a line that says where its numbers come from."""
+    """Write the text under a line that says where its numbers come from."""
     path.write_text("\n".join([f"# {recording.source.stamp}", *text]) + "\n", encoding="utf-8")
 
 
@@ -43,7 +43,7 @@ def milliseconds(recording: lab.Recording, *names: str) -> np.ndarray:
 
 
 def calls(recording: lab.Recording) -> Iterator[str]:
-    """A table of the calls that people time, with semicolons."""
+    """A table of the calls that people time, separated by semicolons."""
     yield "frame;cudaMemcpyAsync H2D [ms];enqueueV3 [ms];cudaStreamSynchronize [ms];latency [ms]"
     for frame, row in enumerate(milliseconds(recording, "upload", "infer", "synchronize", "latency")):
         yield ";".join([str(frame), *(f"{value:.4f}" for value in row)])
@@ -64,11 +64,11 @@ def lines(recording: lab.Recording) -> Iterator[str]:
 
 
 def with_telemetry(recording: lab.Recording) -> Iterator[str]:
-    """The same as a table, with what the GPU says of itself beside it."""
+    """A table of the same calls, with the telemetry of the GPU."""
     telemetry = ("sm_clock_mhz", "temperature_c", "gpu_processes", "host_memory_bytes")
     yield ",".join(["upload_ms", "infer_ms", "synchronize_ms", *telemetry])
-    told = np.stack([recording.steady.columns[name] for name in telemetry], axis=1)[:FRAMES]
-    for times, values in zip(milliseconds(recording, "upload", "infer", "synchronize"), told, strict=True):
+    samples = np.stack([recording.steady.columns[name] for name in telemetry], axis=1)[:FRAMES]
+    for times, values in zip(milliseconds(recording, "upload", "infer", "synchronize"), samples, strict=True):
         yield ",".join([*(f"{time:.4f}" for time in times), *(f"{value:g}" for value in values)])
 
 

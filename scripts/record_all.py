@@ -1,7 +1,7 @@
 """Record every scenario on this machine's GPU: `python scripts/record_all.py data/recordings/h200`.
 
-What is compared stage by stage takes turns. The two loops of a clock get the same period: the first measures it, the
-second is given it.
+Loops that are compared stage by stage take turns. Of two loops on one clock the first measures the period, and the
+second gets it.
 """
 
 from __future__ import annotations

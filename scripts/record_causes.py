@@ -1,6 +1,6 @@
 """Record every cause that this machine's GPU can show, with telemetry: `python scripts/record_causes.py FOLDER`.
 
-Under two minutes on an H100. A step that fails is named at the end, and does not stop the others.
+It takes under two minutes on an H100. A step that fails is named at the end, and does not stop the others.
 """
 
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.other_processes import OtherProcesses
 from yolotrt_lab.causes.running import run_scenario, with_telemetry
 from yolotrt_lab.causes.scenario import Run
-from yolotrt_lab.causes.shared_gpu import Neighbours, bus_id, record_steps
-from yolotrt_lab.device import open_device
-from yolotrt_lab.engine import open_engine
+from yolotrt_lab.causes.shared_gpu import bus_id, record_steps
+from yolotrt_lab.device import Device, open_device
+from yolotrt_lab.engine import Engine, open_engine
 from yolotrt_lab.frames import read_images
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.telemetry import Telemetry
@@ -38,63 +42,48 @@ FRAMES = {
     "clock-drop-busy": 1_500,
 }
 STEPS = [(count, 300 if count % 4 == 0 else 30) for count in range(13)]
-"""Neighbours that come one by one, and how many frames each number of them is recorded for once they are busy."""
+"""The number of other processes, and how many frames are recorded with so many once they are busy."""
 
 
-class Recorder:
-    """The GPU, the engine, and the folder to record into."""
+def shared_gpu(device: Device, engine: Engine, images: Sequence[np.ndarray]) -> Iterator[Recording]:
+    """Twelve other processes start one by one; then the same loop runs with pinned input; then they end."""
+    plain, pinned = (
+        Run(device, engine, SCENARIOS[name].settings, images) for name in ("shared-gpu", "shared-gpu-pinned")
+    )
+    with Telemetry(device) as telemetry, OtherProcesses(bus_id(device)) as group:
+        recordings = record_steps(plain, group, STEPS), record_steps(pinned, group, [(12, 300), (0, 300)])
+    for name, recording in zip(("shared-gpu", "shared-gpu-pinned"), recordings, strict=True):
+        yield with_telemetry(replace(recording, label=name), telemetry)
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.command = shlex.join(["python", "scripts/record_causes.py", str(folder)])
-        self.device = open_device("cuda")
-        self.engine = open_engine(self.device)
-        self.images = read_images("synthetic", 8)
-        self.failed: list[str] = []
 
-    def attempt(self, name: str, step: Callable[[], None]) -> None:
-        """Run one step; an error is printed."""
-        begin = time.perf_counter()
-        try:
-            step()
-        except Exception as error:  # the other steps are worth having
-            self.failed.append(name)
-            print(f"FAILED {name}: {type(error).__name__}: {error}", flush=True)
-        print(f"{name}: {time.perf_counter() - begin:.1f} s", flush=True)
-
-    def save(self, recording: Recording) -> None:
-        """Into a file of the recording's name."""
-        path = self.folder / f"{recording.label}.parquet"
-        recording.save(path)
-        print(f"  {len(recording)} frames, {path.stat().st_size:,} bytes: {path}", flush=True)
-
-    def scenario(self, name: str) -> None:
-        """One scenario, as `yolotrt-lab record` does it."""
-        frames, command = FRAMES[name], self.command
-        self.save(run_scenario(name, self.device, self.engine, self.images, frames=frames, command=command))
-
-    def shared_gpu(self) -> None:
-        """Twelve neighbours, who come one by one; then pinned input beside them; then they go."""
-        with Telemetry(self.device) as telemetry, Neighbours(bus_id(self.device)) as group:
-            shared = record_steps(self._run("shared-gpu"), group, STEPS)
-            pinned = record_steps(self._run("shared-gpu-pinned"), group, [(12, 300), (0, 300)])
-        for name, recording in (("shared-gpu", shared), ("shared-gpu-pinned", pinned)):
-            self.save(with_telemetry(replace(recording, label=name, command=self.command), telemetry))
-
-    def _run(self, name: str) -> Run:
-        return Run(self.device, self.engine, SCENARIOS[name].settings, self.images)
+def run_one(
+    name: str, device: Device, engine: Engine, images: Sequence[np.ndarray], frames: int
+) -> Iterator[Recording]:
+    """One scenario, as `yolotrt-lab record` runs it."""
+    yield run_scenario(name, device, engine, images, frames=frames)
 
 
 def main() -> int:
-    """Fill the folder; 1 where a step failed."""
-    folder = Path(sys.argv[1])
+    """Fill the folder; 1 if a step failed."""
+    folder, failed = Path(sys.argv[1]), []
     folder.mkdir(parents=True, exist_ok=True)
-    recorder = Recorder(folder)
-    for name in FRAMES:
-        recorder.attempt(name, lambda name=name: recorder.scenario(name))
-    recorder.attempt("shared-gpu", recorder.shared_gpu)
-    print(f"failed: {', '.join(recorder.failed) or 'none'}")
-    return int(bool(recorder.failed))
+    command = shlex.join(["python", "scripts/record_causes.py", str(folder)])
+    device = open_device("cuda")
+    loop = device, open_engine(device), read_images("synthetic", 8)
+    steps = {name: partial(run_one, name, *loop, frames) for name, frames in FRAMES.items()}
+    for name, step in {**steps, "shared-gpu": partial(shared_gpu, *loop)}.items():
+        start = time.perf_counter()
+        try:
+            for recording in step():
+                path = folder / f"{recording.label}.parquet"
+                replace(recording, command=command).save(path)
+                print(f"  {len(recording)} frames, {path.stat().st_size:,} bytes: {path}", flush=True)
+        except Exception as error:  # the other steps are worth having
+            failed.append(name)
+            print(f"FAILED {name}: {type(error).__name__}: {error}", flush=True)
+        print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
+    print(f"failed: {', '.join(failed) or 'no step'}")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
