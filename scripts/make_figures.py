@@ -74,7 +74,7 @@ def nsight_pair() -> None:
     """Two frames of the pageable and of the pinned loop, as Nsight Systems saw them."""
     figure, axes = plots.figure(2, 1, height=2.4)
     pair = {memory: nsight.shipped_trace(f"graph-{memory}") for memory in ("pageable", "pinned")}
-    plots.timelines(axes, pair, frames=(20, 21))
+    plots.timeline_grid(axes, pair, frames=(20, 21))
     save(figure, "nsight.png")
 
 

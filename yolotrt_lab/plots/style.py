@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..packages import load
+from ..recording import Recording
 from ..types import Source, SourceKind, Stage
 
 if TYPE_CHECKING:
@@ -54,58 +55,86 @@ def figure(
 ) -> Any:
     """A figure of the lab and its axes, as `plt.subplots` gives them; `height` in inches is for each row.
 
-    `title` stands above all of it, and is to say what the figure shows.
+    `title` stands above all of it, and is to say what the figure shows. MissingPackageError without matplotlib.
+
+    >>> drawn, (left, right) = figure(1, 2, title="left is faster")
     """
     plt = load("matplotlib.pyplot", needed_for="plots")
     drawn, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained", **keywords)
-    _furnish(drawn, np.ravel(axes), title)
-    return drawn, axes
+    return _furnished(drawn, np.ravel(axes), title), axes
 
 
 def panels(
     layout: list[list[str]], *, width: float = 10.0, height: float = 2.4, title: str = "", **keywords: Any
 ) -> Any:
-    """A figure and its axes by name, laid out as `plt.subplot_mosaic` does; `height` and `title` as in `figure`."""
+    """A figure and its axes by name, laid out as `plt.subplot_mosaic` does; `height` and `title` as in `figure`.
+
+    >>> drawn, axes = panels([["left", "right"], ["below", "below"]])
+    >>> _ = axes["below"].plot([1, 2])
+    """
     plt = load("matplotlib.pyplot", needed_for="plots")
     size = (width, height * len(layout))
     drawn, axes = plt.subplot_mosaic(layout, figsize=size, layout="constrained", **keywords)
-    _furnish(drawn, axes.values(), title)
-    return drawn, axes
+    return _furnished(drawn, axes.values(), title), axes
 
 
-def _furnish(drawn: Figure, axes: Iterable[Axes], title: str) -> None:
+def _furnished(drawn: Figure, axes: Iterable[Axes], title: str) -> Figure:
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(True, color="#EEEEEE")
         ax.set_axisbelow(True)
     if title:
         drawn.suptitle(title, x=0.01, ha="left", size=13)
+    return drawn
 
 
 def stamp(drawn: Figure, *sources: Source | str) -> None:
     """Write into the figure's lower corner where its numbers come from; several sources are listed once each.
 
     A string is a stamp as it is, for numbers that no `Source` describes.
+
+    >>> stamp(figure()[0], "counted by hand")
     """
-    texts = [text for text in drawn.texts if text.get_gid() == "source"]
-    known = texts[0].get_text().replace("\n", _BETWEEN).split(_BETWEEN) if texts else []
-    for text in texts:
+    stamps = [each.stamp if isinstance(each, Source) else each for each in sources]
+    for text in [text for text in drawn.texts if text.get_gid() == "source"]:
+        stamps = text.get_text().replace("\n", _BETWEEN).split(_BETWEEN) + stamps
         text.remove()
-    stamps = list(dict.fromkeys([*known, *(each.stamp if isinstance(each, Source) else each for each in sources)]))
+    stamps = list(dict.fromkeys(stamps))
     width, height = drawn.get_size_inches()
     fits = len(_BETWEEN.join(stamps)) * _INCHES_A_LETTER < width
-    lines = 1 if fits else len(stamps)
     words = (_BETWEEN if fits else "\n").join(stamps)
     drawn.text(0.995, 0.004, words, ha="right", va="bottom", size=_STAMP_SIZE, color="#555555", gid="source")
-    margin = (0.08 + 0.14 * lines) / height
+    margin = (0.08 + 0.14 * (1 + words.count("\n"))) / height
     engine = drawn.get_layout_engine()
     if engine is not None:
         _, bottom, _, tall = engine.get()["rect"]
         engine.set(rect=(0, margin, 1, bottom + tall - margin))  # type: ignore[call-arg, unused-ignore]
 
 
+def finish(ax: Axes, recordings: Iterable[Recording] = (), **settings: Any) -> None:
+    """Set the axes up as `ax.set` does, with plain numbers on logarithmic ones, and stamp what they show."""
+    ax.set(**settings)
+    for axis in (ax.xaxis, ax.yaxis):
+        if axis.get_scale() == "log":
+            plain_numbers(axis)
+    if sources := [recording.source for recording in recordings]:
+        stamp(figure_of(ax), *sources)
+
+
+def legend_above(ax: Axes, handles: Sequence[Any] | None = None, ncols: int | None = None) -> None:
+    """A small legend in a row at the right end above the axes, beside their title; without handles of all lines."""
+    handles = ax.get_legend_handles_labels()[0] if handles is None else handles
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2, "borderpad": 0.1}
+    look: dict[str, Any] = {"fontsize": 8, "handlelength": 1, "columnspacing": 1, "framealpha": 1, "edgecolor": "none"}
+    ax.legend(handles=handles, ncols=ncols or max(len(handles), 1), facecolor="white", **place, **look)
+
+
 def image(ax: Axes, pixels: np.ndarray, title: str) -> Any:
-    """An image: uint8 BGR (height, width, 3), or a network input, float32 RGB (1, 3, height, width) from 0 to 1."""
+    """An image: uint8 BGR (height, width, 3), or a network input, float32 RGB (1, 3, height, width) from 0 to 1.
+
+    >>> image(figure()[1], np.zeros((480, 640, 3), np.uint8), "a black frame").get_array().shape
+    (480, 640, 3)
+    """
     shown = pixels[0].transpose(1, 2, 0) if pixels.ndim == 4 else pixels[..., ::-1]
     ax.set_axis_off()
     ax.set_title(title, loc="left")
@@ -125,14 +154,16 @@ def mark_of(frames: int) -> dict[str, Any]:
 
 
 def figure_of(ax: Axes) -> Figure:
-    """The figure that holds these axes."""
-    drawn = ax.get_figure(root=True)
-    assert drawn is not None
-    return drawn
+    """The figure that holds these axes, also where they are in a part of it."""
+    return ax.figure.figure
 
 
 def as_svg(drawn: Figure) -> str:
-    """The figure as the text of an `<svg>` element, for a page of HTML; the figure is closed."""
+    """The figure as the text of an `<svg>` element, for a page of HTML; the figure is closed.
+
+    >>> as_svg(figure()[0])[:4]
+    '<svg'
+    """
     plt = load("matplotlib.pyplot", needed_for="plots")
     text = StringIO()
     drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
