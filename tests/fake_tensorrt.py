@@ -59,7 +59,7 @@ class FakeEngine:
         }
         self._calls = []
         self._accepts = self._accepts_memory = self._runs = True
-        self._contexts = 100
+        self._contexts, self._configs = 100, []
 
     @property
     def num_io_tensors(self):
@@ -81,7 +81,8 @@ class FakeEngine:
         assert profile == 0
         return [[size if open_ == -1 else open_ for open_ in self._tensors[name].shape] for size in (1, 2, 4)]
 
-    def create_execution_context(self):
+    def create_execution_context(self, *configs):
+        self._configs += configs
         self._contexts -= 1
         return FakeContext(self) if self._contexts >= 0 else None
 

@@ -2,7 +2,7 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import onnxruntime
@@ -39,12 +39,14 @@ def one_node(operator, kind, result=None, **attributes):
 @pytest.mark.parametrize(
     ("dtype", "label", "tolerance"), [(np.float32, "fp32", 1e-4), (np.float16, "fp16", 2e-2)], ids=["fp32", "fp16"]
 )
-def test_run_computes_the_model_in_its_own_types(dtype, label, tolerance):
-    engine = OnnxRuntimeEngine(tiny_model(dtype=dtype))
+def test_run_computes_the_model_in_its_own_types(device, tmp_path, dtype, label, tolerance):
+    (tmp_path / "tiny.onnx").write_bytes(tiny_model(dtype=dtype))
+    engine = OnnxRuntimeEngine(tmp_path / "tiny.onnx")
     assert engine.label == f"ONNX Runtime {onnxruntime.__version__} CPU, {label}"
     assert [spec.dtype for spec in (*engine.inputs, *engine.outputs)] == [dtype, dtype]
     result = engine.run({"images": IMAGES.astype(dtype)})["output0"]
     np.testing.assert_allclose(result, tiny_reference(IMAGES), rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(engine.infer(device, {"images": IMAGES.astype(dtype)})["output0"], result)
 
 
 def test_uint8_input():
@@ -52,18 +54,6 @@ def test_uint8_input():
     assert engine.inputs[0].dtype == np.uint8
     result = engine.run({"a": np.array([0, 255], np.uint8)})["b"]
     assert result.tolist() == [0.0, 255.0]
-
-
-def test_infer_needs_no_device(device):
-    engine = OnnxRuntimeEngine(tiny_model())
-    np.testing.assert_array_equal(
-        engine.infer(device, {"images": IMAGES})["output0"], engine.run({"images": IMAGES})["output0"]
-    )
-
-
-def test_model_from_a_file(tmp_path):
-    (tmp_path / "tiny.onnx").write_bytes(tiny_model())
-    assert OnnxRuntimeEngine(tmp_path / "tiny.onnx").inputs[0].shape == (1, 3, 4, 4)
 
 
 @pytest.mark.parametrize(("name", "batch"), [("N", 1), ("N", 3), (None, 2)])
@@ -120,12 +110,9 @@ def test_missing_package(monkeypatch):
         OnnxRuntimeEngine(tiny_model())
 
 
-def test_unknown_provider():
+def test_provider_and_device_must_fit(device):
     with pytest.raises(SettingsError, match="cpu, cuda"):
         OnnxRuntimeEngine(tiny_model(), provider="tpu")
-
-
-def test_cpu_has_no_context(device):
     with pytest.raises(EngineError, match=r"engine\.run"):
         OnnxRuntimeEngine(tiny_model()).context(device)
 
@@ -136,48 +123,23 @@ def test_cuda_needs_its_package():
         OnnxRuntimeEngine(tiny_model(), provider="cuda")
 
 
-@pytest.fixture
-def pretended_cuda(monkeypatch):
-    """An onnxruntime that lists the CUDA provider and then silently runs on the CPU, as a failed load does."""
+def test_silent_fallback_to_the_cpu_is_an_error(monkeypatch):
+    """As onnxruntime does when CUDA fails to load: it lists the CUDA provider, and runs on the CPU."""
+    session = onnxruntime.InferenceSession(tiny_model(), providers=["CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    session = onnxruntime.InferenceSession
-    monkeypatch.setattr(
-        onnxruntime,
-        "InferenceSession",
-        lambda model, options, providers, provider_options: session(model, options, providers=["CPUExecutionProvider"]),
-    )
-
-
-def test_silent_fallback_to_the_cpu_is_an_error(pretended_cuda):
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *arguments, **options: session)
     with pytest.raises(EngineError, match="fell back to"):
         OnnxRuntimeEngine(tiny_model(), provider="cuda")
 
 
-class FakeSession:
-    """Records what a CUDA context asks of a session."""
-
-    def __init__(self):
-        self.calls = []
-
-    def io_binding(self):
-        return SimpleNamespace(
-            bind_input=lambda *arguments: self.calls.append(("bind_input", *arguments)),
-            bind_output=lambda *arguments: self.calls.append(("bind_output", *arguments)),
-        )
-
-    def run_with_iobinding(self, binding, options):
-        self.calls.append(("run", options.get_run_config_entry("disable_synchronize_execution_providers")))
-
-
 @pytest.fixture
 def cuda_engine(monkeypatch):
-    """An engine that takes itself for one on CUDA, with recording sessions."""
+    """An engine that takes itself for one on CUDA; `opened` has the options and the mock of each session."""
     engine = OnnxRuntimeEngine(tiny_model())
-    engine._provider = "cuda"
-    engine.opened = []
+    engine._provider, engine.opened = "cuda", []
 
     def session(options):
-        engine.opened.append((options, FakeSession()))
+        engine.opened.append((options, Mock()))
         return engine.opened[-1][1]
 
     monkeypatch.setattr(engine, "session", session)
@@ -190,22 +152,21 @@ def test_cuda_context_runs_on_the_callers_stream(cuda_engine):
     for _ in range(2):
         context.enqueue(FakeStream())
     ((options, session),) = cuda_engine.opened
+    binding = session.io_binding.return_value
     assert options == {"user_compute_stream": "77"}
-    assert session.calls == [
-        ("bind_input", "images", "cuda", 0, np.float32, (1, 3, 4, 4), 4096),
-        ("bind_output", "output0", "cuda", 0, np.float32, (1, 2, 4, 4), 8192),
-        ("run", "1"),
-        ("run", "1"),
-    ]
+    binding.bind_input.assert_called_once_with("images", "cuda", 0, np.float32, (1, 3, 4, 4), 4096)
+    binding.bind_output.assert_called_once_with("output0", "cuda", 0, np.float32, (1, 2, 4, 4), 8192)
+    assert [call.args[0] for call in session.run_with_iobinding.call_args_list] == [binding] * 2
+    run_options = session.run_with_iobinding.call_args.args[1]
+    assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
 
 
-def test_refused_inference_is_an_engine_error(cuda_engine, monkeypatch):
-    def refuse(session, binding, options):
-        raise RuntimeError("CUDA failure 900")
-
-    monkeypatch.setattr(FakeSession, "run_with_iobinding", refuse)
+def test_refused_inference_is_an_engine_error(cuda_engine):
+    context = cuda_engine.context(FakeGpu())
+    context.enqueue(FakeStream())
+    cuda_engine.opened[0][1].run_with_iobinding.side_effect = RuntimeError("CUDA failure 900")
     with pytest.raises(EngineError, match="did not submit the inference: CUDA failure 900"):
-        cuda_engine.context(FakeGpu()).enqueue(FakeStream())
+        context.enqueue(FakeStream())
 
 
 def test_cuda_context_stays_on_its_stream(cuda_engine):

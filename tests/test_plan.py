@@ -1,6 +1,7 @@
 """Plans as bytes, as files and in the cache: headers, checksums, and when a plan is built."""
 
 import hashlib
+import itertools
 import struct
 
 import platformdirs
@@ -69,25 +70,17 @@ def test_damaged_checksum_counts_as_damage(tmp_path, checksum):
         read_plan(path)
 
 
-def test_plan_without_a_checksum_is_read(tmp_path):
+def test_plan_needs_no_checksum_but_a_file(tmp_path):
     (tmp_path / "trtexec.plan").write_bytes(b"plan")
     assert read_plan(tmp_path / "trtexec.plan") == b"plan"
-
-
-def test_missing_plan(tmp_path):
     with pytest.raises(PlanError, match="check the path"):
         read_plan(tmp_path / "none.plan")
 
 
-class Builder:
-    """Counts; its plans differ, as TensorRT's do."""
-
-    def __init__(self):
-        self.built = 0
-
-    def __call__(self):
-        self.built += 1
-        return b"plan %d" % self.built
+@pytest.fixture
+def build():
+    """Builds plans that differ, as TensorRT's do."""
+    return map(b"plan %d".__mod__, itertools.count(1)).__next__
 
 
 def test_folder_by_argument_environment_and_system(monkeypatch, tmp_path):
@@ -105,15 +98,13 @@ def test_every_part_of_the_name_counts():
     assert names[0].startswith("tensorrt_rtx-1.4.0.76-")
 
 
-def test_plan_is_built_once(tmp_path):
-    build = Builder()
+def test_plan_is_built_once(tmp_path, build):
     assert [cached_plan(tmp_path / "a.plan", build) for _ in range(3)] == [b"plan 1"] * 3
     assert cached_plan(tmp_path / "b.plan", build) == b"plan 2"
 
 
 @pytest.mark.parametrize("damaged", ["a.plan", "a.plan.sha256"])
-def test_damaged_plan_is_built_again(tmp_path, damaged):
-    build = Builder()
+def test_damaged_plan_is_built_again(tmp_path, build, damaged):
     cached_plan(tmp_path / "a.plan", build)
     (tmp_path / damaged).write_bytes(b"damaged")
     assert cached_plan(tmp_path / "a.plan", build) == b"plan 2"
@@ -126,7 +117,7 @@ def test_failed_build_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_cannot_be_written(tmp_path):
+def test_folder_that_cannot_be_written(tmp_path, build):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingsError, match="YOLOTRT_LAB_CACHE"):
-        cached_plan(tmp_path / "file" / "a.plan", Builder())
+        cached_plan(tmp_path / "file" / "a.plan", build)

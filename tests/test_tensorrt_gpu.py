@@ -5,7 +5,7 @@ import pytest
 from tiny_onnx import tiny_model, tiny_reference
 
 from yolotrt_lab.device import HostBuffer, open_device
-from yolotrt_lab.errors import DtypeError, MissingPackageError, NoGpuError, ShapeError
+from yolotrt_lab.errors import MissingPackageError, NoGpuError
 from yolotrt_lab.plans import import_tensorrt
 from yolotrt_lab.tensorrt import TensorRTEngine
 from yolotrt_lab.types import HostMemory
@@ -43,7 +43,7 @@ def test_gpu_captures_and_runs_contexts_side_by_side(gpu, live):
     results = []
     for frame in frames:
         context, stream = engine.context(gpu), gpu.stream()
-        gpu.upload(HostBuffer.over(frame), context.buffers["images"], stream)
+        gpu.upload(HostBuffer(frame), context.buffers["images"], stream)
         context.enqueue(stream)
         graph = gpu.capture(lambda c=context, s=stream: c.enqueue(s), stream)
         graph.launch(stream)
@@ -53,10 +53,3 @@ def test_gpu_captures_and_runs_contexts_side_by_side(gpu, live):
     for (stream, output, _), frame in zip(results, frames, strict=True):
         stream.synchronize()
         np.testing.assert_allclose(output.array, tiny_reference(frame), rtol=1e-2, atol=1e-2)
-
-
-def test_gpu_refuses_a_wrong_frame(gpu, live):
-    with pytest.raises(ShapeError):
-        live().infer(gpu, {"images": np.zeros((1, 3, 8, 8), np.float32)})
-    with pytest.raises(DtypeError):
-        live().infer(gpu, {"images": np.zeros((1, 3, 4, 4), np.uint8)})

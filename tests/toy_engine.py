@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from yolotrt_lab.frames import FrameSource
@@ -26,10 +24,8 @@ COST = EngineCost(
 )
 
 
-def toy_engine(
-    batch: int = 1, *, dtype: str = "float32", anchors: int = 16, cost: EngineCost = COST
-) -> SimulatedEngine:
-    """Anchor a is a box of its own whose class scores are the three colours of pixel (a, a) of the input, modulo 64."""
+def toy_engine(batch: int = 1, *, dtype: str = "float32", anchors: int = 16) -> SimulatedEngine:
+    """Anchor a is a box whose class scores are the three colours of pixel (a, a) of the input, modulo 64."""
     number = np.dtype(dtype)
     images = TensorSpec("images", (batch, 3, SIDE, SIDE), number)
     output = TensorSpec("output0", (batch, 4 + CLASSES, anchors), number)
@@ -42,11 +38,11 @@ def toy_engine(
         result[:, 4:] = tensors["images"][:, :, places % SIDE, places % SIDE]
         return {"output0": result}
 
-    return SimulatedEngine("toy", replace(cost), [images], [output], compute)
+    return SimulatedEngine("toy", COST, [images], [output], compute)
 
 
 def toy_frame(number: int, side: int = SIDE) -> np.ndarray:
-    """A frame, uint8 (side, side, 3), that no other number has."""
+    """The frame of that number, uint8 (side, side, 3): each is different."""
     return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
 
 
