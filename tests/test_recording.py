@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import subprocess
@@ -9,14 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas
 import polars
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from yolotrt_lab.errors import RecordingError, SettingsError
+from yolotrt_lab import recording as module
+from yolotrt_lab.errors import RecordingError
 from yolotrt_lab.recording import FRAME_COLUMNS, SCHEMA_VERSION, FrameRecorder, Recording, joined, machine_info
 from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage
 
@@ -52,7 +53,7 @@ def copies(**columns) -> Recording:
 
 def same(one: Recording, other: Recording) -> bool:
     """Equal but for what a load changes: where the numbers come from."""
-    fields = ("kind", "machine", "settings", "label", "command", "created", "notes", "schema")
+    fields = ("kind", "machine", "settings", "label", "command", "created", "notes")
     return (
         list(one.columns) == list(other.columns)
         and all(np.array_equal(one.columns[name], other.columns[name], equal_nan=False) for name in one.columns)
@@ -73,6 +74,12 @@ def saved(tmp_path) -> Path:
     path = tmp_path / "run.parquet"
     frames(label="run", settings={"period_us": 898.0}).save(path)
     return path
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """A batch of a recorder is 4 frames."""
+    monkeypatch.setattr(module, "BATCH_FRAMES", 4)
 
 
 def metadata_of(path: Path) -> dict:
@@ -131,13 +138,13 @@ class TestTable:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            ({"due_ns": np.zeros(10)}, "due_ns is float64"),
-            ({"due_ns": np.zeros(10, np.int32)}, "due_ns is int32"),
-            ({"warmup": np.zeros(10, np.int64)}, "warmup is int64"),
+            ({"due_ns": np.zeros(10)}, "due_ns must be int64 .* got float64"),
+            ({"due_ns": np.zeros(10, np.int32)}, "due_ns must be int64 .* got int32"),
+            ({"warmup": np.zeros(10, np.int64)}, "warmup must be bool .* got int64"),
             ({"due_ns": np.zeros(9, np.int64)}, "differ in length: .*due_ns 9"),
-            ({"due_ns": np.zeros((10, 1), np.int64)}, r"shape \(10, 1\)"),
-            ({"gpu_ns": np.zeros(10)}, "gpu_ns is float64"),
-            ({"note": np.array(["x"] * 10)}, "note is str"),
+            ({"due_ns": np.zeros((10, 1), np.int64)}, r"of \(10, 1\)"),
+            ({"gpu_ns": np.zeros(10)}, "gpu_ns must be int64 .* got float64"),
+            ({"note": np.array(["x"] * 10)}, "note must be int64 or float64 .* got str"),
         ],
     )
     def test_wrong_columns_are_refused(self, changed, message):
@@ -148,9 +155,9 @@ class TestTable:
     def test_missing_columns_and_unknown_words_are_named(self):
         with pytest.raises(RecordingError, match="missing columns start_ns, done_ns, wait_ns"):
             Recording("frames", {"frame": np.arange(2), "due_ns": np.arange(2)}, LIVE)
-        with pytest.raises(RecordingError, match="no recordings of kind 'traces'"):
+        with pytest.raises(RecordingError, match="one of frames, copies, got 'traces'"):
             Recording("traces", {}, LIVE)
-        with pytest.raises(RecordingError, match=r"host_memory holds .*paged"):
+        with pytest.raises(RecordingError, match=r"host_memory must hold .* got \['paged'\]"):
             copies(host_memory=np.array(["paged", "pinned", "pinned"]))
         with pytest.raises(RecordingError, match="no column 'done_ns'"):
             _ = copies().latency_ns
@@ -186,8 +193,9 @@ class TestFile:
     @given(
         st.lists(st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * (len(FRAME_COLUMNS) - 1), st.booleans()), max_size=8)
     )
+    @settings(deadline=None)
     def test_every_int64_survives(self, tmp_path_factory, rows):
-        recorder = FrameRecorder(source=LIVE, segment_frames=3)
+        recorder = FrameRecorder(source=LIVE)
         for values in rows:
             recorder.add(values)
         path = tmp_path_factory.mktemp("int64") / "run.parquet"
@@ -196,17 +204,26 @@ class TestFile:
         assert list(zip(*(values.tolist() for values in loaded.columns.values()), strict=True)) == rows
 
     def test_pandas_and_polars_read_the_file_as_it_is(self, saved):
-        pandas = pytest.importorskip("pandas")
         for table in (pandas.read_parquet(saved), polars.read_parquet(saved)):
             assert list(table.columns) == list(FRAME_COLUMNS)
             assert table["done_ns"].to_list() == [row(frame)[3] for frame in range(10)]
 
-    def test_dataframes(self):
-        recording = copies()
-        for table in (recording.to_pandas(), recording.to_polars()):
+    def test_other_libraries_take_a_recording_as_it_is(self):
+        recording = copies(sync_ns=np.array([4_900, 996_500, 2**62]))
+        tables = [recording.to_pandas(), polars.DataFrame(recording), polars.DataFrame(pyarrow.table(recording))]
+        if hasattr(pandas.DataFrame, "from_arrow"):  # pandas 3
+            tables.append(pandas.DataFrame.from_arrow(recording))
+        for table in tables:
             assert list(table.columns) == list(recording.columns)
             assert table["direction"].to_list() == ["h2d", "d2h", "h2d"]
-            assert table["sync_ns"].to_list() == [4_900, 996_500, 4_000]
+            assert table["sync_ns"].to_list() == [4_900, 996_500, 2**62]
+        assert polars.DataFrame(frames(4))["warmup"].to_list() == [True, True, True, False]
+
+    def test_arrow_types_that_are_asked_for_are_given(self):
+        schema = pyarrow.schema([(name, pyarrow.large_string()) for name in ("direction", "host_memory")])
+        schema = pyarrow.schema([*schema, *((name, pyarrow.int64()) for name in list(copies().columns)[2:])])
+        reader = pyarrow.RecordBatchReader.from_stream(copies(), schema)
+        assert reader.read_all().schema == schema
 
     def test_an_earlier_file_is_replaced_and_nothing_else_is_left(self, saved):
         frames(3).save(saved)
@@ -225,7 +242,7 @@ class TestWhatIsNoRecording:
         self.refused(tmp_path / "run.parquet", "does not exist")
 
     def test_a_folder(self, tmp_path):
-        self.refused(tmp_path, "folder without a readable segment")
+        self.refused(tmp_path, "no readable Parquet file")
 
     @pytest.mark.parametrize("content", [b"", b"frame,due_ns\n0,0\n", b"PAR1", b"PAR1" * 100])
     def test_other_files(self, tmp_path, content):
@@ -254,7 +271,7 @@ class TestWhatIsNoRecording:
 
     def test_parquet_of_something_else(self, tmp_path):
         path = write(tmp_path / "other.parquet", pyarrow.table({"frame": [1], "price": [2.0]}))
-        error = self.refused(path, "no metadata 'yolotrt_lab'; its columns are frame, price; .* lacks due_ns, start_ns")
+        error = self.refused(path, "have metadata 'yolotrt_lab', got only the columns frame, price")
         assert "Recording.save" in error.fix
 
     def test_a_newer_schema(self, saved):
@@ -281,16 +298,16 @@ class TestWhatIsNoRecording:
     @pytest.mark.parametrize("metadata", [[], {}, "text", 3])
     def test_other_metadata_under_the_labs_key(self, saved, metadata):
         write(saved, parquet.read_table(saved), metadata)
-        self.refused(saved, "metadata are damaged")
+        self.refused(saved, "damaged metadata")
 
     @pytest.mark.parametrize(
         ("column", "values", "message"),
         [
-            ("due_ns", [0.5] * 10, "due_ns is float64"),
-            ("due_ns", [1, None] * 5, "due_ns is float64"),
-            ("warmup", [True, None] * 5, "warmup is object"),
-            ("due_ns", ["1"] * 10, "due_ns is str"),
-            ("due_ns", [[1]] * 10, "due_ns is object"),
+            ("due_ns", [0.5] * 10, "due_ns must be .* got float64"),
+            ("due_ns", [1, None] * 5, "due_ns must be .* got float64"),
+            ("warmup", [True, None] * 5, "warmup must be .* got object"),
+            ("due_ns", ["1"] * 10, "due_ns must be .* got str"),
+            ("due_ns", [[1]] * 10, "due_ns must be .* got object"),
         ],
     )
     def test_wrong_dtypes(self, saved, column, values, message):
@@ -309,120 +326,133 @@ class TestWhatIsNoRecording:
 
 
 class TestRecorder:
-    def test_blocks_make_one_table(self):
-        recorder = FrameRecorder(source=LIVE, segment_frames=4)
+    def test_blocks_make_one_table(self, small_batches):
+        recorder = FrameRecorder(source=LIVE)
         for frame in range(11):
             recorder.add(row(frame))
             assert recorder.recording().columns["frame"].tolist() == list(range(frame + 1))
         assert recorder.finish().columns["done_ns"].tolist() == [row(frame)[3] for frame in range(11)]
 
     def test_a_row_of_another_length_is_refused(self):
-        with pytest.raises(ValueError, match="shape"):
+        with pytest.raises(ValueError, match="12 fields"):
             FrameRecorder(source=LIVE).add((1, 2, 3))
 
-    def test_segments_hold_the_run_until_it_ends(self, tmp_path):
-        path = tmp_path / "run.parquet"
-        recorder = FrameRecorder(path, source=LIVE, segment_frames=4, label="long")
+    def test_batches_hold_the_run_until_it_ends(self, small_batches, tmp_path):
+        path, partial = tmp_path / "run.parquet", tmp_path / "run.parquet.partial"
+        recorder = FrameRecorder(path, source=LIVE, label="long")
         for frame in range(10):
             recorder.add(row(frame))
-        recorder._pending.result()
-        unfinished = Recording.load(tmp_path / "run.parquet.partial")
-        assert unfinished.columns["frame"].tolist() == list(range(8))
-        assert unfinished.label == "long"
-        assert unfinished.notes == ("unfinished: 2 segments of an interrupted run",)
-        with pytest.raises(RecordingError, match=r"load that"):
-            Recording.load(path)
+        for found in (path, partial):
+            unfinished = Recording.load(found)
+            assert unfinished.columns["frame"].tolist() == list(range(8))
+            assert unfinished.columns["warmup"].tolist() == [True] * 3 + [False] * 5
+            assert (unfinished.label, unfinished.source.kind) == ("long", SourceKind.RECORDED)
+            assert unfinished.notes == ("unfinished: 8 frames of a run that was interrupted",)
         assert same(recorder.finish(), Recording.load(path))
         assert list(tmp_path.iterdir()) == [path]
         assert len(Recording.load(path)) == 10
 
-    def test_ctrl_c_keeps_what_is_there(self, tmp_path):
+    def test_a_rescued_recording_still_says_that_it_is_not_whole(self, small_batches, tmp_path):
+        recorder = FrameRecorder(tmp_path / "run.parquet", source=LIVE)
+        for frame in range(5):
+            recorder.add(row(frame))
+        Recording.load(tmp_path / "run.parquet").save(tmp_path / "rescued.parquet")
+        recorder.finish()
+        assert "unfinished: 4 frames" in Recording.load(tmp_path / "rescued.parquet").notes[0]
+
+    def test_a_stream_cut_off_anywhere_gives_its_whole_batches(self, small_batches, tmp_path):
+        partial, sizes = tmp_path / "run.parquet.partial", []
+        recorder = FrameRecorder(tmp_path / "run.parquet", source=LIVE)
+        for frame in range(12):
+            recorder.add(row(frame))
+            sizes.append(partial.stat().st_size)
+        content = partial.read_bytes()
+        recorder.finish()
+        cut_off = tmp_path / "cut.partial"
+        for length in range(sizes[3], len(content), 41):
+            cut_off.write_bytes(content[:length])
+            whole = sum(size <= length for size in sizes[3::4])
+            assert Recording.load(cut_off).columns["frame"].tolist() == list(range(4 * whole))
+        cut_off.write_bytes(content[:100])
+        with pytest.raises(RecordingError, match="no readable"):
+            Recording.load(cut_off)
+
+    def test_ctrl_c_keeps_what_is_there(self, small_batches, tmp_path):
         path = tmp_path / "run.parquet"
-        recorder = FrameRecorder(path, source=LIVE, segment_frames=4)
+        recorder = FrameRecorder(path, source=LIVE)
         with pytest.raises(KeyboardInterrupt):
             try:
                 for frame in range(6):
                     recorder.add(row(frame))
                 raise KeyboardInterrupt
             finally:
-                recorder.finish()
+                recorder.finish("unfinished: Ctrl-C")
         assert Recording.load(path).columns["frame"].tolist() == list(range(6))
+        assert Recording.load(path).notes == ("unfinished: Ctrl-C",)
 
     def test_a_run_without_a_frame_leaves_the_earlier_file(self, saved):
         assert len(FrameRecorder(saved, source=LIVE).finish()) == 0
         assert len(Recording.load(saved)) == 10
         assert list(saved.parent.iterdir()) == [saved]
 
-    def test_segments_of_an_earlier_run_are_not_overwritten(self, saved, tmp_path):
-        partial = tmp_path / "run.parquet.partial"
-        partial.mkdir()
+    def test_an_unfinished_recording_is_not_overwritten(self, saved):
+        partial = saved.with_name("run.parquet.partial")
+        partial.touch()  # a run that was killed before its first batch leaves nothing to keep
         FrameRecorder(saved, source=LIVE).finish()
-        partial.mkdir()
-        saved.rename(partial / "00000.parquet")
+        saved.rename(partial)
         with pytest.raises(RecordingError, match="unfinished recording"):
             FrameRecorder(saved, source=LIVE)
         assert len(Recording.load(partial)) == 10
 
-    def test_unreadable_segments_are_skipped_and_named(self, tmp_path):
-        partial = tmp_path / "run.parquet.partial"
-        recorder = FrameRecorder(tmp_path / "run.parquet", source=LIVE, segment_frames=4)
-        for frame in range(12):
-            recorder.add(row(frame))
-        recorder._pending.result()
-        last = partial / "00002.parquet"
-        last.write_bytes(last.read_bytes()[:-100])
-        replace(frames(4), created="2020-01-01T00:00:00+00:00").save(partial / "00003.parquet")
-        loaded = Recording.load(partial)
-        assert loaded.columns["frame"].tolist() == list(range(8))
-        unfinished, cut_off, foreign = loaded.notes
-        assert unfinished.startswith("unfinished: 2 segments")
-        assert "00002.parquet is no readable Parquet file" in cut_off
-        assert "00003.parquet, which is of another recording" in foreign
-        loaded.save(tmp_path / "rescued.parquet")
-        assert Recording.load(tmp_path / "rescued.parquet").notes == loaded.notes
-
     def test_where_nothing_can_be_recorded(self, tmp_path):
-        with pytest.raises(RecordingError, match="is a folder"):
+        with pytest.raises(RecordingError, match="got the folder"):
             FrameRecorder(tmp_path, source=LIVE)
         (tmp_path / "file").write_text("")
-        with pytest.raises(RecordingError, match="cannot be made"):
+        with pytest.raises(RecordingError, match="cannot be created"):
             FrameRecorder(tmp_path / "file" / "run.parquet", source=LIVE)
         with pytest.raises(RecordingError, match="cannot be written"):
             frames().save(tmp_path / "file" / "run.parquet")
-        with pytest.raises(SettingsError, match="segments of 0"):
-            FrameRecorder(source=LIVE, segment_frames=0)
 
 
-FULL_DISK = """
-    import resource, sys
+SCRIPT = """
+    import os, signal, sys
     from pathlib import Path
     import numpy as np
+    from yolotrt_lab import recording
     from yolotrt_lab.errors import RecordingError
-    from yolotrt_lab.recording import FrameRecorder, Recording
     from yolotrt_lab.types import Source, SourceKind
 
-    path = Path(sys.argv[1])
-    rng = np.random.default_rng(0)
-
     def limit(nbytes):
+        import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, resource.RLIM_INFINITY))
 
     def row(frame):
         return (frame, *rng.integers(0, 10**9, 10).tolist(), False)
 
-    recorder = FrameRecorder(path, source=Source(SourceKind.LIVE), segment_frames=500)
+    path, rng = Path(sys.argv[1]), np.random.default_rng(0)
+    recording.BATCH_FRAMES = 500
+    recorder = recording.FrameRecorder(path, source=Source(SourceKind.LIVE))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a limit on file sizes is POSIX")
-class TestFullDisk:
-    """The operating system refuses to write beyond a limit, as it does on a full disk."""
+@pytest.mark.skipif(sys.platform == "win32", reason="signals and a limit on file sizes are POSIX")
+class TestWhatARunSurvives:
+    """In a process of its own. Beyond a limit the operating system refuses to write, as it does on a full disk."""
 
-    def run(self, path: Path, script: str) -> str:
-        code = textwrap.dedent(FULL_DISK) + textwrap.dedent(script)
+    def run(self, path: Path, script: str, status: int = 0) -> str:
+        code = textwrap.dedent(SCRIPT) + textwrap.dedent(script)
         done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, cwd=ROOT, check=False)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
         return done.stdout
+
+    def test_rows_outlive_a_kill(self, tmp_path):
+        script = """
+            for frame in range(1_234):
+                recorder.add(row(frame))
+            os.kill(os.getpid(), signal.SIGKILL)
+            """
+        self.run(tmp_path / "run.parquet", script, -9)
+        assert Recording.load(tmp_path / "run.parquet").columns["frame"].tolist() == list(range(1_000))
 
     def test_a_failed_save_leaves_the_earlier_file_and_the_recording(self, saved):
         printed = self.run(
@@ -435,17 +465,15 @@ class TestFullDisk:
                 recorder.finish()
             except RecordingError as error:
                 print(error)
-            assert len(Recording.load(path)) == 10, "the earlier file"
-            recording = recorder.recording()
-            limit(resource.RLIM_INFINITY)
-            recording.save(path)
-            assert len(Recording.load(path)) == 400
+            assert len(recording.Recording.load(path)) == 10, "the earlier file"
+            limit(-1)
+            recorder.finish()
             """,
         )
-        needed = saved.stat().st_size
-        assert f"It needs {needed:,} bytes" in printed
+        assert f"It needs {saved.stat().st_size:,} bytes" in printed
         assert "still in memory" in printed
-        assert not list(saved.parent.glob(".*"))
+        assert len(Recording.load(saved)) == 400
+        assert list(saved.parent.iterdir()) == [saved]
 
     def test_a_disk_that_fills_mid_run(self, tmp_path):
         printed = self.run(
@@ -455,7 +483,6 @@ class TestFullDisk:
                 for frame in range(10_000):
                     recorder.add(row(frame))
                     if frame == 1_600:
-                        recorder._pending.result()
                         limit(4_096)
             except RecordingError as error:
                 print(error)
@@ -466,10 +493,11 @@ class TestFullDisk:
                 print("not saved")
             """,
         )
-        assert "00003.parquet cannot be written" in printed
-        assert "frames so far: 2500" in printed
+        assert "run.parquet.partial cannot be written" in printed
+        assert "frames so far: 2000" in printed
+        assert "Recording.load reads the frames there, all but the last 500" in printed
         assert "not saved" in printed
-        rescued = Recording.load(tmp_path / "run.parquet.partial")
+        rescued = Recording.load(tmp_path / "run.parquet")
         assert rescued.columns["frame"].tolist() == list(range(1_500))
 
 
@@ -493,7 +521,7 @@ class TestMachine:
 
 
 def test_the_file_is_compressed_with_zstd(saved):
-    metadata = parquet.ParquetFile(io.BytesIO(saved.read_bytes())).metadata
+    metadata = parquet.read_metadata(saved)
     assert {metadata.row_group(0).column(index).compression for index in range(metadata.num_columns)} == {"ZSTD"}
 
 

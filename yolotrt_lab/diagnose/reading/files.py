@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import MeasurementsError, RecordingError
-from ...recording import Recording
+from ...recording import Recording, read_columns
 from ..measurements import Measurements
 from .columns import Column, measurements_of, unit_in_ns
 from .logs import read_log
@@ -16,7 +16,7 @@ from .names import split_unit
 from .objects import read_objects
 from .tables import Line, columns_of, read_table
 
-_PARQUET = b"PAR1"
+_PARQUET = (b"PAR1", b"\xff\xff\xff\xff")  # the second starts the Arrow stream of an unfinished recording
 _COMMENTS = ("#", "//", "%", "```")
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _RULE = re.compile(r"[|+][-:=|+ ]*|[-=]{3,}[-= ]*")
@@ -41,8 +41,6 @@ def read_measurements(path: str | Path, *, unit: str | None = None) -> Measureme
     path = Path(path)
     if unit is not None:
         unit_in_ns(unit)
-    if path.is_dir():
-        return Measurements.of(_frames_only(Recording.load(path), path))
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -138,10 +136,8 @@ def _frames_only(recording: Recording, path: Path) -> Recording:
 
 def _from_parquet(path: Path, unit: str | None) -> Measurements:
     """A recording of the lab where the file carries its metadata, else the columns whose names are known."""
-    from ... import recording as storage
-
     try:
-        columns, metadata = storage.read(path)
+        columns, metadata = read_columns(path)
     except RecordingError as error:
         raise MeasurementsError(error.message, fix=error.fix) from error
     if metadata is not None:
