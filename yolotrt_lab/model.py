@@ -1,4 +1,4 @@
-"""An ONNX model as bytes: where an engine gets it, and which number type its weights have."""
+"""ONNX models: their bytes, the number type of their weights, and what an exported YOLOv8 detector says of itself."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ STRIDES = (8, 16, 32)
 _PRECISIONS = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "INT8": "int8", "FLOAT8E4M3FN": "fp8"}
 
 
+def cell_count(height: int, width: int) -> int:
+    """How many cells the three grids over an input of that size have: 8,400 for 640 x 640."""
+    return sum((height // stride) * (width // stride) for stride in STRIDES)
+
+
 def read_onnx(model: bytes | str | Path) -> bytes:
-    """The bytes of a model given as bytes or as a path; ModelError where the file cannot be read."""
+    """The bytes of a model given as bytes or as a path; ModelError if the file cannot be read."""
     if isinstance(model, bytes):
         return model
     try:
@@ -28,16 +33,19 @@ def read_onnx(model: bytes | str | Path) -> bytes:
         raise ModelError(f"the ONNX file {model} cannot be read: {error}", fix="check the path") from error
 
 
-def parse_onnx(model: bytes) -> Any:
-    """The `onnx.ModelProto`; ModelError where the bytes are none."""
+def parse_onnx(model: bytes | str | Path) -> Any:
+    """The `onnx.ModelProto` of a model, without tensors that lie in other files.
+
+    ModelError if the file cannot be read or is not an ONNX model.
+    """
     onnx = load("onnx", needed_for="reading ONNX models")
     message = load("google.protobuf.message", needed_for="reading ONNX models", install="python -m pip install onnx")
+    content = read_onnx(model)
     try:
-        return onnx.load_model_from_string(model)
+        return onnx.load_model_from_string(content)
     except message.DecodeError as error:
-        raise ModelError(
-            f"these {len(model)} bytes are no ONNX model: {error}", fix="export the model again"
-        ) from error
+        found = f"{len(content)} bytes that cannot be parsed ({error})"
+        raise ModelError(f"{_name(model)} must be an ONNX model, got {found}", fix="export it again as ONNX") from error
 
 
 def with_batch(model: bytes, batch: int) -> bytes:
@@ -51,9 +59,9 @@ def with_batch(model: bytes, batch: int) -> bytes:
 
 
 def precision_of(model: Any) -> str:
-    """The number type that most of the weights have: 'fp32', 'fp16', 'bf16', 'int8', 'fp8', or '' without weights.
+    """The number type of most weights of a `ModelProto`: 'fp32', 'fp16', 'bf16', 'int8', 'fp8', '' without weights.
 
-    It says what the model asks for; TensorRT may still compute fp32 on tensor cores as TF32.
+    This is what the model asks for; TensorRT may still compute fp32 as TF32 on tensor cores.
     """
     weights: Counter[str] = Counter()
     for tensor in model.graph.initializer:
@@ -62,75 +70,50 @@ def precision_of(model: Any) -> str:
     return weights.most_common(1)[0][0] if weights else ""
 
 
-# What an exported YOLOv8 detector says of itself.
-
-
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What an exported YOLOv8 detector says of itself.
-
-    `names` is empty where the file carries none. `image_size` is (height, width), None where the input is dynamic and
-    the metadata do not say.
-    """
+    """What an exported YOLOv8 detector says of itself."""
 
     classes: int
     names: tuple[str, ...]
+    """The names of the classes; empty if the file has none."""
     image_size: tuple[int, int] | None
+    """Height and width of the input; None if the input is dynamic and the metadata do not say."""
 
 
 def read_model_info(model: bytes | str | Path) -> ModelInfo:
-    """What an exported YOLOv8 detector, given as bytes or by its path, says of itself.
+    """What an exported YOLOv8 detector says of itself.
 
-    ModelError where it cannot be read, is made for another task, or has no output of (batch, 4 + classes, cells).
+    ModelError if the file cannot be read, is for another task, or has no output of (batch, 4 + classes, cells).
     """
-    what, loaded = _name(model), load_onnx(model)
-    metadata = {entry.key: entry.value for entry in loaded.metadata_props}
-    inputs, outputs = ([_shape(value) for value in values] for values in (loaded.graph.input, loaded.graph.output))
-    _check_detector(what, inputs, outputs, metadata.get("task", "detect"))
-    classes, (height, width) = outputs[0][1] - 4, inputs[0][2:]
+    name, parsed = _name(model), parse_onnx(model)
+    metadata = {entry.key: entry.value for entry in parsed.metadata_props}
+    if (task := metadata.get("task", "detect")) != "detect":
+        fix = "export a detection model, such as yolov8n.pt"
+        raise ModelError(f"{name} must be made for the task 'detect', got {task!r}", fix=fix)
+    classes, height, width = _sizes(name, parsed.graph)
     try:
-        stated = ast.literal_eval(metadata.get("imgsz", "None"))
-        names = _names(ast.literal_eval(metadata.get("names", "None")), classes)
+        stated, names = (ast.literal_eval(metadata.get(key, "None")) for key in ("imgsz", "names"))
+        names = tuple(str(names[number]) for number in range(classes)) if names else ()
         return ModelInfo(classes, names, (height, width) if height and width else stated and (stated[0], stated[1]))
     except (ValueError, SyntaxError, TypeError, LookupError) as error:
         fix = "export it again with Ultralytics, or remove the entries `names` and `imgsz` of its metadata"
-        raise ModelError(f"{what} has unreadable metadata {metadata}", fix=fix) from error
-
-
-def load_onnx(model: bytes | str | Path) -> Any:
-    """The model as an `onnx.ModelProto`, without data that lies in other files; ModelError where it is none."""
-    onnx = load("onnx", needed_for="reading ONNX models")
-    try:
-        if isinstance(model, bytes):
-            return onnx.load_from_string(model)
-        return onnx.load(model, load_external_data=False)
-    except Exception as error:  # protobuf's own error class differs between its versions
-        raise ModelError(f"{_name(model)} is no readable ONNX file: {error}", fix="export it again, as ONNX") from error
+        raise ModelError(f"{name} has unreadable metadata {metadata}", fix=fix) from error
 
 
 def _name(model: bytes | str | Path) -> str:
     return "the model" if isinstance(model, bytes) else str(model)
 
 
-def _names(stated: dict[int, str] | list[str] | None, classes: int) -> tuple[str, ...]:
-    return tuple(str(stated[index]) for index in range(classes)) if stated else ()
-
-
-def _shape(value: Any) -> list[int]:
-    """The dimensions of an ONNX graph input or output, 0 where open."""
-    return [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-
-
-def _check_detector(what: str, inputs: list[list[int]], outputs: list[list[int]], task: str) -> None:
-    if task != "detect":
-        raise ModelError(f"{what} is made for the task {task!r}", fix="export a detection model, such as yolov8n.pt")
-    if [len(shape) for shape in (*inputs, *outputs)] == [4, 3]:
-        (_, _, height, width), (_, rows, cells) = inputs[0], outputs[0]
-        expected = sum((height // stride) * (width // stride) for stride in STRIDES)
-        if rows > 4 and (cells == expected or not cells or not expected):
-            return
+def _sizes(name: str, graph: Any) -> tuple[int, int, int]:
+    """Classes, and height and width of the input, 0 where open; ModelError if the graph is no YOLOv8 detector."""
+    tensors = ([value.type.tensor_type.shape.dim for value in values] for values in (graph.input, graph.output))
+    inputs, outputs = ([[each.dim_value for each in shape] for shape in shapes] for shapes in tensors)
+    match inputs, outputs:
+        case [[_, _, height, width]], [[_, rows, cells]] if rows > 4:
+            if not cells or cell_count(height, width) in (0, cells):
+                return rows - 4, height, width
     raise ModelError(
-        f"{what} maps {inputs} to {outputs}; a YOLOv8 detector maps (batch, 3, height, width) to "
-        "(batch, 4 + classes, cells)",
+        f"{name} must map (batch, 3, height, width) to (batch, 4 + classes, cells), got {inputs} to {outputs}",
         fix="export with Ultralytics, format='onnx' and nms=False",
     )

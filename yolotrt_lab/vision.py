@@ -1,7 +1,7 @@
-"""What surrounds the network on the host: letterbox a frame into given memory, decode boxes, draw them.
+"""What the host does around the network: letterbox a frame into given memory, decode boxes, draw them.
 
-Frames are uint8 BGR arrays (height, width, 3), as OpenCV reads them; shapes are (height, width). OpenCV's own setting
-of its threads is left as it is.
+Frames are uint8 BGR arrays (height, width, 3), as OpenCV reads them; shapes are (height, width). The number of OpenCV's
+threads is left as it is.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence, Sized
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +19,6 @@ from .packages import import_cv2
 from .types import Detections, TensorSpec
 
 _PADDING = 114
-_FLOATS = (np.float32, np.float16)  # exports with half precision take and give float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +32,11 @@ class Geometry:
     width: int
     height: int
 
+    @property
+    def region(self) -> tuple[slice, slice]:
+        """The rows and the columns of the input that the frame fills."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
 
 def letterbox_geometry(frame_shape: tuple[int, int], input_shape: tuple[int, int]) -> Geometry:
     """The largest place of the frame's aspect in the input, centred, with the rounding of Ultralytics' LetterBox."""
@@ -45,10 +47,15 @@ def letterbox_geometry(frame_shape: tuple[int, int], input_shape: tuple[int, int
 
 
 class Letterbox:
-    """Frames of any size to the network input, written straight into memory that is given to it.
+    """Scales frames of any size to the network input, straight into memory that is given to it.
 
-    It keeps the resized uint8 frame between calls, so that no call after the first of a size allocates an image. Use
-    one in each thread.
+    It keeps the resized uint8 frame between calls: no call after the first of a size allocates an image. Use one in
+    each thread.
+
+    >>> out = np.empty((1, 3, 64, 64), np.float32)
+    >>> geometry = Letterbox()(np.full((90, 160, 3), 255, np.uint8), out)
+    >>> geometry.region, out[0, 0, [0, 32], 0]
+    ((slice(14, 50, None), slice(0, 64, None)), array([0.44705883, 1.        ], dtype=float32))
     """
 
     def __init__(self) -> None:
@@ -58,38 +65,38 @@ class Letterbox:
     def __call__(self, frame: np.ndarray, out: np.ndarray) -> Geometry:
         """Letterbox `frame` into `out`, (3, height, width) or (1, 3, height, width), RGB from 0 to 1.
 
-        `out` is float32 or float16; it is written once and never read, as write-combined memory wants it. Bilinear, the
-        aspect kept, the rest filled with 114/255. The geometry that comes back is what `decode` needs. ShapeError or
-        DtypeError where `frame` or `out` is something else, or `out` is not C-contiguous.
+        `out` is float32 or float16. It is written once and never read, as write-combined memory needs it. The frame is
+        scaled bilinearly with its aspect kept, and the rest is filled with 114/255. The geometry that comes back is
+        what `decode` needs. ShapeError or DtypeError if `frame` or `out` has another form, or `out` is not
+        C-contiguous.
         """
-        cv2 = import_cv2()
         check_frame(frame)
         target = _checked_target(out)
         geometry = letterbox_geometry(frame.shape[:2], target.shape[1:])
-        top, left, bottom, right = _sides(geometry)
+        rows, columns = geometry.region
         if self._planes.shape[1:] != (geometry.height, geometry.width):
             self._resized = np.empty((geometry.height, geometry.width, 3), np.uint8)
             self._planes = np.empty((3, geometry.height, geometry.width), np.uint8)
         _resize(frame, self._resized)
-        cv2.split(self._resized, list(self._planes))
-        np.multiply(self._planes[::-1], np.float32(1 / 255), out=target[:, top:bottom, left:right])
+        import_cv2().split(self._resized, list(self._planes))
+        np.multiply(self._planes[::-1], np.float32(1 / 255), out=target[:, rows, columns])
         grey = np.float32(_PADDING / 255)
-        target[:, :top] = target[:, bottom:] = grey
-        target[:, top:bottom, :left] = target[:, top:bottom, right:] = grey
+        target[:, : rows.start] = target[:, rows.stop :] = grey
+        target[:, rows, : columns.start] = target[:, rows, columns.stop :] = grey
         return geometry
 
 
 def naive_letterbox(frame: np.ndarray, input_shape: tuple[int, int]) -> np.ndarray:
-    """The usual way to do the same: fresh arrays all along, the last of them float32 (1, 3, height, width).
+    """The usual way to do the same, for comparison: new pageable arrays in each call.
 
-    It is here to be compared with: the result is that of `Letterbox`, its memory is pageable and new in each call.
+    The last of them is the result of `Letterbox`, float32 (1, 3, height, width). Errors as in `Letterbox`.
     """
     cv2 = import_cv2()
     check_frame(frame)
     geometry = letterbox_geometry(frame.shape[:2], input_shape)
-    top, left, bottom, right = _sides(geometry)
+    rows, columns = geometry.region
     image = cv2.resize(frame, (geometry.width, geometry.height), interpolation=cv2.INTER_LINEAR)
-    margins = (top, input_shape[0] - bottom, left, input_shape[1] - right)
+    margins = (rows.start, input_shape[0] - rows.stop, columns.start, input_shape[1] - columns.stop)
     image = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=(_PADDING,) * 3)
     planes = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
     return planes[None].astype(np.float32) / 255
@@ -105,16 +112,22 @@ def decode(
 ) -> Detections:
     """The boxes in `output`, float32 or float16 (1, 4 + classes, n) or (4 + classes, n), best first.
 
-    A box has the class of its best score, and is a candidate where that score is above `confidence` and it has an
-    area. Of two candidates of one class that overlap by more than `iou`, the worse goes (greedy non-maximum
-    suppression). With a `geometry` boxes are in pixels of the frame and clipped to it, else in pixels of the network
-    input. The defaults are those of Ultralytics' predict. ShapeError or DtypeError for an output of another form.
+    A box has the class of its best score. It is a candidate if that score is above `confidence` and it has an area. Of
+    two candidates of one class that overlap by more than `iou`, the worse one is dropped (greedy non-maximum
+    suppression). With a `geometry` boxes are in pixels of the frame and clipped to it, without one in pixels of the
+    network input. The defaults are those of Ultralytics' predict. ShapeError or DtypeError for an output of another
+    form, SettingsError if a threshold is out of range.
+
+    >>> output = np.array([[32, 33], [32, 32], [20, 20], [10, 10], [0.9, 0.8]], np.float32)
+    >>> decode(output).boxes
+    array([[22., 27., 42., 37.]], dtype=float32)
     """
     table = _checked_output(output)
     if not (0 <= confidence <= 1 and 0 <= iou <= 1 and max_detections > 0):
         raise SettingsError(
-            f"confidence={confidence}, iou={iou}, max_detections={max_detections}",
-            fix="confidence and iou go from 0 to 1, and at least one detection must be allowed",
+            "confidence and iou must be from 0 to 1 and max_detections 1 or more, "
+            f"got {confidence}, {iou} and {max_detections}",
+            fix="pass confidence=0.25, iou=0.7, max_detections=300, for example",
         )
     best = table[4:].max(axis=0)
     candidates = np.flatnonzero((best > confidence) & (table[2] > 0) & (table[3] > 0))
@@ -133,13 +146,17 @@ def decode(
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of each of `boxes` (n, 4) with each of `others` (m, 4): (n, m), from 0 to 1.
 
-    Boxes are left, top, right, bottom; two without an area overlap by 0.
+    Boxes are left, top, right, bottom. Two boxes without an area overlap by 0.
+
+    >>> overlaps(np.array([[0, 0, 10, 10.0]]), np.array([[0, 0, 10, 10.0], [0, 5, 10, 15]])).round(2)
+    array([[1.  , 0.33]])
     """
     low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
     shared = (high - low).clip(0).prod(axis=2)
     first, second = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others))
     union = first[:, None] + second - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ratio: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio
 
 
 def class_name(number: int, names: Sequence[str]) -> str:
@@ -154,16 +171,26 @@ def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -
     image = frame.copy()
     line = max(round(sum(frame.shape[:2]) * 0.0012), 2)
     boxes = detections.boxes.round().astype(int).tolist()
-    for box, score, index in zip(boxes, detections.scores, detections.classes.tolist(), strict=True):
-        colour = _colour(index)
-        cv2.rectangle(image, box[:2], box[2:], colour, line, cv2.LINE_AA)
-        _draw_label(image, f"{class_name(index, names)} {score:.2f}", box, colour, line)
+    for box, score, kind in zip(boxes, detections.scores, detections.classes.tolist(), strict=True):
+        # bright colours; hues a golden section apart differ for many classes
+        blue, green, red = (round(255 * part) for part in hsv_to_rgb(kind * 0.618034 % 1, 0.85, 1)[::-1])
+        cv2.rectangle(image, box[:2], box[2:], (blue, green, red), line, cv2.LINE_AA)
+        _draw_label(image, f"{class_name(kind, names)} {score:.2f}", box, (blue, green, red), line)
     return image
 
 
-def _sides(geometry: Geometry) -> tuple[int, int, int, int]:
-    """Top, left, bottom and right of the frame in the network input."""
-    return geometry.top, geometry.left, geometry.top + geometry.height, geometry.left + geometry.width
+def _draw_label(image: np.ndarray, text: str, box: Sequence[int], colour: tuple[int, int, int], line: int) -> None:
+    """The text on a ground of the box's colour, above the box or, at the frame's top, inside it."""
+    cv2 = import_cv2()
+    font = (cv2.FONT_HERSHEY_SIMPLEX, max(line / 4, 0.4), max(line // 2, 1))
+    (width, height), baseline = cv2.getTextSize(text, *font)
+    tall = height + baseline + 2
+    left = max(min(box[0], image.shape[1] - width), 0)
+    top = box[1] - tall if box[1] >= tall else box[1]
+    cv2.rectangle(image, (left, top), (left + width, top + tall), colour, cv2.FILLED)
+    bright = colour[0] * 0.114 + colour[1] * 0.587 + colour[2] * 0.299 > 140
+    ink = (0, 0, 0) if bright else (255, 255, 255)
+    cv2.putText(image, text, (left, top + height + 1), font[0], font[1], ink, font[2], cv2.LINE_AA)
 
 
 def _resize(frame: np.ndarray, out: np.ndarray) -> None:
@@ -184,73 +211,46 @@ def _suppress(rectangles: np.ndarray, scores: np.ndarray, classes: np.ndarray, i
     right for positions from 0 on.
     """
     order = np.argsort(classes, kind="stable")
-    bounds = [0, *(np.flatnonzero(np.diff(classes[order])) + 1).tolist(), len(order)]
-    sorted_rectangles, sorted_scores = rectangles[order].tolist(), scores[order].tolist()
-    kept = [np.empty(0, np.intp)]
-    for start, stop in pairwise(bounds):
-        found = import_cv2().dnn.NMSBoxes(sorted_rectangles[start:stop], sorted_scores[start:stop], 0.0, iou)
-        kept.append(order[start:stop][np.asarray(found, np.intp)])
+    groups = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
+    nms = import_cv2().dnn.NMSBoxes
+    found = [nms(rectangles[each].tolist(), scores[each].tolist(), 0.0, iou) for each in groups]
+    kept = [each[np.asarray(places, np.intp)] for each, places in zip(groups, found, strict=True)]
     return np.sort(np.concatenate(kept))
-
-
-def _colour(index: int) -> tuple[int, int, int]:
-    """A bright BGR colour; hues a golden section apart differ for many classes."""
-    red, green, blue = hsv_to_rgb(index * 0.618034 % 1, 0.85, 1)
-    return round(255 * blue), round(255 * green), round(255 * red)
-
-
-def _draw_label(image: np.ndarray, text: str, box: Sequence[int], colour: tuple[int, int, int], line: int) -> None:
-    """The text on a ground of the box's colour, above the box or, at the frame's top, inside it."""
-    cv2 = import_cv2()
-    font = (cv2.FONT_HERSHEY_SIMPLEX, max(line / 4, 0.4), max(line // 2, 1))
-    (width, height), baseline = cv2.getTextSize(text, *font)
-    tall = height + baseline + 2
-    left = max(min(box[0], image.shape[1] - width), 0)
-    top = box[1] - tall if box[1] >= tall else box[1]
-    cv2.rectangle(image, (left, top), (left + width, top + tall), colour, cv2.FILLED)
-    bright = colour[0] * 0.114 + colour[1] * 0.587 + colour[2] * 0.299 > 140
-    ink = (0, 0, 0) if bright else (255, 255, 255)
-    cv2.putText(image, text, (left, top + height + 1), font[0], font[1], ink, font[2], cv2.LINE_AA)
 
 
 def check_frame(frame: np.ndarray) -> None:
     """ShapeError or DtypeError unless this is a uint8 BGR frame (height, width, 3) of any size."""
     if frame.dtype != np.uint8:
-        raise DtypeError(
-            f"a frame is uint8, this one is {frame.dtype}", fix="pass the frame as it was read, before normalisation"
-        )
+        fix = "pass the frame as it was read, before normalisation"
+        raise DtypeError(f"a frame must be uint8, got {frame.dtype}", fix=fix)
     if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-        grey = "cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) makes three channels of one"
-        raise ShapeError(f"a frame is (height, width, 3), this one is {frame.shape}", fix=f"pass a BGR frame; {grey}")
+        fix = "pass a BGR frame; cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) makes three channels of one"
+        raise ShapeError(f"a frame must be (height, width, 3), got {frame.shape}", fix=fix)
 
 
 def _checked_target(out: np.ndarray) -> np.ndarray:
     """`out` as (3, height, width), the same memory."""
-    if out.dtype not in _FLOATS:
-        raise DtypeError(f"the network input is float32 or float16, `out` is {out.dtype}", fix="allocate it as float32")
+    _check_floats("network input", out)
+    fix = "pass the whole buffer, or out[i] of a batch"
     if out.shape[:-3] not in ((), (1,)) or out.shape[-3:-2] != (3,) or not out.size:
-        raise ShapeError(
-            f"`out` is {out.shape}, not (3, height, width) or (1, 3, height, width)", fix="pass out[i] of a batch"
-        )
+        raise ShapeError(f"`out` must be (3, height, width) or (1, 3, height, width), got {out.shape}", fix=fix)
     if not out.flags.c_contiguous:
-        raise ShapeError(
-            f"`out` has strides {out.strides}: it is not C-contiguous",
-            fix="pass the whole buffer, or out[i] of a batch",
-        )
+        raise ShapeError(f"`out` must be C-contiguous, got {out.shape} with strides {out.strides}", fix=fix)
     return out.reshape(out.shape[-3:])
 
 
 def _checked_output(output: np.ndarray) -> np.ndarray:
     """`output` as float32 (4 + classes, n); the same memory unless it is float16."""
-    if output.dtype not in _FLOATS:
-        raise DtypeError(
-            f"the network output is float32 or float16, this one is {output.dtype}", fix="pass it as float32"
-        )
+    _check_floats("network output", output)
     if output.shape[:-2] not in ((), (1,)) or output.ndim < 2 or output.shape[-2] < 5:
-        raise ShapeError(
-            f"the output is {output.shape}, not (1, 4 + classes, n)", fix="pass output[i : i + 1] of a batch"
-        )
+        fix = "pass output[i : i + 1] of a batch"
+        raise ShapeError(f"the network output must be (1, 4 + classes, n), got {output.shape}", fix=fix)
     return output.reshape(output.shape[-2:]).astype(np.float32, copy=False)
+
+
+def _check_floats(what: str, array: np.ndarray) -> None:
+    if array.dtype not in (np.float32, np.float16):  # exports in half precision take and give float16
+        raise DtypeError(f"the {what} must be float32 or float16, got {array.dtype}", fix="use float32")
 
 
 class HostWork(Protocol):
@@ -296,7 +296,7 @@ class PixelWork:
     frame_shape: tuple[int, int]
 
     def __init__(self, spec: TensorSpec, images: Sequence[np.ndarray] | None) -> None:
-        if isinstance(images, str | Path) or not isinstance(images, Sized) or not len(images):
+        if not isinstance(images, Sized) or not len(images) or not isinstance(images[0], np.ndarray):
             raise SettingsError(
                 f"images must be one array (height, width, 3) or more, got {images!r}",
                 fix="pass read_images(name, 8); from a source of frames: list(islice(source, 8))",

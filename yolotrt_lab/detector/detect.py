@@ -1,4 +1,4 @@
-"""A detector: a frame in, boxes out. An engine with letterbox and decode around it, and the names of its classes."""
+"""A detector: a frame in, boxes out. And its boxes in any source of frames: drawn on each, and all of them as JSON."""
 
 from __future__ import annotations
 
@@ -21,20 +21,25 @@ from ..model import read_model_info
 from ..onnxruntime import OnnxRuntimeEngine
 from ..packages import import_cv2, shipped_model
 from ..types import Detections
-from ..vision import Letterbox, decode, draw
+from ..vision import Letterbox, class_name, decode, draw
 from .scene import SyntheticScene
 
-ENGINES = ("auto", "tensorrt", "onnxruntime")
+_ENDLESS_LIMIT = 100  # frames of a source that never ends
 
 
 class Detector:
-    """Finds the boxes of one frame at a time, and waits for them: simple, and not the way to run a loop.
+    """Finds the boxes of one frame at a time and waits for them: simple, and not the way to run a loop.
 
-    With a device the engine runs there, in a context and pinned memory made once; without one it has to be ONNX
-    Runtime's on the CPU. `confidence`, `iou` and `max_detections` are those of `vision.decode`, `names` those of the
-    classes, empty where the model has none. ModelError where the engine wants several frames at a time, EngineError
-    where it computes nothing, or cannot run there. On the CPU threads take turns; on a device it belongs to the thread
-    that calls it first (EngineError in another).
+    With a device the engine runs there, with one context and one slot of pinned memory; without one it must be an ONNX
+    Runtime engine on the CPU. `confidence`, `iou` and `max_detections` are those of `vision.decode`. `names` are the
+    names of the classes, empty if the model has none. ModelError if the engine takes several frames at a time,
+    EngineError if it computes nothing or cannot run there. On the CPU, threads take turns. On a device, the detector
+    belongs to the thread that calls it first (EngineError in another).
+
+    >>> import numpy as np
+    >>> detector = open_detector(engine="onnxruntime")
+    >>> len(detector(np.zeros((64, 64, 3), np.uint8)))
+    0
     """
 
     def __init__(
@@ -47,72 +52,47 @@ class Detector:
         iou: float = 0.7,
         max_detections: int = 300,
     ) -> None:
-        batch = engine.inputs[0].shape[0]
-        if batch != 1:
-            raise ModelError(
-                f"the model takes {batch} frames at a time", fix="export it with batch=1, or with a dynamic batch"
-            )
-        if not engine.computes:
-            raise EngineError(
-                f"{engine.label} computes no boxes, only its time is simulated",
-                fix="open_engine(device, compute=True), or open_detector()",
-            )
+        if (batch := engine.inputs[0].shape[0]) != 1:
+            fix = "export it with batch=1, or with a dynamic batch"
+            raise ModelError(f"the model must take 1 frame at a time, got one that takes {batch}", fix=fix)
+        if getattr(engine, "compute", engine) is None:  # the simulated engine without a model
+            fix = "open_engine(device, compute=True), or open_detector()"
+            raise EngineError(f"the engine must compute boxes, got {engine.label}, which only takes time", fix=fix)
         self.engine, self.device, self.names = engine, device, names
-        self.settings = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
-        self._letterbox = Letterbox()
-        self._turn = Lock()
-        self._place = _on_cpu(engine) if device is None else _OnDevice(engine, device)
+        self.settings: dict[str, Any] = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
+        self._letterbox, self._turn = Letterbox(), Lock()
+        self._input, self._run = _on_cpu(engine) if device is None else _on_device(engine, device)
 
     def __call__(self, frame: np.ndarray) -> Detections:
         """The boxes in a uint8 BGR frame (height, width, 3) of any size, in its pixels, best first.
 
-        ShapeError or DtypeError for another frame, SettingsError where the thresholds are not usable.
+        ShapeError or DtypeError for another frame, SettingsError if a threshold is out of range.
         """
         with self._turn:
-            geometry = self._letterbox(frame, self._place.input)
-            return decode(self._place.run(), geometry, **self.settings)
-
-    def name_of(self, number: int) -> str:
-        """The name of a class, 'class 7' for one without."""
-        return self.names[number] if number < len(self.names) else f"class {number}"
+            geometry = self._letterbox(frame, self._input)
+            return decode(self._run(), geometry, **self.settings)
 
 
-def _on_cpu(engine: Engine) -> _OnCpu:
+def _on_cpu(engine: Engine) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+    """The input to fill, and what then computes the output."""
     if not isinstance(engine, OnnxRuntimeEngine):
-        raise EngineError(f"{engine.label} runs on a device", fix="pass the device too: Detector(engine, device)")
-    return _OnCpu(engine)
+        raise EngineError(f"{engine.label} runs on a device, got none", fix="pass it too: Detector(engine, device)")
+    spec, output = engine.inputs[0], engine.outputs[0].name
+    array = np.empty(spec.shape, spec.dtype)
+    return array, lambda: engine.run({spec.name: array})[output]
 
 
-class _OnCpu:
-    """`input` is to be filled before `run`, which gives the output."""
+def _on_device(engine: Engine, device: Device) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+    """The same on a device. The next run overwrites the output."""
+    context, stream = engine.context(device), device.stream()
+    slot = SlotPool(device, engine.inputs, engine.outputs, slots=1).lease()
+    output = slot.outputs[engine.outputs[0].name].array
 
-    def __init__(self, engine: OnnxRuntimeEngine) -> None:
-        self._engine = engine
-        self._spec = engine.inputs[0]
-        self.input = np.empty(self._spec.shape, self._spec.dtype)
+    def run() -> np.ndarray:
+        context.run(slot.inputs, slot.outputs, stream)
+        return output
 
-    def run(self) -> np.ndarray:
-        return self._engine.run({self._spec.name: self.input})[self._engine.outputs[0].name]
-
-
-class _OnDevice:
-    """The same on a device; the output is overwritten by the next run."""
-
-    def __init__(self, engine: Engine, device: Device) -> None:
-        self._device, self._stream = device, device.stream()
-        self._context = engine.context(device)
-        slot = SlotPool(device, engine.inputs, engine.outputs, slots=1).lease()
-        self._source, self._target = slot.inputs[engine.inputs[0].name], slot.outputs[engine.outputs[0].name]
-        self._names = engine.inputs[0].name, engine.outputs[0].name
-        self.input = self._source.array
-
-    def run(self) -> np.ndarray:
-        buffers, (first, last) = self._context.buffers, self._names
-        self._device.upload(self._source, buffers[first], self._stream)
-        self._context.enqueue(self._stream)
-        self._device.download(buffers[last], self._target, self._stream)
-        self._stream.synchronize()
-        return self._target.array
+    return slot.inputs[engine.inputs[0].name].array, run
 
 
 def open_detector(
@@ -125,25 +105,21 @@ def open_detector(
 ) -> Detector:
     """A detector of a YOLOv8 model in ONNX, exported by anyone; without one, of the lab's own (`shipped_model`).
 
-    `engine` is 'tensorrt' (on a GPU), 'onnxruntime' (on the CPU), or 'auto': TensorRT where there is a GPU. The names
-    of the classes are those of the model's metadata. Nothing is simulated here: the boxes are the model's. Raises what
+    `engine` is 'tensorrt' (on a GPU), 'onnxruntime' (on the CPU), or 'auto': TensorRT if there is a GPU. The names of
+    the classes are those of the model's metadata. The boxes are always computed, never simulated. Raises what
     `read_model_info`, `open_device` and `open_engine` raise, SettingsError for another engine.
+
+    >>> open_detector(engine="onnxruntime").names[:3]
+    ('gear', 'bolt', 'nut')
     """
-    if engine not in ENGINES:
-        raise SettingsError(f"no engine {engine!r}", fix=f"use one of {', '.join(ENGINES)}")
+    engines = ("auto", "tensorrt", "onnxruntime")
+    if engine not in engines:
+        raise SettingsError(f"engine must be one of {', '.join(engines)}, got {engine!r}", fix="use 'auto'")
     model = shipped_model() if model is None else model
     names = read_model_info(model).names
     device = open_device("cuda") if engine == "tensorrt" or (engine == "auto" and has_gpu()) else None
     loaded = OnnxRuntimeEngine(model) if device is None else open_engine(device, model)
     return Detector(loaded, device, names=names, confidence=confidence, iou=iou, max_detections=max_detections)
-
-
-# The boxes of a detector in any source of frames: drawn on each, and all of them as JSON.
-
-
-BOXES_FILE = "boxes.json"
-ENDLESS_LIMIT = 100
-"""How many frames of a source that never ends are taken where no limit is given."""
 
 
 def annotate(
@@ -158,67 +134,53 @@ def annotate(
     """Write each frame of `source` with its boxes drawn into `folder` as a JPEG, and the boxes as `boxes.json`.
 
     At most `limit` frames; without it all, and 100 of a camera or the synthetic scene. Returns what the JSON has under
-    `frames`, one dict a frame: `index`, `file` (the drawn image), `source` (the image's own name; folders only),
-    `width`, `height`, and `boxes`, best first: `class`, `name`, `score`, `left`, `top`, `right`, `bottom` in pixels of
-    the frame. Above them stand the engine, the thresholds, the names of the classes, and what `about` adds, such as the
-    model's name. After an error or Ctrl-C the JSON holds the frames that were drawn. SettingsError where the folder
-    can't be written or is the one that is read; the errors of the source and the detector are passed on.
+    `frames`, one dict a frame: `index`, `file` (the drawn image), `width`, `height`, `source` (the image's own name;
+    folders only), and `boxes`, best first: `class`, `name`, `score`, and `left`, `top`, `right`, `bottom` in pixels of
+    the frame. Above them stand the engine, the thresholds, the names of the classes, and the entries of `about`, such
+    as the model's name. After an error or Ctrl-C the JSON holds the frames that were drawn. SettingsError if the folder
+    cannot be written or is the one that is read; the errors of the source and the detector are passed on.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     [frame] = annotate(SyntheticScene(size=(320, 240)), open_detector(engine="onnxruntime"), folder, limit=1)
+    >>> frame["file"], frame["width"], frame["boxes"][0]["name"]
+    ('000000.jpg', 320, 'washer')
     """
     out = Path(folder)
     images = source if isinstance(source, ImageFolder) else None
     if images and any(path.parent.resolve() == out.resolve() for path in images.paths):
-        raise SettingsError(f"{out} is where the images are read from", fix="write into another folder")
-    limit = _checked_limit(limit, source)
-    _guard(out, lambda: out.mkdir(parents=True, exist_ok=True))
+        raise SettingsError(f"the folder to write must not be the one to read, got {out}", fix="name another folder")
+    if limit is None and isinstance(source, Camera | SyntheticScene):
+        limit = _ENDLESS_LIMIT
+    if limit is not None and limit < 1:
+        raise SettingsError(f"limit must be 1 frame or more, got {limit}", fix="use 1 or more, or leave it out")
     frames: list[dict[str, Any]] = []
     try:
-        for index, frame in enumerate(islice(source, limit)):
-            found = detector(frame)
-            name = images.paths[images.index - 1].name if images else ""
-            file = f"{index:06}-{Path(name).stem}.jpg" if name else f"{index:06}.jpg"
-            _write_image(out / file, draw(frame, found, detector.names))
-            height, width = frame.shape[:2]
-            entry = {"index": index, "file": file, "width": width, "height": height}
-            frames.append({**entry, **({"source": name} if name else {}), "boxes": _as_dicts(found, detector)})
-            if progress is not None:
-                progress(len(frames))
-    finally:
-        made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings, "names": detector.names}
-        content = {**made_by, "frames": frames}
-        _guard(out, lambda: (out / BOXES_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8"))
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            for index, frame in enumerate(islice(source, limit)):
+                found, name = detector(frame), images.paths[images.index - 1].name if images else ""
+                file = f"{index:06}-{Path(name).stem}.jpg" if name else f"{index:06}.jpg"
+                _, content = import_cv2().imencode(".jpg", draw(frame, found, detector.names))
+                (out / file).write_bytes(content)  # cv2.imwrite fails on non-ASCII paths on Windows
+                entry = {"index": index, "file": file, "width": frame.shape[1], "height": frame.shape[0]}
+                frames.append(entry | ({"source": name} if name else {}) | {"boxes": _as_dicts(found, detector.names)})
+                if progress is not None:
+                    progress(len(frames))
+        finally:
+            made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings, "names": detector.names}
+            written = json.dumps({**made_by, "frames": frames}, indent=1)
+            (out / "boxes.json").write_text(written, encoding="utf-8")
+    except OSError as error:
+        fix = "name a folder on a disk with space that you may write to"
+        raise SettingsError(f"the folder {out} must be one that can be written, got: {error}", fix=fix) from error
     return frames
 
 
-def _checked_limit(limit: int | None, source: FrameSource) -> int | None:
-    if limit is not None and limit < 1:
-        raise SettingsError(f"a limit of {limit} frames", fix="use 1 or more, or leave it out")
-    return ENDLESS_LIMIT if limit is None and isinstance(source, Camera | SyntheticScene) else limit
-
-
-def _as_dicts(found: Detections, detector: Detector) -> list[dict[str, Any]]:
-    sides = ("left", "top", "right", "bottom")
+def _as_dicts(found: Detections, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
     return [
-        {
-            "class": kind,
-            "name": detector.name_of(kind),
-            "score": round(score, 4),
-            **dict(zip(sides, (round(side, 2) for side in box), strict=True)),
-        }
-        for box, score, kind in zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+        {"class": kind, "name": class_name(kind, names), "score": round(score, 4)}
+        | {side: round(at, 2) for side, at in zip(("left", "top", "right", "bottom"), box, strict=True)}
+        for kind, score, box in rows
     ]
-
-
-def _write_image(path: Path, image: np.ndarray) -> None:
-    """As JPEG. Not by `cv2.imwrite`, which fails on non-ASCII paths on Windows."""
-    _, content = import_cv2().imencode(".jpg", image)
-    _guard(path.parent, lambda: path.write_bytes(content.tobytes()))
-
-
-def _guard(folder: Path, write: Callable[[], Any]) -> None:
-    """Do it; SettingsError where the folder can't be written."""
-    try:
-        write()
-    except OSError as error:
-        raise SettingsError(
-            f"{folder} cannot be written: {error}", fix="name a folder on a disk with space that you may write to"
-        ) from error

@@ -1,12 +1,11 @@
-"""Ten kinds of machine parts, drawn from simple shapes, each a little different with every draw.
+"""Ten kinds of machine parts as sprites: drawn from simple shapes, lit, turned, some out of focus, with a shadow.
 
-A part is drawn on a square canvas whose coordinates go from -1 to 1 in both directions, x to the right and y down,
-and fills about 95 % of its longer side.
+A part is drawn on a square canvas whose coordinates go from -1 to 1, x to the right and y down. It fills about 95 % of
+its longer side, and differs a little with every draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +32,8 @@ class Canvas:
 
     def polygon(self, points: Any, colour: Colour) -> None:
         """Fill the polygon through `points` (n, 2)."""
-        corners = np.rint((np.asarray(points) + 1) * self._half * 16).astype(np.int32)
-        self._cv2.fillPoly(self.image, [corners], colour, self._cv2.LINE_AA, 4)
-        self._cv2.fillPoly(self.mask, [corners], 255, self._cv2.LINE_AA, 4)
+        for target, ink in ((self.image, colour), (self.mask, 255)):
+            self._cv2.fillPoly(target, [self._sixteenths(points)], ink, self._cv2.LINE_AA, 4)
 
     def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
         """Fill an upright rectangle."""
@@ -51,20 +49,23 @@ class Canvas:
         self._circle(self.mask, x, y, radius, 0)
 
     def line(self, points: Any, width: float, colour: Colour) -> None:
-        """A line through `points` (n, 2), `width` wide, with round ends."""
-        corners = [np.rint((np.asarray(points) + 1) * self._half * 16).astype(np.int32)]
+        """Draw a line through `points` (n, 2), `width` wide, with round ends."""
         thickness = max(round(width * self._half), 1)
-        self._cv2.polylines(self.image, corners, False, colour, thickness, self._cv2.LINE_AA, 4)
-        self._cv2.polylines(self.mask, corners, False, 255, thickness, self._cv2.LINE_AA, 4)
+        for target, ink in ((self.image, colour), (self.mask, 255)):
+            self._cv2.polylines(target, [self._sixteenths(points)], False, ink, thickness, self._cv2.LINE_AA, 4)
 
-    def _circle(self, target: np.ndarray, x: float, y: float, radius: float, colour: Any) -> None:
-        centre = tuple(round((v + 1) * self._half * 16) for v in (x, y))
-        scaled = round(radius * self._half * 16)
-        self._cv2.circle(target, centre, scaled, colour, -1, self._cv2.LINE_AA, 4)
+    def _circle(self, target: np.ndarray, x: float, y: float, radius: float, ink: Any) -> None:
+        centre, scaled = self._sixteenths((x, y)).tolist(), round(radius * self._half * 16)
+        self._cv2.circle(target, centre, scaled, ink, -1, self._cv2.LINE_AA, 4)
+
+    def _sixteenths(self, points: Any) -> np.ndarray:
+        """Positions in sixteenths of a pixel, as OpenCV takes them with a shift of 4."""
+        return np.rint((np.asarray(points) + 1) * self._half * 16).astype(np.int32)
 
 
 def _shade(colour: Colour, factor: float) -> Colour:
-    return tuple(min(value * factor, 255) for value in colour)  # type: ignore[return-value]
+    blue, green, red = (min(value * factor, 255) for value in colour)
+    return blue, green, red
 
 
 def _pick(generator: np.random.Generator, *colours: Colour) -> Colour:
@@ -198,38 +199,22 @@ def _terminal(canvas: Canvas, generator: np.random.Generator) -> None:
         canvas.box(x - 0.3 * pitch, 0.14, x + 0.3 * pitch, 0.34, _PLASTIC)
 
 
-PARTS: dict[str, Callable[[Canvas, np.random.Generator], None]] = {
-    "gear": _gear,
-    "bolt": _bolt,
-    "nut": _nut,
-    "washer": _washer,
-    "bracket": _bracket,
-    "spring": _spring,
-    "bearing": _bearing,
-    "chip": _chip,
-    "capacitor": _capacitor,
-    "terminal": _terminal,
-}
+_DRAWN = (_gear, _bolt, _nut, _washer, _bracket, _spring, _bearing, _chip, _capacitor, _terminal)
+PARTS = {draw.__name__.strip("_"): draw for draw in _DRAWN}
 """How each kind is drawn, by its name."""
-
-# Machine parts as sprites: drawn, lit, turned, some out of focus, with a shadow, ready to be put on a frame.
-
 
 _ROOM = 1.6  # the ground of a turned part, by its length: corners and shadow fit
 
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """One part, ready to be put on a frame: `frame * keep / 255 + add`, both uint8 (height, width, 3).
-
-    `mask` (height, width) is True on the part itself, without its shadow; `area` counts its pixels.
-    """
+    """One part, ready to be put on a frame: `frame * keep / 255 + add`, both uint8 (height, width, 3)."""
 
     kind: int
     keep: np.ndarray
     add: np.ndarray
     mask: np.ndarray
-    area: int
+    """True on the part itself, without its shadow (height, width)."""
 
 
 def make_sprite(kind: int, length: int, generator: np.random.Generator) -> Sprite:
@@ -245,8 +230,7 @@ def make_sprite(kind: int, length: int, generator: np.random.Generator) -> Sprit
     rows, columns = (np.flatnonzero((keep < 0.99).any(axis=axis)) for axis in (1, 0))
     crop = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     keep = cv2.convertScaleAbs(keep[crop], alpha=255)
-    mask = alpha[crop] >= 0.5
-    return Sprite(kind, cv2.merge([keep] * 3), cv2.convertScaleAbs(colour[crop]), mask, int(mask.sum()))
+    return Sprite(kind, cv2.merge([keep] * 3), cv2.convertScaleAbs(colour[crop]), alpha[crop] >= 0.5)
 
 
 def _drawn(kind: int, length: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

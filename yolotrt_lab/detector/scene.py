@@ -1,6 +1,8 @@
-"""What lies under and over the parts of a synthetic frame: the belt and its rails, the light, the noise.
+"""A synthetic scene to detect: machine parts on a conveyor belt, with their true boxes.
 
-Sizes are (width, height) in pixels.
+Everything slow happens once: parts are drawn into sprites; belt, light and noise into textures. A frame is then a copy
+of the belt, a multiplication and an addition for each part, and the same once more for light and noise. Sizes are
+(width, height) in pixels.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ from ..packages import import_cv2
 from ..types import Detections
 from .parts import PARTS, Sprite, make_sprite
 
-LIGHT_LEVEL = 200
-"""The value in the light texture that leaves a pixel as it is."""
+_SPRITES = 80
+_LANES = 61
+_BELT_SPEED = 5  # pixels a frame
+_LIGHT_PATH, _NOISE_STEPS = 320, 64  # by how many pixels the window on each texture moves about
+_LIGHT_LEVEL = 200  # the value in the light texture that leaves a pixel as it is
+_VISIBLE = 0.3
 
 
-def belt(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+def _belt(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
     """A worn rubber belt with litter on it, uint8 BGR, periodic in x."""
     cv2 = import_cv2()
     width, height = size
@@ -27,13 +33,13 @@ def belt(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
     shading = 1 + 0.12 * _smooth(5, 8, size, generator) + 0.05 * _smooth(40, 70, size, generator)
     shading += 0.05 * _smooth(max(height // 2, 1), max(width // 24, 1), size, generator)
     shading += 0.04 * generator.standard_normal((height, width), np.float32)
-    image = cv2.merge([cv2.convertScaleAbs(shading, alpha=value) for value in colour])
+    image: np.ndarray = cv2.merge([cv2.convertScaleAbs(shading, alpha=value) for value in colour])
     for _ in range(width * height // 25_000):
         _litter(image, generator)
     return image
 
 
-def rail(size: tuple[int, int]) -> np.ndarray:
+def _rail(size: tuple[int, int]) -> np.ndarray:
     """The upper edge of the conveyor, 4 % of the height: steel with a hazard stripe."""
     cv2 = import_cv2()
     high = max(size[1] // 25, 4)
@@ -47,24 +53,12 @@ def rail(size: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def light(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-    """A smooth field of brightness around LIGHT_LEVEL, uint8 (height, width, 3)."""
-    field = (LIGHT_LEVEL + 22 * _smooth(4, 6, size, generator)).clip(120, 255).astype(np.uint8)
-    return np.repeat(field[..., None], 3, axis=2)
-
-
-def noise(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-    """The sum of two dice with the values 0 to 7, uint8 (height, width, 3): mean 7, standard deviation 3.2."""
-    shape = (size[1], size[0], 3)
-    return generator.integers(0, 8, shape, np.uint8) + generator.integers(0, 8, shape, np.uint8)
-
-
 def _smooth(rows: int, columns: int, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
     """A smooth random field (height, width), float32 and about normal, from a grid; periodic in x."""
     cv2 = import_cv2()
     grid = np.pad(generator.standard_normal((rows, columns), np.float32), ((0, 0), (2, 2)), mode="wrap")
     start = round(2 * size[0] / columns)
-    wide = cv2.resize(grid, (size[0] + 2 * start, size[1]), interpolation=cv2.INTER_CUBIC)
+    wide: np.ndarray = cv2.resize(grid, (size[0] + 2 * start, size[1]), interpolation=cv2.INTER_CUBIC)
     return wide[:, start : start + size[0]]
 
 
@@ -94,27 +88,17 @@ def _litter(image: np.ndarray, generator: np.random.Generator) -> None:
             cv2.ellipse(image, (left, y), (reach // 2 + 1, reach // 3 + 1), angle, 0, 360, ink, -1, cv2.LINE_AA)
 
 
-# A synthetic scene worth detecting: machine parts on a conveyor belt, with their true boxes.
-#
-# Everything slow happens once: parts are drawn into sprites, belt, light and noise into textures. A frame is then a
-# copy of the belt, a multiplication and an addition for each part, and the same once more for light and noise.
-
-
-_SPRITES = 80
-_LANES = 61
-_BELT_SPEED = 5  # pixels a frame
-_LIGHT_PATH, _NOISE_STEPS = 320, 64  # by how many pixels the window on each texture moves about
-_VISIBLE = 0.3
-
-
 class SyntheticScene(FrameSource):
-    """Parts of ten kinds move along a belt, at their own speeds, and cover each other. It never ends.
+    """Parts of ten kinds move along a belt at their own speeds and cover each other. The scene never ends.
 
-    The parts are 16 to 600 pixels long, turned and tinted at random, some out of focus; the light wanders and
-    flickers, and every frame has its own noise. Frame k is a function of `seed`, `size`, `objects` and k alone.
+    The parts are 16 to 600 pixels long, turned and tinted at random, some out of focus. The light wanders and flickers,
+    and every frame has its own noise. Frame k depends on `seed`, `size` (width, height), `objects` and k alone.
+    `objects` is the number of parts, of which a frame shows most. SettingsError for a size below 64 x 64, for less
+    than 1 or more than 255 objects, and for a negative seed.
 
-    `size` is (width, height); `objects` is how many parts there are, of which a frame shows most. SettingsError where
-    the frame is smaller than 64 x 64, there are no parts or more than 255, or the seed is negative.
+    >>> scene = SyntheticScene(seed=1, size=(320, 240), objects=3)
+    >>> scene.render(40).shape, [scene.names[kind] for kind in scene.truth(40).classes]
+    ((240, 320, 3), ['gear', 'bolt', 'gear'])
     """
 
     names: ClassVar[tuple[str, ...]] = tuple(PARTS)
@@ -123,20 +107,22 @@ class SyntheticScene(FrameSource):
     def __init__(self, seed: int = 0, size: tuple[int, int] = (1920, 1080), *, objects: int = 28) -> None:
         if min(size) < 64 or not 1 <= objects <= 255 or seed < 0:
             raise SettingsError(
-                f"a scene of {size} with {objects} objects from seed {seed}",
-                fix="use 64 x 64 or more, 1 to 255 objects, and no negative seed",
+                f"a scene must have 64 x 64 pixels or more, 1 to 255 objects and a seed from 0 on, got {size} pixels, "
+                f"{objects} objects and seed {seed}",
+                fix="change what is out of range",
             )
         self._cv2 = import_cv2()
         self.size = (width, height) = size
         self.index = 0
         generator = np.random.default_rng(seed)
-        self._sprites = [
-            make_sprite(number % len(PARTS), length, generator)
-            for number, length in enumerate(_lengths(min(size), generator))
-        ]
-        self._belt, self._rail = belt(size, generator), rail(size)
-        self._light = light((width + _LIGHT_PATH, height + _LIGHT_PATH), generator)
-        self._noise = noise((width + _NOISE_STEPS, height + _NOISE_STEPS), generator)
+        lengths = enumerate(_lengths(min(size), generator))
+        self._sprites = [make_sprite(number % len(PARTS), length, generator) for number, length in lengths]
+        self._belt, self._rail = _belt(size, generator), _rail(size)
+        light = _smooth(4, 6, (width + _LIGHT_PATH, height + _LIGHT_PATH), generator)
+        light = (_LIGHT_LEVEL + 22 * light).clip(120, 255).astype(np.uint8)
+        self._light = np.repeat(light[..., None], 3, axis=2)
+        shape = (2, height + _NOISE_STEPS, width + _NOISE_STEPS, 3)
+        self._noise = generator.integers(0, 8, shape, np.uint8).sum(axis=0, dtype=np.uint8)  # two dice
         self._way = width + max(sprite.mask.shape[1] for sprite in self._sprites)
         self._speeds = generator.uniform(0.5, 2.0, objects) * _BELT_SPEED
         self._starts = generator.uniform(0, self._way, objects)
@@ -156,26 +142,34 @@ class SyntheticScene(FrameSource):
         return True
 
     def render(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Frame `index`, in `out` or a fresh array. ShapeError or DtypeError where `out` does not fit the frame."""
+        """Frame `index`, in `out` or a fresh array. ShapeError or DtypeError if `out` does not fit the frame."""
+        width, height = self.size
         if out is None:
-            out = np.empty((self.size[1], self.size[0], 3), np.uint8)
+            out = np.empty((height, width, 3), np.uint8)
         self._check_target(out)
-        self._put_belt(index, out)
+        shift = index * _BELT_SPEED % width
+        out[:, :shift], out[:, shift:] = self._belt[:, width - shift :], self._belt[:, : width - shift]
+        out[: len(self._rail)], out[-len(self._rail) :] = self._rail, self._rail[::-1]
         for sprite, left, top in self._placements(index):
             seen, inner = self._overlap(sprite, left, top)
             region = out[seen]
             self._cv2.multiply(region, sprite.keep[inner], region, 1 / 255)
             self._cv2.add(region, sprite.add[inner], region)
-        self._put_light(index, out)
+        waves = np.sin(self._phases + index / np.array([71, 97, 43, 3]))
+        x, y = np.rint((1 + waves[:2]) / 2 * _LIGHT_PATH).astype(int)
+        level = (1 + 0.08 * waves[2] + 0.015 * waves[3]) / _LIGHT_LEVEL
+        self._cv2.multiply(out, self._light[y : y + height, x : x + width], out, level)
+        x, y = index * 37 % _NOISE_STEPS, (index * 53 + index // _NOISE_STEPS) % _NOISE_STEPS
+        self._cv2.add(out, self._noise[y : y + height, x : x + width], out)
         return out
 
     def truth(self, index: int) -> Detections:
         """The parts in frame `index`: the visible extent of each, with score 1, the farthest first.
 
-        A part is left out where less than 30 % of its pixels are visible, be it that others cover it or that it is
-        partly outside the frame.
+        A part is left out if less than 30 % of its pixels are visible, because others cover it or it is partly outside
+        the frame.
         """
-        owner = np.zeros((self.size[1], self.size[0]), np.uint8)
+        owner = np.zeros(self.size[::-1], np.uint8)
         views = []
         for number, (sprite, left, top) in enumerate(self._placements(index), 1):
             seen, inner = self._overlap(sprite, left, top)
@@ -184,7 +178,7 @@ class SyntheticScene(FrameSource):
         boxes, classes = [], []
         for number, sprite, (down, across) in views:
             visible = owner[down, across] == number
-            if visible.sum() >= _VISIBLE * sprite.area:
+            if np.count_nonzero(visible) >= _VISIBLE * np.count_nonzero(sprite.mask):
                 rows, columns = (np.flatnonzero(visible.any(axis=axis)) for axis in (1, 0))
                 x, y = across.start, down.start
                 boxes.append((x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1))
@@ -211,23 +205,6 @@ class SyntheticScene(FrameSource):
         right, bottom = min(left + width, self.size[0]), min(top + height, self.size[1])
         return (slice(y, bottom), slice(x, right)), (slice(y - top, bottom - top), slice(x - left, right - left))
 
-    def _put_belt(self, index: int, out: np.ndarray) -> None:
-        shift = index * _BELT_SPEED % self.size[0]
-        out[:, :shift] = self._belt[:, self.size[0] - shift :]
-        out[:, shift:] = self._belt[:, : self.size[0] - shift]
-        out[: len(self._rail)] = self._rail
-        out[-len(self._rail) :] = self._rail[::-1]
-
-    def _put_light(self, index: int, out: np.ndarray) -> None:
-        width, height = self.size
-        waves = np.sin(self._phases + index / np.array([71, 97, 43, 3]))
-        x, y = np.rint((1 + waves[:2]) / 2 * _LIGHT_PATH).astype(int)
-        level = 1 + 0.08 * waves[2] + 0.015 * waves[3]
-        window = self._light[y : y + height, x : x + width]
-        self._cv2.multiply(out, window, out, level / LIGHT_LEVEL)
-        x, y = index * 37 % _NOISE_STEPS, (index * 53 + index // _NOISE_STEPS) % _NOISE_STEPS
-        self._cv2.add(out, self._noise[y : y + height, x : x + width], out)
-
 
 def _lengths(side: int, generator: np.random.Generator) -> list[int]:
     """How long the sprites are, in pixels: from 16 to half the frame's shorter side, most of them in between.
@@ -236,4 +213,5 @@ def _lengths(side: int, generator: np.random.Generator) -> list[int]:
     """
     spread = generator.beta(2.0, 2.4, _SPRITES)
     spread = (spread - spread.min()) / np.ptp(spread)
-    return np.rint(16 * (min(470, side / 2) / 16) ** spread).astype(int).tolist()
+    lengths = 16 * (min(470, side / 2) / 16) ** spread
+    return [round(length) for length in lengths]
