@@ -7,6 +7,7 @@ import pytest
 
 from yolotrt_lab.errors import HazardError, SettingsError, SlotInFlightError
 from yolotrt_lab.memory import SlotPool, SlotState
+from yolotrt_lab.simulate import spin
 from yolotrt_lab.types import HostMemory, TensorSpec
 
 IMAGES = TensorSpec("images", (1, 3, 64, 64), np.dtype(np.float32))
@@ -28,7 +29,7 @@ def both_in_flight(device, pool):
     stream = device.stream()
     for _ in range(2):
         slot = pool.lease()
-        device.spin(1_000_000, stream)
+        spin(device, 1_000_000, stream)
         upload(device, slot, stream)
     return stream
 
@@ -87,8 +88,9 @@ def test_lease_that_believes_a_wrong_release_meets_the_hazard(device, pool):
     both_in_flight(device, pool)
     for slot in pool.slots:
         slot.release()
+    slot = pool.lease()
     with pytest.raises(HazardError):
-        pool.lease()
+        device.check_idle(slot.input, "written")
 
 
 def test_pool_without_slots_is_refused(device):

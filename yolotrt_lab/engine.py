@@ -184,6 +184,10 @@ class LendingEngine(Engine):
         weakref.finalize(lent, self._free.append, context).atexit = False
         return lent
 
+    def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
+        """That of the engine."""
+        return self._engine.host_work(device, work)
+
 
 class _Lent(Context):
     def __init__(self, context: Context, first: _Lent | None = None) -> None:

@@ -79,7 +79,7 @@ class LoopSettings:
         if not 0 <= self.confidence <= 1:
             raise SettingsError(f"confidence must be from 0 to 1, got {self.confidence}", fix="0.25 is usual")
 
-    def loop(self, device: Device, engine: Engine, images: Any = None, *, on_boxes: OnBoxes | None = None) -> FrameLoop:
+    def loop(self, device: Device, engine: Engine, images: Any = None, *, on_boxes: OnBoxes | None = None) -> Loop:
         """The loop that these settings are for, ready to run."""
         return FrameLoop(device, engine, self, images, on_boxes=on_boxes)
 

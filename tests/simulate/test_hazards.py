@@ -7,6 +7,7 @@ import pytest
 
 from yolotrt_lab.device import HostBuffer
 from yolotrt_lab.errors import HazardError
+from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import HostMemory
 
@@ -19,9 +20,19 @@ def test_announced_write_to_bytes_in_flight_is_a_hazard(device):
     host, buffer = device.empty_host((MB,), np.uint8, PINNED), device.empty_device(MB)
     device.upload(host, buffer, stream)
     with pytest.raises(HazardError, match="1000000 bytes of pinned memory are written"):
-        device.writes(host)
+        device.check_idle(host, "written")
     stream.synchronize()
-    device.writes(host)
+    device.check_idle(host, "written")
+
+
+def test_array_of_a_download_in_flight_cannot_be_had(device):
+    stream = device.stream()
+    host, buffer = device.empty_host((MB,), np.uint8, PINNED), device.empty_device(MB)
+    device.download(buffer, host, stream)
+    with pytest.raises(HazardError, match="are used at .* download"):
+        _ = host.array
+    stream.synchronize()
+    assert host.array.shape == (MB,)
 
 
 def test_announced_read_of_a_download_in_flight_is_a_hazard(device):
@@ -29,9 +40,9 @@ def test_announced_read_of_a_download_in_flight_is_a_hazard(device):
     host, buffer = device.empty_host((MB,), np.uint8, PINNED), device.empty_device(MB)
     device.download(buffer, host, stream)
     with pytest.raises(HazardError, match="are read"):
-        device.reads(host)
+        device.check_idle(host, "read")
     stream.synchronize()
-    device.reads(host)
+    device.check_idle(host, "read")
 
 
 def test_unannounced_write_to_bytes_in_flight_is_found_when_bytes_move(preset):
@@ -64,21 +75,22 @@ def test_memory_that_gets_the_address_of_freed_memory_inherits_no_copy(device):
     device.upload(host, buffer, stream)
     address = host.address
     del host
-    again = device.empty_host((MB,), np.uint8, PINNED)
-    device.writes(HostBuffer(again.array, PINNED, address, MB))  # as if it lay there, which is the allocator's choice
+    again = HostBuffer(np.zeros(MB, np.uint8), PINNED)
+    again.address = address  # as if it lay there, which is the allocator's choice
+    device.check_idle(again, "written")
 
 
 def test_write_is_a_hazard_while_any_copy_of_the_bytes_is_under_way(device):
     slow, quick = device.stream(), device.stream()
     host, buffer = device.empty_host((MB,), np.uint8, PINNED), device.empty_device(MB)
-    device.spin(5 * MB, slow)
+    spin(device, 5 * MB, slow)
     device.upload(host, buffer, slow)
     device.upload(host, device.empty_device(MB), quick)
     quick.synchronize()
     with pytest.raises(HazardError, match="still uses them"):
-        device.writes(host)
+        device.check_idle(host, "written")
     slow.synchronize()
-    device.writes(host)
+    device.check_idle(host, "written")
 
 
 def test_bytes_may_be_written_after_their_copy_while_an_earlier_one_waits_in_another_stream(preset):
@@ -87,7 +99,7 @@ def test_bytes_may_be_written_after_their_copy_while_an_earlier_one_waits_in_ano
     first, second = (device.empty_host((16,), np.uint8, PINNED) for _ in range(2))
     first.array[:] = second.array[:] = 1
     targets = [device.empty_device(16) for _ in range(2)]
-    device.spin(5 * MB, slow)
+    spin(device, 5 * MB, slow)
     device.upload(first, targets[0], slow)
     device.upload(second, targets[1], quick)
     quick.record(done)
@@ -113,7 +125,7 @@ def test_late_copy_is_watched_although_an_earlier_one_of_another_stream_still_wa
     device = SimulatedDevice(preset, moves_bytes=True)
     slow, quick = device.stream(), device.stream()
     hosts = [device.empty_host((16,), np.uint8, PINNED) for _ in range(2)]
-    device.spin(5 * MB, slow)
+    spin(device, 5 * MB, slow)
     device.upload(hosts[0], device.empty_device(16), slow)
     hosts[1].array[:] = 1
     device.upload(hosts[1], device.empty_device(16), quick)

@@ -7,6 +7,7 @@ import pytest
 from call_times import time_of
 
 from yolotrt_lab.errors import DeviceError
+from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import HostMemory
 
@@ -19,7 +20,7 @@ def copy_times(device, direction, memory, nbytes, backlog_ns=0):
     stream = device.stream()
     host, buffer = device.empty_host((nbytes,), np.uint8, memory), device.empty_device(nbytes)
     if backlog_ns:
-        device.spin(backlog_ns, stream)
+        spin(device, backlog_ns, stream)
     copy = (
         (lambda: device.upload(host, buffer, stream))
         if direction == "h2d"

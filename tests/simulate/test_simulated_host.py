@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from yolotrt_lab.errors import DeviceError
+from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import HostMemory
 
@@ -31,7 +32,7 @@ def test_thread_that_synchronizes_waits_for_work_another_thread_submits_meanwhil
 
     def submit():
         for _ in range(3):
-            device.spin(100_000, stream)
+            spin(device, 100_000, stream)
 
     def wait():
         device.wait_until_ns(9_000)  # after the second launch, in the middle of the third
@@ -79,7 +80,7 @@ def test_exception_of_a_thread_is_raised_by_join(device):
 def test_range_and_spans_tell_what_happened_when(device):
     stream = device.stream()
     with device.range("infer"):
-        device.spin(1_000, stream)
+        spin(device, 1_000, stream)
     stream.synchronize()
     assert [(s.row, s.name, s.start_ns, s.end_ns) for s in device.spans] == [
         ("api", "cudaLaunchKernel", 0, 4_000),
@@ -110,8 +111,8 @@ def test_spans_are_kept_with_trace_alone_and_name_the_call_that_submitted(preset
     quiet = SimulatedDevice(preset)
     for each in (quiet, device):
         stream = each.stream()
-        each.spin(1_000, stream)
-        each.spin(1_000, stream)
+        spin(each, 1_000, stream)
+        spin(each, 1_000, stream)
         stream.synchronize()
     assert quiet.spans == []
     assert quiet.now_ns() == device.now_ns()

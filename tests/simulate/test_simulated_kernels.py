@@ -7,6 +7,7 @@ import pytest
 from call_times import time_of
 
 from yolotrt_lab.errors import CaptureError
+from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.preset import EngineCost
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import HostMemory
@@ -63,13 +64,13 @@ def test_graph_captures_the_work_of_its_own_thread_alone(device):
 
     def meanwhile():
         device.wait_until_ns(15)
-        device.spin(1_000, others)
+        spin(device, 1_000, others)
         others.synchronize()
 
     def submit():
-        device.spin(1_000, mine)
+        spin(device, 1_000, mine)
         device.wait_until_ns(30)  # the other thread's turn
-        device.spin(1_000, mine)
+        spin(device, 1_000, mine)
 
     thread = device.start_thread(meanwhile)
     device.wait_until_ns(10)
@@ -87,7 +88,7 @@ def test_plain_kernel_leaves_the_launch_of_an_engines_graph_at_its_cost(device):
 
     def submit():
         device.run_kernels("engine", ENGINE, stream)
-        device.spin(1_000, stream)
+        spin(device, 1_000, stream)
 
     both = device.capture(submit, stream)
     took = []

@@ -9,6 +9,7 @@ import pytest
 from call_times import time_of
 
 from yolotrt_lab.errors import DeviceError
+from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import HostMemory
 
@@ -19,7 +20,7 @@ PINNED = HostMemory.PINNED
 def test_kernel_and_upload_on_two_streams_overlap(device):
     compute, copies = device.stream(), device.stream()
     host, buffer = device.empty_host((5 * MB,), np.uint8, PINNED), device.empty_device(5 * MB)
-    device.spin(1 * MB, compute)
+    spin(device, 1 * MB, compute)
     device.upload(host, buffer, copies)
     copies.synchronize()
     assert device.now_ns() == 4_000 + 5_000 + 101_000 + 3_000
@@ -31,7 +32,7 @@ def test_work_that_waits_for_an_event_does_not_hold_the_engine_from_other_stream
     slow, waiting, other = device.stream(), device.stream(), device.stream()
     event = device.event()
     host, buffer = device.empty_host((5 * MB,), np.uint8, PINNED), device.empty_device(5 * MB)
-    device.spin(1 * MB, slow)
+    spin(device, 1 * MB, slow)
     slow.record(event)
     waiting.wait(event)
     device.upload(host, buffer, waiting)
@@ -45,7 +46,7 @@ def test_work_that_waits_for_an_event_does_not_hold_the_engine_from_other_stream
 
 def test_launch_queue_holds_the_host_once_it_is_full(device):
     stream = device.stream()
-    durations = [time_of(device, lambda: device.spin(1 * MB, stream)) for _ in range(105)]
+    durations = [time_of(device, lambda: spin(device, 1 * MB, stream)) for _ in range(105)]
     assert durations[:100] == [4_000] * 100
     assert durations[100] == 5_000 + 1 * MB - 400_000  # until the first kernel has made room
     assert durations[101:] == [1 * MB] * 4
@@ -55,7 +56,7 @@ def test_events_mark_a_place_and_measure_device_time(device):
     stream, begin, end = device.stream(), device.event(timing=True), device.event(timing=True)
     assert end.done
     stream.record(begin)
-    device.spin(1 * MB, stream)
+    spin(device, 1 * MB, stream)
     stream.record(end)
     assert begin.done
     assert not end.done
@@ -69,7 +70,7 @@ def test_events_mark_a_place_and_measure_device_time(device):
 def test_event_of_a_stream_that_waits_for_another_is_reached_after_that_one(device):
     first, second = device.stream(), device.stream()
     one, two = device.event(), device.event()
-    device.spin(1 * MB, first)
+    spin(device, 1 * MB, first)
     first.record(one)
     second.wait(one)
     second.record(two)
@@ -89,7 +90,7 @@ def test_event_is_marked_for_other_threads_while_its_record_waits_for_the_launch
         seen.append((event.done, device.now_ns()))
 
     thread = device.start_thread(look)
-    device.spin(1 * MB, slow)
+    spin(device, 1 * MB, slow)
     slow.record(slow_done)
     full.wait(slow_done)
     full.wait(slow_done)
@@ -101,8 +102,8 @@ def test_event_is_marked_for_other_threads_while_its_record_waits_for_the_launch
 
 def test_device_synchronize_is_one_call_that_waits_for_the_last_stream(device):
     first, second = device.stream(), device.stream()
-    device.spin(1 * MB, first)
-    device.spin(2 * MB, second)  # one compute engine: behind the first
+    spin(device, 1 * MB, first)
+    spin(device, 2 * MB, second)  # one compute engine: behind the first
     device.synchronize()
     assert device.now_ns() == 5_000 + 3 * MB + 3_000
     assert [span.name for span in device.spans if "Synchronize" in span.name] == ["cudaDeviceSynchronize"]
@@ -112,7 +113,7 @@ def test_stream_that_nobody_holds_goes_once_its_work_has_run(preset):
     device = SimulatedDevice(preset)
     lanes = lambda: len(device._machine.gpu.timeline.lanes)  # noqa: E731
     stream = device.stream()
-    device.spin(1 * MB, stream)
+    spin(device, 1 * MB, stream)
     del stream
     other = device.stream()
     assert lanes() == 2  # its kernel has not run
@@ -128,6 +129,6 @@ def test_streams_keep_their_number_in_the_spans_when_others_go(device):
     device.stream()  # nobody holds it
     streams = [device.stream() for _ in range(2)]
     for stream in streams:
-        device.spin(1_000, stream)
+        spin(device, 1_000, stream)
     device.synchronize()
     assert len({span.stream for span in device.spans if span.row == "kernel"}) == 2

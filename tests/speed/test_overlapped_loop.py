@@ -25,18 +25,20 @@ from yolotrt_lab.errors import (
     SettingsError,
     ShapeError,
 )
-from yolotrt_lab.loop import FrameLoop, LoopSettings, make_loop, run_loop
+from yolotrt_lab.loop import FrameLoop, LoopSettings, run_loop
 from yolotrt_lab.memory import Slot, SlotState
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.calls import SimulatedStream
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.simulate.timed_engine import SpinEngine
-from yolotrt_lab.speed.overlap import OverlappedLoop
+from yolotrt_lab.speed.overlap import OverlappedLoop, OverlapSettings
 from yolotrt_lab.types import HostMemory, Stage, TensorSpec
 from yolotrt_lab.vision import Letterbox, decode
 
 BASE = LoopSettings(frames=24, warmup=3, input_memory="pinned", fill="in_place", postprocess=True, confidence=0.5)
-OVERLAP = replace(BASE, graph=True, overlap=True, collect_after=3)
+OVERLAP = OverlapSettings(
+    frames=24, warmup=3, postprocess=True, confidence=0.5, graph=True, overlap=True, collect_after=3
+)
 LETTERBOX = replace(OVERLAP, gpu_letterbox=True)
 DECODE = replace(LETTERBOX, gpu_decode=True)
 CONTEXTS = replace(DECODE, contexts=4)
@@ -126,7 +128,7 @@ def test_uploads_and_downloads_hide_behind_the_engine(device):
 def test_contexts_at_once_share_the_gpu_as_measured(preset):
     device = SimulatedDevice(replace(preset, engines={"yolov8n-fp16": COST}))
     engine = toy_engine()
-    engine.computes, engine.compute = False, None
+    engine.compute = None
     for contexts, total_rate in [(1, 1.0), (2, 1.5), (4, 2.0)]:
         settings = replace(READY, contexts=contexts, collect_after=2 * contexts - 1 + 2 * (contexts == 1))
         assert us_a_frame(run_loop(device, engine, settings)) == pytest.approx(400 / total_rate, rel=0.02)
@@ -197,7 +199,7 @@ def test_slots_that_lie_ready_are_filled_from_the_source_before_the_loop(device)
     assert all(same(found, expected(wanted[index % 4])) for index, found in boxes.items())
     assert len(boxes) == len(recording) == 8
     run_loop(device, toy_engine(), settings, [ToySource(4), ToySource(4)])
-    with pytest.raises(SettingsError, match=r"have 3 frames, and 4 slots of 1"):
+    with pytest.raises(SettingsError, match="must have 4 frames to fill all slots, got 3"):
         run_loop(device, toy_engine(), settings, ToySource(3))
 
 
@@ -212,7 +214,7 @@ def test_source_writes_into_the_slot_itself(device):
     source = Writes(8)
     loop = OverlappedLoop(device, toy_engine(), replace(CONTEXTS, warmup=0), source)
     loop.run()
-    slots = [loop.lanes.input_of(slot).__array_interface__["data"][0] for slot in loop.lanes.pool.slots]
+    slots = [slot.input.array.__array_interface__["data"][0] for slot in loop.lanes.pool.slots]
     assert source.targets == (*slots, *slots, slots[0])
 
 
@@ -237,7 +239,7 @@ def test_slot_reused_too_early_is_a_hazard_without_the_wait(device, monkeypatch)
     ids=["overlapped", "late", "each frame"],
 )
 def test_output_read_before_the_host_has_waited_for_it_is_a_hazard(device, monkeypatch, settings, waits):
-    loop = make_loop(device, toy_engine(), settings, [toy_frame(0)])
+    loop = settings.loop(device, toy_engine(), [toy_frame(0)])
     monkeypatch.setattr(*waits, lambda waited: setattr(waited, "state", SlotState.FREE))
     with pytest.raises(HazardError, match=r"are read at .* download"):
         loop.run()
@@ -274,7 +276,7 @@ def test_bound_again_all_the_same_a_graph_would_go_on_with_the_old_memory(device
     engine, stream = toy_engine(), device.stream()
     context = engine.context(device)
     graph = device.capture(lambda: context.enqueue(stream), stream)
-    context._memory["images"] = device.empty_device(engine.inputs[0].nbytes)  # past the guard
+    context.buffers = {**context.buffers, "images": device.empty_device(engine.inputs[0].nbytes)}
     ones = device.empty_host(engine.inputs[0].shape, np.float32, HostMemory.PINNED)
     ones.array[:] = 1
     device.upload(ones, context.buffers["images"], stream)
@@ -296,7 +298,7 @@ def test_context_belongs_to_one_thread(device):
 
 @pytest.mark.parametrize("settings", [BASE, CONTEXTS])
 def test_loop_that_runs_cannot_be_run_a_second_time_meanwhile(device, settings):
-    loop = make_loop(device, toy_engine(), replace(settings, frames=4), [toy_frame(0)])
+    loop = replace(settings, frames=4).loop(device, toy_engine(), [toy_frame(0)])
     loop.on_boxes = lambda *_: loop.run()
     with pytest.raises(SettingsError, match="running already"):
         loop.run()
@@ -306,8 +308,8 @@ def test_loop_that_runs_cannot_be_run_a_second_time_meanwhile(device, settings):
 
 @pytest.mark.parametrize("settings", [BASE, CONTEXTS])
 def test_loop_runs_again_after_a_path_that_was_refused(device, tmp_path, settings):
-    loop = make_loop(device, toy_engine(), replace(settings, frames=4), [toy_frame(0)])
-    with pytest.raises(RecordingError, match="is a folder"):
+    loop = replace(settings, frames=4).loop(device, toy_engine(), [toy_frame(0)])
+    with pytest.raises(RecordingError, match="got the folder"):
         loop.run(tmp_path)
     assert len(loop.run()) == 7
 
@@ -365,7 +367,7 @@ def test_second_ctrl_c_while_frames_in_flight_are_collected_still_leaves_the_gpu
 
 @pytest.mark.parametrize("settings", [BASE, CONTEXTS])
 def test_error_of_a_gpu_that_is_lost_is_the_one_that_is_raised(device, monkeypatch, settings):
-    loop = make_loop(device, toy_engine(), settings, [toy_frame(0)])
+    loop = settings.loop(device, toy_engine(), [toy_frame(0)])
 
     def lost(*_):
         raise DeviceError("unspecified launch failure")
@@ -392,7 +394,7 @@ def test_memory_that_runs_out_is_said_before_the_loop_runs(device, monkeypatch, 
 
     monkeypatch.setattr(device, kind, limited)
     with pytest.raises(OutOfMemoryError, match="fewer slots"):
-        make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])
+        CONTEXTS.loop(device, toy_engine(), [toy_frame(0)])
 
 
 @pytest.mark.parametrize("settings", [READY, replace(BASE, graph=True)])
@@ -413,7 +415,7 @@ def test_engine_runs_once_before_it_is_captured(device, monkeypatch, settings):
         return capture(submit, stream)
 
     monkeypatch.setattr(device, "capture", watched)
-    make_loop(device, Watched(100_000), replace(settings, collect_after=0))
+    replace(settings, collect_after=0).loop(device, Watched(100_000))
     assert calls[0] == "enqueue"
     assert "capture" in calls
     assert calls.count("enqueue") == 2
@@ -442,7 +444,7 @@ def test_engine_that_cannot_be_captured_says_so(device, settings):
 
 
 def test_images_of_several_sizes_are_refused(device):
-    with pytest.raises(ShapeError, match="several sizes"):
+    with pytest.raises(ShapeError, match="must have one size"):
         run_loop(device, toy_engine(), CONTEXTS, [toy_frame(0), toy_frame(1, 2 * SIDE)])
 
 
@@ -453,11 +455,11 @@ FRAME = toy_frame(0)
 @pytest.mark.parametrize(
     ("images", "error", "message"),
     [
-        (None, SettingsError, "no images"),
-        ([], SettingsError, "no images"),
-        ("clip.mp4", SettingsError, r"read_images\('clip.mp4', 8\)"),
-        ([FRAME.astype(np.uint16)], DtypeError, "uint8, this one is uint16"),
-        ([FRAME / 255], DtypeError, "uint8, this one is float64"),
+        (None, SettingsError, "got None"),
+        ([], SettingsError, r"got \[\]"),
+        ("clip.mp4", SettingsError, r"got 'clip.mp4'\nFix: pass read_images"),
+        ([FRAME.astype(np.uint16)], DtypeError, "uint8, got uint16"),
+        ([FRAME / 255], DtypeError, "uint8, got float64"),
         ([FRAME[..., 0]], ShapeError, "COLOR_GRAY2BGR"),
         ([FRAME[..., :1]], ShapeError, "COLOR_GRAY2BGR"),
         ([np.dstack([FRAME, FRAME[..., 0]])], ShapeError, r"\(64, 64, 4\)"),
@@ -477,7 +479,7 @@ def test_source_whose_frames_change_their_size_breaks_the_loop(device, settings)
             frame = super().read()
             return frame if self.left > 2 else frame[:48]
 
-    with pytest.raises(ShapeError, match=r"\(48, 64, 3\)"):
+    with pytest.raises(ShapeError, match=r"\(48, 64\)|\(48, 64, 3\)"):
         run_loop(device, toy_engine(), settings, Changes(8))
 
 
@@ -485,12 +487,12 @@ def test_source_whose_frames_change_their_size_breaks_the_loop(device, settings)
 def test_engine_with_an_input_that_no_loop_fills_is_refused(device, settings):
     engine = toy_engine()
     engine.inputs = (*engine.inputs, TensorSpec("scale", (1, 2), np.dtype(np.float32)))
-    with pytest.raises(ModelError, match="toy has the inputs images, scale"):
-        make_loop(device, engine, settings, [FRAME])
+    with pytest.raises(ModelError, match="one input, got images, scale"):
+        settings.loop(device, engine, [FRAME])
 
 
 def test_images_beside_sources_are_refused(device):
-    with pytest.raises(SettingsError, match="images and sources together"):
+    with pytest.raises(SettingsError, match="can't be mixed"):
         run_loop(device, toy_engine(), CONTEXTS, [ToySource(3), FRAME])
 
 
@@ -503,13 +505,13 @@ def test_images_beside_sources_are_refused(device):
 def test_views_and_odd_sizes_give_the_boxes_of_a_plain_frame(preset, settings, frame):
     found = []
     plain = np.ascontiguousarray(frame)
-    loop = make_loop(SimulatedDevice(preset), toy_engine(), replace(settings, frames=2, warmup=0), [frame, plain])
+    loop = replace(settings, frames=2, warmup=0).loop(SimulatedDevice(preset), toy_engine(), [frame, plain])
     loop.on_boxes = lambda _, boxes: found.append(boxes)
     loop.run()
     one, other = found
     assert len(one)
     assert same(one, other)
-    if not settings.gpu_letterbox:  # which may differ by a grey level where it has to interpolate
+    if not getattr(settings, "gpu_letterbox", False):  # which may differ by a grey level where it has to interpolate
         assert same(one, expected(plain))
 
 
@@ -531,16 +533,16 @@ def test_source_of_fewer_frames_than_lanes_or_a_batch_gives_those_there_are(devi
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"contexts": 5}, "5 contexts for 4 frames in flight"),
-        ({"contexts": 0}, "0 contexts"),
-        ({"fill": "copy"}, "fill='copy' in the overlapped loop"),
+        ({"contexts": 5}, "multiple of contexts, got 4 and 5"),
+        ({"contexts": 0}, "contexts must be 1 or more, got 0"),
+        ({"fill": "copy"}, "in the overlapped loop, got 'copy'"),
         ({"input_memory": "pageable"}, "overlaps with nothing"),
         ({"output_memory": "pageable"}, "overlaps with nothing"),
-        ({"postprocess": False}, "postprocess is off"),
-        ({"confidence": 1.5}, "confidence=1.5"),
-        ({"deadline_us": -1}, "deadline_us=-1"),
-        ({"deadline_us": float("inf")}, "deadline_us=inf"),
-        ({"period_us": float("nan")}, "a period of nan us"),
+        ({"postprocess": False}, "postprocess must be on"),
+        ({"confidence": 1.5}, "confidence must be from 0 to 1, got 1.5"),
+        ({"deadline_us": -1}, "deadline_us must be 0 or more, got -1"),
+        ({"deadline_us": float("inf")}, "deadline_us must be 0 or more, got inf"),
+        ({"period_us": float("nan")}, "period_us must be positive, got nan"),
     ],
 )
 def test_settings_that_do_not_overlap_are_refused_with_the_fix(values, message):
@@ -549,12 +551,10 @@ def test_settings_that_do_not_overlap_are_refused_with_the_fix(values, message):
 
 
 def test_the_loop_follows_from_the_settings(device):
-    assert type(make_loop(device, toy_engine(), BASE, [toy_frame(0)])) is FrameLoop
-    assert type(make_loop(device, toy_engine(2), BASE, [toy_frame(0)])) is OverlappedLoop
-    assert type(make_loop(device, toy_engine(), CONTEXTS, [toy_frame(0)])) is OverlappedLoop
-    for engine, settings in ((toy_engine(2), BASE), (toy_engine(), CONTEXTS)):
-        with pytest.raises(SettingsError, match="make_loop"):
-            FrameLoop(device, engine, settings, [toy_frame(0)])
+    assert type(BASE.loop(device, toy_engine(), [toy_frame(0)])) is FrameLoop
+    assert type(CONTEXTS.loop(device, toy_engine(), [toy_frame(0)])) is OverlappedLoop
+    with pytest.raises(SettingsError, match=r"one frame at a time, got 2\nFix: use speed.OverlapSettings"):
+        run_loop(device, toy_engine(2), BASE, [toy_frame(0)])
 
 
 def test_without_timers_stages_are_left_out_and_the_frame_is_not(preset):
@@ -617,11 +617,6 @@ def test_on_a_clock_waits_are_ranges_beside_the_collecting_in_them(preset):
     assert second == ["wait", "synchronize", "wait", "upload", "infer", "download"]
     waits = [span for span in device.spans if span.row == "range" and span.name == "wait"]
     assert sum(span.end_ns - span.start_ns for span in waits) == recording.stage_ns(Stage.WAIT).sum()
-
-
-def test_batches_take_settings_that_overlap(device):
-    with pytest.raises(SettingsError, match="fill='fresh' in the overlapped loop"):
-        make_loop(device, toy_engine(2), LoopSettings(), [toy_frame(0)])
 
 
 @pytest.mark.parametrize("settings", [LETTERBOX, DECODE, LANES])

@@ -69,7 +69,7 @@ def leak(run: Run) -> None:
 
     SettingsError on a preset that does not say what registered memory costs.
     """
-    if run.preprocess and isinstance(run.device, SimulatedDevice) and run.device.preset.registration is None:
+    if run.trap and isinstance(run.device, SimulatedDevice) and run.device.preset.registration is None:
         raise SettingsError(
             "this preset does not say what memory that stays registered costs, which calibrate does not measure",
             fix="use preset 'h200', or another scenario",
@@ -151,8 +151,9 @@ class GrowingImages(Sequence[np.ndarray]):
         if not 0 <= index < self._length:
             raise IndexError(index)
         size = 16 * index // self._frames if index < self._frames else 0
-        self._cv2.blur(self._sizes[size], _SMOOTHED_OVER, dst=self._smoothed[size])
-        return self._smoothed[size]
+        smoothed = self._smoothed[size]
+        self._cv2.blur(self._sizes[size], _SMOOTHED_OVER, dst=smoothed)
+        return smoothed
 
 
 def shape_change(run: Run) -> None:

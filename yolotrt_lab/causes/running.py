@@ -13,7 +13,7 @@ import numpy as np
 from ..device import Device
 from ..engine import Engine
 from ..errors import SettingsError
-from ..loop import FrameLoop, LoopSettings, run_in_turns
+from ..loop import LoopSettings, run_in_turns, whole
 from ..recording import Recording
 from ..simulate.conditions import Conditions
 from ..simulate.copy_probe import measure_copies
@@ -68,15 +68,13 @@ def period_between_us(
     """The frame period between what a frame takes in two loops, in microseconds: `share` of the way (half of it) from
     the slow one to the fast one.
 
-    Means over two runs of `frames` frames in turn, as fast as served. SettingsError for fewer than two frames, and for
-    settings that take the overlapped loop.
+    Means over two runs of `frames` frames (2 or more) in turn, as fast as served.
     """
-    if frames < 2:
-        raise SettingsError(f"a period from {frames} frames", fix="use two frames or more")
+    whole("frames", frames, 2)
     frame_us = []
     for settings in (one, other, one, other):
-        recording = FrameLoop(device, engine, replace(settings, frames=frames, period_us=None), images).run().steady
-        frame_us.append(np.diff(recording.columns["done_ns"]).mean() / 1e3)
+        loop = replace(settings, frames=frames, period_us=None).loop(device, engine, images)
+        frame_us.append(np.diff(loop.run().steady.columns["done_ns"]).mean() / 1e3)
     fast, slow = sorted([np.mean(frame_us[::2]), np.mean(frame_us[1::2])])
     return round(float(slow + (fast - slow) * share), 1)
 
@@ -174,8 +172,7 @@ def _prepared(scenario: Scenario, run: Run, frames: int | None) -> Run:
         run.engine = SpinEngine(scenario.spin_us * 1_000)
     if frames is not None:
         run.settings = replace(run.settings, frames=frames)
-    if scenario.trap is not None:
-        run.preprocess = scenario.trap(run)
+    run.trap = scenario.trap
     if scenario.prepare is not None:
         scenario.prepare(run)
     return run

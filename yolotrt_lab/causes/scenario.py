@@ -27,8 +27,8 @@ class Run:
     settings: LoopSettings
     images: Sequence[np.ndarray] | None
     severity: float = 1.0
-    preprocess: Preprocess | None = None
-    """A trap: takes the place of the preprocessing that the settings name."""
+    trap: Callable[[Run], Preprocess] | None = None
+    """Creates what takes the place of the preprocessing that the settings name."""
     before: Callable[[int], None] | None = None
     """Called in front of each frame's inference with the frame's number (negative in the warm-up), inside `infer`."""
     conditions: Conditions | None = None
@@ -43,7 +43,8 @@ class Run:
 
     def loop(self) -> FrameLoop:
         """A loop with these settings that calls `before`; SettingsError with a graph, which would not call it."""
-        loop = FrameLoop(self.device, self.engine, self.settings, self.images, preprocess=self.preprocess)
+        preprocess = self.trap and self.trap(self)
+        loop = FrameLoop(self.device, self.engine, self.settings, self.images, preprocess=preprocess)
         if (before := self.before) is not None:
             if self.settings.graph:
                 raise SettingsError("a graph calls nothing in front of an inference", fix="use graph=False")

@@ -328,10 +328,9 @@ class Hazards:
         """HazardError where the bytes of an upload that has run by now are no longer those that were submitted."""
         if not self._uploads:
             return
-        now, under_way, ended = self._threads.now, [], []
-        for upload in self._uploads:
-            (ended if upload[0].has_run(now) else under_way).append(upload)
-        self._uploads = under_way
+        now = self._threads.now
+        ended = [upload for upload in self._uploads if upload[0].has_run(now)]
+        self._uploads = [upload for upload in self._uploads if not upload[0].has_run(now)]
         for work, raw, submitted in ended:
             if not np.array_equal(raw, submitted):
                 raise HazardError(f"{raw.size} bytes were written while they were in flight ({work.name})", fix=_FIX)

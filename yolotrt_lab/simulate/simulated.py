@@ -58,15 +58,17 @@ class SimulatedDevice(Device):
     def use(self, conditions: Conditions | None) -> None:
         """From now on run under these conditions; None: as the preset was measured, without telemetry."""
         memory = self._machine.memory
-        self._host.state = state = conditions and State(
-            conditions, self.preset.neighbours, self.now_ns(), lambda: (memory.device_bytes, memory.host_bytes)
-        )
+        state = None
+        if conditions is not None:
+            held = lambda: (memory.device_bytes, memory.host_bytes)  # noqa: E731
+            state = State(conditions, self.preset.neighbours, self.now_ns(), held)
+        self._host.state = state
         self._machine.gpu.timeline.elapsed = state.elapsed if state else None
 
     @property
     def conditions(self) -> Conditions | None:
         """The conditions in use."""
-        return self._host.state and self._host.state.conditions
+        return self._host.state.conditions if self._host.state else None
 
     def set_neighbours(self, count: int) -> None:
         """From now on so many neighbours.

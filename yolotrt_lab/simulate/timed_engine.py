@@ -120,7 +120,7 @@ class SimulatedContext(Context):
         """Submit one inference."""
         self._shared.check()
         engine = self._engine
-        action = engine.compute and partial(self._compute, engine.compute)
+        action = engine.compute and partial(self._compute, engine.compute, self.buffers)
         self._run(engine.label, engine.cost, stream, action, self._shared)
 
     def sibling(self, device: Device) -> SimulatedContext:
@@ -128,17 +128,15 @@ class SimulatedContext(Context):
         assert isinstance(device, SimulatedDevice)
         return SimulatedContext(device, self._engine, self._shared)
 
-    def _compute(self, compute: Compute) -> None:
-        for name, result in compute({spec.name: self._view(spec) for spec in self._engine.inputs}).items():
-            np.copyto(self._bytes(name), result.reshape(-1).view(np.uint8))
+    def _compute(self, compute: Compute, buffers: Mapping[str, Any]) -> None:
+        """On the memory of the submission: a graph goes on with that of its capture."""
+        inputs = {spec.name: _view(buffers[spec.name], spec) for spec in self._engine.inputs}
+        for name, result in compute(inputs).items():
+            np.copyto(buffers[name].data, result.reshape(-1).view(np.uint8))
 
-    def _view(self, spec: TensorSpec) -> np.ndarray:
-        return self._bytes(spec.name)[: prod(spec.shape) * spec.dtype.itemsize].view(spec.dtype).reshape(spec.shape)
 
-    def _bytes(self, name: str) -> np.ndarray:
-        buffer = self.buffers[name]
-        assert isinstance(buffer, SimulatedBuffer)
-        return buffer.data
+def _view(buffer: SimulatedBuffer, spec: TensorSpec) -> np.ndarray:
+    return buffer.data[: prod(spec.shape) * spec.dtype.itemsize].view(spec.dtype).reshape(spec.shape)
 
 
 class SimulatedEngine(Engine):

@@ -54,7 +54,8 @@ class Lanes:
         self._device, self._engine, self._settings = device, engine, settings
         self._input, self._output = engine.inputs[0], engine.outputs[0]
         batch = self._input.shape[0]
-        self.geometry = letterbox_geometry(frame_shape, self._input.shape[-2:])
+        height, width = self._input.shape[-2:]
+        self.geometry = letterbox_geometry(frame_shape, (height, width))
         self._letterboxer = Letterboxer(device, self._input, frame_shape) if settings.gpu_letterbox else None
         self._decoder = (
             Decoder(device, self._output, self.geometry, confidence=settings.confidence)

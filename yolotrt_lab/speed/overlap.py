@@ -88,7 +88,7 @@ class OverlapSettings(LoopSettings):
 
     def loop(
         self, device: Device, engine: Engine, images: Any = None, *, on_boxes: OnBoxes | None = None
-    ) -> OverlappedLoop:  # type: ignore[override]
+    ) -> OverlappedLoop:
         """The loop that these settings are for, ready to run."""
         return OverlappedLoop(device, engine, self, images, on_boxes=on_boxes)
 

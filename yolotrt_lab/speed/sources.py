@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -76,15 +77,16 @@ def pixel_work(spec: TensorSpec, images: Images | None, cameras: list[int]) -> P
 
     SettingsError for images beside sources, ShapeError where they differ in size.
     """
-    given = [images] if isinstance(images, FrameSource) else images
-    sources = [each for each in given or () if isinstance(each, FrameSource)]
+    given = [images] if isinstance(images, FrameSource) else () if images is None else images
+    sources = [each for each in given if isinstance(each, FrameSource)]
     if not sources:
-        for image in given or ():
+        arrays: Any = images
+        work = PixelWork(spec, arrays)
+        for image in arrays:
             check_frame(image)
-        work = PixelWork(spec, given)
-        _common_shape({image.shape[:2] for image in given or ()})
+        _common_shape({image.shape[:2] for image in arrays})
         return work
-    if len(sources) < len(given or ()):
+    if len(sources) < len(given):
         raise SettingsError("images and sources can't be mixed", fix="pass images, or sources of frames")
     return SourceWork(spec, sources, cameras)
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from yolotrt_lab.causes import shared_gpu as neighbour
-from yolotrt_lab.causes.shared_gpu import MATRIX, READY, UPLOAD_BYTES, Neighbours, keep_busy
+from yolotrt_lab.causes import other_processes
+from yolotrt_lab.causes.other_processes import MATRIX, READY, UPLOAD_BYTES, OtherProcesses, keep_busy
 from yolotrt_lab.errors import DeviceError
 
 FAKE_CUPY = """
@@ -58,8 +58,8 @@ def alive(group):
     return [process._process.poll() is None for process in group._processes]
 
 
-def test_neighbours_come_say_that_they_are_busy_and_go(fake_cupy):
-    with Neighbours() as group:
+def test_processes_come_say_that_they_are_busy_and_go(fake_cupy):
+    with OtherProcesses() as group:
         assert group.busy  # all of none
         group.become(2)
         assert alive(group) == [True, True]
@@ -73,26 +73,26 @@ def test_neighbours_come_say_that_they_are_busy_and_go(fake_cupy):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
-def test_neighbours_end_after_an_error(fake_cupy, error):
-    with pytest.raises(error), Neighbours() as group:
+def test_processes_end_after_an_error(fake_cupy, error):
+    with pytest.raises(error), OtherProcesses() as group:
         group.become(1)
         process = group._processes[0]._process
         raise error
     assert process.returncode is not None
 
 
-def test_neighbour_that_can_t_run_is_an_error_with_its_last_line(fake_cupy):
+def test_process_that_can_t_run_is_an_error_with_its_last_line(fake_cupy):
     fake_cupy.write_text("raise RuntimeError('out of memory')")
-    with Neighbours() as group:
+    with OtherProcesses() as group:
         group.become(1)
         group._processes[0]._process.wait(30)
-        with pytest.raises(DeviceError, match="a neighbour on the GPU ended: RuntimeError: out of memory"):
+        with pytest.raises(DeviceError, match="another process on the GPU ended: RuntimeError: out of memory"):
             wait_until(lambda: group.busy)
 
 
-def test_neighbour_that_lacks_a_package_says_how_to_install_it(fake_cupy):
+def test_process_that_lacks_a_package_says_how_to_install_it(fake_cupy):
     fake_cupy.write_text("raise ImportError('no cupy')")
-    with Neighbours() as group:
+    with OtherProcesses() as group:
         group.become(1)
         group._processes[0]._process.wait(30)
         with pytest.raises(DeviceError, match="cupy is not installed") as caught:
@@ -100,8 +100,8 @@ def test_neighbour_that_lacks_a_package_says_how_to_install_it(fake_cupy):
     assert caught.value.fix == "python -m pip install cupy"
 
 
-def test_neighbour_ends_when_its_standard_input_does(fake_cupy):
-    with Neighbours() as group:
+def test_process_ends_when_its_standard_input_does(fake_cupy):
+    with OtherProcesses() as group:
         group.become(1)
         wait_until(lambda: group.busy)
         process = group._processes[0]._process
@@ -134,7 +134,7 @@ def test_work_is_matrix_products_and_uploads_in_turn(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("told", "visible"), [("GPU-1234", "GPU-1234"), (None, "7")])
-def test_neighbours_see_the_gpu_at_that_address_and_no_other(monkeypatch, told, visible):
+def test_processes_see_the_gpu_at_that_address_and_no_other(monkeypatch, told, visible):
     def handle(bus_id):
         if told is None:
             raise RuntimeError("not supported")
@@ -148,10 +148,10 @@ def test_neighbours_see_the_gpu_at_that_address_and_no_other(monkeypatch, told, 
     )
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert Neighbours("0000:65:00.0")._environment["CUDA_VISIBLE_DEVICES"] == visible
+    assert OtherProcesses("0000:65:00.0")._environment["CUDA_VISIBLE_DEVICES"] == visible
 
 
 def test_the_same_lab_is_imported(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    path = Neighbours()._environment["PYTHONPATH"].split(neighbour.os.pathsep)
-    assert path == [str(neighbour.Path(neighbour.__file__).parents[1]), "elsewhere"]
+    path = OtherProcesses()._environment["PYTHONPATH"].split(other_processes.os.pathsep)
+    assert path == [str(other_processes.Path(other_processes.__file__).parents[2]), "elsewhere"]
