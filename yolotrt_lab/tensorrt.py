@@ -107,14 +107,9 @@ class TensorRTEngine(Engine):
         target = "SM{}{}".format(*gpu.compute_capability)
         if target not in build_targets(trt):
             target = ""
-        name = plan_name(
-            model,
-            builder=f"{trt.__name__}-{trt.__version__}",
-            target=target or f"{gpu.name} {gpu.compute_capability}",
-        )
-        plan = cached_plan(
-            cache_folder(cache_dir) / name, lambda: build_plan(model, module=trt.__name__, target=target)
-        )
+        gpu_name = target or f"{gpu.name} {gpu.compute_capability}"
+        path = cache_folder(cache_dir) / plan_name(model, builder=f"{trt.__name__}-{trt.__version__}", target=gpu_name)
+        plan = cached_plan(path, lambda: build_plan(model, module=trt.__name__, target=target))
         return cls.load(plan, precision=precision_of(parse_onnx(model)))
 
     def context(self, device: Device) -> Context:
