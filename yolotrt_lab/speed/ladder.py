@@ -1,155 +1,170 @@
-"""The rungs: each is one setting more than the one below it."""
+"""The ladder: eight loops from the naive one to the speed of the hardware, each one step faster than the one below it.
+
+`climb` measures every rung in one run, with the limits of the hardware beside it.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..device import Device, open_device
 from ..engine import Engine, LendingEngine, open_engine
 from ..errors import SettingsError
-from ..loop import LoopSettings, make_loop
+from ..loop import LoopSettings
 from ..packages import shipped_file
 from ..recording import Recording
-from ..simulate.simulated import SimulatedDevice
 from ..tables import Table
-from ..types import HostMemory, Source, Span, Stage
-from ..vision import Fill
+from ..types import Fill, HostMemory, Source, Span, Stage
 from .kernels import RESULT_WORDS
-from .limits import (
-    CHOICES,
-    FRAME_BYTES,
-    Figures,
-    Limits,
-    confidence_for,
-    figures,
-    measure_limits,
-)
+from .limits import CHOICES, FRAME_BYTES, Figures, Limits, confidence_for, figures, measure_limits
+from .overlap import OverlapSettings
 
-NAIVE = LoopSettings(postprocess=True)
-"""A fresh pageable array each frame, the engine enqueued call by call, a synchronize each frame, boxes on the host."""
+LEAST_FRAMES = 10
+"""Fewer frames are no steady state: those of a batch of four come at once."""
+_HOST = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.POSTPROCESS)
 
-_PINNED = replace(NAIVE, input_memory=HostMemory.PINNED, fill=Fill.IN_PLACE)
-_GRAPH = replace(_PINNED, graph=True)
-_OVERLAP = replace(_GRAPH, overlap=True, collect_after=1)
-_LETTERBOX = replace(_OVERLAP, gpu_letterbox=True, fill=Fill.READY)
-_DECODE = replace(_LETTERBOX, gpu_decode=True)
-_CONTEXTS = replace(_DECODE, overlap=False, contexts=6, collect_after=5)
-_BATCHES = replace(_DECODE, overlap=False, contexts=4, collect_after=3)
-_CALLS = replace(_PINNED, fill=Fill.READY)
+_T = TypeVar("_T")
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One step. `settings` has all the steps below it too, `alone` this step with no more of them than it needs."""
+    """One step of the ladder."""
 
     number: int
     name: str
     adds: str
     settings: LoopSettings
+    """This step and all below it."""
     alone: LoopSettings
-    batch: int = 1
+    """This step with no more of the others than it needs."""
+    batch: int
+
+    @property
+    def contexts(self) -> int:
+        """How many inferences run at once."""
+        return self.settings.contexts if isinstance(self.settings, OverlapSettings) else 1
 
 
-RUNGS = (
-    Rung(1, "naive", "fresh pageable arrays, a synchronize each frame", NAIVE, NAIVE),
-    Rung(2, "pinned", "a pool of pinned memory, filled in place", _PINNED, _PINNED),
-    Rung(3, "graph", "the engine as a CUDA graph", _GRAPH, replace(NAIVE, graph=True)),
-    Rung(
-        4,
-        "overlap",
-        "uploads and downloads in streams of their own, results by events",
-        _OVERLAP,
-        replace(_OVERLAP, graph=False),
+_PINNED = {"input_memory": HostMemory.PINNED, "fill": Fill.IN_PLACE}
+_OVERLAP = {"overlap": True, "collect_after": 1}
+_LETTERBOX = {"gpu_letterbox": True, "fill": Fill.READY}
+_CONTEXTS = {"overlap": False, "contexts": 6, "collect_after": 5}
+# Name, what the step adds, the settings that it changes, its settings alone, and the batch of its engine.
+_STEPS: tuple[tuple[str, str, dict[str, Any], dict[str, Any], int], ...] = (
+    ("naive", "fresh pageable arrays, a synchronize each frame", {}, {}, 1),
+    ("pinned", "a pool of pinned memory, filled in place", _PINNED, _PINNED, 1),
+    ("graph", "the engine as a CUDA graph", {"graph": True}, {"graph": True}, 1),
+    ("overlap", "uploads and downloads in streams of their own, results by events", _OVERLAP, _PINNED | _OVERLAP, 1),
+    ("letterbox", "preprocessing on the GPU, of the uint8 frame", _LETTERBOX, _PINNED | _LETTERBOX, 1),
+    (
+        "decode",
+        "boxes found on the GPU, nothing else downloaded",
+        {"gpu_decode": True},
+        _PINNED | {"gpu_decode": True},
+        1,
     ),
-    Rung(
-        5, "letterbox", "preprocessing on the GPU, of the uint8 frame", _LETTERBOX, replace(_CALLS, gpu_letterbox=True)
-    ),
-    Rung(6, "decode", "boxes found on the GPU, nothing else downloaded", _DECODE, replace(_PINNED, gpu_decode=True)),
-    Rung(
-        7,
-        "contexts",
-        "several execution contexts at once",
-        _CONTEXTS,
-        replace(_PINNED, contexts=6, collect_after=5),
-    ),
-    Rung(8, "batches", "frames that are there anyway go together", _BATCHES, _PINNED, batch=4),
+    ("contexts", "several execution contexts at once", _CONTEXTS, _PINNED | _CONTEXTS, 1),
+    ("batches", "frames that are there anyway go together", {"contexts": 4, "collect_after": 3}, _PINNED, 4),
 )
 
 
+def _rungs() -> Iterator[Rung]:
+    settings: dict[str, Any] = {"postprocess": True}
+    for number, (name, adds, changes, alone, batch) in enumerate(_STEPS, 1):
+        kind = LoopSettings if number < 4 else OverlapSettings
+        settings = settings | changes
+        yield Rung(number, name, adds, kind(**settings), kind(postprocess=True, **alone), batch)
+
+
+RUNGS = tuple(_rungs())
+BATCHES = sorted({batch for batch, _ in CHOICES} | {rung.batch for rung in RUNGS})
+"""The batches of the engines that the ladder and its limits use."""
+
+
 def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
-    """The rungs of those numbers, in order; SettingsError for one that there is not."""
+    """The rungs of those numbers, in order; SettingsError for a number that no rung has."""
     if missing := sorted(set(numbers) - {rung.number for rung in RUNGS}):
-        raise SettingsError(f"no rung {missing[0]}", fix=f"use 1 to {len(RUNGS)}")
+        raise SettingsError(f"a rung must be 1 to {len(RUNGS)}, got {missing[0]}", fix="name rungs that there are")
     return [rung for rung in RUNGS if rung.number in numbers]
 
 
-# The ladder of one run: limits, steps and claims, as tables for reading and as JSON for keeping.
+def check_frames(frames: int) -> None:
+    """SettingsError for fewer frames than `LEAST_FRAMES`."""
+    if frames < LEAST_FRAMES:
+        raise SettingsError(
+            f"frames of a rung must be {LEAST_FRAMES} or more, got {frames}", fix="figures to quote take 5,000"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was measured of a rung. `bounds_us` is what a frame asks of each resource, in microseconds.
-
-    For the engine and the copies that is at their limits in this run; 'host' is what the host's calls and its work on
-    pixels took in this loop, a call that waits for the GPU among them.
-    """
+    """What was measured of a rung."""
 
     rung: Rung
     together: Figures
-    alone: Figures | None
+    """With all the steps below it."""
+    alone: Figures
+    """Without them."""
     bounds_us: Mapping[str, float]
+    """What a frame asks of each resource: of the engine and the copies at their limits in this run; 'host' is what its
+    calls and its work on pixels took in this loop, a call that waits for the GPU among them."""
 
     @property
     def bound(self) -> str:
         """The resource that a frame asks most of."""
         return max(self.bounds_us, key=lambda name: self.bounds_us[name])
 
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        rung, measured = self.rung, {"together": _as_json(self.together), "alone": _as_json(self.alone)}
+        named = {"rung": rung.number, "name": rung.name, "adds": rung.adds}
+        return {**named, **measured, "bounds_us": dict(self.bounds_us), "bound": self.bound}
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim and what was measured: it holds where `value` is at most `limit` (or at least, with `at_least`)."""
+    """A claim and what was measured of it."""
 
     name: str
     value: float
     limit: float
-    at_least: bool = False
+    relation: str = "<="
+    """'<=' where the value must be the limit at most, '>=' where it must be the limit at least."""
     detail: str = ""
 
     @property
     def holds(self) -> bool:
-        """Whether it does."""
-        return bool(self.value >= self.limit if self.at_least else self.value <= self.limit)
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "name": self.name,
-            "value": self.value,
-            "limit": self.limit,
-            "relation": ">=" if self.at_least else "<=",
-            "holds": self.holds,
-            "detail": self.detail,
-        }
+        """Whether the value keeps the limit."""
+        return bool(self.value >= self.limit if self.relation == ">=" else self.value <= self.limit)
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """The ladder of one run. `peers` maps each to microseconds a frame, or to the reason why it took no part."""
+    """The ladder of one run: the limits, and what was measured of each rung.
+
+    >>> ladder = Ladder.shipped()
+    >>> round(ladder.limits.engine_us), round(ladder.steps[0].together.frame_us)
+    (409, 3379)
+    >>> print(ladder.source.stamp)
+    recorded on NVIDIA H200, driver 580.159.04, 2026-11-29
+    """
 
     limits: Limits
     steps: tuple[Step, ...]
     source: Source
     confidence: float
+    """The threshold of the boxes."""
     peers: Mapping[str, float | str] = field(default_factory=dict)
+    """Other packages: microseconds a frame of each, or the reason why it took no part."""
     claims: tuple[Claim, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
@@ -157,42 +172,39 @@ class Ladder:
         return {
             "source": self.source.as_dict(),
             "confidence": self.confidence,
-            "limits": self.limits.as_dict(),
-            "rungs": [
-                {
-                    "rung": step.rung.number,
-                    "name": step.rung.name,
-                    "adds": step.rung.adds,
-                    "together": step.together.as_dict(),
-                    "alone": step.alone and step.alone.as_dict(),
-                    "bounds_us": dict(step.bounds_us),
-                    "bound": step.bound,
-                }
-                for step in self.steps
-            ],
+            "limits": _as_json(self.limits),
+            "rungs": [step.as_dict() for step in self.steps],
             "peers": dict(self.peers),
-            "claims": [claim.as_dict() for claim in self.claims],
+            "claims": [_as_json(claim) for claim in self.claims],
         }
+
+    def save(self, path: str | Path, *, command: str = "") -> None:
+        """Write JSON for `load`, with the command that measured it. SettingsError where the file cannot be written."""
+        try:
+            text = json.dumps({**self.as_dict(), "command": command}, indent=1)
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be written: {error}", fix="name another place") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Ladder:
-        """From what `yolotrt-lab bench --json` wrote; SettingsError where a file is none of it.
+        """From a file that `save` wrote; SettingsError for any other.
 
         A ladder that was measured live is a recording then, and says so.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(
-                Limits.from_dict(values["limits"]),
+                _read(Limits, values["limits"]),
                 tuple(_step(step) for step in values["rungs"]),
                 Source.read_back(values["source"]),
                 values["confidence"],
                 values["peers"],
-                tuple(_claim(claim) for claim in values["claims"]),
+                tuple(_read(Claim, claim) for claim in values["claims"]),
             )
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise SettingsError(
-                f"{path} holds no ladder: {error}", fix="make one: yolotrt-lab bench --json FILE"
+                f"{path} holds no ladder: {error}", fix="write one: yolotrt-lab bench --json FILE"
             ) from error
 
     @classmethod
@@ -211,71 +223,80 @@ class Ladder:
         header = ["rung", "us a frame", "frames/s", "of limit", "gain", "alone us", "p50 us", "p99 us", "p99.9 us"]
         rows, gains = [], self.gains()
         for step in self.steps:
-            made, rung = step.together, step.rung
-            many = rung.settings.contexts > 1 or rung.batch > 1
-            limit_us = self.limits.many_us if many else self.limits.engine_us
-            row = [f"{rung.number} {rung.name}", f"{made.frame_us:,.1f}", f"{made.frames_per_second:,.0f}"]
-            row += [f"{limit_us / made.frame_us:.0%}", f"x{gains[rung.number]:.2f}" if rung.number in gains else ""]
-            row += [f"{step.alone.frame_us:,.0f}" if step.alone else ""]
-            rows.append([*row, *(f"{each:,.0f}" for each in (made.p50_us, made.p99_us, made.p999_us)), step.bound])
+            found, rung = step.together, step.rung
+            limit_us = self.limits.many_us if rung.contexts > 1 or rung.batch > 1 else self.limits.engine_us
+            row = [f"{rung.number} {rung.name}", f"{found.frame_us:,.1f}", f"{found.frames_per_second:,.0f}"]
+            row += [f"{limit_us / found.frame_us:.0%}", f"x{gains[rung.number]:.2f}" if rung.number in gains else ""]
+            times_us = (step.alone.frame_us, found.p50_us, found.p99_us, found.p999_us)
+            rows.append([*row, *(f"{us:,.0f}" for us in times_us), step.bound])
         return Table([*header, "bound"], rows, self.source)
 
     def limits_table(self) -> Table:
         """The limits, and what the peers took."""
-        limits = self.limits
-        rows = [
-            ["engine alone, one frame at a time", f"{limits.engine_us:,.1f}"],
-            ["pinned upload of a 1080p frame", f"{limits.upload_us:,.1f}"],
-            ["engine at its best rate", f"{limits.best_engine_us:,.1f}"],
-            ["limit for many frames", f"{limits.many_us:,.1f}"],
-        ]
-        rows += [[f"peer: {name}", f"{us:,.0f}" if isinstance(us, float) else us] for name, us in self.peers.items()]
+        measured: dict[str, float | str] = {
+            "engine alone, one frame at a time": self.limits.engine_us,
+            "pinned upload of a 1080p frame": self.limits.upload_us,
+            "engine at its best rate": self.limits.best_engine_us,
+            "limit for many frames": self.limits.many_us,
+            **{f"peer: {name}": us for name, us in self.peers.items()},
+        }
+        rows = [[name, us if isinstance(us, str) else f"{us:,.1f}"] for name, us in measured.items()]
         return Table(["limit", "us a frame"], rows, self.source)
 
     def claims_table(self) -> Table:
         """What was claimed, what was measured, and whether it holds."""
-        rows = []
-        for each in self.claims:
-            limit = f"{'>=' if each.at_least else '<='} {each.limit:.4g}"
-            verdict = "holds" if each.holds else "FAILS"
-            rows.append([each.name, f"{each.value:.4g}", limit, verdict, each.detail])
+        rows = [
+            [c.name, f"{c.value:.4g}", f"{c.relation} {c.limit:.4g}", "holds" if c.holds else "FAILS", c.detail]
+            for c in self.claims
+        ]
         return Table(["claim", "measured", "limit", "", ""], rows, self.source)
 
 
-def side_by_side(*ladders: Ladder) -> Table:
-    """For each rung what a frame takes in each of the ladders, and the rung's gain there over the one before it."""
-    header, columns = ["rung"], [[f"{rung.number} {rung.name}" for rung in RUNGS]]
-    for each in ladders:
-        kind, found = each.source.kind, {step.rung.number: step.together.frame_us for step in each.steps}
-        header += [f"{kind}, us a frame", "gain"]
-        columns.append([f"{found[rung.number]:,.1f}" if rung.number in found else "" for rung in RUNGS])
-        gains = each.gains()
-        columns.append([f"x{gains[rung.number]:.2f}" if rung.number in gains else "" for rung in RUNGS])
-    return Table(header, list(zip(*columns, strict=True)), *(each.source for each in ladders))
+def _as_json(value: Any) -> dict[str, Any]:
+    """The fields and the properties of a dataclass."""
+    properties = [name for name, each in vars(type(value)).items() if isinstance(each, property)]
+    return {**asdict(value), **{name: getattr(value, name) for name in properties}}
+
+
+def _read(kind: type[_T], values: Mapping[str, Any]) -> _T:
+    """A dataclass from JSON, which may have more in it."""
+    return kind(**{each.name: values[each.name] for each in fields(kind)})  # type: ignore[arg-type]
 
 
 def _step(values: Mapping[str, Any]) -> Step:
     (rung,) = checked_rungs([values["rung"]])
-    alone = values["alone"] and _figures(values["alone"])
-    return Step(rung, _figures(values["together"]), alone, values["bounds_us"])
+    return Step(rung, _read(Figures, values["together"]), _read(Figures, values["alone"]), values["bounds_us"])
 
 
-def _figures(values: Mapping[str, Any]) -> Figures:
-    return Figures(**{field.name: values[field.name] for field in fields(Figures)})
+def side_by_side(*ladders: Ladder) -> Table:
+    """For each rung what a frame takes in each of the ladders, and the rung's gain there over the one before it.
+
+    >>> print(str(side_by_side(Ladder.shipped())).splitlines()[3])
+    2 pinned                  2,287.1  x1.48
+    """
+    header, columns = ["rung"], [[f"{rung.number} {rung.name}" for rung in RUNGS]]
+    for each in ladders:
+        found, gains = {step.rung.number: step.together.frame_us for step in each.steps}, each.gains()
+        header += [f"{each.source.kind}, us a frame", "gain"]
+        columns.append([f"{found[rung.number]:,.1f}" if rung.number in found else "" for rung in RUNGS])
+        columns.append([f"x{gains[rung.number]:.2f}" if rung.number in gains else "" for rung in RUNGS])
+    return Table(header, list(zip(*columns, strict=True)), *(each.source for each in ladders))
 
 
-def _claim(values: Mapping[str, Any]) -> Claim:
-    return Claim(values["name"], values["value"], values["limit"], values["relation"] == ">=", values["detail"])
+def open_engines(
+    device: Device, progress: Progress, model: bytes | None = None, batches: Iterable[int] = BATCHES
+) -> dict[int, Engine]:
+    """An engine for each batch: of an ONNX `model` whose batch is open, or of YOLOv8n in FP16 with seeded weights.
 
-
-# Climbing the ladder: every rung measured in one run, with the limits of the hardware beside it.
-
-
-LEAST_FRAMES = 10
-"""Fewer frames are no steady state: those of a batch of four come at once."""
-
-Progress = Callable[[str], None]
-_HOST = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.POSTPROCESS)
+    >>> engines = open_engines(open_device("simulated"), print, batches=[1, 4])
+    opening the engine, batch 1
+    opening the engine, batch 4
+    """
+    engines: dict[int, Engine] = {}
+    for batch in batches:
+        progress(f"opening the engine, batch {batch}")
+        engines[batch] = LendingEngine(open_engine(device, model, batch=batch))
+    return engines
 
 
 def climb(
@@ -285,110 +306,79 @@ def climb(
     *,
     frames: int = 5_000,
     rungs: Sequence[int] = tuple(range(1, len(RUNGS) + 1)),
-    alone: bool = True,
     progress: Progress = print,
 ) -> Ladder:
     """Measure the limits and then the chosen rungs, each with `frames` frames.
 
     `engines` are by batch (`open_engines`). `images` are 1080p frames, which the loops use in turn (None for an engine
-    that computes nothing). `alone` also measures each rung's step by itself, with a fifth of the frames. A rung that
-    breaks is a claim that fails, and the next is measured. SettingsError for a rung that there is not, and for fewer
-    than `LEAST_FRAMES` frames.
+    that computes nothing). Each rung's step is also measured alone, with a fifth of the frames. A rung that breaks is a
+    claim that fails, and the next is measured. SettingsError for a rung that there is not, and for too few frames.
+
+    >>> device = open_device("simulated")
+    >>> engines = open_engines(device, lambda _: None, batches=[1])
+    >>> ladder = climb(device, engines, None, frames=20, rungs=[1, 2], progress=lambda _: None)
+    >>> [step.bound for step in ladder.steps]
+    ['host', 'host']
     """
     chosen = checked_rungs(rungs)
     check_frames(frames)
     confidence = 0.25 if images is None else confidence_for(device, engines[1], images)
     progress("measuring the limits")
     limits = measure_limits(device, engines)
-    measure = partial(_measure, device, engines, images, confidence)
+
+    def measure(rung: Rung, settings: LoopSettings, frames: int) -> Recording:
+        used = replace(settings, frames=frames, warmup=min(50, frames), confidence=confidence)
+        return used.loop(device, engines[rung.batch], images).run(label=rung.name)
+
     steps, broken = [], []
     for rung in chosen:
         progress(f"rung {rung.number}: {rung.name}")
         try:
             recording = measure(rung, rung.settings, frames)
-            by_itself = figures(measure(rung, rung.alone, max(frames // 5, LEAST_FRAMES))) if alone else None
+            alone = figures(measure(rung, rung.alone, max(frames // 5, LEAST_FRAMES)))
         except Exception as error:
             detail = f"{type(error).__name__}: {error}"
-            broken.append(Claim(f"rung {rung.number}: measured to the end", 0, 1, True, detail))
-            continue
-        bounds = _bounds_us(limits, engines[rung.batch], rung, recording)
-        steps.append(Step(rung, figures(recording), by_itself, bounds))
+            broken.append(Claim(f"rung {rung.number}: measured to the end", 0, 1, ">=", detail))
+        else:
+            bounds_us = _bounds_us(limits, engines[rung.batch], rung, recording)
+            steps.append(Step(rung, figures(recording), alone, bounds_us))
     return Ladder(limits, tuple(steps), device.source, confidence, claims=tuple(broken))
-
-
-BATCHES = sorted({batch for batch, _ in CHOICES} | {rung.batch for rung in RUNGS})
-"""Those that the ladder and its limits use."""
-
-
-def open_engines(
-    device: Device, progress: Progress, model: bytes | None = None, batches: Iterable[int] = BATCHES
-) -> dict[int, Engine]:
-    """An engine for each batch: of an ONNX `model` whose batch is open, or of YOLOv8n in FP16 with seeded weights."""
-    engines: dict[int, Engine] = {}
-    for batch in batches:
-        progress(f"opening the engine, batch {batch}")
-        engines[batch] = LendingEngine(open_engine(device, model, batch=batch))
-    return engines
-
-
-def check_frames(frames: int) -> None:
-    """SettingsError for fewer frames than `climb` can make anything of."""
-    if frames < LEAST_FRAMES:
-        raise SettingsError(f"{frames} frames a rung", fix=f"use {LEAST_FRAMES} or more; figures to quote take 5,000")
-
-
-def _measure(
-    device: Device,
-    engines: Mapping[int, Engine],
-    images: Sequence[np.ndarray] | None,
-    confidence: float,
-    rung: Rung,
-    settings: LoopSettings,
-    frames: int,
-) -> Recording:
-    used = replace(settings, frames=frames, warmup=min(50, frames), confidence=confidence)
-    return make_loop(device, engines[rung.batch], used, images).run(label=rung.name)
 
 
 def _bounds_us(limits: Limits, engine: Engine, rung: Rung, recording: Recording) -> dict[str, float]:
     """What a frame asks of each resource."""
-    settings, batch = rung.settings, engine.inputs[0].shape[0]
-    uploaded = FRAME_BYTES if settings.gpu_letterbox else engine.inputs[0].nbytes // batch
-    downloaded = 4 * RESULT_WORDS if settings.gpu_decode else prod(engine.outputs[0].shape[1:]) * 4
+    settings = asdict(rung.settings)
+    uploaded = FRAME_BYTES if settings.get("gpu_letterbox") else engine.inputs[0].nbytes // rung.batch
+    downloaded = 4 * RESULT_WORDS if settings.get("gpu_decode") else prod(engine.outputs[0].shape[1:]) * 4
     steady = recording.steady
     return {
-        "engine": limits.rates.get((rung.batch, settings.contexts), limits.engine_us),
+        "engine": limits.rates_us.get(f"batch {rung.batch}, contexts {rung.contexts}", limits.engine_us),
         "upload": limits.upload_us * uploaded / FRAME_BYTES,
         "download": limits.download_us * downloaded / FRAME_BYTES,
         "host": float(np.mean([steady.stage_ns(stage) for stage in _HOST], axis=1).sum()) / 1e3,
     }
 
 
-# What the host and the GPU do in a rung, as the simulated device has it.
-
-
 def trace_rung(number: int, *, preset: str | Path = "h200", frames: int = 4) -> tuple[list[Span], Source]:
-    """The spans of `frames` frames in steady state, cut where the window begins and ends, and where they come from.
+    """What the host and the GPU do in a rung, on the simulated device: its spans, and where they come from.
 
-    SettingsError for a rung that there is not.
+    The spans are those of `frames` frames in steady state, cut where that window begins and ends. SettingsError for a
+    rung that there is not.
+
+    >>> spans, source = trace_rung(6)
+    >>> sum(span.row == "upload" for span in spans) >= 4
+    True
     """
     (rung,) = checked_rungs([number])
-    device = open_device("simulated", preset=preset, trace=True)
-    assert isinstance(device, SimulatedDevice)
+    device: Any = open_device("simulated", preset=preset, trace=True)
     in_flight = (rung.settings.collect_after + 1) * rung.batch
     settled = 12 * in_flight
-    engine = open_engine(device, batch=rung.batch)
     settings = replace(rung.settings, frames=settled + frames + 3 * in_flight, warmup=0)
-    done = make_loop(device, engine, settings).run().columns["done_ns"]
-    begin, end = int(done[settled]), int(done[settled + frames])
+    done = settings.loop(device, open_engine(device, batch=rung.batch)).run().columns["done_ns"]
+    start, end = int(done[settled]), int(done[settled + frames])
     cut = [
-        span._replace(start_ns=max(span.start_ns, begin), end_ns=min(span.end_ns, end))
+        span._replace(start_ns=max(span.start_ns, start), end_ns=min(span.end_ns, end))
         for span in device.spans
-        if span.end_ns > begin and span.start_ns < end
+        if span.end_ns > start and span.start_ns < end
     ]
     return cut, device.source
-
-
-# The ladder: from the naive loop to the speed of the hardware, rung by rung, measured beside the hardware's limits.
-#
-# `climb` measures every rung, `measure_claims` and `result_claims` what is claimed of them.
