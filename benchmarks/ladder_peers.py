@@ -1,10 +1,14 @@
-"""Other ways to run the network on the same GPU, as their own documentation has them: those that are installed."""
+"""Other ways to run the network on the same GPU, beside the ladder: `python benchmarks/ladder_peers.py [--json FILE]`.
+
+Each peer is called as its own documentation has it. Measured are those that are installed.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,32 +16,37 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from ladder_claims import climbed, parser, save
 
+from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.packages import import_cv2, load
+from yolotrt_lab.plans import build_plan
 
 _WARMUP, _RUNS = 30, 300
-ABSENT = "not installed"
 
 
-def measure_peers(image: np.ndarray, model: bytes) -> dict[str, float | str]:
+def measure_peers(images: Sequence[np.ndarray] | None) -> dict[str, float | str]:
     """Microseconds a frame of each peer, medians of its calls; or why it took no part.
 
-    `image` is a 1080p frame, uint8 BGR; `model` the ONNX file of the network, 640x640. Ultralytics and PyTorch get
+    `images` are 1080p frames, uint8 BGR, of which the first is used; None without a GPU. Ultralytics and PyTorch get
     YOLOv8n without trained weights: the network costs what a trained one does, but no score reaches the threshold, so
     `predict` suppresses no boxes, and what it takes is a lower bound.
     """
+    if images is None:
+        return {"all": "they need a GPU"}
+    image = images[0]
     torch = ("ultralytics", "torch", "torchvision")
     peers: dict[str, tuple[tuple[str, ...], Callable[[], Callable[[], Any]]]] = {
         "ultralytics predict, frame to boxes": (torch, lambda: _ultralytics(image)),
         "torch fp16 forward, input ready": (torch, _torch),
         "torch fp16 CUDA graph, input ready": (torch, _torch_graph),
-        "trtutils execute, input ready": (("trtutils", "tensorrt", "cuda"), lambda: _trtutils(model)),
+        "trtutils execute, input ready": (("trtutils", "tensorrt", "cuda"), _trtutils),
     }
     found: dict[str, float | str] = {}
     with _settings_kept():
         for name, (packages, make) in peers.items():
             missing = [package for package in packages if find_spec(package) is None]
-            found[name] = f"{ABSENT}: {', '.join(missing)}" if missing else _timed(make)
+            found[name] = f"not installed: {', '.join(missing)}" if missing else _timed(make)
     return found
 
 
@@ -120,12 +129,24 @@ def _torch_graph() -> Callable[[], Any]:
     return replay
 
 
-def _trtutils(model: bytes) -> Callable[[], Any]:
-    from yolotrt_lab.plans import build_plan
-
+def _trtutils() -> Callable[[], Any]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "yolov8n.engine"
-        path.write_bytes(build_plan(model, module="tensorrt"))
+        path.write_bytes(build_plan(build_model("n", precision="fp16"), module="tensorrt"))
         engine = load("trtutils", needed_for="a peer").TRTEngine(path)
     images = [np.zeros(shape, dtype) for shape, dtype in engine.input_spec]
     return lambda: engine.execute(images)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Climb the ladder, then measure the peers: what they import must not burden what is measured of the ladder."""
+    arguments = parser(__doc__ or "").parse_args(argv)
+    bench, ladder = climbed(arguments)
+    save(ladder, arguments)
+    ladder = replace(ladder, peers=measure_peers(bench.images))
+    save(ladder, arguments)
+    print(ladder.limits_table())
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ def any_device(request):
 
 def uploaded(device, array, stream):
     buffer = device.empty_device(array.nbytes)
-    device.upload(HostBuffer.over(np.ascontiguousarray(array)), buffer, stream)
+    device.upload(HostBuffer(np.ascontiguousarray(array)), buffer, stream)
     stream.synchronize()
     return buffer
 

@@ -6,38 +6,39 @@ import json
 from dataclasses import asdict, replace
 from itertools import pairwise
 
-import ladder_results as results
+import ladder_claims as claims
 import numpy as np
 import pytest
-from ladder_claims import Bench, attempted
+from ladder_claims import Bench
 from toy_engine import toy_engine, toy_frame
 
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.loop import LoopSettings, make_loop
-from yolotrt_lab.recording import Recording
+from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.simulate.simulated import SimulatedDevice
-from yolotrt_lab.speed import ladder
-from yolotrt_lab.speed.ladder import RUNGS, Claim
+from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, checked_rungs, climb, open_engines, trace_rung
+from yolotrt_lab.speed.limits import confidence_for, copy_us, engine_us, figures
+from yolotrt_lab.speed.overlap import OverlapSettings
 from yolotrt_lab.types import Detections, Source, SourceKind
-
-QUIET = {"progress": lambda _: None}
 
 
 @pytest.fixture(scope="module")
-def climbed():
+def bench():
     device = open_device("simulated")
-    engines = ladder.open_engines(device, lambda _: None)
-    return device, engines, ladder.climb(device, engines, None, frames=400, **QUIET)
+    return Bench(device, open_engines(device, lambda _: None), None, 0.25)
+
+
+@pytest.fixture(scope="module")
+def climbed(bench):
+    return climb(bench.device, bench.engines, None, frames=400, progress=lambda _: None)
 
 
 def test_each_rung_changes_few_settings_of_the_one_below():
-    changed = []
-    for below, rung in pairwise(RUNGS):
-        before, after = asdict(below.settings), asdict(rung.settings)
-        changed.append({name for name in before if before[name] != after[name]})
+    unset = asdict(OverlapSettings())
+    settings = [unset | asdict(rung.settings) for rung in RUNGS]
+    changed = [{name for name in unset if before[name] != after[name]} for before, after in pairwise(settings)]
     assert changed == [
         {"input_memory", "fill"},
         {"graph"},
@@ -48,104 +49,185 @@ def test_each_rung_changes_few_settings_of_the_one_below():
         {"contexts", "collect_after"},
     ]
     assert [rung.number for rung in RUNGS] == list(range(1, 9))
-    assert [rung.batch for rung in RUNGS] == [1] * 7 + [RUNGS[-1].batch]
-    assert RUNGS[-1].batch > 1
+    assert [rung.batch for rung in RUNGS] == [1] * 7 + [4]
 
 
 def test_limits_are_those_of_the_preset(preset):
     device = SimulatedDevice(preset)
-    assert ladder.engine_us(device, open_engine(device)) == pytest.approx(400, rel=0.01)
-    assert ladder.copy_us(device, "upload", 5_000_000) == pytest.approx(101, rel=0.01)
-    assert ladder.copy_us(device, "download", 5_000_000) == pytest.approx(101, rel=0.01)
+    assert engine_us(device, open_engine(device)) == pytest.approx(400, rel=0.01)
+    assert copy_us(device, "upload", 5_000_000) == pytest.approx(101, rel=0.01)
+    assert copy_us(device, "download", 5_000_000) == pytest.approx(101, rel=0.01)
 
 
 def test_every_rung_is_measured_and_none_beats_its_limit(climbed):
-    _, _, found = climbed
-    assert [step.rung.number for step in found.steps] == list(range(1, 9))
-    frame_us = [step.together.frame_us for step in found.steps]
+    assert [step.rung.number for step in climbed.steps] == list(range(1, 9))
+    frame_us = [step.together.frame_us for step in climbed.steps]
     assert frame_us[0] > frame_us[1] > frame_us[2] > frame_us[3] > frame_us[4] > frame_us[6] > frame_us[7]
-    for step in found.steps:
+    for step in climbed.steps:
         bounds = {name: us for name, us in step.bounds_us.items() if name != "host"}
         assert step.together.frame_us >= 0.99 * max(bounds.values()), step.rung.name
-    assert found.steps[0].bound == "host"
-    assert found.steps[5].bound == "engine"
+    assert [climbed.steps[rung - 1].bound for rung in (1, 6, 8)] == ["host", "engine", "upload"]
 
 
-def test_ladder_goes_into_json_and_tables(climbed):
-    _, _, found = climbed
-    loaded = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert [rung["name"] for rung in loaded["rungs"]] == [rung.name for rung in RUNGS]
-    assert loaded["source"]["kind"] == "simulated"
-    lines = str(found.table()).splitlines()
-    assert lines[2].split()[:3] == ["1", "naive", f"{found.steps[0].together.frame_us:,.1f}"]
+def test_ladder_is_shown_in_tables(climbed):
+    lines = str(climbed.table()).splitlines()
+    assert lines[2].split()[:3] == ["1", "naive", f"{climbed.steps[0].together.frame_us:,.1f}"]
     assert lines[-1].startswith("simulated, preset h200")
-    assert "limit for many frames" in str(found.limits_table())
+    assert "limit for many frames" in str(climbed.limits_table())
 
 
-def test_claims_of_speed_and_steadiness_hold_in_the_simulation(climbed):
-    device, engines, found = climbed
-    bench = Bench(device, engines, None, found.confidence)
-    claimed = list(ladder.measure_claims(bench, found, frames=400, long=3_000, **QUIET))
-    assert len(claimed) == 11
-    assert [claim.name for claim in claimed if not claim.holds] == []
+def test_a_rung_that_breaks_is_a_claim_that_fails_and_the_next_is_measured(bench):
+    engines = {1: bench.engines[1]}
+    found = climb(bench.device, engines, None, frames=20, rungs=[8, 1], progress=lambda _: None)
+    assert [step.rung.number for step in found.steps] == [1]
+    assert [(claim.name, claim.holds) for claim in found.claims] == [("rung 8: measured to the end", False)]
 
 
-def test_a_claim_compares_in_its_direction():
-    assert Claim("at most", 1.0, 1.0).holds
-    assert not Claim("at most", 1.01, 1.0).holds
-    assert Claim("at least", 1.0, 1.0, at_least=True).holds
-    assert not Claim("at least", 0.99, 1.0, at_least=True).holds
+def test_ladder_is_read_back_from_its_file(climbed, tmp_path):
+    peers = {"other": 5.0, "another": "not installed"}
+    ladder = replace(climbed, peers=peers, claims=(Claim("rate", 2.0, 1.0, ">=", "x"),))
+    path = tmp_path / "ladder.json"
+    ladder.save(path, command="measure it")
+    assert Ladder.load(path) == ladder
+    assert json.loads(path.read_text())["command"] == "measure it"
+    replace(ladder, source=Source(SourceKind.LIVE, "a GPU")).save(path)
+    assert Ladder.load(path).source == Source(SourceKind.RECORDED, "a GPU")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        ladder.save(tmp_path / "no" / "folder.json")
 
 
-def test_a_loop_that_falls_behind_its_clock_fails_the_claim(climbed):
-    device, engines, found = climbed
-    slow = [
-        replace(step, together=replace(step.together, frame_us=step.together.frame_us * 0.9)) for step in found.steps
-    ]
-    bench = Bench(device, engines, None, 0.25)
-    claims = ladder.claims.on_a_clock(bench, replace(found, steps=tuple(slow)), 600)
-    assert [claim.holds for claim in claims] == [False] * 3
+def test_a_saved_ladder_has_the_keys_of_the_shipped_one(climbed, tmp_path):
+    def keys(values):
+        return {name: keys(value) for name, value in values.items()} if isinstance(values, dict) else None
+
+    from yolotrt_lab.packages import shipped_file
+
+    shipped, path = json.loads(shipped_file("ladders", "bench.json").read_text()), tmp_path / "ladder.json"
+    replace(climbed, claims=Ladder.shipped().claims, peers=Ladder.shipped().peers).save(path)
+    ours = json.loads(path.read_text())
+    assert keys(ours) == keys(shipped)
+    assert keys(ours["rungs"][7]["together"]) == keys(shipped["rungs"][7]["together"])
+    assert ours["claims"] == shipped["claims"]
 
 
-def test_latency_that_grows_over_many_frames_fails_the_claim(climbed, monkeypatch):
-    device, engines, found = climbed
-    bench, settings = Bench(device, engines, None, 0.25), Bench.settings
-    held = ladder.claims.long_run(bench, 3_000)[0]
-    overfed_us = 0.99 * found.steps[6].together.frame_us
-    monkeypatch.setattr(Bench, "settings", lambda *one, **more: settings(*one, **more, period_us=overfed_us))
-    assert [held.holds, ladder.claims.long_run(bench, 3_000)[0].holds] == [True, False]
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"limits": {"rates_us": 3}}', "a rung that was not measured"])
+def test_file_that_holds_no_ladder_is_refused(climbed, tmp_path, content):
+    path = tmp_path / "ladder.json"
+    if content.startswith("a rung"):
+        values = climbed.as_dict()
+        values["rungs"][0]["together"] = None
+        content = json.dumps(values)
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"ladder\.json holds no ladder"):
+        Ladder.load(path)
 
 
-def test_figures_are_medians_over_blocks():
-    found = ladder.figures(recording_of(np.where(np.arange(1_000) < 900, 2_000, 50_000)))
-    assert (found.frame_us, found.p50_us, found.p999_us, found.frames) == (2.0, 7.0, 7.0, 1_000)
-    assert found.frames_per_second == 500_000
+@pytest.mark.parametrize("rungs", [[0], [9], [1, 12]])
+def test_rung_that_there_is_not_is_refused(rungs):
+    with pytest.raises(SettingsError, match=f"a rung must be 1 to 8, got {rungs[-1]}"):
+        checked_rungs(rungs)
+
+
+def test_frames_that_are_no_steady_state_are_refused_before_anything_is_measured(preset):
+    with pytest.raises(SettingsError, match="must be 10 or more, got 9"):
+        climb(SimulatedDevice(preset), {}, None, frames=9)
+
+
+def test_trace_of_a_rung_is_a_window_of_its_steady_state():
+    spans, source = trace_rung(6, frames=4)
+    begin, end = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
+    rows = [span.row for span in spans if begin < span.start_ns and span.end_ns < end]
+    assert rows.count("upload") >= 3
+    assert source.kind is SourceKind.SIMULATED
+    assert (end - begin) / 4e3 == pytest.approx(424, rel=0.02)
 
 
 def recording_of(frame_ns):
     """Frames that are done so many nanoseconds after each other, each 7 us after it was due."""
-    done = np.cumsum(frame_ns)
-    columns = {name: np.zeros(len(done), np.int64) for name in make_columns()}
-    columns |= {"due_ns": done - 7_000, "done_ns": done, "warmup": np.zeros(len(done), bool)}
-    return Recording("frames", columns, Source(SourceKind.LIVE))
+    device, done = open_device("simulated"), np.cumsum(frame_ns)
+    found = run_loop(device, open_engine(device), LoopSettings(frames=1, warmup=0))
+    columns = {name: np.zeros(len(done), values.dtype) for name, values in found.columns.items()}
+    return replace(found, columns={**columns, "due_ns": done - 7_000, "done_ns": done})
 
 
-def make_columns():
-    device = open_device("simulated")
-    return make_loop(device, open_engine(device), LoopSettings(frames=2, warmup=0)).run().columns
+def test_figures_are_medians_over_blocks():
+    found = figures(recording_of(np.where(np.arange(1_000) < 900, 2_000, 50_000)))
+    assert (found.frame_us, found.p50_us, found.p999_us, found.frames) == (2.0, 7.0, 7.0, 1_000)
+    assert found.frames_per_second == 500_000
 
 
 @pytest.mark.parametrize("boxes", [3, 10])
 def test_threshold_leaves_about_as_many_boxes_as_asked_for(device, boxes):
     frames = [toy_frame(number) for number in range(4)]
-    engine = toy_engine()
-    threshold = ladder.confidence_for(device, engine, frames, boxes)
+    threshold = confidence_for(device, toy_engine(), frames, boxes)
     count = 0
     for frame in frames:
         best = (frame.max(axis=2)[np.arange(16), np.arange(16)] / np.float32(255)).astype(np.float32)
         count += int((best > threshold).sum())
         assert abs(best - threshold).min() > 1e-4  # in a gap between scores
     assert boxes / 2 <= count / 4 <= 2 * boxes
+
+
+def test_claims_of_speed_and_steadiness_hold_in_the_simulation(bench, climbed):
+    claimed = list(claims.measure_claims(bench, climbed, frames=200, long=2_000))
+    assert len(claimed) == 11  # none of results, without pixels
+    assert [claim.name for claim in claimed if not claim.holds] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "relation", "holds"), [(1.0, "<=", True), (1.01, "<=", False), (1.0, ">=", True), (0.99, ">=", False)]
+)
+def test_a_claim_compares_in_its_direction(value, relation, holds):
+    assert Claim("speed", value, 1.0, relation).holds is holds
+
+
+def test_a_loop_that_falls_behind_its_clock_fails_the_claim(bench, climbed):
+    slow = [
+        replace(step, together=replace(step.together, frame_us=step.together.frame_us * 0.9)) for step in climbed.steps
+    ]
+    found = claims.on_a_clock(bench, replace(climbed, steps=tuple(slow)), 600)
+    assert [claim.holds for claim in found] == [False] * 3
+
+
+@pytest.mark.parametrize(("growth_ns", "holds"), [(0, True), (5, False), (-5, True)])
+def test_only_latency_that_grows_over_many_frames_fails_the_claim(bench, monkeypatch, growth_ns, holds):
+    noise = np.random.default_rng(0).integers(0, 200, 3_000)
+    latency = 900_000 + growth_ns * np.arange(3_000) + noise
+    made = recording_of(np.full(3_000, 200_000))
+    made = replace(made, columns={**made.columns, "due_ns": made.columns["done_ns"] - latency})
+    monkeypatch.setattr(claims.OverlappedLoop, "run", lambda loop: made)
+    assert next(claims.long_run(bench, 3_000)).holds is holds
+
+
+def test_a_clock_that_is_too_fast_makes_latency_grow(bench, climbed):
+    overfed_us = 0.99 * climbed.steps[6].together.frame_us
+    assert not next(claims.long_run(bench, 3_000, period_us=overfed_us)).holds
+
+
+def test_part_that_breaks_is_a_claim_that_fails_and_the_next_is_measured(bench, climbed, monkeypatch):
+    def breaks(bench):
+        yield Claim("first", 1, 2)
+        raise RuntimeError("gone")
+
+    monkeypatch.setattr(claims, "pinned_upload", breaks)
+    found = list(claims.measure_claims(bench, climbed, frames=40, long=300))
+    broken = [claim.name for claim in found].index("first") + 1
+    assert found[broken] == Claim("pinned uploads: measured to the end", 0, 1, ">=", "RuntimeError: gone")
+    assert len(found) == 12
+
+
+def test_claims_measured_so_far_are_kept_when_the_run_is_interrupted(tmp_path, monkeypatch, capsys):
+    def interrupted(bench):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claims, "pinned_upload", interrupted)
+    path = tmp_path / "ladder.json"
+    with pytest.raises(KeyboardInterrupt):
+        claims.main(["--device", "simulated", "--frames", "20", "--json", str(path)])
+    assert [claim.name.partition(",")[0] for claim in Ladder.load(path).claims] == [
+        *("rung 6", "rung 7", "rung 8"),
+        "latency of a frame alone",
+    ]
 
 
 def detections(*boxes, classes=None):
@@ -168,116 +250,48 @@ def detections(*boxes, classes=None):
     ],
 )
 def test_agreement_is_the_smallest_overlap_of_pairs(found, expected, agreement):
-    assert results._agreement(found, expected) == pytest.approx(agreement)
+    assert claims._agreement(found, expected) == pytest.approx(agreement)
 
 
+@pytest.fixture
 def toy_bench(device):
     side = 256  # room for the patch of the checked frames
     frames = [np.random.default_rng(number).integers(0, 256, (side, 320, 3), np.uint8) for number in range(2)]
     return Bench(device, {1: toy_engine(), 4: toy_engine(4)}, frames, 0.5)
 
 
-def test_results_that_are_their_frames_hold_and_mixed_up_ones_do_not(device, monkeypatch):
-    bench = toy_bench(device)
-    claim = results.own_results(bench, frames=60, kinds=8)
+def test_results_that_are_their_frames_hold_and_mixed_up_ones_do_not(toy_bench, monkeypatch):
+    (claim,) = claims.own_results(toy_bench, frames=60, kinds=8)
     assert claim.holds
     assert claim.detail == "8 of 8 kinds can be told apart"
-    shuffled = results._results
+    results = claims._results
 
-    def swapped(*arguments):
-        found = shuffled(*arguments)
+    def swapped(*arguments, **changes):
+        found = results(*arguments, **changes)
         return found if len(found) == 8 else [found[1], found[0], *found[2:]]
 
-    monkeypatch.setattr(results, "_results", swapped)
-    assert results.own_results(bench, frames=60, kinds=8).value == 2
+    monkeypatch.setattr(claims, "_results", swapped)
+    assert next(claims.own_results(toy_bench, frames=60, kinds=8)).value == 2
 
 
-def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(device, monkeypatch):
-    monkeypatch.setattr(results, "SyntheticScene", lambda: SyntheticScene(size=(320, 256)))
-    monkeypatch.setattr(results, "_trained", lambda bench, *_: bench)
-    claims = results.box_claims(toy_bench(device), 1e9, frames=6, **QUIET)
-    assert [claim.value for claim in claims[:7]] == [0] * 7
-    assert 0 < claims[7].value < 1e-3
-    assert "smallest IoU 1.0000" in claims[0].detail
-    assert claims[6].detail == "0 and 0 of 6"
+def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(toy_bench, monkeypatch):
+    monkeypatch.setattr(claims, "SyntheticScene", lambda: SyntheticScene(size=(320, 256)))
+    monkeypatch.setattr(claims, "_trained", lambda bench, _: bench)
+    found = list(claims.box_claims(toy_bench, 1e9, frames=6))
+    assert [claim.value for claim in found[:7]] == [0] * 7
+    assert 0 < found[7].value < 1e-3
+    assert "smallest IoU 1.0000" in found[0].detail
+    assert found[6].detail == "0 and 0 of 6"
 
 
-def test_what_batches_change_is_held_against_what_the_precision_changes(device, monkeypatch):
+def test_what_batches_change_is_held_against_what_the_precision_changes(toy_bench, monkeypatch):
     """Four frames apart in rung 8, two between the precisions: twice as many. In fp32 no rung finds rung 1's."""
     one, other = detections((0, 0, 10, 10)), detections((0, 0, 10, 5))
     found = {("fp16", 1): [one] * 6, ("fp32", 1): [one] * 4 + [other] * 2, ("fp16", 8): [other] * 4 + [one] * 2}
-    bench = toy_bench(device)
-    monkeypatch.setattr(results, "_trained", lambda _, precision, __: replace(bench, images=precision))
-    monkeypatch.setattr(results, "_boxes", lambda trained, rung, _: found.get((trained.images, rung)) or [one] * 6)
+    monkeypatch.setattr(claims, "_trained", lambda _, precision: replace(toy_bench, images=precision))
+    monkeypatch.setattr(claims, "_boxes", lambda trained, rung, _: found.get((trained.images, rung)) or [one] * 6)
     monkeypatch.setattr(Bench, "run", lambda *_, **__: recording_of([2_000] * 1_000))
-    monkeypatch.setattr(results, "engine_us", lambda *_: 4.0)
-    claims = results.box_claims(bench, 3.0, frames=6, **QUIET)
-    assert [claim.value for claim in claims] == [0, 0, 4, 2, 2, 2, 2.0, 0.5]
-    assert [claim.holds for claim in claims] == [True, True, False, False, False, False, False, True]
-    json.dumps([claim.as_dict() for claim in claims])
-
-
-def test_without_pixels_there_are_no_results_to_claim():
-    assert list(ladder.result_claims(Bench(None, {}, None, 0.25), None, **QUIET)) == []
-
-
-@pytest.mark.parametrize("rungs", [[0], [9], [1, 12]])
-def test_rung_that_there_is_not_is_refused(rungs):
-    with pytest.raises(SettingsError, match=f"no rung {rungs[-1]}"):
-        ladder.checked_rungs(rungs)
-
-
-def test_frames_that_are_no_steady_state_are_refused_before_anything_is_measured(preset):
-    with pytest.raises(SettingsError, match="9 frames a rung"):
-        ladder.climb(SimulatedDevice(preset), {}, None, frames=9, **QUIET)
-
-
-def test_trace_of_a_rung_is_a_window_of_its_steady_state():
-    spans, source = ladder.trace_rung(6, frames=4)
-    begin, end = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
-    rows = [span.row for span in spans if begin < span.start_ns and span.end_ns < end]
-    assert rows.count("upload") >= 3
-    assert source.kind is SourceKind.SIMULATED
-    assert (end - begin) / 4e3 == pytest.approx(424, rel=0.02)
-    with pytest.raises(SettingsError, match="no rung 12"):
-        ladder.trace_rung(12)
-
-
-def test_part_that_breaks_is_a_claim_that_fails_and_the_next_is_measured():
-    def breaks():
-        yield ladder.Claim("first", 1, 2)
-        raise RuntimeError("gone")
-
-    found = list(attempted("a part", breaks))
-    assert [(claim.name, claim.holds) for claim in found] == [("first", True), ("a part: measured to the end", False)]
-    assert found[1].detail == "RuntimeError: gone"
-
-
-def test_ladder_is_read_back_from_json(climbed, tmp_path):
-    _, _, found = climbed
-    found = replace(
-        found, peers={"other": 5.0, "another": "not installed"}, claims=(Claim("rate", 2.0, 1.0, True, "x"),)
-    )
-    path = tmp_path / "ladder.json"
-    path.write_text(json.dumps(found.as_dict()), encoding="utf-8")
-    assert ladder.Ladder.load(path).as_dict() == found.as_dict()
-    live = found.as_dict() | {"source": Source(SourceKind.LIVE, "a GPU").as_dict()}
-    path.write_text(json.dumps(live), encoding="utf-8")
-    assert ladder.Ladder.load(path).source == Source(SourceKind.RECORDED, "a GPU")
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"limits": {"rates_us": 3}}'])
-def test_file_that_holds_no_ladder_is_refused(tmp_path, content):
-    path = tmp_path / "ladder.json"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"ladder\.json holds no ladder"):
-        ladder.Ladder.load(path)
-
-
-def test_ladder_with_a_rung_that_was_not_measured_is_refused(climbed, tmp_path):
-    _, _, found = climbed
-    values, path = found.as_dict(), tmp_path / "ladder.json"
-    values["rungs"][0]["together"] = None
-    path.write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"ladder\.json holds no ladder"):
-        ladder.Ladder.load(path)
+    monkeypatch.setattr(claims, "engine_us", lambda *_: 4.0)
+    measured = list(claims.box_claims(toy_bench, 3.0, frames=6))
+    assert [claim.value for claim in measured] == [0, 0, 4, 2, 2, 2, 2.0, 0.5]
+    assert [claim.holds for claim in measured] == [True, True, False, False, False, False, False, True]
