@@ -31,6 +31,8 @@ figures: $(READY)
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-logo
 
 # The training of the lab's detector in miniature, on the CPU. It needs PyTorch, which nothing else does.
 smoke: $(READY)
