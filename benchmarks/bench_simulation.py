@@ -9,7 +9,7 @@ from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.loop import FrameLoop, LoopSettings
 from yolotrt_lab.types import HostMemory
-from yolotrt_lab.vision import Fill
+from yolotrt_lab.types import Fill
 
 FRAMES = 20_000
 SETTINGS = {

@@ -1,8 +1,8 @@
-"""Make the preset that ships with the lab: `python scripts/make_preset.py h200`, on the GPU that was recorded.
+"""Measure the preset that ships with the lab: `python scripts/make_preset.py h200`, on the GPU that was recorded.
 
-Its loops are the recordings in data/recordings, so that the simulation can be held against them; its copies are the
-copy table in tests/data, which was measured with an independent program on a GPU of the same kind. Single calls,
-contexts, batches and kernels are measured now. `--refit` takes those from the preset that is there, and needs no GPU.
+Its loops are the recordings in data/recordings, so that the simulation can be held against them. Its copies are the
+copy table in tests/data, which an independent program measured on a GPU of the same kind. Single calls, contexts,
+batches and kernels are measured now. `--refit` takes those from the preset that is there, and needs no GPU.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from yolotrt_lab.device import open_device
 from yolotrt_lab.frames import read_images
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.simulate.calibration import calibrate
-from yolotrt_lab.simulate.concurrency import BATCHES, Concurrency
-from yolotrt_lab.simulate.fit import Measurements, fit_preset
+from yolotrt_lab.simulate.calibration import calibrate, fit_fields
+from yolotrt_lab.simulate.concurrency import BATCHES
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.speed.ladder import open_engines
 from yolotrt_lab.types import Source
@@ -53,31 +52,8 @@ def copy_table(source: Source) -> Recording:
     return Recording("copies", columns, source)
 
 
-def refit(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
-    """The preset that is there, with new fits."""
-    old = Preset.load(name)
-    cost = old.engine(MODEL)
-    at_once = (cost.frame_ns_by_contexts, cost.frame_ns_by_batch, cost.measured, old.kernel_ns, old.kernel_sharing)
-    measured = Measurements(
-        launch_ns=old.launch_ns,
-        wake_up_ns=old.wake_up_ns,
-        synchronize_ns=old.synchronize_ns,
-        record_ns=old.record_ns,
-        query_ns=old.query_ns,
-        copies=copies,
-        staging_bytes=old.pageable_upload.staging_bytes,
-        launch_queue_depth=old.launch_queue_depth,
-        kernels=cost.kernels,
-        input_bytes=INPUT_BYTES,
-        output_bytes=OUTPUT_BYTES,
-        loops=loops,
-        concurrency=Concurrency(*at_once),
-    )
-    return fit_preset(measured, copies.source, name=name, model=MODEL, cpu=old.cpu, command=old.command)
-
-
-def measure(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset:
-    """A preset with the rest measured on this GPU."""
+def measure(name: str) -> Preset:
+    """A preset of this GPU."""
     device = open_device("cuda")
     batches = open_engines(device, print, batches=(1, *BATCHES))
     return calibrate(
@@ -88,18 +64,31 @@ def measure(name: str, copies: Recording, loops: dict[str, Recording]) -> Preset
         name=name,
         command=f"python scripts/make_preset.py {name}",
         batches=batches,
-        copies=copies,
-        loops=loops,
         progress=print,
     )
 
 
+def refit(preset: Preset, copies: Recording, loops: dict[str, Recording]) -> Preset:
+    """The preset, fitted to these recordings."""
+    fitted, cost = fit_fields(
+        copies,
+        loops,
+        wake_up_ns=preset.wake_up_ns,
+        record_ns=preset.record_ns,
+        staging_bytes=preset.pageable_upload.staging_bytes,
+        input_bytes=INPUT_BYTES,
+        output_bytes=OUTPUT_BYTES,
+    )
+    engines, source = {MODEL: replace(preset.engine(MODEL), **cost)}, copies.source
+    return replace(preset, gpu=source.gpu, driver=source.driver, date=source.date, engines=engines, **fitted)
+
+
 def main() -> None:
-    """Fit and save."""
-    name, make = sys.argv[1], refit if "--refit" in sys.argv else measure
+    """Measure, fit and save."""
+    name, old = sys.argv[1], Preset.load(sys.argv[1])
     folder = lab_path("data", "recordings", name)
     loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
-    old, preset = Preset.load(name), make(name, copy_table(loops["pinned"].source), loops)
+    preset = refit(old if "--refit" in sys.argv else measure(name), copy_table(loops["pinned"].source), loops)
     preset = replace(preset, neighbours=old.neighbours, registration=old.registration)  # not measured by this
     preset.save(ROOT / "data" / "presets" / f"{name}.json")
 

@@ -157,13 +157,13 @@ def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, cap
     command = ["calibrate", "--device", "simulated", "--out", str(path)]
     assert cli.main(command) == 0
     preset, truth = Preset.load(path), Preset.load("h200")
-    assert (preset.name, preset.gpu) == ("mine", truth.gpu)
+    assert (preset.name, preset.gpu) == ("mine", f"{truth.gpu} simulated with preset h200")
     assert preset.command == shlex.join(["yolotrt-lab", *command])
     assert preset.launch_queue_depth == truth.launch_queue_depth
     lines = capsys.readouterr().out.splitlines()
     assert lines[:5] == [f"opening the engine, batch {batch}" for batch in (1, 2, 4, 8, 16)]
     assert lines[5] == "measuring host calls"
-    assert lines[-1] == f"preset of {truth.gpu}: {path}"
+    assert lines[-1] == f"preset of {preset.gpu}: {path}"
     run = tmp_path / "run.parquet"
     assert cli.main(["record", "graph-pinned", *SIMULATED, "--preset", str(path), "--out", str(run)]) == 0
     assert Recording.load(run).source.preset == "mine"

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
 
+from yolotrt_lab import cli
+from yolotrt_lab import device as device_module
 from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.engine import open_engine
-from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.loop import run_loop
-from yolotrt_lab.simulate.calibration import calibrate
+from yolotrt_lab.errors import NoGpuError, SettingsError
+from yolotrt_lab.packages import lab_path
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.simulate.calibration import LOOPS, calibrate, run_loops
 from yolotrt_lab.simulate.concurrency import BATCHES
-from yolotrt_lab.simulate.copy_probe import measure_copies
-from yolotrt_lab.simulate.fit import LOOPS, Measurements, fit_preset
 from yolotrt_lab.simulate.preset import EngineCost, PageableCopy, PinnedCopy, Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.ladder import Ladder, climb, open_engines
-from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage
+from yolotrt_lab.speed.limits import figures
+from yolotrt_lab.types import Stage
 
 MODEL = "yolov8n-fp16"
 NEAR_NS = 2_100
@@ -97,10 +100,7 @@ def gpu_bound(preset: Preset) -> Preset:
 CALIBRATED: dict[str, Preset] = {}
 """What was found on the simulated device of each preset, by its name: calibrating takes a second."""
 STEPS = [
-    "host calls",
-    "copies",
-    "staging memory and launch queue",
-    "loops",
+    *("host calls", "copies", "staging memory and launch queue", "loops"),
     *[f"contexts at once: {contexts}" for contexts in (1, 2, 3, 4, 6, 8)],
     *[f"batches of {batch}" for batch in BATCHES],
     "kernels alone and beside the engine",
@@ -128,19 +128,24 @@ def found(truth):
     return CALIBRATED[truth.name]
 
 
-def test_calibrating_the_simulated_device_gives_its_preset_back(truth, found):
-    assert (found.name, found.command, found.gpu, found.driver) == ("again", "a command", truth.gpu, truth.driver)
-    assert found.date == truth.date  # nothing was measured since
-
-    for name in ("launch_ns", "synchronize_ns", "record_ns", "query_ns", "range_ns", "launch_queue_depth"):
+def same(found: object, truth: object, names: str) -> None:
+    for name in names.split():
         assert getattr(found, name) == getattr(truth, name), name
-    assert found.host_work_ns == truth.host_work_ns
+
+
+def test_calibrating_the_simulated_device_gives_its_preset_back_and_says_that_it_was_simulated(truth, found):
+    assert (found.name, found.command, found.driver) == ("again", "a command", truth.driver)
+    assert found.date == truth.date  # nothing was measured since
+    assert found.gpu == f"GPU of round numbers simulated with preset {truth.name}"
+    assert f"measured on GPU of round numbers simulated with preset {truth.name}" in SimulatedDevice(found).source.stamp
+
+    same(found, truth, "launch_ns synchronize_ns record_ns query_ns range_ns launch_queue_depth host_work_ns")
     assert found.submit_ns == near(truth.submit_ns)
     assert found.wake_up_ns == near(truth.wake_up_ns)
 
     for name in ("pinned_upload", "pinned_download"):
         here, there = getattr(found, name), getattr(truth, name)
-        assert (here.call_ns, here.busy_call_ns) == (there.call_ns, there.busy_call_ns)
+        same(here, there, "call_ns busy_call_ns")
         assert here.rate == pytest.approx(there.rate, rel=0.001)
         # what a copy of no bytes takes; who has which part of it is not known
         total_ns = found.submit_ns + here.fixed_ns + found.wake_up_ns
@@ -156,8 +161,7 @@ def test_calibrating_the_simulated_device_gives_its_preset_back(truth, found):
         assert here.tail_ns == near(there.tail_ns)
 
     cost, true_cost = found.engine(MODEL), truth.engine(MODEL)
-    for name in ("enqueue_ns", "cold_enqueue_ns", "graph_launch_ns", "cold_graph_launch_ns"):
-        assert getattr(cost, name) == getattr(true_cost, name), name
+    same(cost, true_cost, "enqueue_ns cold_enqueue_ns graph_launch_ns cold_graph_launch_ns")
     for name in ("gpu_ns", "graph_gpu_ns", "graph_submit_ns"):
         assert getattr(cost, name) == near(getattr(true_cost, name)), name
     assert true_cost.kernels <= cost.kernels <= 1.1 * true_cost.kernels
@@ -242,7 +246,8 @@ def test_every_rung_runs_on_a_preset_that_lacks_contexts_or_batches(found, witho
 def test_scenarios_run_on_a_bare_preset_or_say_what_it_lacks(preset, name):
     device = SimulatedDevice(replace(bare(preset), neighbours=None, registration=None))
     engine = open_engine(device)
-    lacking = {"shared-gpu": "neighbours", "shared-gpu-pinned": "neighbours", "leak": "stays registered"}
+    others = "other processes on the GPU"
+    lacking = {"shared-gpu": others, "shared-gpu-pinned": others, "leak": "stays registered"}
     if name not in lacking:
         assert len(run_scenario(name, device, engine, frames=20).steady) == 20
         return
@@ -252,70 +257,14 @@ def test_scenarios_run_on_a_bare_preset_or_say_what_it_lacks(preset, name):
 
 
 def test_loops_on_the_preset_that_was_found_take_what_they_took(truth, found):
-    for name, settings in LOOPS.items():
-        frames, stages = [], []
-        for preset in (truth, found):
-            device = SimulatedDevice(preset)
-            steady = run_loop(device, open_engine(device), replace(settings, frames=40, warmup=5)).steady
-            frames.append(np.diff(steady.columns["done_ns"]).mean())
-            stages.append({stage: steady.stage_ns(stage).mean() for stage in Stage})
-        assert frames[1] == pytest.approx(frames[0], rel=0.005), name
+    devices = [SimulatedDevice(preset) for preset in (truth, found)]
+    theirs, ours = (run_loops(device, open_engine(device), None, frames=40, turns=1) for device in devices)
+    assert list(theirs) == list(ours) == list(LOOPS)
+    for name in LOOPS:
+        here, there = ours[name].steady, theirs[name].steady
+        assert figures(here).frame_us == pytest.approx(figures(there).frame_us, rel=0.005), name
         for stage in Stage:
-            assert stages[1][stage] == near(stages[0][stage]), (name, stage)
-
-
-@pytest.fixture
-def recorded(preset):
-    """A copy table and loops of the launch-bound preset, as if they had been recorded before."""
-    device = SimulatedDevice(launch_bound(preset))
-    engine = open_engine(device)
-    copies = measure_copies(device, repeats=1)
-    return copies, {
-        name: run_loop(device, engine, replace(settings, frames=30, warmup=5)) for name, settings in LOOPS.items()
-    }
-
-
-def test_recordings_that_are_given_are_fitted_instead_of_new_ones(preset, recorded):
-    truth, (copies, loops), steps = launch_bound(preset), recorded, []
-    device = SimulatedDevice(gpu_bound(preset))  # what is measured now comes from another machine
-    found = calibrate(
-        device, MODEL, open_engine(device), None, name="mixed", copies=copies, loops=loops, progress=steps.append
-    )
-    contexts = STEPS[4:10]
-    assert steps == ["host calls", "staging memory and launch queue", *contexts, STEPS[-1]]  # and no engine for batches
-    assert found.engine(MODEL).frame_ns_by_batch == {}
-    assert found.host_work_ns == truth.host_work_ns
-    assert found.engine(MODEL).enqueue_ns == truth.engine(MODEL).enqueue_ns
-    assert found.pinned_upload.rate == pytest.approx(truth.pinned_upload.rate, rel=0.001)
-    assert found.launch_ns == device.preset.launch_ns
-    assert found.launch_queue_depth == device.preset.launch_queue_depth
-
-
-def test_fit_takes_the_source_and_the_names_that_it_is_given(recorded):
-    copies, loops = recorded
-    measurements = Measurements(
-        launch_ns=4_000,
-        wake_up_ns=3_000,
-        synchronize_ns=2_000,
-        record_ns=1_000,
-        query_ns=500,
-        copies=copies,
-        staging_bytes=1_000_000,
-        launch_queue_depth=100,
-        kernels=7,
-        input_bytes=4_915_200,
-        output_bytes=2_822_400,
-        loops=loops,
-    )
-    source = Source(SourceKind.RECORDED, "a GPU", "580.1", "2026-02-03")
-    found = fit_preset(measurements, source, name="mine", model="model", cpu="a CPU", command="a command")
-    assert (found.name, found.gpu, found.driver, found.cpu) == ("mine", "a GPU", "580.1", "a CPU")
-    assert (found.date, found.command) == ("2026-02-03", "a command")
-    assert list(found.engines) == ["model"]
-    for name in ("launch_ns", "wake_up_ns", "synchronize_ns", "record_ns", "query_ns", "launch_queue_depth"):
-        assert getattr(found, name) == getattr(measurements, name), name
-    assert found.pageable_upload.staging_bytes == 1_000_000
-    assert found.engine("model").kernels == 7
+            assert here.stage_ns(stage).mean() == near(there.stage_ns(stage).mean()), (name, stage)
 
 
 def test_noise_moves_no_constant_far(preset):
@@ -339,12 +288,22 @@ def test_preset_that_was_found_can_be_saved_and_loaded(found, tmp_path):
     assert Preset.load(tmp_path / "again.json") == found
 
 
-def test_loops_cover_both_memories_with_and_without_a_graph():
-    kinds = {(each.input_memory, each.graph) for each in LOOPS.values()}
-    assert kinds == {(memory, graph) for memory in (HostMemory.PAGEABLE, HostMemory.PINNED) for graph in (False, True)}
-    assert all(each.period_us is None for each in LOOPS.values())
+def test_the_shipped_preset_is_what_its_recordings_give():
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "make_preset.py"))
+    recorded = lab_path("data", "recordings", "h200")
+    loops = {loop: Recording.load(recorded / f"{name}.parquet") for loop, name in script["SCENARIO_OF_LOOP"].items()}
+    shipped = Preset.load("h200")
+    assert list(loops) == list(LOOPS)
+    assert script["refit"](shipped, script["copy_table"](loops["pinned"].source), loops) == shipped
 
 
-def test_engine_that_a_preset_lacks_is_refused(preset):
-    with pytest.raises(SettingsError, match="preset round has no engine 'yolov8s-fp16'; it has yolov8n-fp16"):
-        open_engine(SimulatedDevice(preset), variant="s")
+def test_a_simulation_is_calibrated_only_where_it_is_asked_for_by_name(monkeypatch, tmp_path):
+    asked = []
+
+    def refuse(name, **_):
+        asked.append(name)
+        raise NoGpuError("no GPU", fix="none")
+
+    monkeypatch.setattr(device_module, "open_device", refuse)
+    assert cli.main(["calibrate", "--out", str(tmp_path / "mine.json")]) == 2
+    assert asked == ["cuda"]

@@ -1,9 +1,9 @@
-"""What changes while a simulated device runs: clocks, heat, neighbours on the same GPU, and what they do to its work.
+"""What changes while a simulated device runs: clocks, heat, other processes on its GPU, and what they do to its work.
 
-Neighbours take turns with this process: once its work has run dry, or its time slice is over, each of them has the GPU
+Other processes take turns with this one: once its work has run dry, or its time slice is over, each of them has the GPU
 for a turn before this process has it again. How long they have it altogether, by their number, is fitted to measured
-waits and lies in the preset (`NeighbourCost`). Nobody measured a clock governor or a heat sink for the lab: `Clocks`,
-`Heat` and `Card` are assumptions, good for the shape of what they cause and not for its size.
+waits (`NeighbourCost` in the preset). Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat` and
+`Card` are assumptions, good for the shape of what they cause and not for its size.
 """
 
 from __future__ import annotations
@@ -14,47 +14,57 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import SettingsError
-from ..types import TELEMETRY_COLUMNS, THROTTLE_REASONS
+from ..types import TELEMETRY_COLUMNS
 from .preset import NeighbourCost
 from .timeline import COMPUTE_ENGINE, UPLOAD_ENGINE
 
 TICK_NS = 20_000_000
-"""Governor, temperature and telemetry go on in steps of this length."""
+"""The step of the governor, the temperature and telemetry."""
 
 _AVERAGED_TICKS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """A governor: a GPU that is busy for less than `idle_below` of the time goes from its full clock to `idle_share` of
-    it within `down_s`, one that is busy for more than `busy_above` comes up again within `up_s`, every 20 ms a step. It
-    begins at `start_share` of the full clock. All of it is assumed.
+    """An assumed governor, which lowers the clock of a GPU that idles.
+
+    >>> Conditions(clocks=Clocks(idle_share=0.5)).clocks.idle_share
+    0.5
     """
 
     idle_share: float = 0.2
+    """The clock of an idle GPU, as a share of the full one. It falls there within `down_s`, and rises within `up_s`."""
     down_s: float = 10.0
     up_s: float = 0.6
     idle_below: float = 0.1
+    """The clock falls while the GPU is busy for less than this share of the time, and rises above `busy_above`."""
     busy_above: float = 0.2
     start_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """A heat sink: the temperature goes, with `time_constant_s`, to where `Card.ambient_c` and the power would bring
-    it, which is `full_c` for a GPU that is always busy at its full clock. Above `limit_c` the clock is lower by
-    `share_per_degree` of the full one for each degree. All of it is assumed.
+    """An assumed heat sink, and the clock of a GPU that is too hot.
+
+    >>> Conditions(heat=Heat(limit_c=80)).heat.limit_c
+    80
     """
 
     full_c: float = 110.0
+    """The temperature of a GPU that is always busy at its full clock."""
     limit_c: float = 85.0
     time_constant_s: float = 10.0
     share_per_degree: float = 0.05
+    """The clock is lower by this share of the full one for each degree above `limit_c`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What telemetry says of the card besides what is simulated. Assumed, in the order of an H200's figures."""
+    """What telemetry says of the card besides what is simulated. Assumed, in the order of an H200's figures.
+
+    >>> Card(ambient_c=25).ambient_c
+    25
+    """
 
     sm_clock_mhz: float = 1980.0
     memory_clock_mhz: float = 3201.0
@@ -62,22 +72,30 @@ class Card:
     busy_power_w: float = 450.0
     ambient_c: float = 30.0
     full_c: float = 60.0
+    """The temperature where no `Heat` is simulated."""
     pcie_generation: float = 5.0
     pcie_width: float = 16.0
     base_memory_bytes: float = 700e6
     neighbour_memory_bytes: float = 700e6
+    """Device memory of each other process."""
     base_host_bytes: float = 400e6
 
 
 @dataclass(slots=True)
 class Conditions:
-    """The conditions of a simulated device: how many `neighbours` (other processes that keep the GPU busy) it begins
-    with, `host_factor`, by which the host's own work is stretched (it may be changed at any time), and its hardware.
-    SettingsError for a negative number of neighbours or a factor that is not positive.
+    """The conditions that a simulated device runs under. SettingsError for values that cannot be.
+
+    >>> from yolotrt_lab import open_device
+    >>> device = open_device("simulated")
+    >>> device.use(Conditions(neighbours=2))
+    >>> device.telemetry([device.now_ns()])["gpu_processes"]
+    array([2.])
     """
 
     neighbours: int = 0
+    """Other processes that keep the GPU busy, to start with (`SimulatedDevice.set_neighbours`)."""
     host_factor: float = 1.0
+    """The host's own work takes so many times as long. It may be changed at any time."""
     clocks: Clocks | None = None
     heat: Heat | None = None
     card: Card = field(default_factory=Card)
@@ -85,17 +103,17 @@ class Conditions:
     def __post_init__(self) -> None:
         if self.neighbours < 0 or not self.host_factor > 0:
             raise SettingsError(
-                f"neighbours={self.neighbours}, host_factor={self.host_factor}",
-                fix="use 0 neighbours or more, and a positive factor",
+                "neighbours (other processes) must be 0 or more and host_factor positive, "
+                f"got {self.neighbours} and {self.host_factor}",
+                fix="use 0 other processes or more, and 1 for a host at its own speed",
             )
 
 
 class State:
-    """Where conditions have brought the device. It takes every piece of the GPU's work, in order, and says how long it
-    takes (`elapsed`), and it keeps what telemetry would have read every 20 ms.
+    """Where conditions have brought the device: how long each piece of its work takes, and what telemetry has read.
 
-    `memory` gives the bytes of device memory and of host memory that the program holds. SettingsError for neighbours
-    on a machine for which nobody measured what they cost.
+    It is told every piece of the GPU's work in order (`elapsed`). `memory` gives the bytes of device memory and of host
+    memory that the program holds. SettingsError for other processes where the preset has no `cost` of them.
     """
 
     def __init__(
@@ -108,40 +126,48 @@ class State:
         self._next_tick = begin_ns
         self._busy_ns = 0
         self._busy_share = 0.0
-        clocks, heat = conditions.clocks, conditions.heat
-        self._level = clocks.start_share if clocks else 1.0
+        self._level = conditions.clocks.start_share if conditions.clocks else 1.0
         self._cap = 1.0
-        self._temperature = conditions.card.ambient_c if heat else conditions.card.full_c
+        self._temperature = conditions.card.ambient_c if conditions.heat else conditions.card.full_c
         self._slice_begin = self._released_at = begin_ns
-        self._history: list[tuple[float, ...]] = []
+        self._ticks: list[int] = []
+        self._readings: list[dict[str, float]] = []
 
     def set_neighbours(self, count: int) -> None:
-        """From now on so many of them."""
+        """From now on so many other processes are on the GPU."""
         if count:
-            self._measured()
+            self._of_others()
         self.conditions.neighbours = count
+
+    def _of_others(self) -> NeighbourCost:
+        if self._cost is None:
+            raise SettingsError(
+                "this preset does not say what other processes on the GPU cost, which calibrate does not measure",
+                fix="use preset 'h200', or no other processes",
+            )
+        return self._cost
 
     def elapsed(self, engine: int, start: int, duration: int) -> int:
         """From `start`, when the engine takes up work that would take `duration`, to the end of that work."""
         if start >= self._next_tick:
             self.tick_until(start)
+        others = self.conditions.neighbours
         if engine == COMPUTE_ENGINE:
             clock = min(self._level, self._cap)
             if clock < 1.0:
                 duration = int(duration / clock)
             self._busy_ns += duration
-            if self.conditions.neighbours:
-                return self._in_turns(start, duration)
-        elif engine == UPLOAD_ENGINE and self.conditions.neighbours:
-            return int(duration * (1 + self._measured().upload_share * self.conditions.neighbours))
+            return self._in_turns(start, duration) if others else duration
+        if engine == UPLOAD_ENGINE and others:
+            return int(duration * (1 + self._of_others().upload_share * others))
         return duration
 
     def call_ns(self) -> int:
-        """How much longer a page-locked copy call holds the host."""
-        return self._measured().call_ns * self.conditions.neighbours if self.conditions.neighbours else 0
+        """How much longer a page-locked copy call blocks the host."""
+        return self._of_others().call_ns * self.conditions.neighbours if self.conditions.neighbours else 0
 
     def _in_turns(self, start: int, duration: int) -> int:
-        cost = self._measured()
+        cost = self._of_others()
         others_ns = cost.others_ns(self.conditions.neighbours)
         begin = start
         if start > self._released_at:
@@ -154,35 +180,25 @@ class State:
         self._released_at = max(self._released_at, begin + duration)
         return begin + duration - start
 
-    def _measured(self) -> NeighbourCost:
-        if self._cost is None:
-            raise SettingsError(
-                "this preset does not say what neighbours on the GPU cost, which calibrate does not measure",
-                fix="use preset 'h200', or no neighbours",
-            )
-        return self._cost
-
-    # The governor, the heat sink, and what telemetry reads
-
     def tick_until(self, time_ns: int) -> None:
-        """Let that time pass for the governor, the heat sink and telemetry."""
+        """Let the governor, the heat sink and telemetry go on until then."""
         while self._next_tick <= time_ns:
             self._tick()
             self._next_tick += TICK_NS
 
     def _tick(self) -> None:
-        conditions = self.conditions
+        conditions, card = self.conditions, self.conditions.card
         busy_ns = min(self._busy_ns, TICK_NS)
         self._busy_ns -= busy_ns
         share = 1.0 if conditions.neighbours else busy_ns / TICK_NS
         self._busy_share += (share - self._busy_share) / _AVERAGED_TICKS
         if conditions.clocks is not None:
             self._govern(conditions.clocks)
-        clock, card = min(self._level, self._cap), conditions.card
+        clock = min(self._level, self._cap)
         power = card.idle_power_w + (card.busy_power_w - card.idle_power_w) * self._busy_share * clock**2
         if conditions.heat is not None:
             self._warm(conditions.heat, power)
-        self._keep(clock, power)
+        self._read(clock, power)
 
     def _govern(self, clocks: Clocks) -> None:
         reach = (1.0 - clocks.idle_share) * TICK_NS / 1e9
@@ -198,35 +214,32 @@ class State:
         too_hot = max(self._temperature - heat.limit_c, 0.0)
         self._cap = max(1.0 - heat.share_per_degree * too_hot, 0.1)
 
-    def _keep(self, clock: float, power: float) -> None:
-        neighbours, card = self.conditions.neighbours, self.conditions.card
+    def _read(self, clock: float, power: float) -> None:
+        """Keep what telemetry reads now."""
+        clocks, card, others = self.conditions.clocks, self.conditions.card, self.conditions.neighbours
         device_bytes, host_bytes = self._memory()
-        clocks = self.conditions.clocks
-        idle = clocks is not None and self._level < 1.0 and self._busy_share <= clocks.busy_above
-        self._history.append(
-            (
-                *(self._next_tick, card.sm_clock_mhz * clock, power, self._temperature, 100 * self._busy_share),
-                card.base_memory_bytes + device_bytes + neighbours * card.neighbour_memory_bytes,
-                *(neighbours, card.base_host_bytes + host_bytes, idle, self._cap < 1.0),
-            )
+        self._ticks.append(self._next_tick)
+        self._readings.append(
+            {
+                "sm_clock_mhz": card.sm_clock_mhz * clock,
+                "memory_clock_mhz": card.memory_clock_mhz,
+                "power_w": power,
+                "temperature_c": self._temperature,
+                "pcie_generation": card.pcie_generation,
+                "pcie_width": card.pcie_width,
+                "gpu_utilisation_percent": 100 * self._busy_share,
+                "gpu_memory_used_bytes": card.base_memory_bytes + device_bytes + others * card.neighbour_memory_bytes,
+                "gpu_processes": others,
+                "host_memory_bytes": card.base_host_bytes + host_bytes,
+                "throttle_gpu_idle": clocks is not None and self._level < 1.0 and self._busy_share <= clocks.busy_above,
+                "throttle_sw_thermal_slowdown": self._cap < 1.0,
+            }
         )
 
     def telemetry(self, times_ns: np.ndarray) -> dict[str, np.ndarray]:
-        """`TELEMETRY_COLUMNS` at these times, float64 (times,); NaN before the conditions began."""
+        """`TELEMETRY_COLUMNS` at these times, float64 (times,); NaN before the conditions started."""
         if len(times_ns):
             self.tick_until(int(times_ns[-1]))
-        names = ("sm_clock_mhz", "power_w", "temperature_c", "gpu_utilisation_percent", "gpu_memory_used_bytes")
-        names += ("gpu_processes", "host_memory_bytes", "throttle_gpu_idle", "throttle_sw_thermal_slowdown")
-        history = np.array(self._history, np.float64).reshape(-1, 1 + len(names))
-        latest = np.searchsorted(history[:, 0], times_ns, side="right") - 1
-        card = self.conditions.card
-        read = {f"throttle_{reason}": np.zeros(len(history)) for reason in THROTTLE_REASONS}
-        for name in ("memory_clock_mhz", "pcie_generation", "pcie_width"):
-            read[name] = np.full(len(history), getattr(card, name))
-        read |= {name: history[:, column] for column, name in enumerate(names, 1)}
-        return {name: _taken(read[name], latest) for name in TELEMETRY_COLUMNS}
-
-
-def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`values[rows]`, NaN where the row is -1."""
-    return np.append(values, np.nan)[rows]
+        latest = np.searchsorted(self._ticks, times_ns, side="right") - 1
+        told = {name: [reading.get(name, 0.0) for reading in self._readings] for name in TELEMETRY_COLUMNS}
+        return {name: np.array([*values, np.nan])[latest] for name, values in told.items()}  # NaN is at -1

@@ -1,18 +1,18 @@
-"""How long one copy holds the host: `cudaMemcpyAsync` behind a backlog, and the synchronize after it.
+"""How long one copy blocks the host: `cudaMemcpyAsync` behind a backlog, and the synchronize after it.
 
-The experiment behind most of what the lab says. A kernel keeps the stream busy for `backlog`; the copy is submitted
-behind it; then the host synchronizes. `call_ns` is the host's time in the copy call, `sync_ns` in the synchronize.
+The experiment behind most of what the lab says. A kernel keeps the stream busy for the backlog, the copy is submitted
+behind it, and the host synchronizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 
-from ..device import Device, DeviceBuffer, HostBuffer, Stream
-from ..errors import SettingsError
+from ..device import Device
+from ..loop import whole
 from ..recording import Recording, machine_info
 from ..types import HostMemory
 from .timed_engine import spin
@@ -26,19 +26,25 @@ DIRECTIONS = ("h2d", "d2h")
 
 
 class CopyProbe:
-    """One host buffer, one device buffer and a stream, to time copies between them; SettingsError for no bytes."""
+    """One host buffer, one device buffer and a stream, to time copies of `nbytes` between them.
+
+    SettingsError for less than a byte.
+
+    >>> from yolotrt_lab import HostMemory, open_device
+    >>> CopyProbe(open_device("simulated"), HostMemory.PINNED, 4_915_200).time("h2d", backlog_ns=1_000_000)[0]
+    7100
+    """
 
     def __init__(self, device: Device, memory: HostMemory, nbytes: int) -> None:
-        if nbytes < 1:
-            raise SettingsError(f"a copy of {nbytes:,} bytes", fix="copy at least one byte")
+        whole("the bytes of a copy", nbytes, 1)
         self._device = device
-        self._stream: Stream = device.stream()
-        self._host: HostBuffer = device.empty_host((nbytes,), np.uint8, memory)
-        self._buffer: DeviceBuffer = device.empty_device(nbytes)
+        self._stream = device.stream()
+        self._host = device.empty_host((nbytes,), np.uint8, memory)
+        self._buffer = device.empty_device(nbytes)
         self._host.array[:] = 1
 
     def time(self, direction: str, backlog_ns: int) -> tuple[int, int]:
-        """Nanoseconds in the copy call and in the synchronize after it."""
+        """How long the copy call and the synchronize after it block the host, in ns; 'h2d' uploads, 'd2h' downloads."""
         device, stream = self._device, self._stream
         if backlog_ns:
             spin(device, backlog_ns, stream)
@@ -61,22 +67,33 @@ class CopyProbe:
 def measure_copies(
     device: Device,
     *,
-    sizes: Iterable[int] = SIZES,
-    backlogs_ns: Iterable[int] = BACKLOGS_NS,
+    sizes: Sequence[int] = SIZES,
+    backlogs_ns: Sequence[int] = BACKLOGS_NS,
     repeats: int = 6,
     label: str = "copies",
     command: str = "",
 ) -> Recording:
-    """The copy table: every direction, kind of host memory, size and backlog; one row each, medians of `repeats`.
+    """The copy table: a row for each direction, kind of host memory, size and backlog, medians of `repeats` copies.
 
-    About 4 seconds on a GPU with the default arguments. SettingsError where that is no row, or no copy.
+    Its columns are `direction`, `host_memory`, `bytes`, `backlog_ns`, `call_ns` and `sync_ns`. About 4 seconds on a GPU
+    with the default arguments. SettingsError where there is no size, no backlog or no repeat.
+
+    >>> from yolotrt_lab import open_device
+    >>> len(measure_copies(open_device("simulated"), sizes=[4_096], backlogs_ns=[0], repeats=1))
+    4
     """
-    sizes, backlogs_ns = tuple(sizes), tuple(backlogs_ns)
-    if not sizes or not backlogs_ns or repeats < 1:
-        raise SettingsError(
-            f"{len(sizes)} sizes, {len(backlogs_ns)} backlogs, repeats={repeats}", fix="use one of each or more"
-        )
-    rows = list(_rows(device, sizes, backlogs_ns, repeats))
+    for name, number in (
+        ("the number of sizes", len(sizes)),
+        ("the number of backlogs", len(backlogs_ns)),
+        ("repeats", repeats),
+    ):
+        whole(name, number, 1)
+    rows = []
+    for nbytes, memory in product(sizes, MEMORIES):
+        probe = CopyProbe(device, memory, nbytes)
+        for direction, backlog_ns in product(DIRECTIONS, backlogs_ns):
+            median_ns = probe.median(direction, backlog_ns, repeats=repeats)
+            rows.append((direction, str(memory), nbytes, backlog_ns, *median_ns))
     names = ("direction", "host_memory", "bytes", "backlog_ns", "call_ns", "sync_ns")
     return Recording(
         kind="copies",
@@ -87,13 +104,3 @@ def measure_copies(
         label=label,
         command=command,
     )
-
-
-def _rows(
-    device: Device, sizes: tuple[int, ...], backlogs_ns: tuple[int, ...], repeats: int
-) -> Iterator[tuple[str, str, int, int, int, int]]:
-    for nbytes, memory in product(sizes, MEMORIES):
-        probe = CopyProbe(device, memory, nbytes)
-        for direction, backlog_ns in product(DIRECTIONS, backlogs_ns):
-            call_ns, sync_ns = probe.median(direction, backlog_ns, repeats=repeats)
-            yield direction, str(memory), nbytes, backlog_ns, call_ns, sync_ns

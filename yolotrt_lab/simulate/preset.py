@@ -7,10 +7,11 @@ nanoseconds. Rates are bytes per nanosecond, which is GB/s.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -22,89 +23,96 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class PinnedCopy:
-    """A copy that the GPU makes by itself: `cudaMemcpyAsync` from or to page-locked memory.
+    """`cudaMemcpyAsync` from or to page-locked memory: the call only submits the copy, which the GPU makes.
 
-    The call holds the host for `call_ns` (`busy_call_ns` while the stream has work, or when the host has moved
-    megabytes since its last such call), the copy engine takes `fixed_ns + bytes / rate`.
+    >>> Preset.load("h200").pinned_upload.rate
+    47.905
     """
 
     call_ns: int
     busy_call_ns: int
+    """The call while the stream has work, or when the host has moved megabytes since the last such call."""
     fixed_ns: int
+    """The copy takes this, and bytes / `rate`."""
     rate: float
 
 
 @dataclass(frozen=True, slots=True)
 class PageableCopy:
-    """A copy that the driver makes through staging memory of its own: the host is held for `call_ns + bytes / rate`.
+    """`cudaMemcpyAsync` through the driver's staging memory: the call blocks the host for `call_ns` + bytes / `rate`.
 
-    An upload of at most `staging_bytes` is put into the staging memory whatever the stream has to do, and costs
-    `staged_call_ns + bytes / staged_rate`. A larger one, and every download, waits for the stream first, and its last
-    piece reaches its end `tail_ns` after the call has returned.
+    It waits for the stream first, but for an upload of at most `staging_bytes`.
+
+    >>> Preset.load("h200").pageable_upload.staging_bytes
+    2081280
     """
 
     call_ns: int
     rate: float
     tail_ns: int
+    """From the return of the call to the end of the copy's last piece."""
     staging_bytes: int = 0
+    """The largest upload that is staged at once, for `staged_call_ns` + bytes / `staged_rate`."""
     staged_call_ns: int = 0
     staged_rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class EngineCost:
-    """One model on one GPU. `enqueue_ns` is the host's time in `execute_async_v3`, `gpu_ns` the GPU's for its kernels.
+    """One model on one GPU; `graph_*` are the same captured into a CUDA graph.
 
-    While the host still launches kernels the GPU cannot be done: it ends no earlier than `tail_ns` after the call.
-    `graph_*` are the same captured into a CUDA graph, whose first kernel begins `graph_submit_ns` after the launch call
-    on an idle GPU. `cold_*` hold when the host has moved megabytes since its last enqueue, which took longer then on
-    every machine that was measured; its caches are the likely reason. `kernels` is how many places of the launch queue
-    it takes.
+    `cold_*` hold when the host has moved megabytes since the last enqueue, which then took longer on every machine that
+    was measured; the likely reason are its caches.
 
-    `frame_ns_by_contexts` is what a frame took, as a CUDA graph, with that many contexts at once, `frame_ns_by_batch`
-    in batches of that size with one context and with two; only their ratios count. `measured` says where they are from.
-    Without the former contexts run one by one, without the latter so do the frames of a batch.
-    `sharing` is the total rate of 1, 2, ... contexts that run at once, against one alone; it follows from the former.
+    >>> Preset.load("h200").engine("yolov8n-fp16").kernels
+    85
     """
 
     enqueue_ns: int
+    """`execute_async_v3` blocks the host for this."""
     cold_enqueue_ns: int
     gpu_ns: int
+    """The GPU's time for the kernels."""
     tail_ns: int
+    """The GPU ends no earlier than this after the enqueue returned: the host still launched kernels until then."""
     graph_launch_ns: int
     graph_submit_ns: int
+    """From the launch of the graph to its first kernel on an idle GPU."""
     cold_graph_launch_ns: int
     graph_gpu_ns: int
     kernels: int
+    """Places in the launch queue that one inference takes."""
     frame_ns_by_contexts: Mapping[str, int] = field(default_factory=dict)
-    frame_ns_by_batch: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """A frame's time, as a CUDA graph, by how many contexts run at once. Empty: contexts run one by one."""
+    frame_ns_by_batch: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """The same by batch size, with one context and with two. Empty: the frames of a batch run one by one."""
     measured: str = ""
+    """On what the times by contexts and batches were measured. Only the ratios between them count."""
     sharing: tuple[float, ...] = ()
+    """The total rate of 1, 2, ... contexts at once, against one alone; `for_batch` sets it."""
 
     def for_batch(self, batch: int) -> EngineCost:
-        """The cost of one inference of a batch, with its `sharing`; SettingsError where others were measured only."""
-        if batch == 1 or not self.frame_ns_by_batch:
-            return self._times(batch, self._sharing())
-        if str(batch) not in self.frame_ns_by_batch:
-            raise SettingsError(
-                f"no batch of {batch} was measured; there are {', '.join(self.frame_ns_by_batch)}",
-                fix="use one of these, or a GPU",
-            )
-        one, two = self.frame_ns_by_batch[str(batch)]
-        return self._times(batch * one / self.frame_ns_by_contexts.get("1", self.graph_gpu_ns), (1.0, one / two))
+        """The cost of one inference of a batch, with its `sharing`.
 
-    def _times(self, times: float, sharing: tuple[float, ...]) -> EngineCost:
+        SettingsError where only other batches were measured.
+        """
+        frame_ns = {int(count): took for count, took in self.frame_ns_by_contexts.items()}
+        alone = frame_ns.get(1, self.graph_gpu_ns)
+        times, sharing = float(batch), interpolated({count: alone / took for count, took in frame_ns.items()})
+        if batch > 1 and self.frame_ns_by_batch:
+            if str(batch) not in self.frame_ns_by_batch:
+                raise SettingsError(
+                    f"the batch must be one that was measured (1, {', '.join(self.frame_ns_by_batch)}), got {batch}",
+                    fix="use one of these, or a GPU",
+                )
+            one, two = self.frame_ns_by_batch[str(batch)]
+            times, sharing = batch * one / alone, (1.0, one / two)
         gpu_ns, graph_gpu_ns = round(self.gpu_ns * times), round(self.graph_gpu_ns * times)
         return replace(self, gpu_ns=gpu_ns, graph_gpu_ns=graph_gpu_ns, sharing=sharing)
 
-    def _sharing(self) -> tuple[float, ...]:
-        frame_ns = {int(count): took for count, took in self.frame_ns_by_contexts.items()}
-        alone = frame_ns.get(1, self.graph_gpu_ns)
-        return interpolated({count: alone / took for count, took in frame_ns.items()})
-
 
 def interpolated(rates: Mapping[int, float]) -> tuple[float, ...]:
-    """Rates of 1, 2, ... at once, from those of some of these counts: straight lines in between."""
+    """Rates of 1, 2, ... at once from those of some counts, by straight lines between them."""
     if not rates:
         return ()
     counts = sorted(rates)
@@ -115,50 +123,48 @@ def interpolated(rates: Mapping[int, float]) -> tuple[float, ...]:
 class NeighbourCost:
     """What other processes that keep the same GPU busy cost this one.
 
-    Between two turns of this process its neighbours have the GPU for `turns_ns`, by their number (in between, and
-    beyond, as many times longer as there are more of them); a turn ends after `slice_ns`, or earlier where the work
-    runs dry. Each neighbour adds `upload_share` of its duration to an upload and `call_ns` to a page-locked copy call.
-    `source` says what it was fitted to.
+    >>> NeighbourCost({"2": 4_000_000}, 2_000_000, 0.1, 1_000, "an example").others_ns(1)
+    2000000
     """
 
     turns_ns: Mapping[str, int]
+    """How long the others have the GPU between two turns of this process, by how many they are."""
     slice_ns: int
+    """A turn ends after this, or earlier where the work runs dry."""
     upload_share: float
+    """Each other process lengthens an upload by this share of its duration."""
     call_ns: int
+    """Each other process lengthens a page-locked copy call by this."""
     source: str
+    """What all of it was fitted to."""
 
-    def others_ns(self, neighbours: int) -> int:
-        """How long that many neighbours have the GPU between two turns of this process."""
-        counts = sorted(map(int, self.turns_ns))
-        known = [self.turns_ns[str(count)] for count in counts]
-        if neighbours > counts[-1]:
-            return known[-1] * neighbours // counts[-1]
-        return int(np.interp(neighbours, [0, *counts], [0, *known]))
+    def others_ns(self, count: int) -> int:
+        """How long that many have the GPU between two turns: on a line between counts, in proportion beyond them."""
+        turns_ns = {0: 0, **{int(known): each for known, each in self.turns_ns.items()}}
+        counts = sorted(turns_ns)
+        if count > counts[-1]:
+            return turns_ns[counts[-1]] * count // counts[-1]
+        return int(np.interp(count, counts, [turns_ns[known] for known in counts]))
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`cudaHostRegister`: the call holds the host for `call_ns`, and each piece of memory that stays registered adds
-    `kept_ns` to a synchronize that waits. `source` says what it was fitted to.
+    """What `cudaHostRegister` costs.
+
+    >>> Preset.load("h200").registration.call_ns
+    600000
     """
 
     call_ns: int
     kept_ns: int
+    """Each piece of memory that stays registered lengthens a synchronize that waits by this."""
     source: str
+    """What both were fitted to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Everything that the simulated device knows about a machine.
-
-    `submit_ns` is from the begin of a call to the begin of its work on an idle GPU, `wake_up_ns` from the end of the
-    work to the return of the synchronize that waited for it, `synchronize_ns` a synchronize with nothing to wait for.
-    `range_ns` is the host's time between two stages of a loop. `host_work_ns` is by name (`Device.host_work`).
-    `kernel_ns` is the GPU's time for a frame in the lab's own kernels, by name. `kernel_sharing` is for them what
-    `EngineCost.sharing` is for an engine: with n - 1 contexts at work beside it a kernel has an n-th of the n-th rate.
-    Without it a kernel has the GPU to itself.
-    `command` made the file. `neighbours` and `registration` are None where they were not measured.
-    """
+    """Everything that the simulated device knows about a machine."""
 
     name: str
     gpu: str
@@ -166,23 +172,32 @@ class Preset:
     cpu: str
     date: str
     command: str
+    """It created the file."""
     pinned_upload: PinnedCopy
     pinned_download: PinnedCopy
     pageable_upload: PageableCopy
     pageable_download: PageableCopy
     launch_ns: int
     submit_ns: int
+    """From the start of a call to the start of its work on an idle GPU."""
     wake_up_ns: int
+    """From the end of the work to the return of the synchronize that waited for it."""
     synchronize_ns: int
+    """A synchronize with nothing to wait for."""
     record_ns: int
     query_ns: int
     range_ns: int
+    """The host's time between two stages of a loop."""
     launch_queue_depth: int
     engines: Mapping[str, EngineCost] = field(default_factory=dict)
     host_work_ns: Mapping[str, int] = field(default_factory=dict)
+    """The host's own work, by name."""
     kernel_ns: Mapping[str, int] = field(default_factory=dict)
+    """The GPU's time for a frame in the lab's own kernels, by name."""
     kernel_sharing: tuple[float, ...] = ()
+    """A kernel beside n - 1 contexts has an n-th of the n-th of these rates. Empty: it has the GPU to itself."""
     neighbours: NeighbourCost | None = None
+    """None where it was not measured, as `registration`."""
     registration: Registration | None = None
 
     def engine(self, model: str) -> EngineCost:
@@ -205,50 +220,49 @@ class Preset:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Preset:
-        """Read a preset that ships with the lab by name ('h200'), or any by the path of its file (`*.json`)."""
+        """Read a preset that ships with the lab by name ('h200'), or any by the path of its file (`*.json`).
+
+        SettingsError for an unknown name, and for a file that is no preset.
+
+        >>> Preset.load("h200").gpu
+        'NVIDIA H200'
+        """
         path = Path(name_or_path)
         if path.suffix != ".json":
-            path = _shipped(str(name_or_path))
+            if name_or_path not in (names := shipped_presets()):
+                raise SettingsError(
+                    f"there is no preset {str(name_or_path)!r}",
+                    fix=f"use one of {', '.join(names)}, or the path of a .json file",
+                )
+            path = lab_path("data", "presets", f"{name_or_path}.json")
         try:
-            return cls._from_json(json.loads(path.read_text(encoding="utf-8")))
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if (found := values.pop("format", None)) != FORMAT:
+                raise ValueError(f"format {found!r}, this lab reads format {FORMAT}")
+            preset: Preset = _read(cls, values)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise SettingsError(
-                f"{path} is no preset: {error}", fix="make one on a GPU: yolotrt-lab calibrate --out FILE"
+                f"{path} is no preset: {error}", fix="measure one on a GPU: yolotrt-lab calibrate --out FILE"
             ) from error
-
-    @classmethod
-    def _from_json(cls, values: dict[str, Any]) -> Preset:
-        if (found := values.pop("format", None)) != FORMAT:
-            raise ValueError(f"format {found!r}, this lab reads format {FORMAT}")
-        for name, kind in _NESTED.items():
-            values[name] = kind(**values[name])
-        for name, kind in _OPTIONAL.items():
-            if values.get(name) is not None:
-                values[name] = kind(**values[name])
-        values["engines"] = {model: _engine_cost(cost) for model, cost in values["engines"].items()}
-        values["kernel_sharing"] = tuple(values.get("kernel_sharing", ()))
-        return cls(**values)
+        return preset
 
 
-def _engine_cost(values: dict[str, Any]) -> EngineCost:
-    return EngineCost(**{**values, "sharing": tuple(values.get("sharing", ()))})
-
-
-_NESTED = {
-    "pinned_upload": PinnedCopy,
-    "pinned_download": PinnedCopy,
-    "pageable_upload": PageableCopy,
-    "pageable_download": PageableCopy,
-}
-_OPTIONAL = {"neighbours": NeighbourCost, "registration": Registration}
+def _read(kind: Any, value: Any) -> Any:
+    """The value that JSON gave, as the type `kind` of a field; dataclasses may be nested."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        kinds: Any = get_type_hints(kind)
+        return kind(**{name: _read(kinds.get(name), each) for name, each in value.items()})
+    if isinstance(kind, UnionType):  # or None
+        return None if value is None else _read(get_args(kind)[0], value)
+    if get_origin(kind) is Mapping:
+        return {key: _read(get_args(kind)[1], each) for key, each in value.items()}
+    return tuple(value) if get_origin(kind) is tuple else value
 
 
 def shipped_presets() -> list[str]:
-    """Names of the presets that ship with the lab."""
+    """Names of the presets that ship with the lab.
+
+    >>> shipped_presets()
+    ['h200']
+    """
     return sorted(path.stem for path in lab_path("data", "presets").glob("*.json"))
-
-
-def _shipped(name: str) -> Path:
-    if name not in (names := shipped_presets()):
-        raise SettingsError(f"no preset {name!r}", fix=f"use one of {', '.join(names)}, or the path of a .json file")
-    return lab_path("data", "presets", f"{name}.json")

@@ -1,8 +1,8 @@
-"""What the GPU does when: streams in order, engines one piece of work at a time.
+"""When the GPU does what: a discrete-event model of streams in order and engines that do one piece of work at a time.
 
-A discrete-event model without a clock of its own. Work is submitted with the time from which it may start; it is
-placed on its engine lazily, earliest start first, once somebody asks for its end. That order is exact as long as
-nothing submitted later may start earlier, which the simulated device sees to.
+It has no clock of its own. Work is submitted with the time from which it may start. It is placed on its engine lazily,
+earliest start first, once somebody asks for its end. That order is exact as long as nothing that is submitted later may
+start earlier, which the simulated device ensures.
 
 Kernels that share the GPU run at once, each slower than alone: processor sharing, with a total rate that depends on
 how many run (Kleinrock, "Queueing Systems", volume 2, 1976). Their end is known once it is the next thing to happen.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import count
 from math import ceil
 from typing import Any
@@ -23,89 +24,58 @@ UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE = range(4)
 PENDING = -1
 
 
+@dataclass(slots=True, eq=False)
 class Work:
-    """One piece of stream work. `start` and `end` are PENDING until it is placed; `end` is final from then on.
+    """One piece of stream work."""
 
-    It starts no earlier than `ready` and than the end of `after`, and ends no earlier than `end_from` (a sequence of
-    kernels that the host is still launching). `entries` is how many places of the launch queue it takes. `action`
-    runs when the work is placed, and goes then, with the memory that it holds. `sharing` is the total rate of 1, 2, ...
-    works that share the compute engine (the last holds for more); without it the work has the engine to itself. Two
-    works of one `owner` must not run at once.
-    `correlation` is the number of the call that submitted it.
-    """
-
-    __slots__ = (
-        "action",
-        "after",
-        "correlation",
-        "duration",
-        "end",
-        "end_from",
-        "engine",
-        "entries",
-        "name",
-        "nbytes",
-        "owner",
-        "ready",
-        "sharing",
-        "start",
-    )
-
-    def __init__(
-        self,
-        engine: int,
-        ready: int,
-        duration: int = 0,
-        *,
-        end_from: int = 0,
-        after: Work | None = None,
-        name: str = "",
-        nbytes: int = 0,
-        entries: int = 1,
-        action: Callable[[], Any] | None = None,
-        sharing: Sequence[float] = (),
-        owner: object = None,
-    ) -> None:
-        self.engine = engine
-        self.ready = ready
-        self.duration = duration
-        self.end_from = end_from
-        self.after = after
-        self.name = name
-        self.nbytes = nbytes
-        self.entries = entries
-        self.action = action
-        self.sharing = sharing
-        self.owner = owner
-        self.correlation = 0
-        self.start = self.end = PENDING
+    engine: int
+    ready: int
+    """It starts no earlier."""
+    duration: int = 0
+    _: KW_ONLY
+    end_from: int = 0
+    """It ends no earlier: the host still launches its kernels until then."""
+    after: Work | None = None
+    """It starts no earlier than the end of this."""
+    name: str = ""
+    nbytes: int = 0
+    entries: int = 1
+    """Places of the launch queue that it takes."""
+    action: Callable[[], Any] | None = None
+    """It runs when the work is placed, and goes then, with the memory that it holds."""
+    sharing: Sequence[float] = ()
+    """The total rate of 1, 2, ... works that share the compute engine (the last holds for more). Empty: the work has
+    the engine to itself."""
+    owner: object = None
+    """Two works of one owner must not run at once."""
+    correlation: int = field(default=0, init=False)
+    """The number of the call that submitted it."""
+    start: int = field(default=PENDING, init=False)
+    end: int = field(default=PENDING, init=False)
+    """Both are PENDING until the work is placed, and final from then on."""
 
     def has_run(self, now: int) -> bool:
         """True where it is known to have run by then."""
         return PENDING != self.end <= now
 
 
+@dataclass(slots=True, eq=False)
 class StreamQueue:
-    """The work of one stream, in order. `tail` is the last end placed, `running` what shares the GPU now, `closed` is
-    True once nobody can submit to it any more.
-    """
+    """The work of one stream, in order."""
 
-    __slots__ = (
-        *("closed", "in_flight", "in_flight_entries", "last", "left"),
-        *("number", "priority", "running", "tail", "waiting"),
-    )
-
-    def __init__(self, number: int, priority: int) -> None:
-        self.number = number
-        self.priority = priority
-        self.closed = False
-        self.waiting: deque[Work] = deque()
-        self.in_flight: deque[Work] = deque()
-        self.in_flight_entries = 0
-        self.tail = 0
-        self.last: Work | None = None
-        self.running: Work | None = None
-        self.left = 0.0
+    number: int
+    priority: int
+    closed: bool = False
+    """Nobody can submit to it any more."""
+    waiting: deque[Work] = field(default_factory=deque)
+    in_flight: deque[Work] = field(default_factory=deque)
+    in_flight_entries: int = 0
+    tail: int = 0
+    """The last end that was placed."""
+    last: Work | None = None
+    running: Work | None = None
+    """What shares the GPU now, with `left` of its duration still to run."""
+    left: float = 0.0
 
     def has_run(self, now: int) -> bool:
         """True where all its work is known to have run by then."""
@@ -113,7 +83,7 @@ class StreamQueue:
 
 
 class Timeline:
-    """Places the work of all lanes on the engines."""
+    """Places the work of all lanes (the queues of the streams) on the engines."""
 
     def __init__(self, on_placed: Callable[[StreamQueue, Work], None] | None = None) -> None:
         self.lanes: list[StreamQueue] = []
@@ -123,12 +93,12 @@ class Timeline:
         self._shared_until = 0
         self._on_placed = on_placed
         self.elapsed: Callable[[int, int, int], int] | None = None
-        """How long work of that duration takes on that engine from that start; None: as long as it is."""
+        """How long work takes, given its engine, start and duration; None: its duration."""
 
     def lane(self, priority: int = 0) -> StreamQueue:
         """A new, empty lane.
 
-        Among works that could start at the same time, that of the lowest priority number goes first, and of those the
+        Of works that could start at the same time, that of the lowest priority number goes first, and among those the
         one that has waited for its engine longest.
         """
         lane = StreamQueue(next(self._numbers), priority)
@@ -148,10 +118,7 @@ class Timeline:
         lane.last = work
 
     def next_start(self) -> tuple[StreamQueue, int] | None:
-        """The lane in which something happens next, and when; None when nothing waits or all waits for events.
-
-        That is a work that starts, or one that shares the GPU and ends.
-        """
+        """The lane in which work starts next, or ends that shares the GPU, and when; None if that is never."""
         best, best_start = self._next_end() if self._sharing else (None, 0)
         best_since = PENDING  # below every other: what ends goes before what starts
         free = self._free
@@ -182,7 +149,7 @@ class Timeline:
         return None if best is None else (best, best_start)
 
     def place(self, lane: StreamQueue, start: int) -> None:
-        """Let that happen which `next_start` named: the lane's first work starts, or the one that runs there ends."""
+        """Let happen what `next_start` named: the lane's first work starts, or the one that runs there ends."""
         if lane.running is not None:
             self._end_shared(lane, start)
             return
@@ -210,8 +177,8 @@ class Timeline:
     def _start_shared(self, lane: StreamQueue, work: Work) -> None:
         if work.owner is not None and any(each.running.owner is work.owner for each in self._sharing if each.running):
             raise HazardError(
-                f"{work.name} starts at {work.start} ns while the same context still runs",
-                fix="one context for each frame in flight: engine.context(device)",
+                f"{work.name} must not start while the same context still runs, got {work.start} ns",
+                fix="use a context for each frame in flight: engine.context(device)",
             )
         self._share_until(work.start)
         lane.running, lane.left = work, float(work.duration)
@@ -225,7 +192,7 @@ class Timeline:
         self._end(lane, work, end)
 
     def _share_until(self, time: int) -> None:
-        """Let those that share the GPU get on until then."""
+        """Let those that share the GPU run until then."""
         for lane in self._sharing:
             lane.left -= (time - self._shared_until) * self._rate(lane)
         self._shared_until = time
@@ -236,6 +203,5 @@ class Timeline:
         return rates[min(running, len(rates)) - 1] / running
 
     def _next_end(self) -> tuple[StreamQueue, int]:
-        ends = [self._shared_until + max(ceil(lane.left / self._rate(lane)), 0) for lane in self._sharing]
-        first = min(range(len(ends)), key=ends.__getitem__)
-        return self._sharing[first], ends[first]
+        ends = ((lane, self._shared_until + max(ceil(lane.left / self._rate(lane)), 0)) for lane in self._sharing)
+        return min(ends, key=lambda each: each[1])

@@ -1,7 +1,8 @@
-"""Host threads of the simulation: one runs at a time, the one whose virtual clock is furthest behind.
+"""Host threads of the simulation, and the trace of what they and the GPU did.
 
-Each is a real thread that waits for its baton. A thread hands the baton on only inside a call to the device, so what
-a program does between two calls is never torn apart, and a run is the same every time.
+One thread runs at a time: the one whose virtual clock is furthest behind. Each is a real thread that waits for its
+baton, and hands it on only inside a call to the device. So nothing interrupts what a program does between two calls,
+and every run is the same.
 """
 
 from __future__ import annotations
@@ -18,21 +19,30 @@ from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, UPLOAD_ENGINE,
 
 
 class VirtualThread:
-    """One host thread: its number, its clock (while it waits, and at its end for good), and who waits for its end."""
+    """One host thread."""
 
     def __init__(self, threads: VirtualThreads, clock: int, number: int = 0) -> None:
         self.number = number
         self.clock = clock
+        """Its virtual time while it waits, and at its end for good."""
+        self.call = 0
+        """The number of the call that it is in, in the trace."""
         self.baton = threading.Semaphore(0)
         self.ended = False
         self.stuck = False
         self.error: BaseException | None = None
         self.joining: list[VirtualThread] = []
+        """The threads that wait for its end."""
         self._threads = threads
 
     def join(self) -> None:
-        """Wait, in virtual time, for the thread's end; its exception is raised here."""
-        self._threads.join(self)
+        """Wait in virtual time for the thread's end; its exception is raised here."""
+        threads = self._threads
+        if not self.ended:
+            threads.park(self.joining)
+        threads.now = max(threads.now, self.clock)
+        if self.error is not None:
+            raise self.error
 
 
 class VirtualThreads:
@@ -41,14 +51,13 @@ class VirtualThreads:
     def __init__(self) -> None:
         self.now = 0
         self.running = VirtualThread(self, 0)
-        self._started = 0
         self.ready: list[VirtualThread] = []
         self._parked: list[VirtualThread] = []
+        self._numbers = count(1)
 
     def start(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A new thread whose clock starts at `now`; it runs when its turn comes."""
-        self._started += 1
-        thread = VirtualThread(self, self.now, self._started)
+        thread = VirtualThread(self, self.now, next(self._numbers))
         threading.Thread(target=self._body, args=(thread, function, arguments), daemon=True).start()
         self.ready.append(thread)
         return thread
@@ -62,21 +71,17 @@ class VirtualThreads:
         thread.ended, thread.clock = True, self.now
         for waiting in thread.joining:
             self.wake(waiting)
-        if not self.ready and self._parked:
-            self._parked[0].stuck = True
-            self.wake(self._parked[0])
-        if self.ready:
-            self._hand_to(self._behind())
+        self._hand_on()
 
     def turn(self, until: int | None = None) -> bool:
-        """Let threads run whose clock is behind `until` (behind `now`, if not given); True if one did."""
+        """Let threads run whose clock is behind `until` (behind `now` by default); True if one did."""
         horizon = self.now if until is None else until
         turned = False
-        while self.ready and (behind := self._behind()).clock < horizon:
+        while self.ready and self._behind().clock < horizon:
             me, clock = self.running, self.now
             me.clock = horizon
             self.ready.append(me)
-            self._hand_to(behind)
+            self._hand_on()
             me.baton.acquire()
             self.now = clock
             turned = True
@@ -85,17 +90,14 @@ class VirtualThreads:
     def park(self, waiting: MutableSequence[VirtualThread]) -> None:
         """Stop, listed in `waiting`, until another thread takes this one from there and calls `wake` for it.
 
-        DeviceError when no thread is left that could.
+        DeviceError where no thread is left that could.
         """
         me = self.running
+        me.clock = self.now
         waiting.append(me)
-        if self.ready:
-            me.clock = self.now
-            self._parked.append(me)
-            self._hand_to(self._behind())
-            me.baton.acquire()
-        else:
-            me.stuck = True
+        self._parked.append(me)
+        self._hand_on()
+        me.baton.acquire()
         if me.stuck:
             me.stuck = False
             waiting.remove(me)
@@ -109,26 +111,23 @@ class VirtualThreads:
         thread.clock = max(thread.clock, self.now)
         self.ready.append(thread)
 
-    def join(self, thread: VirtualThread) -> None:
-        """Park until `thread` has ended; virtual time goes on from its end."""
-        if not thread.ended:
-            self.park(thread.joining)
-        self.now = max(self.now, thread.clock)
-        if thread.error is not None:
-            raise thread.error
-
     def _behind(self) -> VirtualThread:
         return min(self.ready, key=lambda thread: thread.clock)
 
-    def _hand_to(self, thread: VirtualThread) -> None:
-        self.ready.remove(thread)
-        self.running = thread
-        self.now = thread.clock
-        thread.baton.release()
+    def _hand_on(self) -> None:
+        """Let the thread go on that is furthest behind; in a deadlock the one that has waited longest, which fails."""
+        if not self.ready and self._parked:
+            self._parked[0].stuck = True
+            self.wake(self._parked[0])
+        if self.ready:
+            thread = self.running = self._behind()
+            self.ready.remove(thread)
+            self.now = thread.clock
+            thread.baton.release()
 
 
 class VirtualQueue:
-    """First in, first out between virtual threads."""
+    """A queue between virtual threads, first in, first out."""
 
     def __init__(self, threads: VirtualThreads) -> None:
         self._threads = threads
@@ -152,28 +151,24 @@ class VirtualQueue:
         return item
 
 
-# What happened when, as spans: the host's calls and ranges, and what the GPU did.
-
-
 ROWS = {UPLOAD_ENGINE: "upload", COMPUTE_ENGINE: "kernel", DOWNLOAD_ENGINE: "download"}
 
 
 class Trace:
-    """Keeps `spans`, in the order in which they became known."""
+    """Keeps `spans` (the host's calls and ranges, the GPU's work) in the order in which they became known."""
 
     def __init__(self, threads: VirtualThreads) -> None:
         self.spans: list[Span] = []
         self._threads = threads
         self._numbers = count(1)
-        self._call_of: dict[VirtualThread, int] = {}
 
     def begin_call(self) -> None:
         """From here on the running thread is in its next call."""
-        self._call_of[self._threads.running] = next(self._numbers)
+        self._threads.running.call = next(self._numbers)
 
     def number_of_call(self) -> int:
         """The call that the running thread is in."""
-        return self._call_of[self._threads.running]
+        return self._threads.running.call
 
     def keep_call(self, name: str, begin: int) -> None:
         """The running thread's call ends now."""
@@ -188,7 +183,7 @@ class Trace:
         self.spans.append(Span(row, name, begin, threads.now, 0, 0, call, threads.running.number))
 
     def keep_work(self, lane: StreamQueue, work: Work) -> None:
-        """Work has been placed; marks and waits are none."""
+        """Work was placed on an engine; marks and waits take none, and are not kept."""
         if work.engine != NO_ENGINE:
             row = ROWS[work.engine]
             self.spans.append(Span(row, work.name, work.start, work.end, lane.number, work.nbytes, work.correlation))
