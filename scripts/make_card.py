@@ -1,7 +1,7 @@
 """Write the card of the lab's own detector, data/models/lab-yolov8n.md, from what was measured: `make_card.py`.
 
 Every number comes from the model or from the files beside it: `lab-yolov8n.training.json`, which the training wrote,
-and `lab-yolov8n.evaluation.json`, a list of what `yolotrt-lab evaluate --json` printed, the longest first.
+and `lab-yolov8n.evaluation.json`, a list of what `python -m scripts.evaluation --json` printed, the longest first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.evaluation.scores import SIZES
+from scripts.evaluation.run import HEADER, cells, rows
 from yolotrt_lab.detector.yolov8 import parameter_count
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.model import read_model_info
@@ -22,16 +22,15 @@ NAME = "lab-yolov8n"
 
 
 def card(folder: Path) -> str:
-    """The card of the model in that folder; SettingsError where an evaluation is one of another model."""
+    """The card of the model in that folder; SettingsError if an evaluation is one of another model."""
     model = folder / f"{NAME}.onnx"
     content = model.read_bytes()
     training, evaluations = (read(folder / f"{NAME}.{part}.json") for part in ("training", "evaluation"))
     digest = hashlib.sha256(content).hexdigest()
-    for evaluation in evaluations:
-        if evaluation["sha256"] != digest:
-            raise SettingsError(
-                f"the evaluation of {evaluation['date']} is not of this {model.name}", fix="evaluate it again"
-            )
+    for each in evaluations:
+        if each["sha256"] != digest:
+            what = f"the evaluation of {each['date']} must be of this {model.name}"
+            raise SettingsError(f"{what}, got one of {each['sha256']}", fix="evaluate it again")
     info = read_model_info(content)
     assert info.image_size is not None
     height, width = info.image_size
@@ -53,7 +52,9 @@ of your own, `yolotrt-lab detect SOURCE --model FILE --out DIR`.
 
 ## How well it sees
 
-{scored(evaluations[0])}
+{conditions(evaluations[0])}
+
+{table(HEADER, rows(evaluations[0]))}
 
 mAP as COCO defines it. Small, medium and large go by the area of the true box in pixels of the 1080p frame, at COCO's
 bounds of 32 x 32 and 96 x 96; the network sees a frame at a third of its size. A part counts where 30 % of it or more
@@ -69,31 +70,17 @@ are visible.
 """
 
 
-def scored(evaluation: dict[str, Any]) -> str:
-    """The scores of one evaluation and how it was made."""
-    rows = [("all", evaluation["overall"])]
-    rows += [(f"{size} ({SIZES[size]})", score) for size, score in evaluation["by_size"].items()]
-    rows += evaluation["by_class"].items()
-    shown = table(["", "objects", "mAP50", "mAP50-95"], [(name, *score_cells(score)) for name, score in rows])
+def conditions(evaluation: dict[str, Any]) -> str:
+    """How an evaluation was made."""
     return f"""On {evaluation["frames"]:,} held-out frames, of the scenes with the seeds from {evaluation["seed"]} on,
 by {evaluation["engine"]} on {evaluation["runs_on"]}, {evaluation["date"]}, scored by {evaluation["scorer"]}:
-`{evaluation["command"]}`.
-
-{shown}"""
+`{evaluation["command"]}`."""
 
 
 def engines(evaluations: Iterable[dict[str, Any]]) -> str:
     """A row for each evaluation."""
-    rows = [
-        (each["engine"], each["runs_on"], f"{each['frames']:,}", *score_cells(each["overall"])) for each in evaluations
-    ]
-    return table(["engine", "on", "frames", "objects", "mAP50", "mAP50-95"], rows)
-
-
-def score_cells(score: dict[str, Any]) -> tuple[str, ...]:
-    """Objects, mAP50 and mAP50-95; a dash where there is no object."""
-    precisions = (score["map50"], score["map50_95"])
-    return (f"{score['objects']:,}", *("-" if value is None else f"{value:.4f}" for value in precisions))
+    lines = [(each["engine"], each["runs_on"], f"{each['frames']:,}", *cells(each["overall"])) for each in evaluations]
+    return table(["engine", "on", "frames", *HEADER[1:]], lines)
 
 
 def flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

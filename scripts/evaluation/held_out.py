@@ -16,7 +16,7 @@ from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.types import Detections
 
 HELD_OUT_SEED = 2_000_000
-"""The first seed of the scenes that are kept for evaluation: whatever is trained or tuned uses smaller ones."""
+"""The first seed of the scenes that are kept for evaluation. Training and tuning use smaller ones."""
 
 PER_SCENE, STRIDE = 100, 25
 """A scene gives 100 frames, 25 apart: by then every part has moved on by 60 px or more."""
@@ -29,11 +29,13 @@ def held_out_frames(
 ) -> Iterator[tuple[np.ndarray, Detections]]:
     """`frames` frames with their true boxes, 1080p, of the scenes with the seeds from `seed` on.
 
-    The first frames of a long run are those of a short one. Rendering runs ahead in `threads` threads, as many as
-    there are cores without a number. SettingsError for no frames or a negative seed.
+    The first frames of a long run are those of a short one. Rendering runs ahead in `threads` threads, by default one a
+    core. SettingsError for no frames or a negative seed.
     """
     if frames < 1 or seed < 0:
-        raise SettingsError(f"{frames} frames from seed {seed}", fix="use one frame or more, and no negative seed")
+        raise SettingsError(
+            f"frames must be 1 or more and the seed not negative, got {frames} and {seed}", fix="use the defaults"
+        )
     workers = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers)
     try:
@@ -52,11 +54,11 @@ def _look(scene: SyntheticScene, index: int) -> tuple[np.ndarray, Detections]:
 def _ahead(
     pool: ThreadPoolExecutor, function: Callable[[Any], _T], arguments: Iterable[Any], depth: int
 ) -> Iterator[_T]:
-    """The results of `function` in order, with `depth` calls under way."""
-    under_way: deque[Future[_T]] = deque()
+    """The results of `function` in order, with `depth` calls submitted before the result that is taken."""
+    submitted: deque[Future[_T]] = deque()
     for argument in arguments:
-        under_way.append(pool.submit(function, argument))
-        if len(under_way) > depth:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+        submitted.append(pool.submit(function, argument))
+        if len(submitted) > depth:
+            yield submitted.popleft().result()
+    while submitted:
+        yield submitted.popleft().result()
