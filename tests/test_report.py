@@ -104,7 +104,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert not re.search(r"@import|url\(", styles)
     assert "b { color: red }" in styles
     policy = page.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
-    assert policy.startswith("default-src 'none'")
+    assert policy.startswith("default-src 'none'; base-uri 'none'; img-src data:;")
     assert "http" not in policy
 
 

@@ -1,24 +1,19 @@
-"""Run notebooks from top to bottom, with parameters, in this very interpreter.
-
-papermill does the running. This module decides what it is given: which notebooks, which parameters for which of them,
-and a kernel that is `sys.executable` whatever the machine knows under the name python3.
-"""
+"""Notebooks run from top to bottom with papermill, in this very interpreter, and one HTML page of what they show."""
 
 from __future__ import annotations
 
-import ast
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from ast import literal_eval
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import __version__
-from .errors import MissingPackageError, SettingsError
-from .packages import install_command, lab_path
+from .errors import SettingsError
+from .packages import install_command, lab_path, load
 
 _KERNEL_ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -30,14 +25,14 @@ _ADDED_CELLS = {"injected-parameters", "papermill-error-cell-tag"}
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Where and why a notebook stopped: `cell` counts the cells of the notebook as written, from 1.
-
-    0 means that it stopped before its first cell. `line` is the cell's first line.
-    """
+    """Where and why a notebook stopped."""
 
     cell: int
+    """The cell, counted from 1 in the notebook as written; 0 where it stopped before its first cell."""
     line: str
+    """The first line of that cell."""
     error: str
+    """The type and the message of the exception, at most its last 8 lines."""
 
     def __str__(self) -> str:
         where = f"cell {self.cell}: {self.line}" if self.cell else "before its first cell"
@@ -46,10 +41,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One notebook that was run: its executed copy, the seconds it took, and its failure if it has one."""
+    """One notebook that was run."""
 
     notebook: Path
     output: Path
+    """The executed copy; it does not exist where the kernel never started."""
     seconds: float
     failure: Failure | None = None
 
@@ -60,9 +56,12 @@ class Run:
 
 
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
-    """The notebooks meant by paths or by names of the lab's own; without names, all of the lab's in name order.
+    """The notebooks with these paths or names; without names, all of the lab's in name order.
 
-    SettingsError for a name that is neither, for two notebooks of one name, and where there is no notebook at all.
+    SettingsError for an unknown name, for two notebooks of one name, and where there is no notebook at all.
+
+    >>> [path.stem for path in find_notebooks(["01_reproduce"])]
+    ['01_reproduce']
     """
     own = sorted(lab_path("notebooks").glob("*.ipynb"))
     found = [_find(name, own) for name in names] or own
@@ -78,40 +77,29 @@ def _find(name: str, own: Sequence[Path]) -> Path:
     for path in (Path(name), *(path for path in own if name in (path.name, path.stem))):
         if path.is_file():
             return path
-    raise SettingsError(
-        f"there is no notebook {name}", fix=f"name a file, or one of {', '.join(path.stem for path in own)}"
-    )
+    known = ", ".join(path.stem for path in own)
+    raise SettingsError(f"there is no notebook {name}", fix=f"name a file, or one of {known}")
 
 
 def declared_parameters(notebook: Path) -> dict[str, Any]:
     """Names and defaults in the notebook's cell tagged `parameters`; a default that is no literal reads as None.
 
-    SettingsError where the file is not a notebook, or that cell is not Python.
+    SettingsError where papermill cannot read the notebook.
     """
-    for cell in _read(notebook).cells:
-        if "parameters" in cell.metadata.get("tags", ()):
-            try:
-                return dict(_assignments(ast.parse(cell.source)))
-            except SyntaxError as error:
-                raise SettingsError(
-                    f"{notebook.name}: the cell tagged parameters is not plain Python: {error}",
-                    fix="keep nothing but assignments in that cell",
-                ) from error
-    return {}
+    try:
+        found = _library("papermill").inspect_notebook(notebook)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # nbformat passes all of them on
+        raise SettingsError(f"{notebook} is not a notebook: {error}", fix="name an .ipynb file") from error
+    return {name: _literal(each["default"], otherwise=None) for name, each in found.items()}
 
 
-def _assignments(tree: ast.Module) -> Iterator[tuple[str, Any]]:
-    for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, _literal(ast.unparse(node.value), otherwise=None)
+def _library(module: str) -> Any:
+    return load(module, needed_for="running notebooks", install=install_command("notebooks"))
 
 
 def _literal(text: str, otherwise: Any) -> Any:
     try:
-        return ast.literal_eval(text)
+        return literal_eval(text)
     except (ValueError, SyntaxError):
         return otherwise
 
@@ -119,46 +107,36 @@ def _literal(text: str, otherwise: Any) -> Any:
 def chosen_parameters(
     notebooks: Sequence[Path], given: Mapping[str, str], device: str | None = None
 ) -> list[dict[str, Any]]:
-    """What each notebook is to be run with: the values given for names that it declares, in its defaults' types.
+    """The parameters of each notebook: the given values for names that it declares, in its defaults' types.
 
-    `given` holds text, as typed on a command line; `device` counts as given to every notebook that declares `device`.
+    `given` holds text, as typed on a command line. `device` counts as given to every notebook that declares `device`.
     SettingsError for a name that no notebook declares, and for a text that does not read as its default's type.
+
+    >>> chosen_parameters(find_notebooks(["01_reproduce"]), {}, device="simulated")
+    [{'device': 'simulated'}]
     """
     declared = [declared_parameters(notebook) for notebook in notebooks]
     known = sorted(set().union(*declared))
-    for name in given:
-        if name not in known:
-            raise SettingsError(f"no notebook has a parameter {name}", fix=f"use one of: {', '.join(known) or 'none'}")
+    if unknown := [name for name in given if name not in known]:
+        known_names = ", ".join(known) or "none"
+        raise SettingsError(f"no notebook has a parameter {unknown[0]}", fix=f"use one of: {known_names}")
     if device is not None:
         given = {"device": device, **given}
     return [
-        {name: _converted(notebook, name, text, defaults[name]) for name, text in given.items() if name in defaults}
-        for notebook, defaults in zip(notebooks, declared, strict=True)
+        {name: _converted(name, text, defaults[name]) for name, text in given.items() if name in defaults}
+        for defaults in declared
     ]
 
 
-def _converted(notebook: Path, name: str, text: str, default: Any) -> Any:
-    try:
-        return _value(text, default)
-    except (KeyError, ValueError):
+def _converted(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, str):
+        return text
+    value = _literal(text.title() if text.lower() in ("true", "false") else text, otherwise=text)
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if default is not None and type(value) is not type(default):
         wanted = type(default).__name__
-        raise SettingsError(
-            f"{notebook.name}: {name} is to be of type {wanted}, and {text!r} is not",
-            fix=f"pass a value like its default, {default!r}",
-        ) from None
-
-
-def _value(text: str, default: Any) -> Any:
-    match default:
-        case bool():
-            return {"true": True, "false": False}[text.lower()]
-        case int() | float() | str():
-            return type(default)(text)
-        case None:
-            return _literal(text, otherwise=text)
-    value = _literal(text, otherwise=text)
-    if type(value) is not type(default):
-        raise ValueError
+        raise SettingsError(f"{name} must be of type {wanted}, got {text!r}", fix=f"pass a value like {default!r}")
     return value
 
 
@@ -167,7 +145,7 @@ def run_notebooks(
 ) -> Iterator[Run]:
     """Run the notebooks one after the other and save their executed copies in `folder`; a failure stops only its own.
 
-    `parameters` holds one mapping a notebook, as `chosen_parameters` makes them. With `progress` a bar on standard
+    `parameters` holds one mapping a notebook, as `chosen_parameters` returns them. With `progress` a bar on standard
     error counts the cells. MissingPackageError where papermill or ipykernel is not installed; SettingsError where a
     copy would overwrite its notebook.
     """
@@ -178,42 +156,30 @@ def run_notebooks(
     folder.mkdir(parents=True, exist_ok=True)
     for notebook, values in zip(notebooks, parameters, strict=True):
         output = folder / notebook.name
-        start = time.perf_counter()
-        error = _run(notebook, output, values, manager, progress)
-        failure = None if error is None else _failure(output, error)
+        output.unlink(missing_ok=True)
+        start, failure = time.perf_counter(), None
+        try:
+            _library("papermill").execute_notebook(
+                notebook,
+                output,
+                parameters=dict(values),
+                kernel_name="python3",
+                language="python",
+                progress_bar={"desc": notebook.stem, "leave": False} if progress else False,
+                kernel_manager_class=manager,
+            )
+        except Exception as error:  # a cell that fails, a kernel that dies or never starts
+            failure = _failure(output, error)
         yield Run(notebook, output, time.perf_counter() - start, failure)
-
-
-def _run(notebook: Path, output: Path, values: Mapping[str, Any], manager: type, progress: bool) -> Exception | None:
-    import papermill
-
-    output.unlink(missing_ok=True)
-    try:
-        papermill.execute_notebook(
-            notebook,
-            output,
-            parameters=dict(values),
-            kernel_name="python3",
-            language="python",
-            progress_bar={"desc": notebook.stem, "leave": False} if progress else False,
-            kernel_manager_class=manager,
-        )
-    except Exception as error:  # a cell that fails, a kernel that dies or never starts: all are the notebook's failure
-        return error
-    return None
 
 
 def _kernel_manager() -> type:
     """A kernel manager for this interpreter; a `python3` that is registered for another one has no say."""
-    try:
-        import papermill  # noqa: F401
-        from ipykernel.kernelspec import get_kernel_dict
-        from jupyter_client.kernelspec import KernelSpec
-        from jupyter_client.manager import AsyncKernelManager
-    except ImportError as error:
-        raise MissingPackageError(
-            error.name or "papermill", needed_for="running notebooks", install=install_command("notebooks")
-        ) from error
+    for module in ("papermill", "ipykernel"):
+        _library(module)
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
 
     class LabKernelManager(AsyncKernelManager):
         kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env=_KERNEL_ENVIRONMENT)
@@ -223,175 +189,77 @@ def _kernel_manager() -> type:
 
 
 def _failure(output: Path, error: Exception) -> Failure:
-    """The cell at which the executed copy stops: the one with an error, else the last that was started."""
-    number, stopped = 0, Failure(0, "", _last_lines(f"{type(error).__name__}: {error}"))
-    if not output.exists():
-        return stopped
-    for cell in _read(output).cells:
-        number += not _ADDED_CELLS & set(cell.metadata.get("tags", ()))
-        errors = [o for o in cell.get("outputs", ()) if o.output_type == "error"]
-        if errors:
-            return Failure(number, _first_line(cell), _last_lines(f"{errors[-1].ename}: {errors[-1].evalue}"))
+    """The error, at the last cell of the executed copy that was started."""
+    nbformat = _library("nbformat")
+    name, message = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
+    text = "\n".join(f"{name}: {message}".strip().splitlines()[-8:])
+    cells = nbformat.read(output, as_version=4).cells if output.exists() else []
+    written = [cell for cell in cells if not _ADDED_CELLS & set(cell.metadata.get("tags", ()))]
+    for number, cell in reversed(list(enumerate(written, start=1))):
         if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time"):
-            stopped = Failure(number, _first_line(cell), stopped.error)
-    return stopped
-
-
-def _first_line(cell: Any) -> str:
-    return cell.source.strip().partition("\n")[0]
-
-
-def _last_lines(text: str, count: int = 8) -> str:
-    return "\n".join(text.strip().splitlines()[-count:])
-
-
-def _read(notebook: Path) -> Any:
-    try:
-        import nbformat
-    except ImportError as error:
-        raise MissingPackageError(
-            "nbformat", needed_for="reading notebooks", install=install_command("notebooks")
-        ) from error
-    try:
-        return nbformat.read(notebook, as_version=4)
-    except Exception as error:  # nbformat lets errors of json, jsonschema and its own through
-        raise SettingsError(f"{notebook} is not a notebook: {error}", fix="name an .ipynb file") from error
-
-
-# One HTML page from executed notebooks: figures inside, code folded, nothing loaded from elsewhere.
-#
-# nbconvert's `basic` template turns each notebook into a body; this module puts the bodies into a page of its own. A
-# content security policy forbids the page every request, so it opens offline whatever a notebook put out.
-
-
-_FOLDED_CODE = """
-{%- extends 'basic/index.html.j2' -%}
-{% block in_prompt %}{% endblock %}
-{% block output_area_prompt %}{% endblock %}
-{% block input %}
-{%- set failed = cell.outputs | selectattr('output_type', 'equalto', 'error') | list %}
-{%- set given = 'injected-parameters' in cell.metadata.get('tags', []) %}
-<details class="code"{% if failed or given %} open{% endif %}>
-<summary><code>{{ (cell.source.strip().split('\\n') | first) | escape }}</code></summary>
-{{ super() }}
-</details>
-{% endblock %}
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:;
- style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>yolotrt-lab report</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
-<h1>yolotrt-lab report</h1>
-<p>{facts}</p>
-{failures}
-</header>
-<nav aria-label="Contents">
-{contents}
-<button type="button">Show all code</button>
-</nav>
-<main>
-{sections}
-</main>
-<script>
-document.querySelector("nav button").onclick = function () {{
-  const open = this.classList.toggle("on");
-  this.textContent = open ? "Hide all code" : "Show all code";
-  document.querySelectorAll("details.code").forEach((code) => {{ code.open = open; }});
-}};
-</script>
-</body>
-</html>
-"""
+            return Failure(number, cell.source.strip().partition("\n")[0], text)
+    return Failure(0, "", text)
 
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """One notebook on the page: its title, the headings under it as (id, text), and its body."""
+    """One notebook on the page."""
 
     run: Run
+    anchor: str
     title: str
-    headings: list[tuple[str, str]]
-    body: str
+    headings: Sequence[tuple[str, str]] = ()
+    """(id, text) of each heading under the title."""
+    body: str = ""
 
 
 def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
-    """Write the page for notebooks that were run, failures first, and return `target`.
+    """Write one HTML page of notebooks that were run, failures first, and return `target`.
 
-    MissingPackageError where nbconvert is not installed.
+    Figures are inside the page and code is folded. A content security policy forbids the page every request, so it
+    opens offline whatever a notebook displayed. MissingPackageError where nbconvert is not installed.
     """
-    exporter = _exporter()
-    sections = [_section(run, exporter, {run.name: _anchor(run) for run in runs}) for run in runs]
-    failed = [section for section in sections if section.run.failure]
-    seconds = sum(run.seconds for run in runs)
-    page = _PAGE.format(
-        style=_style(),
-        facts=" · ".join(
-            [
-                f"{len(runs)} notebook{'s' * (len(runs) != 1)} in {seconds:.0f} s",
-                f"{len(failed)} failed" if failed else "none failed",
-                f"yolotrt_lab {__version__}",
-                f"{made:%Y-%m-%d %H:%M}",
-            ]
-        ),
-        failures="\n".join(map(_banner, failed)),
-        contents=_contents(sections),
-        sections="\n".join(f'<section id="{_anchor(s.run)}">\n{s.body}\n</section>' for s in sections),
+    exporter = _library("nbconvert").HTMLExporter
+    from jinja2 import Environment, FileSystemLoader
+
+    templates = FileSystemLoader(Path(__file__).parent)
+    cells = {"template_name": "basic", "template_file": "notebooks_cell.html.j2", "extra_loaders": [templates]}
+    convert = exporter(**cells, embed_images=True).from_notebook_node
+    anchors = {run.name: re.sub(r"[^\w-]", "-", run.name) for run in runs}
+    sections = [_section(run, convert, anchors) for run in runs]
+    page = Environment(loader=templates, autoescape=True, trim_blocks=True, keep_trailing_newline=True).get_template(
+        "notebooks.html.j2"
     )
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
+    content = page.render(sections=sections, style=_style(), version=__version__, made=f"{made:%Y-%m-%d %H:%M}")
+    target.write_text(content, encoding="utf-8")
     return target
 
 
-def _exporter() -> Any:
-    try:
-        from jinja2 import DictLoader
-        from nbconvert import HTMLExporter
-    except ImportError as error:
-        raise MissingPackageError(
-            error.name or "nbconvert", needed_for="writing the report", install=install_command("notebooks")
-        ) from error
-    return HTMLExporter(
-        template_name="basic",
-        template_file="folded.html.j2",
-        extra_loaders=[DictLoader({"folded.html.j2": _FOLDED_CODE})],
-        embed_images=True,
-    )
-
-
-def _section(run: Run, exporter: Any, anchors: Mapping[str, str]) -> _Section:
+def _section(run: Run, convert: Callable[..., Any], anchors: Mapping[str, str]) -> _Section:
     """Render one executed notebook; `anchors` holds the ids of all notebooks on the page, by name."""
-    import nbformat
     from bs4 import BeautifulSoup
 
+    nbformat, anchor = _library("nbformat"), anchors[run.name]
     if not run.output.exists():
-        return _Section(run, run.name, [], f"<h1>{escape(run.name)}</h1>")
+        return _Section(run, anchor, run.name)
     notebook = nbformat.read(run.output, as_version=4)
     notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", ())]
-    html, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(run.notebook.parent)}})
+    html, _ = convert(notebook, {"metadata": {"path": str(run.notebook.parent)}})
     soup = BeautifulSoup(html, "html.parser")
     _keep_inside(soup)
     _tidy(soup, run.name)
-    _qualify_ids(soup, anchors[run.name])
-    _link_sections(soup, anchors)
+    _link(soup, anchor, anchors)
     title = soup.find("h1")
-    headings = [(str(h["id"]), h.get_text()) for h in soup.find_all("h2", id=True)]
-    return _Section(run, title.get_text() if title else run.name, headings, str(soup))
+    headings = [(str(heading["id"]), heading.get_text()) for heading in soup.find_all("h2", id=True)]
+    return _Section(run, anchor, title.get_text() if title else run.name, headings, str(soup))
 
 
 def _keep_inside(soup: Any) -> None:
-    """Replace whatever would be loaded from elsewhere by a link to it."""
-    for tag in soup.find_all(["link", "base", "iframe", "object", "embed"]) + soup.find_all("script", src=True):
+    """Replace what would be loaded from elsewhere by a link to it."""
+    for tag in soup.select("link, base, iframe, object, embed, script[src]"):
         tag.decompose()
-    for tag in soup.find_all(src=re.compile(r"^(?!data:)")):
+    for tag in soup.select('[src]:not([src^="data:"])'):
         link = soup.new_tag("a", href=tag["src"])
         link.string = tag.get("alt") or tag["src"]
         tag.replace_with(link)
@@ -399,64 +267,34 @@ def _keep_inside(soup: Any) -> None:
         style.decompose()
 
 
-def _qualify_ids(soup: Any, prefix: str) -> None:
-    """Put the notebook's id in front of those within it, so that they are unique on the page.
-
-    Outputs of HTML keep theirs, by which their scripts find them.
-    """
-    for tag in soup.find_all(id=True):
-        if not tag.find_parent(class_="output_html"):
-            tag["id"] = f"{prefix}.{tag['id']}"
-    for link in soup.find_all("a", href=re.compile("^#")):
-        link["href"] = f"#{prefix}.{link['href'][1:]}"
-
-
-def _link_sections(soup: Any, anchors: Mapping[str, str]) -> None:
-    """Make links to notebooks that are on the page links to their sections."""
-    for link in soup.find_all("a", href=re.compile(r"\.ipynb(#|$)")):
-        path, _, heading = link["href"].partition("#")
-        if anchor := anchors.get(PurePosixPath(path).stem):
-            link["href"] = f"#{anchor}.{heading}" if heading else f"#{anchor}"
-
-
 def _tidy(soup: Any, name: str) -> None:
-    """Drop the marks beside headings and colours that suit one background only; describe undescribed images."""
-    for link in soup.find_all("a", class_="anchor-link"):
+    """Describe images without a description; drop the marks beside headings, and colours for one background only."""
+    for link in soup.select("a.anchor-link"):
         link.decompose()
-    for span in soup.select("pre span[style]"):
-        del span["style"]
     for number, image in enumerate(soup.find_all("img"), start=1):
         if image.get("alt") in (None, "", "No description has been provided for this image"):
             image["alt"] = f"Figure {number} of {name}"
+    for span in soup.select("pre span[style]"):
+        del span["style"]
 
 
-def _anchor(run: Run) -> str:
-    return re.sub(r"[^\w-]", "-", run.name)
+def _link(soup: Any, anchor: str, anchors: Mapping[str, str]) -> None:
+    """Make ids unique on the page, and lead links within and between notebooks to them.
 
-
-def _banner(section: _Section) -> str:
-    run, failure = section.run, section.run.failure
-    assert failure is not None
-    where = f"at cell {failure.cell}: <code>{escape(failure.line)}</code>" if failure.cell else "before its first cell"
-    return (
-        f'<div class="failure" role="alert"><p><a href="#{_anchor(run)}">{escape(run.name)}</a> failed {where}</p>'
-        f"<pre>{escape(failure.error)}</pre></div>"
-    )
-
-
-def _contents(sections: Sequence[_Section]) -> str:
-    lines = ["<ol>"]
-    for section in sections:
-        mark = ' <strong class="failed">failed</strong>' if section.run.failure else ""
-        lines.append(f'<li><a href="#{_anchor(section.run)}">{escape(section.title)}</a>{mark}')
-        items = [f'<li><a href="#{escape(anchor)}">{escape(text)}</a></li>' for anchor, text in section.headings]
-        lines.append(f"<ul>{''.join(items)}</ul></li>" if items else "</li>")
-    return "\n".join([*lines, "</ol>"])
+    Outputs of HTML keep their ids, by which their scripts find them.
+    """
+    for tag in soup.find_all(id=True):
+        if not tag.find_parent(class_="output_html"):
+            tag["id"] = f"{anchor}.{tag['id']}"
+    for link in soup.find_all("a", href=re.compile(r"^#|\.ipynb(#|$)")):
+        path, _, heading = link["href"].partition("#")
+        if target := anchors.get(PurePosixPath(path).stem) if path else anchor:
+            link["href"] = f"#{target}.{heading}" if heading else f"#{target}"
 
 
 def _style() -> str:
     from pygments.formatters import HtmlFormatter
 
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
-    sheet = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    sheet = Path(__file__).with_name("notebooks.css").read_text(encoding="utf-8")
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{sheet}"
