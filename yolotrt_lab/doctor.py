@@ -1,6 +1,6 @@
 """What this machine has of what the lab can use, what is missing, and the command that installs it.
 
-Nothing here may crash, whatever is broken: a check that raises becomes a finding that says so.
+No check may crash, whatever is broken: one that raises becomes a finding that says so.
 """
 
 from __future__ import annotations
@@ -11,129 +11,128 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
 from importlib import metadata
 
 from .errors import LabError, NoGpuError
-from .nsight.capture import find_nsys
+from .nsight import Nsys, find_nsys
 from .packages import install_command, lab_path
 
 _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
     name: name for name in ("numpy", "scipy", "onnx", "onnxruntime", "pyarrow", "matplotlib")
 }
-_FOR_NOTEBOOKS = ("papermill", "ipykernel", "nbconvert")
-_CUPY = {"cupy-cuda11x": 11, "cupy-cuda12x": 12, "cupy-cuda13x": 13, "cupy": 0}
-_TENSORRT = {
-    "TensorRT": ("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")),
-    "TensorRT-RTX": (
-        "tensorrt_rtx",
-        ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx", "tensorrt-rtx-cu13-bindings"),
-    ),
-}
+_NOTEBOOKS = ("papermill", "ipykernel", "nbconvert")
+_TENSORRT = {"TensorRT": "tensorrt", "TensorRT-RTX": "tensorrt_rtx"}
+_NO_USE = "it has no use without a GPU"
+
+Cuda = tuple[int, int] | None  # the newest that the driver offers; None without a GPU
+Found = tuple["State", str, str]  # state, detail and fix of a finding
+Checks = dict[str, Callable[[], Found | None]]
 
 
 class State(StrEnum):
-    """How a thing was found; `absent` is nothing to mend, because the lab runs without it."""
+    """How a thing was found."""
 
     OK = "ok"
     ABSENT = "absent"
+    """Not there, and nothing to fix: the lab runs without it."""
     MISSING = "missing"
     BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: its version, or what is wrong with it and what mends that."""
+    """One thing looked at."""
 
     name: str
     state: State
     detail: str
+    """Its version, or what is wrong with it."""
     fix: str = ""
     needed: bool = False
-    """True where the lab can't run without it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Driver:
-    """A working NVIDIA driver: its version ('' where NVML does not tell), the CUDA version it offers, and the GPU."""
-
-    version: str
-    cuda: tuple[int, int]
-    gpu: str
-    compute_capability: tuple[int, int]
-
-    @property
-    def extra(self) -> str:
-        """The extra of this package that brings a CuPy for this driver."""
-        return "cuda13" if self.cuda >= (13, 0) else "cuda12"
-
-
-def find_driver() -> Driver:
-    """The driver and the GPU that CUDA takes; NoGpuError where there is none."""
-    from .cuda import cuda_version, driver_version, find_gpu
-
-    gpu = find_gpu()
-    return Driver(driver_version(), cuda_version(), gpu.name, gpu.compute_capability)
+    """True where the lab cannot run without it."""
 
 
 def examine() -> list[Finding]:
-    """Look at everything, in the order in which it is printed; raises nothing and changes nothing."""
-    driver, gpu = _gpu()
-    checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
-        ("Python", _python),
-        ("GPU", lambda: gpu),
-        *((package, partial(_module, module, package)) for module, package in _NEEDED_MODULES.items()),
-        *((package, partial(_notebook_package, package)) for package in _FOR_NOTEBOOKS),
-        ("jupyterlab", _jupyterlab),
-        ("CuPy", lambda: _cupy(driver)),
-        ("TensorRT", lambda: _tensorrt(driver)),
-        ("nvtx", _nvtx),
-        ("nsys", lambda: _nsys(driver)),
-        *((f"lab {folder}", partial(_folder, folder)) for folder in ("data", "notebooks")),
-    ]
-    return [finding for name, check in checks for finding in _guarded(name, check)]
+    """Look at everything, first at what the lab cannot run without; raises nothing and changes nothing.
+
+    >>> [finding.name for finding in examine()][:3]
+    ['Python', 'opencv-python-headless', 'numpy']
+    """
+    cuda, gpu = _gpu()
+    installed, extra = _distributions(), install_command("notebooks")
+    version = partial(_version, installed)
+    needed: Checks = {
+        "Python": _python,
+        **{package: partial(_imported, module, package) for module, package in _NEEDED_MODULES.items()},
+        **{each: partial(version, each, State.MISSING, "notebooks need it", extra) for each in _NOTEBOOKS},
+        **{f"lab {folder}": partial(_folder, folder) for folder in ("data", "notebooks")},
+    }
+    optional: Checks = {
+        "system": lambda: (State.OK, f"{platform.platform()}, {os.cpu_count()} cores", ""),
+        "GPU": lambda: gpu,
+        "CuPy": partial(_cupy, installed, cuda),
+        **{name: partial(_tensorrt, name, installed, cuda) for name in _TENSORRT},
+        "nsys": partial(_nsys, cuda),
+        "nvtx": partial(version, "nvtx", State.MISSING, "traces show no frames", "python -m pip install nvtx"),
+        "jupyterlab": partial(version, "jupyterlab", State.ABSENT, "only `make lab` needs it", extra),
+    }
+    looked = {name: _guarded(check) for name, check in (needed | optional).items()}
+    return [Finding(name, *found, needed=name in needed) for name, found in looked.items() if found]
+
+
+def _guarded(check: Callable[[], Found | None]) -> Found | None:
+    try:
+        return check()
+    except LabError as error:
+        return State.MISSING, error.message, error.fix
+    except Exception as error:
+        return State.BROKEN, _reason(error), ""
 
 
 def can_run(findings: Sequence[Finding]) -> bool:
-    """True where everything that the lab needs is there; a GPU is not among it."""
+    """True where everything that the lab needs is there; a GPU is not among it.
+
+    >>> can_run([Finding("GPU", State.ABSENT, "no NVIDIA GPU"), Finding("numpy", State.OK, "2.4", needed=True)])
+    True
+    """
     return all(finding.state is State.OK for finding in findings if finding.needed)
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """A line for each finding, its fix under it, and the verdict as the last line."""
+    """A line for each finding, its fix under it, and the verdict as the last line.
+
+    >>> print(as_text([Finding("numpy", State.MISSING, "none", "python -m pip install numpy", needed=True)]))
+    missing  numpy  none
+                    > python -m pip install numpy
+    <BLANKLINE>
+    The lab cannot run; fix first: numpy.
+    """
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:
         lines.append(f"{finding.state:7}  {finding.name:{width}}  {finding.detail}")
         if finding.fix:
             lines.append(f"{'':7}  {'':{width}}  > {finding.fix}")
-    return "\n".join([*lines, "", _verdict(findings)])
+    lacking = ", ".join(each.name for each in findings if each.needed and each.state is not State.OK)
+    live = {"GPU", "CuPy"} <= {each.name for each in findings if each.state is State.OK}
+    where = "on the GPU and simulated" if live else "on the simulated device"
+    verdict = f"The lab cannot run; fix first: {lacking}." if lacking else f"The lab can run, {where}."
+    return "\n".join([*lines, "", verdict])
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """The findings and the verdict as JSON, for scripts."""
+    """The findings and the verdict as JSON, for scripts.
+
+    >>> json.loads(as_json([Finding("numpy", State.OK, "2.4")]))["can_run"]
+    True
+    """
     return json.dumps({"can_run": can_run(findings), "findings": [asdict(finding) for finding in findings]}, indent=2)
-
-
-def _verdict(findings: Sequence[Finding]) -> str:
-    if not can_run(findings):
-        lacking = [finding.name for finding in findings if finding.needed and finding.state is not State.OK]
-        return f"The lab cannot run; mend first: {', '.join(lacking)}."
-    states = {finding.name: finding.state for finding in findings}
-    live = states.get("GPU") is State.OK and states.get("CuPy") is State.OK
-    return f"The lab can run, {'on the GPU and simulated' if live else 'on the simulated device'}."
-
-
-def _guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    try:
-        yield from check()
-    except Exception as error:
-        yield Finding(name, State.BROKEN, _reason(error))
 
 
 def _reason(error: BaseException) -> str:
@@ -141,45 +140,41 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 
 
-def _version(package: str) -> str:
-    """The version of an installed distribution; '' where there is none, or one without readable metadata."""
-    try:
-        return metadata.version(package) or ""
-    except Exception:
-        return ""
+def _distributions() -> dict[str, str]:
+    """The version of each installed distribution, by its name."""
+    found = {}
+    for each in metadata.distributions():
+        with suppress(Exception):  # metadata that cannot be read raises anything
+            found[each.name.lower().replace("_", "-")] = each.version
+    return {name: version for name, version in found.items() if version}
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Found:
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
-    state, fix = (State.OK, "") if fits else (State.BROKEN, "make an environment with Python 3.11, 3.12 or 3.13")
-    yield Finding("Python", state, f"{platform.python_version()} at {sys.executable}", fix, needed=True)
-    yield Finding("system", State.OK, f"{platform.platform()}, {os.cpu_count()} cores")
+    state, fix = (State.OK, "") if fits else (State.BROKEN, "create an environment with Python 3.11, 3.12 or 3.13")
+    return state, f"{platform.python_version()} at {sys.executable}", fix
 
 
-def _gpu() -> tuple[Driver | None, list[Finding]]:
+def _gpu() -> tuple[Cuda, Found]:
+    from . import cuda
+
     try:
-        driver = find_driver()
+        gpu, offered, driver = cuda.find_gpu(), cuda.cuda_version(), cuda.driver_version()
     except NoGpuError as error:
         detail = f"no NVIDIA GPU: everything runs on the simulated device ({error.message})"
-        return None, [Finding("GPU", State.ABSENT, detail, error.fix)]
+        return None, (State.ABSENT, detail, error.fix)
     except Exception as error:
-        return None, [Finding("GPU", State.BROKEN, _reason(error), "check what nvidia-smi says")]
-    capability = ".".join(map(str, driver.compute_capability))
-    version = f"{driver.version or 'version unknown'}, CUDA {driver.cuda[0]}.{driver.cuda[1]}"
-    old = driver.cuda < (12, 0)
-    state, fix = (State.BROKEN, "install driver 525 or newer: CuPy needs CUDA 12") if old else (State.OK, "")
-    return driver, [
-        Finding("GPU", State.OK, f"{driver.gpu}, compute capability {capability}{_visible_devices()}"),
-        Finding("NVIDIA driver", state, version, fix),
-    ]
+        return None, (State.BROKEN, _reason(error), "check what nvidia-smi says")
+    capability, newest = (".".join(map(str, pair)) for pair in (gpu.compute_capability, offered))
+    detail = f"{gpu.name}, compute capability {capability}, driver {driver or 'of unknown version'}, CUDA {newest}"
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        detail += f" (CUDA_VISIBLE_DEVICES={visible})"
+    if offered < (12, 0):
+        return offered, (State.BROKEN, detail, "install driver 525 or newer: CuPy needs CUDA 12")
+    return offered, (State.OK, detail, "")
 
 
-def _visible_devices() -> str:
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return "" if chosen is None else f" (CUDA_VISIBLE_DEVICES={chosen})"
-
-
-def _module(module: str, package: str) -> Iterator[Finding]:
+def _imported(module: str, package: str) -> Found:
     """Import a package that the lab needs: only that shows whether its libraries load."""
     try:
         loaded = importlib.import_module(module)
@@ -189,108 +184,61 @@ def _module(module: str, package: str) -> Iterator[Finding]:
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == module
         state, option = (State.MISSING, "") if missing else (State.BROKEN, "--force-reinstall --no-deps ")
-        yield Finding(package, state, _reason(error), f"python -m pip install {option}{package}", needed=True)
-    else:
-        yield Finding(package, State.OK, detail, needed=True)
+        return state, _reason(error), f"python -m pip install {option}{package}"
+    return State.OK, detail, ""
 
 
-def _notebook_package(package: str) -> Iterator[Finding]:
-    if version := _version(package):
-        yield Finding(package, State.OK, version, needed=True)
-    else:
-        yield Finding(package, State.MISSING, "notebooks need it", install_command("notebooks"), needed=True)
+def _version(installed: Mapping[str, str], package: str, without: State, detail: str, fix: str) -> Found:
+    return (State.OK, installed[package], "") if package in installed else (without, detail, fix)
 
 
-def _jupyterlab() -> Iterator[Finding]:
-    if version := _version("jupyterlab"):
-        yield Finding("jupyterlab", State.OK, version)
-    else:
-        detail = "only `make lab` needs it; `yolotrt-lab run` does not"
-        yield Finding("jupyterlab", State.ABSENT, detail, install_command("notebooks"))
-
-
-def _cupy(driver: Driver | None) -> Iterator[Finding]:
-    found = {package: version for package in _CUPY if (version := _version(package))}
+def _cupy(installed: Mapping[str, str], cuda: Cuda) -> Found:
+    found = {name: version for name, version in installed.items() if re.fullmatch(r"cupy(-cuda\d+x)?", name)}
     names = " and ".join(f"{package} {version}" for package, version in found.items())
-    if not driver:
-        yield Finding("CuPy", State.ABSENT, f"{names or 'none'}; it has no use without a GPU")
-    elif not found:
-        yield Finding("CuPy", State.MISSING, "the GPU can't be used without it", install_command(driver.extra))
-    elif failure := _cupy_conflict(found, driver):
-        fix = f"python -m pip uninstall -y {' '.join(found)}, then {install_command(driver.extra)}"
-        yield Finding("CuPy", State.BROKEN, f"{names}: {failure}", fix)
-    elif failure := _cupy_failure():
-        yield Finding("CuPy", State.BROKEN, f"{names}: {failure}", install_command(driver.extra))
-    else:
-        yield Finding("CuPy", State.OK, names)
-
-
-def _cupy_conflict(found: Iterable[str], driver: Driver) -> str:
-    package, *others = found
-    if others:
-        return "they overwrite each other"
-    if _CUPY[package] > driver.cuda[0]:
-        return f"made for CUDA {_CUPY[package]}, and the driver offers CUDA {driver.cuda[0]}"
-    return ""
-
-
-def _cupy_failure() -> str:
-    """Why CuPy can't compile a kernel; its wheels leave out NVRTC, which a CUDA toolkit or the extra brings."""
-    try:
+    if cuda is None:
+        return State.ABSENT, f"{names or 'none'}; {_NO_USE}", ""
+    install = install_command("cuda13" if cuda >= (13, 0) else "cuda12")
+    if not found:
+        return State.MISSING, "the GPU cannot be used without it", install
+    again = f"python -m pip uninstall -y {' '.join(found)}, then {install}"
+    if len(found) > 1:
+        return State.BROKEN, f"{names}: they overwrite each other", again
+    built_for = re.search(r"(?<=cuda)\d+", names)
+    if built_for and int(built_for[0]) > cuda[0]:
+        return State.BROKEN, f"{names}: built for CUDA {built_for[0]}, and the driver offers CUDA {cuda[0]}", again
+    try:  # its wheels leave out NVRTC, which a CUDA toolkit or the extra brings
         importlib.import_module("cupy").cuda.nvrtc.getVersion()
     except (Exception, SystemExit) as error:
-        return _reason(error)
-    return ""
+        return State.BROKEN, f"{names}: {_reason(error)}", install
+    return State.OK, names, ""
 
 
-def _tensorrt(driver: Driver | None) -> Iterator[Finding]:
-    found = {name: packages for name, (module, packages) in _TENSORRT.items() if importlib.util.find_spec(module)}
-    for name, packages in found.items():
-        versions = {package: version for package in packages if (version := _version(package))}
-        detail = ", ".join(f"{package} {version}" for package, version in versions.items()) or "version unknown"
-        if driver and driver.cuda < (13, 0) and any("cu13" in package for package in versions):
-            detail += f": made for CUDA 13, and the driver offers CUDA {driver.cuda[0]}"
-            fix = f"python -m pip uninstall -y {' '.join(versions)}, then {_tensorrt_command(driver)}"
-            yield Finding(name, State.BROKEN, detail, fix)
-        else:
-            yield Finding(name, State.OK, detail)
-    if not found and driver:
-        yield Finding("TensorRT", State.MISSING, "engines can't run on TensorRT", _tensorrt_command(driver))
-    elif not found:
-        yield Finding("TensorRT", State.ABSENT, "none; it has no use without a GPU")
+def _tensorrt(name: str, installed: Mapping[str, str], cuda: Cuda) -> Found | None:
+    """TensorRT or TensorRT-RTX; one of them is enough, so that only the first is missed where neither is there."""
+    old = cuda is not None and cuda < (13, 0)
+    install = f"{install_command('tensorrt')}, or for TensorRT-RTX {install_command('rtx')}"
+    install = 'python -m pip install "tensorrt-cu12>=10,<12"' if old else install
+    there = [each for each, module in _TENSORRT.items() if importlib.util.find_spec(module)]
+    if not there and name == "TensorRT":
+        return (State.MISSING, "no engine can run on it", install) if cuda else (State.ABSENT, f"none; {_NO_USE}", "")
+    if name not in there:
+        return None
+    pattern = _TENSORRT[name].replace("_", "-") + r"(-cu\d+)?(-bindings)?"
+    found = {each: version for each, version in installed.items() if re.fullmatch(pattern, each)}
+    detail = ", ".join(f"{package} {version}" for package, version in found.items()) or "version unknown"
+    if old and "cu13" in detail:
+        fix = f"python -m pip uninstall -y {' '.join(found)}, then {install}"
+        return State.BROKEN, f"{detail}: built for CUDA 13, and the driver offers CUDA 12", fix
+    return State.OK, detail, ""
 
 
-def _tensorrt_command(driver: Driver) -> str:
-    if driver.cuda < (13, 0):
-        return 'python -m pip install "tensorrt-cu12>=10,<12"'
-    return f"{install_command('tensorrt')}, or for TensorRT-RTX {install_command('rtx')}"
+def _nsys(cuda: Cuda) -> Found:
+    if cuda is None and not find_nsys():
+        return State.ABSENT, f"none; {_NO_USE}", ""
+    nsys = Nsys.open()
+    return State.OK, f"{'.'.join(map(str, nsys.version)) or 'version unknown'} at {nsys.path}", ""
 
 
-def _nvtx() -> Iterator[Finding]:
-    if version := _version("nvtx"):
-        yield Finding("nvtx", State.OK, version)
-    else:
-        yield Finding("nvtx", State.MISSING, "traces will show no frames", "python -m pip install nvtx")
-
-
-def _nsys(driver: Driver | None) -> Iterator[Finding]:
-    program = find_nsys()
-    if not program and not driver:
-        yield Finding("nsys", State.ABSENT, "none; it has no use without a GPU")
-    elif not program:
-        fix = "install Nsight Systems (the CUDA Toolkit brings it too), and put the folder of nsys on the PATH"
-        yield Finding("nsys", State.MISSING, "no trace can be taken here", fix)
-    else:
-        output = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
-        version = re.search(r"\d+(\.\d+)+", output)
-        yield Finding("nsys", State.OK, f"{version[0] if version else output.strip()} at {program}")
-
-
-def _folder(folder: str) -> Iterator[Finding]:
-    try:
-        count = sum(path.is_file() for path in lab_path(folder).rglob("*"))
-        state, detail = (State.OK if count else State.MISSING), f"{count} files in {lab_path(folder)}"
-    except LabError as error:
-        state, detail = State.MISSING, error.message
-    fix = "" if state is State.OK else "install the lab again, or check it out anew"
-    yield Finding(f"lab {folder}", state, detail, fix, needed=True)
+def _folder(folder: str) -> Found:
+    path = lab_path(folder)
+    return State.OK, f"{sum(each.is_file() for each in path.rglob('*'))} files in {path}", ""
