@@ -23,6 +23,7 @@ import numpy as np
 from .device import Device, DeviceBuffer, Event, Graph, HostBuffer, Kernel, Stream, memory_errors
 from .errors import CaptureError, DeviceError, NoGpuError
 from .packages import install_command, load
+from .telemetry import driver_version
 from .types import HostMemory, Source, SourceKind
 
 _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR = 75, 76  # CUdevice_attribute in cuda.h, part of the stable ABI
@@ -65,20 +66,6 @@ def cuda_version() -> tuple[int, int]:
     number = ctypes.c_int()
     _call(_libcuda(), "cuDriverGetVersion", ctypes.byref(number))
     return number.value // 1000, number.value % 1000 // 10
-
-
-def driver_version() -> str:
-    """The driver's version, such as '580.159.04'; '' where NVML does not tell (Jetson, some containers)."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        try:
-            return str(pynvml.nvmlSystemGetDriverVersion())
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # NVML raises its own errors; a version is not worth failing for
-        return ""
 
 
 def _libcuda() -> Any:

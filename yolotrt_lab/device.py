@@ -178,6 +178,10 @@ class Device(ABC):
         The graph keeps `submit`, and so all memory that it refers to, for as long as it lives.
         """
 
+    def telemetry(self, times_ns: np.ndarray) -> dict[str, np.ndarray] | None:
+        """`TELEMETRY_COLUMNS` at these times, float64 (times,); None for a device that NVML samples as it runs."""
+        return None
+
     @abstractmethod
     def synchronize(self) -> None:
         """Block the host until the device has nothing left to do (`cudaDeviceSynchronize`)."""

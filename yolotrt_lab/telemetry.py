@@ -1,12 +1,4 @@
-"""What the GPU says of itself while a loop runs: clocks, power, temperature, PCIe link, throttle reasons, neighbours.
-
-    with Telemetry(device) as telemetry:
-        recording = loop.run()
-    columns = telemetry.columns(recording.columns["done_ns"])
-
-On a GPU a thread of its own asks NVML ten times a second. The simulated device is asked for its state at the same
-intervals of virtual time once the run is over. A GPU that does not tell something, or no NVML, makes NaN, no error.
-"""
+"""Telemetry: what the GPU says of itself while a loop runs (clocks, power, temperature, PCIe link, other processes)."""
 
 from __future__ import annotations
 
@@ -17,11 +9,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 
+from .device import Device
 from .errors import MissingPackageError, SettingsError
 from .packages import load
 from .types import TELEMETRY_COLUMNS, THROTTLE_REASONS
@@ -31,49 +23,50 @@ INTERVAL_NS = 100_000_000
 
 _NAN = float("nan")
 _STATM = Path("/proc/self/statm")
-
-
-class SampledDevice(Protocol):
-    """A device of the lab; one whose `kind` is 'simulated' also has `telemetry(times_ns)`, a GPU its `ordinal`."""
-
-    kind: Any
-
-    def now_ns(self) -> int:
-        """The host's clock."""
+_T = TypeVar("_T")
 
 
 class Nvml:
-    """One GPU as NVML sees it. `bus_id` is its PCI bus id: ordinals of CUDA and NVML need not be the same.
+    """NVML while it is open, and in it the GPU at a PCI bus id: its ordinal need not be that of CUDA.
 
-    Whatever fails, from loading NVML to a single field, makes NaN.
+    NVML raises errors of its own, and none is worth failing for: what it does not tell is NaN or a given answer.
     """
 
-    def __init__(self, bus_id: str) -> None:
-        self._nvml: Any = None
-        self._handle: Any = None
-        with suppress(Exception):  # NVML raises errors of its own, and none is worth failing for
-            nvml = load("pynvml", needed_for="telemetry")
-            nvml.nvmlInit()
-            self._nvml = nvml
-            self._handle = nvml.nvmlDeviceGetHandleByPciBusId(bus_id)
+    def __init__(self, bus_id: str = "") -> None:
+        self._bus_id = bus_id
+        self._api: Any = None
+        self._gpu: Any = None
 
-    def close(self) -> None:
-        """`nvmlShutdown`."""
-        if self._nvml is not None:
-            with suppress(Exception):
-                self._nvml.nvmlShutdown()
+    def __enter__(self) -> Nvml:
+        with suppress(Exception):
+            import pynvml
+
+            pynvml.nvmlInit()
+            self._api = pynvml
+            self._gpu = pynvml.nvmlDeviceGetHandleByPciBusId(self._bus_id)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(Exception):
+            self._api.nvmlShutdown()
+
+    def ask(self, question: Callable[[Any, Any], _T], otherwise: _T) -> _T:
+        """What `question` returns for the module `pynvml` and the GPU's handle (None if unknown), or `otherwise`."""
+        try:
+            return question(self._api, self._gpu)
+        except Exception:
+            return otherwise
 
     def sample(self) -> dict[str, float]:
         """`TELEMETRY_COLUMNS` now."""
         values = dict.fromkeys(TELEMETRY_COLUMNS, _NAN)
-        if self._handle is not None:
+        if self._gpu is not None:
             for name, read in _READERS.items():
                 with suppress(Exception):
-                    values[name] = float(read(self._nvml, self._handle))
+                    values[name] = float(read(self._api, self._gpu))
             with suppress(Exception):
-                values |= _throttling(self._nvml, self._handle)
-        values["host_memory_bytes"] = host_memory_bytes()
-        return values
+                values |= _throttling(self._api, self._gpu)
+        return values | {"host_memory_bytes": host_memory_bytes()}
 
 
 _READERS: dict[str, Callable[[Any, Any], float]] = {
@@ -90,13 +83,8 @@ _READERS: dict[str, Callable[[Any, Any], float]] = {
 
 
 def _other_processes(running: list[Any]) -> float:
-    """How many processes of the list are not this one; NaN for an empty list, since this one is on the GPU.
-
-    Inside a container NVML may use the host's process ids; then this process is one of those that it can't find.
-    """
-    if not running:
-        return _NAN
-    return len(running) - 1
+    """All but this one, which has another id if NVML is outside its container; NaN if NVML does not see this one."""
+    return len(running) - 1 if running else _NAN
 
 
 def _throttling(nvml: Any, gpu: Any) -> dict[str, float]:
@@ -105,110 +93,101 @@ def _throttling(nvml: Any, gpu: Any) -> dict[str, float]:
     bits = int((ask or nvml.nvmlDeviceGetCurrentClocksEventReasons)(gpu))
     flags = {}
     for reason in THROTTLE_REASONS:
-        name = "".join(word.capitalize() for word in reason.split("_"))
+        name = reason.title().replace("_", "")
         bit = getattr(nvml, f"nvmlClocksThrottleReason{name}", getattr(nvml, f"nvmlClocksEventReason{name}", None))
         if bit is not None:
             flags[f"throttle_{reason}"] = float(bits & bit != 0)
     return flags
 
 
-class _Samples:
-    """Samples with the time at which each was complete."""
+def driver_version() -> str:
+    """The version of the NVIDIA driver, such as '580.159.04'; '' if NVML does not tell (Jetson, some containers)."""
+    with Nvml() as nvml:
+        return nvml.ask(lambda api, _: str(api.nvmlSystemGetDriverVersion()), "")
 
-    def __init__(self, times_ns: np.ndarray, values: dict[str, np.ndarray]) -> None:
-        self.times_ns = times_ns
-        self.values = values
 
-    def at(self, times_ns: np.ndarray) -> dict[str, np.ndarray]:
-        """The latest sample at or before each time; NaN before the first."""
-        rows = np.searchsorted(self.times_ns, times_ns, side="right") - 1
-        return {name: np.append(values, _NAN)[rows] for name, values in self.values.items()}
+def bus_id(device: Device) -> str:
+    """The PCI bus id of a CUDA device, which CUDA_VISIBLE_DEVICES does not change; '' if CuPy is not installed."""
+    try:
+        runtime = load("cupy", needed_for="telemetry").cuda.runtime
+    except MissingPackageError:
+        return ""
+    return str(runtime.deviceGetPCIBusId(getattr(device, "ordinal", 0)))
 
 
 class Telemetry:
-    """Samples a device from `__enter__` to `__exit__`, every `interval_ns`; entered again, it begins anew.
+    """Samples a device every `interval_ns` inside a `with` block: a GPU through NVML, by a thread of its own.
 
-    SettingsError for no positive interval.
+    The simulated device tells afterwards what it was like at these times. NaN stands for what a GPU does not tell.
+    SettingsError if the interval is not positive.
+
+    >>> import yolotrt_lab as lab
+    >>> device = lab.open_device("simulated")
+    >>> device.use(lab.Conditions())
+    >>> with Telemetry(device) as telemetry:
+    ...     device.wait_until_ns(250_000_000)
+    >>> telemetry.samples["time_ns"].tolist()
+    [0, 100000000, 200000000]
+    >>> telemetry.columns(done_ns=np.array([150_000_000]))["gpu_processes"]
+    array([0.])
     """
 
-    def __init__(self, device: SampledDevice, *, interval_ns: int = INTERVAL_NS) -> None:
+    def __init__(self, device: Device, *, interval_ns: int = INTERVAL_NS) -> None:
         if interval_ns <= 0:
-            raise SettingsError(f"a sample every {interval_ns} ns", fix="use a positive interval")
+            raise SettingsError(f"interval_ns must be positive, got {interval_ns}", fix=f"use {INTERVAL_NS}, say")
+        self.samples = {"time_ns": np.empty(0, np.int64)} | dict.fromkeys(TELEMETRY_COLUMNS, np.empty(0))
+        """`time_ns` on the device's clock, int64 (samples,), and `TELEMETRY_COLUMNS`, float64 (samples,)."""
         self._device = device
         self._interval_ns = interval_ns
-        self._begin_ns = 0
-        self._samples = _Samples(np.empty(0, np.int64), {name: np.empty(0) for name in TELEMETRY_COLUMNS})
-        self._rows: list[tuple[int, dict[str, float]]] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Telemetry:
-        self._begin_ns = self._device.now_ns()
-        self._rows = []
+        self._start_ns = self._device.now_ns()
+        self._rows: list[tuple[int, dict[str, float]]] = []
         self._stop.clear()
-        if self._device.kind != "simulated":
-            self._nvml = Nvml(_bus_id(self._device))
-            self._sample()  # the first one takes milliseconds, which no frame should wait for
-            self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+        if self._device.telemetry(np.empty(0, np.int64)) is None:
+            ready, bus = threading.Event(), bus_id(self._device)
+            self._thread = threading.Thread(target=self._run, args=(bus, ready), name="telemetry", daemon=True)
             self._thread.start()
+            ready.wait()  # the first sample takes milliseconds, for which no frame should wait
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._thread is None:
-            times = np.arange(self._begin_ns, self._device.now_ns() + 1, self._interval_ns)
-            self._samples = _Samples(times, self._device.telemetry(times))  # type: ignore[attr-defined]
+            times = np.arange(self._start_ns, self._device.now_ns() + 1, self._interval_ns)
+            self.samples = {"time_ns": times, **(self._device.telemetry(times) or {})}
             return
         self._stop.set()
         self._thread.join()
-        self._nvml.close()
-        times = np.array([time for time, _ in self._rows], np.int64)
-        names = TELEMETRY_COLUMNS
-        self._samples = _Samples(times, {name: np.array([row[name] for _, row in self._rows]) for name in names})
+        self.samples = {"time_ns": np.array([time for time, _ in self._rows], np.int64)}
+        self.samples |= {name: np.array([row[name] for _, row in self._rows]) for name in TELEMETRY_COLUMNS}
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval_ns / 1e9):
-            self._sample()
-
-    def _sample(self) -> None:
-        values = self._nvml.sample()
-        self._rows.append((self._device.now_ns(), values))
-
-    @property
-    def samples(self) -> dict[str, np.ndarray]:
-        """All samples: `time_ns` on the device's clock, int64 (samples,), and `TELEMETRY_COLUMNS`, float64."""
-        return {"time_ns": self._samples.times_ns, **self._samples.values}
+    def _run(self, bus: str, ready: threading.Event) -> None:
+        with Nvml(bus) as nvml:
+            while True:
+                values = nvml.sample()
+                self._rows.append((self._device.now_ns(), values))
+                ready.set()
+                if self._stop.wait(self._interval_ns / 1e9):
+                    return
 
     def columns(self, done_ns: np.ndarray) -> dict[str, np.ndarray]:
-        """`TELEMETRY_COLUMNS` for frames that end at these times, float64 (frames,): the latest sample at each end."""
-        return self._samples.at(done_ns)
-
-
-def _bus_id(device: Any) -> str:
-    """The PCI bus id of a CUDA device, which CUDA_VISIBLE_DEVICES does not change; '' where CuPy does not tell."""
-    try:
-        return str(load("cupy", needed_for="telemetry").cuda.runtime.deviceGetPCIBusId(device.ordinal))
-    except MissingPackageError:
-        return ""
+        """`TELEMETRY_COLUMNS` at the ends of frames, float64 (frames,): the latest sample, NaN before the first."""
+        rows = np.searchsorted(self.samples["time_ns"], done_ns, side="right") - 1
+        return {name: np.append(self.samples[name], _NAN)[rows] for name in TELEMETRY_COLUMNS}
 
 
 def host_memory_bytes() -> float:
-    """What this process has in physical memory (its resident or working set); NaN where the system does not tell."""
+    """What this process has in physical memory (its resident or working set); NaN if the system does not tell."""
     if sys.platform == "win32":
-        return _working_set_bytes()
+        # `WorkingSetSize` of PROCESS_MEMORY_COUNTERS (psapi.h): the second SIZE_T of eight, after two DWORDs
+        kernel32, counters = ctypes.windll.kernel32, (ctypes.c_size_t * 10)()
+        kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+        process, size = ctypes.c_void_p(kernel32.GetCurrentProcess()), ctypes.sizeof(ctypes.c_size_t) * 9
+        told = kernel32.K32GetProcessMemoryInfo(process, ctypes.byref(counters), ctypes.c_ulong(size))
+        return float(counters[2]) if told else _NAN
     try:
         return float(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return _NAN
-
-
-def _working_set_bytes() -> float:
-    """`WorkingSetSize` of PROCESS_MEMORY_COUNTERS (psapi.h): the second SIZE_T of eight, after two DWORDs."""
-    kernel32 = ctypes.windll.kernel32  # type: ignore[attr-defined]
-    counters = (ctypes.c_size_t * 10)()
-    kernel32.GetCurrentProcess.restype = ctypes.c_void_p
-    process, size = ctypes.c_void_p(kernel32.GetCurrentProcess()), ctypes.sizeof(ctypes.c_size_t) * 9
-    if not kernel32.K32GetProcessMemoryInfo(process, ctypes.byref(counters), ctypes.c_ulong(size)):
-        return _NAN
-    return float(counters[2])
