@@ -3,7 +3,7 @@
 Each cause is simulated RUNS times (50), in a scenario of that cause, with a severity, a noise and a length that are
 drawn at random. Every run is judged three times: by its host timers alone, with telemetry, and, where that leaves it
 open, with a trace of the same scenario's first frames, as `next_experiment` asks for. Pairs of causes are judged with
-telemetry. `tests/diagnosis/test_confusion.py` holds the figures to their limits.
+telemetry. `tests/diagnose/test_confusion.py` holds the figures to their limits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.tables import Table
 from yolotrt_lab.telemetry import Telemetry
 from yolotrt_lab.types import Cause
-from yolotrt_lab.vision import Fill
+from yolotrt_lab.types import Fill
 
 TRACED_FRAMES = 60
 OPEN = "open"

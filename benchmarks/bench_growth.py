@@ -1,8 +1,8 @@
 """How often `slope` and `measure_growth` raise a false alarm, what they find, and how long they take.
 
-Run it with `python benchmarks/bench_growth.py [series per rate]`. Series are simulated, with fixed seeds; the rates are
-those of a confidence of 99 %, so that false alarms should be near 1 %: up or down for `slope`, a growing shape for
-`measure_growth`.
+Run it with `python benchmarks/bench_growth.py [SERIES per rate] [FRAMES to time]`. Series are simulated, with fixed
+seeds; the rates are those of a confidence of 99 %, so that false alarms should be near 1 %: up or down for `slope`, a
+growing shape for `measure_growth`.
 """
 
 from __future__ import annotations
@@ -141,19 +141,18 @@ def print_shapes(repeats: int) -> None:
         line = f"{name:28}{shape:10}{100 * np.mean([each.shape is shape for each in found]):>6.1f}%"
         if changes:
             exact = [each.change_points for each in found if len(each.change_points) == len(changes)]
-            worst = max(np.abs(np.subtract(each, changes)).max() for each in exact)
+            worst = max((np.abs(np.subtract(each, changes)).max() for each in exact), default="no")
             line += f"  all change points in {100 * len(exact) / repeats:.1f}%, at most {worst} frames off"
         print(line, flush=True)
 
 
-def print_times() -> None:
-    """The best of three for a million frames."""
-    rng = np.random.default_rng(1)
-    million = np.arange(1_000_000)
-    series = {name: 20 + NOISES[name](rng, len(million)) for name in ("white", "AR(1), 0.97", "Student t, 2 degrees")}
-    series["ten steps"] = 20 + million // 100_000 + rng.standard_normal(len(million))
-    series["sine"] = 20 + np.sin(million / 40) + rng.standard_normal(len(million))
-    print("\n1,000,000 frames: slope, measure_growth")
+def print_times(count: int) -> None:
+    """The best of three for so many frames."""
+    rng, frames = np.random.default_rng(1), np.arange(count)
+    series = {name: 20 + NOISES[name](rng, count) for name in ("white", "AR(1), 0.97", "Student t, 2 degrees")}
+    series["ten steps"] = 20 + frames * 10 // count + rng.standard_normal(count)
+    series["sine"] = 20 + np.sin(frames / 40) + rng.standard_normal(count)
+    print(f"\n{count:,} frames: slope, measure_growth")
     for name, values in series.items():
         best = []
         for measured in (slope, measure_growth):
@@ -166,19 +165,19 @@ def print_times() -> None:
         print(f"{name:24}{best[0]:.2f} s {best[1]:.2f} s")
 
 
-def main() -> None:
-    """Print the tables and the time for a million frames."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
+def main(repeats: int = 1_000, timed: int = 1_000_000) -> None:
+    """Print the tables and the times."""
+    fewer = max(repeats // 5, 1)
     print_table("slope, false alarms", repeats)
     # 2 % of the median in 1,000 frames, under noise of 5 % of the median, in units of the noise.
     print_table(
-        "slope, a ramp of 2 % of the median per 1,000 frames under 5 % noise, found", repeats // 5, 0.02 / 0.05 / 1_000
+        "slope, a ramp of 2 % of the median per 1,000 frames under 5 % noise, found", fewer, 0.02 / 0.05 / 1_000
     )
     print_false_alarms(repeats)
     print_ramps(repeats)
-    print_shapes(repeats // 5)
-    print_times()
+    print_shapes(fewer)
+    print_times(timed)
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -1,65 +1,66 @@
-"""What the overlapped loop itself costs the host for a frame: `python benchmarks/bench_overlap.py`.
+"""What the overlapped loop itself costs the host for a frame: `python benchmarks/bench_overlap.py [FRAMES]`.
 
 On a device whose calls do nothing. The goal is 70 us of CPU time for rung 8, far under its 130 us a frame.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
-from unittest import mock
+from typing import Any
 
 import numpy as np
 
 from yolotrt_lab.device import Device, HostBuffer
 from yolotrt_lab.engine import Context, Engine
 from yolotrt_lab.speed.ladder import RUNGS
-from yolotrt_lab.speed.overlap import OverlappedLoop
 from yolotrt_lab.types import Source, SourceKind, TensorSpec
 
-FRAMES, BOXES = 20_000, 20
+BOXES = 20
+_NOTHING = nullcontext()
 
 
 def nothing(*_: object, **__: object) -> None:
     """A call that returns at once."""
 
 
+def namespace(**names: object) -> Any:
+    """A method that gives an object with these attributes, whatever its arguments are."""
+    return lambda *_, **__: SimpleNamespace(**names)
+
+
 class IdleDevice(Device):
     """Takes no time, computes nothing, and always has a result ready."""
 
+    kind = "idle"
     source = Source(SourceKind.SIMULATED, preset="none")
     now_ns = staticmethod(time.perf_counter_ns)
-    writes = reads = upload = download = launch = spin = synchronize = wait_until_ns = nothing
-    start_thread = queue = nothing
-    _nothing = nullcontext()
+    upload = download = launch = synchronize = wait_until_ns = nothing
+    stream = namespace(handle=0, synchronize=nothing, record=nothing, wait=nothing)
+    event = namespace(done=True, synchronize=nothing)
+    empty_device = namespace(address=0)
+    capture = namespace(launch=nothing)
 
     def range(self, name: str) -> nullcontext[None]:
         """No range."""
-        return self._nothing
+        return _NOTHING
 
-    host_work = range
-
-    def stream(self, *, priority: int = 0) -> SimpleNamespace:
-        """A stream that is always idle."""
-        return SimpleNamespace(handle=0, synchronize=nothing, record=nothing, wait=nothing)
-
-    def event(self, *, timing: bool = False) -> SimpleNamespace:
-        """An event that is always done."""
-        return SimpleNamespace(done=True, synchronize=nothing)
-
-    def empty_host(self, shape: tuple[int, ...], dtype: object, memory: object) -> HostBuffer:
+    def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: object) -> HostBuffer:
         """NumPy memory."""
-        return HostBuffer.over(np.zeros(shape, dtype))
+        return HostBuffer(np.zeros(shape, dtype))
 
-    def empty_device(self, nbytes: int) -> SimpleNamespace:
-        """No memory."""
-        return SimpleNamespace(address=0, nbytes=nbytes)
 
-    def capture(self, submit: object, stream: object) -> SimpleNamespace:
-        """A graph of nothing."""
-        return SimpleNamespace(launch=nothing)
+class IdleContext(Context):
+    """A context that does nothing."""
+
+    enqueue = nothing
+
+    def sibling(self, device: Device) -> Context:
+        """Itself: it holds no memory."""
+        return self
 
 
 class IdleEngine(Engine):
@@ -73,24 +74,24 @@ class IdleEngine(Engine):
 
     def context(self, device: Device) -> Context:
         """A context that does nothing."""
-        buffers = {spec.name: device.empty_device(spec.nbytes) for spec in (*self.inputs, *self.outputs)}
-        return mock.Mock(spec=Context, buffers=buffers, enqueue=nothing)
+        return IdleContext(device, self)
 
 
-def main() -> None:
+def main(frames: int = 20_000) -> None:
     """Print microseconds a frame of rungs 6 to 8, with their timers and without."""
     image = np.zeros((1080, 1920, 3), np.uint8)
     for rung in RUNGS[5:]:
         for timers in (True, False):
-            settings = replace(rung.settings, frames=FRAMES, warmup=0, timers=timers)
-            loop = OverlappedLoop(IdleDevice(), IdleEngine(rung.batch), settings, [image])
+            settings = replace(rung.settings, frames=frames, warmup=0, timers=timers)
+            loop = settings.loop(IdleDevice(), IdleEngine(rung.batch), [image])
             for slot in loop.lanes.pool.slots:
-                slot.outputs["boxes"].array[:, 0] = BOXES
-            begin = time.process_time()
+                slot.output.array[:, 0] = BOXES
+            start = time.process_time()
             loop.run()
-            spent_us = (time.process_time() - begin) / FRAMES * 1e6
+            assert loop.detections is not None and len(loop.detections) == BOXES
+            spent_us = (time.process_time() - start) / frames * 1e6
             print(f"rung {rung.number}, timers {'on' if timers else 'off'}: {spent_us:.1f} us of CPU time a frame")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -1,23 +1,19 @@
-"""How much CPU time it takes to read 100,000 lines of what people paste.
-
-Run it with `python benchmarks/bench_reading.py`.
-"""
+"""How much CPU time it takes to read lines of what people paste: `python benchmarks/bench_reading.py [LINES]`."""
 
 from __future__ import annotations
 
+import sys
 from time import process_time
 
 import numpy as np
 
 from yolotrt_lab.diagnose.reading.files import read_text
 
-LINES = 100_000
 
-
-def texts() -> dict[str, str]:
+def texts(lines: int) -> dict[str, str]:
     """One text of each kind; the numbers are random, with a fixed seed."""
     rng = np.random.default_rng(1)
-    times = rng.uniform(0.5, 20, (LINES, 3)).round(2).tolist()
+    times = rng.uniform(0.5, 20, (lines, 3)).round(2).tolist()
     comma = [[str(value).replace(".", ",") for value in row] for row in times]
     return {
         "one number a line": "\n".join(str(row[0]) for row in times),
@@ -36,16 +32,16 @@ def texts() -> dict[str, str]:
     }
 
 
-def main() -> None:
+def main(lines: int = 100_000) -> None:
     """Print the best of three for each kind of text."""
-    for name, text in texts().items():
+    for name, text in texts(lines).items():
         best = np.inf
         for _ in range(3):
             begin = process_time()
             read_text(text, unit="ms")
             best = min(best, process_time() - begin)
-        print(f"{LINES:,} lines, {name}: {best:.2f} s")
+        print(f"{lines:,} lines, {name}: {best:.2f} s")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -205,7 +205,7 @@ def test_a_clock_that_is_too_fast_makes_latency_grow(bench, climbed):
 
 
 def test_part_that_breaks_is_a_claim_that_fails_and_the_next_is_measured(bench, climbed, monkeypatch):
-    def breaks(bench):
+    def breaks(bench, copies):
         yield Claim("first", 1, 2)
         raise RuntimeError("gone")
 
@@ -217,7 +217,7 @@ def test_part_that_breaks_is_a_claim_that_fails_and_the_next_is_measured(bench, 
 
 
 def test_claims_measured_so_far_are_kept_when_the_run_is_interrupted(tmp_path, monkeypatch, capsys):
-    def interrupted(bench):
+    def interrupted(bench, copies):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(claims, "pinned_upload", interrupted)

@@ -1,0 +1,34 @@
+"""The scripts in benchmarks/ still run: each one once, in miniature."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SIMULATED = ("--device", "simulated", "--frames", "10")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("bench_growth.py", "1", "1000"), "1,000 frames: slope"),
+        (("bench_overlap.py", "50"), "rung 8, timers off: "),
+        (("bench_ranges.py", "1"), "simulated device "),
+        (("bench_reading.py", "100"), "100 lines, ultralytics: "),
+        (("ladder_claims.py", *SIMULATED, "--long", "100"), "100 frames of rung 7: latency grows"),
+        (("ladder_peers.py", *SIMULATED), "they need a GPU"),
+        (("make_report.py", "report.sqlite", "10"), ""),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_benchmark_runs(command, words, tmp_path):
+    script, *options = command
+    ran = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *options], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "Traceback" not in ran.stderr, ran.stderr
+    assert words in ran.stdout
