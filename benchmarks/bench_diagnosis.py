@@ -32,8 +32,7 @@ from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.tables import Table
 from yolotrt_lab.telemetry import Telemetry
-from yolotrt_lab.types import Cause
-from yolotrt_lab.types import Fill
+from yolotrt_lab.types import Cause, Fill
 
 TRACED_FRAMES = 60
 OPEN = "open"
