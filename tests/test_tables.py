@@ -1,4 +1,4 @@
-"""Tables as text and as HTML, and the figures of the stage table."""
+"""Tables as text and as HTML, and the medians of the stage table and of a trace's table."""
 
 from __future__ import annotations
 
@@ -10,37 +10,45 @@ import pytest
 
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.loop import LoopSettings, run_loop
-from yolotrt_lab.nsight.attribution import attribute
-from yolotrt_lab.nsight.trace import Trace
-from yolotrt_lab.packages import lab_path
+from yolotrt_lab.nsight import Trace
+from yolotrt_lab.nsight.attribution import attribute, trace_table
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.tables import Table, stage_table, trace_table
+from yolotrt_lab.simulate import spin
+from yolotrt_lab.tables import Table, stage_table
 from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage
 
 LIVE = Source(SourceKind.LIVE, "GPU <1>", "580", "2026-01-01")
 SIMULATED = Source(SourceKind.SIMULATED, preset="round")
 
 
-def test_text_has_aligned_columns_a_rule_and_the_sources():
-    table = Table(["us", "upload", "n"], [["pageable", "1,002.5", 7], ["pin", 3.25, "12,345"]], LIVE)
-    assert str(table).splitlines() == [
-        "us         upload       n",
-        "--------  -------  ------",
-        "pageable  1,002.5       7",
-        "pin          3.25  12,345",
-        "live on GPU <1>, driver 580, 2026-01-01",
-    ]
-
-
-def test_words_are_aligned_to_the_left_and_numbers_to_the_right():
-    table = Table(["case", "verdict", "slow"], [["a", "none", "0.9 ms"], ["b", "shared_gpu", "24 ms"]])
-    assert str(table).splitlines()[2:] == ["a     none        0.9 ms", "b     shared_gpu   24 ms"]
-    page = table._repr_html_()
-    assert '<td style="text-align: left">none</td><td>0.9 ms</td>' in page
-
-
-def test_table_without_rows_or_sources_is_its_header():
-    assert str(Table(["a", "bcd"], [])).splitlines() == ["a  bcd", "-  ---"]
+@pytest.mark.parametrize(
+    ("table", "lines"),
+    [
+        (
+            Table(["us", "upload", "n"], [["pageable", "1,002.5", 7], ["pin", 3.25, "12,345"]], LIVE),
+            [
+                "us         upload       n",
+                "--------  -------  ------",
+                "pageable  1,002.5       7",
+                "pin          3.25  12,345",
+                "live on GPU <1>, driver 580, 2026-01-01",
+            ],
+        ),
+        (
+            Table(["case", "verdict", "slow"], [["a", "none", "0.9 ms"], ["b", "shared_gpu", "24 ms"]]),
+            [
+                "case  verdict       slow",
+                "----  ----------  ------",
+                "a     none        0.9 ms",
+                "b     shared_gpu   24 ms",
+            ],
+        ),
+        (Table(["a", "bcd"], []), ["a  bcd", "-  ---"]),
+    ],
+    ids=["numbers to the right", "words to the left", "no rows"],
+)
+def test_text_has_aligned_columns_a_rule_and_the_sources(table, lines):
+    assert str(table).splitlines() == lines
 
 
 def test_sources_are_noted_once_each_in_the_order_given():
@@ -67,17 +75,19 @@ class Cells(HTMLParser):
 
 def test_html_has_every_cell_and_escapes_what_is_markup():
     page = Table(["name", "<b>"], [["<i> & b", '"x"'], [1, "<script>"]], LIVE)._repr_html_()
-    assert Cells(page).found == [
-        ("th", "name"),
-        ("th", "<b>"),
-        ("td", "<i> & b"),
-        ("td", '"x"'),
-        ("td", "1"),
-        ("td", "<script>"),
-        ("small", LIVE.stamp),
-    ]
+    cells = [("th", "name"), ("th", "<b>"), ("td", "<i> & b"), ("td", '"x"'), ("td", "1"), ("td", "<script>")]
+    assert Cells(page).found == [*cells, ("small", LIVE.stamp)]
     assert page.count("<tr>") == 3
     assert not any(markup in page for markup in ("<b>", "<i>", "<script>"))
+
+
+def test_prose_wraps_and_stands_left_while_numbers_stay_right():
+    rows = [["a/b_c", "1", "a sentence that is longer than a number", "none"], ["b", "2", "short", "no"]]
+    page = Table(["name", "us", "why", "verdict"], rows)._repr_html_()
+    prose, word = 'style="text-align: left; white-space: normal"', 'style="text-align: left"'
+    assert f"<td {prose}>a sentence that is longer than a number</td><td {word}>none</td>" in page
+    assert f"<td {word}>b</td><td>2</td><td {prose}>short</td>" in page
+    assert ">a/<wbr>b_<wbr>c</td>" in page
 
 
 @pytest.fixture
@@ -86,7 +96,7 @@ def recordings(device):
     boxes = LoopSettings(frames=30, warmup=5, postprocess=True)
     return {
         "with boxes": run_loop(device, open_engine(device), boxes),
-        "recorded": Recording.load(lab_path("data", "recordings", "h200", "graph-pinned.parquet")),
+        "recorded": Recording.shipped("graph-pinned"),
     }
 
 
@@ -107,9 +117,7 @@ def test_stage_table_has_medians_and_the_99th_percentile_of_steady_frames_in_us(
 
 
 def test_stage_table_leaves_out_stages_that_no_recording_has(recordings):
-    both = stage_table(recordings).header
-    assert "preprocess" in both
-    assert "postprocess" in both
+    assert {"preprocess", "postprocess"} <= set(stage_table(recordings).header)
     alone = stage_table({"recorded": recordings["recorded"]}).header
     assert "synchronize" in alone
     assert "postprocess" not in alone
@@ -118,7 +126,6 @@ def test_stage_table_leaves_out_stages_that_no_recording_has(recordings):
 def test_stage_table_does_not_count_the_warm_up(recordings):
     recording = recordings["with boxes"]
     slow = {name: values.copy() for name, values in recording.columns.items()}
-    slow["wait_ns"][slow["warmup"]] = 10**9
     slow["done_ns"][slow["warmup"]] += 10**9
     assert stage_table({"a": replace(recording, columns=slow)}).rows == stage_table({"a": recording}).rows
 
@@ -132,7 +139,7 @@ def test_a_traces_table_has_the_medians_of_its_frames_from_the_host_and_the_gpu(
         with device.range("frame"):
             with device.range("upload"):
                 device.upload(host, memory, stream)
-            device.spin(400_000, stream)
+            spin(device, 400_000, stream)
             with device.range("synchronize"):
                 stream.synchronize()
     table = trace_table({"one": attribute(Trace.from_spans(device.spans, device.source))}, skip=1)
@@ -146,15 +153,3 @@ def test_a_traces_table_has_the_medians_of_its_frames_from_the_host_and_the_gpu(
     waits = sum(float(value) for name, value in cells.items() if name.startswith("synchronize: "))
     assert waits == pytest.approx(float(cells["host: synchronize"]), abs=0.2)
     assert table.notes == [device.source.stamp]
-
-
-def test_prose_wraps_and_stands_left_while_numbers_stay_right():
-    html = Table(
-        ["name", "us", "why"], [["a/b_c", "1", "a sentence that is longer than a number"], ["b", "2", "short"]]
-    )
-    left = 'style="text-align: left; white-space: normal"'
-    assert f"<td {left}>a sentence that is longer than a number</td>" in html._repr_html_()
-    assert f"<td {left}>short</td>" in html._repr_html_()
-    assert "<td>2</td>" in html._repr_html_()
-    assert ">a/<wbr>b_<wbr>c</td>" in html._repr_html_()
-    assert '<td style="text-align: left">b</td>' in html._repr_html_()

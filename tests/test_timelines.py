@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import matplotlib
+import re
+import sys
+
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
+from bs4 import BeautifulSoup
 from matplotlib.colors import to_hex
 from matplotlib.patches import ConnectionPatch
 
-from yolotrt_lab import plots
+from yolotrt_lab import plots, speed
 from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
-from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.errors import MissingPackageError, SettingsError
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, SCHEMA, Graph, Trace, empty_table
-from yolotrt_lab.plots.timelines import KIND_COLOURS, lanes
+from yolotrt_lab.plots.timelines import KIND_COLOURS
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import Source, SourceKind, Span
 
@@ -25,27 +27,18 @@ SPANS = (
     Span("range", "frame", 1_000, 105_000),
     Span("range", "upload", 2_000, 12_000),
     Span("api", "cudaMemcpyAsync", 3_000, 11_000),
-    Span("upload", "pinned upload", 8_000, 30_000, nbytes=1_000),
+    Span("upload", "pinned upload", 8_000, 30_000, nbytes=440_000),
     Span("api", "cudaStreamSynchronize", 20_000, 100_000),
-    Span("kernel", "a kernel", 30_000, 90_000),
+    Span("kernel", "<a kernel>", 30_000, 90_000),
 )
-
-
-@pytest.fixture(autouse=True)
-def own_figures():
-    """Figures that nobody shows, and that are closed after the test."""
-    matplotlib.use("Agg")
-    yield
-    plt.close("all")
-
-
-def table(kind, /, **given):
-    rows = len(given["start_ns"])
-    return {column: np.asarray(given.get(column, np.zeros(rows)), dtype) for column, dtype in SCHEMA[kind].items()}
+TRACE = Trace.from_spans(SPANS, SIMULATED)
 
 
 def a_trace(**tables):
-    full = {name: table(name, **tables[name]) if name in tables else empty_table(name) for name in SCHEMA}
+    full = {name: empty_table(name) for name in SCHEMA}
+    for name, given in tables.items():
+        empty = np.zeros(len(given["start_ns"]))
+        full[name] = {column: np.asarray(given.get(column, empty), dtype) for column, dtype in SCHEMA[name].items()}
     return Trace(**full, names=NAMES, source=SIMULATED)
 
 
@@ -55,9 +48,8 @@ def rows_of(ax):
 
 def bars(collection):
     """The bars of a row as (left, right) on the axis, with their colours."""
-    edges = [path.vertices[:2, 0].tolist() for path in collection.get_paths()]
-    colours = [to_hex(colour).upper() for colour in collection.get_facecolors()]
-    return list(zip([tuple(edge) for edge in edges], colours, strict=True))
+    edges = [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in collection.get_paths()]
+    return list(zip(edges, [to_hex(colour).upper() for colour in collection.get_facecolors()], strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +60,10 @@ def run():
     return recording, Trace.from_spans(device.spans, device.source)
 
 
-def test_a_timeline_has_nsights_rows_and_a_bar_for_each_span():
+@pytest.mark.parametrize("given", [(SPANS, SIMULATED), (TRACE,)], ids=["spans", "trace"])
+def test_a_timeline_has_nsights_rows_and_a_bar_for_each_span(given):
     _, ax = plots.figure()
-    drawn = plots.timeline(ax, SPANS, SIMULATED)
+    drawn = plots.timeline(ax, *given)
     assert rows_of(ax) == ["NVTX", "", "CUDA calls", "copy in", "kernels"]  # and no row for what did not happen
     assert ax.yaxis_inverted()
     assert drawn == list(ax.collections)
@@ -86,14 +79,8 @@ def test_a_timeline_has_nsights_rows_and_a_bar_for_each_span():
     assert ax.get_xlabel() == "time [us]"
     texts = {text.get_text(): text.get_position() for text in ax.texts}
     assert texts["Synchronize"] == (59.0, 2)
-    assert texts["a kernel"] == (59.0, 4)
+    assert texts["<a kernel>"] == (59.0, 4)
     assert "MemcpyAsync" not in texts  # no room in so short a bar
-
-
-def test_a_trace_and_the_spans_that_it_is_of_are_drawn_alike():
-    _, (left, right) = plots.figure(1, 2)
-    spans = [bars(each) for each in plots.timeline(left, SPANS, SIMULATED)]
-    assert [bars(each) for each in plots.timeline(right, Trace.from_spans(SPANS, SIMULATED))] == spans
 
 
 def test_spans_without_a_source_are_refused():
@@ -111,42 +98,45 @@ def test_pageable_and_pinned_copies_and_graphs_differ_in_colour():
         "bytes": [5_000] * 4,
     }
     kernels = {"start_ns": [0, 10], "end_ns": [5, 15], "name": [2, 2], "graph": [Graph.WHOLE, Graph.NODE]}
-    found = {lane.label: lane.kinds for lane in lanes(a_trace(copies=copies, kernels=kernels))}
+    memsets = {"start_ns": [40], "end_ns": [50]}
+    found = {row.label: row.kinds for row in a_trace(copies=copies, kernels=kernels, memsets=memsets).rows()}
     assert found == {
         "copy in": ["pageable copy", "pinned copy"],
         "kernels": ["CUDA graph", "kernel"],
         "copy out": ["pinned copy"],
         "other copies": ["other copy"],
+        "memset": ["memset"],
     }
-    assert len({KIND_COLOURS[kind] for kinds in found.values() for kind in kinds}) == 5
+    assert len({KIND_COLOURS[kind] for kinds in found.values() for kind in kinds}) == 6
 
 
 def test_calls_of_the_runtime_and_of_the_driver_are_of_the_same_kinds():
     api = {"start_ns": [0, 10, 20, 30], "end_ns": [5, 15, 25, 35], "name": [3, 4, 5, 6]}
-    [lane] = lanes(a_trace(api=api))
-    assert lane.kinds == ["copy call", "synchronize call", "launch", "other call"]
-    assert lane.texts == ["MemcpyAsync", "Synchronize", "GraphLaunch", "EventRecord"]
+    [row] = a_trace(api=api).rows()
+    assert row.kinds == ["copy call", "synchronize call", "launch", "other call"]
+    assert row.texts == ["MemcpyAsync", "Synchronize", "GraphLaunch", "EventRecord"]
 
 
-def test_threads_and_streams_have_rows_of_their_own():
+def test_threads_streams_and_gpus_have_rows_of_their_own():
     api = {"start_ns": [0, 10], "end_ns": [5, 15], "name": [3, 3], "pid": [7, 7], "tid": [8, 7]}
-    kernels = {"start_ns": [0, 10, 20], "end_ns": [5, 15, 25], "stream": [14, 13, 13], "device": [0, 0, 1]}
-    found = [lane.label for lane in lanes(a_trace(api=api, kernels=kernels))]
-    assert found == [
+    kernels = {"start_ns": [0, 10, 20, 30], "end_ns": [5, 15, 25, 35], "stream": [14, 13, 13, 14]}
+    kernels["device"] = [0, 0, 1, 1]
+    assert [row.label for row in a_trace(api=api, kernels=kernels).rows()] == [
         "thread 1 CUDA calls",
         "thread 2 CUDA calls",
         "GPU 0 stream 13 kernels",
         "GPU 0 stream 14 kernels",
         "GPU 1 stream 13 kernels",
+        "GPU 1 stream 14 kernels",
     ]
 
 
 def test_ranges_are_nested_by_depth_and_too_deep_ones_left_out():
     ranges = {"start_ns": [0, 0, 2, 60, 100], "end_ns": [100, 50, 40, 90, 200], "name": [0, 1, 2, 1, 0]}
     trace = a_trace(ranges=ranges)
-    assert [lane.texts for lane in lanes(trace)] == [["frame", "frame"], ["upload", "upload"]]
-    assert [lane.texts for lane in lanes(trace, depth=3)][2] == ["a layer"]
-    assert [lane.kinds for lane in lanes(trace, depth=3)][2] == ["range"]
+    assert [row.texts for row in trace.rows()] == [["frame", "frame"], ["upload", "upload"]]
+    assert [row.texts for row in trace.rows(depth=3)][2] == ["a layer"]
+    assert [row.kinds for row in trace.rows(depth=3)][2] == ["range"]
 
 
 def test_a_stretch_counts_from_its_begin_in_ms_where_it_is_long():
@@ -165,9 +155,9 @@ def test_the_legend_names_what_is_drawn_and_nothing_else():
 
 
 def test_two_traces_share_one_scale_and_begin_with_their_frame(run):
-    recording, trace = run
+    _, trace = run
     _, axes = plots.figure(2, 1)
-    plots.timelines(axes, {"all": trace, "from frame 10 on": trace}, frames=(60, 61))
+    plots.timeline_grid(axes, {"all": trace, "again": trace}, frames=(60, 61))
     frames = trace.where("ranges", trace.named("ranges", "frame".__eq__)).ranges
     length_us = (frames["end_ns"][61] - frames["start_ns"][60]) / 1e3
     for ax in axes:
@@ -176,15 +166,14 @@ def test_two_traces_share_one_scale_and_begin_with_their_frame(run):
         [mark] = ax.get_lines()
         assert mark.get_xdata()[0] == pytest.approx(length_us)
     assert axes[0].get_legend() is not None and axes[1].get_legend() is None
-    assert [ax.get_title("left") for ax in axes] == ["all", "from frame 10 on"]
-    assert len(recording) == 70
+    assert [ax.get_title("left") for ax in axes] == ["all", "again"]
 
 
 @pytest.mark.parametrize("frames", [(0, 70), (-1, 0), (5, 4)])
 def test_frames_that_the_trace_does_not_hold_are_refused(run, frames):
     _, axes = plots.figure(2, 1)
-    with pytest.raises(SettingsError, match="in a trace of 70"):
-        plots.timelines(axes, {"a": run[1], "b": run[1]}, frames=frames)
+    with pytest.raises(SettingsError, match="frames must be from 0 to 69, got"):
+        plots.timeline_grid(axes, {"a": run[1], "b": run[1]}, frames=frames)
 
 
 def test_a_curve_and_its_trace_show_the_same_frames_and_are_linked(run):
@@ -197,8 +186,7 @@ def test_a_curve_and_its_trace_show_the_same_frames_and_are_linked(run):
     starts = trace.ranges["start_ns"][trace.named("ranges", "frame".__eq__)]
     row = int(np.flatnonzero(recording.columns["frame"] == 7)[0])
     assert recording.columns["start_ns"][row] - starts[row] < 10_000  # the loop's own clock, and the trace's
-    ends_us = [right for (_, right), _ in frame_row]
-    assert below.get_xlim()[1] == pytest.approx(ends_us[-1])
+    assert below.get_xlim()[1] == pytest.approx(frame_row[-1][0][1])
     [mark] = curve.patches
     assert (mark.get_x(), mark.get_x() + mark.get_width()) == (6.5, 9.5)
     links = [artist for artist in figure.get_children() if isinstance(artist, ConnectionPatch)]
@@ -208,19 +196,17 @@ def test_a_curve_and_its_trace_show_the_same_frames_and_are_linked(run):
 
 def test_a_recording_pairs_with_the_last_frames_of_its_trace(run):
     recording, trace = run
-    _, (curve, below) = plots.figure(2, 1)
-    steady = recording.steady
-    drawn = plots.linked(curve, below, steady, trace, (7, 9))
-    _, (curve, again) = plots.figure(2, 1)
-    assert [bars(each) for each in plots.linked(curve, again, recording, trace, (7, 9))] == [bars(b) for b in drawn]
+    _, (curve, all_of_it, steady) = plots.figure(3, 1)
+    drawn = [bars(each) for each in plots.linked(curve, all_of_it, recording, trace, (7, 9))]
+    assert [bars(each) for each in plots.linked(curve, steady, recording.steady, trace, (7, 9))] == drawn
 
 
 def test_frames_outside_the_recording_and_foreign_traces_are_refused(run):
     recording, trace = run
     _, (curve, below) = plots.figure(2, 1)
-    with pytest.raises(SettingsError, match=r"(?s)no frames 19 to 20.*choose from -50 to 19"):
+    with pytest.raises(SettingsError, match="frames must be from -50 to 19, got 19 to 20"):
         plots.linked(curve, below, recording, trace, (19, 20))
-    with pytest.raises(SettingsError, match=r"the trace holds 1500 frames|the trace holds 70 frames, the recording 15"):
+    with pytest.raises(SettingsError, match=r"the trace must hold the \d+ frames of the recording, got 70"):
         plots.linked(curve, below, Recording.shipped("overload"), trace, (0, 1))
 
 
@@ -229,3 +215,74 @@ def test_nothing_to_draw_says_how_to_get_a_trace():
     for trace in ([], SPANS):
         with pytest.raises(SettingsError, match="trace=True"):
             plots.timeline(ax, trace, SIMULATED, begin_ns=200_000, end_ns=300_000)
+    with pytest.raises(SettingsError, match="must hold something to draw"):
+        plots.InteractiveTimeline(TRACE, begin_ns=200_000, end_ns=300_000)
+
+
+def test_streams_draw_the_host_and_each_stream_of_the_gpu():
+    _, ax = plots.figure()
+    spans = (
+        Span("range", "upload", 0, 10_000),
+        Span("range", "frame", 0, 60_000),
+        Span("api", "cudaMemcpyAsync", 0, 9_000),
+        Span("upload", "pinned upload", 5_000, 20_000, stream=7),
+        Span("kernel", "a kernel", 20_000, 50_000, stream=3),
+        Span("range", "infer", 10_000, 12_000),
+    )
+    drawn = speed.streams(ax, spans, SIMULATED)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["upload", "infer, kernel"]
+    upload, infer = (KIND_COLOURS[kind] for kind in ("upload", "infer"))
+    assert [bars(each) for each in drawn] == [
+        [((0, 10), upload), ((10, 12), infer)],
+        [((20, 50), infer)],
+        [((5, 20), upload)],
+    ]
+    assert rows_of(ax) == ["host", "stream 1", "stream 2"]
+
+
+def test_a_timeline_that_zooms_has_every_bar_in_its_row_its_colour_and_ms():
+    timeline = plots.InteractiveTimeline(TRACE)
+    [renderer] = timeline.figure.renderers
+    bars = renderer.data_source.data
+    pinned = "pinned, 0.4 MB, 20.0 GB/s"
+    assert bars["text"] == ["frame", "upload", "MemcpyAsync", "Synchronize", pinned, "<a kernel>"]
+    assert bars["kind"] == ["frame", "upload", "copy call", "synchronize call", "pinned copy", "kernel"]
+    assert bars["colour"] == [KIND_COLOURS[kind] for kind in bars["kind"]]
+    assert np.allclose(bars["left"], [0, 0.001, 0.002, 0.019, 0.007, 0.029])
+    assert np.allclose(bars["right"], [0.104, 0.011, 0.01, 0.099, 0.029, 0.089])
+    assert np.allclose(bars["us"], [104, 10, 8, 80, 22, 60])
+    assert bars["row"].tolist() == [0, 1, 2, 2, 3, 4]
+    labels = timeline.figure.yaxis[0].major_label_overrides
+    assert labels == {0: "NVTX", 1: "NVTX", 2: "CUDA calls", 3: "copy in", 4: "kernels"}
+    named = [item.label.value for item in timeline.figure.legend[0].items]
+    assert named == ["copy call", "synchronize call", "kernel", "pinned copy"]
+    toolbar = timeline.figure.toolbar
+    assert (toolbar.active_scroll.dimensions, toolbar.active_drag.dimensions) == ("width", "width")
+
+
+def test_a_stretch_that_zooms_begins_at_its_begin():
+    timeline = plots.InteractiveTimeline(TRACE, begin_ns=25_000, end_ns=50_000)
+    assert (timeline.figure.x_range.start, timeline.figure.x_range.end) == (0, 0.025)
+    assert np.allclose(timeline.figure.renderers[0].data_source.data["left"], [-0.024, -0.005, -0.017, 0.005])
+
+
+def test_the_html_needs_no_network_and_says_where_its_numbers_come_from(tmp_path):
+    page = plots.InteractiveTimeline(TRACE).save(tmp_path / "new" / "trace.html").read_text(encoding="utf-8")
+    soup = BeautifulSoup(page, "html.parser")
+    assert soup.find_all(["link", "iframe", "img"]) == []
+    assert soup.find_all("script", src=True) == []
+    assert len(page.encode()) < 1_500_000
+    [place] = soup.find_all("div", id=True)
+    library, drawing = (script.get_text() for script in soup.find_all("script"))
+    assert library.startswith("if (!window.Bokeh) {")
+    assert place["id"] in drawing
+    assert SIMULATED.stamp in drawing
+    assert not re.search(r"https?://", drawing)
+
+
+def test_without_bokeh_the_message_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name == "bokeh" or name.startswith("bokeh.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    with pytest.raises(MissingPackageError, match=r"(?s)bokeh is not installed.*\[notebooks\]"):
+        plots.InteractiveTimeline(TRACE)
