@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,7 @@ from pathlib import Path
 import pytest
 from tiny_notebooks import write
 
-from yolotrt_lab import __version__, cli, doctor
-from yolotrt_lab import notebooks as execute
+from yolotrt_lab import __version__, cli, cuda, doctor, notebooks
 from yolotrt_lab.doctor import Finding, State
 from yolotrt_lab.errors import NoGpuError, SettingsError
 
@@ -23,18 +23,30 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["run", "-h"]])
-def test_help_shows_examples(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-h"], "Start with: yolotrt-lab doctor"),
+        (["run", "-h"], "Run notebooks and write one report.\n\nexamples:\n  yolotrt-lab run "),
+        (["trace", "capture", "-h"], "examples:\n  yolotrt-lab trace capture "),
+    ],
+)
+def test_help_shows_what_to_type(arguments, words, capsys):
+    with pytest.raises(SystemExit, match="0"):
         cli.main(arguments)
-    assert stop.value.code == 0
-    assert "examples:\n  yolotrt-lab " in capsys.readouterr().out
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "last"), [([], "calibrate"), (["trace"], "export")])
+def test_without_a_command_the_help_is_printed(arguments, last, capsys):
+    assert cli.main(arguments) == 0
+    commands = re.findall(r"(?m)^    (\w+)", capsys.readouterr().out)
+    assert commands[-1] == last
 
 
 def test_wrong_usage_exits_with_2(capsys):
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match="2"):
         cli.main(["dance"])
-    assert stop.value.code == 2
     assert "invalid choice: 'dance'" in capsys.readouterr().err
 
 
@@ -88,8 +100,8 @@ def test_cuda_without_a_gpu_is_refused_before_anything_runs(folder, monkeypatch,
     def no_gpu():
         raise NoGpuError("there is no NVIDIA driver here", fix="use the simulated device")
 
-    monkeypatch.setattr(doctor, "find_driver", no_gpu)
-    monkeypatch.setattr(execute, "run_notebooks", lambda *_, **__: pytest.fail("a notebook was run"))
+    monkeypatch.setattr(cuda, "find_gpu", no_gpu)
+    monkeypatch.setattr(notebooks, "run_notebooks", lambda *_, **__: pytest.fail("a notebook was run"))
     write(folder / "good.ipynb", parameters="device = 'auto'")
     assert cli.main(["run", "good.ipynb", "--device", "cuda"]) == 2
     assert "there is no NVIDIA driver here\nFix: use the simulated device" in capsys.readouterr().err

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import pytest
 
-from yolotrt_lab import cli
+from yolotrt_lab import cli, simulate
 from yolotrt_lab import device as devices
 from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.running import COPIES, listing
@@ -79,6 +80,13 @@ def test_period_is_the_one_given(tmp_path):
     assert [due - due_ns[0] for due in due_ns[:3]] == [0, 812_500, 1_625_000]
 
 
+def test_period_is_measured_where_the_scenario_has_a_clock(tmp_path):
+    for name in ("overload", "overload-pinned"):
+        assert cli.main(["record", name, *SIMULATED, "--out", str(tmp_path / f"{name}.parquet")]) == 0
+    [period_us] = {Recording.load(path).settings["period_us"] for path in tmp_path.iterdir()}
+    assert period_us > 0
+
+
 def test_severity_and_telemetry_are_what_the_options_say(tmp_path):
     path = tmp_path / "shared.parquet"
     command = ["record", "shared-gpu", *SIMULATED, "--out", str(path), "--severity", "0.5"]
@@ -88,14 +96,6 @@ def test_severity_and_telemetry_are_what_the_options_say(tmp_path):
     assert set(TELEMETRY_COLUMNS) < set(recording.columns)
     assert cli.main([*command, "--no-telemetry"]) == 0
     assert not set(TELEMETRY_COLUMNS) & set(Recording.load(path).columns)
-
-
-def test_period_is_measured_where_the_scenario_has_a_clock(tmp_path):
-    for name in ("overload", "overload-pinned"):
-        assert cli.main(["record", name, *SIMULATED, "--out", str(tmp_path / f"{name}.parquet")]) == 0
-    periods = {Recording.load(path).settings["period_us"] for path in tmp_path.iterdir()}
-    assert len(periods) == 1
-    assert periods.pop() > 0
 
 
 def test_copies_can_be_recorded(tmp_path):
@@ -114,10 +114,9 @@ def test_preset_of_the_simulated_device_can_be_a_file(preset, tmp_path):
 
 
 @pytest.mark.parametrize("names", [["overlaod"], ["served-pinned", "overlaod"]])
-def test_unknown_scenario_is_refused_before_anything_is_made(names, tmp_path, capsys, no_device):
+def test_unknown_scenario_is_answered_with_the_known_ones(names, tmp_path, capsys, no_device):
     err = refused(["record", *names, *SIMULATED, "--out", tmp_path / "out"], capsys)
-    assert "no scenario 'overlaod'" in err
-    assert all(name in err for name in [*SCENARIOS, COPIES])
+    assert all(name in err for name in ["overlaod", *SCENARIOS, COPIES])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,25 +130,25 @@ def test_record_without_a_place_is_refused(names, capsys, no_device):
     [
         (["served-pinned", "overload"], "overload on a clock cannot take turns"),
         (["served-pinned", COPIES], "cannot take turns"),
-        (["served-pinned", "served-report", "--period-us", "900"], "cannot take turns"),
-        (["served-pinned", "--frames", "0"], "frames=0"),
-        (["served-pinned", "served-report", "--frames", "0"], "frames=0"),
-        (["served-pinned", "--frames", "-5"], "frames=-5"),
-        (["served-pinned", "--period-us", "0"], "a period of 0 us"),
-        (["served-pinned", "--preset", "h900"], "no preset 'h900'"),
-        (["heat", "--severity", "0"], "a severity of 0.0"),
+        (["served-pinned", "served-report", "--period-us", "900"], "--period-us and --severity are for one scenario"),
+        (["served-pinned", "served-report", "--severity", "2"], "--period-us and --severity are for one scenario"),
+        (["served-pinned", "--frames", "0"], r"frames.*0"),
+        (["served-pinned", "served-report", "--frames", "0"], r"frames.*0"),
+        (["served-pinned", "--frames", "-5"], r"frames.*-5"),
+        (["served-pinned", "--period-us", "0"], r"period.* 0"),
+        (["served-pinned", "--preset", "h900"], r"no preset.*h900"),
+        (["heat", "--severity", "0"], r"severity.* 0"),
         (["served-pinned", "heat"], "heat cannot take turns"),
-        (["served-pinned", "served-report", "--severity", "2"], "a severity is for one scenario"),
     ],
 )
 def test_wrong_settings_are_refused_and_nothing_is_written(arguments, message, tmp_path, capsys):
     err = refused(["record", *SIMULATED, *arguments, "--out", tmp_path / "out"], capsys)
-    assert message in err
+    assert re.search(message, err)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_where_a_file_should_be_is_refused(tmp_path, capsys):
-    assert "is a folder" in refused(["record", "served-pinned", *SIMULATED, "--out", tmp_path], capsys)
+    assert "folder" in refused(["record", "served-pinned", *SIMULATED, "--out", tmp_path], capsys)
 
 
 def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, capsys):
@@ -160,10 +159,10 @@ def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, cap
     assert (preset.name, preset.gpu) == ("mine", f"{truth.gpu} simulated with preset h200")
     assert preset.command == shlex.join(["yolotrt-lab", *command])
     assert preset.launch_queue_depth == truth.launch_queue_depth
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:5] == [f"opening the engine, batch {batch}" for batch in (1, 2, 4, 8, 16)]
-    assert lines[5] == "measuring host calls"
-    assert lines[-1] == f"preset of {preset.gpu}: {path}"
+    out, err = capsys.readouterr()
+    opened = [f"... opening the engine, batch {batch}" for batch in (1, 2, 4, 8, 16)]
+    assert err.splitlines()[:6] == [*opened, "... host calls"]
+    assert out == f"preset of {preset.gpu}: {path}\n"
     run = tmp_path / "run.parquet"
     assert cli.main(["record", "graph-pinned", *SIMULATED, "--preset", str(path), "--out", str(run)]) == 0
     assert Recording.load(run).source.preset == "mine"
@@ -179,18 +178,9 @@ def test_calibrate_refuses_a_name_that_could_not_be_loaded_before_it_measures(tm
     assert ".json" in err
 
 
-def test_calibrate_makes_the_folder_that_is_missing(preset, tmp_path, monkeypatch, capsys):
+def test_calibrate_creates_the_folder_that_is_missing(preset, tmp_path, monkeypatch):
     """A minute of measuring must not end in the loss of it."""
-    from yolotrt_lab.simulate import calibration
-
-    monkeypatch.setattr(calibration, "calibrate", lambda *_, **__: preset)
+    monkeypatch.setattr(simulate, "calibrate", lambda *_, **__: preset)
     path = tmp_path / "new" / "round.json"
     assert cli.main(["calibrate", "--device", "simulated", "--out", str(path)]) == 0
     assert Preset.load(path) == preset
-
-
-def test_calibrate_needs_a_place(capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["calibrate"])
-    assert stop.value.code == 2
-    assert "--out" in capsys.readouterr().err

@@ -102,15 +102,17 @@ def test_export_writes_a_file_for_perfetto(tmp_path, capsys):
 
 
 def test_export_to_nowhere_is_refused(tmp_path, capsys):
-    assert cli.main(["trace", "export", str(write(tmp_path / "mine.sqlite"))]) == 2
-    assert "add --perfetto FILE.json" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["trace", "export", str(write(tmp_path / "mine.sqlite"))])
+    assert "required: --perfetto" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("option", "ranges"), [("--nsys", False), ("--nsys-ranges", True)])
 def test_notebooks_run_under_nsys_as_the_same_command_without_the_option(captured, option, ranges):
     assert cli.main(["run", "a.ipynb", option, "-p", "frames", "3", "--out", "results"]) == 0
     command = [sys.executable, "-m", "yolotrt_lab", "run", "a.ipynb", "-p", "frames", "3", "--out", "results"]
-    assert captured == [(command, Path("results", "trace"), {"ranges": ranges})]
+    options = {"ranges": ranges, "graphs": "graph", "keep_report": False}
+    assert captured == [(command, Path("results", "trace"), options)]
 
 
 def test_a_trace_that_lacks_something_fails_the_run(captured, monkeypatch, tmp_path, capsys):
