@@ -8,8 +8,7 @@ import time
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.loop import FrameLoop, LoopSettings
-from yolotrt_lab.types import HostMemory
-from yolotrt_lab.types import Fill
+from yolotrt_lab.types import Fill, HostMemory
 
 FRAMES = 20_000
 SETTINGS = {

@@ -57,6 +57,9 @@ def launch_bound(preset: Preset) -> Preset:
 
 def gpu_bound(preset: Preset) -> Preset:
     """Other figures everywhere, and a GPU that is slower than the host launches and runs contexts one by one."""
+    costs = {"enqueue_ns": 500_000, "cold_enqueue_ns": 700_000, "graph_launch_ns": 4_000, "cold_graph_launch_ns": 9_000}
+    costs |= {"gpu_ns": 1_500_000, "tail_ns": 12_000, "graph_submit_ns": 12_000, "graph_gpu_ns": 1_400_000}
+    work = {"letterbox": 900_000, "naive_letterbox": 1_700_000, "copy_to_slot": 400_000, "decode": 370_000}
     return replace(
         preset,
         name="gpu-bound",
@@ -66,34 +69,10 @@ def gpu_bound(preset: Preset) -> Preset:
             call_ns=20_000, rate=6.0, tail_ns=15_000, staging_bytes=655_360, staged_call_ns=3_000, staged_rate=12.0
         ),
         pageable_download=PageableCopy(call_ns=15_000, rate=5.0, tail_ns=0),
-        launch_ns=7_000,
-        submit_ns=9_000,
-        wake_up_ns=6_000,
-        synchronize_ns=1_100,
-        record_ns=700,
-        query_ns=900,
-        range_ns=2_000,
-        launch_queue_depth=1_022,
-        engines={
-            MODEL: EngineCost(
-                enqueue_ns=500_000,
-                cold_enqueue_ns=700_000,
-                gpu_ns=1_500_000,
-                tail_ns=12_000,
-                graph_launch_ns=4_000,
-                graph_submit_ns=12_000,
-                cold_graph_launch_ns=9_000,
-                graph_gpu_ns=1_400_000,
-                kernels=80,
-            )
-        },
-        host_work_ns={
-            "letterbox": 900_000,
-            "naive_letterbox": 1_700_000,
-            "copy_to_slot": 400_000,
-            "allocate_pinned": 1_500_000,
-            "decode": 370_000,
-        },
+        **{"launch_ns": 7_000, "submit_ns": 9_000, "wake_up_ns": 6_000, "synchronize_ns": 1_100},
+        **{"record_ns": 700, "query_ns": 900, "range_ns": 2_000, "launch_queue_depth": 1_022},
+        engines={MODEL: EngineCost(**costs, kernels=80)},
+        host_work_ns={**work, "allocate_pinned": 1_500_000},
     )
 
 

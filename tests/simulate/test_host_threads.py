@@ -55,6 +55,11 @@ def must_end(test):
     return guarded
 
 
+def join_all(*started):
+    for thread in started:
+        thread.join()
+
+
 # Turns
 
 
@@ -65,8 +70,7 @@ def test_thread_starts_at_its_starters_time_and_runs_when_the_starter_next_lets_
     threads.turn()
     assert log == []
     spend(threads, 1)
-    assert log == [40]
-    assert threads.now == 41
+    assert (log, threads.now) == ([40], 41)
 
 
 def test_at_equal_times_whoever_runs_goes_on_and_then_whoever_has_waited_longest(threads):
@@ -80,8 +84,7 @@ def test_at_equal_times_whoever_runs_goes_on_and_then_whoever_has_waited_longest
     started = [threads.start(body, name) for name in "abc"]
     spend(threads, 10)
     log.append(("main", threads.now))
-    for thread in started:
-        thread.join()
+    join_all(*started)
     assert log == [("a", 0), ("b", 0), ("c", 0), ("c", 10), ("main", 10), ("a", 10), ("b", 10)]
 
 
@@ -116,9 +119,7 @@ def test_calls_happen_in_order_of_virtual_time_one_thread_at_a_time_and_the_same
                 time.sleep(0)  # lets another thread run, if it could
                 assert log[-1] == (threads.now, name)
 
-        started = [threads.start(body, name, steps) for name, steps in enumerate(delays)]
-        for thread in started:
-            thread.join()
+        join_all(*[threads.start(body, name, steps) for name, steps in enumerate(delays)])
         return log, threads.now
 
     log, end = run()
@@ -133,29 +134,18 @@ def test_calls_happen_in_order_of_virtual_time_one_thread_at_a_time_and_the_same
 # Joining
 
 
-def test_join_waits_until_the_threads_end(threads):
-    thread = threads.start(lambda: spend(threads, 70))
-    thread.join()
-    assert threads.now == 70
-
-
-def test_join_of_a_thread_that_ended_in_the_past_takes_no_time(threads):
-    thread = threads.start(lambda: spend(threads, 70))
-    spend(threads, 100)
-    assert thread.ended
-    thread.join()
-    assert threads.now == 100
-
-
-def test_join_of_a_thread_whose_end_is_ahead_goes_on_there(threads):
+@pytest.mark.parametrize(("waited", "end"), [(0, 70), (10, 70), (100, 100)])
+@pytest.mark.parametrize("calls", [True, False], ids=["it calls the device", "its last work is the host's"])
+def test_join_goes_on_at_the_threads_end_or_at_once_where_that_is_past(threads, calls, waited, end):
     def body():
-        threads.now += 70  # the last thing it does takes time, and there is no call after it
+        threads.now += 70
+        if calls:
+            threads.turn()
 
     thread = threads.start(body)
-    spend(threads, 10)
-    assert (thread.ended, threads.now) == (True, 10)
+    spend(threads, waited)
     thread.join()
-    assert threads.now == 70
+    assert (thread.ended, threads.now) == (True, end)
 
 
 def test_everybody_who_joins_a_thread_goes_on_at_its_end(threads):
@@ -166,9 +156,7 @@ def test_everybody_who_joins_a_thread_goes_on_at_its_end(threads):
         slow.join()
         log.append((name, threads.now))
 
-    started = [threads.start(wait, name) for name in "ab"]
-    for thread in started:
-        thread.join()
+    join_all(*[threads.start(wait, name) for name in "ab"])
     assert log == [("a", 70), ("b", 70)]
 
 
@@ -189,6 +177,12 @@ def test_every_join_raises_what_the_thread_raised(threads, error):
 # Queues
 
 
+def put_at(threads, queue, **items):
+    for item, when in items.items():
+        spend(threads, when - threads.now)
+        queue.put(item)
+
+
 def test_get_takes_what_lies_there_and_waits_for_what_is_put_later(threads, queue):
     log = []
 
@@ -198,9 +192,7 @@ def test_get_takes_what_lies_there_and_waits_for_what_is_put_later(threads, queu
             log.append((queue.get(), threads.now))
 
     thread = threads.start(consume)
-    for item, when in (("a", 10), ("b", 20), ("c", 80)):
-        spend(threads, when - threads.now)
-        queue.put(item)
+    put_at(threads, queue, a=10, b=20, c=80)
     thread.join()
     assert log == [("a", 50), ("b", 50), ("c", 80)]
 
@@ -213,11 +205,8 @@ def test_whoever_has_waited_longest_gets_the_first_item(threads, queue):
         log.append((name, queue.get(), threads.now))
 
     started = [threads.start(consume, "late", 10), threads.start(consume, "early", 5)]
-    for item, when in (("first", 20), ("second", 30)):
-        spend(threads, when - threads.now)
-        queue.put(item)
-    for thread in started:
-        thread.join()
+    put_at(threads, queue, first=20, second=30)
+    join_all(*started)
     assert log == [("early", "first", 20), ("late", "second", 30)]
 
 
@@ -225,11 +214,9 @@ def test_item_taken_by_a_thread_that_did_not_wait_leaves_the_waiting_one_waiting
     """As in a real queue: the woken thread finds nothing and waits on."""
     log = []
     waiting = threads.start(lambda: log.append((queue.get(), threads.now)))
-    spend(threads, 20)
-    queue.put("taken")
+    put_at(threads, queue, taken=20)
     assert queue.get() == "taken"
-    spend(threads, 10)
-    queue.put("left")
+    put_at(threads, queue, left=30)
     waiting.join()
     assert log == [("left", 30)]
 
@@ -251,9 +238,7 @@ def test_items_arrive_in_order_of_their_puts_and_never_before_them(producers, pa
             spend(threads, pauses[index % len(pauses)])
 
     count = sum(map(len, producers))
-    started = [threads.start(produce, steps) for steps in producers] + [threads.start(consume, count)]
-    for thread in started:
-        thread.join()
+    join_all(*[threads.start(produce, steps) for steps in producers], threads.start(consume, count))
     puts = [put for put, _ in received]
     assert puts == sorted(sum(steps[: n + 1]) for steps in producers for n in range(len(steps)))
     free = 0
@@ -265,25 +250,9 @@ def test_items_arrive_in_order_of_their_puts_and_never_before_them(producers, pa
 # Deadlocks
 
 
-def wait_for_nobody(threads, queue):
-    queue.get()
-
-
-def wait_while_the_last_other_thread_ends(threads, queue):
-    threads.start(lambda: spend(threads, 50))
-    queue.get()
-
-
-def wait_for_a_thread_that_waits(threads, queue):
-    threads.start(queue.get).join()
-
-
 def wait_for_two_that_wait_for_each_other(threads, queue):
     other = VirtualQueue(threads)
-    first = threads.start(lambda: other.put(queue.get()))
-    second = threads.start(lambda: queue.put(other.get()))
-    first.join()
-    second.join()
+    join_all(threads.start(lambda: other.put(queue.get())), threads.start(lambda: queue.put(other.get())))
 
 
 def wait_for_a_thread_that_waits_for_itself(threads, queue):
@@ -292,16 +261,17 @@ def wait_for_a_thread_that_waits_for_itself(threads, queue):
     mine[0].join()
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        wait_for_nobody,
-        wait_while_the_last_other_thread_ends,
-        wait_for_a_thread_that_waits,
-        wait_for_two_that_wait_for_each_other,
-        wait_for_a_thread_that_waits_for_itself,
-    ],
-)
+PROGRAMS = {
+    "for nobody": lambda threads, queue: queue.get(),
+    "while the last other thread ends": lambda threads, queue: (threads.start(spend, threads, 50), queue.get()),
+    "for a thread that waits": lambda threads, queue: threads.start(queue.get).join(),
+    "beside a thread that waits": lambda threads, queue: (threads.start(queue.get), spend(threads, 1), queue.get()),
+    "for two that wait for each other": wait_for_two_that_wait_for_each_other,
+    "for a thread that waits for itself": wait_for_a_thread_that_waits_for_itself,
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 @must_end
 def test_deadlock_is_an_error_and_the_program_can_go_on_after_it(threads, queue, program):
     with pytest.raises(DeviceError, match="a deadlock") as caught:
@@ -328,7 +298,7 @@ def test_thread_that_outlived_a_deadlock_gets_its_item_and_can_be_joined(threads
     """Main joins `waiting`, `short` ends, nobody is left: main is told, and saves the day."""
     log = []
     waiting = threads.start(lambda: (spend(threads, 5), log.append(queue.get())))
-    threads.start(lambda: spend(threads, 50))
+    threads.start(spend, threads, 50)
     with pytest.raises(DeviceError, match="a deadlock"):
         waiting.join()
     queue.put("item")

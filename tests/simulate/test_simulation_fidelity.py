@@ -19,7 +19,7 @@ from yolotrt_lab.speed.ladder import RUNGS, Ladder, climb, open_engines
 from yolotrt_lab.speed.limits import engine_us, figures
 from yolotrt_lab.types import Stage
 
-COPY_TABLE = Path(__file__).parent / "data" / "copy-semantics.csv"
+COPY_TABLE = Path(__file__).parents[1] / "data" / "copy-semantics.csv"
 CALLS = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE)
 
 
@@ -86,7 +86,7 @@ def test_each_rung_of_the_ladder_gains_what_it_gained_on_an_h200():
     """The gain of each rung over the one before it, within 20 %."""
     device = open_device("simulated")
     engines = open_engines(device, lambda _: None)
-    simulated = climb(device, engines, None, frames=600, alone=False, progress=lambda _: None).gains()
+    simulated = climb(device, engines, None, frames=600, progress=lambda _: None).gains()
     recorded = Ladder.shipped().gains()
     assert recorded.keys() == simulated.keys() == set(range(2, 9))
     for rung, gain in recorded.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolotrt_lab.errors import HazardError
@@ -33,8 +33,21 @@ def submit(timeline, lane, engine, ready, duration=0, **keywords):
     return work
 
 
-def when(*works):
-    return [(work.start, work.end) for work in works]
+def run(*works):
+    """(start, end) of each work, given as its lane, the arguments of `Work` and, for some, its keywords.
+
+    Lanes are a, b and c, and the urgent u. `after` is the place of an earlier work. What never starts is left PENDING.
+    """
+    timeline = Timeline()
+    lanes = {name: timeline.lane(-1 if name == "u" else 0) for name in "aubc"}
+    submitted = []
+    for lane, *arguments in works:
+        keywords = dict(arguments.pop()) if isinstance(arguments[-1], dict) else {}
+        if "after" in keywords:
+            keywords["after"] = submitted[keywords["after"]]
+        submitted.append(submit(timeline, lanes[lane], *arguments, **keywords))
+    place_all(timeline)
+    return [(work.start, work.end) for work in submitted]
 
 
 def test_nothing_is_placed_before_somebody_asks():
@@ -42,93 +55,52 @@ def test_nothing_is_placed_before_somebody_asks():
     assert timeline.next_start() is None
     lane = timeline.lane()
     work = submit(timeline, lane, COMPUTE_ENGINE, ready=5, duration=10)
-    assert when(work) == [(PENDING, PENDING)]
+    assert (work.start, work.end) == (PENDING, PENDING)
     assert timeline.next_start() == (lane, 5)
     assert lane.last is work
     assert place_all(timeline) == [5]
-    assert when(work) == [(5, 15)]
+    assert (work.start, work.end, lane.tail) == (5, 15, 15)
     assert timeline.next_start() is None
 
 
 def test_a_lane_is_in_order_even_across_engines():
-    timeline = Timeline()
-    lane = timeline.lane()
-    upload = submit(timeline, lane, UPLOAD_ENGINE, ready=0, duration=100)
-    kernel = submit(timeline, lane, COMPUTE_ENGINE, ready=10, duration=50)
-    download = submit(timeline, lane, DOWNLOAD_ENGINE, ready=400, duration=20)
-    place_all(timeline)
-    assert when(upload, kernel, download) == [(0, 100), (100, 150), (400, 420)]
-    assert lane.tail == 420
+    works = ("a", UPLOAD_ENGINE, 0, 100), ("a", COMPUTE_ENGINE, 10, 50), ("a", DOWNLOAD_ENGINE, 400, 20)
+    assert run(*works) == [(0, 100), (100, 150), (400, 420)]
 
 
 def test_lanes_share_an_engine_and_overlap_on_different_ones():
-    timeline = Timeline()
-    first, second = timeline.lane(), timeline.lane()
-    kernel = submit(timeline, first, COMPUTE_ENGINE, ready=0, duration=100)
-    upload = submit(timeline, second, UPLOAD_ENGINE, ready=0, duration=30)
-    behind = submit(timeline, second, COMPUTE_ENGINE, ready=0, duration=5)
-    place_all(timeline)
-    assert when(kernel, upload, behind) == [(0, 100), (0, 30), (100, 105)]
+    works = ("a", COMPUTE_ENGINE, 0, 100), ("b", UPLOAD_ENGINE, 0, 30), ("b", COMPUTE_ENGINE, 0, 5)
+    assert run(*works) == [(0, 100), (0, 30), (100, 105)]
 
 
 def test_whatever_can_start_first_goes_first_and_not_what_was_submitted_first():
-    timeline = Timeline()
-    first, second = timeline.lane(), timeline.lane()
-    late = submit(timeline, first, COMPUTE_ENGINE, ready=50, duration=10)
-    early = submit(timeline, second, COMPUTE_ENGINE, ready=20, duration=10)
-    assert place_all(timeline) == [20, 50]
-    assert when(early, late) == [(20, 30), (50, 60)]
+    assert run(("a", COMPUTE_ENGINE, 50, 10), ("b", COMPUTE_ENGINE, 20, 10)) == [(50, 60), (20, 30)]
 
 
 def test_priority_decides_between_works_that_could_start_together():
-    timeline = Timeline()
-    ordinary, urgent, other = timeline.lane(), timeline.lane(priority=-1), timeline.lane()
-    works = [submit(timeline, lane, COMPUTE_ENGINE, ready=0, duration=10) for lane in (ordinary, urgent, other)]
-    place_all(timeline)
-    assert [work.start for work in works] == [10, 0, 20]
+    works = [(lane, COMPUTE_ENGINE, 0, 10) for lane in "aub"]
+    assert run(*works) == [(10, 20), (0, 10), (20, 30)]
 
 
 def test_the_work_that_has_waited_for_its_engine_longest_goes_first():
-    timeline = Timeline()
-    first, second, third = timeline.lane(), timeline.lane(), timeline.lane()
-    submit(timeline, first, UPLOAD_ENGINE, ready=0, duration=100)
-    late = submit(timeline, first, UPLOAD_ENGINE, ready=0, duration=10)  # waits for its own lane until 100
-    later = submit(timeline, second, UPLOAD_ENGINE, ready=60, duration=10)
-    early = submit(timeline, third, UPLOAD_ENGINE, ready=50, duration=10)
-    place_all(timeline)
-    assert when(early, later, late) == [(100, 110), (110, 120), (120, 130)]
+    works = [("a", UPLOAD_ENGINE, 0, 100), ("a", UPLOAD_ENGINE, 0, 10)]  # the second waits for its own lane until 100
+    works += [("b", UPLOAD_ENGINE, 60, 10), ("c", UPLOAD_ENGINE, 50, 10)]
+    assert run(*works) == [(0, 100), (120, 130), (110, 120), (100, 110)]
 
 
 def test_running_work_is_not_interrupted_by_an_urgent_one():
-    timeline = Timeline()
-    ordinary, urgent = timeline.lane(), timeline.lane(priority=-1)
-    running = submit(timeline, ordinary, COMPUTE_ENGINE, ready=0, duration=100)
-    queued = submit(timeline, ordinary, COMPUTE_ENGINE, ready=0, duration=100)
-    late = submit(timeline, urgent, COMPUTE_ENGINE, ready=1, duration=10)
-    place_all(timeline)
-    assert when(running, late, queued) == [(0, 100), (100, 110), (110, 210)]
+    works = ("a", COMPUTE_ENGINE, 0, 100), ("a", COMPUTE_ENGINE, 0, 100), ("u", COMPUTE_ENGINE, 1, 10)
+    assert run(*works) == [(0, 100), (110, 210), (100, 110)]
 
 
 def test_work_behind_an_event_waits_for_it_and_leaves_the_engine_to_others():
-    timeline = Timeline()
-    slow, waiting, other = (timeline.lane() for _ in range(3))
-    kernel = submit(timeline, slow, COMPUTE_ENGINE, ready=0, duration=100)
-    event = submit(timeline, slow, NO_ENGINE, ready=0)
-    submit(timeline, waiting, NO_ENGINE, ready=0, after=event)
-    held = submit(timeline, waiting, UPLOAD_ENGINE, ready=0, duration=10)
-    free = submit(timeline, other, UPLOAD_ENGINE, ready=0, duration=10)
-    place_all(timeline)
-    assert when(kernel, held, free) == [(0, 100), (100, 110), (0, 10)]
+    works = [("a", COMPUTE_ENGINE, 0, 100), ("a", NO_ENGINE, 0), ("b", NO_ENGINE, 0, {"after": 1})]
+    works += [("b", UPLOAD_ENGINE, 0, 10), ("c", UPLOAD_ENGINE, 0, 10)]
+    assert run(*works) == [(0, 100), (100, 100), (100, 100), (100, 110), (0, 10)]
 
 
 def test_work_behind_an_event_that_is_over_waits_no_longer():
-    timeline = Timeline()
-    first, second = timeline.lane(), timeline.lane()
-    event = submit(timeline, first, NO_ENGINE, ready=10)
-    place_all(timeline)
-    work = submit(timeline, second, COMPUTE_ENGINE, ready=50, duration=1, after=event)
-    place_all(timeline)
-    assert when(event, work) == [(10, 10), (50, 51)]
+    assert run(("a", NO_ENGINE, 10), ("b", COMPUTE_ENGINE, 50, 1, {"after": 0})) == [(10, 10), (50, 51)]
 
 
 def test_what_waits_for_work_that_nobody_submitted_never_starts():
@@ -138,20 +110,12 @@ def test_what_waits_for_work_that_nobody_submitted_never_starts():
 
 
 def test_marks_take_no_engine_and_hold_nobody_up():
-    timeline = Timeline()
-    first, second = timeline.lane(), timeline.lane()
-    marks = [submit(timeline, lane, NO_ENGINE, ready=0, duration=100) for lane in (first, second)]
-    place_all(timeline)
-    assert when(*marks) == [(0, 100), (0, 100)]
+    assert run(("a", NO_ENGINE, 0, 100), ("b", NO_ENGINE, 0, 100)) == [(0, 100), (0, 100)]
 
 
 def test_work_that_the_host_still_launches_keeps_its_engine_until_then():
-    timeline = Timeline()
-    first, second = timeline.lane(), timeline.lane()
-    launched = submit(timeline, first, COMPUTE_ENGINE, ready=0, duration=10, end_from=500)
-    behind = submit(timeline, second, COMPUTE_ENGINE, ready=1, duration=10, end_from=20)
-    place_all(timeline)
-    assert when(launched, behind) == [(0, 500), (500, 510)]
+    works = ("a", COMPUTE_ENGINE, 0, 10, {"end_from": 500}), ("b", COMPUTE_ENGINE, 1, 10, {"end_from": 20})
+    assert run(*works) == [(0, 500), (500, 510)]
 
 
 def test_actions_run_and_placed_work_is_told_in_order_of_their_starts():
@@ -172,6 +136,7 @@ SUBMISSIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(SUBMISSIONS, st.lists(st.integers(-1, 1), min_size=3, max_size=3))
 def test_every_work_starts_as_soon_as_its_lane_its_engine_and_its_event_allow(submissions, priorities):
     placed = []
@@ -186,7 +151,7 @@ def test_every_work_starts_as_soon_as_its_lane_its_engine_and_its_event_allow(su
     assert starts == sorted(starts)
     for number in range(3):
         assert [work for n, work in placed if n == number] == [work for n, work in submitted if n == number]
-    lane_free, engine_free = [0] * 3, dict.fromkeys((UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE), 0)
+    lane_free, engine_free = [0] * 3, [0] * 4
     for number, work in placed:
         after_end = work.after.end if work.after else 0
         assert work.start == max(work.ready, lane_free[number], engine_free[work.engine], after_end)
@@ -196,60 +161,37 @@ def test_every_work_starts_as_soon_as_its_lane_its_engine_and_its_event_allow(su
             engine_free[work.engine] = work.end
 
 
-# Kernels that share the GPU
+# Kernels that share the GPU: three at once run at the rate of two
 
-RATES = (1.0, 1.5, 1.5)  # of 1, 2, 3 at once
-
-
-def shared(ready, duration, **keywords):
-    return Work(COMPUTE_ENGINE, ready, duration, sharing=RATES, **keywords)
+SHARED = {"sharing": (1.0, 1.5, 1.5)}
 
 
-def ends(*works):
-    """Each work in a lane of its own; its begin and end."""
-    timeline = Timeline()
-    for work in works:
-        timeline.submit(timeline.lane(), work)
-    while (following := timeline.next_start()) is not None:
-        timeline.place(*following)
-    return [(work.start, work.end) for work in works]
+def shared(lane, ready, duration, **keywords):
+    return lane, COMPUTE_ENGINE, ready, duration, SHARED | keywords
 
 
-def test_alone_shared_work_takes_its_time():
-    assert ends(shared(10, 300)) == [(10, 310)]
-
-
-def test_two_at_once_each_get_half_of_the_rate_of_two():
-    assert ends(shared(0, 300), shared(0, 300)) == [(0, 400), (0, 400)]
-
-
-def test_work_that_comes_later_slows_what_runs_from_then_on():
-    # 100 done alone; then both at 3/4: the first has 200 left, 267 later; the second has done 200, and goes on alone
-    assert ends(shared(0, 300), shared(100, 300)) == [(0, 367), (100, 467)]
-
-
-def test_more_than_the_table_knows_run_at_its_last_rate():
-    assert ends(*(shared(0, 300) for _ in range(4))) == [(0, 800)] * 4
-
-
-def test_work_that_shares_nothing_waits_for_those_that_do_and_they_for_it():
-    alone = Work(COMPUTE_ENGINE, 50, 100)
-    assert ends(shared(0, 300), alone, shared(350, 30)) == [(0, 300), (300, 400), (400, 430)]
-
-
-def test_order_within_a_lane_holds_for_shared_work():
-    timeline = Timeline()
-    lane = timeline.lane()
-    first, second = shared(0, 100), shared(0, 100)
-    for work in (first, second):
-        timeline.submit(lane, work)
-    while (following := timeline.next_start()) is not None:
-        timeline.place(*following)
-    assert (first.end, second.start, second.end) == (100, 100, 200)
+@pytest.mark.parametrize(
+    ("works", "expected"),
+    [
+        pytest.param([shared("a", 10, 300)], [(10, 310)], id="alone"),
+        pytest.param([shared("a", 0, 300), shared("b", 0, 300)], [(0, 400)] * 2, id="two get half of the rate of two"),
+        # 100 alone, then both at 3/4: the first has 200 left, 267 later; the second has done 200, and goes on alone
+        pytest.param([shared("a", 0, 300), shared("b", 100, 300)], [(0, 367), (100, 467)], id="one comes later"),
+        pytest.param([shared(lane, 0, 300) for lane in "aubc"], [(0, 800)] * 4, id="more than have a rate"),
+        pytest.param([shared("a", 0, 100), shared("a", 0, 100)], [(0, 100), (100, 200)], id="in a lane in order"),
+        pytest.param(
+            [shared("a", 0, 300), ("b", COMPUTE_ENGINE, 50, 100), shared("c", 350, 30)],
+            [(0, 300), (300, 400), (400, 430)],
+            id="one that shares nothing waits for those that do and they for it",
+        ),
+    ],
+)
+def test_shared_work_takes_its_share(works, expected):
+    assert run(*works) == expected
 
 
 def test_two_works_of_one_owner_at_once_are_a_hazard():
     context = object()
     with pytest.raises(HazardError, match="the same context still runs"):
-        ends(shared(0, 300, owner=context), shared(100, 300, owner=context))
-    assert ends(shared(0, 300, owner=context), shared(300, 300, owner=context))[1] == (300, 600)
+        run(shared("a", 0, 300, owner=context), shared("b", 100, 300, owner=context))
+    assert run(shared("a", 0, 300, owner=context), shared("b", 300, 300, owner=context))[1] == (300, 600)
