@@ -1,4 +1,4 @@
-from .attribution import WAITS, Attribution, attribute
+from .attribution import WAITS, Attribution, attribute, moved_wait_ns, trace_table
 from .capture import Nsys, capture_trace, check_trace, find_nsys, minimal_environment, profiled
 from .findings import FindingKind, TraceFinding
 from .perfetto import write_perfetto
@@ -21,11 +21,13 @@ __all__ = [
     "check_trace",
     "find_nsys",
     "minimal_environment",
+    "moved_wait_ns",
     "profiled",
     "read_trace",
     "rules",
     "scrub",
     "shipped_analysis",
     "shipped_trace",
+    "trace_table",
     "write_perfetto",
 ]

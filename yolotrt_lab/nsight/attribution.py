@@ -1,29 +1,17 @@
-"""What each synchronize call waited for."""
+"""Where each frame's time went, on the host and on the GPU, and what every synchronize call waited for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
+from ..tables import Table
 from ..types import Source
-from .intervals import Cover, GroupedCover, distinct, sums
-from .trace import DIRECTIONS, MEMORIES, Columns, Trace
-from .traced_frames import (
-    COPY,
-    KERNEL,
-    KINDS,
-    Call,
-    Joined,
-    frames_by_range,
-    frames_by_synchronize,
-    taken,
-    thread_keys,
-    waits_for_device,
-)
+from .intervals import Cover, GroupedCover, each, sums, taken
+from .trace import DIRECTIONS, MEMORIES, Columns, Trace, packed
+from .traced_frames import COPY, KERNEL, KINDS, Call, Joined, frames_of, outermost, ranges_as_frames
 
 WAITS = ("kernels", "copies", "other_frames", "other_streams", "nothing", "wake_up")
 """What a synchronize call can wait for; `attribute` says when it is which."""
@@ -31,79 +19,37 @@ WAITS = ("kernels", "copies", "other_frames", "other_streams", "nothing", "wake_
 CLOCK_SLACK_NS = 5_000
 """How much later than a call's return the work may seem to end that the call waited for."""
 
-
-def split_waits(joined: Joined) -> Columns:
-    """One row for each synchronize call, in order: `frame`, `row`, `start_ns`, `end_ns`, and `<wait>_ns` of WAITS."""
-    rows = np.flatnonzero(joined.call_kind == KINDS.index(Call.SYNCHRONIZE))
-    api = joined.trace.api
-    columns = {"frame": joined.call_frame[rows], "row": rows}
-    columns |= {"start_ns": api["start_ns"][rows], "end_ns": api["end_ns"][rows]}
-    columns |= {f"{wait}_ns": np.zeros(len(rows), np.int64) for wait in WAITS}
-    for thread in distinct(joined.call_thread[rows]):
-        mine = np.flatnonzero(joined.call_thread[rows] == thread)
-        for wait, values in _of_thread(joined, thread, rows[mine]).items():
-            columns[f"{wait}_ns"][mine] = values
-    return columns
-
-
-def _of_thread(joined: Joined, thread: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-    work, api = joined.work, joined.trace.api
-    process, loop = work.pid == thread >> 32, joined.loop_of(thread)
-    start, end, frame = api["start_ns"][rows], api["end_ns"][rows], joined.call_frame[rows]
-    whole = joined.trace.named("api", waits_for_device)[rows]
-    last = np.where(whole, _last_end(work.end[process], end), _last_end(work.end[loop], end))
-    unknown = last <= start
-    until = np.where(unknown, start, np.minimum(last, end))
-    kernels = joined.own_kernels.measure(frame, start, until)
-    own = joined.own_work.measure(frame, start, until)
-    with_loop = Cover(work.start[loop], work.end[loop]).measure(start, until)
-    with_all = joined.devices_cover(loop | process if whole.any() else loop).measure(start, until)
-    return {
-        "kernels": kernels,
-        "copies": own - kernels,
-        "other_frames": with_loop - own,
-        "other_streams": with_all - with_loop,
-        "nothing": np.where(unknown, end - start, until - start - with_all),
-        "wake_up": np.where(unknown, 0, end - until),
-    }
-
-
-def _last_end(ends: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """For each time the latest end up to it (and the clocks' slack); the earliest integer where there is none."""
-    ends = np.sort(np.append(ends, np.iinfo(np.int64).min))
-    return ends[np.searchsorted(ends, before + CLOCK_SLACK_NS, side="right") - 1]
-
-
-# Where each frame's time went, on the host and on the GPU, and what every synchronize call waited for.
+_MOST_STAGES = 64  # a program may name each frame's ranges differently
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """A trace's time, by frame. All columns are int64 of one length a table, times and durations in ns.
-
-    `frames` has one row a frame, sorted by start: `start_ns`, `end_ns`, `pid`, `tid`; for each of `stages` the host's
-    time `<stage>_ns` and what the GPU did for it, `<stage>_gpu_ns`; `gpu_ns`, `kernels_ns` and `copies_ns`, how long
-    the GPU worked for this frame (what overlaps counts once); `kernels` and `copies`, how many there were (a graph that
-    is shown as one block is one kernel); `in_<kind>_ns`, the host's time in each kind of `Call`; `idle_ns`, how long
-    the trace shows nothing on the GPU between the frame's start and end, and, adding up to it, `idle_in_<kind>_ns` and
-    `idle_outside_ns`: where the host was meanwhile.
-
-    `copies` has one row for each frame, direction and kind of memory that occur: `frame`, `direction` and
-    `host_memory` (places in DIRECTIONS and MEMORIES), `count`, `bytes`, `gpu_ns`, `under_kernels_ns`, how much of that
-    kernels of the same process ran on the same GPU, whichever frame's, and `call_ns`, the host's time in the copy
-    calls. Copies that belong to no frame have frame -1.
-
-    `synchronizes` has one row for each synchronize call: `frame` (-1 outside), `row` in the trace's `api`, `start_ns`,
-    `end_ns`, and `<wait>_ns` for each of WAITS, which add up to the call.
-
-    `idle_calls` holds, for each name of a call, how long the GPU was idle in frames while the host was in it.
-    """
+    """A trace's time, by frame: tables of int64 columns, times and durations in ns. `attribute` creates it."""
 
     frames: Columns
+    """One row for each frame, sorted by start: `start_ns`, `end_ns`, `pid`, `tid`.
+
+    For each of `stages` the host's time `<stage>_ns`, and `<stage>_gpu_ns`, what the GPU did for it. `gpu_ns`,
+    `kernels_ns` and `copies_ns`: how long the GPU worked for this frame (what overlaps counts once); `kernels` and
+    `copies`: how many there were (a graph that is shown as one block is one kernel). `in_<kind>_ns`: the host's time in
+    each kind of `Call`. `idle_ns`: how long the trace shows nothing on the GPU between the frame's start and end, and,
+    adding up to it, `idle_in_<kind>_ns` and `idle_outside_ns`: where the host was meanwhile.
+    """
     copies: Columns
+    """One row for each frame, direction and kind of memory that occur.
+
+    `frame` (-1 for copies that belong to none), `direction` and `host_memory` (places in DIRECTIONS and MEMORIES),
+    `count`, `bytes`, `gpu_ns`; `under_kernels_ns`, how much of that kernels of the same process ran on the same GPU,
+    whichever frame's; `call_ns`, the host's time in the copy calls; `waited_ns`, how much of that the GPU worked for
+    this loop, on something else than the copy.
+    """
     synchronizes: Columns
+    """One row for each synchronize call: `frame` (-1 outside), `row` in the trace's `api`, `start_ns`, `end_ns`, and
+    `<wait>_ns` for each of WAITS, which add up to the call."""
     stages: tuple[str, ...]
+    """The names of the ranges that lie directly in a frame, in the order in which they begin."""
     idle_calls: Mapping[str, int]
+    """For each name of a call, how long the GPU was idle in frames while the host was in it."""
     source: Source
     notes: tuple[str, ...] = ()
 
@@ -141,9 +87,9 @@ class Attribution:
 def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     """Attribute a trace's time to its frames: the ranges named `frame_range`, or matching it as a pattern ('frame *').
 
-    A stage is a range that lies directly in a frame, in the same thread. What the GPU did belongs to the frame and the
-    stage in which its call was made. With `frame_range=None` frames end with synchronize calls, for programs that have
-    no range for a frame (see `frames_by_synchronize`).
+    Of nested ones the outermost are the frames. What the GPU did belongs to the frame and the stage in which its call
+    was made. With `frame_range=None`, for programs that have no range for a frame, a frame goes from one synchronize
+    call to the next.
 
     Each synchronize call is split, at every instant to the first of these that holds:
 
@@ -158,129 +104,214 @@ def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     such work ended during the call, all of it is `nothing`.
 
     TraceError where there is no frame.
+
+    >>> from yolotrt_lab import nsight
+    >>> seen = attribute(nsight.shipped_trace("graph-pinned"))
+    >>> len(seen), seen.stages[2:4]
+    (63, ('upload', 'infer'))
     """
-    return attribution_of(joined(trace, frame_range))
-
-
-def joined(trace: Trace, frame_range: str | None) -> Joined:
-    """The trace joined to its frames, as `attribute` finds them."""
-    frames = frames_by_synchronize(trace) if frame_range is None else frames_by_range(trace, frame_range)
-    return Joined(trace, frames)
+    return attribution_of(Joined(trace, frames_of(trace, frame_range)))
 
 
 def attribution_of(joined: Joined) -> Attribution:
-    """What `attribute` says of a trace."""
-    trace = joined.trace
-    with ThreadPoolExecutor(1) as pool:  # NumPy computes without the interpreter's lock
-        beside = pool.submit(_idle, joined)
-        frames, copies, synchronizes = _frame_columns(joined), _copy_columns(joined), split_waits(joined)
-        idle, idle_calls = beside.result()
-    return Attribution(
-        frames=frames | idle,
-        copies=copies,
-        synchronizes=synchronizes,
-        stages=joined.stages,
-        idle_calls=idle_calls,
-        source=trace.source,
-        notes=(*trace.notes, *joined.frames.notes, *_notes(joined)),
-    )
+    """What `attribute` says of a trace that is joined to its frames."""
+    stages, times = _stages(joined)
+    idle, idle_calls = _idle(joined)
+    notes = (*joined.trace.notes, *joined.frames.notes, *_notes(joined))
+    frames = Columns(_frames(joined) | times | idle)
+    return Attribution(frames, _copies(joined), _waits(joined), stages, idle_calls, joined.trace.source, notes)
 
 
-def _frame_columns(joined: Joined) -> dict[str, np.ndarray]:
-    frames, count = joined.frames, len(joined.frames)
-    columns = {"start_ns": frames.start, "end_ns": frames.end, "pid": frames.pid, "tid": frames.tid}
-    for place, stage in enumerate(joined.stages):
-        columns[f"{stage}_ns"] = joined.stage_ns[:, place]
-        columns[f"{stage}_gpu_ns"] = joined.stage_gpu_ns[:, place]
-    columns["gpu_ns"] = joined.own_work.totals()
-    columns["kernels_ns"] = joined.own_kernels.totals()
-    copies = np.where(joined.work.kind == COPY, joined.work_frame, -1)
-    columns["copies_ns"] = joined.cover(copies, count).totals()
-    launched = (joined.work_frame >= 0) & (joined.work.kind == KERNEL) & ~joined.work.memset
-    columns["kernels"] = np.bincount(joined.work_frame[launched], minlength=count)
-    columns["copies"] = np.bincount(copies[copies >= 0], minlength=count)
-    return {name: values.astype(np.int64) for name, values in columns.items()}
+def moved_wait_ns(attribution: Attribution) -> np.ndarray:
+    """For each frame, how long its copy calls wait for the GPU where that is longer than in synchronize calls; else 0.
+
+    int64 of shape (frames,). Such a frame waits in its copy calls: a short synchronize does not mean that there is
+    nothing to wait for. A wait is the time in the call in which the GPU works for this loop on anything but the copy.
+
+    >>> from yolotrt_lab import nsight
+    >>> [bool(moved_wait_ns(attribute(nsight.shipped_trace(name))).all()) for name in ("moved-wait", "graph-pinned")]
+    [True, False]
+    """
+    waited = sums(attribution.copies["frame"], attribution.copies["waited_ns"], len(attribution))
+    return np.where(waited > attribution.frames["in_synchronize_ns"], waited, 0)
+
+
+def trace_table(traces: Mapping[str, Attribution], *, skip: int = 3) -> Table:
+    """Where the time of a traced frame goes: medians over its frames but the first `skip`, in us, one column a trace.
+
+    First the host: the frame and its stages. Then the GPU: copies, how much of them lay under kernels, kernels, and how
+    long it was idle in the frame. Then what the synchronize calls waited for. Left out is what takes less than 2 us in
+    every trace. Where frames go in batches most of them submit nothing, and means take the place of medians; a note
+    says so.
+
+    >>> from yolotrt_lab import nsight
+    >>> table = trace_table({"pinned": attribute(nsight.shipped_trace("graph-pinned"))})
+    >>> table.header, table.rows[0][0]
+    (['us', 'pinned'], 'frame')
+    """
+    typical = {label: _typical_us(attribution, skip) for label, attribution in traces.items()}
+    names = dict.fromkeys(name for times in typical.values() for name, time in times.items() if time > 2)
+    order = dict.fromkeys(name for times in typical.values() for name in times)
+    rows = [[name, *(f"{times.get(name, 0.0):,.1f}" for times in typical.values())] for name in order if name in names]
+    table = Table(["us", *traces], rows, *(attribution.source for attribution in traces.values()))
+    if batched := [label for label, attribution in traces.items() if attribution.batched]:
+        table.notes.append(f"{', '.join(batched)}: means over frames, which go in batches")
+    return table
+
+
+def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
+    frames = attribution.frames
+    times = {"frame": frames["end_ns"] - frames["start_ns"]}
+    times |= {f"host: {stage}": frames[f"{stage}_ns"] for stage in attribution.stages}
+    for way, code in (("in", "h2d"), ("out", "d2h")):
+        times[f"GPU: copies {way}"] = attribution.copied("gpu_ns", code)
+        times[f"GPU: copies {way}, under kernels"] = attribution.copied("under_kernels_ns", code)
+    times |= {"GPU: kernels": frames["kernels_ns"], "GPU: idle": frames["idle_ns"]}
+    times |= {f"synchronize: {wait.replace('_', ' ')}": attribution.waits_ns(wait) for wait in WAITS}
+    average = np.mean if attribution.batched else np.median
+    return {name: float(average(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}
+
+
+def _waits(joined: Joined) -> Columns:
+    """One row for each synchronize call, in order."""
+    rows = np.flatnonzero(joined.call_kind == KINDS.index(Call.SYNCHRONIZE))
+    api = joined.trace.api
+    columns = Columns(frame=joined.call_frame[rows], row=rows, start_ns=api["start_ns"][rows])
+    columns |= {"end_ns": api["end_ns"][rows]} | {f"{wait}_ns": np.zeros(len(rows), np.int64) for wait in WAITS}
+    for thread, mine in each(joined.call_thread[rows]):
+        for wait, values in zip(WAITS, _waits_of_thread(joined, thread, rows[mine]), strict=True):
+            columns[f"{wait}_ns"][mine] = values
+    return columns
+
+
+def _waits_of_thread(joined: Joined, thread: int, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """For each of WAITS how long each of these synchronize calls of the thread waited for it."""
+    work, api = joined.work, joined.trace.api
+    process, loop = work["pid"] == thread >> 32, joined.loop_of(thread)
+    start, end, frame = api["start_ns"][rows], api["end_ns"][rows], joined.call_frame[rows]
+    whole = joined.trace.named("api", _waits_for_device)[rows]
+    last = np.where(whole, _last_end(work["end_ns"][process], end), _last_end(work["end_ns"][loop], end))
+    unknown = last <= start
+    until = np.where(unknown, start, np.minimum(last, end))
+    kernels = joined.own_kernels.measure(frame, start, until)
+    own = joined.own_work.measure(frame, start, until)
+    with_loop = Cover(work["start_ns"][loop], work["end_ns"][loop]).measure(start, until)
+    with_all = joined.devices_cover(loop | process if whole.any() else loop).measure(start, until)
+    nothing = np.where(unknown, end - start, until - start - with_all)
+    return kernels, own - kernels, with_loop - own, with_all - with_loop, nothing, np.where(unknown, 0, end - until)
+
+
+def _waits_for_device(name: str) -> bool:
+    return name in ("cudaDeviceSynchronize", "cudaThreadSynchronize", "cuCtxSynchronize")
+
+
+def _last_end(ends: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """For each time the latest end up to it (and the clocks' slack); the earliest integer where there is none."""
+    ends = np.sort(np.append(ends, np.iinfo(np.int64).min))
+    return ends[np.searchsorted(ends, before + CLOCK_SLACK_NS, side="right") - 1]
+
+
+def _frames(joined: Joined) -> dict[str, np.ndarray]:
+    frames, count, kind = joined.frames, len(joined.frames), joined.work["kind"]
+    copies = np.where(kind == COPY, joined.work_frame, -1)
+    kernels = np.where(kind == KERNEL, joined.work_frame, -1)
+    return {
+        "start_ns": frames.start,
+        "end_ns": frames.end,
+        "pid": frames.thread >> 32,
+        "tid": frames.thread & 0xFFFFFFFF,
+        "gpu_ns": joined.own_work.totals(),
+        "kernels_ns": joined.own_kernels.totals(),
+        "copies_ns": joined.cover(copies, count).totals(),
+        "kernels": np.bincount(kernels[kernels >= 0], minlength=count),
+        "copies": np.bincount(copies[copies >= 0], minlength=count),
+    }
+
+
+def _stages(joined: Joined) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """The stages' names, and for each the host's time in every frame and what the GPU did for it."""
+    trace, frames, ranges, count = joined.trace, joined.frames, joined.trace.ranges, len(joined.frames)
+    frame_of = frames.of(ranges)
+    inside = (frame_of >= 0) & (ranges["end_ns"] <= taken(frames.end, frame_of))
+    inside[frames.row[frames.row >= 0]] = False
+    rows = outermost(ranges, np.flatnonzero(inside))
+    names = ranges["name"][rows]
+    lengths = ranges["end_ns"][rows] - ranges["start_ns"][rows]
+    work_name = taken(taken(names, ranges_as_frames(trace, rows).of(trace.api)), joined.work["call"])
+    codes, first = np.unique(names, return_index=True)
+    stages, columns = [], {}
+    for code in codes[np.argsort(first)][:_MOST_STAGES]:
+        stages.append(trace.names[code])
+        columns[f"{stages[-1]}_ns"] = sums(np.where(names == code, frame_of[rows], -1), lengths, count)
+        works = np.where(work_name == code, joined.work_frame, -1)
+        columns[f"{stages[-1]}_gpu_ns"] = joined.cover(works, count).totals()
+    return tuple(stages), columns
 
 
 def _idle(joined: Joined) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The host's time in calls, and where it was while the GPU was idle; by frame, and by the name of the call."""
-    trace, frames = joined.trace, joined.frames
-    rows = joined.outer_calls
+    trace, frames, count = joined.trace, joined.frames, len(joined.frames)
+    rows = outermost(trace.api, np.arange(trace.count("api")))
     rows = rows[joined.call_frame[rows] >= 0]
-    start, end, name, frame, kind = (
-        values if len(rows) == len(values) else values[rows]
-        for values in (
-            *(trace.api[column] for column in ("start_ns", "end_ns", "name")),
-            joined.call_frame,
-            joined.call_kind,
-        )
-    )
-    end = np.minimum(end, frames.end[frame])
+    frame, start = joined.call_frame[rows], trace.api["start_ns"][rows]
+    end = np.minimum(trace.api["end_ns"][rows], frames.end[frame])
     idle, idle_in_call = frames.end - frames.start, end - start
-    threads = thread_keys(frames.pid, frames.tid)
-    for thread in distinct(threads):
-        cover = joined.devices_cover(joined.of_thread(thread))
-        mine, calls = (np.flatnonzero(of == thread) for of in (threads, threads[frame]))
+    for thread, mine in each(frames.thread):
+        cover, calls = joined.devices_cover(joined.of_thread(thread)), np.flatnonzero(frames.thread[frame] == thread)
         idle[mine] -= cover.measure(frames.start[mine], frames.end[mine])
         idle_in_call[calls] -= cover.measure(start[calls], end[calls])
-    group = frame * len(KINDS) + kind
-    in_calls = sums(group, end - start, len(frames) * len(KINDS)).reshape(-1, len(KINDS))
-    idle_in = sums(group, idle_in_call, len(frames) * len(KINDS)).reshape(-1, len(KINDS))
-    columns = {f"in_{kind}_ns": in_calls[:, place] for place, kind in enumerate(KINDS)} | {"idle_ns": idle}
-    columns |= {f"idle_in_{kind}_ns": idle_in[:, place] for place, kind in enumerate(KINDS)}
-    by_name = sums(name, idle_in_call, len(trace.names))
-    names = {trace.names[code]: int(by_name[code]) for code in np.argsort(-by_name, kind="stable") if by_name[code]}
-    return columns | {"idle_outside_ns": idle - idle_in.sum(axis=1)}, names
+    columns = {"idle_ns": idle, "idle_outside_ns": idle.copy()}
+    for place, kind in enumerate(KINDS):
+        group = np.where(joined.call_kind[rows] == place, frame, -1)
+        columns[f"in_{kind}_ns"] = sums(group, end - start, count)
+        columns[f"idle_in_{kind}_ns"] = sums(group, idle_in_call, count)
+        columns["idle_outside_ns"] -= columns[f"idle_in_{kind}_ns"]
+    by_name = sums(trace.api["name"][rows], idle_in_call, len(trace.names))
+    longest_first = np.argsort(-by_name, kind="stable")
+    return columns, {trace.names[code]: int(by_name[code]) for code in longest_first if by_name[code]}
 
 
-def _copy_columns(joined: Joined) -> dict[str, np.ndarray]:
+def _copies(joined: Joined) -> Columns:
     copies = joined.trace.copies
     group = (joined.copy_frame + 1) * len(DIRECTIONS) + copies["direction"]
-    group = group * len(MEMORIES) + copies["host_memory"]
-    keys, place = np.unique(group, return_inverse=True)
+    keys, place = np.unique(group * len(MEMORIES) + copies["host_memory"], return_inverse=True)
     frame, kind = np.divmod(keys, len(DIRECTIONS) * len(MEMORIES))
     direction, memory = np.divmod(kind, len(MEMORIES))
-    return {
-        "frame": frame - 1,
-        "direction": direction,
-        "host_memory": memory,
-        "count": np.bincount(place, minlength=len(keys)),
-        "bytes": sums(place, copies["bytes"], len(keys)),
-        "gpu_ns": GroupedCover(place, copies["start_ns"], copies["end_ns"], len(keys)).totals(),
-        "under_kernels_ns": _under_kernels(joined.trace, place, len(keys)),
-        "call_ns": _time_in_copy_calls(joined, place, len(keys)),
-    }
+    held, waited, _ = joined.copy_held
+    return Columns(
+        frame=frame - 1,
+        direction=direction,
+        host_memory=memory,
+        count=np.bincount(place, minlength=len(keys)),
+        bytes=sums(place, copies["bytes"], len(keys)),
+        gpu_ns=GroupedCover(place, copies["start_ns"], copies["end_ns"], len(keys)).totals(),
+        under_kernels_ns=_under_kernels(joined.trace, place, len(keys)),
+        call_ns=sums(place, held, len(keys)),
+        waited_ns=sums(place, waited, len(keys)),
+    )
 
 
 def _under_kernels(trace: Trace, group: np.ndarray, groups: int) -> np.ndarray:
     """How long each group's copies run beside kernels of their process on their GPU."""
     copies, kernels = trace.copies, trace.kernels
     total = np.zeros(groups, np.int64)
-    for pid, device in product(distinct(copies["pid"]), distinct(copies["device"])):
-        here = np.where((copies["pid"] == pid) & (copies["device"] == device), group, -1)
-        there = (kernels["pid"] == pid) & (kernels["device"] == device)
+    for key, rows in each(packed(copies, "device")):
+        here, there = np.full(len(group), -1), packed(kernels, "device") == key
+        here[rows] = group[rows]
         cover = Cover(kernels["start_ns"][there], kernels["end_ns"][there])
         total += GroupedCover(here, copies["start_ns"], copies["end_ns"], groups).under(cover)
     return total
 
 
-def _time_in_copy_calls(joined: Joined, group: np.ndarray, groups: int) -> np.ndarray:
-    """The host's time in the calls of each group's copies; a call of many copies counts for the first one."""
-    calls, first = np.unique(joined.copy_call, return_index=True)
-    chosen = (calls >= 0) & (taken(joined.call_kind, calls) == KINDS.index(Call.COPY))
-    calls, first = calls[chosen], first[chosen]
-    api = joined.trace.api
-    return sums(group[first], api["end_ns"][calls] - api["start_ns"][calls], groups)
-
-
 def _notes(joined: Joined) -> list[str]:
     work = joined.work
-    if not len(work):
+    if not len(work["pid"]):
         return ["the trace shows no work of the GPU: what synchronize calls waited for can't be told"]
     notes = []
-    unasked = int((work.call < 0).sum())
-    if unasked:
-        notes.append(f"{unasked} of {len(work)} kernels and copies have no call in the trace, and belong to no frame")
+    if unasked := int((work["call"] < 0).sum()):
+        notes.append(
+            f"{unasked} of {len(work['pid'])} kernels and copies have no call in the trace, and belong to no frame"
+        )
     frame_of = joined.call_frame[joined.call_kind == KINDS.index(Call.SYNCHRONIZE)]
     outside = int((frame_of < 0).sum())
     if outside > len(frame_of) / 2:

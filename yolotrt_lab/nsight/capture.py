@@ -1,4 +1,4 @@
-"""The program nsys: where it is, and the export of its reports."""
+"""The program nsys: take a trace, export a report, and check that a trace is whole."""
 
 from __future__ import annotations
 
@@ -21,13 +21,40 @@ from ..errors import NsysError, TraceError
 from .scrub import scrub
 from .trace import DIRECTIONS, Graph, Trace
 
-_EXPORT_TIMEOUT_S = 1_800
+_QUICK_S, _EXPORT_S = 60, 1_800
+_IMPORTERS = ("../host-linux-*/QdstrmImporter", "../linux-desktop-*/QdstrmImporter", "../Host-*/QdstrmImporter")
+_NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT", "TEMP")
+_INSTALL = "install Nsight Systems (the CUDA Toolkit brings it too), and put the folder of nsys on the PATH"
+# Options that leave the loop alone: no sampling, no context switches, no CUDA event trace.
+_OPTIONS = {
+    "--trace": "cuda,nvtx",
+    "--sample": "none",
+    "--cpuctxsw": "none",
+    "--cuda-event-trace": "false",
+    "--discard-environment": "true",
+    "--force-overwrite": "true",
+}
+
+_NO_FRAMES = (
+    "mark each frame with an NVTX range called 'frame' (the lab's loops do); under an nsys of 2023 nvtx 0.2.17 loses "
+    "every range: python -m pip install nvtx==0.2.10; with ranges, put `with nsight.profiled():` around the loop"
+)
+_NO_GPU_WORK = (
+    "some clouds, virtual GPUs and WSL give nsys no usable GPU times: write the line CuptiUseRawGpuTimestamps=false "
+    "into the file that `nsys -z` names, and capture again"
+)
+_GRAPHS_HIDE_COPIES = (
+    "a CUDA graph is shown as one block, and the copies in it are not: capture with graphs='node' (--graphs node)"
+)
+_TOO_FEW = "capture again with fewer frames: nsys drops what it cannot write in time"
 
 
 def find_nsys() -> str:
-    """The path of nsys: the one on the PATH, else the newest in the places where it is installed; '' without one."""
-    if on_path := shutil.which("nsys"):
-        return on_path
+    """The path of nsys: the one on the PATH, else the newest in the places where it is installed; '' without one.
+
+    >>> isinstance(find_nsys(), str)
+    True
+    """
     program_files = Path(os.environ.get("PROGRAMFILES", "C:/Program Files"))
     places = [
         (program_files, "NVIDIA Corporation/Nsight Systems */target-windows-x64/nsys.exe"),
@@ -35,7 +62,7 @@ def find_nsys() -> str:
         (Path("/usr/local/cuda/bin"), "nsys"),
     ]
     found = (sorted(root.glob(pattern)) for root, pattern in places)
-    return next((str(paths[-1]) for paths in found if paths), "")
+    return shutil.which("nsys") or next((str(paths[-1]) for paths in found if paths), "")
 
 
 def export_sqlite(report: Path, target: Path) -> None:
@@ -48,51 +75,50 @@ def export_sqlite(report: Path, target: Path) -> None:
         )
     command = [program, "export", "--type", "sqlite", "--force-overwrite", "true", "--output", str(target), str(report)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_EXPORT_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_EXPORT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NsysError(f"{program} could not export {report}: {error}", fix="check that nsys itself runs") from error
     if done.returncode or not target.is_file():
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise NsysError(
-            f"{program} could not export {report}: {said[-1] if said else f'exit status {done.returncode}'}",
-            fix="a report can be read by the nsys that made it or a newer one: export it there, and name the .sqlite",
+            f"{program} could not export {report}: {said}",
+            fix="only the nsys that wrote a report, or a newer one, can read it: export it there, and name the .sqlite",
         )
-
-
-# Take a trace: run a command under nsys, import and export what it wrote, and scrub that.
-#
-# Options are those that leave the loop alone: CUDA and NVTX, no sampling, no context switches, no CUDA event trace.
-
-
-_IMPORTERS = ("../host-linux-*/QdstrmImporter", "../linux-desktop-*/QdstrmImporter", "../Host-*/QdstrmImporter")
-_NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT", "TEMP")
-_QUICK_S = 60  # for calls that only ask nsys something
 
 
 @dataclass(frozen=True, slots=True)
 class Nsys:
-    """An nsys: its path, its version, such as (2025, 3, 2), and the options that its `profile` knows."""
+    """An nsys on this machine.
+
+    >>> Nsys("/bin/nsys", (2025, 3), frozenset({"--sample"})).command_line("out", ["python", "loop.py"])
+    ['/bin/nsys', 'profile', '--sample=none', '--output=out', 'python', 'loop.py']
+    """
 
     path: str
     version: tuple[int, ...]
+    """Such as (2025, 3, 2)."""
     options: frozenset[str]
+    """The options that its `profile` knows."""
 
     @classmethod
     def open(cls, path: str = "") -> Nsys:
         """Ask the nsys at `path`, or the one on this machine; NsysError where there is none or it doesn't answer."""
         path = path or find_nsys()
         if not path:
-            raise NsysError(
-                "there is no nsys on this machine",
-                fix="install Nsight Systems (the CUDA Toolkit brings it too), and put the folder of nsys on the PATH",
-            )
+            raise NsysError("there is no nsys on this machine", fix=_INSTALL)
         number = re.search(r"\d+(?:\.\d+)+", _answer(path, "--version"))
         version = tuple(map(int, number[0].split("."))) if number else ()
         options = re.findall(r"(?m)^\s*(?:-\w,\s*)?(--[a-z][a-z0-9-]*)", _answer(path, "profile", "--help"))
         return cls(path, version, frozenset(options))
 
     def command_line(
-        self, output: Path, command: Sequence[str], *, ranges: bool = False, graphs: str = "graph", domain: str = ""
+        self,
+        output: str | Path,
+        command: Sequence[str],
+        *,
+        ranges: bool = False,
+        graphs: str = "graph",
+        domain: str = "",
     ) -> list[str]:
         """`nsys profile` with the options that this nsys has, writing to `output` plus its own endings.
 
@@ -100,15 +126,7 @@ class Nsys:
         "graph" (a CUDA graph as one block) or "node" (each of its nodes, at more cost). With `domain` it keeps the NVTX
         ranges of that domain alone; the lab's is "yolotrt_lab".
         """
-        wanted = {
-            "--trace": "cuda,nvtx",
-            "--sample": "none",
-            "--cpuctxsw": "none",
-            "--cuda-event-trace": "false",
-            "--cuda-graph-trace": graphs,
-            "--discard-environment": "true",
-            "--force-overwrite": "true",
-        }
+        wanted = _OPTIONS | {"--cuda-graph-trace": graphs}
         if ranges:
             wanted |= {"--capture-range": "cudaProfilerApi", "--capture-range-end": "stop"}
         if domain:
@@ -122,26 +140,23 @@ def capture_trace(
     out: str | Path,
     *,
     nsys: Nsys | None = None,
-    ranges: bool = False,
-    graphs: str = "graph",
-    domain: str = "",
     environment: Mapping[str, str] | None = None,
     keep_report: bool = False,
+    **options: Any,
 ) -> Path:
     """Run `command` under nsys and return the scrubbed report, `<out>.sqlite`.
 
-    `ranges`, `graphs` and `domain` are those of `Nsys.command_line`. `environment` replaces that of the command
-    (`minimal_environment` makes a small one). With `keep_report` the `<out>.nsys-rep` that the Nsight Systems window
-    opens stays too: it holds the environment, the names of the host and of its processes, and nothing can take them
-    out. NsysError where nsys or the command fails, or where the report could be neither imported nor exported; the
-    message says what would.
+    Further options are those of `Nsys.command_line`. `environment` replaces that of the command (`minimal_environment`
+    gives a small one). With `keep_report` the `<out>.nsys-rep` that the Nsight Systems window opens stays too: it
+    holds the environment, the names of the host and of its processes, and nothing can take them out. NsysError where
+    nsys or the command fails, or where the report could be neither imported nor exported.
     """
     nsys = nsys or Nsys.open()
     out = Path(out).absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         inside = Path(folder, out.name)
-        line = nsys.command_line(inside, command, ranges=ranges, graphs=graphs, domain=domain)
+        line = nsys.command_line(inside, command, **options)
         finished = subprocess.run(line, env=None if environment is None else dict(environment))
         complete = _with_ending(inside, ".nsys-rep").exists()  # where it is not, the status may be nsys's own
         report = _imported(inside, nsys, out, finished.returncode)
@@ -160,7 +175,11 @@ def capture_trace(
 
 
 def minimal_environment(**more: str) -> dict[str, str]:
-    """Of this process's environment only what a CUDA program needs to start, and `more`."""
+    """Of this process's environment only what a CUDA program needs to start, and `more`.
+
+    >>> minimal_environment(LANG="C")["LANG"]
+    'C'
+    """
     return {name: os.environ[name] for name in _NEEDED if name in os.environ} | more
 
 
@@ -170,6 +189,9 @@ def profiled() -> Iterator[None]:
 
     Works in a program and in a notebook whose kernel runs under nsys; nsys records the first such range. Waits at its
     end until the GPU has nothing left to do. Without a profiler, or without an NVIDIA driver, it does nothing else.
+
+    >>> with profiled():
+    ...     pass  # the frames to record
     """
     driver = _driver()
     if driver is None:
@@ -181,6 +203,59 @@ def profiled() -> Iterator[None]:
     finally:
         driver.cuCtxSynchronize()  # what is still running would be missing
         driver.cuProfilerStop()
+
+
+def check_trace(trace: Trace, *, frames: int | None = None, batches: int | None = None) -> None:
+    """Check that frames, GPU work, copies and synchronizes are there; TraceError says what is missing and what helps.
+
+    nsys exits with 0 although ranges or kernels are missing. With `frames`, the number in the loop's own recording, the
+    last so many frames of the trace are counted: each has one upload, one download, at least one synchronize, and as
+    many kernels as any other. Where frames go in batches that is said of each of `batches`; frames of one batch
+    are recorded with one and the same `done_ns`. What happens between the first frame's begin and the end of the trace
+    counts, in the process that marked them.
+
+    >>> from yolotrt_lab import nsight
+    >>> check_trace(nsight.shipped_trace("graph-pinned"), frames=60)
+    """
+    marked = np.flatnonzero(trace.named("ranges", "frame".__eq__))
+    if not len(marked):
+        raise TraceError("the trace holds no frames", fix=_NO_FRAMES)
+    held = f"the trace holds {len(marked)} frames and no"
+    if missing := [table for table in ("kernels", "copies") if not trace.count(table)]:
+        hidden = missing == ["copies"] and _shows_blocks(trace)
+        raise TraceError(f"{held} {' and no '.join(missing)}", fix=_GRAPHS_HIDE_COPIES if hidden else _NO_GPU_WORK)
+    if not trace.named("api", _waits).any():
+        raise TraceError(f"{held} synchronize call", fix=_NO_FRAMES)
+    if frames is None:
+        return
+    if len(marked) < frames:
+        raise TraceError(f"the trace holds {len(marked)} of {frames} frames", fix=_TOO_FEW)
+    first = marked[len(marked) - frames]
+    begin, pid = trace.ranges["start_ns"][first], trace.ranges["pid"][first]
+    for table in ("copies", "kernels", "api"):
+        columns = trace.table(table)
+        trace = trace.where(table, (columns["start_ns"] >= begin) & (columns["pid"] == pid))
+    count, what = (frames, f"{frames} frames") if batches is None else (batches, f"{batches} batches")
+    up, down = (int((trace.copies["direction"] == DIRECTIONS.index(way)).sum()) for way in ("h2d", "d2h"))
+    if (up, down) != (count, count):
+        raise TraceError(
+            f"{what} must have an upload and a download each, got {up} and {down}",
+            fix=f"{_TOO_FEW}; {_GRAPHS_HIDE_COPIES}" if _shows_blocks(trace) else _TOO_FEW,
+        )
+    waits = int(trace.named("api", _waits).sum())
+    if waits < count:
+        raise TraceError(f"{what} must have a synchronize call each, got {waits}", fix=_TOO_FEW)
+    kernels = trace.count("kernels")
+    if not kernels or kernels % count:
+        raise TraceError(f"{what} must have as many kernels each, got {kernels} in all", fix=_TOO_FEW)
+
+
+def _shows_blocks(trace: Trace) -> bool:
+    return bool((trace.kernels["graph"] == Graph.WHOLE).any())
+
+
+def _waits(name: str) -> bool:
+    return "Synchronize" in name
 
 
 def _driver() -> Any:
@@ -208,8 +283,9 @@ def _imported(inside: Path, nsys: Nsys, out: Path, status: int) -> Path:
             f"nsys left no report (status {status})",
             fix="see what it printed; with ranges, the program must reach `with nsight.profiled():`",
         )
-    version = ".".join(map(str, nsys.version))
-    importer = _find_importer(nsys)
+    folder = Path(nsys.path).resolve().parent
+    beside = [str(path) for pattern in _IMPORTERS for path in sorted(folder.glob(pattern))]
+    importer = beside[-1] if beside else shutil.which("QdstrmImporter")
     failure = "there is no importer beside this nsys or on the PATH"
     if importer:
         done = subprocess.run([importer, "-i", raw, "-o", report], capture_output=True, text=True)
@@ -219,101 +295,11 @@ def _imported(inside: Path, nsys: Nsys, out: Path, status: int) -> Path:
     kept = raw.replace(_with_ending(out, ".qdstrm"))
     raise NsysError(
         f"nsys left {kept}, which has to be imported, and {failure}",
-        fix=f"put QdstrmImporter of Nsight Systems {version} on the PATH (its host-linux-x64 folder holds it), or open "
-        "the file in the Nsight Systems window of that version",
+        fix=f"put QdstrmImporter of Nsight Systems {'.'.join(map(str, nsys.version))} on the PATH (its host-linux-x64 "
+        "folder holds it), or open the file in the Nsight Systems window of that version",
     )
-
-
-def _find_importer(nsys: Nsys) -> str:
-    folder = Path(nsys.path).resolve().parent
-    beside = [str(path) for pattern in _IMPORTERS for path in sorted(folder.glob(pattern))]
-    return beside[-1] if beside else shutil.which("QdstrmImporter") or ""
 
 
 def _with_ending(path: Path, ending: str) -> Path:
     """`Path.with_suffix` would cut `v1.5` short."""
     return path.with_name(path.name + ending)
-
-
-# A capture that looks well and is not: nsys exits with 0 although ranges or kernels are missing.
-
-
-_NO_FRAMES = (
-    "mark each frame with an NVTX range called 'frame' (the lab's loops do); under an nsys of 2023 nvtx 0.2.17 loses "
-    "every range: python -m pip install nvtx==0.2.10; with ranges, put `with nsight.profiled():` around the loop"
-)
-_NO_GPU_WORK = (
-    "some clouds, virtual GPUs and WSL give nsys no usable GPU times: write the line CuptiUseRawGpuTimestamps=false "
-    "into the file that `nsys -z` names, and capture again"
-)
-_GRAPHS_HIDE_COPIES = (
-    "a CUDA graph is shown as one block, and the copies in it are not: capture with graphs='node' (--graphs node)"
-)
-_TOO_FEW = "capture again with fewer frames: nsys drops what it cannot write in time"
-
-
-def check_trace(
-    trace: Trace, *, frames: int | None = None, batches: int | None = None, uploads: int = 1, downloads: int = 1
-) -> None:
-    """See that frames, GPU work, copies and synchronizes are there; TraceError says what is missing and what helps.
-
-    With `frames`, the number in the loop's own recording, the last so many frames of the trace are counted: each has
-    that many uploads and downloads, at least one synchronize, and as many kernels as any other. Where frames go in
-    batches that is said of each of `batches`; frames of one batch are recorded with one and the same `done_ns`. What
-    happens between the first frame's begin and the end of the trace counts, in the process that marked them.
-    """
-    starts = _frame_starts(trace)
-    if not len(starts):
-        raise TraceError("the trace holds no frames", fix=_NO_FRAMES)
-    if not trace.count("kernels") or not trace.count("copies"):
-        missing = (
-            "kernels" if trace.count("copies") else "copies" if trace.count("kernels") else "kernels and no copies"
-        )
-        hidden = missing == "copies" and (trace.kernels["graph"] == Graph.WHOLE).any()
-        fix = _GRAPHS_HIDE_COPIES if hidden else _NO_GPU_WORK
-        raise TraceError(f"the trace holds {len(starts)} frames and no {missing}", fix=fix)
-    if not trace.named("api", _waits).any():
-        raise TraceError(f"the trace holds {len(starts)} frames and no synchronize call", fix=_NO_FRAMES)
-    if frames is not None:
-        begin, pid = _first_of_last(trace, starts, frames)
-        what = f"{frames} frames" if batches is None else f"{batches} batches"
-        _check_counts(trace, begin, pid, frames if batches is None else batches, what, uploads, downloads)
-
-
-def _frame_starts(trace: Trace) -> np.ndarray:
-    return trace.ranges["start_ns"][trace.named("ranges", "frame".__eq__)]
-
-
-def _first_of_last(trace: Trace, starts: np.ndarray, frames: int) -> tuple[int, int]:
-    """When the first of the last so many frames begins, and the process that marked it."""
-    if len(starts) < frames:
-        raise TraceError(f"the trace holds {len(starts)} of {frames} frames", fix=_TOO_FEW)
-    begin = int(starts[len(starts) - frames])
-    return begin, int(trace.ranges["pid"][np.flatnonzero(trace.ranges["start_ns"] == begin)[0]])
-
-
-def _check_counts(trace: Trace, begin: int, pid: int, count: int, what: str, uploads: int, downloads: int) -> None:
-    """`count` times so many copies, a synchronize and kernels; `what` says of what."""
-    counted = {
-        name: (trace.table(name)["start_ns"] >= begin) & (trace.table(name)["pid"] == pid)
-        for name in ("copies", "kernels", "api")
-    }
-    ways = trace.copies["direction"][counted["copies"]]
-    found = {way: int((ways == DIRECTIONS.index(way)).sum()) for way in ("h2d", "d2h")}
-    if found != {"h2d": uploads * count, "d2h": downloads * count}:
-        hidden = (trace.kernels["graph"][counted["kernels"]] == Graph.WHOLE).any()
-        raise TraceError(
-            f"{what} with {uploads} uploads and {downloads} downloads each, and the trace holds "
-            f"{found['h2d']} and {found['d2h']}",
-            fix=f"{_TOO_FEW}; {_GRAPHS_HIDE_COPIES}" if hidden else _TOO_FEW,
-        )
-    waits = int((trace.named("api", _waits) & counted["api"]).sum())
-    if waits < count:
-        raise TraceError(f"{what}, and the trace holds {waits} synchronize calls", fix=_TOO_FEW)
-    kernels = int(counted["kernels"].sum())
-    if not kernels or kernels % count:
-        raise TraceError(f"{kernels} kernels for {what}: not as many for each", fix=_TOO_FEW)
-
-
-def _waits(name: str) -> bool:
-    return "Synchronize" in name

@@ -1,4 +1,4 @@
-"""What a trace shows to be slow, with its numbers and what mending it can gain at most.
+"""What a trace shows to be slow, with its numbers and what a fix can gain at most.
 
 A gain is a bound, not a promise, and is of the traced run: a profiler makes every call longer, launches most of all.
 """
@@ -13,18 +13,19 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import TraceError
-from .attribution import Attribution, attribution_of, joined
+from .attribution import Attribution, attribution_of, moved_wait_ns
 from .intervals import Cover, sums
 from .trace import DIRECTIONS, MEMORIES, Trace
-from .traced_frames import KINDS, Call, Joined, taken
+from .traced_frames import KINDS, Call, Joined, frames_of
 
 _MINIMAL_SHARE = 0.05
 _MINIMAL_NS = 20_000
 _MANY_LAUNCHES = 4
+_WAYS = {"h2d": "to the GPU from", "d2h": "from the GPU to"}
 
 
 class FindingKind(StrEnum):
-    """What a trace can show."""
+    """What a trace can show; `findings` says when it is which."""
 
     PAGEABLE_COPIES = "pageable_copies"
     BACKLOG_COPIES = "backlog_copies"
@@ -38,17 +39,17 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class TraceFinding:
-    """One thing that a trace shows.
-
-    `text` says it in one or two sentences; `numbers` has what it says, the unit in the name: `*_ns` is the median over
-    all frames (of a trace without frames, the whole), `total_*` the sum over the trace. `gain_ns`, where it is there,
-    is what a frame can gain at most. `rows` are the rows of the trace's `copies` that a finding about copies means.
-    """
+    """One thing that a trace shows."""
 
     kind: FindingKind
     text: str
+    """What it shows, in one or two sentences."""
     numbers: Mapping[str, float]
+    """The numbers in the text and others, the unit in the name: `*_ns` is the median over all frames (of a trace
+    without frames, the whole), `total_*` the sum over the trace. `gain_ns`, where there is one, is what a frame can
+    gain at most."""
     rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """The rows of the trace's `copies` that a finding about copies means."""
 
 
 def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFinding, ...]:
@@ -59,8 +60,7 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
       moves to the synchronize call. (The host's next calls run a little faster too, with caches that no copy has
       swept; that is not in it.)
     - `backlog_copies`: copy calls that hold the host while work in front of the copy runs.
-    - `moved_wait`: copy calls that hold the host for longer than the synchronize calls do, while kernels run: a short
-      synchronize does not mean that there is nothing to wait for.
+    - `moved_wait`: copy calls that wait for the GPU for longer than the synchronize calls take (`moved_wait_ns`).
     - `serial_copies`: copies and kernels that take turns. With copies of one frame under kernels of another, a frame
       takes as long as the longest of uploads, kernels and downloads; but what the host does not wait for, in copy and
       synchronize calls, is no gain.
@@ -73,23 +73,20 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
 
     All but the first are told where the median frame loses 20 us and 5 % of its time in that way. Where no range is
     named `frame_range`, frames are cut at synchronize calls; where that fails too, only the first is told.
+
+    >>> from yolotrt_lab import nsight
+    >>> [str(found.kind) for found in findings(nsight.shipped_trace("graph-pageable"))][:2]
+    ['pageable_copies', 'serial_copies']
     """
-    joints = _joined_somehow(trace, frame_range)
-    found = _pageable(trace, joints)
-    if joints is not None and len(joints.work):
-        seen = _Seen(joints)
+    seen = _seen(trace, frame_range)
+    found = [
+        _pageable(trace, seen, direction)
+        for direction in np.unique(trace.copies["direction"][_is_pageable(trace)]).tolist()
+    ]
+    if seen is not None and len(seen.joints.work["pid"]):
         for look in (_backlog, _moved_wait, _serial, _launch_bound, _gaps, _other_work, _unexplained):
             found += look(seen)
     return tuple(found)
-
-
-def _joined_somehow(trace: Trace, frame_range: str | None) -> Joined | None:
-    for choice in dict.fromkeys((frame_range, None)):
-        try:
-            return joined(trace, choice)
-        except TraceError:
-            continue
-    return None
 
 
 class _Seen:
@@ -97,82 +94,78 @@ class _Seen:
 
     def __init__(self, joints: Joined) -> None:
         self.joints = joints
-        self.trace = joints.trace
+        self.held, self.waited, self.before = joints.copy_held
+        ends = joints.frames.end - joints.frames.start
+        self.frame_ns = _median(ends)
+        mine = joints.work_frame >= 0
+        self.of_frames = Cover(joints.work["start_ns"][mine], joints.work["end_ns"][mine])
+        late = joints.work["end_ns"][mine] > joints.frames.end[joints.work_frame[mine]]
+        submitting = joints.work_frame[mine]
+        self.in_flight = len(np.unique(submitting[late])) > len(np.unique(submitting)) / 2
+        """Most frames that submit work end before it does: several are in flight."""
 
     @cached_property
     def attribution(self) -> Attribution:
         return attribution_of(self.joints)
 
-    @property
-    def frames(self) -> Mapping[str, np.ndarray]:
-        return self.attribution.frames
-
-    @cached_property
-    def frame_ns(self) -> float:
-        return median(self.frames["end_ns"] - self.frames["start_ns"])
+    def ns(self, column: str) -> float:
+        """The median of a column of `Attribution.frames`."""
+        return _median(self.attribution.frames[column])
 
     def matters(self, lost_ns: float) -> bool:
         """True where a frame loses enough to be told."""
         return lost_ns >= max(_MINIMAL_NS, _MINIMAL_SHARE * self.frame_ns)
 
-    def by_frame(self, per_copy: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """The sum over the chosen copies of each frame."""
-        return sums(np.where(chosen, self.joints.copy_frame, -1), per_copy, len(self.joints.frames))
+    def by_frame(self, per_copy: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The sum over some copies of each frame."""
+        return sums(self.joints.copy_frame[rows], per_copy[rows], len(self.joints.frames))
+
+    def holding(self, per_copy: np.ndarray) -> np.ndarray:
+        """The rows of copies in frames for which this time is long enough to be told."""
+        return np.flatnonzero((per_copy >= _MINIMAL_NS) & (self.joints.copy_frame >= 0))
 
 
-def median(values: np.ndarray) -> float:
+def _seen(trace: Trace, frame_range: str | None) -> _Seen | None:
+    for choice in dict.fromkeys((frame_range, None)):
+        try:
+            return _Seen(Joined(trace, frames_of(trace, choice)))
+        except TraceError:
+            continue
+    return None
+
+
+def _median(values: np.ndarray) -> float:
     """The median over frames; 0 without any."""
     return float(np.median(values)) if len(values) else 0.0
 
 
-def _held(joints: Joined) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each copy: the host's time in its call, how much of it the GPU worked for this loop, and that up to the copy.
-
-    0 where the copy has no copy call of its own. The copy itself is no work here.
-    """
-    trace, call = joints.trace, joints.copy_call
-    start, end = taken(trace.api["start_ns"], call), taken(trace.api["end_ns"], call)
-    ours = (call >= 0) & (taken(joints.call_kind, call) == KINDS.index(Call.COPY))
-    begin = np.clip(trace.copies["start_ns"], start, end)
-    finish = np.clip(trace.copies["end_ns"], begin, end)
-    before, after = np.zeros(len(call), np.int64), np.zeros(len(call), np.int64)
-    thread = taken(joints.call_thread, call)
-    for each in np.unique(thread[ours]):
-        loop, mine = joints.loop_of(each), np.flatnonzero(ours & (thread == each))
-        cover = Cover(joints.work.start[loop], joints.work.end[loop])
-        before[mine] = cover.measure(start[mine], begin[mine])
-        after[mine] = cover.measure(finish[mine], end[mine])
-    return np.where(ours, end - start, 0), before + after, before
+def _us(time_ns: float) -> str:
+    return f"{time_ns / 1e3:,.1f} us"
 
 
-def _pageable(trace: Trace, joints: Joined | None) -> list[TraceFinding]:
-    found = []
-    pageable = trace.copies["host_memory"] == MEMORIES.index("pageable")
-    for direction in np.unique(trace.copies["direction"][pageable]):
-        chosen = pageable & (trace.copies["direction"] == direction)
-        found.append(_pageable_one_way(trace, joints, DIRECTIONS[direction], np.flatnonzero(chosen)))
-    return found
+def _is_pageable(trace: Trace) -> np.ndarray:
+    pageable: np.ndarray = trace.copies["host_memory"] == MEMORIES.index("pageable")
+    return pageable
 
 
-def _pageable_one_way(trace: Trace, joints: Joined | None, direction: str, rows: np.ndarray) -> TraceFinding:
-    copies, total = trace.copies, int(trace.copies["bytes"][rows].sum())
+def _pageable(trace: Trace, seen: _Seen | None, direction: int) -> TraceFinding:
+    copies = trace.copies
+    rows = np.flatnonzero(_is_pageable(trace) & (copies["direction"] == direction))
+    total = int(copies["bytes"][rows].sum())
     numbers: dict[str, float] = {"copies": len(rows), "total_bytes": total}
-    text = f"{len(rows)} copies {_WAYS[direction]} pageable memory, {total / 1e6:,.1f} MB in all"
-    if joints is not None:
-        held, waited, _ = _held(joints)
-        frame, count = joints.copy_frame[rows], len(joints.frames)
-        outlives = _work_outlives_frames(joints)
-        blocked = sums(frame, held[rows], count)
-        gain = blocked if outlives else sums(frame, (held - waited)[rows], count)
-        concerned = np.isin(np.arange(count), frame)
-        numbers |= {
-            "frames": int(concerned.sum()),
-            "total_call_ns": int(held[rows].sum()),
-            "bytes": median(sums(frame, copies["bytes"][rows], count)[concerned]),
-            "call_ns": median(blocked[concerned]),
-            "gpu_ns": median(sums(frame, (copies["end_ns"] - copies["start_ns"])[rows], count)[concerned]),
-            "gain_ns": median(gain[concerned]),
+    way = _WAYS.get(DIRECTIONS[direction], "of")
+    text = f"{len(rows)} copies {way} pageable memory, {total / 1e6:,.1f} MB in all"
+    if seen is not None:
+        concerned = np.isin(np.arange(len(seen.joints.frames)), seen.joints.copy_frame[rows])
+        saved = seen.held if seen.in_flight else seen.held - seen.waited
+        per_copy = {
+            "bytes": copies["bytes"],
+            "call_ns": seen.held,
+            "gpu_ns": copies["end_ns"] - copies["start_ns"],
+            "gain_ns": saved,
         }
+        numbers |= {"frames": int(concerned.sum()), "total_call_ns": int(seen.held[rows].sum())}
+        numbers |= {name: _median(seen.by_frame(values, rows)[concerned]) for name, values in per_copy.items()}
         if concerned.any():
             text += (
                 f": in a frame their calls hold the host for {_us(numbers['call_ns'])}; "
@@ -181,29 +174,12 @@ def _pageable_one_way(trace: Trace, joints: Joined | None, direction: str, rows:
     return TraceFinding(FindingKind.PAGEABLE_COPIES, f"{text}.", numbers, rows)
 
 
-_WAYS = {"h2d": "to the GPU from", "d2h": "from the GPU to"} | dict.fromkeys(("d2d", "p2p", "h2h", "other"), "of")
-
-
-def _work_outlives_frames(joints: Joined) -> bool:
-    """True where most frames that submit work end before it does: then several are in flight."""
-    mine = joints.work_frame >= 0
-    late = joints.work.end[mine] > joints.frames.end[joints.work_frame[mine]]
-    return len(np.unique(joints.work_frame[mine][late])) > len(np.unique(joints.work_frame[mine])) / 2
-
-
-def _us(time_ns: float) -> str:
-    return f"{time_ns / 1e3:,.1f} us"
-
-
 def _backlog(seen: _Seen) -> list[TraceFinding]:
-    held, _, before = _held(seen.joints)
-    behind = (before >= _MINIMAL_NS) & (seen.joints.copy_frame >= 0)
-    waited = median(seen.by_frame(before, behind))
+    rows = seen.holding(seen.before)
+    waited, call = (_median(seen.by_frame(values, rows)) for values in (seen.before, seen.held))
     if not seen.matters(waited):
         return []
-    rows = np.flatnonzero(behind)
-    call = median(seen.by_frame(held, behind))
-    kinds = sorted({MEMORIES[kind] for kind in np.unique(seen.trace.copies["host_memory"][rows])})
+    kinds = sorted({MEMORIES[kind] for kind in np.unique(seen.joints.trace.copies["host_memory"][rows])})
     text = (
         f"Copy calls ({' and '.join(kinds)} memory) hold the host for {_us(call)} in a frame, {_us(waited)} of it "
         "while the GPU still works on what was asked for before."
@@ -213,13 +189,11 @@ def _backlog(seen: _Seen) -> list[TraceFinding]:
 
 
 def _moved_wait(seen: _Seen) -> list[TraceFinding]:
-    held, waited, _ = _held(seen.joints)
-    holding = (waited >= _MINIMAL_NS) & (seen.joints.copy_frame >= 0)
-    moved, call = median(seen.by_frame(waited, holding)), median(seen.by_frame(held, holding))
-    synchronize = median(seen.frames["in_synchronize_ns"])
-    if not seen.matters(moved) or moved < synchronize:
+    moved, synchronize = _median(moved_wait_ns(seen.attribution)), seen.ns("in_synchronize_ns")
+    if not seen.matters(moved):
         return []
-    rows = np.flatnonzero(holding)
+    rows = seen.holding(seen.waited)
+    call = _median(seen.by_frame(seen.held, rows))
     text = (
         f"The wait for the GPU is in copy calls: they hold the host for {_us(call)} in a frame, {_us(moved)} of it for "
         f"other work than the copy, and synchronize calls for {_us(synchronize)}."
@@ -229,72 +203,63 @@ def _moved_wait(seen: _Seen) -> list[TraceFinding]:
 
 
 def _serial(seen: _Seen) -> list[TraceFinding]:
-    frames, attribution = seen.frames, seen.attribution
-    up, down = (attribution.copied("gpu_ns", direction) for direction in ("h2d", "d2h"))
+    frames, joints = seen.attribution.frames, seen.joints
+    up, down = (seen.attribution.copied("gpu_ns", direction) for direction in ("h2d", "d2h"))
     longest = np.maximum(frames["kernels_ns"], np.maximum(up, down))
     waited = frames["in_synchronize_ns"] + frames["in_copy_ns"]  # no other time of the host's gets shorter
-    gain = median(np.minimum(frames["gpu_ns"] - longest, waited))
-    overlap = median(frames["kernels_ns"] + frames["copies_ns"] - frames["gpu_ns"])
-    copies = median(frames["copies_ns"])
-    if not seen.matters(gain) or overlap > copies / 2 or _work_of_frames_overlaps(seen.joints):
+    gain = _median(np.minimum(frames["gpu_ns"] - longest, waited))
+    overlap = _median(frames["kernels_ns"] + frames["copies_ns"] - frames["gpu_ns"])
+    copies, kernels = seen.ns("copies_ns"), seen.ns("kernels_ns")
+    together = int((seen.of_frames.ends - seen.of_frames.starts).sum())
+    side_by_side = joints.own_work.totals().sum() > 1.1 * together  # frames overlap already
+    if not seen.matters(gain) or overlap > copies / 2 or side_by_side:
         return []
-    kernels = median(frames["kernels_ns"])
     text = (
         f"Copies ({_us(copies)} in a frame) and kernels ({_us(kernels)}) take turns on the GPU. With the copies of one "
         f"frame under the kernels of another, a frame gains at most {_us(gain)}."
     )
-    numbers = {"copies_ns": copies, "kernels_ns": kernels, "upload_ns": median(up), "download_ns": median(down)}
+    numbers = {"copies_ns": copies, "kernels_ns": kernels, "upload_ns": _median(up), "download_ns": _median(down)}
     return [TraceFinding(FindingKind.SERIAL_COPIES, text, numbers | {"gain_ns": gain})]
 
 
-def _work_of_frames_overlaps(joints: Joined) -> bool:
-    """True where the work of frames overlaps by a tenth or more: they run side by side already."""
-    mine = joints.work_frame >= 0
-    union = Cover(joints.work.start[mine], joints.work.end[mine])
-    begin, end = np.array([joints.trace.begin_ns]), np.array([joints.trace.end_ns])
-    return bool(joints.own_work.totals().sum() > 1.1 * union.measure(begin, end)[0])
-
-
 def _launch_bound(seen: _Seen) -> list[TraceFinding]:
-    launches, span, idle = _launches(seen)
-    gain = median(idle)
-    if not seen.matters(gain) or median(launches) < _MANY_LAUNCHES:
+    launches, span, idle = _launches(seen.joints)
+    count, gain = _median(launches), _median(idle)
+    if not seen.matters(gain) or count < _MANY_LAUNCHES:
         return []
-    count = median(launches)
     text = (
-        f"The GPU waits for launches: it idles for {_us(gain)} of the {_us(median(span))} in which the host makes a "
+        f"The GPU waits for launches: it idles for {_us(gain)} of the {_us(_median(span))} in which the host makes a "
         f"frame's {count:.0f} launches. A CUDA graph gains at most that."
     )
-    numbers = {"launches": count, "span_ns": median(span), "in_launch_ns": median(seen.frames["in_launch_ns"])}
-    return [TraceFinding(FindingKind.LAUNCH_BOUND, text, numbers | {"gain_ns": gain})]
+    numbers = {"launches": count, "span_ns": _median(span), "in_launch_ns": seen.ns("in_launch_ns"), "gain_ns": gain}
+    return [TraceFinding(FindingKind.LAUNCH_BOUND, text, numbers)]
 
 
-def _launches(seen: _Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _launches(joints: Joined) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each frame how many launches it has, how long they take from first to last, and the GPU's idle time in that.
 
     From the first launch that belongs to the frame to the end of the last one; 0 for a frame without launches.
     """
-    joints, count = seen.joints, len(seen.joints.frames)
+    api, count = joints.trace.api, len(joints.frames)
     rows = np.flatnonzero((joints.call_kind == KINDS.index(Call.LAUNCH)) & (joints.call_frame >= 0))
     frame = joints.call_frame[rows]
-    begin, end = joints.frames.end.astype(np.int64), np.zeros(count, np.int64)
-    np.minimum.at(begin, frame, seen.trace.api["start_ns"][rows])
-    np.maximum.at(end, frame, seen.trace.api["end_ns"][rows])
+    begin, end = joints.frames.end.copy(), np.zeros(count, np.int64)
+    np.minimum.at(begin, frame, api["start_ns"][rows])
+    np.maximum.at(end, frame, api["end_ns"][rows])
     end = np.maximum(begin, end)
     idle = end - begin - joints.devices_cover(joints.work_frame >= 0).measure(begin, end)
     return np.bincount(frame, minlength=count), end - begin, idle
 
 
 def _gaps(seen: _Seen) -> list[TraceFinding]:
-    launches, _, launching = _launches(seen)
+    frames = seen.attribution.frames
+    launches, _, launching = _launches(seen.joints)
     launching = np.where(launches >= _MANY_LAUNCHES, launching, 0)
-    gap = median(np.maximum(seen.frames["idle_ns"] - launching - seen.frames["idle_in_synchronize_ns"], 0))
+    gap = _median(np.maximum(frames["idle_ns"] - launching - frames["idle_in_synchronize_ns"], 0))
     if not seen.matters(gap):
         return []
-    places = {f"idle_in_{kind}_ns" for kind in Call} | {"idle_outside_ns"}
-    numbers = {name: median(seen.frames[name]) for name in sorted(places)}
-    calls = (name for name in seen.attribution.idle_calls if not name.endswith("Synchronize"))
-    longest = next(calls, "")
+    numbers = {name: seen.ns(name) for name in sorted(frames) if name.startswith(("idle_in_", "idle_outside_"))}
+    longest = next((name for name in seen.attribution.idle_calls if not name.endswith("Synchronize")), "")
     text = (
         f"The GPU idles for {_us(gap)} of a frame of {_us(seen.frame_ns)}"
         f"{' outside the launches' if launching.any() else ''} "
@@ -305,8 +270,8 @@ def _gaps(seen: _Seen) -> list[TraceFinding]:
 
 
 def _other_work(seen: _Seen) -> list[TraceFinding]:
-    frames, streams = (median(seen.attribution.waits_ns(wait)) for wait in ("other_frames", "other_streams"))
-    if _work_outlives_frames(seen.joints):
+    frames, streams = (_median(seen.attribution.waits_ns(wait)) for wait in ("other_frames", "other_streams"))
+    if seen.in_flight:
         frames = 0.0  # the frame that a call collects is an earlier one
     if not seen.matters(frames + streams):
         return []
@@ -318,7 +283,7 @@ def _other_work(seen: _Seen) -> list[TraceFinding]:
 
 
 def _unexplained(seen: _Seen) -> list[TraceFinding]:
-    nothing = median(seen.attribution.waits_ns("nothing"))
+    nothing = _median(seen.attribution.waits_ns("nothing"))
     if not seen.matters(nothing):
         return []
     text = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 
@@ -24,14 +26,16 @@ class Cover:
 
     def measure(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """How much of each window is covered, int64 of the windows' shape."""
-        return self._until(end) - self._until(start)
+        covered: np.ndarray = self._until(end) - self._until(start)
+        return covered
 
     def _until(self, time: np.ndarray) -> np.ndarray:
         if not len(self.starts):
             return np.zeros(len(time), np.int64)
         place = np.maximum(np.searchsorted(self.starts, time, side="right") - 1, 0)
         start = self.starts[place]
-        return self._before[place] + np.clip(time - start, 0, self.ends[place] - start)
+        covered: np.ndarray = self._before[place] + np.clip(time - start, 0, self.ends[place] - start)
+        return covered
 
 
 class GroupedCover:
@@ -79,18 +83,29 @@ class GroupedCover:
         return self.measure(np.arange(len(self._low)), self._low, self._high)
 
 
+def each(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each different key, in rising order, with the rows that have it."""
+    for key in distinct(keys).tolist():
+        yield key, np.flatnonzero(keys == key)
+
+
+def taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """`values[places]`, and -1 where the place is negative."""
+    return np.take(np.append(values, -1), places)
+
+
+def look_up(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """For each wanted key its place in `keys`, which are in any order; -1 for none."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
+    order = np.argsort(keys, kind="stable")
+    place = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
+    return np.where(keys[place] == wanted, place, -1)
+
+
 def distinct(values: np.ndarray) -> np.ndarray:
     """The different values, in rising order; quick where there is but one, as of processes and GPUs."""
     return values[:1] if (values == values[:1]).all() else np.unique(values)
-
-
-def places(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different values, in rising order, and the place of each value among them; quick where they lie close."""
-    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
-    if high - low > 4 * len(values) + 1_000:
-        return np.unique(values, return_inverse=True)
-    counts = np.bincount(values - low)
-    return low + np.flatnonzero(counts), (np.cumsum(counts > 0) - 1)[values - low]
 
 
 def find(starts: np.ndarray, ends: np.ndarray, time: np.ndarray) -> np.ndarray:

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import TraceError
-from .trace import DIRECTIONS, MEMORIES, Graph, Trace
+from ..types import Span
+from .trace import Trace
 
 _GPU_PID = 1 << 22  # Linux numbers its processes below this
-_GPU_TRACKS = ("copies", "kernels", "memsets")
+_CATEGORIES = {
+    **{"range": "nvtx", "api": "cuda", "kernel": "kernels", "graph": "kernels", "memset": "memsets"},
+    **dict.fromkeys(("upload", "download", "copy"), "copies"),
+}
 
 
 def write_perfetto(trace: Trace, path: str | Path) -> Path:
@@ -25,9 +27,15 @@ def write_perfetto(trace: Trace, path: str | Path) -> Path:
 
     A process on the screen is a process of the host, with a track for each thread, or a GPU, with a track for each
     stream and kind of work.
+
+    >>> import tempfile
+    >>> from yolotrt_lab import nsight
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_perfetto(nsight.shipped_trace("graph-pinned"), f"{folder}/trace.json").name
+    'trace.json'
     """
     document = {
-        "traceEvents": list(events(trace)),
+        "traceEvents": list(_events(trace)),
         "displayTimeUnit": "ns",
         "otherData": {"source": trace.source.stamp, **{f"note {n}": note for n, note in enumerate(trace.notes, 1)}},
     }
@@ -36,94 +44,46 @@ def write_perfetto(trace: Trace, path: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
     except OSError as error:
-        raise TraceError(
-            f"{path} cannot be written: {error}", fix="make room there, or choose another place"
-        ) from error
+        raise TraceError(f"{path} cannot be written: {error}", fix="free space there, or name another file") from error
     return path
 
 
-def events(trace: Trace) -> Iterator[dict[str, Any]]:
-    """The events of the trace, in the words of the format."""
-    yield from _host_events(trace, "ranges", "nvtx")
-    yield from _host_events(trace, "api", "cuda")
-    gpu_tracks: dict[tuple[int, int, str], int] = {}
-    for table in _GPU_TRACKS:
-        yield from _gpu_events(trace, table, gpu_tracks)
-    yield from _flows(trace, gpu_tracks)
-    yield from _track_names(trace, gpu_tracks)
-
-
-def _host_events(trace: Trace, table: str, category: str) -> Iterator[dict[str, Any]]:
-    columns = trace.table(table)
-    for start, end, name, pid, tid in _rows(columns, "start_ns", "end_ns", "name", "pid", "tid"):
-        yield _complete(trace, trace.names[name], category, start, end, pid, tid)
-
-
-def _gpu_events(trace: Trace, table: str, tracks: dict[tuple[int, int, str], int]) -> Iterator[dict[str, Any]]:
-    columns = trace.table(table)
-    place = zip(*(columns[name].tolist() for name in ("device", "stream", "start_ns", "end_ns")), strict=True)
-    for row, (device, stream, start, end) in enumerate(place):
-        name, values = _described(trace, table, row)
-        tid = tracks.setdefault((device, stream, table), len(tracks) + 1)
-        yield _complete(trace, name, table, start, end, _GPU_PID + device, tid) | {"args": values}
-
-
-def _described(trace: Trace, table: str, row: int) -> tuple[str, dict[str, Any]]:
-    columns = trace.table(table)
-    if table == "kernels":
-        return trace.names[columns["name"][row]], {"graph": Graph(columns["graph"][row]).name}
-    values: dict[str, Any] = {"bytes": int(columns["bytes"][row])}
-    if table == "memsets":
-        return "memset", values
-    memory, way = MEMORIES[columns["host_memory"][row]], DIRECTIONS[columns["direction"][row]]
-    ns = max(int(columns["end_ns"][row] - columns["start_ns"][row]), 1)
-    return f"{memory} {way}", values | {"memory": memory, "GB/s": round(values["bytes"] / ns, 2)}
-
-
-def _flows(trace: Trace, tracks: dict[tuple[int, int, str], int]) -> Iterator[dict[str, Any]]:
-    """An arrow for each piece of GPU work whose call is in the trace."""
-    api = trace.api
-    calls = dict(zip(_pairs(api), range(trace.count("api")), strict=True))
-    number = 0
-    for table in _GPU_TRACKS:
-        columns = trace.table(table)
-        for row, pair in enumerate(_pairs(columns)):
-            call = calls.get(pair)
-            if call is None:
-                continue
-            number += 1
+def _events(trace: Trace) -> Iterator[dict[str, Any]]:
+    begin_ns, processes = trace.begin_ns, set[int]()
+    tracks: dict[tuple[int, int, str], int] = {}
+    calls: dict[tuple[int, int], dict[str, Any]] = {}
+    for number, (gpu, span) in enumerate(trace.spans()):  # calls come first
+        pid, tid = divmod(span.thread, 1 << 32)
+        category = _CATEGORIES[span.row]
+        call = calls.get((pid, span.correlation))
+        if gpu >= 0:
+            pid, tid = _GPU_PID + gpu, tracks.setdefault((gpu, span.stream, category), len(tracks) + 1)
+        else:
+            processes.add(pid)
+        place = {"ts": (span.start_ns - begin_ns) / 1e3, "pid": pid, "tid": tid}
+        bar = {"name": span.name, "ph": "X", "cat": category, "dur": (span.end_ns - span.start_ns) / 1e3} | place
+        yield bar | _details(span) if span.nbytes else bar
+        if span.row == "api":
+            calls[pid, span.correlation] = place
+        if gpu >= 0 and call:
             flow = {"name": "submits", "cat": "flow", "id": number}
-            key = (int(columns["device"][row]), int(columns["stream"][row]), table)
-            yield flow | _at(trace, "s", api["start_ns"][call], int(api["pid"][call]), int(api["tid"][call]))
-            end = _at(trace, "f", columns["start_ns"][row], _GPU_PID + key[0], tracks[key])
-            yield flow | end | {"bp": "e"}
-
-
-def _track_names(trace: Trace, tracks: dict[tuple[int, int, str], int]) -> Iterator[dict[str, Any]]:
-    for pid in np.unique(np.concatenate([trace.api["pid"], trace.ranges["pid"]])).tolist():
+            yield from ({"ph": "s"} | flow | call, {"ph": "f", "bp": "e"} | flow | place)
+    for pid in sorted(processes):
         yield _metadata("process_name", pid, 0, {"name": f"host, process {pid}"})
-    for device in sorted({device for device, _, _ in tracks}):
-        yield _metadata("process_name", _GPU_PID + device, 0, {"name": f"GPU {device}"})
-    for order, ((device, stream, table), tid) in enumerate(sorted(tracks.items())):
-        yield _metadata("thread_name", _GPU_PID + device, tid, {"name": f"stream {stream} {table}"})
-        yield _metadata("thread_sort_index", _GPU_PID + device, tid, {"sort_index": order})
+    for gpu in sorted({gpu for gpu, _, _ in tracks}):
+        yield _metadata("process_name", _GPU_PID + gpu, 0, {"name": f"GPU {gpu}"})
+    for order, ((gpu, stream, category), tid) in enumerate(sorted(tracks.items())):
+        yield _metadata("thread_name", _GPU_PID + gpu, tid, {"name": f"stream {stream} {category}"})
+        yield _metadata("thread_sort_index", _GPU_PID + gpu, tid, {"sort_index": order})
 
 
-def _complete(trace: Trace, name: str, category: str, start: int, end: int, pid: int, tid: int) -> dict[str, Any]:
-    return {"name": name, "cat": category, "dur": (end - start) / 1e3} | _at(trace, "X", start, pid, tid)
+def _details(span: Span) -> dict[str, Any]:
+    details: dict[str, Any] = {"bytes": span.nbytes}
+    if span.row != "memset":
+        rate = span.nbytes / max(span.end_ns - span.start_ns, 1)
+        details |= {"memory": span.name.partition(" ")[0], "GB/s": round(rate, 2)}
+    return {"args": details}
 
 
-def _at(trace: Trace, phase: str, ns: int, pid: int, tid: int) -> dict[str, Any]:
-    return {"ph": phase, "ts": int(ns - trace.begin_ns) / 1e3, "pid": pid, "tid": tid}
-
-
-def _metadata(name: str, pid: int, tid: int, values: dict[str, Any]) -> dict[str, Any]:
+def _metadata(name: str, pid: int, tid: int, values: dict[str, object]) -> dict[str, Any]:
     return {"name": name, "ph": "M", "pid": pid, "tid": tid, "args": values}
-
-
-def _rows(columns: Any, *names: str) -> Iterator[tuple[int, ...]]:
-    return zip(*(columns[name].tolist() for name in names), strict=True)
-
-
-def _pairs(columns: Any) -> list[tuple[int, ...]]:
-    return list(_rows(columns, "pid", "correlation"))

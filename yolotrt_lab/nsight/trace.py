@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..errors import TraceError
+from ..packages import arrow_stream
 from ..types import HostMemory, Source, Span
+from .intervals import look_up
+
+if TYPE_CHECKING:
+    from ..plots.timelines import Row
 
 DIRECTIONS = ("h2d", "d2h", "d2d", "p2p", "h2h", "other")
 """Which way a copy went; column `direction` holds places in this tuple."""
@@ -21,78 +26,99 @@ MEMORIES = (*map(str, HostMemory), "device", "array", "managed", "unknown")
 
 
 class Graph(IntEnum):
-    """How GPU work was launched: singly, as a node of a CUDA graph, or as a whole graph that is shown as one block."""
+    """How GPU work was launched; column `graph` holds one."""
 
     NO = 0
+    """Singly."""
     NODE = 1
+    """As a node of a CUDA graph."""
     WHOLE = 2
+    """A whole graph that the report shows as one block."""
 
 
-_GPU = {"device": np.int32, "stream": np.int32, "pid": np.int32, "correlation": np.int64, "graph": np.int8}
-_HOST = {"name": np.int32, "pid": np.int32, "tid": np.int32}
-_TIMES = {"start_ns": np.int64, "end_ns": np.int64}
-SCHEMA: Mapping[str, Mapping[str, type[np.integer[Any]]]] = {
+_Types = dict[str, type[np.integer[Any]]]
+_TIMES: _Types = {"start_ns": np.int64, "end_ns": np.int64}
+_HOST: _Types = {"name": np.int32, "pid": np.int32, "tid": np.int32}
+_GPU: _Types = {"device": np.int32, "stream": np.int32, "pid": np.int32, "correlation": np.int64, "graph": np.int8}
+SCHEMA: Mapping[str, _Types] = {
     "api": _TIMES | _HOST | {"correlation": np.int64},
     "copies": _TIMES | {"direction": np.int8, "host_memory": np.int8, "bytes": np.int64} | _GPU,
     "kernels": _TIMES | {"name": np.int32} | _GPU,
     "memsets": _TIMES | {"bytes": np.int64} | _GPU,
     "ranges": _TIMES | _HOST,
 }
-"""The tables of a trace, their columns and what these hold."""
+"""The tables of a trace, their columns and the type of each."""
 
-Columns = Mapping[str, np.ndarray]
+_SPANS = {"api": ("api",), "copies": ("upload", "download"), "kernels": ("kernel",), "ranges": ("range",)}
 
 
-def empty_table(table: str) -> dict[str, np.ndarray]:
+class Columns(dict[str, np.ndarray]):
+    """Named columns, NumPy arrays of shape (rows,). pandas, Polars, DuckDB and PyArrow take them as a table.
+
+    >>> import pyarrow
+    >>> pyarrow.table(Columns(start_ns=np.array([0, 5]))).num_rows
+    2
+    """
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return arrow_stream(self, requested_schema)
+
+
+def empty_table(table: str) -> Columns:
     """A table of that name without rows."""
-    return {name: np.empty(0, dtype) for name, dtype in SCHEMA[table].items()}
+    return Columns({name: np.empty(0, dtype) for name, dtype in SCHEMA[table].items()})
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Tables as columns: integer arrays of shape (rows,), read-only, sorted by `start_ns`; `SCHEMA` has their types.
+    """What happened, as tables of integer columns, read-only and sorted by `start_ns`; `SCHEMA` has their types.
 
-    Times are ns on one clock for the host and the GPU. `api` holds CUDA calls, `ranges` the NVTX ranges (push/pop and
-    start/end); both belong to a thread, `pid` and `tid`. `copies`, `kernels` and `memsets` hold what the GPU did, with
-    the `pid` that asked for it; their `correlation` is that of the call in `api` with the same pid. `name` is a place
-    in `names`, `direction` one in `DIRECTIONS`, `graph` a `Graph`. `host_memory` is a place in `MEMORIES`: the kind of
-    memory on the host's side of a copy, and for copies without one of the memory that it reads.
+    Times are in ns, on one clock for the host and the GPU. In every table `name` is a place in `names`, `pid` the
+    process, and `correlation` joins GPU work to the call in `api` with the same `pid`.
 
-    `source` says where it was recorded, or that it was simulated; `notes` what the report lacks or holds in doubt.
+    TraceError where a column is missing, columns differ in length, or a code is outside its tuple.
 
-    TraceError where a column is missing, columns differ in length, or a code lies outside its tuple.
+    >>> import yolotrt_lab as lab
+    >>> device = lab.open_device("simulated", trace=True)
+    >>> _ = lab.run_loop(device, lab.open_engine(device), lab.LoopSettings(frames=3, warmup=0))
+    >>> trace = Trace.from_spans(device.spans, device.source)
+    >>> trace.count("copies"), MEMORIES[trace.copies["host_memory"][0]]
+    (6, 'pageable')
     """
 
     api: Columns
+    """CUDA calls, each with its thread: `pid` and `tid`."""
     copies: Columns
+    """Copies. `host_memory` is the memory on the host's side, and for copies without one the memory that is read."""
     kernels: Columns
+    """Kernels, and whole CUDA graphs that the report shows as one block."""
     ranges: Columns
+    """NVTX ranges (push/pop and start/end), each with its thread."""
     names: tuple[str, ...]
     source: Source
+    """Where the trace was recorded, or that it was simulated."""
     notes: tuple[str, ...] = ()
+    """What the report lacks, or holds in doubt."""
     memsets: Columns = field(default_factory=lambda: empty_table("memsets"))
+    """Memory that the GPU filled."""
 
     def __post_init__(self) -> None:
         for table in SCHEMA:
-            object.__setattr__(self, table, MappingProxyType(_checked(table, getattr(self, table), len(self.names))))
+            object.__setattr__(self, table, _checked(table, getattr(self, table), len(self.names)))
 
     @property
     def begin_ns(self) -> int:
         """When the first row begins; 0 without rows."""
-        return min(
-            (int(self.table(name)["start_ns"][0]) for name in SCHEMA if len(self.table(name)["start_ns"])), default=0
-        )
+        return min((int(self.table(name)["start_ns"][0]) for name in SCHEMA if self.count(name)), default=0)
 
     @property
     def end_ns(self) -> int:
         """When the last row ends; 0 without rows."""
-        return max(
-            (int(self.table(name)["end_ns"].max()) for name in SCHEMA if len(self.table(name)["end_ns"])), default=0
-        )
+        return max((int(self.table(name)["end_ns"].max()) for name in SCHEMA if self.count(name)), default=0)
 
     def table(self, name: str) -> Columns:
         """The table of that name, such as "api"."""
-        return getattr(self, name)
+        return cast("Columns", getattr(self, name))
 
     def count(self, table: str) -> int:
         """The number of rows of a table."""
@@ -100,19 +126,20 @@ class Trace:
 
     def where(self, table: str, keep: np.ndarray) -> Trace:
         """The trace with only those rows of one table; `keep` is a mask or row numbers in rising order."""
-        return replace(self, **{table: {name: values[keep] for name, values in self.table(table).items()}})
+        changed: dict[str, Any] = {table: rows_of(self.table(table), keep)}
+        return replace(self, **changed)
 
     def named(self, table: str, choose: Callable[[str], bool]) -> np.ndarray:
         """A mask of the rows of a table whose name `choose` takes, bool of shape (rows,); it is asked once a name."""
-        return np.fromiter(map(choose, self.names), bool, len(self.names))[self.table(table)["name"]]
+        chosen = np.fromiter(map(choose, self.names), bool, len(self.names))
+        return np.take(chosen, self.table(table)["name"]) if len(chosen) else np.zeros(self.count(table), bool)
 
     def between(self, start_ns: int, end_ns: int) -> Trace:
         """What happened from `start_ns` up to `end_ns`: the rows that overlap it, whole."""
-        cut = {}
+        cut: dict[str, Any] = {}
         for name in SCHEMA:
             table = self.table(name)
-            keep = (table["start_ns"] < end_ns) & (table["end_ns"] >= start_ns)
-            cut[name] = {column: values[keep] for column, values in table.items()}
+            cut[name] = rows_of(table, (table["start_ns"] < end_ns) & (table["end_ns"] >= start_ns))
         return replace(self, **cut)
 
     @classmethod
@@ -123,22 +150,76 @@ class Trace:
             rows[span.row].append(span)
         names = tuple(dict.fromkeys(span.name for row in ("range", "api", "kernel") for span in rows[row]))
         codes = {name: code for code, name in enumerate(names)}
-        return cls(
-            api=_host_columns(rows["api"], codes) | {"correlation": _integers(s.correlation for s in rows["api"])},
-            copies=_copy_columns([*rows["upload"], *rows["download"]]),
-            kernels=_gpu_columns(rows["kernel"]) | {"name": _integers(codes[span.name] for span in rows["kernel"])},
-            ranges=_host_columns(rows["range"], codes),
-            names=names,
-            source=source,
-        )
+        tables = {
+            table: _of_spans(table, [span for row in kinds for span in rows[row]], codes)
+            for table, kinds in _SPANS.items()
+        }
+        return cls(tables["api"], tables["copies"], tables["kernels"], tables["ranges"], names, source=source)
+
+    def spans(self) -> Iterator[tuple[int, Span]]:
+        """Each row of each table as a span, with the GPU that it ran on, -1 for the host.
+
+        `thread` is the process and the thread, as `packed` has them; for GPU work the process that asked for it.
+        """
+        for table in SCHEMA:
+            columns = self.table(table)
+            for values in zip(*(column.tolist() for column in columns.values()), strict=True):
+                line = dict(zip(columns, values, strict=True))
+                row, name = _row_and_name(table, line, self.names)
+                thread = (line["pid"] << 32) + line.get("tid", 0)
+                stream, nbytes, correlation = (line.get(column, 0) for column in ("stream", "bytes", "correlation"))
+                span = Span(row, name, line["start_ns"], line["end_ns"], stream, nbytes, correlation, thread)
+                yield line.get("device", -1), span
+
+    def rows(self, begin_ns: int | None = None, end_ns: int | None = None, depth: int = 2) -> list[Row]:
+        """The rows of a timeline from `begin_ns` to `end_ns`, the whole trace without them; see `plots.timeline`.
+
+        Ranges that lie deeper than `depth` in others are left out.
+        """
+        from ..plots.timelines import span_rows
+
+        begin, end = (self.begin_ns if begin_ns is None else begin_ns), (self.end_ns if end_ns is None else end_ns)
+        by_gpu = defaultdict[int, list[Span]](list)
+        for gpu, span in self.between(begin, end + (end_ns is None)).spans():
+            by_gpu[gpu].append(span)
+        labels = {gpu: f"GPU {gpu} " if gpu >= 0 and len(by_gpu.keys() - {-1}) > 1 else "" for gpu in sorted(by_gpu)}
+        return [row for gpu, label in labels.items() for row in span_rows(by_gpu[gpu], depth, gpu=label)]
 
 
-def _checked(table: str, columns: Columns, names: int) -> dict[str, np.ndarray]:
+def _row_and_name(table: str, line: Mapping[str, int], names: Sequence[str]) -> tuple[str, str]:
+    """What a `Span` says of a row of a table."""
+    if table == "copies":
+        direction = DIRECTIONS[line["direction"]]
+        row = {"h2d": "upload", "d2h": "download"}.get(direction, "copy")
+        return row, f"{MEMORIES[line['host_memory']]} {direction}"
+    if table == "memsets":
+        return "memset", "memset"
+    row = "graph" if line.get("graph") == Graph.WHOLE else {"ranges": "range", "kernels": "kernel"}.get(table, table)
+    return row, names[line["name"]]
+
+
+def rows_of(table: Columns, keep: np.ndarray) -> Columns:
+    """Those rows of a table, by a mask or by their numbers."""
+    return Columns({name: values[keep] for name, values in table.items()})
+
+
+def packed(table: Mapping[str, np.ndarray], number: str = "tid") -> np.ndarray:
+    """One integer for each row's process and a number of 32 bits in it; `>> 32` gives the process again."""
+    key: np.ndarray = (table["pid"].astype(np.int64) << 32) | table[number]
+    return key
+
+
+def calls_of(api: Mapping[str, np.ndarray], work: Mapping[str, np.ndarray]) -> np.ndarray:
+    """For each piece of GPU work the row in `api` of the call that asked for it; -1 where that is not in the trace."""
+    return look_up(packed(api, "correlation"), packed(work, "correlation"))
+
+
+def _checked(table: str, columns: Columns, names: int) -> Columns:
     """The columns as the schema has them, sorted by start."""
     missing = [name for name in SCHEMA[table] if name not in columns]
     if missing:
         raise TraceError(f"the table {table} of a trace lacks {', '.join(missing)}", fix="fill every column of SCHEMA")
-    checked = {name: np.asarray(columns[name], dtype) for name, dtype in SCHEMA[table].items()}
+    checked = Columns({name: np.asarray(columns[name], dtype).view() for name, dtype in SCHEMA[table].items()})
     if len({values.shape for values in checked.values()}) > 1:
         raise TraceError(f"the columns of the table {table} differ in length", fix="give every row every column")
     limits = {"name": names, "direction": len(DIRECTIONS), "host_memory": len(MEMORIES), "graph": len(Graph)}
@@ -148,39 +229,30 @@ def _checked(table: str, columns: Columns, names: int) -> dict[str, np.ndarray]:
             raise TraceError(f"the table {table} holds a {name} outside 0 to {limits[name] - 1}")
     starts = checked["start_ns"]
     if (starts[1:] < starts[:-1]).any():
-        order = np.argsort(starts, kind="stable")
-        checked = {name: values[order] for name, values in checked.items()}
-    for name, values in checked.items():
-        checked[name] = values.view()
-        checked[name].flags.writeable = False
+        checked = rows_of(checked, np.argsort(starts, kind="stable"))
+    for values in checked.values():
+        values.flags.writeable = False
     return checked
 
 
-def _integers(values: Iterable[int]) -> np.ndarray:
-    return np.fromiter(values, np.int64)
-
-
-def _times(spans: Sequence[Span]) -> dict[str, np.ndarray]:
-    return {"start_ns": _integers(span.start_ns for span in spans), "end_ns": _integers(span.end_ns for span in spans)}
-
-
-def _host_columns(spans: Sequence[Span], codes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    threads = {"pid": np.zeros(len(spans)), "tid": _integers(span.thread for span in spans)}
-    return _times(spans) | {"name": _integers(codes[span.name] for span in spans)} | threads
-
-
-def _gpu_columns(spans: Sequence[Span]) -> dict[str, np.ndarray]:
-    zeros = np.zeros(len(spans))
-    known = {"stream": (span.stream for span in spans), "correlation": (span.correlation for span in spans)}
-    columns = {name: _integers(values) for name, values in known.items()}
-    return _times(spans) | columns | {"device": zeros, "pid": zeros, "graph": zeros}
-
-
-def _copy_columns(spans: Sequence[Span]) -> dict[str, np.ndarray]:
-    """A copy's span is named by its memory, such as 'pinned upload'."""
-    directions = {"upload": DIRECTIONS.index("h2d"), "download": DIRECTIONS.index("d2h")}
-    return _gpu_columns(spans) | {
-        "direction": _integers(directions[span.row] for span in spans),
-        "host_memory": _integers(MEMORIES.index(span.name.partition(" ")[0]) for span in spans),
-        "bytes": _integers(span.nbytes for span in spans),
+def _of_spans(table: str, spans: Sequence[Span], codes: Mapping[str, int]) -> Columns:
+    """A span of a copy is named by its memory, such as 'pinned upload'. Columns that spans do not have are 0."""
+    values: dict[str, Callable[[Span], int]] = {
+        "start_ns": lambda span: span.start_ns,
+        "end_ns": lambda span: span.end_ns,
+        "name": lambda span: codes[span.name],
+        "tid": lambda span: span.thread,
+        "stream": lambda span: span.stream,
+        "correlation": lambda span: span.correlation,
+        "bytes": lambda span: span.nbytes,
+        "direction": lambda span: DIRECTIONS.index("h2d" if span.row == "upload" else "d2h"),
+        "host_memory": lambda span: MEMORIES.index(span.name.partition(" ")[0]),
     }
+    return Columns(
+        {
+            name: np.fromiter(map(values[name], spans), dtype, len(spans))
+            if name in values
+            else np.zeros(len(spans), dtype)
+            for name, dtype in SCHEMA[table].items()
+        }
+    )
