@@ -17,8 +17,8 @@ from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import LoopSettings, run_loop
-from yolotrt_lab.simulate.simulated import SimulatedDevice
-from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, checked_rungs, climb, open_engines, trace_rung
+from yolotrt_lab.packages import shipped_file
+from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, climb, open_engines, trace_rung
 from yolotrt_lab.speed.limits import confidence_for, copy_us, engine_us, figures
 from yolotrt_lab.speed.overlap import OverlapSettings
 from yolotrt_lab.types import Detections, Source, SourceKind
@@ -52,8 +52,7 @@ def test_each_rung_changes_few_settings_of_the_one_below():
     assert [rung.batch for rung in RUNGS] == [1] * 7 + [4]
 
 
-def test_limits_are_those_of_the_preset(preset):
-    device = SimulatedDevice(preset)
+def test_limits_are_those_of_the_preset(device):
     assert engine_us(device, open_engine(device)) == pytest.approx(400, rel=0.01)
     assert copy_us(device, "upload", 5_000_000) == pytest.approx(101, rel=0.01)
     assert copy_us(device, "download", 5_000_000) == pytest.approx(101, rel=0.01)
@@ -73,7 +72,7 @@ def test_ladder_is_shown_in_tables(climbed):
     lines = str(climbed.table()).splitlines()
     assert lines[2].split()[:3] == ["1", "naive", f"{climbed.steps[0].together.frame_us:,.1f}"]
     assert lines[-1].startswith("simulated, preset h200")
-    assert "limit for many frames" in str(climbed.limits_table())
+    assert climbed.limits_table().rows[-1] == ["limit for many frames", f"{climbed.limits.many_us:,.1f}"]
 
 
 def test_a_rung_that_breaks_is_a_claim_that_fails_and_the_next_is_measured(bench):
@@ -96,20 +95,6 @@ def test_ladder_is_read_back_from_its_file(climbed, tmp_path):
         ladder.save(tmp_path / "no" / "folder.json")
 
 
-def test_a_saved_ladder_has_the_keys_of_the_shipped_one(climbed, tmp_path):
-    def keys(values):
-        return {name: keys(value) for name, value in values.items()} if isinstance(values, dict) else None
-
-    from yolotrt_lab.packages import shipped_file
-
-    shipped, path = json.loads(shipped_file("ladders", "bench.json").read_text()), tmp_path / "ladder.json"
-    replace(climbed, claims=Ladder.shipped().claims, peers=Ladder.shipped().peers).save(path)
-    ours = json.loads(path.read_text())
-    assert keys(ours) == keys(shipped)
-    assert keys(ours["rungs"][7]["together"]) == keys(shipped["rungs"][7]["together"])
-    assert ours["claims"] == shipped["claims"]
-
-
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"limits": {"rates_us": 3}}', "a rung that was not measured"])
 def test_file_that_holds_no_ladder_is_refused(climbed, tmp_path, content):
     path = tmp_path / "ladder.json"
@@ -122,15 +107,24 @@ def test_file_that_holds_no_ladder_is_refused(climbed, tmp_path, content):
         Ladder.load(path)
 
 
-@pytest.mark.parametrize("rungs", [[0], [9], [1, 12]])
-def test_rung_that_there_is_not_is_refused(rungs):
-    with pytest.raises(SettingsError, match=f"a rung must be 1 to 8, got {rungs[-1]}"):
-        checked_rungs(rungs)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"rungs": [1, 12]}, "a rung must be 1 to 8, got 12"), ({"frames": 9}, "must be 10 or more, got 9")],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(device, options, words):
+    with pytest.raises(SettingsError, match=words):
+        climb(device, {}, None, **options)
 
 
-def test_frames_that_are_no_steady_state_are_refused_before_anything_is_measured(preset):
-    with pytest.raises(SettingsError, match="must be 10 or more, got 9"):
-        climb(SimulatedDevice(preset), {}, None, frames=9)
+def test_a_saved_ladder_has_the_keys_of_the_shipped_one(climbed, tmp_path):
+    shipped, path = json.loads(shipped_file("ladders", "bench.json").read_text()), tmp_path / "ladder.json"
+    replace(climbed, claims=Ladder.shipped().claims).save(path)
+    ours = json.loads(path.read_text())
+    assert ours["claims"] == shipped["claims"]
+    for here, there in ((ours, shipped), (ours["rungs"][7], shipped["rungs"][7])):
+        assert here.keys() == there.keys()
+        nested = [name for name, value in there.items() if isinstance(value, dict) and name != "peers"]
+        assert [here[name].keys() for name in nested] == [there[name].keys() for name in nested]
 
 
 def test_trace_of_a_rung_is_a_window_of_its_steady_state():
@@ -199,54 +193,41 @@ def test_only_latency_that_grows_over_many_frames_fails_the_claim(bench, monkeyp
     assert next(claims.long_run(bench, 3_000)).holds is holds
 
 
-def test_a_clock_that_is_too_fast_makes_latency_grow(bench, climbed):
-    overfed_us = 0.99 * climbed.steps[6].together.frame_us
-    assert not next(claims.long_run(bench, 3_000, period_us=overfed_us)).holds
-
-
-def test_part_that_breaks_is_a_claim_that_fails_and_the_next_is_measured(bench, climbed, monkeypatch):
+def test_a_part_that_breaks_is_a_claim_that_fails_and_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch):
     def breaks(bench, copies):
         yield Claim("first", 1, 2)
         raise RuntimeError("gone")
 
-    monkeypatch.setattr(claims, "pinned_upload", breaks)
-    found = list(claims.measure_claims(bench, climbed, frames=40, long=300))
-    broken = [claim.name for claim in found].index("first") + 1
-    assert found[broken] == Claim("pinned uploads: measured to the end", 0, 1, ">=", "RuntimeError: gone")
-    assert len(found) == 12
-
-
-def test_claims_measured_so_far_are_kept_when_the_run_is_interrupted(tmp_path, monkeypatch, capsys):
-    def interrupted(bench, copies):
+    def interrupted(bench, frames):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(claims, "pinned_upload", interrupted)
+    monkeypatch.setattr(claims, "pinned_upload", breaks)
+    monkeypatch.setattr(claims, "instruments", interrupted)
     path = tmp_path / "ladder.json"
     with pytest.raises(KeyboardInterrupt):
-        claims.main(["--device", "simulated", "--frames", "20", "--json", str(path)])
-    assert [claim.name.partition(",")[0] for claim in Ladder.load(path).claims] == [
-        *("rung 6", "rung 7", "rung 8"),
-        "latency of a frame alone",
-    ]
+        claims.main(["--device", "simulated", "--frames", "20", "--long", "200", "--json", str(path)])
+    *_, first, broken, long = Ladder.load(path).claims
+    assert (first.name, first.holds, long.name) == ("first", True, "200 frames of rung 7: latency grows")
+    assert broken == Claim("pinned uploads: measured to the end", 0, 1, ">=", "RuntimeError: gone")
 
 
-def detections(*boxes, classes=None):
-    return Detections(
-        np.array(boxes, np.float32).reshape(-1, 4), np.ones(len(boxes)), np.array(classes or [0] * len(boxes))
-    )
+def detections(*boxes, kind=0):
+    return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.ones(len(boxes)), np.full(len(boxes), kind))
+
+
+BOX, HALF, OTHER, FLAT = (0, 0, 10, 10), (0, 0, 10, 5), (50, 50, 60, 60), (0, 5, 9, 5)
 
 
 @pytest.mark.parametrize(
     ("found", "expected", "agreement"),
     [
         (detections(), detections(), 1.0),
-        (detections((0, 0, 10, 10)), detections(), 0.0),
-        (detections((0, 0, 10, 10)), detections((0, 0, 10, 10)), 1.0),
-        (detections((0, 0, 10, 10)), detections((0, 0, 10, 5)), 0.5),
-        (detections((0, 0, 10, 10), classes=[1]), detections((0, 0, 10, 10)), 0.0),
-        (detections((0, 0, 9, 9), (50, 50, 60, 60)), detections((50, 50, 60, 60), (0, 0, 9, 9)), 1.0),
-        (detections((0, 0, 9, 9), (50, 50, 60, 60)), detections((0, 0, 9, 9), (0, 0, 9, 9)), 0.0),
-        (detections((0, 5, 9, 5), (0, 5, 9, 5)), detections((0, 5, 9, 5), (0, 5, 9, 5)), 1.0),
+        (detections(BOX), detections(), 0.0),
+        (detections(BOX), detections(HALF), 0.5),
+        (detections(BOX, kind=1), detections(BOX), 0.0),
+        (detections(BOX, OTHER), detections(OTHER, BOX), 1.0),
+        (detections(BOX, OTHER), detections(BOX, BOX), 0.0),
+        (detections(FLAT, FLAT), detections(FLAT, FLAT), 1.0),
     ],
 )
 def test_agreement_is_the_smallest_overlap_of_pairs(found, expected, agreement):
@@ -286,7 +267,7 @@ def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(toy_bench, monkeyp
 
 def test_what_batches_change_is_held_against_what_the_precision_changes(toy_bench, monkeypatch):
     """Four frames apart in rung 8, two between the precisions: twice as many. In fp32 no rung finds rung 1's."""
-    one, other = detections((0, 0, 10, 10)), detections((0, 0, 10, 5))
+    one, other = detections(BOX), detections(HALF)
     found = {("fp16", 1): [one] * 6, ("fp32", 1): [one] * 4 + [other] * 2, ("fp16", 8): [other] * 4 + [one] * 2}
     monkeypatch.setattr(claims, "_trained", lambda _, precision: replace(toy_bench, images=precision))
     monkeypatch.setattr(claims, "_boxes", lambda trained, rung, _: found.get((trained.images, rung)) or [one] * 6)

@@ -63,20 +63,6 @@ def test_predict_gets_the_frame_at_the_ladders_size_in_half_precision(install):
     assert found[TORCH[0]].startswith("failed: AttributeError: ")
 
 
-def test_trtutils_gets_a_plan_and_arrays_as_its_engine_wants_them(install, monkeypatch):
-    seen = []
-
-    def engine(path):
-        seen.append(path.read_bytes())
-        return SimpleNamespace(input_spec=[([1, 3, 4, 4], np.dtype(np.float16))], execute=seen.append)
-
-    monkeypatch.setattr(peers, "build_plan", lambda model, module: f"a plan for {module}".encode())
-    install(trtutils={"TRTEngine": engine}, tensorrt={}, cuda={})
-    assert peers.measure_peers([FRAME])[EXECUTE] > 0
-    assert seen[0] == b"a plan for tensorrt"
-    assert [(each.shape, each.dtype) for each in seen[1]] == [((1, 3, 4, 4), np.float16)]
-
-
 def test_what_a_peer_sets_for_the_whole_process_is_undone(install):
     during = {}
 
