@@ -15,11 +15,7 @@ from yolotrt_lab.speed.ladder import Ladder
 
 FRAME_SHOWN = 40  # of each scene
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-
-
-def recorded(name: str) -> lab.Recording:
-    """A recording of the H200."""
-    return lab.Recording.shipped(name)
+recorded = lab.Recording.shipped
 
 
 def save(figure: plt.Figure, name: str) -> None:

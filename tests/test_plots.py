@@ -118,19 +118,16 @@ def test_nothing_reaches_over_the_edge_of_the_figure_and_the_source_covers_no_ax
 
 
 @pytest.mark.parametrize("name", ["latency", "stage_over_frames", "copy_calls"])
-def test_simulated_lines_are_dashed_and_others_solid(cases, name):
+def test_simulated_lines_are_dashed_and_others_solid(cases, frames, name):
     _, ax = plots.figure()
     lines = cases[name][0](ax)
     for line in lines:
         assert line.get_linestyle() == ("--" if "simulated" in line.get_label() else "-")
     widths = {line.get_label(): line.get_linewidth() for line in lines}
     assert max(widths, key=widths.get).endswith("recorded")  # so that another line shows on top of it
-
-
-@pytest.mark.parametrize(("kind", "style"), [("recorded", "-"), ("simulated", "--"), ("live", "-")])
-def test_stages_of_a_simulation_are_dashed(frames, kind, style):
-    _, ax = plots.figure()
-    assert {line.get_linestyle() for line in plots.stages(ax, frames[kind])} == {style}
+    for kind, recording in frames.items():
+        styles = {line.get_linestyle() for line in plots.stages(plots.figure()[1], recording)}
+        assert styles == {"--" if kind == "simulated" else "-"}
 
 
 def test_latency_is_that_of_every_steady_frame_in_ms(frames):

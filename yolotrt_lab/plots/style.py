@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-STAGE_COLOURS = {
+STAGE_COLOURS: dict[str, str] = {
     Stage.WAIT: "#DDDDDD",
     Stage.PREPROCESS: "#E69F00",
     Stage.UPLOAD: "#D55E00",

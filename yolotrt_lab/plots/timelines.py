@@ -21,10 +21,7 @@ from .style import STAGE_COLOURS, figure_of, legend_above, stamp
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_RANGE_COLOURS = {str(stage): colour for stage, colour in STAGE_COLOURS.items()} | {
-    "frame": "#EEEEEE",
-    "range": "#BBBBBB",
-}
+_RANGE_COLOURS: dict[str, str] = {**STAGE_COLOURS, "frame": "#EEEEEE", "range": "#BBBBBB"}
 KIND_COLOURS = _RANGE_COLOURS | {
     "copy call": "#CC79A7",
     "synchronize call": STAGE_COLOURS[Stage.SYNCHRONIZE],
@@ -42,10 +39,11 @@ KIND_COLOURS = _RANGE_COLOURS | {
 _GPU_ROWS = {
     "upload": "copy in",
     "kernel": "kernels",
+    "graph": "kernels",
     "download": "copy out",
     "copy": "other copies",
-    "memset": "memset",
 }
+_GPU_LABELS = [*dict.fromkeys(_GPU_ROWS.values()), "memset"]
 _CALL_KINDS = {"Synchronize": "synchronize call", "Memcpy": "copy call", "Launch": "launch"}
 _COPY_KINDS = {str(memory): "pinned copy" if memory.page_locked else "pageable copy" for memory in HostMemory}
 _BAR_HEIGHT = 0.76
@@ -101,39 +99,30 @@ def span_rows(spans: Iterable[Span], depth: int = 2, *, gpu: str = "") -> list[R
     copies out. A span's `row` can be 'graph', 'copy' (neither in nor out) and 'memset' as well. `gpu` stands before the
     labels of streams.
     """
-    threads: dict[int, list[Span]] = defaultdict(list)
-    streams: dict[int, list[Span]] = defaultdict(list)
+    rows: dict[tuple[bool, int, int], list[Span]] = defaultdict(list)  # by GPU or host, stream or thread, and place
+    open_ends: dict[int, list[int]] = defaultdict(list)
     for span in sorted(spans, key=lambda span: (span.start_ns, -span.end_ns)):
-        if span.row in ("range", "api"):
-            threads[span.thread].append(span)
+        if span.row == "range":
+            ends = open_ends[span.thread]
+            while ends and ends[-1] <= span.start_ns:
+                ends.pop()
+            ends.append(span.end_ns)
+            if len(ends) <= depth:
+                rows[False, span.thread, len(ends)].append(span)
+        elif span.row == "api":
+            rows[False, span.thread, depth + 1].append(span)
         else:
-            streams[span.stream].append(span)
-    rows = []
-    for number, thread in enumerate(sorted(threads), start=1):
-        before = f"thread {number} " if len(threads) > 1 else ""
-        for level in _levels([span for span in threads[thread] if span.row == "range"])[:depth]:
-            rows.append(Row.of(f"{before}NVTX", level, outlined=True))
-        rows.append(Row.of(f"{before}CUDA calls", [span for span in threads[thread] if span.row == "api"]))
-    for stream in sorted(streams):
-        before = f"{gpu}stream {stream} " if len(streams) > 1 else gpu
-        for row, label in _GPU_ROWS.items():
-            chosen = [span for span in streams[stream] if ("kernel" if span.row == "graph" else span.row) == row]
-            rows.append(Row.of(f"{before}{label}", chosen))
-    return [row for row in rows if row.kinds]
-
-
-def _levels(ranges: Sequence[Span]) -> list[list[Span]]:
-    """Ranges by how many others they lie in; they come by their begin, the longest first."""
-    levels: list[list[Span]] = []
-    open_ends: list[int] = []
-    for span in ranges:
-        while open_ends and open_ends[-1] <= span.start_ns:
-            open_ends.pop()
-        if len(open_ends) == len(levels):
-            levels.append([])
-        levels[len(open_ends)].append(span)
-        open_ends.append(span.end_ns)
-    return levels
+            rows[True, span.stream, _GPU_LABELS.index(_GPU_ROWS.get(span.row, span.row))].append(span)
+    threads, streams = (sorted({line for side, line, _ in rows if side is on_gpu}) for on_gpu in (False, True))
+    drawn = []
+    for (on_gpu, line, place), chosen in sorted(rows.items()):
+        if on_gpu:
+            label = gpu + f"stream {line} " * (len(streams) > 1) + _GPU_LABELS[place]
+        else:
+            label = f"thread {threads.index(line) + 1} " * (len(threads) > 1)
+            label += "NVTX" if place <= depth else "CUDA calls"
+        drawn.append(Row.of(label, chosen, outlined=not on_gpu and place <= depth))
+    return drawn
 
 
 def _kind(span: Span) -> str:
