@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from .assignment import Truth
 from .augment import draw_batch
-from .average import Average
 from .loss import detection_loss
 from .network import Detector, make_cells
 from .settings import Settings
@@ -23,6 +22,28 @@ from .store import Store
 
 _STEEPEST = 10.0  # the norm that gradients are clipped to
 _COMPILE_SECONDS = 180
+
+
+class Average:
+    """`detector` holds the averages of another detector's weights and normalisation over the last steps.
+
+    It detects better than the weights of any one step (Polyak and Juditsky, "Acceleration of Stochastic Approximation
+    by Averaging", 1992; exponential here, as is usual). Each update keeps `share` of the average, less in the first
+    updates, when the weights still change fast.
+    """
+
+    def __init__(self, live: Detector, share: float) -> None:
+        self.detector = deepcopy(live).eval().requires_grad_(False)
+        self._live = [tensor for tensor in live.state_dict().values() if tensor.is_floating_point()]
+        self._mine = [tensor for tensor in self.detector.state_dict().values() if tensor.is_floating_point()]
+        self._share, self._updates = share, 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the live weights."""
+        self._updates += 1
+        share = min(self._share, self._updates / (9 + self._updates))
+        torch._foreach_lerp_(self._mine, self._live, 1 - share)
 
 
 class Learner:

@@ -1,29 +1,23 @@
-"""YOLOv8 in PyTorch, with batch normalisation to train with; its modules have the names of `yolotrt_lab.yolov8`.
-
-The layers are those of `yolov8.yaml` of Ultralytics 8 (https://docs.ultralytics.com/models/yolov8/).
-"""
+"""YOLOv8 in PyTorch, with batch normalisation to train with: the layers and names of `yolotrt_lab.detector.yolov8`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil, log
+from math import log
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from yolotrt_lab.detector.yolov8 import STRIDES, VARIANTS
-
-BINS = 16
-"""How many values the distance from a cell's centre to one side of a box can have: 0 to 15 cells."""
+from yolotrt_lab.detector.yolov8 import BINS, GRIDS, hidden_channels, layers
+from yolotrt_lab.model import STRIDES
 
 _EPSILON, _MOMENTUM = 1e-3, 0.03  # of the batch normalisation, as Ultralytics sets them
 
 
 class Raw(NamedTuple):
-    """What the network says before decoding, over all cells: `bins` (batch, cells, 4, BINS), `logits` (batch, cells,
-    classes)."""
+    """The output before decoding, over all cells: `bins` (batch, cells, 4, BINS), `logits` (batch, cells, classes)."""
 
     bins: Tensor
     logits: Tensor
@@ -121,9 +115,9 @@ class _Bins(nn.Module):
 class Detect(nn.Module):
     """The head: for each grid a branch for the bins of the box (cv2) and one for the class logits (cv3)."""
 
-    def __init__(self, channels: tuple[int, ...], classes: int) -> None:
+    def __init__(self, channels: list[int], classes: int) -> None:
         super().__init__()
-        box_hidden, class_hidden = max(16, channels[0] // 4, 4 * BINS), max(channels[0], min(classes, 100))
+        box_hidden, class_hidden = hidden_channels(channels[0], classes)
         self.cv2 = nn.ModuleList(_branch(count, box_hidden, 4 * BINS) for count in channels)
         self.cv3 = nn.ModuleList(_branch(count, class_hidden, classes) for count in channels)
         self.dfl = _Bins()
@@ -151,39 +145,33 @@ class Detector(nn.Module):
 
     def __init__(self, variant: str = "n", classes: int = 80) -> None:
         super().__init__()
-        depth, width, most = VARIANTS[variant]
-        c1, c2, c3, c4, c5 = (8 * ceil(min(count, most) * width / 8) for count in (64, 128, 256, 512, 1024))
-        few, many = max(round(3 * depth), 1), max(round(6 * depth), 1)
-        layers: dict[int, nn.Module] = {
-            0: Conv(3, c1, 3, 2),
-            1: Conv(c1, c2, 3, 2),
-            2: C2f(c2, c2, few, shortcut=True),
-            3: Conv(c2, c3, 3, 2),
-            4: C2f(c3, c3, many, shortcut=True),
-            5: Conv(c3, c4, 3, 2),
-            6: C2f(c4, c4, many, shortcut=True),
-            7: Conv(c4, c5, 3, 2),
-            8: C2f(c5, c5, few, shortcut=True),
-            9: SPPF(c5),
-            12: C2f(c5 + c4, c4, few),
-            15: C2f(c4 + c3, c3, few),
-            16: Conv(c3, c3, 3, 2),
-            18: C2f(c3 + c4, c4, few),
-            19: Conv(c4, c4, 3, 2),
-            21: C2f(c4 + c5, c5, few),
-            22: Detect((c3, c4, c5), classes),
-        }
-        self.model = nn.ModuleDict({str(number): layer for number, layer in layers.items()})
+        self._layers = layers(variant)
+        self.model = nn.ModuleDict()  # by the layers' numbers; upsampling and joining have no weights
+        channels, counts = 3, list[int]()
+        for number, layer in enumerate(self._layers):
+            match layer.kind:
+                case "conv":
+                    self.model[str(number)] = Conv(channels, layer.channels, 3, 2)
+                case "c2f":
+                    self.model[str(number)] = C2f(channels, layer.channels, layer.repeats, layer.shortcut)
+                case "sppf":
+                    self.model[str(number)] = SPPF(channels)
+            joined = counts[layer.source] if layer.kind == "concat" else 0
+            channels = layer.channels if str(number) in self.model else channels + joined
+            counts.append(channels)
+        self.model[str(len(counts))] = Detect([counts[number] for number in GRIDS], classes)
 
     def forward(self, images: Tensor) -> Raw:
-        x4 = self._run(images, 0, 1, 2, 3, 4)
-        x6 = self._run(x4, 5, 6)
-        x9 = self._run(x6, 7, 8, 9)
-        x12 = self._run(torch.cat([_twice(x9), x6], dim=1), 12)
-        x15 = self._run(torch.cat([_twice(x12), x4], dim=1), 15)
-        x18 = self._run(torch.cat([self._run(x15, 16), x12], dim=1), 18)
-        x21 = self._run(torch.cat([self._run(x18, 19), x9], dim=1), 21)
-        return self.model["22"]([x15, x18, x21])
+        x, outputs = images, list[Tensor]()
+        for number, layer in enumerate(self._layers):
+            if layer.kind == "upsample":
+                x = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            elif layer.kind == "concat":
+                x = torch.cat([x, outputs[layer.source]], dim=1)
+            else:
+                x = self.model[str(number)](x)
+            outputs.append(x)
+        return self.model[str(len(outputs))]([outputs[number] for number in GRIDS])
 
     def predict(self, images: Tensor) -> Tensor:
         """What the ONNX graph's `output0` is: (batch, 4 + classes, cells), centre, size and scores."""
@@ -192,19 +180,10 @@ class Detector(nn.Module):
         low, high = boxes[..., :2], boxes[..., 2:]
         return torch.cat([(low + high) / 2, high - low, raw.logits.float().sigmoid()], dim=-1).transpose(1, 2)
 
-    def _run(self, x: Tensor, *layers: int) -> Tensor:
-        for number in layers:
-            x = self.model[str(number)](x)
-        return x
-
-
-def _twice(x: Tensor) -> Tensor:
-    return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-
 
 @torch.no_grad()
 def fused_weights(detector: Detector) -> dict[str, np.ndarray]:
-    """The weights by the names of `yolotrt_lab.yolov8.weight_shapes`, float32, batch normalisation folded in."""
+    """The weights by the names of `weight_shapes`, float32, batch normalisation folded in."""
     return {name: tensor.float().cpu().numpy() for name, tensor in _folded(detector)}
 
 

@@ -63,7 +63,7 @@ def render_scene(job: Job) -> Rendered:
     boxes, classes = np.zeros((count, objects, 4), np.float32), np.zeros((count, objects), np.int64)
     valid = np.zeros((count, objects), bool)
     letterbox, square = Letterbox(), np.empty((3, job.input_size, job.input_size), np.float32)
-    rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
+    rows, columns = place.region
     for row, index in enumerate(np.random.default_rng(job.seed).integers(0, _FAR, count).tolist()):
         letterbox(scene.render(index), square)
         np.rint(square[:, rows, columns] * 255, out=images[row], casting="unsafe")
@@ -75,14 +75,14 @@ def render_scene(job: Job) -> Rendered:
 
 
 class Renderer:
-    """Renders scenes in `processes` other processes, from the moment that it is made; iterate over what is ready.
+    """Renders scenes in `processes` other processes, which start at once; iterate over what is ready.
 
-    What is not ready `seconds` after it was made is left out. Leaving the `with` block ends the processes. Images come
-    as files, in memory where there is room: through pipes, this process would have to fetch them while it compiles.
+    Scenes that are not ready `seconds` later are left out. Leaving the `with` block ends the processes. Images come as
+    files, in memory if there is room: through pipes, this process would have to fetch them while it compiles.
     """
 
     def __init__(self, jobs: Sequence[Job], processes: int, seconds: float) -> None:
-        import_cv2()  # missing, it has to fail here: a pool would start processes for ever
+        import_cv2()  # if it is missing, fail here: a pool would start processes for ever
         self._folder = TemporaryDirectory(prefix="train_detector_", dir=_roomy(jobs), ignore_cleanup_errors=True)
         self._pool = get_context("spawn").Pool(min(processes, len(jobs)))
         self._results = self._pool.imap_unordered(partial(_render_to, Path(self._folder.name)), jobs)
@@ -117,7 +117,7 @@ def _render_to(folder: Path, job: Job) -> tuple[Path, Rendered]:
 
 
 def _roomy(jobs: Sequence[Job]) -> Path | None:
-    """Shared memory where the images fit into it, with a quarter to spare; else None, the system's usual place."""
+    """Shared memory if the images fit into it, with a quarter to spare; else None, the usual place for such files."""
     memory, needed = Path("/dev/shm"), 0
     for job in jobs:
         place = content(job.frame_size, job.input_size)

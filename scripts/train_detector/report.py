@@ -1,4 +1,4 @@
-"""What a training leaves behind: the model as FP16 ONNX, and a JSON file that says how it came about."""
+"""The files that a training writes: the model as FP16 ONNX, and a JSON file that says how it was trained."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.errors import ModelError
+from yolotrt_lab.packages import replace_file
 
 from .network import Detector, fused_weights
 from .settings import Settings
@@ -21,12 +22,14 @@ from .settings import Settings
 MODEL_NAME, REPORT_NAME = "lab-yolov8n.onnx", "training.json"
 
 
-def write_model(detector: Detector, folder: Path, side: int) -> Path:
-    """The detector as FP16 ONNX in that folder, over an older one; ModelError where a weight is no usable number."""
+def write_model(detector: Detector, folder: Path, side: int) -> None:
+    """The detector as FP16 ONNX in that folder, over an older one; ModelError if a weight does not fit."""
     weights, names = fused_weights(detector), SyntheticScene.names
     largest = max(float(np.abs(array).max()) for array in weights.values())
     if not largest < np.finfo(np.float16).max:
-        raise ModelError(f"the largest weight is {largest}: the training diverged", fix="lower the learning rate")
+        raise ModelError(
+            f"weights must fit into float16, got {largest}: the training diverged", fix="lower the learning rate"
+        )
     model = build_model(
         "n",
         classes=len(names),
@@ -36,23 +39,15 @@ def write_model(detector: Detector, folder: Path, side: int) -> Path:
         weights=weights,
         names=names,
     )
-    return _replace(folder / MODEL_NAME, model)
+    replace_file(folder / MODEL_NAME, model)
 
 
-def write_report(folder: Path, settings: Settings, facts: dict[str, Any]) -> Path:
+def write_report(folder: Path, settings: Settings, facts: dict[str, Any]) -> None:
     """The settings, the machine and the facts as JSON in that folder, in the place of an older one."""
     content = {"settings": asdict(settings), "machine": _machine(), **facts}
-    return _replace(folder / REPORT_NAME, (json.dumps(content, indent=1) + "\n").encode())
+    replace_file(folder / REPORT_NAME, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _machine() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {"gpu": gpu, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    """Written beside and moved, so that a run that is cut leaves a whole file."""
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
-    return path

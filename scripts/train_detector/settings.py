@@ -1,4 +1,4 @@
-"""What a training is made of, in full and in miniature."""
+"""The settings of a training, in full and in miniature."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ class Scenes:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A training. `minutes` go from the start to the last step; with `steps` it ends after so many instead.
-
-    `frame_size` is (width, height) of the scenes, `input_size` the side of the network's square input. `render_minutes`
-    bounds the time that rendering may take: what is not rendered by then is left out. A share of `stacked` of the
-    images is made of two frames, until the last share `plain` of the training; from there on the images are frames as
-    the detector will see them.
-    """
+    """A training."""
 
     minutes: float = 11.0
+    """From the start to the last step."""
     steps: int = 0
+    """If not 0, the training ends after so many steps, whatever the minutes."""
     seed: int = 0
     frame_size: tuple[int, int] = (1920, 1080)
+    """Width and height of the scenes."""
     input_size: int = 640
+    """The side of the network's square input."""
     objects: int = 28
     training: Scenes = Scenes(1_000_000, 600, 40)
     held_out: Scenes = Scenes(900_000, 25, 20)
     render_minutes: float = 1.5
+    """Frames that are not rendered by then are left out."""
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warm_up: float = 0.04
     average: float = 0.999
     stacked: float = 0.75
+    """The share of images that are stacks of two frames."""
     plain: float = 0.15
+    """The last share of the training, in which all images are single frames as the detector will see them."""
     compile: bool = True
     report_seconds: float = 20
     checkpoint_seconds: float = 120

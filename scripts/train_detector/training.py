@@ -27,7 +27,7 @@ _PROCESSES = 24
 
 
 class Training:
-    """One training into a folder. `facts` is what it has to say of itself so far."""
+    """One training into a folder. `facts` is its report so far."""
 
     def __init__(self, settings: Settings, folder: Path, device: torch.device, processes: int = 0) -> None:
         self.settings, self.folder, self.device = settings, folder, device

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from yolotrt_lab.types import Detections
-from yolotrt_lab.vision import decode
+from yolotrt_lab.vision import decode, overlaps
 
 from .augment import cut_images, plain_panes
 from .network import Detector
@@ -24,7 +24,7 @@ _CONFIDENCE, _MOST, _ROWS = 0.01, 100, 25
 
 
 def detect(detector: Detector, store: Store, side: int) -> list[Detections]:
-    """What the detector sees in the frames of a store, in pixels of its square input."""
+    """The boxes that the detector finds in the frames of a store, in pixels of its square input."""
     found = []
     for images in store.images.split(_ROWS):
         panes = plain_panes(len(images), images.shape[-2:], side, images.device)
@@ -68,19 +68,11 @@ def _match(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     free = np.ones((len(THRESHOLDS), len(truth)), bool)
     if not len(truth):
         return hits
-    for row, overlap in enumerate(_overlaps(boxes, truth)):
+    for row, overlap in enumerate(overlaps(boxes, truth)):
         best = np.where(free, overlap, -1).argmax(axis=1)
         hits[row] = np.where(free, overlap, -1).max(axis=1) >= THRESHOLDS
         free[hits[row], best[hits[row]]] = False
     return hits
-
-
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = (high - low).clip(0).prod(axis=-1)
-    areas = [(both[:, 2:] - both[:, :2]).prod(axis=-1) for both in (boxes, others)]
-    return shared / (areas[0][:, None] + areas[1] - shared)
 
 
 def _area(hits: np.ndarray, total: int) -> float:

@@ -37,19 +37,14 @@ def test_the_cells_of_the_best_alignment_learn():
     assert CELLS.centres[best.indices[1]].tolist() == [20, 20]
 
 
-def test_target_scores_fall_with_the_alignment():
-    # the cell at (28, 20) overlaps by 16 * 8 of 384 pixels: u = 1/3, t / t_best = u^6
-    found = assign(even_scores(), boxes_about_centres(8), CELLS, truth((12, 12, 28, 28, 1)))
-    index = CELLS.centres[:64].tolist().index([28, 20])
-    assert found.scores[0, index, 1].item() == pytest.approx(3.0**-6, rel=1e-3)
-
-
-def test_the_score_of_the_class_counts_by_its_root():
+@pytest.mark.parametrize(("score", "factor"), [(0.25, 1), (1.0, 2)])
+def test_target_scores_fall_with_the_overlap_and_grow_with_the_root_of_the_score(score, factor):
+    # the cell at (28, 20) overlaps by 16 * 8 of 384 pixels: u = 1/3, t / t_best = u^6, times 2 at four times the score
     scores = even_scores()
     index = CELLS.centres[:64].tolist().index([28, 20])
-    scores[0, index, 1] = 1.0  # four times the others: t doubles
+    scores[0, index, 1] = score
     found = assign(scores, boxes_about_centres(8), CELLS, truth((12, 12, 28, 28, 1)))
-    assert found.scores[0, index, 1].item() == pytest.approx(2 * 3.0**-6, rel=1e-3)
+    assert found.scores[0, index, 1].item() == pytest.approx(factor * 3.0**-6, rel=1e-3)
 
 
 def test_an_object_gets_ten_cells_at_most():

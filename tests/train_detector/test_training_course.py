@@ -12,13 +12,14 @@ torch = pytest.importorskip("torch")
 from scripts.train_detector import schedule  # noqa: E402
 from scripts.train_detector.__main__ import falls, options  # noqa: E402
 from scripts.train_detector.assignment import Truth  # noqa: E402
-from scripts.train_detector.average import Average  # noqa: E402
-from scripts.train_detector.learner import Learner  # noqa: E402
+from scripts.train_detector.learner import Average, Learner  # noqa: E402
 from scripts.train_detector.network import Detector  # noqa: E402
 from scripts.train_detector.settings import SMOKE, Settings  # noqa: E402
 from scripts.train_detector.store import Store  # noqa: E402
 from scripts.train_detector.validate import average_precision  # noqa: E402
 from yolotrt_lab.types import Detections  # noqa: E402
+
+TINY = replace(SMOKE, input_size=64, batch=2, objects=1)
 
 
 def test_the_rate_rises_and_falls():
@@ -49,9 +50,9 @@ def test_the_average_moves_by_the_share_that_its_updates_allow():
     start = average.detector.model["0"].bn.weight[0].item()
     average.update()  # keeps 1/10 in the first update
     assert average.detector.model["0"].bn.weight[0].item() == pytest.approx(start + 0.9)
-    for _ in range(30):
+    for _ in range(12):
         average.update()
-    assert average.detector.model["0"].bn.running_mean[0].item() == pytest.approx(1)
+    assert average.detector.model["0"].bn.running_mean[0].item() == pytest.approx(1, abs=1e-3)
     assert not average.detector.training
 
 
@@ -60,7 +61,7 @@ def test_a_step_changes_the_weights_and_their_average():
     images = torch.randint(0, 256, (2, 3, 36, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor([[[8.0, 4, 40, 30]]]).repeat(2, 1, 1)
     store = Store(images, Truth(boxes, torch.ones(2, 1, dtype=torch.int64), torch.ones(2, 1, dtype=torch.bool)))
-    learner = Learner(replace(SMOKE, input_size=64, batch=2, objects=1), 3, torch.device("cpu"))
+    learner = Learner(TINY, 3, torch.device("cpu"))
     before = learner.detector.model["0"].conv.weight.clone()
     parts = learner.step(store, 1e-3, 0.5)
     assert parts.shape == (3,)
@@ -69,29 +70,19 @@ def test_a_step_changes_the_weights_and_their_average():
     assert not torch.equal(learner.average.detector.model["0"].conv.weight, before)
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_where_compiling_fails_training_goes_on(monkeypatch, late):
-    def broken(function, **settings):
-        if late:
-            return lambda *inputs: 1 / 0
-        raise RuntimeError("there is no compiler")
+@pytest.mark.parametrize("broken", ["", "RuntimeError", "ZeroDivisionError"])
+def test_compiling_leaves_the_weights_and_training_goes_on_where_it_fails(monkeypatch, broken):
+    def compile_with(function, **settings):
+        if broken == "RuntimeError":
+            raise RuntimeError("there is no compiler")
+        return (lambda *inputs: 1 / 0) if broken else function
 
-    monkeypatch.setattr(torch, "compile", broken)
-    learner = Learner(replace(SMOKE, input_size=64, batch=2, objects=1), 3, torch.device("cpu"))
+    monkeypatch.setattr(torch, "compile", compile_with)
+    learner = Learner(TINY, 3, torch.device("cpu"))
     before = {name: tensor.clone() for name, tensor in learner.detector.state_dict().items()}
     learner.compile()
-    assert learner.compiled is None
-    assert learner.note.startswith("compiling failed: ZeroDivision" if late else "compiling failed: RuntimeError")
-    after = learner.detector.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_compiling_leaves_the_weights_as_they_were(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
-    learner = Learner(replace(SMOKE, input_size=64, batch=2, objects=1), 3, torch.device("cpu"))
-    before = {name: tensor.clone() for name, tensor in learner.detector.state_dict().items()}
-    learner.compile()
-    assert learner.compiled is not None
+    assert (learner.compiled is None) == bool(broken)
+    assert learner.note.startswith(f"compiling failed: {broken}" if broken else "")
     after = learner.detector.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in learner.detector.parameters())
@@ -103,28 +94,20 @@ def detections(*rows):
     return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
 
 
-def test_average_precision_of_the_truth_is_one():
-    truth = [detections((0, 0, 10, 10, 1, 0), (20, 0, 30, 10, 1, 1)), detections()]
-    table = average_precision(truth, truth, 3)
-    assert table[:2].min() == 1
-    assert np.isnan(table[2]).all()
-
-
 def test_average_precision_by_hand():
-    truth = [detections((0, 0, 10, 10, 1, 0), (50, 0, 60, 10, 1, 0))]
-    # a hit of overlap 0.8, a miss, then a second box on the first object, which is a miss too
-    found = [detections((0, 0, 10, 8, 0.9, 0), (80, 0, 90, 10, 0.8, 0), (0, 0, 10, 10, 0.7, 0))]
-    (row,) = average_precision(found, truth, 1)
+    truth = [detections((0, 0, 10, 10, 1, 0), (50, 0, 60, 10, 1, 0), (20, 0, 30, 10, 1, 1))]
+    # a hit of overlap 0.8, a miss, then a second box on the first object, which is a miss too; class 1 is perfect
+    found = [detections((0, 0, 10, 8, 0.9, 0), (80, 0, 90, 10, 0.8, 0), (0, 0, 10, 10, 0.7, 0), (20, 0, 30, 10, 1, 1))]
+    row, perfect, absent = average_precision(found, truth, 3)
     half = 51 / 101  # precision 1 up to recall 0.5, the 51 recalls 0 to 0.50; nothing beyond
     assert row[:6] == pytest.approx([half] * 6)
     # from 0.8 on (0.80000001 in float32) the third box is the hit: precision 1/3 up to recall 0.5
     assert row[7:] == pytest.approx([half / 3] * 3)
+    assert (perfect == 1).all()
+    assert np.isnan(absent).all()
 
 
-def test_the_smoke_test_tells_a_falling_loss():
+def test_the_command_tells_a_falling_loss_and_is_kept_without_the_folder():
     assert falls([4, 4, 3, 3, 2, 2, 2, 2])
     assert not falls([4, 4, 3, 3, 3, 3, 3, 3])
-
-
-def test_the_command_is_kept_without_the_folder():
     assert options(["here/out", "--minutes", "8"], Path("here/out")) == ["--minutes", "8"]
