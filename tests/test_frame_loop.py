@@ -175,7 +175,9 @@ def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path, late):
     loop = FrameLoop(device, engine, settings)
     with pytest.raises(KeyboardInterrupt):
         loop.run(path)
-    assert Recording.load(path).columns["frame"].tolist() == list(range(12 - late))
+    kept = Recording.load(path)
+    assert kept.columns["frame"].tolist() == list(range(12 - late))
+    assert kept.notes == ("unfinished: KeyboardInterrupt ended the run",)
     engine.left = 1_000
     assert loop.run().columns["frame"].tolist() == list(range(100))  # every slot came back, and no frame of before
 

@@ -127,8 +127,8 @@ class Loop(ABC):
         """Run the loop to its end, or to that of its sources, and return every frame.
 
         The warm-up is numbered from -`warmup`, and marked. With `path` the recording is saved there, a long one bit by
-        bit. After an error or Ctrl-C what was recorded is kept and every slot given back, so that the loop can run
-        again. SettingsError while it runs already.
+        bit. After an error or Ctrl-C what was recorded is kept, with a note, and every slot given back, so that the
+        loop can run again. SettingsError while it runs already.
         """
         if not self._busy.acquire(blocking=False):
             raise SettingsError("this loop is running already", fix="create a loop for each thread")
@@ -138,13 +138,15 @@ class Loop(ABC):
             self._recorder = FrameRecorder(
                 path, source=self.device.source, machine=self._machine, settings=settings, **labels
             )
+            notes: list[str] = []
             try:
                 self._run()
-            except BaseException:
+            except BaseException as error:
+                notes.append(f"unfinished: {type(error).__name__} ended the run")
                 self._abandon()
                 raise
             finally:
-                recording = self._recorder.finish()
+                recording = self._recorder.finish(*notes)
         finally:
             self._busy.release()
         return recording
