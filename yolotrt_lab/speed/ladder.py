@@ -47,16 +47,13 @@ class Rung:
     alone: LoopSettings
     """This step with no more of the others than it needs."""
     batch: int
-
-    @property
-    def contexts(self) -> int:
-        """How many inferences run at once."""
-        return self.settings.contexts if isinstance(self.settings, OverlapSettings) else 1
+    """How many frames the engine takes at once."""
 
 
 _PINNED = {"input_memory": HostMemory.PINNED, "fill": Fill.IN_PLACE}
 _OVERLAP = {"overlap": True, "collect_after": 1}
 _LETTERBOX = {"gpu_letterbox": True, "fill": Fill.READY}
+_DECODE = {"gpu_decode": True}
 _CONTEXTS = {"overlap": False, "contexts": 6, "collect_after": 5}
 # Name, what the step adds, the settings that it changes, its settings alone, and the batch of its engine.
 _STEPS: tuple[tuple[str, str, dict[str, Any], dict[str, Any], int], ...] = (
@@ -65,13 +62,7 @@ _STEPS: tuple[tuple[str, str, dict[str, Any], dict[str, Any], int], ...] = (
     ("graph", "the engine as a CUDA graph", {"graph": True}, {"graph": True}, 1),
     ("overlap", "uploads and downloads in streams of their own, results by events", _OVERLAP, _PINNED | _OVERLAP, 1),
     ("letterbox", "preprocessing on the GPU, of the uint8 frame", _LETTERBOX, _PINNED | _LETTERBOX, 1),
-    (
-        "decode",
-        "boxes found on the GPU, nothing else downloaded",
-        {"gpu_decode": True},
-        _PINNED | {"gpu_decode": True},
-        1,
-    ),
+    ("decode", "boxes found on the GPU, nothing else downloaded", _DECODE, _PINNED | _DECODE, 1),
     ("contexts", "several execution contexts at once", _CONTEXTS, _PINNED | _CONTEXTS, 1),
     ("batches", "frames that are there anyway go together", {"contexts": 4, "collect_after": 3}, _PINNED, 4),
 )
@@ -100,9 +91,7 @@ def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
 def check_frames(frames: int) -> None:
     """SettingsError for fewer frames than `LEAST_FRAMES`."""
     if frames < LEAST_FRAMES:
-        raise SettingsError(
-            f"frames of a rung must be {LEAST_FRAMES} or more, got {frames}", fix="figures to quote take 5,000"
-        )
+        raise SettingsError(f"frames must be {LEAST_FRAMES} or more, got {frames}", fix="figures to quote take 5,000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +170,7 @@ class Ladder:
     def save(self, path: str | Path, *, command: str = "") -> None:
         """Write JSON for `load`, with the command that measured it. SettingsError where the file cannot be written."""
         try:
-            text = json.dumps({**self.as_dict(), "command": command}, indent=1)
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            Path(path).write_text(json.dumps({**self.as_dict(), "command": command}, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"{path} cannot be written: {error}", fix="name another place") from error
 
@@ -203,9 +191,8 @@ class Ladder:
                 tuple(_read(Claim, claim) for claim in values["claims"]),
             )
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise SettingsError(
-                f"{path} holds no ladder: {error}", fix="write one: yolotrt-lab bench --json FILE"
-            ) from error
+            fix = "write one: yolotrt-lab bench --json FILE"
+            raise SettingsError(f"{path} holds no ladder: {error}", fix=fix) from error
 
     @classmethod
     def shipped(cls) -> Ladder:
@@ -214,9 +201,8 @@ class Ladder:
 
     def gains(self) -> dict[int, float]:
         """How many times faster each measured rung is than the measured one before it, by the rung's number."""
-        return {
-            step.rung.number: before.together.frame_us / step.together.frame_us for before, step in pairwise(self.steps)
-        }
+        frame_us = [(step.rung.number, step.together.frame_us) for step in self.steps]
+        return {number: before_us / us for (_, before_us), (number, us) in pairwise(frame_us)}
 
     def table(self) -> Table:
         """A row a rung, with its gain over the one before and the fraction of the limit that it reaches."""
@@ -224,7 +210,7 @@ class Ladder:
         rows, gains = [], self.gains()
         for step in self.steps:
             found, rung = step.together, step.rung
-            limit_us = self.limits.many_us if rung.contexts > 1 or rung.batch > 1 else self.limits.engine_us
+            limit_us = self.limits.many_us if rung.number > 6 else self.limits.engine_us
             row = [f"{rung.number} {rung.name}", f"{found.frame_us:,.1f}", f"{found.frames_per_second:,.0f}"]
             row += [f"{limit_us / found.frame_us:.0%}", f"x{gains[rung.number]:.2f}" if rung.number in gains else ""]
             times_us = (step.alone.frame_us, found.p50_us, found.p99_us, found.p999_us)
@@ -245,10 +231,10 @@ class Ladder:
 
     def claims_table(self) -> Table:
         """What was claimed, what was measured, and whether it holds."""
-        rows = [
-            [c.name, f"{c.value:.4g}", f"{c.relation} {c.limit:.4g}", "holds" if c.holds else "FAILS", c.detail]
-            for c in self.claims
-        ]
+        rows = []
+        for each in self.claims:
+            verdict = "holds" if each.holds else "FAILS"
+            rows.append([each.name, f"{each.value:.4g}", f"{each.relation} {each.limit:.4g}", verdict, each.detail])
         return Table(["claim", "measured", "limit", "", ""], rows, self.source)
 
 
@@ -352,7 +338,7 @@ def _bounds_us(limits: Limits, engine: Engine, rung: Rung, recording: Recording)
     downloaded = 4 * RESULT_WORDS if settings.get("gpu_decode") else prod(engine.outputs[0].shape[1:]) * 4
     steady = recording.steady
     return {
-        "engine": limits.rates_us.get(f"batch {rung.batch}, contexts {rung.contexts}", limits.engine_us),
+        "engine": limits.rates_us.get(f"batch {rung.batch}, contexts {settings.get('contexts', 1)}", limits.engine_us),
         "upload": limits.upload_us * uploaded / FRAME_BYTES,
         "download": limits.download_us * downloaded / FRAME_BYTES,
         "host": float(np.mean([steady.stage_ns(stage) for stage in _HOST], axis=1).sum()) / 1e3,
