@@ -8,7 +8,6 @@ by frame; it leaves out what waits are split into and where the GPU idles.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -80,37 +79,27 @@ def _total(table: Any, by: list[str]) -> Any:
     return (table["end"] - table["start"]).groupby([table[name] for name in by]).sum()
 
 
-def with_lab(path: Path, *, use_cache: bool = False) -> Attribution:
+def with_lab(path: Path) -> Attribution:
     """The same, and more, by the lab."""
-    return attribute(read_trace(path, use_cache=use_cache))
-
-
-def best(work: Callable[[], object], runs: int = RUNS) -> float:
-    """The shortest time of several runs, in seconds."""
-    times = []
-    for _ in range(runs):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return min(times)
+    return attribute(read_trace(path))
 
 
 def in_turns(works: dict[str, Callable[[], object]], runs: int = RUNS) -> dict[str, float]:
-    """The shortest time of each, run in turn: a machine whose speed drifts favours none."""
-    for work in works.values():
-        work()
+    """The shortest time of each, in seconds, run in turn: a machine whose speed drifts favours none."""
     times = dict.fromkeys(works, np.inf)
     for _ in range(runs):
         for name, work in works.items():
-            times[name] = min(times[name], best(work, 1))
+            begin = time.perf_counter()
+            work()
+            times[name] = min(times[name], time.perf_counter() - begin)
     return times
 
 
-def peak_mb(path: Path, use_cache: bool) -> float:
+def peak_mb(path: Path) -> float:
     """Peak resident memory of a process that reads and attributes the report, in MB; Linux tells it in /proc."""
     code = (
         "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; import bench_nsight;"
-        f"bench_nsight.with_lab(Path(sys.argv[3]), use_cache={use_cache});"
+        "bench_nsight.with_lab(Path(sys.argv[3]));"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     here = Path(__file__).parent
@@ -125,25 +114,23 @@ def main() -> None:
         paths = {count: Path(folder) / f"{count}.sqlite" for count in (1_000, frames // 10, frames)}
         for count, path in paths.items():
             write_report(path, count)
-        check(paths[1_000])
-        print(f"1,000 frames: {best(lambda: with_lab(paths[1_000])) * 1e3:.0f} ms")
-        small, large = paths[frames // 10], paths[frames]
-        with_lab(large, use_cache=True)
-        shutil.rmtree(f"{small}.lab-parquet", ignore_errors=True)
+        small, tenth, whole = (paths[count] for count in (1_000, frames // 10, frames))
+        check(small)
         times = in_turns(
             {
-                "pandas": lambda: with_pandas(large),
-                "lab": lambda: with_lab(large),
-                "lab, from Parquet": lambda: with_lab(large, use_cache=True),
-                "lab, a tenth": lambda: with_lab(small),
+                "pandas": lambda: with_pandas(whole),
+                "lab": lambda: with_lab(whole),
+                "lab, a tenth": lambda: with_lab(tenth),
+                "lab, 1,000 frames": lambda: with_lab(small),
             }
         )
         for name, seconds in times.items():
-            print(f"{name:18} {seconds:6.2f} s, {times['pandas'] / seconds:5.1f} times as fast as pandas")
+            print(f"{name:18} {seconds:6.2f} s")
+        print(f"the lab is {times['pandas'] / times['lab']:.1f} times as fast as pandas")
         print(f"10 times the rows take {times['lab'] / times['lab, a tenth']:.1f} times as long")
-        trace = read_trace(large)
-        print(f"findings of it     {best(lambda: findings(trace), 2):6.2f} s")
-        print(f"peak memory        {peak_mb(large, False):.0f} MB, from Parquet {peak_mb(large, True):.0f} MB")
+        trace = read_trace(whole)
+        print(f"findings of it     {in_turns({'': lambda: findings(trace)}, 2)['']:6.2f} s")
+        print(f"peak memory        {peak_mb(whole):.0f} MB")
 
 
 def check(path: Path) -> None:

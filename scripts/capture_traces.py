@@ -17,13 +17,13 @@ from pathlib import Path
 
 from yolotrt_lab import nsight
 from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.other_processes import OtherProcesses
 from yolotrt_lab.causes.running import run_scenario
-from yolotrt_lab.causes.shared_gpu import Neighbours
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.frames import read_images
-from yolotrt_lab.loop import LoopSettings, make_loop
+from yolotrt_lab.loop import LoopSettings
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.speed.ladder import RUNGS
 from yolotrt_lab.speed.limits import confidence_for
@@ -86,13 +86,13 @@ def capture_all(folder: Path, only: list[str] | None) -> None:
     for name in ANALYZED:
         if (folder / f"{name}.sqlite").exists():
             analyze(nsys, folder / f"{name}.sqlite")
-    write_list(nsys, folder)
+    write_readme(nsys, folder)
     if failed:
         raise SystemExit(f"not captured: {', '.join(failed)}")
 
 
-def write_list(nsys: nsight.Nsys, folder: Path) -> None:
-    """README.md, of what is in the folder."""
+def write_readme(nsys: nsight.Nsys, folder: Path) -> None:
+    """Write README.md of what is in the folder."""
     names = [name for name in TRACES if (folder / f"{name}.sqlite").exists()]
     version, source = ".".join(map(str, nsys.version)), Recording.load(folder / f"{names[0]}.parquet").source
     head = HEAD.format(version=version, stamp=source.stamp)
@@ -103,9 +103,9 @@ def write_list(nsys: nsight.Nsys, folder: Path) -> None:
 def capture_one(nsys: nsight.Nsys, folder: Path, name: str) -> None:
     """Capture one loop, and see that the trace is whole."""
     command = [sys.executable, str(Path(__file__).resolve()), str(folder.resolve()), "--loop", name]
-    with Neighbours() as neighbours:
-        neighbours.become(TRACES[name][1])
-        while not neighbours.busy:
+    with OtherProcesses() as others:
+        others.become(TRACES[name][1])
+        while not others.busy:
             time.sleep(0.1)
         report = nsight.capture_trace(
             command,
@@ -122,14 +122,14 @@ def capture_one(nsys: nsight.Nsys, folder: Path, name: str) -> None:
 
 def line_of(folder: Path, name: str) -> str:
     """What the README says of a trace."""
-    settings, neighbours = TRACES[name]
+    settings, processes = TRACES[name]
     engine = "as a CUDA graph" if settings.graph else "enqueued call by call"
     loop = f"{settings.input_memory} input, {settings.output_memory} output, the engine {engine}"
     if name in LADDER:
         rung = RUNGS[LADDER[name][0] - 1]
         in_flight = settings.collect_after + 1
         loop += f"; rung {rung.number} of the ladder, {rung.adds}; {in_flight} frames in flight, graphs node by node"
-    beside = f", beside {neighbours} other processes on the GPU" if neighbours else ""
+    beside = f", beside {processes} other processes on the GPU" if processes else ""
     frames = len(Recording.load(folder / f"{name}.parquet"))
     kilobytes = (folder / f"{name}.sqlite").stat().st_size / 1e3
     return f"- `{name}`: {loop}{beside}; {frames} frames, {kilobytes:,.0f} kB. `{made_by(name)}`"
@@ -148,12 +148,12 @@ def run_loop(name: str, folder: Path) -> None:
     settings = replace(TRACES[name][0], warmup=3)
     if name in LADDER:
         settings = replace(settings, confidence=confidence_for(device, engine, images))
-    make_loop(device, engine, replace(settings, frames=100), images).run()
+    replace(settings, frames=100).loop(device, engine, images).run()
     if name == "shared-stream":
         with nsight.profiled():
             recording = run_scenario(name, device, engine, frames=60, period_us=SHARED_STREAM_US, telemetry=False)
     else:
-        loop = make_loop(device, engine, settings, images)
+        loop = settings.loop(device, engine, images)
         with nsight.profiled():
             recording = loop.run(label=name)
     replace(recording, command=made_by(name)).save(folder / f"{name}.parquet")
