@@ -5,13 +5,13 @@ import importlib
 import json
 import os
 import stat
+import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from yolotrt_lab import cuda, doctor
+from yolotrt_lab import cuda, doctor, telemetry
 from yolotrt_lab.cuda import Gpu
 from yolotrt_lab.doctor import Finding, State, as_json, as_text, can_run, examine
 from yolotrt_lab.errors import NoGpuError, SettingsError
@@ -19,7 +19,9 @@ from yolotrt_lab.nsight import capture
 from yolotrt_lab.nsight.capture import find_nsys
 
 H200 = Gpu("NVIDIA H200", (9, 0)), (13, 0), "580.159.04"
+H200_DETAIL = "NVIDIA H200, compute capability 9.0, driver 580.159.04, CUDA 13.0"
 CUDA_12 = Gpu("NVIDIA L4", (8, 9)), (12, 4), "550.54"
+CUDA_12_DETAIL = "NVIDIA L4, compute capability 8.9, driver 550.54, CUDA 12.4"
 CUDA_11 = Gpu("Tesla T4", (7, 5)), (11, 4), ""
 
 
@@ -42,9 +44,8 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "_distributions", lambda: installed)
     monkeypatch.setattr(cuda, "find_gpu", find)
     monkeypatch.setattr(cuda, "cuda_version", lambda: parts.driver[1])
-    monkeypatch.setattr(cuda, "driver_version", lambda: parts.driver[2])
-    for module in (doctor, capture):
-        monkeypatch.setattr(module, "find_nsys", lambda: "")
+    monkeypatch.setattr(telemetry, "driver_version", lambda: parts.driver[2])
+    monkeypatch.setattr(capture, "find_nsys", lambda: "")
     monkeypatch.setattr(doctor, "lab_path", lambda folder: tmp_path / folder)
     monkeypatch.setattr(doctor, "install_command", lambda extra: f"install {extra}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -75,18 +76,8 @@ def test_without_a_gpu_the_lab_runs_on_the_simulated_device(machine):
 @pytest.mark.parametrize(
     ("driver", "gpu", "cupy", "tensorrt"),
     [
-        (
-            H200,
-            "NVIDIA H200, compute capability 9.0, driver 580.159.04, CUDA 13.0",
-            "install cuda13",
-            "install tensorrt, or for TensorRT-RTX install rtx",
-        ),
-        (
-            CUDA_12,
-            "NVIDIA L4, compute capability 8.9, driver 550.54, CUDA 12.4",
-            "install cuda12",
-            'python -m pip install "tensorrt-cu12>=10,<12"',
-        ),
+        (H200, H200_DETAIL, "install cuda13", "install tensorrt, or for TensorRT-RTX install rtx"),
+        (CUDA_12, CUDA_12_DETAIL, "install cuda12", 'python -m pip install "tensorrt-cu12>=10,<12"'),
     ],
 )
 def test_a_bare_gpu_machine_is_told_what_to_install_for_its_driver(machine, driver, gpu, cupy, tensorrt):
@@ -102,13 +93,11 @@ def test_a_bare_gpu_machine_is_told_what_to_install_for_its_driver(machine, driv
 def test_a_machine_with_everything_runs_live(machine):
     machine.driver = H200
     machine.installed |= {"cupy-cuda13x": "14.2.0", "tensorrt-rtx-cu13": "1.4.0.76", "tensorrt-rtx-cu13-libs": "1"}
-    nvrtc = "class cuda:\n    class nvrtc:\n        getVersion = staticmethod(lambda: (13, 0))"
-    module(machine, "cupy", nvrtc)
+    module(machine, "cupy", "class cuda:\n    class nvrtc:\n        getVersion = staticmethod(lambda: (13, 0))")
     module(machine, "tensorrt_rtx", "raise SystemError('not imported')")
-    by_name = found()
-    assert by_name["CuPy"] == Finding("CuPy", State.OK, "cupy-cuda13x 14.2.0")
-    assert by_name["TensorRT-RTX"] == Finding("TensorRT-RTX", State.OK, "tensorrt-rtx-cu13 1.4.0.76")
-    assert "TensorRT" not in by_name
+    assert found()["CuPy"] == Finding("CuPy", State.OK, "cupy-cuda13x 14.2.0")
+    assert found()["TensorRT-RTX"] == Finding("TensorRT-RTX", State.OK, "tensorrt-rtx-cu13 1.4.0.76")
+    assert "TensorRT" not in found()
     assert as_text(examine()).splitlines()[-1] == "The lab can run, on the GPU and simulated."
 
 
@@ -149,10 +138,9 @@ def test_a_tensorrt_for_a_newer_driver_is_broken(machine):
     machine.driver = CUDA_12
     machine.installed |= {"tensorrt": "10.16", "tensorrt-cu13": "10.16"}
     module(machine, "tensorrt", "")
-    finding = found()["TensorRT"]
-    assert finding.state is State.BROKEN
-    assert finding.detail.endswith("built for CUDA 13, and the driver offers CUDA 12")
-    assert finding.fix.endswith('pip install "tensorrt-cu12>=10,<12"')
+    detail = "tensorrt 10.16, tensorrt-cu13 10.16: built for CUDA 13, and the driver offers CUDA 12"
+    fix = 'python -m pip uninstall -y tensorrt tensorrt-cu13, then python -m pip install "tensorrt-cu12>=10,<12"'
+    assert found()["TensorRT"] == Finding("TensorRT", State.BROKEN, detail, fix)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +190,7 @@ def test_a_check_that_raises_becomes_a_finding(machine, monkeypatch):
     def explode():
         raise PermissionError("nsys is not yours")
 
-    monkeypatch.setattr(doctor, "find_nsys", explode)
+    monkeypatch.setattr(capture, "find_nsys", explode)
     assert found()["nsys"] == Finding("nsys", State.BROKEN, "PermissionError: nsys is not yours")
 
 
@@ -215,32 +203,25 @@ def test_json_holds_every_finding(machine):
     assert read["findings"][0] == first
 
 
-@pytest.fixture
-def no_nsys_on_path(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    monkeypatch.setenv("PROGRAMFILES", str(tmp_path / "Program Files"))
-    return tmp_path
-
-
-def test_nsys_is_found_in_program_files_the_newest_first(no_nsys_on_path):
-    for version in ("2024.1.1", "2025.3.2"):
-        folder = Path("Program Files", "NVIDIA Corporation", f"Nsight Systems {version}", "target-windows-x64")
-        (no_nsys_on_path / folder).mkdir(parents=True)
-        (no_nsys_on_path / folder / "nsys.exe").touch()
-    assert "Nsight Systems 2025.3.2" in find_nsys()
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="writes a shell script")
-def test_nsys_is_asked_for_its_version(machine, no_nsys_on_path, monkeypatch):
-    program = no_nsys_on_path / "empty" / "nsys"
-    program.parent.mkdir()
+def test_nsys_is_asked_for_its_version(machine, tmp_path, monkeypatch):
+    program = tmp_path / "nsys"
     program.write_text("#!/bin/sh\necho NVIDIA Nsight Systems version 2025.3.2.474-25323v0\n", encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    for module in (doctor, capture):
-        monkeypatch.setattr(module, "find_nsys", find_nsys)
+    monkeypatch.setattr(capture, "find_nsys", lambda: str(program))
     assert found()["nsys"] == Finding("nsys", State.OK, f"2025.3.2.474 at {program}")
     program.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
     assert found()["nsys"].detail.startswith(f"{program} does not run")
+
+
+def test_nsys_is_found_in_program_files_the_newest_first(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("PROGRAMFILES", str(tmp_path))
+    for version in ("2024.1.1", "2025.3.2"):
+        folder = tmp_path / "NVIDIA Corporation" / f"Nsight Systems {version}" / "target-windows-x64"
+        folder.mkdir(parents=True)
+        (folder / "nsys.exe").touch()
+    assert "Nsight Systems 2025.3.2" in find_nsys()
 
 
 def test_the_driver_is_read_from_cuda_and_nvml(monkeypatch):
@@ -250,9 +231,17 @@ def test_the_driver_is_read_from_cuda_and_nvml(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(cuDriverGetVersion=version))
     nvml = SimpleNamespace(nvmlInit=int, nvmlShutdown=int, nvmlSystemGetDriverVersion=lambda: "550.54")
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert (cuda.cuda_version(), cuda.driver_version()) == ((12, 4), "550.54")
+    assert (cuda.cuda_version(), telemetry.driver_version()) == ((12, 4), "550.54")
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert cuda.driver_version() == ""
+    assert telemetry.driver_version() == ""
+
+
+def test_a_machine_without_numpy_can_be_examined():
+    code = "import sys; sys.modules['numpy'] = None; from yolotrt_lab.cli import main; sys.exit(main(['doctor']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "The lab cannot run; fix first: " in done.stdout
+    assert "> python -m pip install numpy\n" in done.stdout
 
 
 def test_this_machine_can_be_examined():

@@ -16,17 +16,15 @@ def test_module_that_is_there_is_loaded():
     assert load("os.path", needed_for="paths").sep
 
 
-def test_missing_module_says_what_for_and_how_to_install_it():
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [({}, "python -m pip install no_such_package"), ({"install": "apt install it"}, "apt install it")],
+)
+def test_missing_module_says_what_for_and_how_to_install_it(options, fix):
     with pytest.raises(MissingPackageError, match=r"no_such_package is not installed.*for nothing") as caught:
-        load("no_such_package.part", needed_for="nothing")
-    assert caught.value.fix == "python -m pip install no_such_package"
+        load("no_such_package.part", needed_for="nothing", **options)
+    assert caught.value.fix == fix
     assert isinstance(caught.value, ImportError)
-
-
-def test_install_command_can_be_given():
-    with pytest.raises(MissingPackageError) as caught:
-        load("no_such_package", needed_for="nothing", install="apt install it")
-    assert caught.value.fix == "apt install it"
 
 
 def test_opencv_is_installed_under_another_name_than_it_is_imported(monkeypatch):

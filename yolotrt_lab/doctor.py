@@ -1,6 +1,7 @@
 """What this machine has of what the lab can use, what is missing, and the command that installs it.
 
-No check may crash, whatever is broken: one that raises becomes a finding that says so.
+No check may crash, whatever is broken: one that raises becomes a finding that says so. So even NumPy is imported by the
+checks alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from functools import partial
 from importlib import metadata
 
 from .errors import LabError, NoGpuError
-from .nsight import Nsys, find_nsys
 from .packages import install_command, lab_path
 
 _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
@@ -156,10 +156,10 @@ def _python() -> Found:
 
 
 def _gpu() -> tuple[Cuda, Found]:
-    from . import cuda
-
     try:
-        gpu, offered, driver = cuda.find_gpu(), cuda.cuda_version(), cuda.driver_version()
+        from . import cuda, telemetry
+
+        gpu, offered, driver = cuda.find_gpu(), cuda.cuda_version(), telemetry.driver_version()
     except NoGpuError as error:
         detail = f"no NVIDIA GPU: everything runs on the simulated device ({error.message})"
         return None, (State.ABSENT, detail, error.fix)
@@ -233,6 +233,8 @@ def _tensorrt(name: str, installed: Mapping[str, str], cuda: Cuda) -> Found | No
 
 
 def _nsys(cuda: Cuda) -> Found:
+    from .nsight.capture import Nsys, find_nsys
+
     if cuda is None and not find_nsys():
         return State.ABSENT, f"none; {_NO_USE}", ""
     nsys = Nsys.open()

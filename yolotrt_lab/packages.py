@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from .errors import LabError, MissingPackageError, SettingsError
+
+if TYPE_CHECKING:  # the doctor works without NumPy too
+    import numpy as np
 
 _PACKAGE = Path(__file__).resolve().parent
 
