@@ -40,9 +40,7 @@ def test_html_is_one_page(tmp_path, capsys):
     page = tmp_path / "new" / "page.html"
     assert cli.main(["diagnose", str(OVERLOAD), "--html", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert "<svg" in text
-    assert "Why overload.parquet gets slower" in text
-    assert "recorded on NVIDIA H200" in text
+    assert all(words in text for words in ("<svg", "Why overload.parquet gets slower", "recorded on NVIDIA H200"))
     assert [each.name for each in page.parent.iterdir()] == ["page.html"]
 
 
@@ -75,7 +73,6 @@ def test_a_malformed_file_is_one_message_that_says_where_and_exit_status_2(tmp_p
 
 
 def test_a_file_that_is_not_there_and_a_page_that_cannot_be_written_are_refused(tmp_path, capsys):
-    assert cli.main(["diagnose", str(tmp_path / "none.csv")]) == 2
-    assert "none.csv" in capsys.readouterr().err
-    assert cli.main(["diagnose", str(OVERLOAD), "--html", str(tmp_path)]) == 2
-    assert str(tmp_path) in capsys.readouterr().err
+    for arguments, path in (([], tmp_path / "none.csv"), (["--html", str(tmp_path)], OVERLOAD)):
+        assert cli.main(["diagnose", str(path), *arguments]) == 2
+        assert (arguments or [path.name])[-1] in capsys.readouterr().err
