@@ -19,12 +19,12 @@ from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.other_processes import OtherProcesses
 from yolotrt_lab.causes.running import run_scenario, with_telemetry
 from yolotrt_lab.causes.scenario import Run
-from yolotrt_lab.causes.shared_gpu import bus_id, record_steps
+from yolotrt_lab.causes.shared_gpu import record_steps
 from yolotrt_lab.device import Device, open_device
 from yolotrt_lab.engine import Engine, open_engine
 from yolotrt_lab.frames import read_images
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.telemetry import Telemetry
+from yolotrt_lab.telemetry import Telemetry, bus_id
 
 FRAMES = {
     "warm-up": 600,  # first: nothing has run in this process yet

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import DeviceError
 from ..packages import load
+from ..telemetry import Nvml
 
 READY = "busy"
 """What such a process prints once the GPU works for it."""
@@ -64,7 +65,9 @@ class OtherProcesses:
     def __init__(self, bus_id: str = "") -> None:
         path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]  # they import the same lab
         self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
-        if uuid := bus_id and _uuid(bus_id):
+        with Nvml(bus_id) as nvml:
+            uuid = nvml.ask(lambda api, gpu: str(api.nvmlDeviceGetUUID(gpu)), "")
+        if uuid:  # if NVML does not tell it they see the GPUs that this process sees
             self._environment["CUDA_VISIBLE_DEVICES"] = uuid
         self._processes: list[_Process] = []
 
@@ -87,19 +90,6 @@ class OtherProcesses:
         for process in self._processes:
             process.check()
         return all(process.busy.is_set() for process in self._processes)
-
-
-def _uuid(bus_id: str) -> str:
-    """The UUID of the GPU at that PCI address, which CUDA_VISIBLE_DEVICES takes; '' where NVML does not tell."""
-    try:
-        nvml: Any = load("pynvml", needed_for="naming the GPU")
-        nvml.nvmlInit()
-        try:
-            return str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByPciBusId(bus_id)))
-        finally:
-            nvml.nvmlShutdown()
-    except Exception:  # NVML raises errors of its own; without a UUID they see the GPUs that this process sees
-        return ""
 
 
 def keep_busy(stop: threading.Event) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..packages import load
 from ..recording import Recording, joined
 from ..simulate import Conditions, SimulatedDevice
+from ..telemetry import bus_id
 from .other_processes import OtherProcesses
 from .scenario import Run
 
@@ -76,9 +76,3 @@ def _parts(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Iterator
                 loop.settings = replace(run.settings, frames=piece, warmup=warmup)
                 yield loop.run()
                 warmup = 0
-
-
-def bus_id(device: Any) -> str:
-    """The PCI bus id of a GPU, which names it whatever CUDA_VISIBLE_DEVICES says."""
-    cupy: Any = load("cupy", needed_for="finding the GPU")
-    return str(cupy.cuda.runtime.deviceGetPCIBusId(device.ordinal))
