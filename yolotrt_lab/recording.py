@@ -156,17 +156,14 @@ class Recording:
             raise RecordingError(f"{path} does not exist", fix="name a file that exists")
         columns, metadata = read_columns(found)
         if metadata is None:
-            raise RecordingError(
-                f"{found} must have metadata {_METADATA_KEY.decode()!r}, got only the columns {', '.join(columns)}",
-                fix="load a file that Recording.save wrote: other programs drop the metadata",
-            )
+            held = f"must have metadata {_METADATA_KEY.decode()!r}, got only the columns {', '.join(columns)}"
+            raise RecordingError(f"{found} {held}", fix="load a file that Recording.save wrote")
         try:
             return _restored(columns, metadata)
         except (RecordingError, ValueError, TypeError, KeyError) as error:
-            what, fix = getattr(error, "message", f"damaged metadata: {error!r}"), getattr(error, "fix", "")
-            raise RecordingError(
-                f"{found} is not a usable recording: {what}", fix=fix or "take another copy, or record again"
-            ) from error
+            what = getattr(error, "message", f"damaged metadata: {error!r}")
+            fix = getattr(error, "fix", "") or "take another copy, or record again"
+            raise RecordingError(f"{found} is not a usable recording: {what}", fix=fix) from error
 
     @classmethod
     def shipped(cls, name: str, kind: str = "recordings") -> Recording:
@@ -203,7 +200,7 @@ class FrameRecorder:
         self._count = 0
         self._template = Recording("frames", _frame_columns(self._blocks[0][:0]), **fields)
         self._path = None if path is None else Path(path)
-        if self._path is not None:
+        if self._path:
             self._open(self._path)
 
     def add(self, row: Sequence[int]) -> None:
@@ -215,7 +212,7 @@ class FrameRecorder:
         self._count += 1
         if self._count % BATCH_FRAMES == 0:
             self._blocks.append(np.empty(BATCH_FRAMES, _ROW))
-            if self._path is not None:
+            if self._path:
                 self._append(self._blocks[-2])
 
     def recording(self) -> Recording:
@@ -229,7 +226,7 @@ class FrameRecorder:
         `recording` still has every frame.
         """
         recording = replace(self.recording(), notes=notes)
-        if self._path is not None:
+        if self._path:
             self._file.close()
             if len(recording):
                 recording.save(self._path)
@@ -243,10 +240,8 @@ class FrameRecorder:
         if path.is_dir():
             raise RecordingError(f"the recording must be a file, got the folder {path}", fix="name a file in it")
         if self._partial.exists() and self._partial.stat().st_size:
-            raise RecordingError(
-                f"an unfinished recording lies in {self._partial}",
-                fix="read it with Recording.load and save it, or delete it, or record elsewhere",
-            )
+            fix = "read it with Recording.load and save it, or delete it, or record elsewhere"
+            raise RecordingError(f"an unfinished recording lies in {self._partial}", fix=fix)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = pyarrow.OSFile(str(self._partial), "wb")
@@ -263,10 +258,8 @@ class FrameRecorder:
             self._file.write(batch)
         except OSError as error:
             self._file.close()
-            raise RecordingError(
-                f"{self._partial} cannot be written: {error}",
-                fix=f"make room; Recording.load reads the frames there, all but the last {BATCH_FRAMES:,}",
-            ) from error
+            fix = f"make room; Recording.load reads the frames there, all but the last {BATCH_FRAMES:,}"
+            raise RecordingError(f"{self._partial} cannot be written: {error}", fix=fix) from error
 
 
 def _frame_columns(rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -328,10 +321,9 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray], metadata: Mappi
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
     except OSError as error:
-        raise RecordingError(
-            f"{path} cannot be written: {error.strerror}. It needs {content.nbytes:,} bytes.",
-            fix="make room there or choose another place, and save again: the recording is still in memory",
-        ) from error
+        fix = "make room there or choose another place, and save again: the recording is still in memory"
+        needed = f"It needs {content.nbytes:,} bytes."
+        raise RecordingError(f"{path} cannot be written: {error.strerror}. {needed}", fix=fix) from error
 
 
 def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
@@ -351,14 +343,12 @@ def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
                     batches.append(batch)
             table = pyarrow.Table.from_batches(batches, reader.schema)
         else:
-            table = parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True).read()
+            table = parquet.read_table(pyarrow.BufferReader(data), page_checksum_verification=True)
         text = (table.schema.metadata or {}).get(_METADATA_KEY, b"null")
         return {name: _as_numpy(table[name]) for name in table.column_names}, json.loads(text)
     except (pyarrow.ArrowException, ValueError, KeyError, OSError) as error:
-        raise RecordingError(
-            f"{path} is no readable Parquet file: {str(error).splitlines()[0]}",
-            fix="it is damaged, cut off or something else: take another copy, or record again",
-        ) from error
+        fix = "it is damaged, cut off or something else: take another copy, or record again"
+        raise RecordingError(f"{path} is no readable Parquet file: {str(error).splitlines()[0]}", fix=fix) from error
 
 
 def _as_numpy(column: Any) -> np.ndarray:
