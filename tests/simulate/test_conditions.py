@@ -15,7 +15,6 @@ from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.conditions import TICK_NS, Card, Clocks, Conditions, Heat
-from yolotrt_lab.simulate.preset import NeighbourCost
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import TELEMETRY_COLUMNS, Fill, HostMemory, Stage
 
@@ -149,14 +148,6 @@ def test_what_pinning_buys_beside_twelve_others_is_reproduced():
     assert pinned_synchronize_ms == pytest.approx(23.5, rel=0.15)
     assert upload_ms / pinned_upload_ms > 10
     assert abs(pinned_synchronize_ms / synchronize_ms - 1) < 0.1
-
-
-def test_measured_costs_say_what_they_were_fitted_to():
-    cost = open_device("simulated").preset.neighbours
-    assert "NVIDIA H200" in cost.source
-    assert cost.others_ns(0) == 0
-    assert cost.others_ns(24) == 2 * cost.others_ns(12)
-    assert NeighbourCost({"1": 10}, 1, 0.0, 0, "").others_ns(3) == 30
 
 
 # Clocks

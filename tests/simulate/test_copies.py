@@ -13,65 +13,35 @@ from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import HostMemory, SourceKind
 
 STAGING_BYTES = 1_000_000  # of the preset of round numbers
-IDLE_NS, *BUSY_NS = BACKLOGS_NS
-# From the launch of the backlog to its begin 5 us pass; its launch call has taken 4 us of them.
-BEGIN_NS = 1_000
+BEGIN_NS = 1_000  # from the launch of the backlog to its begin 5 us pass, of which the launch call takes 4
 
 
-@pytest.fixture
-def recording(device):
-    return measure_copies(device, repeats=1, label="mine", command="a command")
+def expected_ns(direction, memory, nbytes, backlog_ns):
+    """What the call and the synchronize of one row take, by the constants of the preset."""
+    wait_ns = BEGIN_NS + backlog_ns if backlog_ns else 0
+    copy_ns, wake_up_ns = 1_000 + int(nbytes / 50), 3_000
+    if memory == HostMemory.PINNED:  # never waits in the call, and always in the synchronize
+        call_ns, hidden_ns = (6_000, 6_000) if backlog_ns else (5_000, 0)
+    elif direction == "d2h":  # waits in the call, and leaves nothing to the synchronize
+        return wait_ns + 10_000 + int(nbytes / 10), 2_000
+    elif nbytes > STAGING_BYTES:  # waits in the call
+        return wait_ns + 10_000 + int(nbytes / 10), 8_000 + wake_up_ns
+    else:  # fits the staging memory: never waits in the call
+        call_ns = 2_000 + int(nbytes / 20)
+        hidden_ns = call_ns if backlog_ns else 0
+    return call_ns, wait_ns + copy_ns + wake_up_ns - hidden_ns
 
 
-@pytest.fixture
-def times(recording):
-    """(call_ns, sync_ns) by direction, memory, bytes and backlog."""
+def test_table_has_every_combination_at_the_presets_cost_and_says_what_it_is(device):
+    recording = measure_copies(device, repeats=1, label="mine", command="a command")
     names = ("direction", "host_memory", "bytes", "backlog_ns", "call_ns", "sync_ns")
-    rows = zip(*(recording.columns[name].tolist() for name in names), strict=True)
-    return {row[:4]: row[4:] for row in rows}
-
-
-def test_table_has_every_combination_once_and_says_what_it_is(recording, times):
-    assert len(recording) == len(times) == 96
-    assert set(times) == set(product(DIRECTIONS, MEMORIES, SIZES, BACKLOGS_NS))
+    rows = list(zip(*(recording.columns[name].tolist() for name in names), strict=True))
+    combinations = list(product(DIRECTIONS, MEMORIES, SIZES, BACKLOGS_NS))
+    assert len(recording) == len(rows) == 96
+    assert {row[:4]: row[4:] for row in rows} == {each: expected_ns(*each) for each in combinations}
     assert (recording.kind, recording.label, recording.command) == ("copies", "mine", "a command")
     assert recording.source.kind is SourceKind.SIMULATED
     assert recording.settings == {"repeats": 1}
-
-
-def test_pageable_upload_over_the_staging_size_waits_for_the_backlog_in_the_call(times):
-    for nbytes in (size for size in SIZES if size > STAGING_BYTES):
-        call_ns = 10_000 + nbytes // 10
-        assert times["h2d", "pageable", nbytes, IDLE_NS] == (call_ns, 8_000 + 3_000)
-        for backlog_ns in BUSY_NS:
-            assert times["h2d", "pageable", nbytes, backlog_ns] == (BEGIN_NS + backlog_ns + call_ns, 8_000 + 3_000)
-
-
-def test_pageable_upload_that_fits_the_staging_memory_never_waits_in_the_call(times):
-    for nbytes in (size for size in SIZES if size <= STAGING_BYTES):
-        call_ns, dma_ns = 2_000 + int(nbytes / 20), 1_000 + int(nbytes / 50)
-        assert times["h2d", "pageable", nbytes, IDLE_NS] == (call_ns, dma_ns + 3_000)
-        for backlog_ns in BUSY_NS:
-            sync_ns = BEGIN_NS + backlog_ns + dma_ns + 3_000 - call_ns
-            assert times["h2d", "pageable", nbytes, backlog_ns] == (call_ns, sync_ns)
-
-
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_pinned_copy_of_any_size_never_waits_in_the_call_and_always_in_the_synchronize(times, direction):
-    for nbytes in SIZES:
-        dma_ns = 1_000 + int(nbytes / 50)
-        assert times[direction, "pinned", nbytes, IDLE_NS] == (5_000, dma_ns + 3_000)
-        for backlog_ns in BUSY_NS:
-            sync_ns = BEGIN_NS + backlog_ns + dma_ns + 3_000 - 6_000
-            assert times[direction, "pinned", nbytes, backlog_ns] == (6_000, sync_ns)
-
-
-def test_pageable_download_of_any_size_waits_in_the_call_and_leaves_nothing_to_the_synchronize(times):
-    for nbytes in SIZES:
-        call_ns = 10_000 + int(nbytes / 10)
-        assert times["d2h", "pageable", nbytes, IDLE_NS] == (call_ns, 2_000)
-        for backlog_ns in BUSY_NS:
-            assert times["d2h", "pageable", nbytes, backlog_ns] == (BEGIN_NS + backlog_ns + call_ns, 2_000)
 
 
 def test_sizes_backlogs_and_repeats_can_be_chosen_and_what_warms_up_is_left_out(preset):

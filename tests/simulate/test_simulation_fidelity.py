@@ -39,7 +39,6 @@ def test_copy_table_of_an_h200_is_reproduced():
         truth_us = np.array([float(measured[key][f"{name}_us"]) for key in keys])
         off_us = abs(columns[f"{name}_ns"] / 1e3 - truth_us)
         error = off_us / truth_us
-        print(f"{name}_us: median error {np.median(error):.1%}, worst {error.max():.0%}")
         assert np.median(error) <= 0.15
         assert not ((error > 0.6) & (off_us > 30)).any()
 
@@ -53,13 +52,8 @@ def test_recorded_loop_on_a_clock_is_reproduced(name):
     settings = LoopSettings(**{key: value for key, value in recorded.settings.items() if key in known})
     simulated = run_loop(device, open_engine(device), settings)
     latency_ns = [int(each.steady.latency_ns[990:1010].mean()) for each in (simulated, recorded)]
-    print(
-        f"{name}: latency at frame 1,000 in us, simulated and recorded:",
-        *(f"{value / 1e3:.0f}" for value in latency_ns),
-    )
     for stage in CALLS:
         ours, theirs = (float(np.median(each.steady.stage_ns(stage))) for each in (simulated, recorded))
-        print(f"  {stage}: {ours / 1e3:.1f} {theirs / 1e3:.1f}")
         assert abs(ours - theirs) <= max(0.15 * theirs, 10_000), stage
     assert latency_ns[0] == pytest.approx(latency_ns[1], rel=0.15)
 
@@ -78,7 +72,6 @@ def test_contexts_in_flight_gain_what_they_gained_on_an_h200(contexts):
     found, alone_us = figures(run_loop(device, engine, settings)), engine_us(device, engine)
     measured_us, measured_ms = FRAMES_IN_FLIGHT[contexts]
     ratios = [found.frame_us / alone_us * 388 / measured_us, found.p50_us / alone_us * 388 / measured_ms / 1e3]
-    print(f"{contexts} contexts, simulated over measured: frame {ratios[0]:.2f}, latency {ratios[1]:.2f}")
     assert ratios == pytest.approx([1, 1], abs=0.2)
 
 
@@ -90,5 +83,4 @@ def test_each_rung_of_the_ladder_gains_what_it_gained_on_an_h200():
     recorded = Ladder.shipped().gains()
     assert recorded.keys() == simulated.keys() == set(range(2, 9))
     for rung, gain in recorded.items():
-        print(f"rung {rung}: simulated over recorded gain {simulated[rung] / gain:.2f}")
         assert simulated[rung] == pytest.approx(gain, rel=0.2), rung
