@@ -10,8 +10,7 @@ from bs4 import BeautifulSoup
 
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.loop import LoopSettings, run_loop
-from yolotrt_lab.nsight import Trace
-from yolotrt_lab.nsight.attribution import attribute, trace_table
+from yolotrt_lab.nsight import Trace, attribute, trace_table
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate import spin
 from yolotrt_lab.tables import Table, stage_table

@@ -334,8 +334,8 @@ class InteractiveTimeline:
     page of its own. MissingPackageError without Bokeh, SettingsError where there is nothing to draw.
 
     >>> from yolotrt_lab import nsight
-    >>> InteractiveTimeline(nsight.shipped_trace("graph-pinned")).save("/tmp/trace.html").name
-    'trace.html'
+    >>> InteractiveTimeline(nsight.shipped_trace("graph-pinned")).figure.xaxis.axis_label
+    'time [ms]'
     """
 
     def __init__(self, trace: Drawable, *, begin_ns: int | None = None, end_ns: int | None = None) -> None:
