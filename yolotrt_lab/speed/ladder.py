@@ -82,7 +82,11 @@ BATCHES = sorted({batch for batch, _ in CHOICES} | {rung.batch for rung in RUNGS
 
 
 def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
-    """The rungs of those numbers, in order; SettingsError for a number that no rung has."""
+    """The rungs of those numbers, in order; SettingsError for a number that no rung has.
+
+    >>> [rung.name for rung in checked_rungs([6, 2])]
+    ['pinned', 'decode']
+    """
     if missing := sorted(set(numbers) - {rung.number for rung in RUNGS}):
         raise SettingsError(f"a rung must be 1 to {len(RUNGS)}, got {missing[0]}", fix="name rungs that there are")
     return [rung for rung in RUNGS if rung.number in numbers]
