@@ -1,8 +1,8 @@
-"""How long the host's own work takes: letterbox, decode, and the synthetic scene, each next to the usual way.
+"""How long the host's work takes: letterbox and decode, each next to the usual way, and the synthetic scene.
 
     python benchmarks/bench_vision.py
 
-Two ways are timed in turns, so that whatever else the machine does falls on both. Times are medians in milliseconds;
+The two ways are timed in turns, so that other load on the machine affects both. Times are medians in milliseconds;
 the ratio is the median of the ratios of one turn.
 """
 

@@ -203,8 +203,6 @@ _DRAWN = (_gear, _bolt, _nut, _washer, _bracket, _spring, _bearing, _chip, _capa
 PARTS = {draw.__name__.strip("_"): draw for draw in _DRAWN}
 """How each kind is drawn, by its name."""
 
-_ROOM = 1.6  # the ground of a turned part, by its length: corners and shadow fit
-
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
@@ -218,9 +216,13 @@ class Sprite:
 
 
 def make_sprite(kind: int, length: int, generator: np.random.Generator) -> Sprite:
-    """One part of kind number `kind`, `length` pixels long; its details, turn, tint and focus are drawn."""
+    """One part of kind number `kind`, `length` pixels long; its details, turn, tint and focus are random."""
     cv2 = import_cv2()
-    colour, alpha = _turned(*_drawn(kind, length, generator), generator.uniform(0, 360))
+    colour, alpha = _drawn(kind, length, generator)
+    room = round(1.6 * length) + 12  # the ground of a turned part: corners and shadow fit
+    matrix = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), generator.uniform(0, 360), 1)
+    matrix[:, 2] += (room - length) / 2
+    colour, alpha = (cv2.warpAffine(image, matrix, (room, room)) for image in (colour, alpha))
     if generator.random() < 0.35:
         blur = generator.uniform(0.3, 0.8) + 0.004 * length
         colour, alpha = (cv2.GaussianBlur(image, (0, 0), blur) for image in (colour, alpha))
@@ -250,13 +252,3 @@ def _drawn(kind: int, length: int, generator: np.random.Generator) -> tuple[np.n
     how = cv2.INTER_AREA if length < side else cv2.INTER_LINEAR
     colour, alpha = (cv2.resize(image, (length, length), interpolation=how) for image in (colour, alpha))
     return colour, alpha
-
-
-def _turned(colour: np.ndarray, alpha: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both images turned about their centre, on a ground that has room for the corners and a shadow."""
-    cv2 = import_cv2()
-    side = len(alpha)
-    room = round(_ROOM * side) + 12
-    matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1)
-    matrix[:, 2] += (room - side) / 2
-    return cv2.warpAffine(colour, matrix, (room, room)), cv2.warpAffine(alpha, matrix, (room, room))

@@ -89,12 +89,18 @@ class _Tensor(NamedTuple):
 
 
 class _Network:
-    """Collects the nodes of the graph, and the shapes and spreads of its weights.
+    """The nodes of the graph, and the shapes and spreads of its weights. SettingsError for values out of range.
 
     A `path` is a PyTorch module path such as `model.2.cv1`; nodes and their outputs are named after it.
     """
 
     def __init__(self, variant: str, classes: int, image_size: tuple[int, int], *, half: bool = False) -> None:
+        if variant not in VARIANTS:
+            raise SettingsError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}", fix="use 'n'")
+        if classes < 1:
+            raise SettingsError(f"classes must be at least 1, got {classes}", fix="pass 1 or more")
+        if any(size < STRIDES[-1] or size % STRIDES[-1] for size in image_size):
+            raise SettingsError(f"image_size must be multiples of 32, got {image_size}", fix="pass 640, for example")
         self._onnx = load("onnx", needed_for="YOLOv8 models")
         self._half = half
         self.nodes: list[Any] = []
@@ -297,13 +303,10 @@ def build_model(
     (('nut', 'bolt'), (64, 96))
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    _check(variant, classes)
     if precision not in ("fp32", "fp16"):
         raise SettingsError(f"precision must be 'fp32' or 'fp16', got {precision!r}", fix="choose fp32 or fp16")
     if batch < 1:
         raise SettingsError(f"batch must be at least 1, got {batch}", fix="pass 1 or more")
-    if any(size < STRIDES[-1] or size % STRIDES[-1] for size in (height, width)):
-        raise SettingsError(f"image_size must be multiples of 32, got {image_size}", fix="pass 640, for example")
     names = [f"class{number}" for number in range(classes)] if names is None else names
     if len(names) != classes:
         raise SettingsError(
@@ -331,7 +334,6 @@ def weight_shapes(variant: str = "n", classes: int = 80) -> dict[str, tuple[int,
     >>> weight_shapes("n")["model.0.conv.weight"]
     (16, 3, 3, 3)
     """
-    _check(variant, classes)
     return _Network(variant, classes, (STRIDES[-1], STRIDES[-1])).shapes
 
 
@@ -354,12 +356,3 @@ def read_weights(model: bytes | str | Path) -> dict[str, np.ndarray]:
     """
     to_array = load("onnx", needed_for="YOLOv8 models").numpy_helper.to_array
     return {tensor.name: to_array(tensor) for tensor in parse_onnx(model).graph.initializer}
-
-
-def _check(variant: str, classes: int) -> None:
-    if variant not in VARIANTS:
-        raise SettingsError(
-            f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}", fix="use 'n', for example"
-        )
-    if classes < 1:
-        raise SettingsError(f"classes must be at least 1, got {classes}", fix="pass 1 or more")
