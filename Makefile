@@ -26,6 +26,7 @@ lab: $(READY)
 	$(PY) -m jupyterlab notebooks
 
 figures: $(READY)
+	$(PY) scripts/draw_house.py
 	$(PY) scripts/make_figures.py
 
 lint: $(READY)

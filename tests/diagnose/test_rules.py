@@ -47,16 +47,10 @@ def test_a_pinned_clock_that_can_be_kept_up_with_is_no_overload():
     assert judge(loop(period_ms=1.3, **PINNED)).verdict is Cause.NONE
 
 
-def test_the_upload_explains_no_more_of_an_overload_than_it_takes():
-    found = judge(loop(period_ms=0.9))  # 0.612 ms too slow a frame, 0.3 of them the upload
-    [finding] = found.findings
-    assert finding.explains_ms == pytest.approx(0.3 * 912, rel=0.05)
-
-
 def test_without_instants_the_climb_itself_tells_how_much_faster_frames_come():
     names = ("latency", "preprocess", "upload", "infer", "download", "synchronize", "postprocess")
-    whole = judge(loop(period_ms=0.9)).findings[0]
-    found = judge(only(loop(period_ms=0.9), *names))
+    whole = judge(loop(period_ms=1.3)).findings[0]
+    found = judge(only(loop(period_ms=1.3), *names))
     assert causes(found) == ["pageable_overload"]
     assert found.findings[0].explains_ms == pytest.approx(whole.explains_ms, rel=0.02)
     assert found.findings[0].confidence < whole.confidence
@@ -296,3 +290,15 @@ def test_a_synchronize_of_microseconds_that_takes_more_of_them_is_no_slower_gpu(
     one, ten = (judge(only(loop(preprocess=0.1, synchronize=k * few), "preprocess", "synchronize")) for k in (1, 10))
     assert one.causes == (Cause.NONE,)
     assert Cause.SHARED_GPU in ten.candidates
+
+
+@pytest.mark.parametrize("upload", [0.045, 0.06])
+def test_pinned_memory_is_no_cure_for_a_loop_whose_memory_is_pinned(upload):
+    measured = loop(period_ms=1.15, **{**PINNED, "upload": upload})
+    found = judge(replace(measured, memory={"input": "pinned", "output": "pinned"}))
+    assert Cause.PAGEABLE_OVERLOAD not in found.causes + found.candidates
+
+
+def test_a_cure_that_takes_less_off_a_frame_than_it_is_too_long_by_does_not_end_the_backlog():
+    found = judge(loop(period_ms=15.0, preprocess=14.9, upload=0.3, infer=0.2, synchronize=0.3))  # 15.4 without the upload
+    assert Cause.PAGEABLE_OVERLOAD not in found.causes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...types import Cause, Stage
+from ...types import Cause, HostMemory, Stage
 from ..findings import Finding
 from ..symptoms import Symptoms, Window
 from .belief import PROVEN, TELLS, shared_between
@@ -28,7 +28,8 @@ def pageable_overload(symptoms: Symptoms) -> Finding | None:
     Or, where results are collected later, the upload call itself climbs and the waits for the GPU do not: a pageable
     upload waits for all that lies in front of it in the stream, a page-locked one never does.
     """
-    if Stage.UPLOAD not in symptoms.series:
+    memory = symptoms.measured.memory.get("input")
+    if Stage.UPLOAD not in symptoms.series or (memory is not None and HostMemory(memory).page_locked):
         return None
     return _climbing_backlog(symptoms) or _climbing_upload(symptoms)
 
@@ -43,7 +44,7 @@ def _climbing_backlog(symptoms: Symptoms) -> Finding | None:
     excess = served - period if period is not None else change.rise / frames
     upload = symptoms.level(Stage.UPLOAD, change.before)
     share = min(1.0, upload / excess) if excess > 0 else 0.0
-    if upload < HELD_MS or share < _LEAST_SHARE:
+    if upload < HELD_MS or share < 1:  # without the upload, frames would still take longer than the next one waits
         return None
     late = min(change.rise, excess * frames)
     evidence = (
