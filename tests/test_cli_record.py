@@ -29,6 +29,12 @@ def no_device(monkeypatch):
     monkeypatch.setattr(devices, "open_device", lambda *_, **__: pytest.fail("a device was opened"))
 
 
+def record(path, *arguments):
+    """The recording that a command writes to `path`."""
+    assert cli.main(["record", *arguments, *SIMULATED, "--out", str(path)]) == 0
+    return Recording.load(path)
+
+
 def refused(arguments, capsys):
     """The message of a command that exits with 2 and prints nothing else."""
     assert cli.main([str(argument) for argument in arguments]) == 2
@@ -44,16 +50,14 @@ def test_record_without_names_lists_the_scenarios(capsys, no_device):
     assert capsys.readouterr().out == listing() + "\n"
 
 
-def test_record_of_one_scenario_writes_one_file_that_says_how_it_was_made(tmp_path, capsys):
+def test_record_of_one_scenario_writes_one_file_that_says_how_it_was_recorded(tmp_path, capsys):
     path = tmp_path / "new" / "mine.parquet"
-    command = ["record", "served-pinned", *SIMULATED, "--out", str(path)]
-    assert cli.main(command) == 0
-    recording = Recording.load(path)
+    recording = record(path, "served-pinned")
     assert recording.label == "served-pinned"
-    assert recording.command == shlex.join(["yolotrt-lab", *command])
-    assert recording.source.kind is SourceKind.SIMULATED
-    assert recording.source.preset == "h200"
+    assert recording.command == shlex.join(["yolotrt-lab", "record", "served-pinned", *SIMULATED, "--out", str(path)])
+    assert (recording.source.kind, recording.source.preset) == (SourceKind.SIMULATED, "h200")
     assert recording.steady.columns["frame"].tolist() == list(range(20))
+    assert set(TELEMETRY_COLUMNS) < set(recording.columns)
     assert capsys.readouterr().out == f"{len(recording)} rows, {recording.source.stamp}: {path}\n"
     assert [each.name for each in path.parent.iterdir()] == ["mine.parquet"]
 
@@ -62,7 +66,7 @@ def test_record_of_several_fills_a_folder_with_a_file_each(tmp_path, capsys):
     names = ("served-report", "served-pinned", "graph-pinned")
     command = ["record", *names, *SIMULATED, "--out", str(tmp_path / "folder")]
     assert cli.main(command) == 0
-    assert {path.name for path in (tmp_path / "folder").iterdir()} == {f"{name}.parquet" for name in names}
+    assert {path.stem for path in (tmp_path / "folder").iterdir()} == set(names)
     for name in names:
         recording = Recording.load(tmp_path / "folder" / f"{name}.parquet")
         assert (recording.label, recording.command) == (name, shlex.join(["yolotrt-lab", *command]))
@@ -71,31 +75,23 @@ def test_record_of_several_fills_a_folder_with_a_file_each(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-def test_period_is_the_one_given(tmp_path):
-    path = tmp_path / "overload.parquet"
-    assert cli.main(["record", "overload", *SIMULATED, "--period-us", "812.5", "--out", str(path)]) == 0
-    recording = Recording.load(path)
-    assert recording.settings["period_us"] == 812.5
-    due_ns = recording.steady.columns["due_ns"].tolist()
+def test_period_is_the_one_given_or_measured_where_the_scenario_has_a_clock(tmp_path):
+    given = record(tmp_path / "given.parquet", "overload", "--period-us", "812.5")
+    due_ns = given.steady.columns["due_ns"].tolist()
     assert [due - due_ns[0] for due in due_ns[:3]] == [0, 812_500, 1_625_000]
-
-
-def test_period_is_measured_where_the_scenario_has_a_clock(tmp_path):
-    for name in ("overload", "overload-pinned"):
-        assert cli.main(["record", name, *SIMULATED, "--out", str(tmp_path / f"{name}.parquet")]) == 0
-    [period_us] = {Recording.load(path).settings["period_us"] for path in tmp_path.iterdir()}
+    clocked = [record(tmp_path / f"{name}.parquet", name) for name in ("overload", "overload-pinned")]
+    [period_us] = {recording.settings["period_us"] for recording in clocked}
     assert period_us > 0
+    assert given.settings["period_us"] == 812.5
 
 
-def test_severity_and_telemetry_are_what_the_options_say(tmp_path):
-    path = tmp_path / "shared.parquet"
-    command = ["record", "shared-gpu", *SIMULATED, "--out", str(path), "--severity", "0.5"]
-    assert cli.main(command) == 0
-    recording = Recording.load(path)
+def test_severity_telemetry_and_preset_are_what_the_options_say(preset, tmp_path):
+    recording = record(tmp_path / "shared.parquet", "shared-gpu", "--severity", "0.5", "--no-telemetry")
     assert recording.settings["neighbours"] == [0, 2, 4, 6]
-    assert set(TELEMETRY_COLUMNS) < set(recording.columns)
-    assert cli.main([*command, "--no-telemetry"]) == 0
-    assert not set(TELEMETRY_COLUMNS) & set(Recording.load(path).columns)
+    assert not set(TELEMETRY_COLUMNS) & set(recording.columns)
+    preset.save(tmp_path / "round.json")
+    recording = record(tmp_path / "run.parquet", "graph-pinned", "--preset", str(tmp_path / "round.json"))
+    assert recording.source.preset == "round"
 
 
 def test_copies_can_be_recorded(tmp_path):
@@ -103,14 +99,6 @@ def test_copies_can_be_recorded(tmp_path):
     assert cli.main(["record", COPIES, "--device", "simulated", "--out", str(path)]) == 0
     recording = Recording.load(path)
     assert (recording.kind, recording.label, len(recording)) == ("copies", COPIES, 96)
-
-
-def test_preset_of_the_simulated_device_can_be_a_file(preset, tmp_path):
-    preset.save(tmp_path / "round.json")
-    path = tmp_path / "run.parquet"
-    arguments = ["record", "graph-pinned", *SIMULATED, "--preset", str(tmp_path / "round.json"), "--out", str(path)]
-    assert cli.main(arguments) == 0
-    assert Recording.load(path).source.preset == "round"
 
 
 @pytest.mark.parametrize("names", [["overlaod"], ["served-pinned", "overlaod"]])
@@ -163,9 +151,7 @@ def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, cap
     opened = [f"... opening the engine, batch {batch}" for batch in (1, 2, 4, 8, 16)]
     assert err.splitlines()[:6] == [*opened, "... host calls"]
     assert out == f"preset of {preset.gpu}: {path}\n"
-    run = tmp_path / "run.parquet"
-    assert cli.main(["record", "graph-pinned", *SIMULATED, "--preset", str(path), "--out", str(run)]) == 0
-    assert Recording.load(run).source.preset == "mine"
+    assert record(tmp_path / "run.parquet", "graph-pinned", "--preset", str(path)).source.preset == "mine"
     capsys.readouterr()
     assert cli.main(["bench", *SIMULATED, "--preset", str(path), "--frames", "50"]) == 0
     out = capsys.readouterr().out.splitlines()

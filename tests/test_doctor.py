@@ -64,13 +64,11 @@ def module(machine, name, source):
 
 
 def test_without_a_gpu_the_lab_runs_on_the_simulated_device(machine):
-    assert can_run(examine())
     assert as_text(examine()).splitlines()[-1] == "The lab can run, on the simulated device."
-    by_name = found()
-    assert by_name["GPU"].state is State.ABSENT
-    assert by_name["GPU"].detail.startswith("no NVIDIA GPU: everything runs on the simulated device")
+    assert found()["GPU"].state is State.ABSENT
+    assert found()["GPU"].detail.startswith("no NVIDIA GPU: everything runs on the simulated device")
     for name in ("CuPy", "TensorRT", "nsys"):
-        assert by_name[name] == Finding(name, State.ABSENT, "none; it has no use without a GPU")
+        assert found()[name] == Finding(name, State.ABSENT, "none; it has no use without a GPU")
 
 
 @pytest.mark.parametrize(
@@ -169,10 +167,9 @@ def test_a_needed_package_in_any_condition(machine, monkeypatch, source, state, 
 
 def test_missing_notebook_packages_keep_the_lab_from_running(machine):
     del machine.installed["papermill"]
-    assert not can_run(examine())
-    text = as_text(examine())
-    assert text.splitlines()[-1] == "The lab cannot run; fix first: papermill."
-    assert "> install notebooks" in text
+    lines = as_text(examine()).splitlines()
+    assert lines[-1] == "The lab cannot run; fix first: papermill."
+    assert any(line.endswith("  > install notebooks") for line in lines)
 
 
 def test_missing_data_keeps_the_lab_from_running(machine, monkeypatch):
@@ -198,9 +195,7 @@ def test_json_holds_every_finding(machine):
     findings = examine()
     read = json.loads(as_json(findings))
     assert read["can_run"] is True
-    assert [entry["name"] for entry in read["findings"]] == [finding.name for finding in findings]
-    first = {"name": "Python", "state": "ok", "detail": findings[0].detail, "fix": "", "needed": True}
-    assert read["findings"][0] == first
+    assert [Finding(**entry) for entry in read["findings"]] == findings
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="writes a shell script")

@@ -61,48 +61,37 @@ def test_a_committed_notebook_is_in_order(path):
     assert list(faults(nbformat.read(path, as_version=4))) == []
 
 
-@pytest.fixture
-def notebook():
-    parameters = new_code_cell("# how long\nframes = 400\nscale: float = -1.5\nsizes = (1, 2)")
-    parameters.metadata.tags = ["parameters"]
-    cells = [new_markdown_cell("# Title\n\nText."), parameters, new_code_cell("x = 1"), new_code_cell("assert x == 1")]
-    return new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
-
-
-DEFINES = "cell 3 defines something: put it into the package"
-NOT_LITERAL = "cell 2 is tagged parameters and does more than assign literals"
+def test_each_fault_is_found():
+    parameters = new_code_cell("frames = 2 * 200", metadata={"tags": ["parameters"]})
+    more = new_code_cell("class A: pass", metadata={"tags": ["parameters"]}, outputs=[new_output("stream", text="1")])
+    cells = [new_markdown_cell("Text."), parameters, more, new_code_cell("%matplotlib inline", execution_count=3)]
+    kernel = {"name": "conda-env-mine", "display_name": "Python 3"}
+    assert list(faults(new_notebook(cells=cells, metadata={"kernelspec": kernel}))) == [
+        "its kernel is not python3",
+        "it does not begin with a title",
+        "its last code cell asserts nothing",
+        "2 cells are tagged parameters",
+        "cell 2 is tagged parameters and does more than assign literals",
+        "cell 3 is committed as it was run",
+        "cell 3 defines something: put it into the package",
+        "cell 3 is tagged parameters and does more than assign literals",
+        "cell 4 is committed as it was run",
+        "cell 4 is not plain Python",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("cell", "source", "fault"),
+    ("source", "literal"),
     [
-        (2, "x = 2", None),
-        (0, "Text without a title.", "it does not begin with a title"),
-        (3, "x  # assert x == 1", "its last code cell asserts nothing"),
-        (2, "def f():\n    return 1", DEFINES),
-        (2, "class A: pass", DEFINES),
-        (2, "values = sorted([1], key=lambda x: -x)", DEFINES),
-        (2, "%matplotlib inline", "cell 3 is not plain Python"),
-        (1, "frames = 2 * 200", NOT_LITERAL),
-        (1, "import numpy", NOT_LITERAL),
-        (1, "frames = len('ab')", NOT_LITERAL),
-        (1, "frames += 1", NOT_LITERAL),
-        (1, "x.y = 1", NOT_LITERAL),
-        (1, "frames: int", NOT_LITERAL),
+        ("frames = 400", True),
+        ("scale: float = -1.5", True),
+        ("sizes = (1, 2)", True),
+        ("import numpy", False),
+        ("frames = len('ab')", False),
+        ("frames += 1", False),
+        ("x.y = 1", False),
+        ("frames: int", False),
     ],
 )
-def test_a_cell_out_of_order_is_found(notebook, cell, source, fault):
-    notebook.cells[cell].source = source
-    assert list(faults(notebook)) == ([fault] if fault else [])
-
-
-def test_a_notebook_is_committed_clean_with_one_kernel_and_one_cell_of_parameters(notebook):
-    notebook.cells[2].outputs = [new_output("stream", text="1")]
-    notebook.cells[3].execution_count = 3
-    notebook.metadata.kernelspec.name = "conda-env-mine"
-    expected = ["its kernel is not python3", "cell 3 is committed as it was run", "cell 4 is committed as it was run"]
-    assert list(faults(notebook)) == expected
-    notebook.cells[2].metadata.tags = ["parameters"]
-    assert "2 cells are tagged parameters" in faults(notebook)
-    notebook.cells[1].metadata.tags = notebook.cells[2].metadata.tags = []
-    assert "0 cells are tagged parameters" in faults(notebook)
+def test_a_parameter_is_a_name_assigned_a_literal(source, literal):
+    assert assigns_literal(ast.parse(source).body[0]) is literal
