@@ -9,8 +9,8 @@ from tiny_report import TinyReport, pageable_frame
 from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.loop import FrameLoop, LoopSettings, make_loop
-from yolotrt_lab.nsight.attribution import WAITS, attribute
+from yolotrt_lab.loop import FrameLoop, LoopSettings
+from yolotrt_lab.nsight.attribution import WAITS, attribute, trace_table
 from yolotrt_lab.nsight.capture import check_trace
 from yolotrt_lab.nsight.findings import FindingKind, findings
 from yolotrt_lab.nsight.reports import read_trace
@@ -18,7 +18,6 @@ from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, Trace
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.ladder import RUNGS
-from yolotrt_lab.tables import trace_table
 from yolotrt_lab.types import Stage
 
 US = 1_000
@@ -73,12 +72,15 @@ def test_a_frame_is_taken_apart(traced, driver):
 def test_copies_are_listed_by_frame_direction_and_memory(traced):
     report = TinyReport()
     pageable_frame(report, 0, 1)
-    copies = traced(report).copies
+    attribution = traced(report)
+    copies = attribution.copies
     assert [DIRECTIONS[code] for code in copies["direction"]] == ["h2d", "d2h"]
     assert [MEMORIES[code] for code in copies["host_memory"]] == ["pageable", "pinned"]
     assert copies["bytes"].tolist() == [4_000_000, 2_000_000]
     assert copies["call_ns"].tolist() == [300 * US, 8 * US]
     assert copies["gpu_ns"].tolist() == [280 * US, 50 * US]
+    assert attribution.copied("bytes", "h2d").tolist() == [4_000_000]
+    assert attribution.copied("bytes", "d2h", "pageable").tolist() == [0]
 
 
 def test_copies_under_kernels_are_counted_once_and_by_process_and_gpu(traced):
@@ -104,7 +106,7 @@ def rung(number, preset, **changes):
     """A rung of the ladder on the simulated device: its recording and its trace, from its first frame on."""
     step = RUNGS[number - 1]
     device = SimulatedDevice(preset, trace=True)
-    loop = make_loop(device, open_engine(device, batch=step.batch), replace(step.settings, **changes))
+    loop = replace(step.settings, **changes).loop(device, open_engine(device, batch=step.batch))
     device.spans.clear()
     return loop.run(), Trace.from_spans(device.spans, device.source)
 
@@ -123,11 +125,7 @@ def test_work_of_frames_in_flight_belongs_to_the_frame_that_submitted_it(number)
     assert seen.copied("gpu_ns", "h2d").sum() == uploads[trace.copies["direction"] == 0].sum()
     for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD):
         assert np.array_equal(seen.frames[f"{stage}_ns"][submits] // batch, recording.stage_ns(stage)[submits])
-
-
-@pytest.mark.parametrize("number", [4, 5, 6, 7, 8])
-def test_frames_in_flight_wait_for_no_stranger_and_leave_no_copies_to_hide(number):
-    _, trace = rung(number, Preset.load("h200"), frames=40, warmup=0)
+    # They wait for no stranger, and leave no copies to hide.
     assert {found.kind for found in findings(trace)} <= {FindingKind.GAPS}
 
 
@@ -148,14 +146,6 @@ def test_uploads_of_the_overlapped_loop_lie_under_kernels():
     assert attribute(trace).overlap_share("h2d") == 1 - 1 / 40  # all but the first
     _, trace = rung(3, Preset.load("h200"), frames=40, warmup=0)
     assert attribute(trace).overlap_share("h2d") == 0.0
-
-
-def test_copied_sums_over_kinds_of_memory(traced):
-    report = TinyReport()
-    pageable_frame(report, 0, 1)
-    attribution = traced(report)
-    assert attribution.copied("bytes", "h2d").tolist() == [4_000_000]
-    assert attribution.copied("bytes", "d2h", "pageable").tolist() == [0]
 
 
 def small_frame(report, begin, first, *, kernel, sync, stream=7, pid=10, tid=11, call="cudaStreamSynchronize"):
@@ -191,20 +181,15 @@ def test_work_that_belongs_to_no_frame_is_told_by_its_stream(traced):
     }
 
 
-def test_work_of_another_process_of_the_report_is_on_another_stream(traced):
+@pytest.mark.parametrize(
+    ("device", "expected"), [(0, {"other_streams": 55, "nothing": 5}), (1, {"nothing": 60})], ids=["same", "another"]
+)
+def test_work_of_another_process_is_on_another_stream_if_it_is_on_the_same_gpu(traced, device, expected):
     report = TinyReport()
     small_frame(report, 0, 1, kernel=(70, 80), sync=(10, 85))
     report.call("cudaLaunchKernel", 5 * US, 6 * US, 1, pid=20)
-    report.kernel("neighbour", 15 * US, 70 * US, 1, pid=20)
-    assert waits(traced(report)) == {"kernels": 10, "other_streams": 55, "nothing": 5, "wake_up": 5}
-
-
-def test_work_on_another_gpu_is_none(traced):
-    report = TinyReport()
-    small_frame(report, 0, 1, kernel=(70, 80), sync=(10, 85))
-    report.call("cudaLaunchKernel", 5 * US, 6 * US, 1, pid=20)
-    report.kernel("elsewhere", 15 * US, 70 * US, 1, pid=20, device=1)
-    assert waits(traced(report)) == {"kernels": 10, "nothing": 60, "wake_up": 5}
+    report.kernel("another process's", 15 * US, 70 * US, 1, pid=20, device=device)
+    assert waits(traced(report)) == {"kernels": 10, "wake_up": 5} | expected
 
 
 def test_a_wait_with_nothing_on_the_gpu_is_unexplained(traced):
@@ -213,16 +198,19 @@ def test_a_wait_with_nothing_on_the_gpu_is_unexplained(traced):
     assert waits(traced(report)) == {"nothing": 80}
 
 
-def test_a_wait_for_the_device_ends_with_the_work_of_all_streams(traced):
-    for call, expected in {
-        "cudaDeviceSynchronize": {"kernels": 20, "other_streams": 40, "wake_up": 5},
-        "cudaStreamSynchronize": {"kernels": 20, "wake_up": 45},
-    }.items():
-        report = TinyReport()
-        small_frame(report, 0, 1, kernel=(10, 30), sync=(10, 75), call=call)
-        report.call("cudaLaunchKernel", 5 * US, 6 * US, 9, tid=12)
-        report.kernel("behind", 30 * US, 70 * US, 9, stream=8)
-        assert waits(traced(report)) == expected
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("cudaDeviceSynchronize", {"kernels": 20, "other_streams": 40, "wake_up": 5}),
+        ("cudaStreamSynchronize", {"kernels": 20, "wake_up": 45}),
+    ],
+)
+def test_a_wait_for_the_device_ends_with_the_work_of_all_streams(traced, call, expected):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 30), sync=(10, 75), call=call)
+    report.call("cudaLaunchKernel", 5 * US, 6 * US, 9, tid=12)
+    report.kernel("behind", 30 * US, 70 * US, 9, stream=8)
+    assert waits(traced(report)) == expected
 
 
 def test_overlapping_work_counts_once(traced):
@@ -266,13 +254,6 @@ def test_frames_may_be_named_by_a_pattern_and_the_outermost_count(traced):
     assert "3 of 6 ranges 'frame *' begin inside another one and are no frames" in attribution.notes
 
 
-def test_without_such_a_range_the_error_names_those_that_there_are(traced):
-    report = TinyReport()
-    report.range("step", 0, 10)
-    with pytest.raises(TraceError, match=r"no range 'frame'; its most frequent ranges are step"):
-        traced(report)
-
-
 def test_frames_can_be_cut_at_synchronize_calls(traced):
     report = TinyReport()
     for begin in (0, 100):
@@ -288,9 +269,12 @@ def test_frames_can_be_cut_at_synchronize_calls(traced):
     assert waits(attribution, 0) == {"kernels": 40, "nothing": 5, "wake_up": 5}
 
 
-def test_a_trace_with_nothing_to_cut_frames_by_is_refused(traced):
+def test_a_trace_without_frames_is_refused_and_the_error_names_the_ranges_that_there_are(traced):
     report = TinyReport()
+    report.range("step", 0, 10)
     report.call("cudaStreamSynchronize", 0, 1, 1)
+    with pytest.raises(TraceError, match=r"no range 'frame'; its most frequent ranges are step"):
+        traced(report)
     with pytest.raises(TraceError, match="nothing to cut frames by"):
         traced(report, frame_range=None)
 
@@ -322,8 +306,7 @@ def test_memory_fills_are_work_but_no_kernels(traced):
     report = TinyReport()
     small_frame(report, 0, 1, kernel=(30, 60), sync=(8, 65))
     report.call("cudaMemsetAsync", 4 * US, 5 * US, 9)
-    gpu = {"start": 10 * US, "end": 30 * US, "deviceId": 0, "streamId": 7, "correlationId": 9, "bytes": 8}
-    report.add("CUPTI_ACTIVITY_KIND_MEMSET", **gpu, globalPid=1 << 48 | 10 << 24)
+    report.gpu("MEMSET", 10 * US, 30 * US, 9, bytes=8)
     attribution = traced(report)
     assert waits(attribution) == {"kernels": 50, "nothing": 2, "wake_up": 5}
     assert attribution.frames["kernels"].tolist() == [1]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from secret_report import SECRETS
+from tiny_report import SECRETS
 
 from yolotrt_lab.errors import NsysError
 from yolotrt_lab.nsight.capture import Nsys, capture_trace, minimal_environment, profiled
@@ -35,10 +35,10 @@ elif arguments[0] == "profile":
         open(output + {ending!r}, "w").write("made by the stand-in")
     sys.exit(subprocess.run(rest).returncode)
 elif arguments[0] == "export":
-    from secret_report import write
+    from tiny_report import write_secret
     output = arguments[arguments.index("--output") + 1]
     assert open(arguments[-1]).read() == "made by the stand-in"
-    write(pathlib.Path(output))
+    write_secret(pathlib.Path(output))
 """
 IMPORTER = """#!{python}
 import shutil, sys
@@ -91,7 +91,7 @@ def test_the_command_line_leaves_the_loop_alone():
     )))  # fmt: skip
     assert nsys.command_line(Path("/tmp/mine"), ["python", "loop.py", "--fast"]) == [
         *("/bin/nsys", "profile", "--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--cuda-event-trace=false"),
-        *("--cuda-graph-trace=graph", "--discard-environment=true", "--force-overwrite=true", "--output=/tmp/mine"),
+        *("--discard-environment=true", "--force-overwrite=true", "--cuda-graph-trace=graph", "--output=/tmp/mine"),
         *("python", "loop.py", "--fast"),
     ]
     ranges = nsys.command_line(Path("/tmp/mine"), ["x"], ranges=True, graphs="node")
@@ -184,8 +184,8 @@ def test_no_report_at_all_says_what_to_look_at(install, tmp_path):
 
 
 def test_without_nsys_the_message_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("yolotrt_lab.nsight.nsys.shutil.which", lambda _: None)
-    monkeypatch.setattr("yolotrt_lab.nsight.nsys.Path.glob", lambda *_: iter(()))
+    monkeypatch.setattr("yolotrt_lab.nsight.capture.shutil.which", lambda _: None)
+    monkeypatch.setattr("yolotrt_lab.nsight.capture.Path.glob", lambda *_: iter(()))
     with pytest.raises(NsysError, match=r"(?s)no nsys on this machine.*Fix: install Nsight Systems"):
         Nsys.open()
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from secret_report import write
+from tiny_report import write_secret
 
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.nsight.capture import check_trace
@@ -15,7 +15,7 @@ from yolotrt_lab.nsight.trace import Graph
 @pytest.fixture
 def trace(tmp_path):
     """Three frames with an upload, a kernel, a download and a synchronize each."""
-    return read_trace(write(tmp_path / "report.sqlite", frames=3))
+    return read_trace(write_secret(tmp_path / "report.sqlite", frames=3))
 
 
 def without(trace, table, row):
@@ -56,10 +56,10 @@ def test_without_anything_from_the_gpu_both_are_named(trace):
     ("table", "row", "message"),
     [
         ("ranges", 0, "2 of 3 frames"),
-        ("copies", 0, "the trace holds 2 and 3"),
-        ("copies", 5, "the trace holds 3 and 2"),
-        ("kernels", 1, "2 kernels for 3 frames"),
-        ("api", 11, "2 synchronize calls"),
+        ("copies", 0, "3 frames must have an upload and a download each, got 2 and 3"),
+        ("copies", 5, "3 frames must have an upload and a download each, got 3 and 2"),
+        ("kernels", 1, "3 frames must have as many kernels each, got 2 in all"),
+        ("api", 11, "3 frames must have a synchronize call each, got 2"),
     ],
 )
 def test_a_single_row_that_was_dropped_is_found(trace, table, row, message):
@@ -72,12 +72,10 @@ def test_batches_are_counted_where_frames_go_in_batches(trace):
     for table, rows in (("copies", [2, 3]), ("kernels", [1])):  # the second of three frames fills no batch
         batched = batched.where(table, ~np.isin(np.arange(batched.count(table)), rows))
     check_trace(batched, frames=3, batches=2)
-    with pytest.raises(TraceError, match="3 batches with 1 uploads and 1 downloads each, and the trace holds 2 and 2"):
+    with pytest.raises(TraceError, match="3 batches must have an upload and a download each, got 2 and 2"):
         check_trace(batched, frames=3, batches=3)
-    with pytest.raises(TraceError, match="1 kernels for 2 batches"):
+    with pytest.raises(TraceError, match="2 batches must have as many kernels each, got 1 in all"):
         check_trace(without(batched, "kernels", 0), frames=3, batches=2)
-    with pytest.raises(TraceError, match="4 batches with"):
-        check_trace(batched, frames=3, batches=4)
 
 
 @pytest.mark.parametrize("left", [0, 2])
@@ -86,8 +84,3 @@ def test_copies_inside_a_graph_that_is_one_block_are_asked_for_node_by_node(trac
     hidden = replace(trace, kernels={**trace.kernels, "graph": blocks})
     with pytest.raises(TraceError, match=r"(?s)Fix: .*graphs='node'"):
         check_trace(hidden.where("copies", np.arange(trace.count("copies")) < left), frames=3)
-
-
-def test_a_loop_with_other_copies_is_counted_by_what_it_does(trace):
-    with pytest.raises(TraceError, match="3 frames with 2 uploads and 0 downloads each"):
-        check_trace(trace, frames=3, uploads=2, downloads=0)

@@ -85,22 +85,30 @@ def test_a_pageable_loop_that_takes_turns(found):
     assert (gaps["gap_ns"], gaps["idle_outside_ns"], gaps["idle_in_copy_ns"]) == (160 * US, 120 * US, 30 * US)
 
 
-def busy_frame(report, frame, *, memory="Pinned", download=(4, 100), sync=(100, 104), kernel=(10, 90)):
-    """A frame of 110 us, in us: a launch from 1 to 3, a kernel, a download call and a synchronize call."""
-    begin, first = frame * 110, 1 + 3 * frame
-    report.range("frame", begin * US, (begin + 110) * US)
-    report.call("cudaLaunchKernel", (begin + 1) * US, (begin + 3) * US, first)
-    report.kernel("k", (begin + kernel[0]) * US, (begin + kernel[1]) * US, first)
-    report.call("cudaMemcpyAsync", (begin + download[0]) * US, (begin + download[1]) * US, first + 1)
-    report.copy("d2h", memory, (begin + 90) * US, (begin + 99) * US, first + 1)
-    report.call("cudaStreamSynchronize", (begin + sync[0]) * US, (begin + sync[1]) * US, first + 2)
+def loop(count, length, **steps):
+    """Frames of `length` us; each step is (start, end) of a call, and with it what the GPU did: all in us.
+
+    `launch` and `upload` and `download` have (call, GPU work); copies have the kind of their memory too.
+    """
+    report = TinyReport()
+    for frame in range(count):
+        begin = frame * length * US
+        report.range("frame", begin, begin + length * US)
+        for number, (step, (call, *work)) in enumerate(steps.items(), 1 + frame * len(steps)):
+            name = {"launch": "cudaLaunchKernel", "synchronize": "cudaStreamSynchronize"}.get(step, "cudaMemcpyAsync")
+            report.call(name, *(begin + us * US for us in call), number)
+            if work:
+                start, end = (begin + us * US for us in work[0])
+                if step == "launch":
+                    report.kernel("k", start, end, number)
+                else:
+                    report.copy({"upload": "h2d", "download": "d2h"}[step], work[1], start, end, number)
+    return report
 
 
 def test_a_wait_that_moved_into_a_download(found):
-    report = TinyReport()
-    for frame in range(4):
-        busy_frame(report, frame, memory="Pageable")
-    by_kind = found(report)
+    launch, download = ((1, 3), (10, 90)), ((4, 100), (90, 99), "Pageable")
+    by_kind = found(loop(4, 110, launch=launch, download=download, synchronize=((100, 104),)))
     moved = by_kind[FindingKind.MOVED_WAIT]
     assert moved.numbers == {"copies": 4, "call_ns": 96 * US, "moved_ns": 80 * US, "synchronize_ns": 4 * US}
     assert by_kind[FindingKind.BACKLOG_COPIES].numbers["backlog_ns"] == 80 * US
@@ -109,9 +117,8 @@ def test_a_wait_that_moved_into_a_download(found):
 
 
 def test_a_pinned_download_moves_no_wait(found):
-    report = TinyReport()
-    for frame in range(4):
-        busy_frame(report, frame, download=(4, 8), sync=(8, 104))
+    launch, download = ((1, 3), (10, 90)), ((4, 8), (90, 99), "Pinned")
+    report = loop(4, 110, launch=launch, download=download, synchronize=((8, 104),))
     assert not {FindingKind.MOVED_WAIT, FindingKind.BACKLOG_COPIES} & set(found(report))
 
 
@@ -131,38 +138,24 @@ def test_launches_that_the_gpu_waits_for(found):
     assert finding.numbers == {"launches": 10, "span_ns": 470 * US, "in_launch_ns": 200 * US, "gain_ns": 290 * US}
 
 
-def test_synchronize_calls_that_wait_for_others_or_for_nothing(found):
-    for other, kind in ((True, FindingKind.OTHER_WORK), (False, FindingKind.UNEXPLAINED_WAIT)):
-        report = TinyReport()
-        for frame in range(3):
-            begin, first = frame * 200, 1 + 2 * frame
-            report.range("frame", begin * US, (begin + 200) * US)
-            report.call("cudaLaunchKernel", (begin + 1) * US, (begin + 3) * US, first)
-            report.kernel("k", (begin + 150) * US, (begin + 190) * US, first)
-            report.call("cudaStreamSynchronize", (begin + 10) * US, (begin + 195) * US, first + 1)
-            if other:
-                report.kernel("neighbour", (begin + 10) * US, (begin + 150) * US, 1, pid=20)
-        by_kind = found(report)
-        name = "other_streams_ns" if other else "nothing_ns"
-        assert by_kind[kind].numbers[name] == 140 * US
-        assert set(by_kind) == {kind}
+@pytest.mark.parametrize("kind", [FindingKind.OTHER_WORK, FindingKind.UNEXPLAINED_WAIT])
+def test_synchronize_calls_that_wait_for_others_or_for_nothing(found, kind):
+    report = loop(3, 200, launch=((1, 3), (150, 190)), synchronize=((10, 195),))
+    if kind is FindingKind.OTHER_WORK:
+        for begin in (0, 200, 400):
+            report.kernel("another process's", (begin + 10) * US, (begin + 150) * US, 1, pid=20)
+    by_kind = found(report)
+    name = "other_streams_ns" if kind is FindingKind.OTHER_WORK else "nothing_ns"
+    assert by_kind[kind].numbers[name] == 140 * US
+    assert set(by_kind) == {kind}
 
 
-def test_copies_that_the_host_never_waits_for_have_nothing_to_gain(found):
-    for wait, told in ((30, True), (2, False)):
-        report = TinyReport()
-        for frame in range(4):
-            begin, first = frame * 200, 1 + 3 * frame
-            report.range("frame", begin * US, (begin + 200) * US)
-            report.call("cudaMemcpyAsync", begin * US, (begin + 1) * US, first)
-            report.copy("h2d", "Pinned", (begin + 1) * US, (begin + 41) * US, first)
-            report.call("cudaLaunchKernel", (begin + 2) * US, (begin + 3) * US, first + 1)
-            report.kernel("k", (begin + 41) * US, (begin + 100) * US, first + 1)
-            report.call("cudaStreamSynchronize", (begin + 100 - wait) * US, (begin + 100) * US, first + 2)
-        finding = found(report).get(FindingKind.SERIAL_COPIES)
-        assert (finding is not None) == told
-        if told:  # of the 40 us of a copy it waits for 1 in the copy's call and 30 in synchronize
-            assert finding.numbers["gain_ns"] == 31 * US
+@pytest.mark.parametrize(("wait", "gains"), [(30, [31 * US]), (2, [])])
+def test_copies_that_the_host_never_waits_for_have_nothing_to_gain(found, wait, gains):
+    """Of the 40 us of a copy the host waits for 1 in the copy's call, and for `wait` in synchronize."""
+    upload, launch = ((0, 1), (1, 41), "Pinned"), ((2, 3), (41, 100))
+    by_kind = found(loop(4, 200, upload=upload, launch=launch, synchronize=((100 - wait, 100),)))
+    assert [by_kind[kind].numbers["gain_ns"] for kind in by_kind if kind == FindingKind.SERIAL_COPIES] == gains
 
 
 def test_frames_without_ranges_are_cut_at_synchronize_calls(found):
@@ -172,14 +165,6 @@ def test_frames_without_ranges_are_cut_at_synchronize_calls(found):
 
 
 def test_pageable_uploads_with_frames_in_flight_may_save_their_whole_call(found):
-    report = TinyReport()
-    for frame in range(6):
-        begin, first = frame * 100, 1 + 3 * frame
-        report.range("frame", begin * US, (begin + 100) * US)
-        report.call("cudaMemcpyAsync", (begin + 1) * US, (begin + 90) * US, first)
-        report.copy("h2d", "Pageable", (begin + 60) * US, (begin + 89) * US, first)
-        report.call("cudaLaunchKernel", (begin + 91) * US, (begin + 94) * US, first + 1)
-        report.kernel("k", (begin + 95) * US, (begin + 160) * US, first + 1)
-    by_kind = found(report)
+    by_kind = found(loop(6, 100, upload=((1, 90), (60, 89), "Pageable"), launch=((91, 94), (95, 160))))
     assert by_kind[FindingKind.BACKLOG_COPIES].numbers["backlog_ns"] == 59 * US
     assert by_kind[FindingKind.PAGEABLE_COPIES].numbers["gain_ns"] == 89 * US

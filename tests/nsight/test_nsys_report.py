@@ -1,4 +1,4 @@
-"""What a report's tables become, in the schemas of several years, and what is refused."""
+"""What a report's tables become, and what is refused."""
 
 import os
 import sqlite3
@@ -8,7 +8,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from tiny_report import NEW, OLD, TinyReport, pageable_frame
+from tiny_report import TinyReport, pageable_frame
 
 from yolotrt_lab.errors import NsysError, ReportError, TraceError
 from yolotrt_lab.nsight.reports import read_trace
@@ -24,10 +24,9 @@ def memories(trace):
     return [MEMORIES[code] for code in trace.copies["host_memory"]]
 
 
-@pytest.mark.parametrize("schema", [OLD, NEW])
 @pytest.mark.parametrize("driver", [False, True], ids=["runtime", "driver"])
-def test_a_frame_is_read_whole(tmp_path, schema, driver):
-    report = TinyReport(schema)
+def test_a_frame_is_read_whole(tmp_path, driver):
+    report = TinyReport()
     pageable_frame(report, 0, 1, driver=driver)
     trace = read_trace(report.write(tmp_path / "r.sqlite"))
     assert names(trace, "ranges") == ["frame", "upload", "infer", "download", "synchronize"]
@@ -47,7 +46,7 @@ def test_a_frame_is_read_whole(tmp_path, schema, driver):
 
 
 def test_kinds_of_memory_are_found_by_their_label(tmp_path):
-    report = TinyReport(memory_numbers={"Pinned": 0, "Pageable": 1, "Managed": 5, "Device": 9})
+    report = TinyReport(memory={"Pinned": 0, "Pageable": 1, "Managed": 5, "Device": 9})
     for number, memory in enumerate(("Pinned", "Pageable", "Managed")):
         report.copy("h2d", memory, number, number + 1, number)
     assert memories(read_trace(report.write(tmp_path / "r.sqlite"))) == ["pinned", "pageable", "managed"]
@@ -195,7 +194,7 @@ def test_other_databases_and_other_places_are_refused(tmp_path):
 def raw(tmp_path, monkeypatch):
     """A .nsys-rep, on a machine without nsys."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr("yolotrt_lab.nsight.nsys.find_nsys", lambda: "")
+    monkeypatch.setattr("yolotrt_lab.nsight.capture.find_nsys", lambda: "")
     path = tmp_path / "r.nsys-rep"
     path.write_bytes(b"raw")
     return path
@@ -220,7 +219,7 @@ def test_nsys_exports_a_raw_report(raw, tmp_path, monkeypatch):
     program = tmp_path / "nsys"
     program.write_text(f'#!/bin/sh\n[ "$8" = "{raw}" ] && /bin/cp "{export}" "$7" || exit 3\n', encoding="utf-8")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr("yolotrt_lab.nsight.nsys.find_nsys", lambda: str(program))
+    monkeypatch.setattr("yolotrt_lab.nsight.capture.find_nsys", lambda: str(program))
     assert read_trace(raw).count("kernels") == 1
     program.write_text("#!/bin/sh\necho 'made by a newer version' >&2\nexit 1\n", encoding="utf-8")
     with pytest.raises(NsysError, match=r"(?s)made by a newer version.*Fix: .*export it there"):

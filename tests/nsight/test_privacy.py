@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from secret_report import SECRETS, WARNING, write
+from tiny_report import SECRETS, WARNING, write_secret
 
 from yolotrt_lab.errors import ReportError
 from yolotrt_lab.nsight.scrub import scrub
@@ -23,7 +23,7 @@ def survivors(path):
 
 
 def test_no_secret_survives_in_the_bytes_of_the_file(tmp_path):
-    path = write(tmp_path / "report.sqlite")
+    path = write_secret(tmp_path / "report.sqlite")
     assert survivors(path) == list(SECRETS)
     scrub(path)
     assert survivors(path) == []
@@ -31,7 +31,7 @@ def test_no_secret_survives_in_the_bytes_of_the_file(tmp_path):
 
 
 def test_a_secret_in_rows_deleted_before_goes_too(tmp_path):
-    path = write(tmp_path / "report.sqlite")
+    path = write_secret(tmp_path / "report.sqlite")
     with closing(sqlite3.connect(path)) as report, report:
         report.execute("PRAGMA secure_delete = OFF")
         report.execute("DELETE FROM META_DATA_CAPTURE")
@@ -41,19 +41,19 @@ def test_a_secret_in_rows_deleted_before_goes_too(tmp_path):
 
 
 def test_every_row_of_the_trace_and_every_string_it_uses_stays(tmp_path):
-    path = write(tmp_path / "report.sqlite")
+    path = write_secret(tmp_path / "report.sqlite")
     before = {table: rows(path, table) for table in KEPT}
     scrub(path)
     assert {table: rows(path, table) for table in KEPT} == before
     assert [number for number, _ in rows(path, "StringIds")] == [1, 2, 3, 4, 5]
     assert rows(path, "TARGET_INFO_GPU") == [(0, "NVIDIA H200", None)]
-    assert rows(path, "TARGET_INFO_SYSTEM_ENV") == [(0, "Local (CLI)", "NvDriverVersion", 7, "580.159.04")]
+    assert rows(path, "TARGET_INFO_SYSTEM_ENV") == [("NvDriverVersion", 7, "580.159.04")]
     assert rows(path, "DIAGNOSTIC_EVENT") == [(1, WARNING)]
     assert rows(path, "META_DATA_EXPORT") == [("EXPORT_SCHEMA_VERSION", "3.20.3")]
 
 
 def test_scrubbing_twice_is_scrubbing_once(tmp_path):
-    path = write(tmp_path / "report.sqlite")
+    path = write_secret(tmp_path / "report.sqlite")
     scrub(path)
     once = path.read_bytes()
     scrub(path)

@@ -5,6 +5,7 @@ import pytest
 
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, SCHEMA, Trace, empty_table
+from yolotrt_lab.simulate import spin
 from yolotrt_lab.types import HostMemory, Source, SourceKind
 
 SOURCE = Source(SourceKind.SIMULATED, preset="round")
@@ -30,7 +31,7 @@ def simulated(device):
     memory = device.empty_device(2_000_000)
     with device.range("frame"):
         device.upload(upload, memory, stream)
-        device.spin(40_000, stream)
+        spin(device, 40_000, stream)
         device.download(memory, download, stream)
         stream.synchronize()
     return device
@@ -65,7 +66,7 @@ def test_threads_of_the_simulated_device_are_told_apart(device):
     def work():
         stream = device.stream()
         with device.range("frame"):
-            device.spin(1_000, stream)
+            spin(device, 1_000, stream)
             stream.synchronize()
 
     threads = [device.start_thread(work) for _ in range(2)]

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from secret_report import write
-from tiny_report import TinyReport
+from tiny_report import TinyReport, write_secret
 
 from yolotrt_lab import cli
 from yolotrt_lab.errors import TraceError
@@ -27,7 +26,7 @@ def captured(monkeypatch, tmp_path):
 
     def stand_in(command, out, **options):
         asked.append((command, Path(out), options))
-        return write(tmp_path / "made.sqlite")
+        return write_secret(tmp_path / "made.sqlite")
 
     monkeypatch.setattr(capture, "capture_trace", stand_in)
     return asked
@@ -66,7 +65,7 @@ def test_capture_checks_the_number_of_frames(captured, capsys):
 
 
 def test_show_prints_the_table_and_what_the_trace_shows(tmp_path, capsys):
-    assert cli.main(["trace", "show", str(write(tmp_path / "mine.sqlite"))]) == 0
+    assert cli.main(["trace", "show", str(write_secret(tmp_path / "mine.sqlite"))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["us", "mine"]
     cells = {line.rpartition("  ")[0].strip(): line.split()[-1] for line in lines if "  " in line}
@@ -79,7 +78,7 @@ def test_show_prints_the_table_and_what_the_trace_shows(tmp_path, capsys):
 
 
 def test_show_cuts_a_program_without_ranges_at_its_synchronize_calls(tmp_path, capsys):
-    assert cli.main(["trace", "show", str(write(tmp_path / "mine.sqlite", marked=False))]) == 0
+    assert cli.main(["trace", "show", str(write_secret(tmp_path / "mine.sqlite", marked=False))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split()[0] == "frame"
     assert "note: no range is named 'frame': a frame goes from one synchronize call to the next" in lines
@@ -95,7 +94,7 @@ def test_show_of_a_trace_without_frames_says_what_is_missing(tmp_path, capsys):
 
 
 def test_export_writes_a_file_for_perfetto(tmp_path, capsys):
-    report, target = write(tmp_path / "mine.sqlite"), tmp_path / "mine.json"
+    report, target = write_secret(tmp_path / "mine.sqlite"), tmp_path / "mine.json"
     assert cli.main(["trace", "export", str(report), "--perfetto", str(target)]) == 0
     assert len(json.loads(target.read_text(encoding="utf-8"))["traceEvents"]) == 36
     assert capsys.readouterr().out == f"open with ui.perfetto.dev: {target}\n"
@@ -103,7 +102,7 @@ def test_export_writes_a_file_for_perfetto(tmp_path, capsys):
 
 def test_export_to_nowhere_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["trace", "export", str(write(tmp_path / "mine.sqlite"))])
+        cli.main(["trace", "export", str(write_secret(tmp_path / "mine.sqlite"))])
     assert "required: --perfetto" in capsys.readouterr().err
 
 
@@ -116,7 +115,7 @@ def test_notebooks_run_under_nsys_as_the_same_command_without_the_option(capture
 
 
 def test_a_trace_that_lacks_something_fails_the_run(captured, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(capture, "capture_trace", lambda *_, **__: write(tmp_path / "x.sqlite", marked=False))
+    monkeypatch.setattr(capture, "capture_trace", lambda *_, **__: write_secret(tmp_path / "x.sqlite", marked=False))
     assert cli.main(["run", "a.ipynb", "--nsys"]) == 2
     assert "the trace holds no frames" in capsys.readouterr().err
     with pytest.raises(TraceError):
