@@ -120,7 +120,7 @@ class State:
         self, conditions: Conditions, cost: NeighbourCost | None, begin_ns: int, memory: Callable[[], tuple[int, int]]
     ) -> None:
         self.conditions = conditions
-        self._cost = cost
+        self._cost = cost or NeighbourCost({}, 0, 0.0, 0, "")
         self.set_neighbours(conditions.neighbours)
         self._memory = memory
         self._next_tick = begin_ns
@@ -135,17 +135,12 @@ class State:
 
     def set_neighbours(self, count: int) -> None:
         """From now on so many other processes are on the GPU."""
-        if count:
-            self._of_others()
-        self.conditions.neighbours = count
-
-    def _of_others(self) -> NeighbourCost:
-        if self._cost is None:
+        if count and not self._cost.turns_ns:
             raise SettingsError(
                 "this preset does not say what other processes on the GPU cost, which calibrate does not measure",
                 fix="use preset 'h200', or no other processes",
             )
-        return self._cost
+        self.conditions.neighbours = count
 
     def elapsed(self, engine: int, start: int, duration: int) -> int:
         """From `start`, when the engine takes up work that would take `duration`, to the end of that work."""
@@ -158,23 +153,21 @@ class State:
                 duration = int(duration / clock)
             self._busy_ns += duration
             return self._in_turns(start, duration) if others else duration
-        if engine == UPLOAD_ENGINE and others:
-            return int(duration * (1 + self._of_others().upload_share * others))
-        return duration
+        return int(duration * (1 + self._cost.upload_share * others)) if engine == UPLOAD_ENGINE else duration
 
     def call_ns(self) -> int:
         """How much longer a page-locked copy call blocks the host."""
-        return self._of_others().call_ns * self.conditions.neighbours if self.conditions.neighbours else 0
+        return self._cost.call_ns * self.conditions.neighbours
 
     def _in_turns(self, start: int, duration: int) -> int:
-        cost = self._of_others()
-        others_ns = cost.others_ns(self.conditions.neighbours)
+        """`elapsed` beside others: work waits for the turn of this process, and each end of a slice interrupts it."""
+        slice_ns, others_ns = self._cost.slice_ns, self._cost.others_ns(self.conditions.neighbours)
         begin = start
         if start > self._released_at:
             turns = -(-(start - self._released_at) // others_ns)
             begin = self._slice_begin = self._released_at + turns * others_ns
-        while begin + duration > self._slice_begin + cost.slice_ns:
-            ran_ns = max(self._slice_begin + cost.slice_ns - begin, 0)
+        while begin + duration > self._slice_begin + slice_ns:
+            ran_ns = max(self._slice_begin + slice_ns - begin, 0)
             duration -= ran_ns
             begin = self._slice_begin = begin + ran_ns + others_ns
         self._released_at = max(self._released_at, begin + duration)

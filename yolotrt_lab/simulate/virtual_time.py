@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, MutableSequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -18,22 +20,22 @@ from ..types import Span
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, UPLOAD_ENGINE, StreamQueue, Work
 
 
+@dataclass(slots=True, eq=False)
 class VirtualThread:
     """One host thread."""
 
-    def __init__(self, threads: VirtualThreads, clock: int, number: int = 0) -> None:
-        self.number = number
-        self.clock = clock
-        """Its virtual time while it waits, and at its end for good."""
-        self.call = 0
-        """The number of the call that it is in, in the trace."""
-        self.baton = threading.Semaphore(0)
-        self.ended = False
-        self.stuck = False
-        self.error: BaseException | None = None
-        self.joining: list[VirtualThread] = []
-        """The threads that wait for its end."""
-        self._threads = threads
+    _threads: VirtualThreads
+    clock: int
+    """Its virtual time while it waits, and at its end for good."""
+    number: int = 0
+    call: int = 0
+    """The number of the call that it is in, in the trace."""
+    baton: threading.Semaphore = field(default_factory=partial(threading.Semaphore, 0))
+    ended: bool = False
+    stuck: bool = False
+    error: BaseException | None = None
+    joining: list[VirtualThread] = field(default_factory=list)
+    """The threads that wait for its end."""
 
     def join(self) -> None:
         """Wait in virtual time for the thread's end; its exception is raised here."""
