@@ -115,17 +115,8 @@ def _open_device(arguments: argparse.Namespace) -> tuple[Device, list[np.ndarray
     return device, None if device.kind == "simulated" else read_images("synthetic", 8)
 
 
-@contextmanager
-def _steps() -> Iterator[Callable[[str], None]]:
-    """A function to call with each step: a terminal shows the latest, any other output of errors gets a line each."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status("") as status:
-            yield status.update
-    else:
-        yield lambda step: print(f"... {step}", file=sys.stderr, flush=True)
+def _step(step: str) -> None:
+    print(f"... {step}", file=sys.stderr, flush=True)  # not a spinner: its thread would disturb what is measured
 
 
 @contextmanager
@@ -352,9 +343,8 @@ def _bench(arguments: argparse.Namespace) -> None:
     speed.checked_rungs(rungs)
     check_frames(arguments.frames)
     device, images = _open_device(arguments)
-    with _steps() as progress:
-        engines = speed.open_engines(device, progress)
-        climbed = speed.climb(device, engines, images, frames=arguments.frames, rungs=rungs, progress=progress)
+    engines = speed.open_engines(device, _step)
+    climbed = speed.climb(device, engines, images, frames=arguments.frames, rungs=rungs, progress=_step)
     print(climbed.table())
     print(climbed.limits_table())
     if climbed.claims:  # of rungs that could not be measured
@@ -430,9 +420,8 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     if arguments.device == "auto":
         arguments.device = "cuda"  # a preset of the simulation is for those who ask for it by name
     device, images = _open_device(arguments)
-    with _steps() as progress:
-        batches = open_engines(device, progress, batches=(1, *BATCHES))
-        engine, made = batches.pop(1), {"name": out.stem, "command": arguments.command_line}
-        preset = calibrate(device, "yolov8n-fp16", engine, images, batches=batches, progress=progress, **made)
+    batches = open_engines(device, _step, batches=(1, *BATCHES))
+    engine, made = batches.pop(1), {"name": out.stem, "command": arguments.command_line}
+    preset = calibrate(device, "yolov8n-fp16", engine, images, batches=batches, progress=_step, **made)
     preset.save(out)
     print(f"preset of {preset.gpu}: {out}")
