@@ -44,7 +44,7 @@ def _climbing_backlog(symptoms: Symptoms) -> Finding | None:
     excess = served - period if period is not None else change.rise / frames
     upload = symptoms.level(Stage.UPLOAD, change.before)
     share = min(1.0, upload / excess) if excess > 0 else 0.0
-    if upload < HELD_MS or share < 1:  # without the upload, frames would still take longer than the next one waits
+    if upload < HELD_MS or share < _LEAST_SHARE:
         return None
     late = min(change.rise, excess * frames)
     evidence = (
@@ -54,6 +54,8 @@ def _climbing_backlog(symptoms: Symptoms) -> Finding | None:
         symptoms.evidence("of that the upload call holds the host for", upload, "ms", change.before),
     )
     confidence = PROVEN if period is not None else TELLS if _waits_are_known(symptoms) else shared_between(1)[0]
+    if share < 1:  # without the upload call a frame would still take longer than the next one waits
+        confidence = min(confidence, shared_between(1)[0])
     return Finding(Cause.PAGEABLE_OVERLOAD, confidence, late * share, late + upload, evidence, _CURE, _EXPERIMENT)
 
 
