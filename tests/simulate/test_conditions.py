@@ -32,6 +32,15 @@ def spin_us(device, duration_us, stream):
     stream.synchronize()
 
 
+def run_under(device, conditions, duration_us, times=1):
+    """(start, end) of kernels that run one after the other under these conditions."""
+    device.use(conditions)
+    stream = device.stream()
+    for _ in range(times):
+        spin_us(device, duration_us, stream)
+    return kernels(device)
+
+
 def test_conditions_that_change_nothing_change_no_time(preset):
     recordings = []
     for conditions in (None, Conditions()):
@@ -43,25 +52,18 @@ def test_conditions_that_change_nothing_change_no_time(preset):
 
 
 def test_conditions_can_be_taken_away(device):
-    stream = device.stream()
     device.use(Conditions(neighbours=2))
     assert device.conditions.neighbours == 2
-    device.use(None)
+    assert run_under(device, None, 100) == [(5, 105)]
     assert device.conditions is None
-    spin_us(device, 100, stream)
-    assert kernels(device) == [(5, 105)]
 
 
 # Other processes: two of them have the GPU for 4 ms between two turns, four for 6 ms; a slice is 2 ms
 
 
 def test_work_that_arrives_after_its_turn_waits_for_the_others(device):
-    device.use(Conditions(neighbours=2))
-    stream = device.stream()
-    spin_us(device, 100, stream)
-    spin_us(device, 100, stream)
     # The turns come every 4 ms from the begin on, and every 4 ms from the end of the first kernel on.
-    assert kernels(device) == [(5, 4_100), (4_108, 8_200)]
+    assert run_under(device, Conditions(neighbours=2), 100, times=2) == [(5, 4_100), (4_108, 8_200)]
 
 
 def test_work_that_lies_ready_runs_on_in_its_slice(device):
@@ -82,9 +84,7 @@ def test_work_that_lies_ready_runs_on_in_its_slice(device):
     ],
 )
 def test_others_and_slices_say_when_work_ends(device, others, length_us, end_us):
-    device.use(Conditions(neighbours=others))
-    spin_us(device, length_us, device.stream())
-    assert kernels(device) == [(5, end_us)]
+    assert run_under(device, Conditions(neighbours=others), length_us) == [(5, end_us)]
 
 
 @pytest.mark.parametrize(
@@ -170,21 +170,13 @@ def test_gpu_that_idles_falls_to_its_idle_clock_and_every_kernel_stretches(devic
     ids=["busy", "cool"],
 )
 def test_gpu_that_is_busy_and_cool_keeps_its_clock(device, conditions):
-    device.use(conditions)
-    stream = device.stream()
-    for _ in range(20):
-        spin_us(device, 1_000_000, stream)
-    assert {end - start for start, end in kernels(device)} == {1_000_000}
+    assert {end - start for start, end in run_under(device, conditions, 1_000_000, times=20)} == {1_000_000}
 
 
 def test_clock_comes_up_again_while_the_gpu_is_busy(device):
-    device.use(Conditions(clocks=Clocks(idle_share=0.5, start_share=0.5, up_s=0.2)))
-    stream = device.stream()
-    for _ in range(50):
-        spin_us(device, 10_000, stream)
-    lengths = [round(end - start) for start, end in kernels(device)]
-    assert lengths[0] == 20_000
-    assert lengths[-1] == 10_000
+    ran = run_under(device, Conditions(clocks=Clocks(idle_share=0.5, start_share=0.5, up_s=0.2)), 10_000, times=50)
+    lengths = [round(end - start) for start, end in ran]
+    assert (lengths[0], lengths[-1]) == (20_000, 10_000)
     assert lengths == sorted(lengths, reverse=True)
 
 
@@ -192,13 +184,10 @@ def test_clock_comes_up_again_while_the_gpu_is_busy(device):
 
 
 def test_clock_falls_once_the_gpu_is_too_hot_until_temperature_and_power_agree(device):
-    device.use(Conditions(heat=Heat(full_c=110, limit_c=85, time_constant_s=2.0)))
-    stream = device.stream()
-    for _ in range(2_000):
-        spin_us(device, 10_000, stream)
-    lengths = np.array([end - start for start, end in kernels(device)])
+    heat = Heat(full_c=110, limit_c=85, time_constant_s=2.0)
+    lengths = np.diff(run_under(device, Conditions(heat=heat), 10_000, times=2_000))
     assert (lengths[:100] == 10_000).all()
-    clock = 10_000 / lengths[-1]
+    clock = 10_000 / lengths[-1, 0]
     told = device.telemetry(np.array([device.now_ns()]))
     assert told["temperature_c"][0] == pytest.approx(85 + (1 - clock) / 0.05, abs=0.1)
     share = (told["temperature_c"][0] - 30) / 80  # the power that keeps it at this temperature, of 450 W
