@@ -1,4 +1,4 @@
 """Training of the lab's own detector: `python -m scripts.train_detector OUT`, from the repository's root.
 
-PyTorch is needed here and nowhere else. README.md beside this file says what it takes and where the methods come from.
+Only this needs PyTorch. README.md beside this file names the requirements and the sources of the methods.
 """

@@ -32,7 +32,9 @@ def main() -> None:
         parser.error("there is no GPU that PyTorch can use; --smoke needs none")
     device = torch.device("cpu" if arguments.smoke else "cuda")
     if arguments.smoke:
-        torch.set_num_threads(1)  # the steps are small: on a busy machine threads cost more in waiting than they bring
+        torch.set_num_threads(
+            1
+        )  # the steps are small: on a busy machine, waiting for threads costs more than they save
     training = Training(settings, arguments.out, device, arguments.processes)
     training.facts["command"] = " ".join(
         ["python -m scripts.train_detector OUT", *options(sys.argv[1:], arguments.out)]
@@ -43,12 +45,12 @@ def main() -> None:
 
 
 def options(words: list[str], out: Path) -> list[str]:
-    """The words of the command line without the folder, which is another on each machine."""
+    """The words of the command line without the folder, which differs between machines."""
     return [word for word in words if Path(word) != out]
 
 
 def falls(losses: list[float]) -> bool:
-    """True where the mean of the last quarter is less than 70 % of that of the first."""
+    """True if the mean of the last quarter is less than 70 % of that of the first."""
     quarter = len(losses) // 4
     return sum(losses[-quarter:]) < 0.7 * sum(losses[:quarter])
 

@@ -1,4 +1,4 @@
-"""One training step: draw a batch, predict, compare, improve. Nothing in it waits for the GPU."""
+"""One training step: draw a batch, predict, compute the loss, update the weights. Nothing in it waits for the GPU."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Average:
 class Learner:
     """A detector in training, its optimiser and its average.
 
-    `compiled` is the seconds that compiling took, None where the steps run as they are, for the reason in `note`.
+    `compiled` is how many seconds compiling took, None if the steps run uncompiled, for the reason in `note`.
     """
 
     def __init__(self, settings: Settings, classes: int, device: torch.device) -> None:
@@ -65,7 +65,7 @@ class Learner:
         self.note = "compiling was not asked for"
 
     def step(self, store: Store, rate: float, stacked: float) -> Tensor:
-        """Learn from one batch at that learning rate; the loss's parts (3,), still on the device."""
+        """Train on one batch at that learning rate; the parts of the loss (3,), still on the device."""
         batch = draw_batch(store, self.settings.batch, self.settings.input_size, stacked, self.generator)
         parts = self._learn(batch.images, batch.truth)
         nn.utils.clip_grad_norm_(self.detector.parameters(), _STEEPEST)
@@ -77,7 +77,7 @@ class Learner:
         return parts.detach()
 
     def compile(self) -> None:
-        """Compile forward, loss and backward for the one shape there is; where that fails, leave them as they are."""
+        """Compile forward, loss and backward for the one shape of a batch; if that fails, leave them as they are."""
         start, before = monotonic(), deepcopy(self.detector.state_dict())
         try:
             self._forward = torch.compile(self.detector, dynamic=False)
@@ -122,7 +122,7 @@ def _optimiser(detector: Detector, settings: Settings, device: torch.device) -> 
 
 @contextmanager
 def _time_limit(seconds: int) -> Iterator[None]:
-    """TimeoutError in the block after so many seconds, where the system and the thread can have an alarm."""
+    """TimeoutError in the block after so many seconds, if the system and the thread can set an alarm."""
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -14,15 +14,15 @@ _LAST = 0.01
 
 
 def learning_rate(done: float, settings: Settings) -> float:
-    """The rate when the share `done` of the training is over."""
+    """The rate after the share `done` of the training."""
     falling = _LAST + (1 - _LAST) * (1 + cos(pi * min(done, 1))) / 2
     return settings.learning_rate * min(done / settings.warm_up, 1) * falling
 
 
 class Progress:
-    """How much of a training is over: by its steps where they are given, else by the clock.
+    """The share of a training that is done: by its steps if their number is set, else by the clock.
 
-    `started` is the `time.monotonic()` from which the minutes count; what is left of them now is the training's.
+    The minutes count from `started`, a `time.monotonic()`; the training has what is left of them.
     """
 
     def __init__(self, settings: Settings, started: float) -> None:

@@ -1,4 +1,4 @@
-"""Average precision on held-out frames, as COCO defines it: a quick look during training, not the model's evaluation.
+"""Average precision on held-out frames, as COCO defines it: a quick check after training, not the evaluation.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; matching and the 101 recall points as in
 https://cocodataset.org/#detection-eval.

@@ -70,28 +70,20 @@ def test_a_folder_of_images(photos, detector, tmp_path):
     assert drawn[32, 64].max() < 60  # inside it
 
 
-def test_a_folder_that_was_read_from_before_goes_on_with_the_names_of_its_images(photos, detector, tmp_path):
+def test_a_source_that_was_read_from_before_goes_on_and_a_video_has_no_names(photos, video, detector, tmp_path):
     source = ImageFolder(photos)
     source.read()
     [frame] = annotate(source, detector, tmp_path / "rest")
     assert (frame["source"], frame["file"], frame["boxes"]) == ("b.png", "000000-b.jpg", SQUARE)
-
-
-def test_a_video(video, detector, tmp_path):
     frames = annotate(VideoFile(video), detector, tmp_path / "many")
     assert [frame["file"] for frame in frames] == [f"{index:06}.jpg" for index in range(5)]
     assert all(frame["boxes"] == WIDE and "source" not in frame for frame in frames)
 
 
-def test_a_limit_ends_it(video, detector, tmp_path):
+def test_a_limit_ends_it_and_a_source_without_an_end_has_one(monkeypatch, video, detector, tmp_path):
     done = []
     assert len(annotate(VideoFile(video), detector, tmp_path / "two", limit=2, progress=done.append)) == 2
     assert done == [1, 2]
-    with pytest.raises(SettingsError):
-        annotate(VideoFile(video), detector, tmp_path / "none", limit=0)
-
-
-def test_a_source_without_an_end_gets_one(monkeypatch, detector, tmp_path):
     monkeypatch.setattr(detect, "_ENDLESS_LIMIT", 3)
     assert len(annotate(SyntheticScene(size=(128, 64)), detector, tmp_path)) == 3
 

@@ -1,8 +1,10 @@
 """The detector that comes with the lab: what it says of itself, and that it sees."""
 
 import numpy as np
+import pytest
 
 from scripts.evaluation.run import CONFIDENCE, evaluate
+from yolotrt_lab.cuda import has_gpu
 from yolotrt_lab.detector.detect import open_detector
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.device import open_device
@@ -30,3 +32,14 @@ def test_it_takes_several_frames_at_once():
     alone = OnnxRuntimeEngine(model).run({"images": images[1:]})["output0"]
     both = OnnxRuntimeEngine(model, batch=2).run({"images": images})["output0"]
     np.testing.assert_allclose(both[1:], alone, atol=0.1)  # pixels; float16 rounds by order of summation
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="no NVIDIA GPU")
+def test_tensorrt_and_onnxruntime_score_the_same():
+    live, reference = (
+        evaluate(open_detector(engine=engine, confidence=CONFIDENCE), frames=60)["overall"]
+        for engine in ("tensorrt", "onnxruntime")
+    )
+    print(live, reference)
+    assert live == pytest.approx(reference, abs=0.005)

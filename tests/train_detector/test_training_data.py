@@ -41,7 +41,7 @@ def test_a_scene_is_rendered_as_the_detector_will_see_it(rendered):
     np.testing.assert_allclose(rendered.boxes[2][rendered.valid[2]], truth.boxes / 3, rtol=1e-6)
 
 
-def test_other_processes_render_the_same(rendered):
+def test_other_processes_render_the_same_or_are_late(rendered):
     settings = Settings(
         frame_size=(384, 216), input_size=SIDE, objects=8, training=Scenes(7, 1, 3), held_out=Scenes(9, 1, 2)
     )
@@ -50,11 +50,8 @@ def test_other_processes_render_the_same(rendered):
     assert len(held_out) == 2
     np.testing.assert_array_equal(training.images, rendered.images)
     np.testing.assert_array_equal(training.truth.boxes, rendered.boxes)
-
-
-def test_what_is_late_is_left_out():
-    with Renderer([JOB], 1, 0) as renderer:
-        assert list(renderer) == []
+    with Renderer([JOB], 1, 0) as late:
+        assert list(late) == []
 
 
 def test_training_scenes_are_never_held_out():
