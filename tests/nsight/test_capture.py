@@ -5,7 +5,9 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock, call
 
 import pytest
 from tiny_report import SECRETS
@@ -68,11 +70,6 @@ def install(tmp_path, monkeypatch):
     return make
 
 
-def seen(tmp_path):
-    """The options and the environment that the stand-in was run with."""
-    return json.loads((tmp_path / "seen.json").read_text())
-
-
 COMMAND = (sys.executable, "-c", "pass")
 
 
@@ -85,10 +82,9 @@ def test_version_and_options_are_read_from_nsys_itself(install):
 
 
 def test_the_command_line_leaves_the_loop_alone():
-    nsys = Nsys("/bin/nsys", (2025, 3), frozenset(f"--{name}" for name in (
-        "trace", "sample", "cpuctxsw", "cuda-event-trace", "cuda-graph-trace", "discard-environment", "force-overwrite",
-        "capture-range", "capture-range-end", "output",
-    )))  # fmt: skip
+    known = "trace sample cpuctxsw cuda-event-trace cuda-graph-trace discard-environment force-overwrite output"
+    options = [*known.split(), "capture-range", "capture-range-end"]
+    nsys = Nsys("/bin/nsys", (2025, 3), frozenset(f"--{name}" for name in options))
     assert nsys.command_line(Path("/tmp/mine"), ["python", "loop.py", "--fast"]) == [
         *("/bin/nsys", "profile", "--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--cuda-event-trace=false"),
         *("--discard-environment=true", "--force-overwrite=true", "--cuda-graph-trace=graph", "--output=/tmp/mine"),
@@ -99,41 +95,28 @@ def test_the_command_line_leaves_the_loop_alone():
 
 
 def test_options_that_an_old_nsys_lacks_are_left_out(install):
-    line = install(options=OLD).command_line(Path("/tmp/mine"), ["x"], ranges=True)
-    assert line[1:] == [
-        "profile",
-        "--trace=cuda,nvtx",
-        "--sample=none",
-        "--force-overwrite=true",
-        "--output=/tmp/mine",
-        "x",
-    ]
+    line = install(options=OLD).command_line("mine", ["x"], ranges=True)
+    options = ["--trace=cuda,nvtx", "--sample=none", "--force-overwrite=true", "--output=mine"]
+    assert line[1:] == ["profile", *options, "x"]
 
 
-def test_what_stays_is_one_scrubbed_file(install, tmp_path):
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_stays_is_one_scrubbed_file_and_the_report_with_the_environment_only_if_asked(install, tmp_path, keep):
     nsys = install()
-    out = tmp_path / "new" / "v1.5"
-    report = capture_trace(COMMAND, out, nsys=nsys)
+    report = capture_trace(COMMAND, tmp_path / "new" / "v1.5", nsys=nsys, keep_report=keep)
     assert report == tmp_path / "new" / "v1.5.sqlite"
-    assert [each.name for each in report.parent.iterdir()] == ["v1.5.sqlite"]
+    assert {each.name for each in report.parent.iterdir()} == {"v1.5.sqlite"} | ({"v1.5.nsys-rep"} if keep else set())
     data = report.read_bytes()
     assert data.startswith(b"SQLite format 3")
     assert [secret for secret in SECRETS if secret.encode() in data] == []
-
-
-def test_the_report_with_the_environment_stays_only_if_asked(install, tmp_path):
-    install()
-    capture_trace(COMMAND, tmp_path / "new" / "mine", keep_report=True)
-    assert {each.name for each in (tmp_path / "new").iterdir()} == {"mine.sqlite", "mine.nsys-rep"}
 
 
 def test_the_command_gets_its_environment(install, tmp_path, monkeypatch):
     install()
     monkeypatch.setenv("A_TOKEN", "secret")
     capture_trace(COMMAND, tmp_path / "mine", environment=minimal_environment(EXTRA="1"))
-    environment = seen(tmp_path)[1]
-    assert environment["EXTRA"] == "1"
-    assert environment["PATH"] == os.environ["PATH"]
+    _, environment = json.loads((tmp_path / "seen.json").read_text())
+    assert (environment["EXTRA"], environment["PATH"]) == ("1", os.environ["PATH"])
     assert "A_TOKEN" not in environment
 
 
@@ -144,36 +127,31 @@ def test_a_command_that_fails_is_told_of_and_its_trace_is_kept(install, tmp_path
     assert (tmp_path / "mine.sqlite").exists()
 
 
-@pytest.mark.parametrize("place", ["host-linux-x64", "linux-desktop-glibc_2_11_3-x64"])
-def test_a_raw_report_is_imported_by_what_lies_beside_nsys(install, tmp_path, place):
+@pytest.mark.parametrize("place", ["nsight/host-linux-x64", "nsight/linux-desktop-glibc_2_11_3-x64", "on the path"])
+def test_a_raw_report_is_imported_by_what_lies_beside_nsys_or_on_the_path(install, tmp_path, monkeypatch, place):
     install(ending=".qdstrm")
     importer = IMPORTER.format(python=sys.executable, body="shutil.copy(sys.argv[2], sys.argv[4])")
-    script(tmp_path / "nsight" / place / "QdstrmImporter", importer)
+    script(tmp_path / place / "QdstrmImporter", importer)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{tmp_path / 'on the path'}")
     assert capture_trace(COMMAND, tmp_path / "mine").exists()
     assert not (tmp_path / "mine.qdstrm").exists()
 
 
-def test_a_raw_report_is_imported_by_what_is_on_the_path(install, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (None, r"(?s)mine\.qdstrm, which has to be imported.*Fix: .*2025\.3\.2\.474"),
+        ("sys.exit('wrong version of the file')", "QdstrmImporter failed: wrong version of the file"),
+    ],
+)
+def test_a_raw_report_that_cannot_be_imported_stays_and_the_message_says_why(install, tmp_path, body, message):
     install(ending=".qdstrm")
-    importer = IMPORTER.format(python=sys.executable, body="shutil.copy(sys.argv[2], sys.argv[4])")
-    script(tmp_path / "elsewhere" / "QdstrmImporter", importer)
-    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{tmp_path / 'elsewhere'}")
-    assert capture_trace(COMMAND, tmp_path / "mine").exists()
-
-
-def test_without_an_importer_the_raw_report_stays_and_the_message_names_the_version(install, tmp_path):
-    install(ending=".qdstrm")
-    with pytest.raises(NsysError, match=r"(?s)mine\.qdstrm, which has to be imported.*Fix: .*2025\.3\.2\.474"):
+    if body:
+        importer = tmp_path / "nsight" / "host-linux-x64" / "QdstrmImporter"
+        script(importer, IMPORTER.format(python=sys.executable, body=body))
+    with pytest.raises(NsysError, match=message):
         capture_trace(COMMAND, tmp_path / "mine")
     assert (tmp_path / "mine.qdstrm").read_text() == "made by the stand-in"
-
-
-def test_what_an_importer_complains_of_is_passed_on(install, tmp_path):
-    install(ending=".qdstrm")
-    importer = IMPORTER.format(python=sys.executable, body="sys.exit('wrong version of the file')")
-    script(tmp_path / "nsight" / "host-linux-x64" / "QdstrmImporter", importer)
-    with pytest.raises(NsysError, match="QdstrmImporter failed: wrong version of the file"):
-        capture_trace(COMMAND, tmp_path / "mine")
 
 
 def test_no_report_at_all_says_what_to_look_at(install, tmp_path):
@@ -183,43 +161,24 @@ def test_no_report_at_all_says_what_to_look_at(install, tmp_path):
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_without_nsys_the_message_says_how_to_get_it(monkeypatch):
+def test_an_nsys_that_is_missing_or_does_not_run_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr("yolotrt_lab.nsight.capture.shutil.which", lambda _: None)
     monkeypatch.setattr("yolotrt_lab.nsight.capture.Path.glob", lambda *_: iter(()))
     with pytest.raises(NsysError, match=r"(?s)no nsys on this machine.*Fix: install Nsight Systems"):
         Nsys.open()
-
-
-def test_an_nsys_that_does_not_run_is_an_error_of_its_own(tmp_path):
-    broken = script(tmp_path / "nsys", "#!/no/such/interpreter\n")
     with pytest.raises(NsysError, match="does not run"):
-        Nsys.open(str(broken))
+        Nsys.open(str(script(tmp_path / "nsys", "#!/no/such/interpreter\n")))
 
 
-class Driver:
-    """Stands for libcuda: notes what is called, and answers that there is no context."""
-
-    def __init__(self):
-        self.called = []
-
-    def __getattr__(self, name):
-        return lambda: self.called.append(name) or 201
-
-
-def test_profiled_starts_and_stops_the_profiler_and_waits_for_the_gpu(monkeypatch):
-    driver = Driver()
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_profiled_starts_the_profiler_waits_for_the_gpu_and_stops_even_where_the_program_fails(monkeypatch, error):
+    driver = Mock()
     monkeypatch.setattr(sys.modules[capture_trace.__module__], "_driver", lambda: driver)
-    with profiled():
-        assert driver.called == ["cuProfilerStart"]
-    assert driver.called == ["cuProfilerStart", "cuCtxSynchronize", "cuProfilerStop"]
-
-
-def test_profiled_stops_where_the_program_fails(monkeypatch):
-    driver = Driver()
-    monkeypatch.setattr(sys.modules[capture_trace.__module__], "_driver", lambda: driver)
-    with pytest.raises(ZeroDivisionError), profiled():
-        1 / 0  # noqa: B018
-    assert driver.called[-1] == "cuProfilerStop"
+    with pytest.raises(error) if error else nullcontext(), profiled():
+        assert driver.mock_calls == [call.cuProfilerStart()]
+        if error:
+            raise error
+    assert driver.mock_calls == [call.cuProfilerStart(), call.cuCtxSynchronize(), call.cuProfilerStop()]
 
 
 def test_profiled_does_nothing_where_there_is_no_driver():

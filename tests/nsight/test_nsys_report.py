@@ -11,6 +11,8 @@ import pytest
 from tiny_report import TinyReport, pageable_frame
 
 from yolotrt_lab.errors import NsysError, ReportError, TraceError
+from yolotrt_lab.nsight.attribution import attribute
+from yolotrt_lab.nsight.findings import findings
 from yolotrt_lab.nsight.reports import read_trace
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, Graph
 from yolotrt_lab.types import SourceKind
@@ -45,19 +47,17 @@ def test_a_frame_is_read_whole(tmp_path, driver):
     assert trace.notes == ()
 
 
-def test_kinds_of_memory_are_found_by_their_label(tmp_path):
+@pytest.mark.parametrize(
+    ("drop", "expected"), [((), ["pinned", "pageable", "managed"]), (["ENUM_CUDA_MEM_KIND"], ["unknown"] * 3)]
+)
+def test_kinds_of_memory_are_found_by_their_label_alone(tmp_path, drop, expected):
     report = TinyReport(memory={"Pinned": 0, "Pageable": 1, "Managed": 5, "Device": 9})
     for number, memory in enumerate(("Pinned", "Pageable", "Managed")):
         report.copy("h2d", memory, number, number + 1, number)
-    assert memories(read_trace(report.write(tmp_path / "r.sqlite"))) == ["pinned", "pageable", "managed"]
-
-
-def test_without_labels_the_kinds_of_memory_are_unknown(tmp_path):
-    report = TinyReport()
-    report.copy("h2d", "Pageable", 0, 1, 1)
-    trace = read_trace(report.write(tmp_path / "r.sqlite", drop=["ENUM_CUDA_MEM_KIND"]))
-    assert memories(trace) == ["unknown"]
-    assert "the report has no ENUM_CUDA_MEM_KIND: the kinds of memory are unknown" in trace.notes
+    trace = read_trace(report.write(tmp_path / "r.sqlite", drop=drop))
+    assert memories(trace) == expected
+    note = "the report has no ENUM_CUDA_MEM_KIND: the kinds of memory are unknown"
+    assert (note in trace.notes) == bool(drop)
 
 
 def test_ranges_are_named_in_their_row_or_by_number_and_marks_and_open_ones_are_none(tmp_path):
@@ -70,17 +70,6 @@ def test_ranges_are_named_in_their_row_or_by_number_and_marks_and_open_ones_are_
     report.range("a domain", 5, None, event=75, text=True)
     trace = read_trace(report.write(tmp_path / "r.sqlite"))
     assert names(trace, "ranges") == ["by number", "in the row", "started and ended"]
-
-
-def test_two_processes_keep_their_calls_apart(tmp_path):
-    report = TinyReport()
-    report.call("cudaLaunchKernel_v7000", 0, 5, 1, pid=10)
-    report.call("cudaLaunchKernel_v7000", 1, 6, 1, pid=20)
-    report.kernel("a", 7, 8, 1, pid=20)
-    report.kernel("b", 8, 9, 1, pid=10)
-    trace = read_trace(report.write(tmp_path / "r.sqlite"))
-    assert trace.api["pid"].tolist() == [10, 20]
-    assert trace.kernels["pid"].tolist() == [20, 10]
 
 
 def test_each_process_numbers_its_gpus_and_the_report_tells_which_they_are(tmp_path):
@@ -107,9 +96,11 @@ def test_the_source_is_where_it_was_recorded(tmp_path):
 
 def test_graphs_are_blocks_or_nodes(tmp_path):
     report = TinyReport()
+    report.graph(2, 9, 3)
+    notes = read_trace(report.write(tmp_path / "r.sqlite")).notes
+    assert not any("CUPTI_ACTIVITY_KIND_KERNEL" in note for note in notes)
     report.kernel("plain", 0, 1, 1)
     report.kernel("in a graph", 1, 2, 2, node=5)
-    report.graph(2, 9, 3)
     trace = read_trace(report.write(tmp_path / "r.sqlite"))
     assert names(trace, "kernels") == ["plain", "in a graph", "CUDA graph"]
     assert trace.kernels["graph"].tolist() == [Graph.NO, Graph.NODE, Graph.WHOLE]
@@ -145,23 +136,16 @@ def test_rows_that_hold_no_numbers_are_left_out_and_counted(tmp_path):
     assert "4 rows of CUPTI_ACTIVITY_KIND_KERNEL are damaged and left out" in trace.notes
 
 
-def test_warnings_of_nsys_are_notes(tmp_path):
-    report = TinyReport()
-    report.kernel("k", 0, 10, 1)
-    report.words["DIAGNOSTIC_EVENT timestamp severity text"] = [(0, 1, "started"), (1, 2, "events were lost")]
-    notes = read_trace(report.write(tmp_path / "r.sqlite")).notes
-    assert "nsys warned: events were lost" in notes
-    assert not any("started" in note for note in notes)
-
-
-def test_what_is_absent_is_noted(tmp_path):
+def test_what_is_absent_is_noted_and_so_are_warnings_of_nsys(tmp_path):
     report = TinyReport()
     report.call("cudaLaunchKernel_v7000", 0, 5, 1)
+    report.words["DIAGNOSTIC_EVENT timestamp severity text"] = [(0, 1, "started"), (1, 2, "events were lost")]
     trace = read_trace(report.write(tmp_path / "r.sqlite"))
     assert trace.notes == (
         "the report has no CUPTI_ACTIVITY_KIND_KERNEL",
         "the report has no CUPTI_ACTIVITY_KIND_MEMCPY",
         "the report has no NVTX_EVENTS",
+        "nsys warned: events were lost",
     )
 
 
@@ -255,9 +239,6 @@ def damaged(report, tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(100))
 def test_damaged_reports_give_an_error_of_the_lab_or_what_is_left(tmp_path, seed):
-    from yolotrt_lab.nsight.attribution import attribute
-    from yolotrt_lab.nsight.findings import findings
-
     report = TinyReport()
     for frame in range(10):
         pageable_frame(report, frame * 1_000_000, 1 + 4 * frame)
@@ -272,12 +253,3 @@ def test_damaged_reports_give_an_error_of_the_lab_or_what_is_left(tmp_path, seed
     assert trace.notes or (trace.count("api"), trace.count("kernels"), trace.count("copies")) == (40, 10, 20)
     if trace.count("api") and trace.count("kernels") and trace.count("copies") and trace.names:
         assert set(attribution.frames["gpu_ns"].tolist()) == {830_000}
-
-
-def test_kernels_that_are_shown_as_graphs_are_not_noted_as_absent(tmp_path):
-    report = TinyReport()
-    report.call("cudaGraphLaunch_v10000", 0, 5, 1)
-    report.graph(6, 9, 1)
-    notes = read_trace(report.write(tmp_path / "r.sqlite")).notes
-    assert any(note.startswith("CUDA graphs are shown as one block") for note in notes)
-    assert not any("CUPTI_ACTIVITY_KIND_KERNEL" in note for note in notes)

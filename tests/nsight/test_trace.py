@@ -1,9 +1,13 @@
 """Traces: from spans, cut, checked and sorted."""
 
 import numpy as np
+import pandas
+import polars
+import pyarrow
 import pytest
 
 from yolotrt_lab.errors import TraceError
+from yolotrt_lab.nsight.attribution import attribute
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, SCHEMA, Trace, empty_table
 from yolotrt_lab.simulate import spin
 from yolotrt_lab.types import HostMemory, Source, SourceKind
@@ -39,27 +43,18 @@ def simulated(device):
 
 def test_spans_of_the_simulated_device_make_the_same_tables(simulated):
     trace = Trace.from_spans(simulated.spans, simulated.source)
-    assert [trace.names[name] for name in trace.api["name"]] == [
-        "cudaMemcpyAsync",
-        "cudaLaunchKernel",
-        "cudaMemcpyAsync",
-        "cudaStreamSynchronize",
-    ]
+    words = ("MemcpyAsync", "LaunchKernel", "MemcpyAsync", "StreamSynchronize")
+    assert [trace.names[name] for name in trace.api["name"]] == [f"cuda{word}" for word in words]
     assert [DIRECTIONS[code] for code in trace.copies["direction"]] == ["h2d", "d2h"]
     assert [MEMORIES[code] for code in trace.copies["host_memory"]] == ["pinned", "pageable"]
     assert trace.copies["bytes"].tolist() == [500_000, 2_000_000]
     assert (trace.kernels["end_ns"] - trace.kernels["start_ns"]).tolist() == [40_000]
+    calls = trace.api["correlation"].tolist()
+    assert len(set(calls)) == 4
+    assert [*trace.copies["correlation"], *trace.kernels["correlation"]] == [calls[0], calls[2], calls[1]]
     assert trace.source is simulated.source
     assert trace.begin_ns == trace.ranges["start_ns"][0]
     assert trace.end_ns == trace.ranges["end_ns"][0]
-
-
-def test_gpu_work_of_the_simulated_device_has_the_correlation_of_its_call(simulated):
-    trace = Trace.from_spans(simulated.spans, simulated.source)
-    calls = trace.api["correlation"].tolist()
-    assert len(set(calls)) == 4
-    assert trace.copies["correlation"].tolist() == [calls[0], calls[2]]
-    assert trace.kernels["correlation"].tolist() == [calls[1]]
 
 
 def test_threads_of_the_simulated_device_are_told_apart(device):
@@ -123,3 +118,13 @@ def test_tables_that_do_not_fit_are_refused(api, said):
     rest = {name: empty_table(name) for name in SCHEMA if name != "api"}
     with pytest.raises(TraceError, match=said):
         Trace(api=api, **rest, names=("a", "b", "c"), source=SOURCE)
+
+
+def test_tables_are_taken_as_they_are(simulated):
+    """By pandas and Polars, and by what reads Arrow streams."""
+    trace = Trace.from_spans(simulated.spans, simulated.source)
+    for table in (trace.copies, attribute(trace).frames):
+        frames = (pandas.DataFrame(table), polars.DataFrame(table), polars.from_arrow(table).struct.unnest())
+        for frame in (*frames, pyarrow.table(table)):
+            taken = {name: np.asarray(frame[name]).tolist() for name in table}
+            assert taken == {name: values.tolist() for name, values in table.items()}
