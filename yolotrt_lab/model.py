@@ -44,26 +44,24 @@ def parse_onnx(model: bytes | str | Path) -> Any:
     try:
         return onnx.load_model_from_string(content)
     except message.DecodeError as error:
+        name = "the model" if isinstance(model, bytes) else model
         found = f"{len(content)} bytes that cannot be parsed ({error})"
-        raise ModelError(f"{_name(model)} must be an ONNX model, got {found}", fix="export it again as ONNX") from error
+        raise ModelError(f"{name} must be an ONNX model, got {found}", fix="export it again as ONNX") from error
 
 
 def with_batch(model: bytes, batch: int) -> bytes:
     """The model with `batch` for every first dimension of an input or output that is left open."""
     parsed = parse_onnx(model)
-    shapes = [tensor.type.tensor_type.shape for tensor in (*parsed.graph.input, *parsed.graph.output)]
-    open_dimensions = [shape.dim[0] for shape in shapes if shape.dim and not shape.dim[0].HasField("dim_value")]
-    for dimension in open_dimensions:
+    shapes = [tensor.type.tensor_type.shape.dim for tensor in (*parsed.graph.input, *parsed.graph.output)]
+    left_open = [shape[0] for shape in shapes if shape and not shape[0].HasField("dim_value")]
+    for dimension in left_open:
         dimension.dim_value = batch
-    return parsed.SerializeToString() if open_dimensions else model
+    return parsed.SerializeToString() if left_open else model
 
 
 def precision_of(model: Any) -> str:
-    """The number type of most weights of a `ModelProto`: 'fp32', 'fp16', 'bf16', 'int8', 'fp8', '' without weights.
-
-    This is what the model asks for; TensorRT may still compute fp32 as TF32 on tensor cores.
-    """
-    weights: Counter[str] = Counter()
+    """The number type of most weights of a `ModelProto`: 'fp32', 'fp16', 'bf16', 'int8', 'fp8', '' without weights."""
+    weights: Counter[str] = Counter()  # what the model asks for: TensorRT may still compute fp32 as TF32
     for tensor in model.graph.initializer:
         weights[_PRECISIONS.get(tensor.DataType.Name(tensor.data_type), "")] += math.prod(tensor.dims)
     del weights[""]
@@ -86,7 +84,7 @@ def read_model_info(model: bytes | str | Path) -> ModelInfo:
 
     ModelError if the file cannot be read, is for another task, or has no output of (batch, 4 + classes, cells).
     """
-    name, parsed = _name(model), parse_onnx(model)
+    name, parsed = "the model" if isinstance(model, bytes) else str(model), parse_onnx(model)
     metadata = {entry.key: entry.value for entry in parsed.metadata_props}
     if (task := metadata.get("task", "detect")) != "detect":
         fix = "export a detection model, such as yolov8n.pt"
@@ -99,10 +97,6 @@ def read_model_info(model: bytes | str | Path) -> ModelInfo:
     except (ValueError, SyntaxError, TypeError, LookupError) as error:
         fix = "export it again with Ultralytics, or remove the entries `names` and `imgsz` of its metadata"
         raise ModelError(f"{name} has unreadable metadata {metadata}", fix=fix) from error
-
-
-def _name(model: bytes | str | Path) -> str:
-    return "the model" if isinstance(model, bytes) else str(model)
 
 
 def _sizes(name: str, graph: Any) -> tuple[int, int, int]:
