@@ -59,14 +59,13 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything, first at what the lab cannot run without; raises nothing and changes nothing.
-
-    >>> [finding.name for finding in examine()][:3]
-    ['Python', 'opencv-python-headless', 'numpy']
-    """
+    """Look at everything, first at what the lab cannot run without; raises nothing and changes nothing."""
     cuda, gpu = _gpu()
     installed, extra = _distributions(), install_command("notebooks")
-    version = partial(_version, installed)
+
+    def version(package: str, without: State, detail: str, fix: str) -> Found:
+        return (State.OK, installed[package], "") if package in installed else (without, detail, fix)
+
     needed: Checks = {
         "Python": _python,
         **{package: partial(_imported, module, package) for module, package in _NEEDED_MODULES.items()},
@@ -188,10 +187,6 @@ def _imported(module: str, package: str) -> Found:
     return State.OK, detail, ""
 
 
-def _version(installed: Mapping[str, str], package: str, without: State, detail: str, fix: str) -> Found:
-    return (State.OK, installed[package], "") if package in installed else (without, detail, fix)
-
-
 def _cupy(installed: Mapping[str, str], cuda: Cuda) -> Found:
     found = {name: version for name, version in installed.items() if re.fullmatch(r"cupy(-cuda\d+x)?", name)}
     names = " and ".join(f"{package} {version}" for package, version in found.items())
@@ -215,9 +210,9 @@ def _cupy(installed: Mapping[str, str], cuda: Cuda) -> Found:
 
 def _tensorrt(name: str, installed: Mapping[str, str], cuda: Cuda) -> Found | None:
     """TensorRT or TensorRT-RTX; one of them is enough, so that only the first is missed where neither is there."""
-    old = cuda is not None and cuda < (13, 0)
     install = f"{install_command('tensorrt')}, or for TensorRT-RTX {install_command('rtx')}"
-    install = 'python -m pip install "tensorrt-cu12>=10,<12"' if old else install
+    if cuda and cuda < (13, 0):
+        install = 'python -m pip install "tensorrt-cu12>=10,<12"'
     there = [each for each, module in _TENSORRT.items() if importlib.util.find_spec(module)]
     if not there and name == "TensorRT":
         return (State.MISSING, "no engine can run on it", install) if cuda else (State.ABSENT, f"none; {_NO_USE}", "")
@@ -226,9 +221,9 @@ def _tensorrt(name: str, installed: Mapping[str, str], cuda: Cuda) -> Found | No
     pattern = _TENSORRT[name].replace("_", "-") + r"(-cu\d+)?(-bindings)?"
     found = {each: version for each, version in installed.items() if re.fullmatch(pattern, each)}
     detail = ", ".join(f"{package} {version}" for package, version in found.items()) or "version unknown"
-    if old and "cu13" in detail:
+    if cuda and cuda < (13, 0) and "cu13" in detail:
         fix = f"python -m pip uninstall -y {' '.join(found)}, then {install}"
-        return State.BROKEN, f"{detail}: built for CUDA 13, and the driver offers CUDA 12", fix
+        return State.BROKEN, f"{detail}: built for CUDA 13, and the driver offers CUDA {cuda[0]}", fix
     return State.OK, detail, ""
 
 

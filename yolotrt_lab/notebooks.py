@@ -111,9 +111,6 @@ def chosen_parameters(
 
     `given` holds text, as typed on a command line. `device` counts as given to every notebook that declares `device`.
     SettingsError for a name that no notebook declares, and for a text that does not read as its default's type.
-
-    >>> chosen_parameters(find_notebooks(["01_reproduce"]), {}, device="simulated")
-    [{'device': 'simulated'}]
     """
     declared = [declared_parameters(notebook) for notebook in notebooks]
     known = sorted(set().union(*declared))
