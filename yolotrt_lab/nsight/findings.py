@@ -21,6 +21,7 @@ from .traced_frames import KINDS, Call, Joined, frames_of
 _MINIMAL_SHARE = 0.05
 _MINIMAL_NS = 20_000
 _MANY_LAUNCHES = 4
+_NO_ROWS = np.empty(0, np.int64)
 _WAYS = {"h2d": "to the GPU from", "d2h": "from the GPU to"}
 
 
@@ -48,7 +49,7 @@ class TraceFinding:
     """The numbers in the text and others, the unit in the name: `*_ns` is the median over all frames (of a trace
     without frames, the whole), `total_*` the sum over the trace. `gain_ns`, where there is one, is what a frame can
     gain at most."""
-    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    rows: np.ndarray = field(default_factory=lambda: _NO_ROWS)
     """The rows of the trace's `copies` that a finding about copies means."""
 
 
@@ -112,9 +113,12 @@ class _Seen:
         """The median of a column of `Attribution.frames`."""
         return _median(self.attribution.frames[column])
 
-    def matters(self, lost_ns: float) -> bool:
-        """True where a frame loses enough to be told."""
-        return lost_ns >= max(_MINIMAL_NS, _MINIMAL_SHARE * self.frame_ns)
+    def told(
+        self, kind: FindingKind, lost_ns: float, text: str, numbers: Mapping[str, float], rows: np.ndarray = _NO_ROWS
+    ) -> list[TraceFinding]:
+        """The finding, where a frame loses enough to be told."""
+        matters = lost_ns >= max(_MINIMAL_NS, _MINIMAL_SHARE * self.frame_ns)
+        return [TraceFinding(kind, text, numbers, rows)] if matters else []
 
     def by_frame(self, per_copy: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The sum over some copies of each frame."""
@@ -177,21 +181,17 @@ def _pageable(trace: Trace, seen: _Seen | None, direction: int) -> TraceFinding:
 def _backlog(seen: _Seen) -> list[TraceFinding]:
     rows = seen.holding(seen.before)
     waited, call = (_median(seen.by_frame(values, rows)) for values in (seen.before, seen.held))
-    if not seen.matters(waited):
-        return []
     kinds = sorted({MEMORIES[kind] for kind in np.unique(seen.joints.trace.copies["host_memory"][rows])})
     text = (
         f"Copy calls ({' and '.join(kinds)} memory) hold the host for {_us(call)} in a frame, {_us(waited)} of it "
         "while the GPU still works on what was asked for before."
     )
     numbers = {"copies": len(rows), "call_ns": call, "backlog_ns": waited}
-    return [TraceFinding(FindingKind.BACKLOG_COPIES, text, numbers, rows)]
+    return seen.told(FindingKind.BACKLOG_COPIES, waited, text, numbers, rows)
 
 
 def _moved_wait(seen: _Seen) -> list[TraceFinding]:
     moved, synchronize = _median(moved_wait_ns(seen.attribution)), seen.ns("in_synchronize_ns")
-    if not seen.matters(moved):
-        return []
     rows = seen.holding(seen.waited)
     call = _median(seen.by_frame(seen.held, rows))
     text = (
@@ -199,11 +199,11 @@ def _moved_wait(seen: _Seen) -> list[TraceFinding]:
         f"other work than the copy, and synchronize calls for {_us(synchronize)}."
     )
     numbers = {"copies": len(rows), "call_ns": call, "moved_ns": moved, "synchronize_ns": synchronize}
-    return [TraceFinding(FindingKind.MOVED_WAIT, text, numbers, rows)]
+    return seen.told(FindingKind.MOVED_WAIT, moved, text, numbers, rows)
 
 
 def _serial(seen: _Seen) -> list[TraceFinding]:
-    frames, joints = seen.attribution.frames, seen.joints
+    frames = seen.attribution.frames
     up, down = (seen.attribution.copied("gpu_ns", direction) for direction in ("h2d", "d2h"))
     longest = np.maximum(frames["kernels_ns"], np.maximum(up, down))
     waited = frames["in_synchronize_ns"] + frames["in_copy_ns"]  # no other time of the host's gets shorter
@@ -211,28 +211,26 @@ def _serial(seen: _Seen) -> list[TraceFinding]:
     overlap = _median(frames["kernels_ns"] + frames["copies_ns"] - frames["gpu_ns"])
     copies, kernels = seen.ns("copies_ns"), seen.ns("kernels_ns")
     together = int((seen.of_frames.ends - seen.of_frames.starts).sum())
-    side_by_side = joints.own_work.totals().sum() > 1.1 * together  # frames overlap already
-    if not seen.matters(gain) or overlap > copies / 2 or side_by_side:
+    if overlap > copies / 2 or seen.joints.own_work.totals().sum() > 1.1 * together:  # copies or frames overlap already
         return []
     text = (
         f"Copies ({_us(copies)} in a frame) and kernels ({_us(kernels)}) take turns on the GPU. With the copies of one "
         f"frame under the kernels of another, a frame gains at most {_us(gain)}."
     )
     numbers = {"copies_ns": copies, "kernels_ns": kernels, "upload_ns": _median(up), "download_ns": _median(down)}
-    return [TraceFinding(FindingKind.SERIAL_COPIES, text, numbers | {"gain_ns": gain})]
+    return seen.told(FindingKind.SERIAL_COPIES, gain, text, numbers | {"gain_ns": gain})
 
 
 def _launch_bound(seen: _Seen) -> list[TraceFinding]:
-    launches, span, idle = _launches(seen.joints)
-    count, gain = _median(launches), _median(idle)
-    if not seen.matters(gain) or count < _MANY_LAUNCHES:
+    launches, span, idle = map(_median, _launches(seen.joints))
+    if launches < _MANY_LAUNCHES:
         return []
     text = (
-        f"The GPU waits for launches: it idles for {_us(gain)} of the {_us(_median(span))} in which the host makes a "
-        f"frame's {count:.0f} launches. A CUDA graph gains at most that."
+        f"The GPU waits for launches: it idles for {_us(idle)} of the {_us(span)} in which the host makes a "
+        f"frame's {launches:.0f} launches. A CUDA graph gains at most that."
     )
-    numbers = {"launches": count, "span_ns": _median(span), "in_launch_ns": seen.ns("in_launch_ns"), "gain_ns": gain}
-    return [TraceFinding(FindingKind.LAUNCH_BOUND, text, numbers)]
+    numbers = {"launches": launches, "span_ns": span, "in_launch_ns": seen.ns("in_launch_ns"), "gain_ns": idle}
+    return seen.told(FindingKind.LAUNCH_BOUND, idle, text, numbers)
 
 
 def _launches(joints: Joined) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -256,8 +254,6 @@ def _gaps(seen: _Seen) -> list[TraceFinding]:
     launches, _, launching = _launches(seen.joints)
     launching = np.where(launches >= _MANY_LAUNCHES, launching, 0)
     gap = _median(np.maximum(frames["idle_ns"] - launching - frames["idle_in_synchronize_ns"], 0))
-    if not seen.matters(gap):
-        return []
     numbers = {name: seen.ns(name) for name in sorted(frames) if name.startswith(("idle_in_", "idle_outside_"))}
     longest = next((name for name in seen.attribution.idle_calls if not name.endswith("Synchronize")), "")
     text = (
@@ -266,28 +262,25 @@ def _gaps(seen: _Seen) -> list[TraceFinding]:
         "while the host does not wait for it. Of all idle time the host is outside of CUDA calls for "
         f"{_us(numbers['idle_outside_ns'])}{f'; among calls it is most in {longest}' if longest else ''}."
     )
-    return [TraceFinding(FindingKind.GAPS, text, numbers | {"gap_ns": gap, "frame_ns": seen.frame_ns})]
+    return seen.told(FindingKind.GAPS, gap, text, numbers | {"gap_ns": gap, "frame_ns": seen.frame_ns})
 
 
 def _other_work(seen: _Seen) -> list[TraceFinding]:
     frames, streams = (_median(seen.attribution.waits_ns(wait)) for wait in ("other_frames", "other_streams"))
     if seen.in_flight:
         frames = 0.0  # the frame that a call collects is an earlier one
-    if not seen.matters(frames + streams):
-        return []
     text = (
         f"Synchronize calls wait for work that is not their frame's: {_us(frames)} in a frame for other frames and "
         f"others on this loop's streams, {_us(streams)} for other streams."
     )
-    return [TraceFinding(FindingKind.OTHER_WORK, text, {"other_frames_ns": frames, "other_streams_ns": streams})]
+    numbers = {"other_frames_ns": frames, "other_streams_ns": streams}
+    return seen.told(FindingKind.OTHER_WORK, frames + streams, text, numbers)
 
 
 def _unexplained(seen: _Seen) -> list[TraceFinding]:
     nothing = _median(seen.attribution.waits_ns("nothing"))
-    if not seen.matters(nothing):
-        return []
     text = (
         f"Synchronize calls wait {_us(nothing)} in a frame while the trace shows nothing on the GPU: another process, "
         "which was not traced, has it, or the work has not reached it."
     )
-    return [TraceFinding(FindingKind.UNEXPLAINED_WAIT, text, {"nothing_ns": nothing})]
+    return seen.told(FindingKind.UNEXPLAINED_WAIT, nothing, text, {"nothing_ns": nothing})

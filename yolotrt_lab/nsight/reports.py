@@ -179,7 +179,7 @@ class _Report:
         return Columns(zip((*needed, *optional), values, strict=True)), left_out
 
     def _read_table(self, table: str) -> Columns:
-        """One table's columns under the report's names for them, without rows where it can't be used."""
+        """One table's columns by their names in the report, without rows where it can't be used."""
         name, needed, optional = _TABLES[table]
         there = self.tables.get(name, ())
         if missing := [column for column in needed if column not in there]:
@@ -189,14 +189,13 @@ class _Report:
                 self.notes.append(f"the report has no {name}")
             return Columns({column: np.empty(0, np.int64) for column in (*needed, *optional)})
         found = {column: value for column, value in optional.items() if column in there}
-        where = '"end" IS NOT NULL' if table == "ranges" else "TRUE"
-        if "eventType" in there and table == "ranges":
-            where += f" AND eventType IN {_RANGE_EVENTS}"
+        where = "TRUE"
+        if table == "ranges":
+            where = '"end" IS NOT NULL' + (f" AND eventType IN {_RANGE_EVENTS}" if "eventType" in there else "")
         columns, left_out = self._integers(name, needed, found, where)
-        for column in optional.keys() - found.keys():
-            columns[column] = np.full(len(columns["start"]), optional[column])
-            if column != "textId":
-                self.notes.append(f"{name} lacks {column}")
+        absent = {column: value for column, value in optional.items() if column not in there}
+        columns |= {column: np.full(len(columns["start"]), value) for column, value in absent.items()}
+        self.notes += [f"{name} lacks {column}" for column in absent if column != "textId"]
         forwards = columns["end"] >= columns["start"]
         if left_out := left_out + int((~forwards).sum()):
             self.notes.append(f"{left_out} rows of {name} are damaged and left out")
@@ -204,21 +203,20 @@ class _Report:
 
     def trace(self) -> Trace:
         """The trace that the report holds."""
+        columns = self.columns
         on_gpu = {
-            "kernels": self._kernels(),
-            "copies": _on_gpu(self.columns["copies"]) | self._copies(),
-            "memsets": _on_gpu(self.columns["memsets"]) | {"bytes": self.columns["memsets"]["bytes"]},
+            "kernels": Columns(self._kernels()),
+            "copies": Columns(_on_gpu(columns["copies"]) | self._copies()),
+            "memsets": Columns(_on_gpu(columns["memsets"]) | {"bytes": columns["memsets"]["bytes"]}),
         }
-        api = _on_host(self.columns["api"]) | {"correlation": self.columns["api"]["correlationId"]}
-        api["name"] = self._call_names()
-        ranges = _on_host(self.columns["ranges"]) | {"name": self._range_names()}
-        tables = {name: Columns(columns) for name, columns in on_gpu.items()}
-        api = _without_nested(Columns(api), tables)
-        source = self._source(self._number_devices(tables))
+        calls = {"correlation": columns["api"]["correlationId"], "name": self._call_names()}
+        api = _without_nested(Columns(_on_host(columns["api"]) | calls), on_gpu)
+        ranges = Columns(_on_host(columns["ranges"]) | {"name": self._range_names()})
+        source = self._source(self._number_devices(on_gpu))
         warnings = self._rows("DIAGNOSTIC_EVENT", "severity", "text")
         self.notes += [f"nsys warned: {text}" for level, text in warnings if type(level) is int and level >= _WARNING]
         notes = tuple(dict.fromkeys(self.notes))
-        return Trace(**tables, api=api, ranges=Columns(ranges), names=tuple(self.names), source=source, notes=notes)
+        return Trace(**on_gpu, api=api, ranges=ranges, names=tuple(self.names), source=source, notes=notes)
 
     def _place(self, name: str) -> int:
         return self.names.setdefault(name, len(self.names))
