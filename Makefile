@@ -17,7 +17,7 @@ export YOLOTRT_LAB_RTX_PATHS ?= $(subst build/,$(CURDIR)/build/,$(subst $(space)
 .PHONY: test run lab figures lint rtx smoke constraints clean
 
 test: $(READY)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n auto $(ARGS)
 
 run: $(READY)
 	$(PY) -m yolotrt_lab run $(ARGS)

@@ -18,7 +18,10 @@ PACKAGE = Path(__file__).parents[1] / "yolotrt_lab"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 WINGS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"plots"}
 APP = {"cli", "doctor", "notebooks", "__init__", "__main__"}
-HEAVY = set("bokeh cupy cv2 duckdb matplotlib onnx onnxruntime pandas polars pyarrow rich scipy tensorrt".split())
+HEAVY = {
+    *("bokeh", "cupy", "cv2", "duckdb", "matplotlib", "onnx", "onnxruntime"),
+    *("pandas", "polars", "pyarrow", "rich", "scipy", "tensorrt"),
+}
 
 
 def loaded_by(module: str) -> set[str]:

@@ -1,6 +1,6 @@
-"""The NVIDIA driver, asked directly: is there one, and which GPU is behind it?
+"""An NVIDIA GPU through CuPy: the CUDA runtime's own calls, on memory whose kind is known, NVTX ranges, driver facts.
 
-Lean builds of TensorRT crash the process where there is no driver, so this is asked before any of it is made.
+The driver is asked directly whether it is there: lean builds of TensorRT crash the process where it is not.
 """
 
 from __future__ import annotations
@@ -87,9 +87,6 @@ def _call(cuda: Any, function: str, *arguments: Any) -> None:
         )
 
 
-# NVTX ranges cheap enough for a frame loop: made once by name, pushed and popped in a domain of the lab.
-
-
 DOMAIN = "yolotrt_lab"
 
 
@@ -129,9 +126,6 @@ class NvtxRanges:
         if name not in ranges:
             ranges[name] = NvtxRange(self._domain, name)
         return ranges[name]
-
-
-# An NVIDIA GPU through CuPy: the CUDA runtime's own calls, on memory whose kind is known.
 
 
 # time.sleep may come back this much late; the rest of a wait is spent on the clock itself. Windows ticks more coarsely.
@@ -178,7 +172,8 @@ class CudaEvent:
     def elapsed_ns(self, earlier: Event) -> int:
         """Device time from `earlier` to this mark, to about half a microsecond (what CUDA events resolve)."""
         assert isinstance(earlier, CudaEvent)
-        return round(self._cupy.cuda.get_elapsed_time(earlier._event, self._event) * 1e6)
+        elapsed_ms: float = self._cupy.cuda.get_elapsed_time(earlier._event, self._event)
+        return round(elapsed_ms * 1e6)
 
 
 class CudaStream:

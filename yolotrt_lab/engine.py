@@ -6,7 +6,6 @@ that run at the same time need a context each.
 
 from __future__ import annotations
 
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +22,7 @@ from .vision import HostWork
 
 
 class OneThread:
-    """Whose an execution context is: that of the thread that enqueues first."""
+    """The thread that an execution context belongs to: the one that enqueues first."""
 
     def __init__(self) -> None:
         self._thread: int | None = None
@@ -34,8 +33,8 @@ class OneThread:
             self._thread = get_ident()
         elif self._thread != get_ident():
             raise EngineError(
-                "two threads enqueue in one execution context",
-                fix="give each thread a context of its own: engine.context(device)",
+                "an execution context must be used by one thread, got two threads",
+                fix="create a context for each thread: engine.context(device)",
             )
 
 
@@ -138,18 +137,17 @@ def captured(
 def checked(spec: TensorSpec, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
     """The array for `spec`, C-contiguous; ShapeError or DtypeError where it does not fit. No runtime checks dtypes."""
     if spec.name not in tensors:
-        raise ShapeError(
-            f"input {spec.name!r} is missing; given: {sorted(tensors)}", fix=f"pass {spec.name}{spec.shape}"
-        )
+        fix = f"pass {spec.name}, {spec.shape}"
+        raise ShapeError(f"tensors must have {spec.name!r}, got {sorted(tensors)}", fix=fix)
     array = tensors[spec.name]
     if array.shape != spec.shape:
         raise ShapeError(
-            f"{spec.name} wants shape {spec.shape} and got {array.shape}",
+            f"{spec.name} must have the shape {spec.shape}, got {array.shape}",
             fix=f"letterbox the frame to {spec.shape}, or load an engine built for {array.shape}",
         )
     if array.dtype != spec.dtype:
         raise DtypeError(
-            f"{spec.name} wants {spec.dtype} and got {array.dtype}", fix=f"pass array.astype(np.{spec.dtype})"
+            f"{spec.name} must be {spec.dtype}, got {array.dtype}", fix=f"pass array.astype(np.{spec.dtype})"
         )
     return np.ascontiguousarray(array)
 
@@ -158,50 +156,8 @@ def require_gpu(device: Device, engine: str) -> None:
     """EngineError unless `device` is a real GPU: the addresses of a simulated one would crash a real runtime."""
     if device.kind != "cuda":
         raise EngineError(
-            f"{engine} runs on a GPU, and this is the {device.kind} device", fix="open_device('cuda') gives the GPU"
+            f"{engine} must run on a GPU, got the {device.kind} device", fix="open_device('cuda') opens the GPU"
         )
-
-
-# An engine that hands its contexts out again: making one takes seconds where the runtime compiles kernels for it.
-
-
-class LendingEngine(Engine):
-    """`engine`, with contexts that come back once nobody holds them any more, and are then handed out again.
-
-    For many loops after each other in one thread, on one device. A loop has to be over (and synchronized) before the
-    last reference to it goes.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.label, self.inputs, self.outputs = engine.label, engine.inputs, engine.outputs
-        self._engine = engine
-        self._free: list[Context] = []
-
-    def context(self, device: Device) -> Context:
-        """One that came back, or a new one."""
-        context = self._free.pop() if self._free else self._engine.context(device)
-        lent = _Lent(context)
-        weakref.finalize(lent, self._free.append, context).atexit = False
-        return lent
-
-    def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
-        """That of the engine."""
-        return self._engine.host_work(device, work)
-
-
-class _Lent(Context):
-    def __init__(self, context: Context, first: _Lent | None = None) -> None:
-        self.device, self.buffers, self._input = context.device, context.buffers, context._input
-        self._context, self._enqueue = context, context.enqueue
-        self._first = first  # comes back after its siblings
-
-    def enqueue(self, stream: Stream) -> None:
-        """Submit one inference."""
-        self._enqueue(stream)
-
-    def sibling(self, device: Device) -> _Lent:
-        """A sibling of the context that was lent, which goes when nobody holds it."""
-        return _Lent(self._context.sibling(device), self._first or self)
 
 
 PRECISIONS = ("fp16", "fp32")
@@ -259,6 +215,6 @@ def open_engine(
 def _of_batch(engine: Engine, batch: int) -> Engine:
     if batch > 1 and (found := engine.inputs[0].shape[0]) != batch:
         raise SettingsError(
-            f"the model takes {found} frames at once, not {batch}", fix="export it with an open batch dimension"
+            f"the model must take {batch} frames at once, got one for {found}", fix="export it with an open batch"
         )
     return engine

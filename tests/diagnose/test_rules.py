@@ -300,5 +300,5 @@ def test_pinned_memory_is_no_cure_for_a_loop_whose_memory_is_pinned(upload):
 
 
 def test_a_cure_that_takes_less_off_a_frame_than_it_is_too_long_by_does_not_end_the_backlog():
-    found = judge(loop(period_ms=15.0, preprocess=14.9, upload=0.3, infer=0.2, synchronize=0.3))  # 15.4 without the upload
+    found = judge(loop(period_ms=15.0, preprocess=14.9, upload=0.3, infer=0.2, synchronize=0.3))  # 15.4 without it
     assert Cause.PAGEABLE_OVERLOAD not in found.causes

@@ -165,62 +165,58 @@ def test_work_of_another_frame_on_the_same_stream(traced):
     assert waits(attribution, 1) == {"other_frames": 30, "kernels": 20, "wake_up": 5}
 
 
-def test_work_that_belongs_to_no_frame_is_told_by_its_stream(traced):
+LATE = {"kernel": (70, 80), "sync": (10, 85)}
+EARLY = {"kernel": (10, 30), "sync": (10, 75)}
+BEHIND = [(30, 70, {"stream": 8})]
+OF_ANOTHER_PROCESS = {"pid": 20, "correlation": 1}
+WAITED_FOR = {
+    "nothing": ({"kernel": (5, 9), "sync": (10, 90)}, [], {"nothing": 80}),
+    "work of no frame, told by its stream": (
+        LATE,
+        [(20, 40, {"stream": 7}), (30, 60, {"stream": 8})],
+        {"kernels": 10, "other_frames": 20, "other_streams": 20, "nothing": 20, "wake_up": 5},
+    ),
+    "another process": (
+        LATE,
+        [(15, 70, OF_ANOTHER_PROCESS)],
+        {"kernels": 10, "other_streams": 55, "nothing": 5, "wake_up": 5},
+    ),
+    "nothing on this GPU": (
+        LATE,
+        [(15, 70, OF_ANOTHER_PROCESS | {"device": 1})],
+        {"kernels": 10, "nothing": 60, "wake_up": 5},
+    ),
+    "all streams": (
+        EARLY | {"call": "cudaDeviceSynchronize"},
+        BEHIND,
+        {"kernels": 20, "other_streams": 40, "wake_up": 5},
+    ),
+    "its stream": (EARLY, BEHIND, {"kernels": 20, "wake_up": 45}),
+}
+
+
+@pytest.mark.parametrize(("frame", "others", "expected"), WAITED_FOR.values(), ids=WAITED_FOR)
+def test_what_a_synchronize_call_waits_for(traced, frame, others, expected):
     report = TinyReport()
-    small_frame(report, 0, 1, kernel=(70, 80), sync=(10, 85))
-    report.call("cudaLaunchKernel", 5 * US, 6 * US, 8, tid=12)
-    report.call("cudaLaunchKernel", 6 * US, 7 * US, 9, tid=12)
-    report.kernel("a helper's, same stream", 20 * US, 40 * US, 8, stream=7)
-    report.kernel("a helper's, other stream", 30 * US, 60 * US, 9, stream=8)
-    assert waits(traced(report)) == {
-        "kernels": 10,
-        "other_frames": 20,
-        "other_streams": 20,
-        "nothing": 20,
-        "wake_up": 5,
-    }
-
-
-@pytest.mark.parametrize(
-    ("device", "expected"), [(0, {"other_streams": 55, "nothing": 5}), (1, {"nothing": 60})], ids=["same", "another"]
-)
-def test_work_of_another_process_is_on_another_stream_if_it_is_on_the_same_gpu(traced, device, expected):
-    report = TinyReport()
-    small_frame(report, 0, 1, kernel=(70, 80), sync=(10, 85))
-    report.call("cudaLaunchKernel", 5 * US, 6 * US, 1, pid=20)
-    report.kernel("another process's", 15 * US, 70 * US, 1, pid=20, device=device)
-    assert waits(traced(report)) == {"kernels": 10, "wake_up": 5} | expected
-
-
-def test_a_wait_with_nothing_on_the_gpu_is_unexplained(traced):
-    report = TinyReport()
-    small_frame(report, 0, 1, kernel=(5, 9), sync=(10, 90))
-    assert waits(traced(report)) == {"nothing": 80}
-
-
-@pytest.mark.parametrize(
-    ("call", "expected"),
-    [
-        ("cudaDeviceSynchronize", {"kernels": 20, "other_streams": 40, "wake_up": 5}),
-        ("cudaStreamSynchronize", {"kernels": 20, "wake_up": 45}),
-    ],
-)
-def test_a_wait_for_the_device_ends_with_the_work_of_all_streams(traced, call, expected):
-    report = TinyReport()
-    small_frame(report, 0, 1, kernel=(10, 30), sync=(10, 75), call=call)
-    report.call("cudaLaunchKernel", 5 * US, 6 * US, 9, tid=12)
-    report.kernel("behind", 30 * US, 70 * US, 9, stream=8)
+    small_frame(report, 0, 1, **frame)
+    for number, (start, end, where) in enumerate(others, 8):
+        where = {"correlation": number} | where
+        report.call("cudaLaunchKernel", 5 * US, 6 * US, where["correlation"], where.get("pid", 10), 12)
+        report.kernel("another's", start * US, end * US, **where)
     assert waits(traced(report)) == expected
 
 
-def test_overlapping_work_counts_once(traced):
+def test_overlapping_work_counts_once_and_memory_fills_are_no_kernels(traced):
     report = TinyReport()
-    small_frame(report, 0, 1, kernel=(10, 60), sync=(8, 75))
+    small_frame(report, 0, 1, kernel=(30, 60), sync=(8, 75))
     report.call("cudaMemcpyAsync", 5 * US, 6 * US, 9)
     report.copy("d2h", "Pinned", 40 * US, 70 * US, 9, stream=8)
+    report.call("cudaMemsetAsync", 6 * US, 7 * US, 10)
+    report.gpu("MEMSET", 10 * US, 30 * US, 10, bytes=8)
     attribution = traced(report)
     assert waits(attribution) == {"kernels": 50, "copies": 10, "nothing": 2, "wake_up": 5}
     assert frame_us(attribution)["gpu_ns"] == 60
+    assert attribution.frames["kernels"].tolist() == [1]
 
 
 def test_a_thread_that_only_waits_waits_for_the_frames_of_others_and_a_note_says_so(traced):
@@ -306,16 +302,6 @@ def test_kernels_without_a_call_belong_to_no_frame_and_are_noted(traced):
     attribution = traced(report)
     assert attribution.frames["kernels"].tolist() == [1]
     assert "1 of 2 kernels and copies have no call in the trace, and belong to no frame" in attribution.notes
-
-
-def test_memory_fills_are_work_but_no_kernels(traced):
-    report = TinyReport()
-    small_frame(report, 0, 1, kernel=(30, 60), sync=(8, 65))
-    report.call("cudaMemsetAsync", 4 * US, 5 * US, 9)
-    report.gpu("MEMSET", 10 * US, 30 * US, 9, bytes=8)
-    attribution = traced(report)
-    assert waits(attribution) == {"kernels": 50, "nothing": 2, "wake_up": 5}
-    assert attribution.frames["kernels"].tolist() == [1]
 
 
 @pytest.mark.parametrize("collect_after", [0, 3])

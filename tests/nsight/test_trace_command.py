@@ -33,21 +33,8 @@ def captured(monkeypatch, tmp_path):
 
 
 def test_capture_runs_the_command_with_its_own_options(captured, capsys, tmp_path):
-    command = [
-        "trace",
-        "capture",
-        "--out",
-        "mine",
-        "--ranges",
-        "--graphs",
-        "node",
-        "--",
-        "python",
-        "loop.py",
-        "--out",
-        "x",
-    ]
-    assert cli.main(command) == 0
+    options = ["--out", "mine", "--ranges", "--graphs", "node"]
+    assert cli.main(["trace", "capture", *options, "--", "python", "loop.py", "--out", "x"]) == 0
     options = {"ranges": True, "graphs": "node", "keep_report": False}
     assert captured == [(["python", "loop.py", "--out", "x"], Path("mine"), options)]
     assert capsys.readouterr().out == f"2 kernels, 4 copies: {tmp_path / 'made.sqlite'}\n"

@@ -63,7 +63,7 @@ class TinyReport:
         }
         self.add(f"CUPTI_ACTIVITY_KIND_{table}", start=start, end=end, **where, **columns)
 
-    def kernel(self, name, start, end, correlation, *, node=None, **where):
+    def kernel(self, name, start, end, correlation, node=None, **where):
         """A kernel; `node` where it is one of a graph."""
         self.gpu("KERNEL", start, end, correlation, shortName=self.string(name), graphNodeId=node, **where)
 

@@ -151,7 +151,7 @@ class GrowingImages(Sequence[np.ndarray]):
         if not 0 <= index < self._length:
             raise IndexError(index)
         size = 16 * index // self._frames if index < self._frames else 0
-        smoothed = self._smoothed[size]
+        smoothed: np.ndarray = self._smoothed[size]
         self._cv2.blur(self._sizes[size], _SMOOTHED_OVER, dst=smoothed)
         return smoothed
 

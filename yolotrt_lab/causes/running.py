@@ -23,9 +23,6 @@ from ..telemetry import Telemetry
 from .catalogue import SCENARIOS
 from .scenario import Run, Scenario
 
-# Running scenarios: one, several in turns, and the clock that lies between two loops.
-
-
 COPIES = "copies"
 
 

@@ -10,6 +10,7 @@ from .timed_engine import SPIN, SimulatedEngine, SpinEngine, open_timed_engine, 
 
 __all__ = [
     "BATCHES",
+    "SPIN",
     "Card",
     "Clocks",
     "Conditions",
@@ -28,10 +29,9 @@ __all__ = [
     "SimulatedGraph",
     "SimulatedStream",
     "SpinEngine",
-    "SPIN",
-    "open_timed_engine",
-    "spin",
     "calibrate",
     "measure_copies",
+    "open_timed_engine",
     "shipped_presets",
+    "spin",
 ]

@@ -1,4 +1,4 @@
-"""Streams and the events that mark a place in them."""
+"""The calls that put work on the simulated GPU: streams and events, graphs, copies, kernels."""
 
 from __future__ import annotations
 
@@ -79,9 +79,6 @@ class SimulatedStream:
         machine.gpu.submit(self.lane, Work(NO_ENGINE, machine.host.threads.now, after=event.work))
 
 
-# Graphs: work that is captured once and submitted again by each launch.
-
-
 class SimulatedGraph:
     """Captured work. `launch_ns` is what a launch costs the host, warm and cold; the first work starts `submit_ns`
     after its begin.
@@ -143,9 +140,6 @@ class Captures:
     def current(self) -> SimulatedGraph | None:
         """The graph that takes what the running thread submits; None outside a capture."""
         return self._graphs.get(self._machine.host.threads.running)
-
-
-# Copies between host and device: by the GPU alone from page-locked memory, by the driver from pageable memory.
 
 
 class Copies:
@@ -230,9 +224,6 @@ def downloads(machine: Machine, captures: Captures) -> Copies:
     """Copies from the device, as the preset's hardware makes them."""
     preset = machine.preset
     return Copies(machine, captures, DOWNLOAD_ENGINE, preset.pinned_download, preset.pageable_download)
-
-
-# Kernels: the lab's own, those of an engine, and one that only spins.
 
 
 class Kernels:

@@ -1,4 +1,4 @@
-"""The host's time: what its calls and its own work cost it, on whichever of its threads they run."""
+"""The simulated machine: the host, the GPU behind its launch queue, memory, and the watch over bytes in flight."""
 
 from __future__ import annotations
 
@@ -140,9 +140,6 @@ class Host:
         return found or self._works.setdefault(name, WorkTime(self, self._preset.host_work_ns.get(name, 0)))
 
 
-# The GPU as the host meets it: work goes in through the launch queue, and is asked for or waited for.
-
-
 class Gpu:
     """The timeline of a GPU, tied to the clock of a host."""
 
@@ -190,9 +187,6 @@ class Gpu:
         return work.has_run(now)
 
 
-# Memory of the device and of the host, and how much of it the program holds.
-
-
 class SimulatedBuffer:
     """Device memory. `data` holds its bytes where the device moves bytes at all."""
 
@@ -228,8 +222,7 @@ class WatchedBuffer(HostBuffer):
 
 
 class Memory:
-    """Hands out memory at the preset's cost. `host_bytes` and `device_bytes` are those not yet freed.
-    """
+    """Hands out memory at the preset's cost. `host_bytes` and `device_bytes` are those not yet freed."""
 
     def __init__(self, host: Host, preset: Preset, hazards: Hazards) -> None:
         self.host_bytes = self.device_bytes = 0
@@ -284,10 +277,6 @@ class Memory:
         self.device_bytes -= nbytes
 
 
-
-# The watch over host memory that a copy by the GPU still uses, which nothing may touch until the copy has run.
-
-
 _FIX = "wait for the event that follows the copy, or use another slot"
 
 
@@ -334,9 +323,6 @@ class Hazards:
         for work, raw, submitted in ended:
             if not np.array_equal(raw, submitted):
                 raise HazardError(f"{raw.size} bytes were written while they were in flight ({work.name})", fix=_FIX)
-
-
-# The simulated machine: what all calls of a program share.
 
 
 class Machine:
