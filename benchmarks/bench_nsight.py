@@ -25,8 +25,8 @@ if __package__ in (None, ""):
 from make_report import write_report
 
 from yolotrt_lab.nsight.attribution import Attribution, attribute
-from yolotrt_lab.nsight.findings import findings
 from yolotrt_lab.nsight.reports import read_trace
+from yolotrt_lab.nsight.trace_findings import findings
 
 RUNS = 5
 

@@ -297,8 +297,8 @@ def _trace_show(arguments: argparse.Namespace) -> None:
     """Print where the time of a frame goes, and what that means."""
     from .diagnose.traced import attribution_of
     from .nsight.attribution import trace_table
-    from .nsight.findings import findings
     from .nsight.reports import read_trace
+    from .nsight.trace_findings import findings
 
     trace = read_trace(arguments.report)
     attribution = attribution_of(trace)

@@ -3,8 +3,8 @@
 import pytest
 from tiny_report import TinyReport, pageable_frame
 
-from yolotrt_lab.nsight.findings import FindingKind, findings
 from yolotrt_lab.nsight.reports import read_trace
+from yolotrt_lab.nsight.trace_findings import FindingKind, findings
 
 US = 1_000
 

@@ -12,9 +12,9 @@ from tiny_report import TinyReport, pageable_frame
 
 from yolotrt_lab.errors import NsysError, ReportError, TraceError
 from yolotrt_lab.nsight.attribution import attribute
-from yolotrt_lab.nsight.findings import findings
 from yolotrt_lab.nsight.reports import read_trace
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, Graph
+from yolotrt_lab.nsight.trace_findings import findings
 from yolotrt_lab.types import SourceKind
 
 

@@ -1,10 +1,10 @@
 from .attribution import WAITS, Attribution, attribute, moved_wait_ns, trace_table
 from .capture import Nsys, capture_trace, check_trace, find_nsys, minimal_environment, profiled
-from .findings import FindingKind, TraceFinding
 from .perfetto import write_perfetto
 from .reports import read_trace, rules, shipped_analysis, shipped_trace
 from .scrub import scrub
 from .trace import DIRECTIONS, MEMORIES, Graph, Trace
+from .trace_findings import FindingKind, TraceFinding, findings
 
 __all__ = [
     "DIRECTIONS",
@@ -20,6 +20,7 @@ __all__ = [
     "capture_trace",
     "check_trace",
     "find_nsys",
+    "findings",
     "minimal_environment",
     "moved_wait_ns",
     "profiled",
