@@ -7,6 +7,8 @@ import pytest
 from yolotrt_lab.simulate.preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 
+collect_ignore = ["rtx_driver.py"]  # a program, which a test starts
+
 ROUND = Preset(
     name="round",
     gpu="GPU of round numbers",

@@ -15,7 +15,7 @@ from yolotrt_lab.diagnose.traced import measurements_of
 from yolotrt_lab.diagnose.verdicts import judge
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import MeasurementsError, TraceError
-from yolotrt_lab.loop import LoopSettings, make_loop, run_loop
+from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.nsight.attribution import attribute
 from yolotrt_lab.nsight.reports import shipped_trace
 from yolotrt_lab.nsight.trace import Trace
@@ -97,7 +97,7 @@ def test_nothing_is_wrong_with_the_loops_of_a_real_gpu_whose_frames_last_as_long
 def test_lanes_that_fill_at_first_are_no_loop_that_became_slow(rung):
     device = open_device("simulated", trace=True)
     settings = replace(RUNGS[rung - 1].settings, frames=120, warmup=3)
-    recording = make_loop(device, open_engine(device), settings).run()
+    recording = run_loop(device, open_engine(device), settings)
     trace = Trace.from_spans(device.spans, device.source)
     found = measurements_of(trace)
     lanes = settings.collect_after + 1
