@@ -46,7 +46,7 @@ PAIRS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("clock-drop", "preprocess-grows", {"fill": Fill.IN_PLACE, "graph": False}),
     ("moved-wait", "preprocess-grows", {"fill": Fill.IN_PLACE, "graph": False}),
     ("shape-change", "preprocess-grows", {"fill": Fill.IN_PLACE}),
-    ("report", "preprocess-grows", {}),
+    ("clocked", "preprocess-grows", {}),
     ("overload", "shared-gpu", {}),
     ("moved-wait", "shared-gpu", {}),
     ("shape-change", "shared-gpu", {}),

@@ -28,14 +28,14 @@ _LATE = replace(PAGEABLE, graph=False, collect_after=8, period_us=1_150)
 
 _ALL = (
     Scenario(
-        "report",
-        "the public report's loop on a clock: latency climbs",
+        "clocked",
+        "the public report's loop, put on a clock that it does not have: latency climbs",
         Cause.PAGEABLE_OVERLOAD,
         REPORT,
         IN_PLACE,
-        cure="report-fixed",
+        cure="clocked-fixed",
     ),
-    Scenario("report-fixed", "pinned memory filled in place, on the same clock", Cause.NONE, IN_PLACE, REPORT),
+    Scenario("clocked-fixed", "pinned memory filled in place, on the same clock", Cause.NONE, IN_PLACE, REPORT),
     Scenario(
         "overload",
         "images that lie ready in pageable memory, on a clock",
