@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..loop import LoopSettings
 from ..types import Cause, Fill, HostMemory
-from . import faults, shared_gpu, shared_stream
+from . import cameras, faults, report_loop, shared_gpu, shared_stream
 from .scenario import Scenario
 
 REPORT = LoopSettings()
@@ -27,6 +27,22 @@ _LATE = replace(PAGEABLE, graph=False, collect_after=8, period_us=1_150)
 
 
 _ALL = (
+    Scenario(
+        "report",
+        "the public report's loop: other processes come one by one and synchronize climbs; then pinned; then alone",
+        Cause.SHARED_GPU,
+        replace(REPORT, frames=300),
+        cure="served-report",
+        prepare=report_loop.prepare,
+        record=report_loop.record,
+    ),
+    Scenario(
+        "cameras",
+        "1, 2, 4 and 8 threads with a stream each: the pageable upload call climbs with each, the pinned one does not",
+        Cause.NONE,
+        replace(PAGEABLE, frames=300),
+        record=cameras.record,
+    ),
     Scenario(
         "clocked",
         "the public report's loop, put on a clock that it does not have: latency climbs",
