@@ -69,7 +69,7 @@ def with_best_boxes(model: bytes, boxes: int) -> bytes:
     onnx, parsed = load("onnx", needed_for="an output of a few boxes"), parse_onnx(model)
     make, [output] = onnx.helper.make_node, parsed.graph.output
     batch, rows, cells = (each.dim_value for each in output.type.tensor_type.shape.dim)
-    if batch != 1 or not 4 < rows or not 0 < boxes <= cells:
+    if batch != 1 or rows <= 4 or not 0 < boxes <= cells:
         raise ModelError(
             f"{boxes} boxes need an output of (1, 4 + classes, at least {boxes}), got {(batch, rows, cells)}",
             fix="use batch=1, and at least one box",
@@ -86,10 +86,13 @@ def with_best_boxes(model: bytes, boxes: int) -> bytes:
         ("TopK", ("score", "count"), ("scores", "found"), {"axis": 2}),
         ("Reshape", ("found", "flat"), ("kept",), {}),
     ):
-        parsed.graph.node.append(make(operator, [names[each] for each in inputs], [names[each] for each in outputs], **how))
+        parsed.graph.node.append(
+            make(operator, [names[each] for each in inputs], [names[each] for each in outputs], **how)
+        )
     parsed.graph.node.append(make("Gather", [names["cells"], names["kept"]], [output.name], axis=2))
     output.type.tensor_type.shape.dim[2].dim_value = boxes
-    return parsed.SerializeToString()
+    shrunk: bytes = parsed.SerializeToString()
+    return shrunk
 
 
 def precision_of(model: Any) -> str:

@@ -1,7 +1,8 @@
 """The public report's loop as its program runs it, while other processes come to the GPU, and then with pinned input.
 
-No clock; a fresh pageable blob each frame, uploaded as it is; the engine enqueued call by call; a small output in pinned
-memory; synchronize. What synchronize takes is a remainder: the end of the GPU's work minus the moment of the call.
+It has no clock. Each frame is a fresh pageable blob, which is uploaded as it is. The engine is enqueued call by call,
+and its small output goes to pinned memory. What synchronize takes is a remainder: the end of the GPU's work minus the
+moment of the call.
 """
 
 from __future__ import annotations

@@ -228,8 +228,7 @@ class WatchedBuffer(HostBuffer):
 
 
 class Memory:
-    """Hands out memory at the preset's cost. `host_bytes` and `device_bytes` are those not yet freed.
-    """
+    """Hands out memory at the preset's cost. `host_bytes` and `device_bytes` are those not yet freed."""
 
     def __init__(self, host: Host, preset: Preset, hazards: Hazards) -> None:
         self.host_bytes = self.device_bytes = 0
@@ -282,7 +281,6 @@ class Memory:
 
     def _device_freed(self, nbytes: int) -> None:
         self.device_bytes -= nbytes
-
 
 
 # The watch over host memory that a copy by the GPU still uses, which nothing may touch until the copy has run.
