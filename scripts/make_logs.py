@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
     """Write every log."""
     folder.mkdir(parents=True, exist_ok=True)
     overload = lab.Recording.shipped("overload")
-    report = lab.Recording.shipped("report")
+    report = lab.Recording.shipped("clocked")
     simulated = lab.open_device("simulated", jitter=0.05)
     shared = lab.run_scenario("shared-gpu", simulated, lab.open_engine(simulated), frames=FRAMES)
     write(folder / "calls.h200.csv", overload, calls(overload))

@@ -16,7 +16,7 @@ TOGETHER = (
     ("served-report", "served-pageable", "served-copied", "served-pinned", "trap-allocate", "trap-bypass"),
     ("graph-pageable", "graph-pinned", "moved-wait", "plain-pageable", "plain-pinned", "served-boxes"),
 )
-SAME_CLOCK = (("report", "report-fixed"), ("overload", "overload-pinned"))
+SAME_CLOCK = (("clocked", "clocked-fixed"), ("overload", "overload-pinned"))
 ALONE = ("late", "late-pinned", "copies")
 
 

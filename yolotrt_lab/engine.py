@@ -170,6 +170,7 @@ def open_engine(
     variant: str = "n",
     precision: str = "fp16",
     batch: int = 1,
+    boxes: int | None = None,
     compute: bool = False,
     backend: str = "auto",
     cache_dir: str | Path | None = None,
@@ -177,7 +178,8 @@ def open_engine(
     """The engine for that device, of an ONNX `model` or of YOLOv8 with seeded weights (`variant`, `precision`).
 
     A batch dimension that a model leaves open becomes `batch`, how many frames go through at once; SettingsError where
-    a `batch` is asked for and the model has another.
+    a `batch` is asked for and the model has another. With `boxes` the engine gives the cells of the best scores alone,
+    so many, and its output is small: (1, 84, boxes), 33,600 bytes for 100 boxes instead of 2,822,400.
 
     On a GPU, `backend` is 'tensorrt' (also 'auto': TensorRT or TensorRT-RTX, whichever is installed, built on first use
     and cached in `cache_dir`) or 'onnxruntime'. On the simulated device the engine takes the time that the preset
@@ -197,10 +199,14 @@ def open_engine(
         from .detector import build_model
 
         model = build_model(variant, precision=precision, batch=batch)
+    if boxes is not None and model is not None:
+        from .model import read_onnx, with_batch, with_best_boxes
+
+        model = with_best_boxes(with_batch(read_onnx(model), batch), boxes)
     if simulated:
         from .simulate import open_timed_engine
 
-        return _of_batch(open_timed_engine(device, f"yolov8{variant}-{precision}", model, batch), batch)
+        return _of_batch(open_timed_engine(device, f"yolov8{variant}-{precision}", model, batch, boxes), batch)
     assert model is not None
     if backend == "onnxruntime":
         from .onnxruntime import OnnxRuntimeEngine

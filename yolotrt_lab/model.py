@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import ModelError
 from .packages import load
 
@@ -57,6 +59,41 @@ def with_batch(model: bytes, batch: int) -> bytes:
     for dimension in left_open:
         dimension.dim_value = batch
     return parsed.SerializeToString() if left_open else model
+
+
+def with_best_boxes(model: bytes, boxes: int) -> bytes:
+    """A detector (YOLOv8, one frame at once) that gives only the `boxes` cells of the best class scores, best first.
+
+    Its output shrinks from (1, 4 + classes, cells) to (1, 4 + classes, boxes). ModelError for another output, and for
+    fewer cells than that.
+    """
+    onnx, parsed = load("onnx", needed_for="an output of a few boxes"), parse_onnx(model)
+    make, [output] = onnx.helper.make_node, parsed.graph.output
+    batch, rows, cells = (each.dim_value for each in output.type.tensor_type.shape.dim)
+    if batch != 1 or rows <= 4 or not 0 < boxes <= cells:
+        raise ModelError(
+            f"{boxes} boxes need an output of (1, 4 + classes, at least {boxes}), got {(batch, rows, cells)}",
+            fix="use batch=1, and at least one box",
+        )
+    constants = {"first": [4], "last": [rows], "axis": [1], "count": [boxes], "flat": [-1]}
+    names = {name: f"best/{name}" for name in (*constants, "cells", "classes", "score", "scores", "found", "kept")}
+    for node in parsed.graph.node:
+        node.output[:] = [names["cells"] if each == output.name else each for each in node.output]
+    values = {name: onnx.numpy_helper.from_array(np.array(value, np.int64)) for name, value in constants.items()}
+    parsed.graph.node.extend(make("Constant", [], [names[name]], value=value) for name, value in values.items())
+    for operator, inputs, outputs, how in (
+        ("Slice", ("cells", "first", "last", "axis"), ("classes",), {}),
+        ("ReduceMax", ("classes",), ("score",), {"axes": [1], "keepdims": 1}),
+        ("TopK", ("score", "count"), ("scores", "found"), {"axis": 2}),
+        ("Reshape", ("found", "flat"), ("kept",), {}),
+    ):
+        parsed.graph.node.append(
+            make(operator, [names[each] for each in inputs], [names[each] for each in outputs], **how)
+        )
+    parsed.graph.node.append(make("Gather", [names["cells"], names["kept"]], [output.name], axis=2))
+    output.type.tensor_type.shape.dim[2].dim_value = boxes
+    shrunk: bytes = parsed.SerializeToString()
+    return shrunk
 
 
 def precision_of(model: Any) -> str:

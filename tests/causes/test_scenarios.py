@@ -67,7 +67,7 @@ def test_clock_is_one_that_one_loop_can_serve_and_the_other_cannot(device, engin
     assert (this > period_ns) == (scenario.cause is not Cause.NONE)
 
 
-@pytest.mark.parametrize(("slow", "fast"), [("report", "report-fixed"), ("overload", "overload-pinned")])
+@pytest.mark.parametrize(("slow", "fast"), [("clocked", "clocked-fixed"), ("overload", "overload-pinned")])
 def test_latency_grows_on_the_clock_until_the_memory_is_pinned(preset, slow, fast):
     device = SimulatedDevice(preset, jitter=0.02, seed=1)
     engine = open_engine(device)

@@ -43,7 +43,7 @@ def test_copy_table_of_an_h200_is_reproduced():
         assert not ((error > 0.6) & (off_us > 30)).any()
 
 
-@pytest.mark.parametrize("name", ["overload", "overload-pinned", "report", "report-fixed"])
+@pytest.mark.parametrize("name", ["overload", "overload-pinned", "clocked", "clocked-fixed"])
 def test_recorded_loop_on_a_clock_is_reproduced(name):
     """At the recording's settings: latency at frame 1,000 within 15 %, each stage's median within 15 % or 10 us."""
     recorded = Recording.load(lab_path("data", "recordings", "h200", f"{name}.parquet"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..loop import LoopSettings
 from ..types import Cause, Fill, HostMemory
-from . import faults, shared_gpu, shared_stream
+from . import cameras, faults, report_loop, shared_gpu, shared_stream
 from .scenario import Scenario
 
 REPORT = LoopSettings()
@@ -29,13 +29,29 @@ _LATE = replace(PAGEABLE, graph=False, collect_after=8, period_us=1_150)
 _ALL = (
     Scenario(
         "report",
-        "the public report's loop on a clock: latency climbs",
+        "the public report's loop: other processes come one by one and synchronize climbs; then pinned; then alone",
+        Cause.SHARED_GPU,
+        replace(REPORT, frames=300),
+        cure="served-report",
+        prepare=report_loop.prepare,
+        record=report_loop.record,
+    ),
+    Scenario(
+        "cameras",
+        "1, 2, 4 and 8 threads with a stream each: the pageable upload call climbs with each, the pinned one does not",
+        Cause.NONE,
+        replace(PAGEABLE, frames=300),
+        record=cameras.record,
+    ),
+    Scenario(
+        "clocked",
+        "the public report's loop, put on a clock that it does not have: latency climbs",
         Cause.PAGEABLE_OVERLOAD,
         REPORT,
         IN_PLACE,
-        cure="report-fixed",
+        cure="clocked-fixed",
     ),
-    Scenario("report-fixed", "pinned memory filled in place, on the same clock", Cause.NONE, IN_PLACE, REPORT),
+    Scenario("clocked-fixed", "pinned memory filled in place, on the same clock", Cause.NONE, IN_PLACE, REPORT),
     Scenario(
         "overload",
         "images that lie ready in pageable memory, on a clock",

@@ -40,16 +40,19 @@ def prepare(run: Run) -> None:
         run.conditions = Conditions()
 
 
+def group_of(run: Run) -> Group:
+    """The other processes of a run: they end with it."""
+    if isinstance(run.device, SimulatedDevice):
+        return _Simulated(run.device)
+    return run.stack.enter_context(OtherProcesses(bus_id(run.device)))
+
+
 def record(run: Run) -> Recording:
     """A quarter of the frames alone, then each with 1/3, 2/3 and all of 12 * severity other processes.
 
     On a GPU the loop goes on while they start, so that there are more frames than were asked for.
     """
-    group: Group
-    if isinstance(run.device, SimulatedDevice):
-        group = _Simulated(run.device)
-    else:
-        group = run.stack.enter_context(OtherProcesses(bus_id(run.device)))
+    group = group_of(run)
     most = max(round(12 * run.severity), 1)
     edges = [run.settings.frames * step // 4 for step in range(5)]
     return record_steps(run, group, [(round(most * step / 3), edges[step + 1] - edges[step]) for step in range(4)])

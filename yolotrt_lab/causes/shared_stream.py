@@ -7,23 +7,18 @@ as long as the backlog that the last wait let grow. An event behind each frame w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from queue import SimpleQueue
 from statistics import median
-from typing import Any
 
 import numpy as np
 
-from ..device import Device
 from ..loop import StageTimer
 from ..memory import Slot, SlotPool
 from ..recording import FrameRecorder, Recording, machine_info
-from ..simulate import SimulatedDevice, SpinEngine
+from ..simulate import SpinEngine
 from ..types import Stage
 from .faults import SMALL_IMAGE
-from .scenario import Run
+from .scenario import Run, host_threads
 
 SLOTS = 256
 """So many frames may wait to be collected; then the submitting thread waits too."""
@@ -67,17 +62,6 @@ def _served_us(run: Run) -> float:
     return float(median(np.diff(recorder.recording().columns["done_ns"]).tolist())) / 1e3
 
 
-def _host_threads(device: Device) -> tuple[Callable[..., Callable[[], Any]], Callable[[], Any]]:
-    """What starts a host thread (and returns what waits for its end) and what creates a queue between threads."""
-    if isinstance(device, SimulatedDevice):
-        return lambda *work: device.start_thread(*work).join, device.queue
-
-    def start(*work: Any) -> Callable[[], Any]:
-        return ThreadPoolExecutor(1, initializer=getattr(device, "use", None)).submit(*work).result
-
-    return start, SimpleQueue
-
-
 class _TwoThreads:
     """The loop of the two threads. The range `frame` is the submitting one's, with its stages; what the other thread
     waits for lies in ranges `synchronize` of its own.
@@ -92,7 +76,7 @@ class _TwoThreads:
 
     def run(self, begin: int, end: int, period_ns: int | None) -> None:
         """Frames `begin` to `end`, on a clock from now on, or as fast as served."""
-        start, new_queue = _host_threads(self._device)
+        start, new_queue = host_threads(self._device)
         self._free, self._submitted = new_queue(), new_queue()
         for slot in self._slots:
             self._free.put(slot)

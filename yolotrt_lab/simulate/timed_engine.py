@@ -212,19 +212,22 @@ class SpinEngine(Engine):
         return TimedWork(device, self.inputs[0], None)
 
 
-def open_timed_engine(device: Device, model_name: str, model: bytes | str | Path | None, batch: int) -> SimulatedEngine:
+def open_timed_engine(
+    device: Device, model_name: str, model: bytes | str | Path | None, batch: int, boxes: int | None = None
+) -> SimulatedEngine:
     """An engine at the cost of `model_name` ('yolov8n-fp16') in the device's preset; its outputs are those of `model`,
-    computed by ONNX Runtime, or it computes none.
+    computed by ONNX Runtime, or it computes none. To find the best `boxes` cells takes no time here.
 
     SettingsError where the preset did not measure that model or batch.
     """
     assert isinstance(device, SimulatedDevice)
     cost = device.preset.engine(model_name).for_batch(batch)
     label = f"simulated {model_name}" + (f", batch {batch}" if batch > 1 else "")
+    label += f", {boxes} boxes" if boxes else ""
     if model is None:
         images, output = (
             TensorSpec(name, shape, np.dtype(np.float32))
-            for name, shape in (("images", (batch, 3, 640, 640)), ("output0", (batch, 84, 8400)))
+            for name, shape in (("images", (batch, 3, 640, 640)), ("output0", (batch, 84, boxes or 8400)))
         )
         return SimulatedEngine(label, cost, [images], [output])
     from ..onnxruntime import OnnxRuntimeEngine
