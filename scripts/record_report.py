@@ -31,13 +31,12 @@ from yolotrt_lab.causes.scenario import Run
 from yolotrt_lab.causes.shared_gpu import Group, group_of
 from yolotrt_lab.cuda import DOMAIN
 from yolotrt_lab.device import Device, open_device
-from yolotrt_lab.engine import Engine, open_engine
+from yolotrt_lab.engine import Engine, LendingEngine, open_engine
 from yolotrt_lab.errors import LabError
 from yolotrt_lab.frames import read_images
 from yolotrt_lab.loop import LoopSettings
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate import Conditions, SimulatedDevice
-from yolotrt_lab.speed.lanes import LendingEngine
 from yolotrt_lab.telemetry import Telemetry
 from yolotrt_lab.types import Fill, HostMemory, Stage
 

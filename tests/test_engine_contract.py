@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from toy_engine import toy_engine, toy_frame
 
-from yolotrt_lab.engine import checked
+from yolotrt_lab.engine import LendingEngine, checked
 from yolotrt_lab.errors import DtypeError, ShapeError
 from yolotrt_lab.simulate.timed_engine import SpinEngine
-from yolotrt_lab.speed.lanes import LendingEngine
 from yolotrt_lab.speed.overlap import OverlappedLoop, OverlapSettings
 from yolotrt_lab.types import TensorSpec
 

@@ -6,6 +6,7 @@ that run at the same time need a context each.
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -158,6 +159,45 @@ def require_gpu(device: Device, engine: str) -> None:
         raise EngineError(
             f"{engine} must run on a GPU, got the {device.kind} device", fix="open_device('cuda') opens the GPU"
         )
+
+
+class LendingEngine(Engine):
+    """`engine`, with contexts that are used again once nobody holds them: creating one may compile kernels for seconds.
+
+    For many loops after each other in one thread, on one device. A loop has to be over (and synchronized) before the
+    last reference to it goes.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.label, self.inputs, self.outputs = engine.label, engine.inputs, engine.outputs
+        self._engine = engine
+        self._free: list[Context] = []
+
+    def context(self, device: Device) -> Context:
+        """One that came back, or a new one."""
+        context = self._free.pop() if self._free else self._engine.context(device)
+        lent = _Lent(context)
+        weakref.finalize(lent, self._free.append, context).atexit = False
+        return lent
+
+    def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
+        """That of the engine."""
+        return self._engine.host_work(device, work)
+
+
+class _Lent(Context):
+    def __init__(self, context: Context, first: _Lent | None = None) -> None:
+        self.device, self.buffers, self._input = context.device, context.buffers, context._input
+        self._context, self._enqueue = context, context.enqueue
+        self._first = first  # comes back after its siblings
+
+    def enqueue(self, stream: Stream) -> None:
+        """Submit one inference."""
+        self._enqueue(stream)
+
+    def sibling(self, device: Device) -> _Lent:
+        """A sibling of the context that was lent, which goes when nobody holds it."""
+        return _Lent(self._context.sibling(device), self._first or self)
 
 
 PRECISIONS = ("fp16", "fp32")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..device import Device, open_device
-from ..engine import Engine, open_engine
+from ..engine import Engine, LendingEngine, open_engine
 from ..errors import SettingsError
 from ..loop import LoopSettings
 from ..packages import shipped_file
@@ -24,7 +24,6 @@ from ..recording import Recording
 from ..tables import Table
 from ..types import Fill, HostMemory, Source, Span, Stage
 from .kernels import RESULT_WORDS
-from .lanes import LendingEngine
 from .limits import CHOICES, FRAME_BYTES, Figures, Limits, confidence_for, figures, measure_limits
 from .overlap import OverlapSettings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from ..device import Device, Stream
 from ..engine import Context, Engine, captured
 from ..memory import Slot, SlotPool
 from ..types import Detections, HostMemory, Stage, TensorSpec
-from ..vision import HostWork, decode, letterbox_geometry
+from ..vision import decode, letterbox_geometry
 from .kernels import Decoder, Letterboxer, unpack
 
 if TYPE_CHECKING:
@@ -186,42 +185,3 @@ def _merged(steps: list[tuple[Stage, Stream, _Submit]]) -> list[tuple[Stage, Str
             each(stream)
 
     return [(Stage.INFER, steps[0][1], submit)]
-
-
-class LendingEngine(Engine):
-    """`engine`, with contexts that are used again once nobody holds them: creating one may compile kernels for seconds.
-
-    For many loops after each other in one thread, on one device. A loop has to be over (and synchronized) before the
-    last reference to it goes.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.label, self.inputs, self.outputs = engine.label, engine.inputs, engine.outputs
-        self._engine = engine
-        self._free: list[Context] = []
-
-    def context(self, device: Device) -> Context:
-        """One that came back, or a new one."""
-        context = self._free.pop() if self._free else self._engine.context(device)
-        lent = _Lent(context)
-        weakref.finalize(lent, self._free.append, context).atexit = False
-        return lent
-
-    def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
-        """That of the engine."""
-        return self._engine.host_work(device, work)
-
-
-class _Lent(Context):
-    def __init__(self, context: Context, first: _Lent | None = None) -> None:
-        self.device, self.buffers, self._input = context.device, context.buffers, context._input
-        self._context, self._enqueue = context, context.enqueue
-        self._first = first  # comes back after its siblings
-
-    def enqueue(self, stream: Stream) -> None:
-        """Submit one inference."""
-        self._enqueue(stream)
-
-    def sibling(self, device: Device) -> _Lent:
-        """A sibling of the context that was lent, which goes when nobody holds it."""
-        return _Lent(self._context.sibling(device), self._first or self)
