@@ -82,6 +82,17 @@ def test_siblings_belong_to_one_thread():
         pool.submit(context.enqueue, FakeStream()).result()
 
 
+def test_raw_context_is_tensorrts_own_with_its_shapes_set_and_outlived_by_its_engine():
+    fake, engine = make(STATIC)
+    context, kept = engine.raw_context(FakeGpu()), weakref.ref(engine)
+    assert context.execute_async_v3(5)
+    assert fake._calls == [("set_input_shape", "images", (1, 3, 4, 4)), ("execute_async_v3", 5)]
+    del engine
+    assert kept() is not None
+    del context
+    assert kept() is None
+
+
 def test_context_goes_when_nobody_holds_it():
     _, engine = make(STATIC)
     context = engine.context(FakeGpu())

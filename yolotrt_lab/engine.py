@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from threading import get_ident
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +99,14 @@ class Engine(ABC):
     @abstractmethod
     def context(self, device: Device) -> Context:
         """A new execution context with device memory of its own for every input and output."""
+
+    def raw_context(self, device: Device) -> Any:
+        """TensorRT's own `IExecutionContext`, for code in TensorRT's own names: its input shapes are set, its tensors'
+        addresses are the caller's. The simulated device has one of the same names. EngineError for any other engine.
+        """
+        raise EngineError(
+            f"raw calls must have an engine of TensorRT, got {self.label}", fix="open_engine(device) without a backend"
+        )
 
     def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
         """What the host does to the pixels of frames for this engine: `work()`, unless the engine brings its own."""

@@ -2,6 +2,7 @@
 
 LabError
 ├── MissingPackageError      a package that this step needs is not installed (also an ImportError)
+├── MissingNameError         the simulated modules lack a name of the real ones (also an AttributeError)
 ├── SettingsError            a value the caller chose is not usable (also a ValueError)
 ├── DeviceError
 │   ├── NoGpuError           no NVIDIA driver, or no GPU behind it
@@ -45,6 +46,10 @@ class MissingPackageError(LabError, ImportError):
     def __init__(self, package: str, *, needed_for: str, install: str) -> None:
         super().__init__(f"{package} is not installed; it is needed for {needed_for}.", fix=install)
         self.package = package
+
+
+class MissingNameError(LabError, AttributeError):
+    """The simulated modules lack a name of the real ones; the message lists those they have."""
 
 
 class SettingsError(LabError, ValueError):

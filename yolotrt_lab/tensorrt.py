@@ -6,6 +6,7 @@ TensorRT reports failures as None or False and a log line. Here each is an error
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,13 @@ class TensorRTEngine(Engine):
         require_gpu(device, self.label)
         return TensorRTContext(_Execution(self, self._new_context()), device)
 
+    def raw_context(self, device: Device) -> Any:
+        """See `Engine.raw_context`. It keeps this engine, whose runtime cache must outlive it."""
+        require_gpu(device, self.label)
+        context = self._new_context()
+        weakref.finalize(context, _forget, self).atexit = False
+        return context
+
     def _new_context(self) -> Any:
         """A new `IExecutionContext` that knows the shapes of the inputs."""
         log = log_of(self._trt)
@@ -202,6 +210,10 @@ class TensorRTContext(Context):
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference to `stream` and return; EngineError if TensorRT refuses it."""
         self._execution.enqueue(self.buffers, stream)
+
+
+def _forget(_: object) -> None:
+    """What was kept may go now."""
 
 
 def _shape(engine: Any, name: str) -> tuple[int, ...]:

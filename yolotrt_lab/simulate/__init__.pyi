@@ -4,6 +4,7 @@ from .concurrency import BATCHES
 from .conditions import Card, Clocks, Conditions, Heat
 from .copy_probe import CopyProbe, measure_copies
 from .machine import SimulatedBuffer
+from .namespace import RawModules, open_letterbox, raw_modules
 from .preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration, shipped_presets
 from .simulated import SimulatedDevice
 from .timed_engine import SPIN, SimulatedEngine, SpinEngine, open_timed_engine, spin
@@ -21,6 +22,7 @@ __all__ = [
     "PageableCopy",
     "PinnedCopy",
     "Preset",
+    "RawModules",
     "Registration",
     "SimulatedBuffer",
     "SimulatedDevice",
@@ -31,7 +33,9 @@ __all__ = [
     "SpinEngine",
     "calibrate",
     "measure_copies",
+    "open_letterbox",
     "open_timed_engine",
+    "raw_modules",
     "shipped_presets",
     "spin",
 ]

@@ -31,7 +31,7 @@ class SimulatedEvent:
         machine.host.refuse_in_capture("cudaEventQuery")
         machine.host.spend("cudaEventQuery", machine.preset.query_ns)
         done = self.work is None or machine.gpu.is_done(self.work)
-        machine.hazards.check_uploads()
+        machine.hazards.check_copies()
         return done
 
     def synchronize(self) -> None:
@@ -127,15 +127,26 @@ class Captures:
 
     def capture(self, submit: Callable[[], None]) -> SimulatedGraph:
         """Collect what `submit` submits."""
-        thread = self._machine.host.threads.running
-        graph = self._graphs[thread] = SimulatedGraph(self._machine, submit)
-        self._machine.host.capturing.add(thread)
+        self.begin(submit)
         try:
             submit()
         finally:
-            self._machine.host.capturing.remove(thread)
-            del self._graphs[thread]
+            graph = self.end()
         return graph
+
+    def begin(self, submit: Callable[[], None]) -> None:
+        """Start a capture in the running thread; the graph keeps `submit`."""
+        thread = self._machine.host.threads.running
+        self._graphs[thread] = SimulatedGraph(self._machine, submit)
+        self._machine.host.capturing.add(thread)
+
+    def end(self) -> SimulatedGraph:
+        """End it; CaptureError where none is under way."""
+        thread = self._machine.host.threads.running
+        if thread not in self._graphs:
+            raise CaptureError("a capture must be under way to end it, got none", fix="call begin_capture first")
+        self._machine.host.capturing.remove(thread)
+        return self._graphs.pop(thread)
 
     def current(self) -> SimulatedGraph | None:
         """The graph that takes what the running thread submits; None outside a capture."""

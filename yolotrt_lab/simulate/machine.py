@@ -264,6 +264,16 @@ class Memory:
         self._registered -= registered
         self._hazards.forget(address)  # another buffer may get it
 
+    def register(self) -> None:
+        """`cudaHostRegister` of memory that the program has already."""
+        self._host.refuse_in_capture("cudaHostRegister")
+        self._host.spend("cudaHostRegister", self._registration.call_ns)
+        self._registered += 1
+
+    def unregister(self) -> None:
+        """`cudaHostUnregister`; what it costs was not measured."""
+        self._registered -= 1
+
     def empty_device(self, nbytes: int) -> SimulatedBuffer:
         """Device memory; its bytes exist once they are touched."""
         self._host.refuse_in_capture("device memory")
@@ -288,6 +298,7 @@ class Hazards:
         self._threads = threads
         self._copies: dict[int, list[Work]] = {}
         self._uploads: list[tuple[Work, np.ndarray, np.ndarray]] = []
+        self._freed: list[tuple[Work, int, str]] = []
 
     def watch(self, host: HostBuffer, work: Work, *, compare: bool) -> None:
         """Keep an eye on the host's side of a copy; with `compare` on the bytes of an upload too."""
@@ -301,6 +312,17 @@ class Hazards:
         """That memory was freed."""
         self._copies.pop(address, None)
 
+    def freed(self, buffer: HostBuffer) -> None:
+        """That memory is given up; the next wait raises a HazardError if a copy turns out to have used it then.
+
+        It may be called by the garbage collector, at any moment: it lets no GPU time pass.
+        """
+        now, end = self._threads.now, buffer.address + buffer.nbytes
+        for address in list(self._copies):
+            if buffer.address <= address < end:
+                what = f"{buffer.nbytes} bytes of {buffer.memory} memory are freed at {now} ns"
+                self._freed += [(work, now, what) for work in self._copies.pop(address) if not work.has_run(now)]
+
     def check_idle(self, buffer: HostBuffer, verb: str, engine: int | None = None) -> None:
         """HazardError if a copy (on that engine, on any without it) still uses these bytes, which are to be 'read',
         'written' or 'used'.
@@ -313,13 +335,21 @@ class Hazards:
                     fix=_FIX,
                 )
 
-    def check_uploads(self) -> None:
-        """HazardError where the bytes of an upload that has run by now are no longer those that were submitted."""
-        if not self._uploads:
+    def check_copies(self) -> None:
+        """HazardError where the bytes of an upload that has run by now are no longer those that were submitted, and
+        where memory was freed while a copy still used it.
+        """
+        if not (self._uploads or self._freed):
             return
         now = self._threads.now
         ended = [upload for upload in self._uploads if upload[0].has_run(now)]
         self._uploads = [upload for upload in self._uploads if not upload[0].has_run(now)]
+        freed, self._freed = self._freed, [each for each in self._freed if each[0].end == PENDING]
+        for work, freed_ns, what in freed:
+            if work.end > freed_ns:
+                raise HazardError(
+                    f"{what} while a copy ({work.name}) still uses them", fix="hold the memory until the copy is done"
+                )
         for work, raw, submitted in ended:
             if not np.array_equal(raw, submitted):
                 raise HazardError(f"{raw.size} bytes were written while they were in flight ({work.name})", fix=_FIX)
@@ -349,4 +379,4 @@ class Machine:
                 done_at = max(done_at, work.end + host.spread(wake_up_ns))
         host.advance_to(done_at)
         host.end(name, begin)
-        self.hazards.check_uploads()
+        self.hazards.check_copies()

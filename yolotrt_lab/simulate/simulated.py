@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from .conditions import Conditions, State
 from .machine import Host, Machine, Range, SimulatedBuffer, WorkTime
 from .preset import EngineCost, Preset
 from .virtual_time import VirtualQueue, VirtualThread
+
+if TYPE_CHECKING:
+    from .namespace import Namespace
 
 
 class SimulatedDevice(Device):
@@ -52,6 +56,13 @@ class SimulatedDevice(Device):
     @moves_bytes.setter
     def moves_bytes(self, moves: bool) -> None:
         self._machine.moves_bytes = moves
+
+    @cached_property
+    def namespace(self) -> Namespace:
+        """CuPy's, TensorRT's and nvtx's names on this device."""
+        from .namespace import Namespace
+
+        return Namespace(self, self._machine, self._captures)
 
     # Conditions
 

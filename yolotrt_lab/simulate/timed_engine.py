@@ -120,7 +120,7 @@ class SimulatedContext(Context):
         """Submit one inference."""
         self._shared.check()
         engine = self._engine
-        action = engine.compute and partial(self._compute, engine.compute, self.buffers)
+        action = engine.compute and partial(compute_into, engine, engine.compute, self.buffers)
         self._run(engine.label, engine.cost, stream, action, self._shared)
 
     def sibling(self, device: Device) -> SimulatedContext:
@@ -128,11 +128,12 @@ class SimulatedContext(Context):
         assert isinstance(device, SimulatedDevice)
         return SimulatedContext(device, self._engine, self._shared)
 
-    def _compute(self, compute: Compute, buffers: Mapping[str, Any]) -> None:
-        """On the memory of the submission: a graph goes on with that of its capture."""
-        inputs = {spec.name: _view(buffers[spec.name], spec) for spec in self._engine.inputs}
-        for name, result in compute(inputs).items():
-            np.copyto(buffers[name].data, result.reshape(-1).view(np.uint8))
+
+def compute_into(engine: Engine, compute: Compute, buffers: Mapping[str, Any]) -> None:
+    """Compute on the memory of the submission: a graph goes on with that of its capture."""
+    inputs = {spec.name: _view(buffers[spec.name], spec) for spec in engine.inputs}
+    for name, result in compute(inputs).items():
+        np.copyto(buffers[name].data, result.reshape(-1).view(np.uint8))
 
 
 def _view(buffer: SimulatedBuffer, spec: TensorSpec) -> np.ndarray:
@@ -158,13 +159,20 @@ class SimulatedEngine(Engine):
 
     def context(self, device: Device) -> SimulatedContext:
         """A context; from the first one that computes on, the device moves bytes."""
+        return SimulatedContext(self._prepared(device), self, OneThread())
+
+    def raw_context(self, device: Device) -> Any:
+        """See `Engine.raw_context`: the names of `IExecutionContext` that the notebooks use, at the engine's cost."""
+        return self._prepared(device).namespace.context(self)
+
+    def _prepared(self, device: Device) -> SimulatedDevice:
         if not isinstance(device, SimulatedDevice):
             raise EngineError(
                 f"a simulated engine needs the simulated device, got {device.kind}",
                 fix="open_engine(device) picks the engine that fits the device",
             )
         device.moves_bytes = device.moves_bytes or self.compute is not None
-        return SimulatedContext(device, self, OneThread())
+        return device
 
     def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
         """In virtual time; `work` is used where the engine computes."""
