@@ -17,11 +17,11 @@ class LoggedDomain:
     def __init__(self):
         self.log = []
 
-    def get_event_attributes(self, message):
-        return f"attributes of {message}"
+    def get_event_attributes(self, message, category):
+        return f"attributes of {message} in {category}"
 
-    def push_range(self, attributes):
-        self.log.append(("push", attributes))
+    def push_range(self, attributes, payload=None):
+        self.log.append(("push", attributes, payload))
 
     def pop_range(self):
         self.log.append("pop")
@@ -38,13 +38,15 @@ def domains(monkeypatch):
 
 def test_ranges_nest_in_the_labs_own_domain(domains):
     ranges = NvtxRanges()
+    ranges("frame").payload = 7
     with ranges("frame"):
         with ranges("upload"):
             pass
         with ranges("infer"):
             pass
     assert list(domains) == [DOMAIN]
-    push = {name: ("push", f"attributes of {name}") for name in ("frame", "upload", "infer")}
+    payloads = {"frame": 7, "upload": None, "infer": None}
+    push = {name: ("push", f"attributes of {name} in loop", payload) for name, payload in payloads.items()}
     assert domains[DOMAIN].log == [push["frame"], push["upload"], "pop", push["infer"], "pop", "pop"]
 
 

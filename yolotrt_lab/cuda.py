@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import Device, DeviceBuffer, Event, Graph, HostBuffer, Kernel, Stream, memory_errors
+from .device import Device, DeviceBuffer, Event, Graph, HostBuffer, Kernel, Range, Stream, memory_errors
 from .errors import CaptureError, DeviceError, NoGpuError
 from .packages import install_command, load
 from .telemetry import driver_version
@@ -93,18 +93,34 @@ DOMAIN = "yolotrt_lab"
 class NvtxRange:
     """A reusable range. Its attributes belong to one thread: pushing changes them."""
 
-    __slots__ = ("_attributes", "_pop", "_push")
+    __slots__ = ("_attributes", "_pop", "_push", "payload")
 
     def __init__(self, domain: Any, name: str) -> None:
-        self._attributes = domain.get_event_attributes(message=name)
+        self._attributes = domain.get_event_attributes(message=name, category="loop")
+        self.payload: int | None = None
         self._push = domain.push_range
         self._pop = domain.pop_range
 
     def __enter__(self) -> None:
-        self._push(self._attributes)
+        if self.payload is None:
+            self._push(self._attributes)
+        else:
+            self._push(self._attributes, payload=self.payload)
 
     def __exit__(self, *_: object) -> None:
         self._pop()
+
+
+class NoRange:
+    """Stands in for a range where the nvtx package is missing."""
+
+    payload: int | None = None
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing."""
 
 
 class NvtxRanges:
@@ -118,10 +134,10 @@ class NvtxRanges:
             self._domain = nvtx.get_domain(DOMAIN)
         self._by_thread = threading.local()
 
-    def __call__(self, name: str) -> AbstractContextManager[None]:
+    def __call__(self, name: str) -> Range:
         """The range of that name for the calling thread."""
         if self._domain is None:
-            return nullcontext()
+            return NoRange()
         ranges: dict[str, NvtxRange] = self._by_thread.__dict__
         if name not in ranges:
             ranges[name] = NvtxRange(self._domain, name)
@@ -256,7 +272,7 @@ class CudaDevice(Device):
             if left > _SLEEP_SLACK_NS:
                 time.sleep((left - _SLEEP_SLACK_NS) / 1e9)
 
-    def range(self, name: str) -> AbstractContextManager[None]:
+    def range(self, name: str) -> Range:
         """An NVTX range."""
         return self._range(name)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -83,6 +83,17 @@ class Stream(Protocol):
         """What is submitted from here on starts after the event (`cudaStreamWaitEvent`)."""
 
 
+class Range(Protocol):
+    """An NVTX range."""
+
+    payload: int | None
+    """A number that it carries when it is entered next, such as the frame's."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class Graph(Protocol):
     """A captured piece of stream work."""
 
@@ -131,7 +142,7 @@ class Device(ABC):
         """Block the host until `now_ns() >= time_ns`, without a call to the GPU (frames on a clock)."""
 
     @abstractmethod
-    def range(self, name: str) -> AbstractContextManager[None]:
+    def range(self, name: str) -> Range:
         """An NVTX range (the simulation logs it). Objects are reused by name: do not nest one in itself."""
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -170,7 +170,7 @@ class StageTimer:
 
     def __init__(self, device: Device, stage: Stage) -> None:
         self._now = device.now_ns
-        self._range: AbstractContextManager[None] = device.range(str(stage))
+        self._range = device.range(str(stage))
         self._start = 0
         self.ns = 0
 
@@ -243,6 +243,7 @@ class FrameLoop(Loop):
         now, start = self.device.now_ns, self.device.now_ns()
         for index in indices:
             frame = self._frame(index, now() if period_ns is None else start + index * period_ns)
+            self._range.payload = index
             with self._range:
                 next(frame)  # submits it
                 self._in_flight.append(frame)

@@ -62,35 +62,38 @@ def with_batch(model: bytes, batch: int) -> bytes:
 
 
 def with_best_boxes(model: bytes, boxes: int) -> bytes:
-    """A detector (YOLOv8, one frame at once) that gives only the `boxes` cells of the best class scores, best first.
+    """A detector (YOLOv8, one frame at once) with a small output: its cells in `boxes` groups, of each group
+    the cell of the best class score.
 
-    Its output shrinks from (1, 4 + classes, cells) to (1, 4 + classes, boxes). ModelError for another output, and for
-    fewer cells than that.
+    The output shrinks from (1, 4 + classes, cells) to (1, 4 + classes, boxes). It stands for an engine with NMS in it,
+    at the cost of a few small kernels. ModelError for another output, and where `boxes` does not divide the cells.
     """
     onnx, parsed = load("onnx", needed_for="an output of a few boxes"), parse_onnx(model)
     make, [output] = onnx.helper.make_node, parsed.graph.output
     batch, rows, cells = (each.dim_value for each in output.type.tensor_type.shape.dim)
-    if batch != 1 or rows <= 4 or not 0 < boxes <= cells:
+    if batch != 1 or rows <= 4 or boxes < 1 or cells % boxes:
         raise ModelError(
-            f"{boxes} boxes need an output of (1, 4 + classes, at least {boxes}), got {(batch, rows, cells)}",
-            fix="use batch=1, and at least one box",
+            f"{boxes} boxes need an output of (1, 4 + classes, a multiple of {boxes}), got {(batch, rows, cells)}",
+            fix="use batch=1, and 100 boxes of 8,400 cells",
         )
-    constants = {"first": [4], "last": [rows], "axis": [1], "count": [boxes], "flat": [-1]}
-    names = {name: f"best/{name}" for name in (*constants, "cells", "classes", "score", "scores", "found", "kept")}
+    group = cells // boxes
+    constants = {"first": [4], "last": [rows], "axis": [1], "groups": [1, boxes, group], "flat": [-1]}
+    constants["starts"] = [group * number for number in range(boxes)]
     for node in parsed.graph.node:
-        node.output[:] = [names["cells"] if each == output.name else each for each in node.output]
-    values = {name: onnx.numpy_helper.from_array(np.array(value, np.int64)) for name, value in constants.items()}
-    parsed.graph.node.extend(make("Constant", [], [names[name]], value=value) for name, value in values.items())
-    for operator, inputs, outputs, how in (
-        ("Slice", ("cells", "first", "last", "axis"), ("classes",), {}),
-        ("ReduceMax", ("classes",), ("score",), {"axes": [1], "keepdims": 1}),
-        ("TopK", ("score", "count"), ("scores", "found"), {"axis": 2}),
-        ("Reshape", ("found", "flat"), ("kept",), {}),
+        node.output[:] = ["best/all" if each == output.name else each for each in node.output]
+    for name, value in constants.items():
+        tensor = onnx.numpy_helper.from_array(np.array(value, np.int64))
+        parsed.graph.node.append(make("Constant", [], [f"best/{name}"], value=tensor))
+    for operator, inputs, result, how in (
+        ("Slice", ("all", "first", "last", "axis"), "classes", {}),
+        ("ReduceMax", ("classes",), "score", {"axes": [1], "keepdims": 1}),
+        ("Reshape", ("score", "groups"), "scores", {}),
+        ("ArgMax", ("scores",), "place", {"axis": 2, "keepdims": 0}),
+        ("Add", ("place", "starts"), "cell", {}),
+        ("Reshape", ("cell", "flat"), "kept", {}),
     ):
-        parsed.graph.node.append(
-            make(operator, [names[each] for each in inputs], [names[each] for each in outputs], **how)
-        )
-    parsed.graph.node.append(make("Gather", [names["cells"], names["kept"]], [output.name], axis=2))
+        parsed.graph.node.append(make(operator, [f"best/{each}" for each in inputs], [f"best/{result}"], **how))
+    parsed.graph.node.append(make("Gather", ["best/all", "best/kept"], [output.name], axis=2))
     output.type.tensor_type.shape.dim[2].dim_value = boxes
     shrunk: bytes = parsed.SerializeToString()
     return shrunk

@@ -1,6 +1,6 @@
 """Other processes on the GPU: each keeps it busy until its standard input ends.
 
-Run as a program it multiplies matrices and uploads 32 MB, in turn, on the first GPU that CUDA
+Run as a program it multiplies matrices and uploads 8 MB, in turn, on the first GPU that CUDA
 shows it. `OtherProcesses` starts such processes and always ends them.
 """
 
@@ -23,7 +23,7 @@ READY = "busy"
 """What such a process prints once the GPU works for it."""
 
 MATRIX = 4_096
-UPLOAD_BYTES = 32 << 20
+UPLOAD_BYTES = 8 << 20
 
 
 class _Process:

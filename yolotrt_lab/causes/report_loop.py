@@ -32,8 +32,8 @@ class Level(NamedTuple):
     pinned: bool = False
 
 
-ARRIVING = tuple(Level(count) for count in (0, 1, 2, 4, 6, 8, 10, 12, 16))
-CURED = (Level(16, pinned=True),)
+ARRIVING = tuple(Level(count) for count in (0, 1, 2, 4, 6, 8, 10, 12, 16, 20))
+CURED = (Level(20, pinned=True),)
 ALONE_AGAIN = (Level(0, pinned=True),)
 
 

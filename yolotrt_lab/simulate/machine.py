@@ -27,6 +27,7 @@ class Range:
         self._name = name
         self._cost_ns = cost_ns
         self.begins: dict[VirtualThread, int] = {}
+        self.payload: int | None = None
 
     def __enter__(self) -> None:
         threads = self._host.threads
