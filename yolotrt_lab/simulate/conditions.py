@@ -16,12 +16,13 @@ import numpy as np
 from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS
 from .preset import NeighbourCost
-from .timeline import COMPUTE_ENGINE, UPLOAD_ENGINE
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE
 
 TICK_NS = 20_000_000
 """The step of the governor, the temperature and telemetry."""
 
 _AVERAGED_TICKS = 10
+_COPYING = (UPLOAD_ENGINE, DRIVER, DOWNLOAD_ENGINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class Clocks:
     """The clock falls while the GPU is busy for less than this share of the time, and rises above `busy_above`."""
     busy_above: float = 0.2
     start_share: float = 1.0
+    copies_share: float = 0.0
+    """Copies lose this share of what the clock loses: 0 none of it, 1 as much as kernels. With the SM clock alone they
+    lose nothing; where the memory clock and the PCIe link step down too, nobody measured how much for the lab."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +157,29 @@ class State:
                 duration = int(duration / clock)
             self._busy_ns += duration
             return self._in_turns(start, duration) if others else duration
-        return int(duration * (1 + self._cost.upload_share * others)) if engine == UPLOAD_ENGINE else duration
+        return self._copy_ns(engine, duration)
+
+    def _copy_ns(self, engine: int, duration: int) -> int:
+        """How long a copy takes that would take `duration`."""
+        clocks, others = self.conditions.clocks, self.conditions.neighbours
+        if engine not in _COPYING:
+            return duration
+        if clocks is not None and clocks.copies_share:
+            duration = int(duration / (1 - clocks.copies_share * (1 - min(self._level, self._cap))))
+        return duration if engine == DOWNLOAD_ENGINE else int(duration * self._cost.upload_factor(others))
 
     def call_ns(self) -> int:
         """How much longer a page-locked copy call blocks the host."""
         return self._cost.call_ns * self.conditions.neighbours
+
+    def enqueue_ns(self, duration: int) -> int:
+        """How long an enqueue blocks the host that would block it for `duration`."""
+        return int(duration * self._cost.enqueue_factor(self.conditions.neighbours))
+
+    def host_work_ns(self, duration: int) -> int:
+        """How long the host's own work takes that would take `duration`."""
+        conditions = self.conditions
+        return int(duration * conditions.host_factor * self._cost.host_work_factor(conditions.neighbours))
 
     def _in_turns(self, start: int, duration: int) -> int:
         """`elapsed` beside others: work waits for the turn of this process, and each end of a slice interrupts it."""

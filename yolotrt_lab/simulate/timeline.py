@@ -19,7 +19,9 @@ from typing import Any
 
 from ..errors import HazardError
 
-UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE = range(4)
+UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, DRIVER = range(5)
+"""DRIVER is the staging memory of the driver: the pageable uploads of a process take turns in it, and leave the copy
+engine free for pinned ones in between."""
 
 PENDING = -1
 
@@ -88,7 +90,7 @@ class Timeline:
     def __init__(self, on_placed: Callable[[StreamQueue, Work], None] | None = None) -> None:
         self.lanes: list[StreamQueue] = []
         self._numbers = count()
-        self._free = [0, 0, 0, 0]
+        self._free = [0, 0, 0, 0, 0]
         self._sharing: list[StreamQueue] = []
         self._shared_until = 0
         self._on_placed = on_placed
