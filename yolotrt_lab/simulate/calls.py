@@ -208,7 +208,7 @@ class Copies:
         """
         host, cost = self._host, self._pageable
         if self._engine == UPLOAD_ENGINE:
-            step["engine"] = DRIVER
+            step |= {"engine": DRIVER, "free_before": cost.tail_ns}  # the next may come when the call returns
         if lane.last is not None:
             self._gpu.hold_host(lane.last)
         hold_ns = host.spread(cost.call_ns + int(nbytes / cost.rate))

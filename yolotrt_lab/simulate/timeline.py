@@ -37,6 +37,8 @@ class Work:
     _: KW_ONLY
     end_from: int = 0
     """It ends no earlier: the host still launches its kernels until then."""
+    free_before: int = 0
+    """Its engine is free so long before its end."""
     after: Work | None = None
     """It starts no earlier than the end of this."""
     name: str = ""
@@ -172,7 +174,7 @@ class Timeline:
             end = work.end_from
         work.end = lane.tail = end
         if work.engine != NO_ENGINE:
-            self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end
+            self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end - work.free_before
         if self._on_placed is not None:
             self._on_placed(lane, work)
 
