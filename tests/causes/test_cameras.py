@@ -39,7 +39,9 @@ def figures(recording):
         chosen = (columns["threads"] == threads) & (columns["pinned"] == pinned)
         span_s = (columns["done_ns"][chosen].max() - columns["start_ns"][chosen].min()) / 1e9
         found[threads, pinned] = {
-            **{f"{s}_us": float(np.median(columns[f"{s}_ns"][chosen])) / 1e3 for s in (Stage.UPLOAD, Stage.SYNCHRONIZE)},
+            **{
+                f"{s}_us": float(np.median(columns[f"{s}_ns"][chosen])) / 1e3 for s in (Stage.UPLOAD, Stage.SYNCHRONIZE)
+            },
             "frames_per_s": chosen.sum() / span_s,
         }
     return found

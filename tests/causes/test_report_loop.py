@@ -29,7 +29,9 @@ def measured():
     with (Path(__file__).parents[1] / "data" / "report-loop.csv").open() as file:
         rows = list(csv.DictReader(file))
     return {
-        (int(row["processes"]), int(row["pinned"])): {stage: float(row[f"{stage}_us"]) for stage in (*STAGES, "download")}
+        (int(row["processes"]), int(row["pinned"])): {
+            stage: float(row[f"{stage}_us"]) for stage in (*STAGES, "download")
+        }
         for row in rows
     }
 

@@ -41,8 +41,8 @@ class PinnedCopy:
 class PageableCopy:
     """`cudaMemcpyAsync` through the driver's staging memory: the call blocks the host for `call_ns` + bytes / `rate`.
 
-    It waits for the stream first, but for an upload of at most `staging_bytes`. Larger uploads of all threads take turns:
-    on an H200 1, 2, 4 and 8 threads got 15.3, 13.9, 14.6 and 14.8 GB/s together (2026-11-29).
+    It waits for the stream first, but for an upload of at most `staging_bytes`. Larger uploads of all threads take
+    turns: on an H200 1, 2, 4 and 8 threads got 15.3, 13.9, 14.6 and 14.8 GB/s together (2026-11-29).
 
     >>> Preset.load("h200").pageable_upload.staging_bytes
     2081280
