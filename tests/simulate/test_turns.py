@@ -1,4 +1,4 @@
-"""Pageable uploads of one process take turns in the driver; pinned copies, launches and downloads are not held by them."""
+"""Pageable uploads of a process take turns in the driver, which hold no pinned copy, no launch and no download."""
 
 from __future__ import annotations
 

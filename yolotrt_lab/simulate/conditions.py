@@ -2,8 +2,9 @@
 
 Other processes take turns with this one: once its work has run dry, or its time slice is over, each of them has the GPU
 for a turn before this process has it again. How long they have it altogether, by their number, is fitted to measured
-waits (`NeighbourCost` in the preset). Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat` and
-`Card` are assumptions, good for the shape of what they cause and not for its size.
+waits (`NeighbourCost` in the preset), and so is how much longer uploads, enqueues and the host's own work take beside
+them. Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat` and `Card` are assumptions, good for
+the shape of what they cause and not for its size.
 """
 
 from __future__ import annotations
