@@ -8,7 +8,9 @@ from tiny_onnx import tiny_model
 
 from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.errors import ModelError
-from yolotrt_lab.model import parse_onnx, precision_of, read_onnx, with_batch
+from yolotrt_lab.model import parse_onnx, precision_of, read_onnx, with_batch, with_best_boxes
+from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
+from yolotrt_lab.vision import decode
 
 
 def weights(*tensors):
@@ -56,3 +58,24 @@ def test_open_batch_becomes_a_number_and_a_fixed_one_stays():
     shapes = [[d.dim_value for d in x.type.tensor_type.shape.dim] for x in (graph.input[0], graph.output[0])]
     assert shapes == [[1, 3, 640, 640], [1, 84, 8400]]
     assert with_batch(fixed, 1) is fixed
+
+
+def test_best_boxes_are_the_cells_of_the_best_scores_and_decode_to_the_same():
+    """The first 30 of the 84 cells by their best class score, as the whole output orders them."""
+    whole = build_model("n", classes=2, image_size=64)
+    image = {"images": np.random.default_rng(0).random((1, 3, 64, 64), np.float32)}
+    [every], [best] = (OnnxRuntimeEngine(model).run(image).values() for model in (whole, with_best_boxes(whole, 30)))
+    assert best.shape == (1, 6, 30)
+    order = np.argsort(-every[0, 4:].max(axis=0), kind="stable")[:30]
+    np.testing.assert_array_equal(best[0], every[0][:, order])
+    confidence = float(every[0, 4:].max(axis=0)[order[20]])
+    kept, all_of_them = (decode(output, confidence=confidence).boxes for output in (best, every))
+    np.testing.assert_array_equal(kept, all_of_them)
+    assert len(kept) > 1
+
+
+@pytest.mark.parametrize(("batch", "boxes"), [(2, 30), (1, 0), (1, 85)])
+def test_best_boxes_of_a_batch_or_of_too_few_cells_are_refused(batch, boxes):
+    model = build_model("n", classes=2, image_size=64, batch=batch)
+    with pytest.raises(ModelError, match=rf"{boxes} boxes need an output of .*, got \({batch}, 6, 84\)"):
+        with_best_boxes(model, boxes)

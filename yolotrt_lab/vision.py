@@ -86,10 +86,11 @@ class Letterbox:
         return geometry
 
 
-def naive_letterbox(frame: np.ndarray, input_shape: tuple[int, int]) -> np.ndarray:
+def naive_letterbox(frame: np.ndarray, input_shape: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
     """The usual way to do the same, for comparison: new pageable arrays in each call.
 
-    The last of them is the result of `Letterbox`, float32 (1, 3, height, width). Errors as in `Letterbox`.
+    The last of them is the result of `Letterbox`, float32 (1, 3, height, width). With `out`, such as pinned memory, it
+    is that array, and all else is the same. Errors as in `Letterbox`.
     """
     cv2 = import_cv2()
     check_frame(frame)
@@ -99,7 +100,11 @@ def naive_letterbox(frame: np.ndarray, input_shape: tuple[int, int]) -> np.ndarr
     margins = (rows.start, input_shape[0] - rows.stop, columns.start, input_shape[1] - columns.stop)
     image = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=(_PADDING,) * 3)
     planes = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
-    return planes[None].astype(np.float32) / 255
+    if out is None:
+        return planes[None].astype(np.float32) / 255
+    np.copyto(out, planes[None])
+    out /= 255
+    return out
 
 
 def decode(
@@ -268,8 +273,8 @@ class HostWork(Protocol):
     def copy_frame(self, index: int, target: HostBuffer, item: int = 0) -> bool:
         """Write frame `index`, as it is, into `target`; False where the frames have ended."""
 
-    def fresh(self, index: int) -> HostBuffer:
-        """Frame `index`, letterboxed the usual way into a new pageable array."""
+    def fresh(self, index: int, target: HostBuffer | None = None) -> HostBuffer:
+        """Frame `index`, letterboxed the usual way into a new pageable array, or by the same steps into `target`."""
 
     def copy(self, source: HostBuffer, target: HostBuffer) -> None:
         """Copy a letterboxed frame from one buffer to another."""
@@ -325,8 +330,11 @@ class PixelWork:
         np.copyto(target.array[item], image)
         return True
 
-    def fresh(self, index: int) -> HostBuffer:
+    def fresh(self, index: int, target: HostBuffer | None = None) -> HostBuffer:
         """As the public report's program does it (`naive_letterbox`)."""
+        if target is not None:
+            naive_letterbox(self._image(index), self._size, target.array)
+            return target
         return HostBuffer(naive_letterbox(self._image(index), self._size).astype(self._dtype, copy=False))
 
     def copy(self, source: HostBuffer, target: HostBuffer) -> None:

@@ -108,7 +108,7 @@ def test_synchronize_climbs_in_steps_with_the_neighbours_and_pinning_cures_the_u
         assert [processes[part[-1]] for part in quarters] == [0, 4, 8, 12]
         assert recording.columns["gpu_utilisation_percent"][-1] > 99
     (upload, synchronize), (pinned_upload, pinned_synchronize) = steps.values()
-    assert synchronize == pytest.approx([57, 4_600, 14_800, 23_100], rel=0.15)
+    assert synchronize == pytest.approx([57, 4_600, 14_800, 23_100], rel=0.2)
     assert upload[-1] / upload[0] > 1.3
     assert upload[-1] / pinned_upload[-1] > 10
     assert abs(pinned_synchronize[-1] / synchronize[-1] - 1) < 0.1

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import yolotrt_lab as lab
+from yolotrt_lab.causes.cameras import THREADS
 from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.report_loop import ALONE_AGAIN, ARRIVING, CURED
 from yolotrt_lab.causes.running import (
     COPIES,
     Run,
@@ -28,6 +30,10 @@ from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
 ON_A_CLOCK = [name for name, each in SCENARIOS.items() if each.other or each.settings.period_us]
 CLOCK_OF_ITS_OWN = ["shared-stream", "shared-stream-event"]
 SPINNING = [name for name in SCENARIOS if name.startswith(("shared-stream", "launch-queue", "heat", "leak"))]
+LEVELS_OF = {"report": len((*ARRIVING, *CURED, *ALONE_AGAIN))}
+"""So many levels a scenario has, each of as many frames as are asked for."""
+LOOPS_OF = {"cameras": sum(2 * threads for threads in THREADS)}
+"""So many loops run in a scenario, pageable and pinned."""
 SERVED = [name for name in SCENARIOS if name not in ON_A_CLOCK]
 
 
@@ -47,7 +53,10 @@ def test_every_scenario_runs_as_it_says_and_labels_what_it_recorded(device, engi
     settings = SCENARIOS[name].settings
     assert (recording.label, recording.command) == (name, "a command")
     assert recording.source.kind is SourceKind.SIMULATED
-    assert recording.columns["frame"].tolist() == list(range(-settings.warmup, 30))
+    if name in LOOPS_OF:  # several loops, with a warm-up before each
+        assert len(recording) == LOOPS_OF[name] * (settings.warmup + 30)
+    else:
+        assert recording.columns["frame"].tolist() == list(range(-settings.warmup, 30 * LEVELS_OF.get(name, 1)))
     spins = SCENARIOS[name].spin_us or name in SPINNING
     assert recording.settings["engine"].startswith("spin kernel of " if spins else "simulated yolov8n-fp16")
     for setting in ("input_memory", "output_memory", "fill", "collect_after", "graph", "postprocess"):
@@ -193,7 +202,7 @@ def test_period_takes_frames_to_measure(device, engine):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_runs_for_a_single_frame(device, engine, name):
-    assert len(run_scenario(name, device, engine, frames=1).steady) == 1
+    assert len(run_scenario(name, device, engine, frames=1).steady) == LEVELS_OF.get(name, LOOPS_OF.get(name, 1))
 
 
 @pytest.mark.parametrize("run", [run_scenario, lambda name, *others: run_together([name], *others)])

@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..device import HostBuffer
 from ..engine import open_engine
 from ..loop import FrameLoop
+from ..memory import Slot
 from ..recording import Recording, joined
 from ..simulate import Conditions
 from ..types import Fill, HostMemory
+from ..vision import HostWork
 from .scenario import Run
 from .shared_gpu import CHUNK, Group, group_of
 
@@ -54,24 +57,35 @@ def record(run: Run) -> Recording:
     return curve.recording([*curve.levels(scaled), *curve.levels(ALONE_AGAIN)])
 
 
+def loop(run: Run, *, pinned: bool) -> FrameLoop:
+    """The report's loop, or the same with one change: the blob lies in pinned memory, which is created once."""
+    if not pinned:
+        return replace(run).loop()
+    settings = replace(run.settings, input_memory=HostMemory.PINNED, fill=Fill.IN_PLACE)
+    return replace(run, settings=settings, trap=lambda run: _over_pinned).loop()
+
+
+def _over_pinned(work: HostWork, index: int, slot: Slot) -> HostBuffer:
+    """The program's own preprocessing, step by step, into the slot's memory instead of a fresh blob."""
+    return work.fresh(index, slot.input)
+
+
 class Curve:
     """The loop in pieces, a level after the other; both loops, the pageable one and the pinned one, stand before."""
 
     def __init__(self, run: Run, group: Group) -> None:
         self._run, self._group = run, group
-        settings = run.settings
-        pinned = replace(settings, input_memory=HostMemory.PINNED, fill=Fill.IN_PLACE)
-        self._loops = {False: replace(run, settings=settings).loop(), True: replace(run, settings=pinned).loop()}
-        self._warmup = settings.warmup
+        self._loops = {pinned: loop(run, pinned=pinned) for pinned in (False, True)}
+        self._warmup = run.settings.warmup
 
     def levels(self, levels: Sequence[Level]) -> Iterator[Recording]:
         """Pieces of the recording. While processes start, frames go on, and are marked as a warm-up."""
         for level in levels:
-            loop = self._loops[level.pinned]
+            this = self._loops[level.pinned]
             self._group.become(level.processes)
             while not self._group.busy:
-                yield _marked(_piece(loop, CHUNK, 0), level, starting=True)
-            yield _marked(_piece(loop, self._run.settings.frames, self._warmup), level)
+                yield _marked(_piece(this, CHUNK, 0), level, starting=True)
+            yield _marked(_piece(this, self._run.settings.frames, self._warmup), level)
             self._warmup = 0
 
     def recording(self, pieces: Sequence[Recording]) -> Recording:
@@ -80,9 +94,9 @@ class Curve:
         return joined(pieces, frames=sum(len(piece.steady) for piece in pieces), levels=levels)
 
 
-def _piece(loop: FrameLoop, frames: int, warmup: int) -> Recording:
-    loop.settings = replace(loop.settings, frames=frames, warmup=warmup)
-    return loop.run()
+def _piece(this: FrameLoop, frames: int, warmup: int) -> Recording:
+    this.settings = replace(this.settings, frames=frames, warmup=warmup)
+    return this.run()
 
 
 def _marked(piece: Recording, level: Level, *, starting: bool = False) -> Recording:

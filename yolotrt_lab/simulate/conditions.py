@@ -2,8 +2,9 @@
 
 Other processes take turns with this one: once its work has run dry, or its time slice is over, each of them has the GPU
 for a turn before this process has it again. How long they have it altogether, by their number, is fitted to measured
-waits (`NeighbourCost` in the preset). Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat` and
-`Card` are assumptions, good for the shape of what they cause and not for its size.
+waits (`NeighbourCost` in the preset), and so is how much longer uploads, enqueues and the host's own work take beside
+them. Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat` and `Card` are assumptions, good for
+the shape of what they cause and not for its size.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import numpy as np
 from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS
 from .preset import NeighbourCost
-from .timeline import COMPUTE_ENGINE, UPLOAD_ENGINE
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE
 
 TICK_NS = 20_000_000
 """The step of the governor, the temperature and telemetry."""
 
 _AVERAGED_TICKS = 10
+_COPYING = (UPLOAD_ENGINE, DRIVER, DOWNLOAD_ENGINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class Clocks:
     """The clock falls while the GPU is busy for less than this share of the time, and rises above `busy_above`."""
     busy_above: float = 0.2
     start_share: float = 1.0
+    copies_share: float = 0.0
+    """Copies lose this share of what the clock loses: 0 none of it, 1 as much as kernels. With the SM clock alone they
+    lose nothing; where the memory clock and the PCIe link step down too, nobody measured how much for the lab."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +158,29 @@ class State:
                 duration = int(duration / clock)
             self._busy_ns += duration
             return self._in_turns(start, duration) if others else duration
-        return int(duration * (1 + self._cost.upload_share * others)) if engine == UPLOAD_ENGINE else duration
+        return self._copy_ns(engine, duration)
+
+    def _copy_ns(self, engine: int, duration: int) -> int:
+        """How long a copy takes that would take `duration`."""
+        clocks, others = self.conditions.clocks, self.conditions.neighbours
+        if engine not in _COPYING:
+            return duration
+        if clocks is not None and clocks.copies_share:
+            duration = int(duration / (1 - clocks.copies_share * (1 - min(self._level, self._cap))))
+        return duration if engine == DOWNLOAD_ENGINE else int(duration * self._cost.upload_factor(others))
 
     def call_ns(self) -> int:
         """How much longer a page-locked copy call blocks the host."""
         return self._cost.call_ns * self.conditions.neighbours
+
+    def enqueue_ns(self, duration: int) -> int:
+        """How long an enqueue blocks the host that would block it for `duration`."""
+        return int(duration * self._cost.enqueue_factor(self.conditions.neighbours))
+
+    def host_work_ns(self, duration: int) -> int:
+        """How long the host's own work takes that would take `duration`."""
+        conditions = self.conditions
+        return int(duration * conditions.host_factor * self._cost.host_work_factor(conditions.neighbours))
 
     def _in_turns(self, start: int, duration: int) -> int:
         """`elapsed` beside others: work waits for the turn of this process, and each end of a slice interrupts it."""

@@ -41,7 +41,8 @@ class PinnedCopy:
 class PageableCopy:
     """`cudaMemcpyAsync` through the driver's staging memory: the call blocks the host for `call_ns` + bytes / `rate`.
 
-    It waits for the stream first, but for an upload of at most `staging_bytes`.
+    It waits for the stream first, but for an upload of at most `staging_bytes`. Larger uploads of all threads take
+    turns: on an H200 1, 2, 4 and 8 threads got 15.3, 13.9, 14.6 and 14.8 GB/s together (2026-11-29).
 
     >>> Preset.load("h200").pageable_upload.staging_bytes
     2081280
@@ -137,6 +138,12 @@ class NeighbourCost:
     """Each other process lengthens a page-locked copy call by this."""
     source: str
     """What all of it was fitted to."""
+    upload_times: Mapping[str, float] = field(default_factory=dict)
+    """An upload takes so many times as long, by how many the others are. Empty: `upload_share` says it."""
+    enqueue_times: Mapping[str, float] = field(default_factory=dict)
+    """The same of an engine that is enqueued call by call. Empty: as long as alone."""
+    host_work_times: Mapping[str, float] = field(default_factory=dict)
+    """The same of the host's own work."""
 
     def others_ns(self, count: int) -> int:
         """How long that many have the GPU between two turns: on a line between counts, in proportion beyond them."""
@@ -145,6 +152,29 @@ class NeighbourCost:
         if count > counts[-1]:
             return turns_ns[counts[-1]] * count // counts[-1]
         return int(np.interp(count, counts, [turns_ns[known] for known in counts]))
+
+    def upload_factor(self, count: int) -> float:
+        """How many times as long an upload takes beside that many."""
+        return _factor(self.upload_times, count) if self.upload_times else 1 + self.upload_share * count
+
+    def enqueue_factor(self, count: int) -> float:
+        """The same of an enqueue."""
+        return _factor(self.enqueue_times, count)
+
+    def host_work_factor(self, count: int) -> float:
+        """The same of the host's own work."""
+        return _factor(self.host_work_times, count)
+
+
+def _factor(times: Mapping[str, float], count: int) -> float:
+    """On a line between measured counts, from 1 at none; beyond them what is added grows in proportion."""
+    if not times:
+        return 1.0
+    known = {0: 1.0, **{int(each): value for each, value in times.items()}}
+    counts = sorted(known)
+    if count > counts[-1]:
+        return 1 + (known[counts[-1]] - 1) * count / counts[-1]
+    return float(np.interp(count, counts, [known[each] for each in counts]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +229,10 @@ class Preset:
     neighbours: NeighbourCost | None = None
     """None where it was not measured, as `registration`."""
     registration: Registration | None = None
+    cold_synchronize_ns: int | None = None
+    """`cudaStreamSynchronize` with nothing to wait for, when the host has moved megabytes since the last wait in the
+    driver. None: `synchronize_ns`. The h200 preset has the 5.8 us of the report's loop alone on an H200 whose host is
+    as fast as its own; on a slower one it was 8.5 us (2026-11-29)."""
 
     def engine(self, model: str) -> EngineCost:
         """The cost of a model such as 'yolov8n-fp16'; SettingsError names those that were measured."""

@@ -80,10 +80,12 @@ class TimedWork:
         with self._cost("copy_frame"):
             return self._work is None or self._work.copy_frame(index, target, item)
 
-    def fresh(self, index: int) -> HostBuffer:
-        """At the cost `naive_letterbox`."""
+    def fresh(self, index: int, target: HostBuffer | None = None) -> HostBuffer:
+        """At the cost `naive_letterbox`, whatever the memory."""
+        if target is not None:
+            self._check(target, "written")
         with self._cost("naive_letterbox"):
-            return self._blank if self._work is None else self._work.fresh(index)
+            return (target or self._blank) if self._work is None else self._work.fresh(index, target)
 
     def copy(self, source: HostBuffer, target: HostBuffer) -> None:
         """At the cost `copy_to_slot`."""

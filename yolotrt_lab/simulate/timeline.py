@@ -19,7 +19,9 @@ from typing import Any
 
 from ..errors import HazardError
 
-UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE = range(4)
+UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, DRIVER = range(5)
+"""DRIVER is the staging memory of the driver: the pageable uploads of a process take turns in it, and leave the copy
+engine free for pinned ones in between."""
 
 PENDING = -1
 
@@ -35,6 +37,8 @@ class Work:
     _: KW_ONLY
     end_from: int = 0
     """It ends no earlier: the host still launches its kernels until then."""
+    free_before: int = 0
+    """Its engine is free so long before its end."""
     after: Work | None = None
     """It starts no earlier than the end of this."""
     name: str = ""
@@ -88,7 +92,7 @@ class Timeline:
     def __init__(self, on_placed: Callable[[StreamQueue, Work], None] | None = None) -> None:
         self.lanes: list[StreamQueue] = []
         self._numbers = count()
-        self._free = [0, 0, 0, 0]
+        self._free = [0, 0, 0, 0, 0]
         self._sharing: list[StreamQueue] = []
         self._shared_until = 0
         self._on_placed = on_placed
@@ -170,7 +174,7 @@ class Timeline:
             end = work.end_from
         work.end = lane.tail = end
         if work.engine != NO_ENGINE:
-            self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end
+            self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end - work.free_before
         if self._on_placed is not None:
             self._on_placed(lane, work)
 

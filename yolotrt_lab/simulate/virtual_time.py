@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import DeviceError
 from ..types import Span
-from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, UPLOAD_ENGINE, StreamQueue, Work
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, NO_ENGINE, UPLOAD_ENGINE, StreamQueue, Work
 
 
 @dataclass(slots=True, eq=False)
@@ -153,7 +153,7 @@ class VirtualQueue:
         return item
 
 
-ROWS = {UPLOAD_ENGINE: "upload", COMPUTE_ENGINE: "kernel", DOWNLOAD_ENGINE: "download"}
+ROWS = {UPLOAD_ENGINE: "upload", DRIVER: "upload", COMPUTE_ENGINE: "kernel", DOWNLOAD_ENGINE: "download"}
 
 
 class Trace:
