@@ -89,7 +89,9 @@ def main() -> None:
     folder = lab_path("data", "recordings", name)
     loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
     preset = refit(old if "--refit" in sys.argv else measure(name), copy_table(loops["pinned"].source), loops)
-    kept = {name: getattr(old, name) for name in ("neighbours", "registration", "cold_synchronize_ns")}
+    kept = {
+        name: getattr(old, name) for name in ("neighbours", "registration", "upload_turn_times", "cold_synchronize_ns")
+    }
     preset = replace(preset, **kept)  # not measured by this
     preset.save(ROOT / "data" / "presets" / f"{name}.json")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from yolotrt_lab.causes.report_loop import ARRIVING
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
@@ -72,8 +73,8 @@ def test_steps_run_and_everything_is_packed(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([*command, "--only", "report", "traces"], check=True, env=environment, capture_output=True)
     recording = Recording.load(tmp_path / "report.parquet")
-    assert sorted(set(recording.columns["processes"].tolist())) == [0, 1, 2, 4, 6, 8, 10, 12, 16]
-    assert recording.columns["gpu_processes"][-6] == 16
+    assert sorted(set(recording.columns["processes"].tolist())) == [level.processes for level in ARRIVING]
+    assert recording.columns["gpu_processes"][-6] == ARRIVING[-1].processes
     assert (recording.label, recording.command) == ("report", "python scripts/record_report.py FOLDER")
     profiler = json.loads((tmp_path / "profiler.json").read_text())
     assert list(profiler) == ["report-a", "graph-pageable", "graph-pinned"]

@@ -14,6 +14,7 @@ from yolotrt_lab.causes import cameras
 from yolotrt_lab.causes.cameras import THREADS
 from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.engine import open_engine
+from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate import Preset, SimulatedDevice
 from yolotrt_lab.types import Stage
 
@@ -30,7 +31,7 @@ def measured():
         }
 
 
-MEASURED = measured()
+OTHER_MACHINE = measured()
 
 
 def figures(recording):
@@ -42,18 +43,25 @@ def figures(recording):
             **{
                 f"{s}_us": float(np.median(columns[f"{s}_ns"][chosen])) / 1e3 for s in (Stage.UPLOAD, Stage.SYNCHRONIZE)
             },
-            "frames_per_s": chosen.sum() / span_s,
+            "frames_per_s": float(chosen.sum() / span_s),
         }
     return found
 
 
-@pytest.fixture(scope="module")
-def recording():
-    """On a host whose pageable upload takes as long alone as on the one that was measured: 440 us."""
+RECORDED = figures(Recording.shipped("cameras"))
+
+
+def simulated(measured):
+    """On a host whose pageable upload takes as long alone as on the one that was measured."""
     preset = Preset.load("h200")
-    rate = 4_915_200 / (1e3 * MEASURED[1, 0]["upload_us"])
+    rate = 4_915_200 / (1e3 * measured[1, 0]["upload_us"])
     device = SimulatedDevice(replace(preset, pageable_upload=replace(preset.pageable_upload, rate=rate)))
     return run_scenario("cameras", device, open_engine(device), frames=FRAMES)
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return simulated(RECORDED)
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +69,28 @@ def found(recording):
     return figures(recording)
 
 
+@pytest.fixture(scope="module")
+def like_the_other():
+    return figures(simulated(OTHER_MACHINE))
+
+
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_every_number_of_threads_on_an_h200_is_reproduced(found, configuration):
-    """Throughput, synchronize and the pageable upload call within 20 %; a pinned call takes at most what it took."""
-    ours, theirs = found[configuration], MEASURED[configuration]
+@pytest.mark.parametrize("machine", ["recorded", "other"])
+def test_every_number_of_threads_on_two_h200s_is_reproduced(found, like_the_other, machine, configuration):
+    """Throughput, synchronize and the pageable upload call within 20 %; a pinned call takes 20 us at most."""
+    ours, theirs = (found, RECORDED) if machine == "recorded" else (like_the_other, OTHER_MACHINE)
+    ours, theirs = ours[configuration], theirs[configuration]
     assert ours["frames_per_s"] == pytest.approx(theirs["frames_per_s"], rel=0.2)
     assert ours["synchronize_us"] == pytest.approx(theirs["synchronize_us"], rel=0.2)
     if configuration[1]:
-        assert ours["upload_us"] <= theirs["upload_us"]
+        assert max(ours["upload_us"], theirs["upload_us"]) <= 20
     else:
         assert ours["upload_us"] == pytest.approx(theirs["upload_us"], rel=0.2)
 
 
-def test_pageable_upload_grows_with_each_camera_and_pinned_memory_is_the_cure(found):
+@pytest.mark.parametrize("of_the_recording", [True, False])
+def test_pageable_upload_grows_with_each_camera_and_pinned_memory_is_the_cure(found, of_the_recording):
+    found = RECORDED if of_the_recording else found
     assert found[8, 0]["upload_us"] >= 5 * found[1, 0]["upload_us"]
     assert found[8, 1]["upload_us"] <= 3 * found[1, 1]["upload_us"]
     assert found[8, 1]["frames_per_s"] >= 2 * found[8, 0]["frames_per_s"]

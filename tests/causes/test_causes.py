@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import DeviceError, SettingsError
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.conditions import Conditions
+from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.simulate.timed_engine import SimulatedEngine
 from yolotrt_lab.types import TELEMETRY_COLUMNS, Stage, TensorSpec
@@ -108,8 +110,10 @@ def test_synchronize_climbs_in_steps_with_the_neighbours_and_pinning_cures_the_u
         assert [processes[part[-1]] for part in quarters] == [0, 4, 8, 12]
         assert recording.columns["gpu_utilisation_percent"][-1] > 99
     (upload, synchronize), (pinned_upload, pinned_synchronize) = steps.values()
-    assert synchronize == pytest.approx([57, 4_600, 14_800, 23_100], rel=0.2)
-    assert upload[-1] / upload[0] > 1.3
+    assert synchronize[0] < 100
+    assert synchronize[-1] > 10_000
+    assert all(later > 1.4 * earlier for earlier, later in pairwise(synchronize))
+    assert upload[-1] / upload[0] > 1.1
     assert upload[-1] / pinned_upload[-1] > 10
     assert abs(pinned_synchronize[-1] / synchronize[-1] - 1) < 0.1
 
@@ -204,10 +208,13 @@ def test_launches_block_once_the_queue_is_full_and_not_with_bounded_frames():
 # Clocks and heat
 
 
+KERNELS_US = Preset.load("h200").engine("yolov8n-fp16").graph_gpu_ns / 1e3
+
+
 def test_clock_drop_stretches_the_kernel_and_not_the_host():
     dropped, busy = run("clock-drop"), run("clock-drop-busy")
     waits = stage_us(dropped, Stage.SYNCHRONIZE)
-    assert waits[-1] - waits[0] == pytest.approx(424.3 * 4, rel=0.02)  # the kernel's 424 us, five times
+    assert waits[-1] - waits[0] == pytest.approx(4 * KERNELS_US, rel=0.02)  # what the kernels take, five times
     assert (np.diff(waits) >= 0).all()
     for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD):
         assert set(stage_us(dropped, stage).tolist()) == set(stage_us(busy, stage).tolist())

@@ -16,11 +16,13 @@ from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.causes.scenario import Run
 from yolotrt_lab.device import HostBuffer, open_device
 from yolotrt_lab.engine import open_engine
-from yolotrt_lab.simulate import Conditions, Preset, SimulatedDevice
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.simulate import Conditions, NeighbourCost, Preset, SimulatedDevice
 from yolotrt_lab.types import HostMemory, Stage
 
 MODEL = "yolov8n-fp16"
 STAGES = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.SYNCHRONIZE)
+MOST = ARRIVING[-1].processes
 LEVELS = (*ARRIVING, *CURED, *ALONE_AGAIN)
 
 
@@ -36,13 +38,32 @@ def measured():
     }
 
 
-MEASURED = measured()
+OTHER_MACHINE = measured()
+THEIRS = NeighbourCost(
+    {
+        "1": 350_000,
+        "2": 2_600_000,
+        "4": 6_330_000,
+        "6": 11_200_000,
+        "8": 15_000_000,
+        "10": 19_000_000,
+        "12": 24_100_000,
+    },
+    slice_ns=2_000_000,
+    upload_share=0.0,
+    call_ns=1_900,
+    source="data/report-loop.csv",
+    upload_times={"1": 1.03, "2": 1.07, "4": 1.05, "6": 1.14, "8": 1.3, "10": 1.51, "12": 1.62},
+    enqueue_times={"1": 1.04, "2": 1.1, "4": 1.09, "6": 1.21, "8": 1.37, "10": 1.49, "12": 1.58},
+    host_work_times={"1": 1.04, "2": 1.07, "4": 1.07, "6": 1.09, "8": 1.13, "10": 1.17, "12": 1.29},
+)
+"""What the others cost on that machine. Beside one process their turns hide behind the enqueue."""
 TABLE = [(processes, 0) for processes in (0, 1, 2, 4, 6, 8, 10, 12)]
 
 
-def host_of_that_machine(preset):
-    """The preset with what its host took alone: hosts of one kind of GPU differ by 10 to 40 %."""
-    alone = {stage: round(1e3 * took_us) for stage, took_us in MEASURED[0, 0].items()}
+def with_host(preset, measured):
+    """The preset with what a machine's host took alone: hosts of one kind of GPU differ by 10 to 40 %."""
+    alone = {stage: round(1e3 * took_us) for stage, took_us in measured[0, 0].items()}
     rate = 4_915_200 / (alone[Stage.UPLOAD] - preset.pageable_upload.call_ns)
     cost = replace(preset.engine(MODEL), cold_enqueue_ns=alone[Stage.INFER])
     return replace(
@@ -60,7 +81,7 @@ def medians_us(recording):
     columns, found = recording.steady.columns, {}
     for level in dict.fromkeys(zip(columns["processes"].tolist(), columns["pinned"].tolist(), strict=True)):
         chosen = (columns["processes"] == level[0]) & (columns["pinned"] == level[1])
-        found[level] = {stage: float(np.median(columns[f"{stage}_ns"][chosen][20:])) / 1e3 for stage in STAGES}
+        found[level] = {s: float(np.median(columns[f"{s}_ns"][chosen][20:])) / 1e3 for s in (*STAGES, "download")}
     return found
 
 
@@ -91,8 +112,16 @@ class Processes:
 
 @pytest.fixture(scope="module")
 def like_the_measured_one():
-    preset = host_of_that_machine(Preset.load("h200"))
+    preset = replace(with_host(Preset.load("h200"), OTHER_MACHINE), neighbours=THEIRS)
     return medians_us(run(preset, [Level(processes) for processes, _ in TABLE]))
+
+
+RECORDED = medians_us(Recording.shipped("report"))
+
+
+@pytest.fixture(scope="module")
+def like_the_recorded_one():
+    return medians_us(run(with_host(Preset.load("h200"), RECORDED), ARRIVING))
 
 
 @pytest.fixture(scope="module")
@@ -102,20 +131,36 @@ def curve():
 
 
 @pytest.mark.parametrize("level", TABLE)
-def test_every_call_at_every_level_of_an_h200_is_reproduced(like_the_measured_one, level):
-    """Within 20 %, from the host's figures alone and what the others cost."""
-    ours, theirs = like_the_measured_one[level], MEASURED[level]
+def test_every_call_at_every_level_of_another_h200_is_reproduced(like_the_measured_one, level):
+    """Within 20 %, from what its host took alone and what the others cost there."""
+    ours, theirs = like_the_measured_one[level], OTHER_MACHINE[level]
     for stage in STAGES:
         assert ours[stage] == pytest.approx(theirs[stage], rel=0.2), stage
 
 
-def test_synchronize_is_microseconds_while_the_enqueue_hides_the_gpu_and_then_a_remainder(curve):
-    waits = {level: each[Stage.SYNCHRONIZE] for level, each in medians_us(curve).items()}
-    assert waits[0, 0] == waits[1, 0] <= 12
-    climbing = [waits[level.processes, 0] for level in ARRIVING[3:]]
+@pytest.mark.parametrize("level", [(level.processes, 0) for level in ARRIVING])
+def test_every_call_at_every_level_of_the_recording_is_reproduced(like_the_recorded_one, level):
+    """Within 20 %, from what its host took alone and what the preset says of others."""
+    ours, theirs = like_the_recorded_one[level], RECORDED[level]
+    for stage in STAGES:
+        assert ours[stage] == pytest.approx(theirs[stage], rel=0.2), stage
+
+
+@pytest.mark.parametrize("of_the_recording", [True, False])
+def test_synchronize_climbs_from_microseconds_to_more_than_20_ms(curve, of_the_recording):
+    levels = RECORDED if of_the_recording else medians_us(curve)
+    waits = {processes: each[Stage.SYNCHRONIZE] for (processes, pinned), each in levels.items() if not pinned}
+    assert waits[0] <= 12
+    climbing = [waits[level.processes] for level in ARRIVING[3:]]
     assert climbing == sorted(climbing)
     assert climbing[-1] >= 20_000
-    assert waits[16, 0] / waits[0, 0] > 2_000
+    assert waits[MOST] / waits[0] > 2_000
+
+
+def test_synchronize_is_microseconds_while_the_enqueue_outlasts_the_gpu(like_the_measured_one):
+    """Beside one process, on a machine where the wait for the turn is shorter than the enqueue."""
+    assert like_the_measured_one[0, 0][Stage.SYNCHRONIZE] == like_the_measured_one[1, 0][Stage.SYNCHRONIZE] < 12
+    assert like_the_measured_one[2, 0][Stage.SYNCHRONIZE] > 1_000
 
 
 @pytest.mark.parametrize("longer_us", [100, 1_000, 4_000])
@@ -135,8 +180,8 @@ def test_a_gpu_that_takes_longer_shows_in_synchronize_one_for_one_once_it_outlas
 
 def test_pinned_input_shortens_the_upload_call_alone_and_the_others_leave_nothing_behind(curve):
     levels = medians_us(curve)
-    before, cured, alone = levels[16, 0], levels[16, 1], levels[0, 1]
-    assert before[Stage.UPLOAD] > 1.5 * levels[0, 0][Stage.UPLOAD]
+    before, cured, alone = levels[MOST, 0], levels[MOST, 1], levels[0, 1]
+    assert before[Stage.UPLOAD] > 1.2 * levels[0, 0][Stage.UPLOAD]
     assert cured[Stage.UPLOAD] <= 80
     assert cured[Stage.SYNCHRONIZE] == pytest.approx(before[Stage.SYNCHRONIZE], rel=0.05)
     assert cured[Stage.PREPROCESS] == before[Stage.PREPROCESS]  # the same steps into other memory
@@ -146,7 +191,7 @@ def test_pinned_input_shortens_the_upload_call_alone_and_the_others_leave_nothin
 def test_what_the_frame_saves_is_waited_for_in_synchronize(curve):
     """Its end is the GPU's: the time from the preprocessing to the result is the others' turn, pinned or not."""
     levels = medians_us(curve)
-    assert sum(levels[16, 1].values()) == pytest.approx(sum(levels[16, 0].values()), rel=0.01)
+    assert sum(levels[MOST, 1].values()) == pytest.approx(sum(levels[MOST, 0].values()), rel=0.01)
 
 
 def test_one_recording_holds_all_levels_in_their_order(curve):
@@ -162,7 +207,7 @@ def test_one_recording_holds_all_levels_in_their_order(curve):
 def test_severity_is_how_many_processes_come():
     device = open_device("simulated")
     recording = run_scenario("report", device, open_engine(device), frames=5, severity=0.5)
-    assert sorted(set(recording.columns["processes"].tolist())) == [0, 1, 2, 3, 4, 5, 6, 8]
+    assert sorted(set(recording.columns["processes"].tolist())) == sorted({round(n.processes / 2) for n in ARRIVING})
 
 
 def test_frames_go_on_while_processes_start_and_are_marked(device):

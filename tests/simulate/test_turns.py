@@ -67,6 +67,13 @@ def test_their_rate_together_is_that_of_one(device, threads):
     assert span_ns == 4 * threads * CALL_NS + (4 if threads == 1 else 1) * 8_000
 
 
+@pytest.mark.parametrize(("threads", "factors"), [(1, [1]), (2, [1, 1]), (3, [1, 1, 1.25]), (4, [1, 1, 1.25, 1.5])])
+def test_measured_turns_take_longer_the_more_take_them(preset, threads, factors):
+    device = SimulatedDevice(replace(preset, upload_turn_times={"2": 1.0, "4": 1.5}), trace=True)
+    took = run(device, *[(HostMemory.PAGEABLE, "upload")] * threads)
+    assert [each for [each] in took] == [sum(factors[: number + 1]) * CALL_NS for number in range(threads)]
+
+
 def test_pinned_uploads_and_launches_beside_them_are_not_held(device, preset):
     beside = (HostMemory.PINNED, "upload", "launch", "synchronize")
     [*_, among] = run(device, *[(HostMemory.PAGEABLE, "upload")] * 4, beside)

@@ -166,6 +166,7 @@ class Copies:
         self._engine = engine
         self._pinned = pinned
         self._pageable = pageable
+        self._turns: list[Work] = []
         self._names = {memory: f"{memory} {ROWS[engine]}" for memory in HostMemory}
 
     def __call__(self, buffer: HostBuffer, device: DeviceBuffer, stream: Stream) -> None:
@@ -216,13 +217,23 @@ class Copies:
             step |= {"engine": DRIVER, "free_before": cost.tail_ns}  # the next may come when the call returns
         if lane.last is not None:
             self._gpu.hold_host(lane.last)
-        hold_ns = host.spread(cost.call_ns + int(nbytes / cost.rate))
+        hold_ns = host.spread(self._hold_ns(nbytes))
         work = Work(ready=host.threads.now, duration=hold_ns + cost.tail_ns, **step)
+        self._turns.append(work)
         self._gpu.submit(lane, work)
         self._gpu.hold_host(work, cost.tail_ns)
         host.move_megabytes()
         if self._engine == DOWNLOAD_ENGINE:
             host.is_cold(STREAM_SYNCHRONIZE)  # the call has waited in the driver: the next wait is warm
+
+    def _hold_ns(self, nbytes: int) -> int:
+        """How long the driver takes for a copy of pageable memory, by how many are in it."""
+        cost = self._pageable
+        hold_ns = cost.call_ns + int(nbytes / cost.rate)
+        self._turns = [work for work in self._turns if not work.has_run(self._host.threads.now)]
+        if self._engine == UPLOAD_ENGINE and self._turns:
+            return int(hold_ns * self._machine.preset.upload_turn_factor(len(self._turns) + 1))
+        return hold_ns
 
     def _mover(self, buffer: HostBuffer, device: SimulatedBuffer) -> Callable[[], None]:
         """What moves the bytes when the copy runs; a pageable upload's are taken now, into staging memory."""

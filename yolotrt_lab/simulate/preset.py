@@ -229,10 +229,19 @@ class Preset:
     neighbours: NeighbourCost | None = None
     """None where it was not measured, as `registration`."""
     registration: Registration | None = None
+    upload_turn_times: Mapping[str, float] = field(default_factory=dict)
+    """A pageable upload takes so many times as long, by how many of the process take turns. Empty: as long as alone.
+
+    On two H200s (2026-11-29) 4 threads uploaded a frame each 0.367 and 0.417 ms, one alone took 0.368 and 0.44; with 8
+    threads it was 0.457 and 0.465: 1.24 and 1.06 times as long, and 1.14 is within 20 % of both."""
     cold_synchronize_ns: int | None = None
     """`cudaStreamSynchronize` with nothing to wait for, when the host has moved megabytes since the last wait in the
-    driver. None: `synchronize_ns`. The h200 preset has the 5.8 us of the report's loop alone on an H200 whose host is
-    as fast as its own; on a slower one it was 8.5 us (2026-11-29)."""
+    driver. None: `synchronize_ns`. The h200 preset has the 6.9 us of the report's loop alone; on other H200s it was
+    5.8 and 8.5 us (2026-11-29)."""
+
+    def upload_turn_factor(self, count: int) -> float:
+        """How many times as long a pageable upload takes where that many take turns."""
+        return _factor(self.upload_turn_times, count)
 
     def engine(self, model: str) -> EngineCost:
         """The cost of a model such as 'yolov8n-fp16'; SettingsError names those that were measured."""
