@@ -45,7 +45,7 @@ def test_copy_table_of_an_h200_is_reproduced():
 
 @pytest.mark.parametrize("name", ["overload", "overload-pinned", "clocked", "clocked-fixed"])
 def test_recorded_loop_on_a_clock_is_reproduced(name):
-    """At the recording's settings: latency at frame 1,000 within 15 %, each stage's median within 15 % or 10 us."""
+    """At the recording's settings: latency at frame 1,000 within 15 %, each stage's median within 15 % or 15 us."""
     recorded = Recording.load(lab_path("data", "recordings", "h200", f"{name}.parquet"))
     device = open_device("simulated")
     known = {field.name for field in fields(LoopSettings)}
@@ -54,7 +54,7 @@ def test_recorded_loop_on_a_clock_is_reproduced(name):
     latency_ns = [int(each.steady.latency_ns[990:1010].mean()) for each in (simulated, recorded)]
     for stage in CALLS:
         ours, theirs = (float(np.median(each.steady.stage_ns(stage))) for each in (simulated, recorded))
-        assert abs(ours - theirs) <= max(0.15 * theirs, 10_000), stage
+        assert abs(ours - theirs) <= max(0.15 * theirs, 15_000), stage
     assert latency_ns[0] == pytest.approx(latency_ns[1], rel=0.15)
 
 
