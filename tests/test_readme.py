@@ -1,8 +1,14 @@
 """The README's figures are those of the data that ships."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from yolotrt_lab.packages import lab_path
+from yolotrt_lab.recording import Recording
 from yolotrt_lab.speed.ladder import Ladder
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -28,3 +34,50 @@ def test_what_was_claimed_of_the_shipped_ladder_holds():
     claims = Ladder.shipped().claims
     assert len(claims) > 20
     assert [claim.name for claim in claims if not claim.holds] == []
+
+
+def table(header: str) -> list[list[str]]:
+    """The cells of the table that starts with that header."""
+    rows = README[README.index(header) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_reports_curve_is_the_shipped_recordings():
+    columns = Recording.shipped("report").steady.columns
+    for processes, memory, *cells in table("| other processes |"):
+        chosen = (columns["processes"] == int(processes)) & (columns["pinned"] == memory.startswith("pinned"))
+        names = ("upload_ns", "infer_ns", "synchronize_ns")
+        took = [(columns["preprocess_ns"] + columns["upload_ns"])[chosen], *(columns[name][chosen] for name in names)]
+        for cell, values in zip(cells, took, strict=True):
+            digits = len(cell.partition(".")[2])
+            assert float(cell) == round(float(np.median(values)) / 1e6, digits)
+
+
+def test_cameras_are_the_shipped_recordings():
+    columns = Recording.shipped("cameras").steady.columns
+    for threads, *cells in table("| threads |"):
+        for pinned in (0, 1):
+            chosen = (columns["threads"] == int(threads)) & (columns["pinned"] == pinned)
+            took_s = (columns["done_ns"][chosen].max() - columns["start_ns"][chosen].min()) / 1e9
+            assert cells[pinned] == f"{np.median(columns['upload_ns'][chosen]) / 1e6:.3f} ms"
+            assert cells[2 + pinned] == f"{chosen.sum() / took_s:,.0f}"
+
+
+def test_frames_as_fast_as_served_are_the_shipped_recordings():
+    names = ("served-report", "served-pageable", "served-copied", "served-pinned", "trap-allocate")
+    columns = [Recording.shipped(name).steady.columns for name in names]
+    frames_us = [np.median(each["done_ns"] - each["start_ns"]) / 1e3 for each in columns]
+    found = [cells[1:] for cells in table("| input | us a frame |")]
+    assert found == [[f"{frame_us:,.0f}", f"{frames_us[0] / frame_us:.2f}"] for frame_us in frames_us]
+
+
+def test_what_the_profiler_adds_is_what_was_measured():
+    measured = json.loads(lab_path("data", "traces", "h200", "profiler.json").read_text(encoding="utf-8"))
+    rows = iter(table("| loop | | upload call |"))
+    for name in ("graph-pageable", "graph-pinned"):
+        for took in measured[name].values():
+            cells = next(rows)[2:]
+            for cell, stage in zip(cells, ("upload", "infer", "synchronize", "frame"), strict=True):
+                assert float(cell.replace(",", "")) == pytest.approx(
+                    took[stage], abs=0.51 * 10 ** -len(cell.partition(".")[2])
+                )
