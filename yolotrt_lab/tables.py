@@ -74,8 +74,8 @@ def stage_table(recordings: Mapping[str, Recording]) -> Table:
     >>> print(stage_table({"pinned": Recording.shipped("graph-pinned")}))
     us      upload  infer  download  synchronize  frame  frame p99
     ------  ------  -----  --------  -----------  -----  ---------
-    pinned     2.3    2.1       2.2        557.3  569.7      585.4
-    recorded on NVIDIA H200, driver 580.159.04, 2026-11-23
+    pinned     2.6    2.3       2.7        572.2  587.9      605.2
+    recorded on NVIDIA H200, driver 580.159.04, 2026-11-29
     """
     steady = {label: recording.steady for label, recording in recordings.items()}
     times = {f"{stage}": [each.stage_ns(stage) for each in steady.values()] for stage in Stage if stage != Stage.WAIT}

@@ -63,7 +63,7 @@ def test_a_trace_tells_nothing_of_the_machine_and_is_small(path):
 def test_every_file_is_in_the_list_with_its_command(path):
     text = (path.parent / "README.md").read_text(encoding="utf-8")
     assert f"- `{path.stem}`: " in text
-    assert f"--only {path.stem}`" in text
+    assert re.search(rf"- `{path.stem}`: .*--only [a-z -]*`", text)
 
 
 def test_pageable_copies_are_found_where_they_are_and_nowhere_else():

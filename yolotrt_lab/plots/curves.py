@@ -24,7 +24,7 @@ def latency(ax: Axes, recordings: Mapping[str, Recording]) -> list[Any]:
     """Latency of every frame after the warm-up, by label. Simulated curves are dashed, recorded ones broad and pale.
 
     >>> from yolotrt_lab import Recording, plots
-    >>> lines = plots.latency(plots.figure()[1], {"recorded": Recording.shipped("steady")})
+    >>> lines = plots.latency(plots.figure()[1], {"recorded": Recording.shipped("graph-pinned")})
     """
     return _over_frames(ax, recordings, "latency")
 
@@ -33,7 +33,7 @@ def stage_over_frames(ax: Axes, stage: Stage, recordings: Mapping[str, Recording
     """The host's time in one stage, frame by frame, by label; lines as in `latency`.
 
     >>> from yolotrt_lab import Recording, Stage, plots
-    >>> lines = plots.stage_over_frames(plots.figure()[1], Stage.UPLOAD, {"recorded": Recording.shipped("steady")})
+    >>> lines = plots.stage_over_frames(plots.figure()[1], Stage.UPLOAD, {"recorded": Recording.shipped("graph-pinned")})
     """
     return _over_frames(ax, recordings, stage)
 
@@ -54,7 +54,7 @@ def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage)
     On a logarithmic axis, so that a rare slow frame is seen and does not press the others flat.
 
     >>> from yolotrt_lab import Recording, Stage, plots
-    >>> lines = plots.stages(plots.figure()[1], Recording.shipped("steady"), [Stage.UPLOAD, Stage.SYNCHRONIZE])
+    >>> lines = plots.stages(plots.figure()[1], Recording.shipped("graph-pinned"), [Stage.UPLOAD, Stage.SYNCHRONIZE])
     """
     look = {"linewidth": 0.9, "alpha": 1.0}
     lines = [_curve(ax, recording, stage, color=STAGE_COLOURS[stage], label=f"{stage}", **look) for stage in which]
@@ -73,7 +73,7 @@ def stage_bars(ax: Axes, recordings: Mapping[str, Recording], *, legend: bool = 
     """Medians of the stages but `wait`, one bar a recording, stacked; their sum stands at its end.
 
     >>> from yolotrt_lab import Recording, plots
-    >>> bars = plots.stage_bars(plots.figure()[1], {"recorded": Recording.shipped("steady")})
+    >>> bars = plots.stage_bars(plots.figure()[1], {"recorded": Recording.shipped("graph-pinned")})
     >>> [each.get_label() for each in bars]
     ['upload', 'infer', 'download', 'synchronize']
     """
