@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Why does cudaStreamSynchronize get slower as a YOLOv8-TensorRT loop runs, and what fixes it?",
         epilog="Start with: yolotrt-lab doctor. The help of each command has examples, such as: yolotrt-lab run -h",
     )
-    parser.add_argument("--version", action="version", version=f"yolotrt-lab {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"yolotrt-lab {__version__}")
     groups = {"": _group(parser)}
     for function, options in _COMMANDS:
         *group, name = function.__name__[1:].split("_")
@@ -153,7 +153,7 @@ def _run(arguments: argparse.Namespace) -> None:
     """Run notebooks and write one report.
 
     examples:
-      yolotrt-lab run 01_reproduce -p frames 2000           one notebook, with another value for a parameter
+      yolotrt-lab run 01 -p frames 2000                     one notebook, with another value for a parameter
       yolotrt-lab run mine.ipynb --out results              a notebook of your own; results in results/
       yolotrt-lab run 04_nsight --nsys-ranges               under nsys: the first `with nsight.profiled():`
     """

@@ -56,12 +56,12 @@ class Run:
 
 
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
-    """The notebooks with these paths or names; without names, all of the lab's in name order.
+    """The notebooks with these paths, names or numbers; without any, all of the lab's in name order.
 
     SettingsError for an unknown name, for two notebooks of one name, and where there is no notebook at all.
 
-    >>> [path.stem for path in find_notebooks(["01_reproduce"])]
-    ['01_reproduce']
+    >>> [path.stem for path in find_notebooks(["01", "04_nsight"])]
+    ['01_reproduce', '04_nsight']
     """
     own = sorted(lab_path("notebooks").glob("*.ipynb"))
     found = [_find(name, own) for name in names] or own
@@ -74,7 +74,7 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
 
 
 def _find(name: str, own: Sequence[Path]) -> Path:
-    for path in (Path(name), *(path for path in own if name in (path.name, path.stem))):
+    for path in (Path(name), *(path for path in own if name in (path.name, path.stem, path.stem[:2]))):
         if path.is_file():
             return path
     known = ", ".join(path.stem for path in own)
