@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..packages import load
 from ..recording import Recording
 from ..types import Source, Stage
 from .style import LINES, STAGE_COLOURS, figure_of, legend_above, panels, stamp_panel
@@ -50,7 +51,7 @@ def call_ns(recording: Recording, call: str) -> np.ndarray:
 
 
 def report_calls(pageable: Axes, pinned: Axes, recording: Recording) -> list[Any]:
-    """Draw the calls of the scenario 'report' in ms, frame by frame: with pageable input on the left axes, pinned right.
+    """Draw the calls of the scenario 'report' in ms, frame by frame: pageable input on the left axes, pinned right.
 
     Each step is labelled with the number of other processes. Shaded are A (alone), B (the last step of the pageable
     loop) and C (the same step, pinned). Returns the lines.
@@ -74,6 +75,7 @@ def report_calls(pageable: Axes, pinned: Axes, recording: Recording) -> list[Any
         ax.set_ylim(0, 1.22 * tallest)
     pageable.set_ylabel("host time in the call [ms]")
     pinned.set_xlabel(" ")
+    pinned.xaxis.set_major_locator(load("matplotlib.ticker", needed_for="plots").MaxNLocator(3, prune="both"))
     _name_steps({False: pageable, True: pinned}, steady)
     pageable.legend(handles=lines[:3], frameon=False, loc="center left", fontsize=8)
     stamp_panel(pinned, recording.source)
