@@ -152,8 +152,8 @@ def frames_on_one_scale(ax: Axes, traces: Mapping[str, Drawable], frame: int) ->
 def _host_and_gpu(label: str, trace: Drawable, begin_ns: int, end_ns: int, longest_ns: int) -> list[Row]:
     """Two rows of a frame that begins at 0: its stages but for the shortest, and the GPU's work on all streams."""
     rows = trace.rows(begin_ns, end_ns)
-    stages = [row for row in rows if row.label.endswith("NVTX") and "frame" not in row.kinds]
-    gpu = [row for row in rows if not row.label.endswith(("NVTX", "CUDA calls"))]
+    stages = [row for row in rows if "NVTX" in row.label and "frame" not in row.kinds]
+    gpu = [row for row in rows if not ("NVTX" in row.label or row.label.endswith("CUDA calls"))]
     at_least_ns = longest_ns * _SHORTEST_STAGE
     return [_merged(f"{label} host", stages, begin_ns, at_least_ns), _merged(f"{label} GPU", gpu, begin_ns)]
 

@@ -120,7 +120,7 @@ def span_rows(spans: Iterable[Span], depth: int = 2, *, gpu: str = "") -> list[R
             label = gpu + f"stream {line} " * (len(streams) > 1) + _GPU_LABELS[place]
         else:
             label = f"thread {threads.index(line) + 1} " * (len(threads) > 1)
-            label += "NVTX" if place <= depth else "CUDA calls"
+            label += "CUDA calls" if place > depth else "NVTX" if place == 1 else "NVTX, inside"
         drawn.append(Row.of(label, chosen, outlined=not on_gpu and place <= depth))
     return drawn
 
