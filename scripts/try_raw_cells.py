@@ -1,7 +1,7 @@
 """Run the notebooks' raw cells: `python scripts/try_raw_cells.py --device cuda`, from a checkout of the lab.
 
-The cells are those of tests/simulate/raw_cells.py. It prints JSON: for each cell whether it ran, what it printed, and
-what it measured in ms (medians over its frames). Exit status 1 where one failed.
+The cells are those of the notebooks, read by tests/simulate/raw_cells.py. It prints JSON: for each cell whether it ran,
+what it printed, and what it measured in ms (medians over its frames). Exit status 1 where one failed.
 """
 
 from __future__ import annotations

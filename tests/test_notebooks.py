@@ -12,6 +12,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
+LINES = 25
+"""A raw cell fits on a screen."""
+
 
 def faults(notebook: Any) -> Iterator[str]:
     """What is wrong with a notebook, one line each."""
@@ -32,7 +35,10 @@ def faults(notebook: Any) -> Iterator[str]:
             yield f"cell {number} is committed as it was run"
         if not trees[number].body:
             yield f"cell {number} is not plain Python"
-        if any(isinstance(node, DEFINITIONS) for node in ast.walk(trees[number])):
+        if "raw" in cell.metadata.get("tags", ()):  # code to be read, in CUDA's own names
+            if (lines := len(cell.source.splitlines())) > LINES:
+                yield f"cell {number} is raw and has {lines} lines, more than {LINES}"
+        elif any(isinstance(node, DEFINITIONS) for node in ast.walk(trees[number])):
             yield f"cell {number} defines something: put it into the package"
         if number in tagged and not all(map(assigns_literal, trees[number].body)):
             yield f"cell {number} is tagged parameters and does more than assign literals"
@@ -64,7 +70,9 @@ def test_a_committed_notebook_is_in_order(path):
 def test_each_fault_is_found():
     parameters = new_code_cell("frames = 2 * 200", metadata={"tags": ["parameters"]})
     more = new_code_cell("class A: pass", metadata={"tags": ["parameters"]}, outputs=[new_output("stream", text="1")])
-    cells = [new_markdown_cell("Text."), parameters, more, new_code_cell("%matplotlib inline", execution_count=3)]
+    magic = new_code_cell("%matplotlib inline", execution_count=3)
+    raw = new_code_cell("def f():\n" + "    pass\n" * 25, metadata={"tags": ["raw"]})
+    cells = [new_markdown_cell("Text."), parameters, more, raw, magic]
     kernel = {"name": "conda-env-mine", "display_name": "Python 3"}
     assert list(faults(new_notebook(cells=cells, metadata={"kernelspec": kernel}))) == [
         "its kernel is not python3",
@@ -75,8 +83,9 @@ def test_each_fault_is_found():
         "cell 3 is committed as it was run",
         "cell 3 defines something: put it into the package",
         "cell 3 is tagged parameters and does more than assign literals",
-        "cell 4 is committed as it was run",
-        "cell 4 is not plain Python",
+        "cell 4 is raw and has 26 lines, more than 25",
+        "cell 5 is committed as it was run",
+        "cell 5 is not plain Python",
     ]
 
 

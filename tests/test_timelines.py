@@ -64,7 +64,13 @@ def run():
 def test_a_timeline_has_nsights_rows_and_a_bar_for_each_span(given):
     _, ax = plots.figure()
     drawn = plots.timeline(ax, *given)
-    assert rows_of(ax) == ["NVTX", "", "CUDA calls", "copy in", "kernels"]  # and no row for what did not happen
+    assert rows_of(ax) == [
+        "NVTX",
+        "NVTX, inside",
+        "CUDA calls",
+        "copy in",
+        "kernels",
+    ]  # and no row for what did not happen
     assert ax.yaxis_inverted()
     assert drawn == list(ax.collections)
     colours = KIND_COLOURS
@@ -253,7 +259,7 @@ def test_a_timeline_that_zooms_has_every_bar_in_its_row_its_colour_and_ms():
     assert np.allclose(bars["us"], [104, 10, 8, 80, 22, 60])
     assert bars["row"].tolist() == [0, 1, 2, 2, 3, 4]
     labels = timeline.figure.yaxis[0].major_label_overrides
-    assert labels == {0: "NVTX", 1: "NVTX", 2: "CUDA calls", 3: "copy in", 4: "kernels"}
+    assert labels == {0: "NVTX", 1: "NVTX, inside", 2: "CUDA calls", 3: "copy in", 4: "kernels"}
     named = [item.label.value for item in timeline.figure.legend[0].items]
     assert named == ["copy call", "synchronize call", "kernel", "pinned copy"]
     toolbar = timeline.figure.toolbar

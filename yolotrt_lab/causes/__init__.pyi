@@ -1,4 +1,5 @@
 from .catalogue import IN_PLACE, PAGEABLE, PINNED, REPORT, SCENARIOS
+from .levels import camera_levels, camera_table, report_levels, report_table
 from .running import (
     COPIES,
     check_name,
@@ -19,10 +20,14 @@ __all__ = [
     "REPORT",
     "SCENARIOS",
     "Scenario",
+    "camera_levels",
+    "camera_table",
     "check_name",
     "check_together",
     "listing",
     "period_between_us",
+    "report_levels",
+    "report_table",
     "require_frames",
     "run_scenario",
     "run_together",

@@ -1,24 +1,32 @@
 from .curves import cause_and_cure, copy_calls, latency, stage_bars, stage_over_frames, stages
-from .style import MEMORY_COLOURS, STAGE_COLOURS, as_svg, figure, image, panels, stamp
+from .report import CALLS, call_ns, frames_on_one_scale, report_calls, report_page, wait_bars
+from .style import MEMORY_COLOURS, STAGE_COLOURS, as_svg, figure, image, panels, stamp, stamp_panel
 from .timelines import InteractiveTimeline, Row, linked, timeline, timeline_grid
 
 __all__ = [
+    "CALLS",
     "MEMORY_COLOURS",
     "STAGE_COLOURS",
     "InteractiveTimeline",
     "Row",
     "as_svg",
+    "call_ns",
     "cause_and_cure",
     "copy_calls",
     "figure",
+    "frames_on_one_scale",
     "image",
     "latency",
     "linked",
     "panels",
+    "report_calls",
+    "report_page",
     "stage_bars",
     "stage_over_frames",
     "stages",
     "stamp",
+    "stamp_panel",
     "timeline",
     "timeline_grid",
+    "wait_bars",
 ]

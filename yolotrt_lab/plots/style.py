@@ -111,6 +111,18 @@ def stamp(drawn: Figure, *sources: Source | str) -> None:
         engine.set(rect=(0, margin, 1, bottom + tall - margin))  # type: ignore[call-arg, unused-ignore]
 
 
+def stamp_panel(ax: Axes, source: Source, note: str = "") -> None:
+    """Write below axes where their numbers come from: at the right end of the line of their label, which goes left.
+
+    `note` stands before it.
+    """
+    words = f"{note} {source.stamp}".strip()
+    ax.set_xlabel(ax.get_xlabel(), loc="left")
+    look: dict[str, Any] = {"ha": "right", "va": "top", "size": _STAMP_SIZE, "color": "#555555", "gid": "source"}
+    text = ax.annotate(words, (1, 0), (0, -20), "axes fraction", "offset points", annotation_clip=False, **look)
+    text.set_in_layout(False)
+
+
 def finish(ax: Axes, recordings: Iterable[Recording] = (), **settings: Any) -> None:
     """Set the axes up as `ax.set` does, with plain numbers on logarithmic ones, and stamp what they show."""
     ax.set(**settings)

@@ -120,7 +120,7 @@ def span_rows(spans: Iterable[Span], depth: int = 2, *, gpu: str = "") -> list[R
             label = gpu + f"stream {line} " * (len(streams) > 1) + _GPU_LABELS[place]
         else:
             label = f"thread {threads.index(line) + 1} " * (len(threads) > 1)
-            label += "NVTX" if place <= depth else "CUDA calls"
+            label += "CUDA calls" if place > depth else "NVTX" if place == 1 else "NVTX, inside"
         drawn.append(Row.of(label, chosen, outlined=not on_gpu and place <= depth))
     return drawn
 
@@ -186,7 +186,7 @@ def timeline_grid(
     [6, 6]
     """
     axes = list(axes)
-    stretches = [_frames_stretch(trace, *frames) for trace in traces.values()]
+    stretches = [frame_stretch(trace, *frames) for trace in traces.values()]
     shown = round(1.02 * max(end - begin for begin, end in stretches))
     drawn, every_row = [], list[Row]()
     for ax, (label, trace), (begin, end) in zip(axes, traces.items(), stretches, strict=True):
@@ -267,7 +267,7 @@ def _frame_times(trace: Drawable) -> np.ndarray:
     return np.array(sorted((start, end) for start, end, kind in bars if kind == "frame"), np.int64).reshape(-1, 2)
 
 
-def _frames_stretch(trace: Drawable, first: int, last: int) -> tuple[int, int]:
+def frame_stretch(trace: Drawable, first: int, last: int) -> tuple[int, int]:
     """From the begin of the first of these frames to the end of the last."""
     times = _frame_times(trace)
     if not 0 <= first <= last < len(times):
@@ -281,8 +281,11 @@ def _unit(length_ns: int) -> tuple[float, str]:
     return (1e3, "us") if length_ns <= _SHORT_NS else (1e6, "ms")
 
 
-def draw_rows(ax: Axes, rows: Sequence[Row], begin_ns: int, end_ns: int, source: Source) -> list[Any]:
-    """Draw rows from `begin_ns` to `end_ns`, in ms, or us where that is short; return one collection of bars a row."""
+def draw_rows(ax: Axes, rows: Sequence[Row], begin_ns: int, end_ns: int, source: Source | None) -> list[Any]:
+    """Draw rows from `begin_ns` to `end_ns`, in ms, or us where that is short; return one collection of bars a row.
+
+    Without a source the figure gets no stamp: the caller stamps the axes.
+    """
     unit_ns, unit = _unit(end_ns - begin_ns)
     bars = []
     for place, row in enumerate(rows):
@@ -294,7 +297,8 @@ def draw_rows(ax: Axes, rows: Sequence[Row], begin_ns: int, end_ns: int, source:
     once = ["" if place and rows[place - 1].label == row.label else row.label for place, row in enumerate(rows)]
     ax.set_yticks(range(len(rows)), once)
     _write_texts(ax, rows, begin_ns, end_ns, unit_ns)
-    stamp(figure_of(ax), source)
+    if source is not None:
+        stamp(figure_of(ax), source)
     return bars
 
 
