@@ -33,7 +33,8 @@ def stage_over_frames(ax: Axes, stage: Stage, recordings: Mapping[str, Recording
     """The host's time in one stage, frame by frame, by label; lines as in `latency`.
 
     >>> from yolotrt_lab import Recording, Stage, plots
-    >>> lines = plots.stage_over_frames(plots.figure()[1], Stage.UPLOAD, {"recorded": Recording.shipped("graph-pinned")})
+    >>> ax, shown = plots.figure()[1], {"recorded": Recording.shipped("graph-pinned")}
+    >>> lines = plots.stage_over_frames(ax, Stage.UPLOAD, shown)
     """
     return _over_frames(ax, recordings, stage)
 
