@@ -1,0 +1,123 @@
+"""Text as numbers, whole columns at once: units, decimal commas, thousands, deviations and time stamps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .names import BYTES, RATES, UNITS_NS
+
+NUMBER = r"(?:\d(?:[\d,.'_]*\d)?|\.\d+)(?:[eE][-+]?\d+)?"
+DEVIATION = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER})?"
+MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not supported]", "not supported"]
+MISSING += ["[unknown error]", "[gpu is lost]", "NaN", "N/A", "[N/A]", "NA", "None", "NULL", "[Not Supported]"]
+_FLAGS = {"active": "1", "not active": "0", "true": "1", "false": "0", "yes": "1", "no": "0"}
+_FLOAT = r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$"
+_CELL = rf"^\s*(?P<n>[-+]?{NUMBER}|[-+]?inf|\d+\.){DEVIATION}\s*(?P<u>[^\d\s±+].*?)?(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?\s*$"
+_STAMP = r"(?P<d>\d{4}[-/]\d\d[-/]\d\d[T _]+|\d\d/\d\d/\d{4}[- ]|\d{8} +)?(?P<t>\d\d:\d\d:\d\d)(?P<f>[.,]\d{1,9})?"
+
+
+class Ambiguous(ValueError):
+    """A comma that may be a decimal comma or separate thousands; holds the number."""
+
+
+def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
+    """The values of an Arrow array of text, NaN where it is no number.
+
+    `decimal_comma` says what a comma is where no number tells; where it is None, Ambiguous is raised.
+    """
+    import pyarrow.compute as pc
+
+    text = pc.utf8_rtrim(text, characters=",.'_ ")
+    if pc.any(pc.match_substring_regex(text, "[',_]")).as_py():
+        text = pc.replace_substring_regex(text, "['_]", "")
+        decimal = _decimal(text, decimal_comma)
+        text = pc.replace_substring(text, "." if decimal else ",", "")
+        text = pc.replace_substring(text, ",", ".") if decimal else text
+    elif decimal_comma or pc.any(pc.match_substring_regex(text, r"\..*\.")).as_py():  # 1.234.567
+        grouped = pc.match_substring_regex(text, r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$")
+        text = pc.if_else(grouped, pc.replace_substring(text, ".", ""), text)
+    number = pc.fill_null(pc.match_substring_regex(text, _FLOAT), False)
+    infinite = pc.fill_null(pc.match_substring_regex(text, "^[-+]?inf$", ignore_case=True), False)
+    values = np.array(_cast(pc.if_else(number, text, None)), np.float64)
+    values[np.asarray(infinite)] = np.inf
+    return values
+
+
+def _cast(text: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return text.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:  # too large for Arrow
+        return [np.nan if each is None else float(each) for each in text.to_pylist()]
+
+
+def _decimal(text: Any, told: bool | None) -> bool:
+    """True where the commas in the numbers are decimal ones."""
+    import pyarrow.compute as pc
+
+    def has(pattern: str) -> bool:
+        return bool(pc.any(pc.match_substring_regex(text, pattern)).as_py())
+
+    if has(r",.*\.") or has(r",.*,"):
+        return False
+    if has(r"\..*,") or has(r"^[-+]?(0|\d{4,}),|,(\d{1,2}|\d{4,})(\D|$)"):
+        return True
+    if told is None and not has(r"^[^,]+$"):
+        raise Ambiguous(next(filter(None, text.to_pylist())))
+    return bool(told)
+
+
+def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, str | None, np.ndarray]:
+    """The values of cells such as '7.9 ± 0.2 ms', their unit (in ns or bytes where cells differ), and which of them are
+    neither a number nor say that there is none. ValueError for units that don't go together.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(text)
+    lower = pc.utf8_lower(text)
+    flag = pc.index_in(lower, pa.array(list(_FLAGS), text.type))
+    text = pc.if_else(pc.is_valid(flag), pa.array(list(_FLAGS.values()), text.type).take(flag), text)
+    missing = np.asarray(pc.is_in(lower, pa.array(MISSING, text.type))) | np.asarray(pc.is_null(text))
+    found = pc.extract_regex(text, _CELL)
+    values = floats(pc.struct_field(found, "n"), decimal_comma=decimal_comma)
+    unit = pc.utf8_lower(pc.struct_field(found, "u"))
+    unit = pc.fill_null(pc.if_else(np.isnan(values), None, unit), "")
+    units = [each for each in pc.unique(pc.filter(unit, pa.array(~np.isnan(values)))).to_pylist()]
+    if len(units) > 1:
+        scales = next((each for each in (UNITS_NS, BYTES) if all(name in each for name in units)), None)
+        if scales is None:
+            raise ValueError(f"units must go together, got {', '.join(repr(each[:20]) for each in units[:3])}")
+        for name in units:
+            values[np.asarray(pc.equal(unit, name))] *= scales[name]
+        units = ["ns" if scales is UNITS_NS else "b"]
+    return values, (units or [""])[0] or None, np.isnan(values) & ~missing
+
+
+def is_unit(text: str | None) -> bool:
+    """True for a unit of time or of a rate."""
+    return text in UNITS_NS or text in RATES
+
+
+def stamps(text: Any) -> np.ndarray | None:
+    """Time stamps such as '2026-11-25 21:00:01,123' in ns since 1970, or since midnight; None where not all have one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    head = pc.extract_regex(text[: min(len(text), 20)], _STAMP)
+    if not len(head) or head.null_count:
+        return None
+    found = pc.extract_regex(text, _STAMP)
+    day, time, part = (pc.struct_field(found, name) for name in "dtf")
+    day = pc.replace_substring_regex(day, r"^(\d\d)/(\d\d)/(\d{4}).*", r"\3-\1-\2 ")
+    day = pc.replace_substring_regex(day, r"^(\d{4})[-/]?(\d\d)[-/]?(\d\d).*", r"\1-\2-\3 ")
+    day = pc.if_else(pc.equal(pc.fill_null(day, ""), ""), "1970-01-01 ", day)
+    part = pc.replace_substring(pc.fill_null(part, ""), ",", ".")
+    try:
+        whole = pc.binary_join_element_wise(day, time, part, pa.scalar("", text.type)).cast(pa.timestamp("ns"))
+    except pa.ArrowInvalid:
+        return None
+    return np.array(whole.cast(pa.int64()).to_numpy(zero_copy_only=False), np.float64)
