@@ -182,10 +182,11 @@ def _export_times(text: str, file: str, form: Format) -> Measured:
         times = {name: np.array([row[key] for row in rows], np.float64) * 1e6 for key, name in known.items() if key in rows[0]}
         if {"startEnqMs", "endEnqMs"} <= rows[0].keys():
             times["enqueue"] = np.array([row["endEnqMs"] - row["startEnqMs"] for row in rows]) * 1e6
+        if bad := [name for name, values in times.items() if not (values >= 0).all()]:
+            raise ValueError(f"{bad[0]} below 0 in query {int((~(times[bad[0]] >= 0)).argmax()) + 1}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MeasurementsError(f"{file}: a query of trtexec in it is damaged: {error!r}", fix="export it again") from None
-    columns = [Column(name, values, "ns", lambda row: f"query {row + 1}") for name, values in times.items()]
-    return measured_of(columns, form.name, file)
+    return Measured("frames", form.name, times, rows_read=len(rows), origin=file)
 
 
 _NAMED = r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"
@@ -276,7 +277,9 @@ def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -
     if table := find_table(head[:_FEW]):
         return read_table(data, table, file, unit)
     lines = pc.split_pattern(pa.array([data], pa.large_binary()).cast(pa.large_string()), "\n")[0].values
-    return read_log(lines.filter(pc.invert(pc.match_substring_regex(lines, r"^\s*(#|//|%)"))), file, unit)
+    if any(line.lstrip().startswith(COMMENTS) for line in head):
+        lines = lines.filter(pc.invert(pc.match_substring_regex(lines, r"^\s*(#|//|%)")))
+    return read_log(lines, file, unit)
 
 
 def _of_json(data: bytes, file: str, unit: str | None) -> Measured | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,16 @@ MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not sup
 MISSING += ["[unknown error]", "[gpu is lost]", "NaN", "N/A", "[N/A]", "NA", "None", "NULL", "[Not Supported]"]
 _FLAGS = {"active": "1", "not active": "0", "true": "1", "false": "0", "yes": "1", "no": "0"}
 _FLOAT = r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$"
-_CELL = rf"^\s*(?P<n>[-+]?{NUMBER}|[-+]?inf|\d+\.){DEVIATION}\s*(?P<u>[^\d\s±+].*?)?(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?\s*$"
-_STAMP = r"(?P<d>\d{4}[-/]\d\d[-/]\d\d[T _]+|\d\d/\d\d/\d{4}[- ]|\d{8} +)?(?P<t>\d\d:\d\d:\d\d)(?P<f>[.,]\d{1,9})?"
+_CELL = rf"^\s*(?P<n>[-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*(?P<u>[^\d\s±+].*?)?(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?\s*$"
+_TIME = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+_STAMPS: dict[str, tuple[str, str] | None] = {
+    rf"^\D*(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
+    rf"(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
+    rf"(?P<s>\d{{4}}[-/]?\d\d[-/]?\d\d[ T_]+{_TIME})": (r"^(\d{4})[-/]?(\d\d)[-/]?(\d\d)[ T_]+(.*)$", r"\1-\2-\3 \4"),
+    rf"(?P<s>\d\d/\d\d/\d{{4}}[- ]{_TIME})": (r"^(\d\d)/(\d\d)/(\d{4}).(.*)$", r"\3-\1-\2 \4"),
+    rf"(?:^|[^\d:])(?P<s>{_TIME})(?:[^\d:]|$)": ("^", "1970-01-01 "),
+}
+"""Expressions that find a time stamp, and how to write it as Arrow reads it."""
 
 
 class Ambiguous(ValueError):
@@ -27,12 +36,19 @@ def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
 
     `decimal_comma` says what a comma is where no number tells; where it is None, Ambiguous is raised.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    if not decimal_comma:
+        with suppress(pa.ArrowInvalid):  # plain numbers, which is what most are
+            return np.asarray(text.cast(pa.float64()).to_numpy(zero_copy_only=False))
     text = pc.utf8_rtrim(text, characters=",.'_ ")
     if pc.any(pc.match_substring_regex(text, "[',_]")).as_py():
         text = pc.replace_substring_regex(text, "['_]", "")
         decimal = _decimal(text, decimal_comma)
+        if not decimal:
+            grouped = pc.match_substring_regex(text, r"^[-+]?\d{1,3}(,\d{3})+(\.\d*)?([eE][-+]?\d+)?$|^[^,]+$")
+            text = pc.if_else(grouped, text, None)
         text = pc.replace_substring(text, "." if decimal else ",", "")
         text = pc.replace_substring(text, ",", ".") if decimal else text
     elif decimal_comma or pc.any(pc.match_substring_regex(text, r"\..*\.")).as_py():  # 1.234.567
@@ -48,10 +64,9 @@ def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
 def _cast(text: Any) -> Any:
     import pyarrow as pa
 
-    try:
+    with suppress(pa.ArrowInvalid):
         return text.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid:  # too large for Arrow
-        return [np.nan if each is None else float(each) for each in text.to_pylist()]
+    return [np.nan if each is None else float(each) for each in text.to_pylist()]  # too large for Arrow
 
 
 def _decimal(text: Any, told: bool | None) -> bool:
@@ -107,17 +122,21 @@ def stamps(text: Any) -> np.ndarray | None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    head = pc.extract_regex(text[: min(len(text), 20)], _STAMP)
-    if not len(head) or head.null_count:
+    form = next((form for form in _STAMPS if _all_match(text[: min(len(text), 20)], form)), None)
+    if form is None or not len(text):
         return None
-    found = pc.extract_regex(text, _STAMP)
-    day, time, part = (pc.struct_field(found, name) for name in "dtf")
-    day = pc.replace_substring_regex(day, r"^(\d\d)/(\d\d)/(\d{4}).*", r"\3-\1-\2 ")
-    day = pc.replace_substring_regex(day, r"^(\d{4})[-/]?(\d\d)[-/]?(\d\d).*", r"\1-\2-\3 ")
-    day = pc.if_else(pc.equal(pc.fill_null(day, ""), ""), "1970-01-01 ", day)
-    part = pc.replace_substring(pc.fill_null(part, ""), ",", ".")
+    found = pc.struct_field(pc.extract_regex(text, form), "s")
+    if "," in (found[0].as_py() or ""):
+        found = pc.replace_substring(found, ",", ".")
+    if _STAMPS[form]:
+        found = pc.replace_substring_regex(found, *_STAMPS[form])
     try:
-        whole = pc.binary_join_element_wise(day, time, part, pa.scalar("", text.type)).cast(pa.timestamp("ns"))
+        return np.array(found.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy(zero_copy_only=False), np.float64)
     except pa.ArrowInvalid:
         return None
-    return np.array(whole.cast(pa.int64()).to_numpy(zero_copy_only=False), np.float64)
+
+
+def _all_match(text: Any, form: str) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.all(pc.fill_null(pc.match_substring_regex(text, form), False)).as_py())

@@ -54,11 +54,15 @@ class Columns:
         self.notes: list[str] = []
         self.keep: np.ndarray | None = None
         self.clock: np.ndarray | None = None
+        self.headers: list[str] = []
+        self.where: Callable[[int], str] = str
 
     def add(self, column: Column) -> None:
         """Put a column where it belongs."""
         name = split_unit(column.header)[0]
-        word = time_name(name) if column.header else "frame"
+        self.headers.append(column.header)
+        self.where = column.where
+        word = time_name(re.sub(r" [234]$", "", name)) if column.header else "frame"
         unit = column.unit or (self.unit if word or self.named else None)
         known = telemetry_name(name)
         is_time = unit in UNITS_NS
@@ -74,7 +78,7 @@ class Columns:
             self.rates.setdefault(column.header, self._rate(column))
         elif word == names.CLOCK and (scale := self._clock_scale(column, name, unit)):
             self.clock = column.values * scale if self.clock is None else self.clock
-        elif column.unit is None and _numbers_rows(column.values):
+        elif column.unit is None and word in (None, "frame", names.CLOCK) and _numbers_rows(column.values):
             pass
         elif is_time and unit and word in names.INSTANTS:
             self.instants[word] = column.values * UNITS_NS[unit]
@@ -95,11 +99,9 @@ class Columns:
         if key == names.COPY:
             key = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
         key = column.header if key in self.times else str(key)
-        steps = np.diff(values, prepend=0.0)
-        even = len(values) >= _SERIES and (steps > 0).all() and steps.max() < 3 * np.median(steps)
-        if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and even and steps[0] > 0.3 * np.median(steps)):
+        if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
-            values = np.maximum(steps, 0)
+            values = np.maximum(np.diff(values, prepend=0.0), 0)
         self.times.setdefault(key, values)
 
     def _rate(self, column: Column) -> np.ndarray:
@@ -132,7 +134,9 @@ class Columns:
         tables = [self.times, self.instants, self.telemetry]
         rows = len(next(iter((self.times or self.telemetry).values())))
         keep = np.ones(rows, np.bool_) if self.keep is None else self.keep
-        gaps = np.isnan([*self.times.values(), *self.instants.values()]).any(axis=0) if self.times else ~keep
+        gaps = np.zeros(rows, np.bool_)
+        for values in (*self.times.values(), *self.instants.values()):
+            gaps |= np.isnan(values)
         if (lost := int((gaps & keep).sum())):
             self.notes.append(f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
         order = self._order(np.flatnonzero(keep & ~gaps))
@@ -148,11 +152,19 @@ class Columns:
             kind, form, *tables, clock_ns=self.clock, unread=unread, rows_read=rows, notes=tuple(self.notes), origin=self.file
         )
 
+    def _apart(self, both: np.ndarray, upload: np.ndarray) -> bool:
+        """True where copy_from_Mat can't hold the upload call: it is shorter, or the whole frame has room for both."""
+        whole = self.times.get("frame", self.times.get("latency"))
+        if whole is None:
+            return bool(np.median(both < upload) > 0)
+        stages = [values for name, values in self.times.items() if name in set(Stage) and name != Stage.WAIT]
+        return bool(np.mean(whole > 0.98 * np.nansum([both, *stages], axis=0)) > 0.9)
+
     def _resolve(self) -> str:
         """The kind; fills in what follows from the columns, and drops times that most rows lack."""
         both = self.times.pop(names.COPY_FROM_MAT, None)
         upload = self.times.get(Stage.UPLOAD)
-        if both is not None and upload is not None and Stage.PREPROCESS not in self.times:
+        if both is not None and upload is not None and Stage.PREPROCESS not in self.times and not self._apart(both, upload):
             self.notes.append("preprocess is copy_from_Mat without the upload call that it makes")
             self.times[Stage.PREPROCESS.value] = np.maximum(both - upload, 0)
         elif both is not None:
@@ -176,15 +188,15 @@ class Columns:
         if not self.times and self.unitless:
             raise self._without_unit()
         if not self.times and not self.telemetry:
-            listed = ", ".join(repr(name[:40]) for name in self.unread[:8])
+            listed = ", ".join(repr(name[:40]) for name in self.headers[:8])
             raise MeasurementsError(f"{self.file}: no column of times is known among {listed or 'its columns'}", fix=NAMING)
         self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
         return "frames" if self.times else "telemetry"
 
     def _lasted(self, name: str, values: np.ndarray) -> np.ndarray:
         if (bad := values < 0).any():
-            row = int(bad.argmax()) + 1
-            raise MeasurementsError(f"{self.file}: row {row}: the {name} ends before it begins", fix="see to its clock")
+            row = self.where(int(bad.argmax()))
+            raise MeasurementsError(f"{self.file}: {row}: the {name} ends before it begins", fix="see to its clock")
         return values
 
     def _order(self, rows: np.ndarray) -> np.ndarray:
@@ -219,6 +231,16 @@ def measured_of(
     for column in columns:
         sorted_.add(column)
     return sorted_.measured(form, notes)
+
+
+def _counts_on(values: np.ndarray) -> bool:
+    """True for a timer that is never set back: each row gains about what the first one holds."""
+    steps = np.diff(values[:_SERIES], prepend=0.0)
+    if len(steps) < _SERIES or not (steps > 0).all():
+        return False
+    steps = np.diff(values, prepend=0.0)
+    usual = float(np.median(steps))
+    return bool((steps > 0).all() and steps.max() < 3 * usual and steps[0] > 0.3 * usual)
 
 
 def _numbers_rows(values: np.ndarray) -> bool:

@@ -16,19 +16,19 @@ import numpy as np
 
 from ..errors import MeasurementsError, SettingsError
 from .measured import Measured
-from .names import RATE, RATES, UNITS_NS, ending_name, split_unit, time_name
+from .names import CLOCK, RATE, RATES, UNITS_NS, ending_name, split_unit, time_name
 from .numbers import DEVIATION, NUMBER, Ambiguous, cells, floats, is_unit, stamps
 from .read_columns import NAMING, Column, measured_of
 
-_UNITS = "|".join(sorted(map(re.escape, [*UNITS_NS, *RATES]), key=len, reverse=True))
+_UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
+_UNITS += rf"|(?:{'|'.join(RATES)})(?!\s*[=:\uff1a])"
 _ITEM = re.compile(rf"({NUMBER}){DEVIATION}(?:\s*[(\[]?\s*({_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
 _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
-_SUMMARY = re.compile(
-    r"\b(average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b(?!\W+on[\W\d]+runs)|平均|最大|最小|中位",
-    re.IGNORECASE,
-)
+_WORDS_OF_SUMMARIES = r"\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+_SUMMARY = re.compile(_WORDS_OF_SUMMARIES, re.IGNORECASE)
+_TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
 _SPACES = re.compile(r"(?:\\?\s)+")
 
@@ -47,6 +47,7 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
 
     Lines of averages are left out. MeasurementsError where no time is found.
     """
+    lines = _looked_through(lines)
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
         rest = lines if len(left) == len(lines) else lines.take(left)
@@ -58,7 +59,7 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
                 kept = np.ones(len(left), np.bool_)
                 kept[rows] = False
                 left = left[kept]
-                rest = rest.filter(kept)
+                rest = rest.filter(kept) if len(left) else rest[:0]
         if not templates or len(left) < len(lines) / 20:
             break
     timed = [item for items, *_ in found for item in items if item.unit or time_name(split_unit(item.label)[0])]
@@ -68,11 +69,27 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
     return _assembled(lines, found, file, unit)
 
 
+def _looked_through(lines: Any) -> Any:
+    """The lines without averages and the like, and without the types that NumPy and PyTorch print around a number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sample = _sample(lines)
+    if any(map(_TYPED.search, sample)):
+        lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
+    if any(_SUMMARY.search(text) and not _OF_SERIES.search(text) for text in sample):
+        begins = pc.match_substring_regex(lines, rf"(?i)^[^0-9]*({_WORDS_OF_SUMMARIES})")
+        lines = pc.if_else(begins, pa.scalar("", lines.type), lines)
+    return lines
+
+
 def _sample(lines: Any) -> list[str]:
     """Lines with digits from all of the log, most from its start."""
+    import pyarrow as pa
+
     last = len(lines) - _SAMPLED
     places = [*range(_SAMPLED), *(range(_SAMPLED, last, max(1, last // _SAMPLED))), *range(max(last, _SAMPLED), len(lines))]
-    texts = lines.take([place for place in places if place < len(lines)]).to_pylist()
+    texts = lines.take(pa.array([place for place in places if place < len(lines)], pa.int64())).to_pylist()
     return [text[:2_000] for text in texts if text and any(map(str.isdigit, text))]
 
 
@@ -88,6 +105,8 @@ def _templates(sample: Sequence[str]) -> list[tuple[_Item, ...]]:
 def _items(text: str, words: int) -> tuple[_Item, ...]:
     """The numbers of a line that may be times."""
     found = [each for each in _ITEM.finditer(text) if _is_item(text, each)]
+    if not any(each[2] for each in found[:-1]):  # 'infer 7.9', with one unit at the end or none
+        found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
     units = [(each[2] or "").lower() for each in found]
     if not any(map(is_unit, units)) and not any(map(_is_known, found, [text] * len(found))):
         return ()
@@ -100,7 +119,7 @@ def _items(text: str, words: int) -> tuple[_Item, ...]:
         return ()
     after = [_starting(_WORD.findall(each)[:2]) for each in behind]
     known = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
-    if sum(bool(time_name(each)) for each in after if each) > known:
+    if all(units) and sum(bool(time_name(each)) for each in after if each) > known:
         patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(after, units, strict=True)]
         items = list(map(_Item, after, units, patterns))
     else:
@@ -146,19 +165,19 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     return bool(asked and _AFTER_BARE.match(text, found.end()) and ":" not in found[1])
 
 
+def _is_bare(text: str, found: re.Match[str]) -> bool:
+    if not text[found.start() - 1 : found.start()].isspace():
+        return False
+    return ending_name(_WORD.findall(text[: found.start()])[-3:]) not in (None, RATE, CLOCK, "frame")
+
+
 def _before(text: str, unit: str, words: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
-    bare, own = split_unit(text.rstrip("-+ \t:=\uff1a\"'(")) if not unit else (text, None)
-    spoken = list(_WORD.finditer(text))[-3:]
+    own = None if unit else split_unit(text.rstrip("-+ \t:=\uff1a\"'("))[1]
+    spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
     names = [each[0] for each in spoken]
-    skip = next((skip for skip in range(len(names)) if time_name("".join(names[skip:]))), None)
-    if own and not unit:
-        named = _WORD.findall(bare)[-2:]
-        skip = len(names) - 1 - len(named) if skip is None else skip
-        label, skip = f"{' '.join(named)} [{own}]", max(0, skip)
-    else:
-        skip = max(0, len(names) - words) if skip is None else skip
-        label = " ".join(names[skip:])
+    skip = next((skip for skip in range(len(names)) if time_name("".join(names[skip:]))), max(0, len(names) - words))
+    label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     tail = re.split(r"(?<![A-Za-z])\d+", tail)[-1]
@@ -166,7 +185,7 @@ def _before(text: str, unit: str, words: int) -> _Item:
 
 
 def _number(unit: str) -> str:
-    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}" + (rf"\s*[(\[]?\s*(?i:{re.escape(unit)})\b" if unit else "")
+    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}" + (rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else "")
 
 
 def _told_apart(items: list[_Item]) -> list[_Item]:
@@ -211,13 +230,17 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: s
         units[label] = "ns" if mixed[label] and item.unit in UNITS_NS else item.unit or split_unit(item.label)[1]
         events.append((labels.index(label), rows, place, floats(text, decimal_comma=told) * scale))
     names = [(label or "", units[label, timed]) for label, timed in labels]
-    return frames_of(events, names, "log lines with name: value unit", file, unit, lambda rows: stamps(lines.take(rows)))
+    return frames_of(events, names, "log lines with name: value unit", file, unit, lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(rows)))
 
 
 def _told(texts: Sequence[Any], file: str) -> bool | None:
     """What commas are in all numbers of a log, which tell it together."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    texts = [each for each in texts if pc.any(pc.match_substring(each, ",")).as_py()] and texts
+    if not texts:
+        return None
     try:
         floats(pa.chunked_array(texts).combine_chunks())
     except Ambiguous as error:

@@ -23,6 +23,7 @@ _SEPARATORS = {"|": "CSV with '|'", ";": "CSV with ';'", "\t": "TSV", ",": "CSV"
 _SAMPLE, _MOST_ABOVE, _DEEPEST = 20, 10, 8
 _FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
 _RULE = re.compile("[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]")
+_ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
 _VALUE = re.compile(rf"[-+]?{NUMBER}\.?\s*([^\d\s].{{0,15}})?")
 
 
@@ -88,7 +89,7 @@ def _table_at(sample: Sequence[tuple[int, str]], separator: str, *, first: bool)
     if separator and len(header) < 2:
         return None
     if first and all(map(_is_value, header)) and not all(cell.lower() in MISSING for cell in header):
-        single = separator == "," and all(re.fullmatch(r"\d+,\d+|[\d,]+\.\d+|\d{1,3}(,\d{3})+", text) for _, text in sample)
+        single = separator == "," and all(_ONE_NUMBER.fullmatch(text) for _, text in sample)
         counted = [row[0] for row in rows]
         if not all(len(row) == len(header) and _is_value(row[-1]) for row in rows) or (single and not _counts(counted)):
             return None
@@ -103,8 +104,10 @@ def _table_at(sample: Sequence[tuple[int, str]], separator: str, *, first: bool)
     table = _Table(place, tuple(header), separator)
     loose = separator not in (" ", "") and table.known
     numeric = [(any if loose else all)(map(_is_value, row)) for row in below if len(row) == len(header)]
+    if not separator and not table.known:
+        return None
     if not below:
-        return table if table.known and separator in (";", "\t", ",", "|") and len(sample) == 1 else None
+        return table if table.known and separator in (";", "\t", ",", "|") and len(sample) == 1 and first else None
     return table if sum(numeric) >= len(numeric) / 2 and (len(header) > 1 or not separator) else None
 
 
@@ -129,6 +132,9 @@ def read_table(data: bytes, table: _Table, file: str, unit: str | None = None, n
     """The columns of a table, by pyarrow's reader of CSV, which takes the header's names and passes over comments."""
     width = len(table.header) if table.header else len(split(_line(data, table.start), table.separator or "\0"))
     found, notes = _Rows(data, table, width, file), list(notes)
+    above = data.split(b"\n", table.start)[: table.start]
+    if any(tidy(line.decode("utf-8", "replace")) for line in above):
+        notes.append("without what stands above the table")
     columns, clock, text = [], None, []
     header = table.header or _nameless(found, width, file, table.start)
     for place, name in enumerate(header):
@@ -159,10 +165,12 @@ def _parsed(values: Any, name: str, table: _Table, where: Callable[[int], str], 
         what = f"{file}: column {name!r}: the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
     except ValueError as error:
+        if name and not _is_known(name):
+            return None
         raise MeasurementsError(f"{file}: column {name!r}: {error}", fix="write one unit, in the name of the column") from None
     if not bad.any():
         return Column(name, numbers, unit or split_unit(name)[1], where)
-    if bad.mean() < 0.5 and (not name or _is_known(name)):
+    if not (np.isnan(numbers).all() and split_unit(name)[1] is None) and (not name or _is_known(name)):
         row = int(bad.argmax())
         what = f"{file}: {where(row)}, column {name!r}: {str(values[row])[:40]!r} is no number"
         raise MeasurementsError(what, fix="leave the cell empty where there is no value")
@@ -190,6 +198,9 @@ class _Rows:
         self.table, self.file, self.width, self.notes = table, file, width, []
         self.data, self.broken = data, []
         body = _body(data, table)
+        if not body.strip():
+            what = f"{file}: line {table.start + 1} names columns, and no row follows"
+            raise MeasurementsError(what, fix="copy the rows too")
         if table.separator in (" ", "|", ""):
             body = _regular(body, table.separator)
         try:
@@ -217,9 +228,9 @@ class _Rows:
         self._complain(body)
         columns = [found[name].combine_chunks() for name in names]
         if not len(found):
-            raise MeasurementsError(f"{self.file}: line {self.table.start + 1} names columns, and no row follows")
+            raise MeasurementsError(f"{self.file}: no row follows line {self.table.start + 1}", fix="copy the rows too")
         return [
-            np.array(each.to_numpy(zero_copy_only=False), np.float64) if plain[name] else each
+            each.to_numpy(zero_copy_only=False) if plain[name] else each
             for name, each in zip(names, self._without_headers(columns), strict=True)
         ]
 
@@ -369,6 +380,10 @@ def _cells(value: Mapping[str, Any], unit: str = "", deep: int = 0) -> Iterator[
 
 def json_lines(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
     """One object a line, but for a last line that breaks off; none at all where another line is no object."""
+    try:
+        json.loads(text[: text.find("\n")])
+    except (ValueError, RecursionError):
+        return [], []
     objects, lines = [], [line for line in text.split("\n") if line.strip()]
     for line in lines:
         try:
