@@ -24,7 +24,7 @@ from .names import UNITS_NS
 from .read_columns import Column, measured_of, unit_in_ns
 from .numbers import stamps
 from .read_logs import read_log, read_pattern
-from .read_tables import COMMENTS, find_table, json_lines, objects_in, read_arrow, read_objects, read_table
+from .read_tables import COMMENTS, find_table, objects_in, read_arrow, read_json, read_table
 
 _HEAD, _FEW = 1 << 16, 200
 _SQLITE, _FEATHER, _GZIP = b"SQLite format 3\0", b"ARROW1", b"\x1f\x8b"
@@ -272,7 +272,7 @@ def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -
             return form.read(data.decode(), file, form)
     head = data[:_HEAD].decode("utf-8", "replace").split("\n")
     head = head if len(data) <= _HEAD else head[:-1]
-    if head[0].lstrip()[:1] in ("{", "[") and (found := _of_json(data, file, unit)):
+    if head[0].lstrip()[:1] in ("{", "[") and (found := read_json(data.decode(), file, unit)):
         return found
     if table := find_table(head[:_FEW]):
         return read_table(data, table, file, unit)
@@ -280,23 +280,6 @@ def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -
     if any(line.lstrip().startswith(COMMENTS) for line in head):
         lines = lines.filter(pc.invert(pc.match_substring_regex(lines, r"^\s*(#|//|%)")))
     return read_log(lines, file, unit)
-
-
-def _of_json(data: bytes, file: str, unit: str | None) -> Measured | None:
-    """JSON in which names of times are known, whole or a line at a time; None for other text."""
-    text, notes = data.decode(), []
-    try:
-        objects = objects_in(json.loads(text))
-    except (ValueError, RecursionError):
-        objects, notes = json_lines(text)
-    if not objects:
-        return None
-    try:
-        return read_objects(objects, file, unit, notes)
-    except MeasurementsError as error:
-        if "no column of times is known" in error.message:
-            return None
-        raise
 
 
 def _bytes(path: Path | None, file: str) -> bytes:

@@ -106,6 +106,7 @@ def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, 
         scales = next((each for each in (UNITS_NS, BYTES) if all(name in each for name in units)), None)
         if scales is None:
             raise ValueError(f"units must go together, got {', '.join(repr(each[:20]) for each in units[:3])}")
+        values = values.copy()
         for name in units:
             values[np.asarray(pc.equal(unit, name))] *= scales[name]
         units = ["ns" if scales is UNITS_NS else "b"]
