@@ -71,6 +71,8 @@ def _trtexec(text: str, file: str, form: Format) -> Measured:
     medians = {name: re.search(rf"\] {said}: .*median = {_TIME}", text) or re.search(rf"^{said}: .*median = {_TIME}", text, re.M)
                for name, said in _MEDIANS.items()}  # fmt: skip
     facts = {name: float(each[1]) * UNITS_NS[each[2]] / 1e6 for name, each in medians.items() if each}
+    if highest := re.search(rf"^(?:.*\] )?Latency: .*max = {_TIME}", text, re.MULTILINE):
+        facts["latency_max"] = float(highest[1]) * UNITS_NS[highest[2]] / 1e6
     if rate := re.search(r"Throughput: ([\d.]+) qps", text):
         facts["queries_per_second"] = float(rate[1])
     lines = [line for line in text.split("\n") if "Average on" in line]
@@ -139,7 +141,7 @@ _TEGRA = {
     "sm_clock_mhz": (r"GR3D_FREQ \d+%@\[?(\d+)", 1),
     "memory_clock_mhz": (r"EMC_FREQ \d+%@(\d+)", 1),
     "temperature_c": (r"\b[Gg][Pp][Uu]@([\d.]+)C", 1),
-    "power_w": (r"(?:VDD_GPU_SOC|VDD_GPU|VDD_CPU_GPU_CV|POM_5V_GPU|VDD_IN|POM_5V_IN) (\d+)(?:mW)?/", 1e-3),
+    "power_w": (r"(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) (\d+)(?:mW)?/", 1e-3),
     "gpu_memory_used_bytes": (r"\bRAM (\d+)/", 2**20),
 }
 
@@ -325,13 +327,13 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
     from pyarrow import ipc
 
     try:
-        if path.open("rb").read(6) == _FEATHER:
-            return read_arrow(ipc.open_file(pa.memory_map(str(path))).read_all(), file, unit)
+        with path.open("rb") as opened:
+            if opened.read(len(_FEATHER)) == _FEATHER:
+                return read_arrow(ipc.open_file(opened).read_all(), file, unit)
         columns, metadata = read_columns(path)
         if metadata is not None:
             return with_origin(Measured.of(Recording.load(path)), file)
-        numbers = {name: values for name, values in columns.items() if values.dtype != object or name}
-        return read_arrow(pa.table(numbers), file, unit)
+        return read_arrow(pa.table(columns), file, unit)
     except MeasurementsError as error:
         raise MeasurementsError(f"{file}: {error.message.removeprefix(f'{file}: ')}", fix=error.fix) from None
     except (RecordingError, pa.ArrowException, OSError, ValueError, TypeError) as error:

@@ -78,7 +78,7 @@ class Columns:
             self.rates.setdefault(column.header, self._rate(column))
         elif word == names.CLOCK and (scale := self._clock_scale(column, name, unit)):
             self.clock = column.values * scale if self.clock is None else self.clock
-        elif column.unit is None and word in (None, "frame", names.CLOCK) and _numbers_rows(column.values):
+        elif column.unit is None and word in (None, "frame", names.CLOCK) and not self.named and _counts(column.values):
             pass
         elif is_time and unit and word in names.INSTANTS:
             self.instants[word] = column.values * UNITS_NS[unit]
@@ -243,6 +243,6 @@ def _counts_on(values: np.ndarray) -> bool:
     return bool((steps > 0).all() and steps.max() < 3 * usual and steps[0] > 0.3 * usual)
 
 
-def _numbers_rows(values: np.ndarray) -> bool:
+def _counts(values: np.ndarray) -> bool:
     """True for a column that only numbers the rows."""
     return len(values) > 1 and bool((np.diff(values) == 1).all())

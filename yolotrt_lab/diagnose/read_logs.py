@@ -175,7 +175,7 @@ def _before(text: str, unit: str, words: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
     own = None if unit else split_unit(text.rstrip("-+ \t:=\uff1a\"'("))[1]
     spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
-    names = [each[0] for each in spoken]
+    names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
     skip = next((skip for skip in range(len(names)) if time_name("".join(names[skip:]))), max(0, len(names) - words))
     label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
