@@ -14,8 +14,7 @@ from .simulate import Conditions, Preset, calibrate, measure_copies
 from .speed import OverlappedLoop
 from .tables import Table, stage_table
 from .telemetry import Telemetry
-from .types import Cause, HostMemory, Source, Stage
-from .types import Fill
+from .types import Cause, Fill, HostMemory, Source, Stage
 
 __all__ = [
     "Cause",

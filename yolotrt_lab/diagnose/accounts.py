@@ -218,7 +218,7 @@ def _notes(look: Look) -> Iterator[str]:
     elif look.frames < at.FEWEST_FRAMES:
         yield f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
     elif look.grew(look.whole) is None and look.fell(look.whole) is None:
-        yield f"a growth of {look.whole} by less than {ms(look.shape(look.whole).shows_ms)} could not be shown by this run"
+        yield f"this run could not show a growth of {look.whole} by less than {ms(look.shape(look.whole).shows_ms)}"
 
 
 def _range_of(name: str, values: np.ndarray) -> str:

@@ -116,7 +116,8 @@ def _overload_proof(look: Look) -> str:
     if look.pageable_input and look.queue is not None:
         upload = look.level(Stage.UPLOAD, look.queue.before)
         if look.holds(Stage.UPLOAD) and upload > look.excess_ms > 0:
-            return f"a frame is {ms(look.excess_ms)} too long for its clock, and its pageable upload call takes {ms(upload)}"
+            too_long = f"a frame is {ms(look.excess_ms)} too long for its clock"
+            return f"{too_long}, and its pageable upload call takes {ms(upload)}"
     return f"the pageable upload call {from_to(grown)}, and no other call with it" if (grown := _lone(look)) else ""
 
 
@@ -280,8 +281,8 @@ def _shared_proof(look: Look) -> str:
         return ""
     clock = look.level("sm_clock_mhz", change.after)
     return (
-        f"{_wait_text(look)} as other processes go from {number(before)} to {number(after)}, step by step; the SM clock "
-        f"of {number(clock)} MHz accounts for {ms(_by_clock(look))}"
+        f"{_wait_text(look)} as other processes go from {number(before)} to {number(after)} in step; the SM "
+        f"clock of {number(clock)} MHz accounts for {ms(_by_clock(look))}"
     )
 
 
@@ -320,7 +321,7 @@ def _clock_explains(look: Look) -> str:
         return ""
     before, after = _telemetry(look, "sm_clock_mhz", look.wait[1] if look.wait else None)
     return (
-        f"{_wait_text(look)} as the SM clock goes from {number(before)} to {number(after)} MHz, whose factor accounts for "
+        f"{_wait_text(look)} as the SM clock goes from {number(before)} to {number(after)} MHz; that accounts for "
         f"{ms(_by_clock(look))}"
     )
 
@@ -443,7 +444,10 @@ def _leak_room(look: Look) -> str:
     held = look.telemetry.get("host_memory_bytes")
     if held is not None:
         return f"host memory ends {number((held[-1] - held[0]) / 1e6)} MB above where it starts, not evenly"
-    return _wait_text(look) if look.wait and look.wait[1].to > look.wait[1].start else ""
+    if look.wait and look.wait[1].to > look.wait[1].start:
+        return _wait_text(look)
+    grown = look.grew(look.whole) if look.frames else None
+    return f"{look.whole} goes {from_to(grown)}" if grown else ""
 
 
 def _device_leak_proof(look: Look) -> str:
@@ -581,7 +585,7 @@ _STAGES = "time every call of a frame: preprocess, upload, infer, download, sync
 # fmt: off
 EXPLANATIONS = (
     Explanation(Cause.QUEUEING, "frames arrive faster than they are served",
-                _queueing_proof, _queueing_exclusion, _queueing_room, "when each frame was due, and when its result came",
+                _queueing_proof, _queueing_exclusion, _queueing_room, "when each frame was due, and its result came",
                 "bring fewer frames, drop all but the latest, or shorten the longest stage", _STAGES),
     Explanation(Cause.PAGEABLE_OVERLOAD, "pageable uploads are why frames are served too slowly",
                 _overload_proof, _overload_exclusion, _overload_room, "the upload call, and when each frame was due",
@@ -609,7 +613,7 @@ EXPLANATIONS = (
                 "allocate once, before the loop", _TRACE),
     Explanation(Cause.LEAK, "the process keeps more host memory with every frame",
                 _leak_proof, _leak_exclusion, _leak_room, "the memory of the process beside the frames",
-                "release, or register once, what each frame keeps", "ps -o rss= -p PID  # once a second: does it climb?"),
+                "release, or register once, what each frame keeps", "ps -o rss= -p PID  # does it climb?"),
     Explanation(Cause.DEVICE_LEAK, "the process keeps more memory of the GPU with every frame",
                 _device_leak_proof, _device_leak_exclusion, _device_leak_room, "the memory in use on the GPU",
                 "free what each frame allocates, or allocate it once", _APPS),

@@ -166,7 +166,7 @@ svg {{ max-width: 100%; height: auto; }}
 def as_html(bill: Bill, measured: Measured | None = None, name: str = "this loop") -> str:
     """One page that loads nothing from elsewhere; with the times of `measured` drawn, where there are any."""
     figure = ""
-    if measured is not None and measured.times_ns and bill.frames:
+    if measured is not None and bill.frames and any((values > 0).any() for values in measured.times_ns.values()):
         from ..plots import as_svg
         from .diagram import drawn
 

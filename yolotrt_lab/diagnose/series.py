@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -179,7 +180,8 @@ class _Levels:
             for i in (bottom, top)
         ]
         start, to = float(self._levels[bottom]), float(self._levels[top])
-        return Change(*windows, start, to, self._form, min(round(self._since * self._scale), n - 1))
+        form = "step" if self._form == "wave" else self._form  # a wave is what both rises and falls
+        return Change(*windows, start, to, form, min(round(self._since * self._scale), n - 1))
 
 
 def _deviation(values: np.ndarray) -> float:
@@ -201,7 +203,8 @@ def _fit(x: np.ndarray, y: np.ndarray) -> tuple[Form, float, np.ndarray]:
     columns = columns - columns.mean(axis=1, keepdims=True)
     size = np.maximum((columns**2).sum(axis=1), 1e-300)
     fitted = y.mean() + (columns @ (y - y.mean()) / size)[:, None] * columns
-    loss = np.abs(y - fitted).sum(axis=1) * np.array([1.0] + [_KNEE] * (len(models) - 1))
+    knees = [0 if i == 0 else 2 if form == "wave" else 1 for i, (form, _, _) in enumerate(models)]
+    loss = np.abs(y - fitted).sum(axis=1) * _KNEE ** np.array(knees)
     best = int(np.argmin(loss))
     return models[best][0], models[best][1], fitted[best]
 
@@ -213,6 +216,8 @@ def _models(x: np.ndarray) -> Iterator[tuple[Form, float, np.ndarray]]:
     for i in range(2, len(x) - 2):
         yield "plateau", 0.0, np.minimum(x, x[i])
         yield "ramp", x[i], np.maximum(x, x[i])
+    for i, j in combinations(range(1, len(x)), 2):
+        yield "wave", (x[i - 1] + x[i] + 1) / 2, ((x >= x[i]) & (x < x[j])).astype(float)
 
 
 def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:

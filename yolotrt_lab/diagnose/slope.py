@@ -125,7 +125,7 @@ def sign_autocorrelation(residuals: np.ndarray) -> np.ndarray:
     size = next_fast_len(2 * n, real=True)
     spectrum = rfft(signs, size)
     covariance = irfft(spectrum.real**2 + spectrum.imag**2, size)[: n // 2 * 2]
-    if covariance[0] <= 0:
+    if n < 2 or covariance[0] <= 0:
         return np.ones(1)
     pairs = covariance[::2] + covariance[1::2]
     ends = np.flatnonzero(pairs <= 0)

@@ -19,7 +19,7 @@ EDGE_FRAMES = 8
 
 # What grows.
 NOISE = 5.0
-"""Standard deviations of a level. Of series without growth, 40 to 2,000 frames long, at most 1 % have two levels further
+"""Standard deviations of a level. Of series without growth, of 40 to 2,000 frames, at most 1 % have two levels further
 apart in white or heavy-tailed noise, 2 % in AR(1) noise of 0.5, 7 % in 0.9 (simulated)."""
 FEW = 40.0
 """Independent frames. With as many, the variance of a level is taken twice: its estimate is uncertain (simulated)."""
