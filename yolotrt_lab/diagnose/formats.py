@@ -72,7 +72,7 @@ def _trtexec(text: str, file: str, form: Format) -> Measured:
                for name, said in _MEDIANS.items()}  # fmt: skip
     facts = {name: float(each[1]) * UNITS_NS[each[2]] / 1e6 for name, each in medians.items() if each}
     if highest := re.search(rf"^(?:.*\] )?Latency: .*max = {_TIME}", text, re.MULTILINE):
-        facts["latency_max"] = float(highest[1]) * UNITS_NS[highest[2]] / 1e6
+        facts["latency_max"] = _number(highest[1]) * UNITS_NS[highest[2]] / 1e6
     if rate := re.search(r"Throughput: ([\d.]+) qps", text):
         facts["queries_per_second"] = float(rate[1])
     lines = [line for line in text.split("\n") if "Average on" in line]
@@ -309,7 +309,9 @@ def _utf8(data: bytes, file: str) -> bytes:
             text = data.decode(name)
             if "\0" not in text:
                 return data if name == "utf-8" else text.encode()
-    what = f"{file} must be text, Parquet, Arrow or a report of Nsight Systems, got bytes that are none of it"
+    text = data.decode("utf-8", "replace")
+    line = text[: min(each for each in (text.find("\0"), text.find("\ufffd"), len(text)) if each >= 0)].count("\n") + 1
+    what = f"{file}: line {line}: it must be text in UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"
     raise MeasurementsError(what, fix="write it as CSV or as lines of text in UTF-8")
 
 

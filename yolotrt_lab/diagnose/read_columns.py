@@ -162,6 +162,8 @@ class Columns:
 
     def _resolve(self) -> str:
         """The kind; fills in what follows from the columns, and drops times that most rows lack."""
+        if not self.times and len(self.instants) == 1:  # 'Done. (3 ms)' is no instant
+            self.times["frame"] = self.instants.popitem()[1]
         both = self.times.pop(names.COPY_FROM_MAT, None)
         upload = self.times.get(Stage.UPLOAD)
         if both is not None and upload is not None and Stage.PREPROCESS not in self.times and not self._apart(both, upload):
@@ -172,7 +174,8 @@ class Columns:
         for name, begin in (("latency", "due"), ("frame", "start")):
             if {begin, "done"} <= self.instants.keys():
                 self.times.setdefault(name, self._lasted(name, self.instants["done"] - self.instants[begin]))
-        for name in [name for name, values in self.times.items() if np.isnan(values).mean() > 0.5]:
+        lacked = [name for name, values in self.times.items() if np.isnan(values).mean() > 0.5]
+        for name in lacked:
             del self.times[name]
             self.unread.append(name)
             self.notes.append(f"without {name!r}, which most frames lack")
@@ -187,6 +190,8 @@ class Columns:
             self.notes.append("a frame goes from one time stamp to the next")
         if not self.times and self.unitless:
             raise self._without_unit()
+        if not self.times and not self.telemetry and lacked:
+            raise MeasurementsError(f"{self.file}: most rows lack each of the times in it", fix="put a frame's times in a row")
         if not self.times and not self.telemetry:
             listed = ", ".join(repr(name[:40]) for name in self.headers[:8])
             raise MeasurementsError(f"{self.file}: no column of times is known among {listed or 'its columns'}", fix=NAMING)
@@ -228,9 +233,10 @@ def measured_of(
     """What the columns are: times, instants, telemetry, rates; those that are none of it are named as unread."""
     sorted_ = Columns(file, unit, named=named)
     sorted_.clock = clock_ns
-    for column in columns:
-        sorted_.add(column)
-    return sorted_.measured(form, notes)
+    with np.errstate(all="ignore"):  # of values that are then refused
+        for column in columns:
+            sorted_.add(column)
+        return sorted_.measured(form, notes)
 
 
 def _counts_on(values: np.ndarray) -> bool:

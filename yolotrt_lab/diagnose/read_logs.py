@@ -47,6 +47,8 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
 
     Lines of averages are left out. MeasurementsError where no time is found.
     """
+    if not any(text.strip() for text in lines[:1_000].to_pylist()):
+        raise MeasurementsError(f"{file}: it must have lines that are no comments, got none", fix="name another file")
     lines = _looked_through(lines)
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):

@@ -229,7 +229,8 @@ def _parsed(values: Any, name: str, where: Callable[[int], str], file: str, deci
     try:
         numbers, unit, bad = cells(values, decimal_comma=decimal)
     except Ambiguous as error:
-        what = f"{file}: column {name!r}: the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
+        row = next(row for row, cell in enumerate(values.to_pylist()) if cell and error.args[0] in cell)
+        what = f"{file}: {where(row)}, column {name!r}: the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
     except ValueError as error:
         if not known:

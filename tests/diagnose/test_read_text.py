@@ -1,7 +1,8 @@
-"""Measurements from tables and logs as people paste them, and from files of other programs."""
+"""Tables and logs as people paste them: names, units, commas, what is left out, and what is refused."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from yolotrt_lab.diagnose.reading.files import read_measurements, read_text
+from yolotrt_lab.diagnose import formats
+from yolotrt_lab.diagnose.formats import read
+from yolotrt_lab.diagnose.measured import Measured
 from yolotrt_lab.errors import LabError, MeasurementsError, SettingsError
-from yolotrt_lab.packages import shipped_file
-from yolotrt_lab.recording import Recording
+
+
+def read_text(text: str, file: str = "text", unit: str | None = None) -> Measured:
+    return formats.read_text(text.encode("utf-8", "replace"), file, unit)
 
 
 def times(text: str, unit: str | None = None) -> dict[str, list[float]]:
@@ -91,9 +96,8 @@ def test_what_ultralytics_prints():
     assert times("".join(sized.format(n) + line.format(n) for n in (1, 2))) == stages
     video = "".join(f"video 1/1 (frame {n}/3) /a/b.mp4: 384x640 {n} persons, 7.{n}ms\n" for n in (1, 2, 3))
     found = read_text(video + line.format(9), "a.log")
-    assert found.times_ns["infer"].tolist() == [7.1e6, 7.2e6, 7.3e6]
-    assert list(found.times_ns) == ["infer"]
-    assert found.origin == "a.log; without preprocess, postprocess, which most frames lack"
+    assert found.times_ns["frame"].tolist() == [7.1e6, 7.2e6, 7.3e6]
+    assert list(found.times_ns) == ["frame"] and "the frame is the inference" in found.notes[0]
 
 
 def test_the_upload_call_inside_copy_from_mat_is_counted_once():
@@ -121,7 +125,7 @@ def test_averages_and_broken_frames_are_no_frames():
         "infer": [7.9e6, 8.0e6],
         "postprocess": [1e6, 2e6],
     }
-    assert found.origin == "a.log; 1 incomplete frame left out"
+    assert found.notes == ("1 incomplete frame left out",)
 
 
 def test_numbers_without_a_unit_take_the_option():
@@ -130,29 +134,6 @@ def test_numbers_without_a_unit_take_the_option():
         "synchronize": [500, 600],
     }
     assert times("infer_ms,sync\n7,8\n", "us") == {"infer": [7_000], "synchronize": [8]}
-
-
-def test_telemetry_as_nvidia_smi_writes_it():
-    found = read_text(
-        "timestamp, index, infer_ms, clocks.current.sm [MHz], power.draw [W], utilization.gpu [%], temperature.gpu, "
-        "memory.used [MiB], clocks_event_reasons.sw_power_cap, pcie.link.gen.current\n"
-        "2026/11/25 21:00:00.123, 0, 7.5, 1980 MHz, 70.12 W, 45 %, 40, 1024 MiB, Not Active, 5\n"
-        "2026/11/25 21:00:00.223, 0, 7.6, 1410 MHz, [N/A], 99 %, 41, 2 GiB, Active, 5\n",
-        "smi.csv",
-    )
-    assert found.times_ns["infer"].tolist() == [7.5e6, 7.6e6]
-    telemetry = {name: values.tolist() for name, values in found.telemetry.items()}
-    assert np.isnan(telemetry["power_w"].pop())
-    assert telemetry == {
-        "sm_clock_mhz": [1980, 1410],
-        "power_w": [70.12],
-        "gpu_utilisation_percent": [45, 99],
-        "temperature_c": [40, 41],
-        "gpu_memory_used_bytes": [2**30, 2**31],
-        "throttle_sw_power_cap": [0, 1],
-        "pcie_generation": [5, 5],
-    }
-    assert found.origin == "smi.csv; without 'timestamp', 'index'"
 
 
 def test_a_comment_in_the_first_line_is_where_the_numbers_are_from():
@@ -181,73 +162,48 @@ def test_the_lab_s_own_columns_in_a_csv():
 def test_every_encoding_and_line_end(tmp_path, encoding, end):
     file = tmp_path / "a.log"
     file.write_bytes(f"推理耗时: 7.9ms{end}推理耗时: 8.1ms{end}".encode(encoding))
-    found = read_measurements(file)
+    found = read(file)
     assert found.times_ns["infer"].tolist() == pytest.approx([7.9e6, 8.1e6])
     assert found.origin == "a.log"
-
-
-def test_recordings_and_parquet_files_of_others(tmp_path):
-    shipped = shipped_file("recordings", "overload.parquet")
-    own = read_measurements(shipped)
-    assert np.array_equal(own.times_ns["latency"], Recording.load(shipped).steady.latency_ns)
-    assert own.memory == {"input": "pageable", "output": "pinned"}
-    other = tmp_path / "other.parquet"
-    table = {
-        "latency_ms": [1.0, 2.0, 3.0],
-        "sync_us": pa.array([1, 2, 3], pa.int32()),
-        "power_w": [50.0, None, 70.0],
-        "label": ["a", "b", "c"],
-        "warmup": [True, False, False],
-    }
-    pq.write_table(pa.table(table), other)
-    found = read_measurements(other)
-    assert found.times_ns["latency"].tolist() == [2e6, 3e6]
-    assert found.times_ns["synchronize"].tolist() == [2e3, 3e3]
-    assert np.isnan(found.telemetry["power_w"][0]) and found.telemetry["power_w"][1] == 70
-
-
-def test_a_recording_of_copies_has_no_frames():
-    with pytest.raises(MeasurementsError, match="a recording of copies, not of frames"):
-        read_measurements(shipped_file("recordings", "copies.parquet"))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("infer_ms,sync_ms\n1,2\n3,x\n", r"^a\.csv: line 3, column 'sync_ms': 'x' is no number$"),
-        ("infer_ms,sync_ms\n1,2\n3\n", r"^a\.csv: line 3 has 1 columns, and the lines before it have 2$"),
-        ("sync_ms\n1\n-2\n", r"^a\.csv: line 3, column 'sync_ms': -2 is no time of a frame"),
-        ("sync_ms\n1\ninf\n", r"^a\.csv: line 3, column 'sync_ms': inf is no time"),
+        ("infer_ms,sync_ms\n1,2\n3\n", r"^a\.csv: line 3 must have 2 columns as the lines before it, got 1$"),
+        ("sync_ms\n1\n-2\n", r"^a\.csv: line 3, column 'sync_ms': -2 is below 0"),
+        ("sync_ms\n1\ninf\n", r"^a\.csv: line 3, column 'sync_ms': inf is more than thirty years"),
         ("sync_ms\n1,234\n2,345\n", r"^a\.csv: line 2, column 'sync_ms': the comma in '1,234' may be a decimal comma"),
-        ("infer\n3ms\n4\n", r"^a\.csv: line 3, column 'infer': the unit is '' here and 'ms' above$"),
-        ("infer\n3 apples\n4\n", r"^a\.csv: line 3, column 'infer': the unit is '' here and 'apples' above$"),
-        ("infer\n3 apples\n4 apples\n", r"^a\.csv: line 1 and the 2 after it hold no time that can be read"),
-        ("infer [apples]\n3\n", r"^a\.csv: no column of times is known among 'infer \[apples\]'"),
+        ("infer\n3ms\n4\n", r"^a\.csv: column 'infer': units must go together, got 'ms', ''$"),
+        ("infer\n3 apples\n4\n", r"^a\.csv: column 'infer': units must go together, got 'apples', ''$"),
+        ("infer\n3 apples\n4 apples\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),
+        ("infer [apples],a\n3,4\n", r"^a\.csv: no column of times is known among 'infer \[apples\]', 'a'$"),
         ("infer_ms;sync_ms\n1,2,3;4\n", r"^a\.csv: line 2, column 'infer_ms': '1,2,3' is no number$"),
-        ("infer: 3 ms\ninfer: -4 ms\n", r"^a\.csv: line 2, column 'infer': -4 is no time of a frame"),
+        ("infer: 3 ms\ninfer: -4 ms\n", r"^a\.csv: line 2, column 'infer': -4 is below 0"),
         ("infer_s\n1e300\n", r"^a\.csv: line 2, column 'infer_s': 1e\+300 is more than thirty years$"),
-        ("fps\n0\n", r"^a\.csv: line 2, column 'fps': 0 is no time of a frame"),
+        ("fps\n0\n", r"^a\.csv: no row in it has all of its times$"),
+        ("fps\n-1\n", r"^a\.csv: line 2, column 'fps': -1 is no rate$"),
         ("1,2,3\n4,5,6\n", r"^a\.csv: line 1 has 3 columns without names"),
         ("a,b\n1,2\n", r"^a\.csv: no column of times is known among 'a', 'b'"),
-        ("power.draw [W]\n70\n", r"^a\.csv: no column of times is known among 'power.draw \[W\]'"),
-        ("hello\nworld\n", r"^a\.csv: line 1 and the 1 after it hold no time that can be read"),
-        ("\n# nothing\n", r"^a\.csv: there is no line in it that is neither blank nor a comment$"),
+        ("hello\nworld\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),
+        ("\n# nothing\n", r"^a\.csv: it must have lines that are no comments, got none$"),
         ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it begins$"),
         ("start_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the frame ends before it begins$"),
-        ("infer_ms,sync_ms\n1,nan\nnan,2\n", r"^a\.csv: there is no frame in it$"),
+        ("infer_ms,sync_ms\n1,nan\nnan,2\n", r"^a\.csv: no row in it has all of its times$"),
         ("infer_ms,sync_ms\n", r"^a\.csv: line 1 names columns, and no row follows$"),
-        ("hello\n", r"^a\.csv: line 1 holds no time that can be read"),
+        ("hello\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),
         ("infer_ms,sync_ms\n0,0\n0,0\n", r"^a\.csv: every time in it is 0"),
-        ("infer_ms,sync_ms\n1,\n,2\n,\n", r"^a\.csv: most frames lack each of the times in it"),
-        ("start_ns,done_ns\nnan,1\n2,nan\n", r"^a\.csv: there is no frame in it$"),
-        ('[{"infer_ms": 1}, {"sync_ms": 2}, {"pre_ms": 3}]', r"^a\.csv: most frames lack each"),
-        ("infer_ms,warmup\n1,1\n", r"^a\.csv: there is no frame in it$"),
+        ("infer_ms,sync_ms\n1,\n,2\n,\n", r"^a\.csv: most rows lack each of the times in it"),
+        ("start_ns,done_ns\nnan,1\n2,nan\n", r"^a\.csv: most rows lack each of the times in it"),
+        ('[{"infer_ms": 1}, {"sync_ms": 2}, {"pre_ms": 3}]', r"^a\.csv: most rows lack each of the times in it"),
+        ("infer_ms,warmup\n1,1\n", r"^a\.csv: no row in it has all of its times$"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_its_place(text, message):
-    with pytest.raises(MeasurementsError, match=message) as caught:
+    with pytest.raises(MeasurementsError) as caught:
         read_text(text, "a.csv")
-    assert "\n" not in caught.value.message
+    assert re.search(message, caught.value.message) and "\n" not in caught.value.message and caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -263,20 +219,20 @@ def test_a_missing_unit_is_asked_for_and_not_guessed(text, guess):
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(MeasurementsError, match="cannot be read: No such file") as caught:
-        read_measurements(tmp_path / "none.csv")
+        read(tmp_path / "none.csv")
     assert str(Path.cwd()) in caught.value.fix
     file = tmp_path / "a.csv"
     file.write_bytes(b"infer_ms\n1\n\xff\xff\n")
-    with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: byte 11 is neither UTF-8 nor GBK"):
-        read_measurements(file)
+    with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: it must be text in UTF-8, UTF-16 or GBK"):
+        read(file)
     file.write_bytes(b"infer_ms\n1\n\0\x01\n")
-    with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: a zero byte"):
-        read_measurements(file)
+    with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: it must be text in UTF-8, UTF-16 or GBK"):
+        read(file)
     file.write_bytes(b"PAR1 and no more")
     with pytest.raises(MeasurementsError, match="no readable Parquet file"):
-        read_measurements(file)
-    with pytest.raises(SettingsError, match="'min' is no unit of time"):
-        read_measurements(file, unit="min")
+        read(file)
+    with pytest.raises(SettingsError, match="the unit must be one of time, got 'min'"):
+        read(file, unit="min")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +261,7 @@ def test_commas_in_a_log_are_decimal_or_not_as_its_other_numbers_tell(text, expe
 
 
 def test_a_log_in_which_nothing_tells_what_commas_are_is_refused():
-    with pytest.raises(MeasurementsError, match=r"line 1: the comma in '1,310' may be a decimal comma") as caught:
+    with pytest.raises(MeasurementsError, match=r"the comma in '1,310' may be a decimal comma") as caught:
         read_text("infer 1,310 ms\ninfer 1,320 ms\n")
     assert "decimal points" in caught.value.fix
 
@@ -327,28 +283,11 @@ def test_types_and_brackets_around_a_number_are_looked_through(text):
     assert times(text, "ms") == {"infer": [7_900, 8_100], "synchronize": [500, 600]}
 
 
-def test_what_trtexec_prints():
-    line = (
-        "[11/29/2025-10:00:0{0}] [I] Average on 10 runs - GPU latency: 1.6{0} ms - Host latency: 2.0{0} ms "
-        "(enqueue 0.3{0} ms)\n"
-    )
-    before = "[11/29/2025-10:00:00] [I] Warmup: 200 ms, Duration: 3 s\n"
-    after = "[11/29/2025-10:00:09] [I] Latency: min = 1.91 ms, max = 3.44 ms, mean = 2.07 ms, median = 2.05 ms\n"
-    found = read_text(before + "".join(map(line.format, range(1, 5))) + after, "trtexec.log")
-    assert list(found.times_ns) == ["latency", "infer"]
-    assert found.times_ns["latency"] == pytest.approx([2.01e6, 2.02e6, 2.03e6, 2.04e6])
-    assert found.times_ns["infer"] == pytest.approx([0.31e6, 0.32e6, 0.33e6, 0.34e6])
-    assert "each value is an average of several runs" in found.origin
-    assert "without the time on the GPU" in found.origin
-
-
-def test_times_of_unknown_names_are_no_whole_frame_and_are_told():
+def test_times_of_unknown_names_keep_their_own():
     found = read_text("resize: 3 ms\ninfer: 7 ms\n" * 3, "a.log")
-    assert list(found.times_ns) == ["infer"]
-    assert found.origin == "a.log; without 'resize', of which no stage is known"
+    assert list(found.times_ns) == ["resize", "infer"]
     found = read_text("H2D: 3 ms; my kernel: 1 ms; sync: 7 ms\n" * 3, "a.log")
-    assert list(found.times_ns) == ["upload", "synchronize"]
-    assert found.origin == "a.log; without 'my kernel', of which no stage is known"
+    assert list(found.times_ns) == ["upload", "my kernel", "synchronize"]
 
 
 @pytest.mark.parametrize("gap", ["nan", "NaN", "", "N/A", "-"])
@@ -358,13 +297,13 @@ def test_frames_of_a_table_that_lack_a_time_are_left_out_and_counted(gap):
     assert found.times_ns["synchronize"].tolist() == [2e6, 8e6]
     assert found.instants_ns["done"].tolist() == [3, 9]
     assert np.array_equal(found.telemetry["power_w"], [50, np.nan], equal_nan=True)
-    assert found.origin == "a.csv; 1 incomplete frame left out"
+    assert found.notes == ("1 incomplete frame left out",)
 
 
 def test_a_column_that_most_frames_lack_is_left_out_and_its_frames_are_not():
     found = read_text("infer_ms,sync_ms\n1,\n2,5\n3,\n", "a.csv")
     assert {name: values.tolist() for name, values in found.times_ns.items()} == {"infer": [1e6, 2e6, 3e6]}
-    assert found.origin == "a.csv; without 'synchronize'"
+    assert found.notes == ("without 'synchronize', which most frames lack",)
 
 
 STAGES = {"preprocess": [1_200, 1_300], "infer": [7_900, 8_100], "synchronize": [4_000, 5_000]}
@@ -405,8 +344,8 @@ def test_json_in_lines_in_a_list_nested_and_by_name(text):
 def test_what_json_lacks_is_a_gap_and_what_is_wrong_has_its_place():
     found = read_text('{"infer_ms": 1}\n{"infer_ms": null}\n{"infer_ms": 3}\n{"inf', "a.jsonl")
     assert found.times_ns["infer"].tolist() == [1e6, 3e6]
-    assert found.origin == "a.jsonl; without line 4, which breaks off; 1 incomplete frame left out"
-    with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is no time"):
+    assert found.notes == ("without the last line, which breaks off", "1 incomplete frame left out")
+    with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is below 0"):
         read_text('[{"infer_ms": 1}, {"infer_ms": -1}]', "a.json")
 
 
@@ -421,11 +360,6 @@ def test_json_lines_whose_message_holds_the_times_are_read_as_a_log():
     assert times(lines) == {"infer": [7_900, 8_100]}
 
 
-def test_the_times_that_trtexec_exports():
-    row = '{"startH2dMs": 1.0, "endH2dMs": 1.4, "startComputeMs": 1.4, "h2dMs": 0.4, "latencyMs": 2.04}'
-    assert times(f"[\n  {row},\n  {row}\n]\n") == {"latency": [2_040, 2_040]}
-
-
 @pytest.mark.parametrize(
     "above", ["Timing results, RTX 3060\n", "Here are my timings:\n\n", "My loop.\nIt gets slow, why?\n```\n"]
 )
@@ -438,13 +372,13 @@ def test_the_times_that_trtexec_exports():
 )
 def test_what_stands_above_a_table_is_left_out_and_told(above, table):
     assert times(above + table) == STAGES
-    assert "without what stands above the table" in read_text(above + table).origin
+    assert "without what stands above the table" in read_text(above + table).notes
 
 
 def test_a_last_line_that_breaks_off_is_left_out_and_told():
     found = read_text("infer_ms,sync_ms\n1,2\n3,4\n5", "a.csv")
     assert found.times_ns["synchronize"].tolist() == [2e6, 4e6]
-    assert found.origin == "a.csv; without line 4, which breaks off"
+    assert found.notes == ("without line 4, which breaks off",)
 
 
 def test_words_in_front_of_a_log_make_no_table_of_it():
@@ -465,9 +399,7 @@ def test_words_around_the_names_of_functions_are_looked_through():
 
 
 def test_different_things_of_unknown_names_are_not_taken_for_frames_of_one():
-    with pytest.raises(MeasurementsError, match=r"no stage is known among 'Timer warp', 'Timer net'") as caught:
-        read_text("Timer warp: 1.2 ms\nTimer net: 7.9 ms\n" * 3)
-    assert "preprocess_ms" in caught.value.fix
+    assert list(times("Timer warp: 1.2 ms\nTimer net: 7.9 ms\n" * 3)) == ["Timer warp", "Timer net"]
     assert times("12 cats, Done. (3 ms)\n2 dogs, Done. (4 ms)\n") == {"frame": [3_000, 4_000]}
 
 
@@ -512,7 +444,7 @@ def test_any_text_is_read_or_refused(text, unit):
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data, start):
     file = tmp_path_factory.getbasetemp() / "fuzzed"
     file.write_bytes(start + data)
-    reads_or_says_why(lambda: read_measurements(file, unit="ms"))
+    reads_or_says_why(lambda: read(file, unit="ms"))
 
 
 @settings(max_examples=150, deadline=None)
@@ -525,4 +457,4 @@ def test_a_damaged_parquet_file_is_refused(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     file.write_bytes(content)
-    reads_or_says_why(lambda: read_measurements(file))
+    reads_or_says_why(lambda: read(file))
