@@ -70,17 +70,17 @@ def _trtexec(text: str, file: str, form: Format) -> Measured:
     """The averages of each ten runs, if the log has them, and the medians of its summary."""
     medians = {name: re.search(rf"\] {said}: .*median = {_TIME}", text) or re.search(rf"^{said}: .*median = {_TIME}", text, re.M)
                for name, said in _MEDIANS.items()}  # fmt: skip
-    facts = {name: float(each[1]) * UNITS_NS[each[2]] / 1e6 for name, each in medians.items() if each}
+    facts = {name: _number(each[1]) * UNITS_NS[each[2]] / 1e6 for name, each in medians.items() if each}
     if highest := re.search(rf"^(?:.*\] )?Latency: .*max = {_TIME}", text, re.MULTILINE):
         facts["latency_max"] = _number(highest[1]) * UNITS_NS[highest[2]] / 1e6
     if rate := re.search(r"Throughput: ([\d.]+) qps", text):
-        facts["queries_per_second"] = float(rate[1])
+        facts["queries_per_second"] = _number(rate[1])
     lines = [line for line in text.split("\n") if "Average on" in line]
     lines = [line for line in lines if re.search(_AVERAGE, line)]
     rows = [re.search(_AVERAGE, line).groups() for line in lines]
     if not rows:
         return Measured("summary", form.name, rows_read=len(facts), origin=file, facts=facts, export=form.export)
-    values = np.array([[float(each or "nan") for each in row] for row in rows]) * 1e6
+    values = np.array([[_number(each) for each in row] for row in rows]) * 1e6
     named = zip(("gpu_compute", "latency", "end to end", "enqueue"), values.T, strict=True)
     times = {name: each for name, each in named if not np.isnan(each).any() and name != "end to end"}
     notes = ["each row is an average of several runs"]
@@ -112,7 +112,7 @@ def _ultralytics(text: str, file: str, form: Format) -> Measured:
         notes = []
     else:
         named, notes = {"frame": sized}, ["the frame is the inference: ultralytics prints nothing else on these lines"]
-    columns = [Column(name, np.array(each, np.float64), "ms") for name, each in named.items()]
+    columns = [Column(name, np.array([*map(_number, each)]), "ms") for name, each in named.items()]
     return measured_of(columns, form.name, file, notes=notes)
 
 
@@ -152,7 +152,7 @@ def _tegrastats(text: str, file: str, form: Format) -> Measured:
     for name, (pattern, scale) in _TEGRA.items():
         found = [re.search(pattern, line) for line in lines]
         if any(found):
-            columns.append(Column(name, np.array([float(each[1]) * scale if each else np.nan for each in found])))
+            columns.append(Column(name, np.array([_number(each[1] if each else "") * scale for each in found])))
     date = [re.match(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d)", line) for line in lines]
     clock = _stamped([f"{each[3]}-{each[1]}-{each[2]} {each[4]}" for each in date if each]) if all(date) else None
     return measured_of(columns, form.name, file, notes=["a Jetson's memory is one for the CPU and the GPU"], clock_ns=clock)
@@ -384,8 +384,8 @@ def _stamped(texts: Sequence[str]) -> np.ndarray | None:
     return stamps(pa.array(texts, pa.large_string())) if texts else None
 
 
-def _number(cell: str) -> float:
+def _number(cell: str | None) -> float:
     try:
-        return float(cell)
+        return float(cell or "nan")
     except ValueError:
         return np.nan
