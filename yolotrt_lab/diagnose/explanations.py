@@ -502,6 +502,8 @@ def _preprocess_exclusion(look: Look) -> str:
     if look.fell(Stage.PREPROCESS) or look.frames < at.FEWEST_FRAMES:
         return ""
     shape = look.shape(Stage.PREPROCESS)
+    if shape.shows_ms > max(at.COMES_BACK * shape.settled, at.OF_STAGE * look.whole_ms):
+        return ""
     return f"preprocess stays at {ms(shape.settled)}, and this run could show {ms(shape.shows_ms)}"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
@@ -25,7 +26,8 @@ _NEARLY = 0.98
 _MOST_LAGS = 4_096
 _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are nearly as alike
 _NEIGHBOURHOOD = 31
-_KNEE = 1.05  # what the loss of a line must be beyond, for a step or a knee to be worth its place
+_FLAT = 0.2  # share of the slope on the other side of a knee
+_KNEE = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +109,27 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     levels = _Levels(kept, period)
     up, down = levels.furthest(1), levels.furthest(-1)
     shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
-    least = max(least, shows, at.OF_STAGE * abs(float(np.median(kept))))
-    grew, fell = up if up.size > least else None, down if down.size > least else None
+    least = max(least, at.OF_STAGE * abs(float(np.median(kept))))
+    grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
+    grew, fell = (each if each and (each.size > shows or _is_clear(kept, each)) else None for each in (grew, fell))
     if grew and fell:
         grew, fell = _one_of(grew, fell)
     if grew is None and n >= at.FEWEST_FRAMES:
-        grew = _from_the_start(kept, least)
+        grew = _from_the_start(kept, max(least, shows))
     if 0 < len(known) < len(values):  # in frames of the whole series
         grew, fell, up = (each and _placed(each, known, len(values)) for each in (grew, fell, up))
     return Shape(
         float(np.median(kept[:side])), float(np.median(kept[-side:])), grew, fell, up or levels.furthest(1), shows,
         find_stalls(kept, period), period, float(np.median(kept[n // 2 :])), float(kept[: at.EDGE_FRAMES].max()),
     )  # fmt: skip
+
+
+def _is_clear(values: np.ndarray, change: Change) -> bool:
+    """True where two levels lie far apart and nine tenths of the frames of one above nine tenths of the other's."""
+    parts = [values[window.first : window.end] for window in (change.before, change.after)]
+    low, high = sorted(parts, key=np.median)
+    apart = max(change.start, change.to) > at.FAST_START * min(change.start, change.to)
+    return apart and bool(np.quantile(high, 0.1) > np.quantile(low, 0.9))
 
 
 def _one_of(grew: Change, fell: Change) -> tuple[Change | None, Change | None]:
@@ -197,27 +208,53 @@ def _middle(chosen: np.ndarray) -> int:
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[Form, float, np.ndarray]:
-    """The best of a line, a step, a ramp that ends and one that begins: its form, since when, and its values at `x`."""
-    models = list(_models(x))
-    columns = np.array([column for _, _, column in models])
-    columns = columns - columns.mean(axis=1, keepdims=True)
-    size = np.maximum((columns**2).sum(axis=1), 1e-300)
-    fitted = y.mean() + (columns @ (y - y.mean()) / size)[:, None] * columns
-    knees = [0 if i == 0 else 2 if form == "wave" else 1 for i, (form, _, _) in enumerate(models)]
-    loss = np.abs(y - fitted).sum(axis=1) * _KNEE ** np.array(knees)
-    best = int(np.argmin(loss))
-    return models[best][0], models[best][1], fitted[best]
+    """The best of a line, two with a knee, a step and a bump: its form, since when, its values at `x`.
+
+    Each must be better by `_KNEE` for every number more that it has.
+    """
+    loss, best = np.inf, ("ramp", 0.0, y)
+    for numbers, form, since, fitted in _models(x, y):
+        if (off := float(np.abs(y - fitted).sum()) * _KNEE**numbers) < loss:
+            loss, best = off, (form, since, fitted)
+    return best  # type: ignore[return-value]
 
 
-def _models(x: np.ndarray) -> Iterator[tuple[Form, float, np.ndarray]]:
-    yield "ramp", 0.0, x
-    for i in range(1, len(x)):
-        yield "step", (x[i - 1] + x[i] + 1) / 2, (x >= x[i]).astype(float)
+def _models(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, Form, float, np.ndarray]]:
+    yield 0, "ramp", 0.0, _least_squares([x], y)[0]
     for i in range(2, len(x) - 2):
-        yield "plateau", 0.0, np.minimum(x, x[i])
-        yield "ramp", x[i], np.maximum(x, x[i])
-    for i, j in combinations(range(1, len(x)), 2):
-        yield "wave", (x[i - 1] + x[i] + 1) / 2, ((x >= x[i]) & (x < x[j])).astype(float)
+        fitted, (first, bend) = _least_squares([x, np.maximum(x - x[i], 0)], y)
+        flat_first, flat_last = abs(first) < _FLAT * abs(first + bend), abs(first + bend) < _FLAT * abs(first)
+        yield 2, "plateau" if flat_last else "ramp", x[i] if flat_first else 0.0, fitted
+    first, end, inside = _bumps(len(x))
+    inner = inside.sum(axis=1, keepdims=True)
+    level = (inside @ y)[:, None] / inner, ((~inside) @ y)[:, None] / (len(x) - inner)
+    fitted = np.where(inside, *level)
+    loss = np.abs(y - fitted).sum(axis=1) * _KNEE ** (end < len(x))
+    if len(loss):
+        i = int(np.argmin(loss))
+        yield (
+            1 + int(end[i] < len(x)),
+            "wave" if end[i] < len(x) else "step",
+            (x[first[i] - 1] + x[first[i]] + 1) / 2,
+            fitted[i],
+        )
+
+
+@lru_cache(maxsize=64)
+def _bumps(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where steps and bumps of `count` blocks start and end, and the blocks in each; a bump has a sixth on each side."""
+    short = max(2, count // _WINDOW)
+    pairs = [(i, count) for i in range(1, count)]
+    pairs += [(i, j) for i, j in combinations(range(short, count - short + 1), 2) if j - i >= short]
+    first, end = np.array(pairs or np.empty((0, 2), int)).T
+    place = np.arange(count)
+    return first, end, (place >= first[:, None]) & (place < end[:, None])
+
+
+def _least_squares(columns: list[np.ndarray], y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    design = np.column_stack([np.ones(len(y)), *columns])
+    found = np.linalg.lstsq(design, y, rcond=None)[0]
+    return design @ found, found[1:]
 
 
 def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:
