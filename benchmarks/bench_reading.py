@@ -1,4 +1,4 @@
-"""How long it takes to read what people paste, and how much memory: `python benchmarks/bench_reading.py [ROWS] [FUZZED]`.
+"""Time and memory that it takes to read what people paste: `python benchmarks/bench_reading.py [ROWS] [FUZZED]`.
 
 A CSV of six columns is read beside `polars.read_csv` alone, a log a line at a time. Each is read in a process of its
 own, since a process does not give its memory back. FUZZED damaged inputs must be read or refused by a typed error.
@@ -37,7 +37,9 @@ def write_log(path: Path, rows: int) -> None:
     with path.open("w") as file:
         for first in range(0, rows, 100_000):
             times = rng.uniform(0.5, 20, (min(100_000, rows - first), 3)).tolist()
-            lines = (LOG.format(n // 60_000 % 60, n // 1_000 % 60, n % 1_000, *row) for n, row in enumerate(times, first))
+            lines = (
+                LOG.format(n // 60_000 % 60, n // 1_000 % 60, n % 1_000, *row) for n, row in enumerate(times, first)
+            )
             file.write("".join(lines))
 
 
@@ -53,7 +55,8 @@ def measure(how: str, path: str) -> None:
     rows = len(read(path))
     wall, cpu = perf_counter() - begin, process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{how}: {rows:,} rows in {wall:.2f} s ({cpu:.2f} s of CPU, {cpu / rows * 1e6:.2f} us a row), {peak:.2f} GB at most")
+    each = f"{cpu:.2f} s of CPU, {cpu / rows * 1e6:.2f} us a row"
+    print(f"{how}: {rows:,} rows in {wall:.2f} s ({each}), {peak:.2f} GB at most")
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
@@ -69,7 +72,9 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
             case 2:
                 found[at : at + 1] = bytes([rng.randrange(256)])
             case 3:
-                found[at:at] = rng.choice([b"ms", b",", b";", b"-", b"nan", b"1e999", b"\xc2\xb5s", b"\n\n", b'"', b"\x1b[31m", b"fps"])
+                found[at:at] = rng.choice(
+                    [b"ms", b",", b";", b"-", b"nan", b"1e999", b"\xc2\xb5s", b"\n\n", b'"', b"\x1b[31m", b"fps"]
+                )
             case _:
                 found = found[at:] or found
     return bytes(found)

@@ -183,7 +183,8 @@ def test_values_of_a_recording_are_checked(columns, message):
 
 OTHERS = {
     "trtexec log": (
-        "&&&& RUNNING TensorRT.trtexec\n[07/01/2025-10:00:00] [I] Average on 50 runs - GPU latency: 2.5 ms (enqueue 0.4 ms)\n"
+        "&&&& RUNNING TensorRT.trtexec\n"
+        "[07/01/2025-10:00:00] [I] Average on 50 runs - GPU latency: 2.5 ms (enqueue 0.4 ms)\n"
         "[07/01/2025-10:00:01] [I] Average on 50 runs - GPU latency: 2.6 ms (enqueue 0.5 ms)\n",
         "frames", {"gpu_compute": [2.5, 2.6], "enqueue": [0.4, 0.5]},
     ),
@@ -192,7 +193,9 @@ OTHERS = {
         ' { "startComputeMs" : 3.0, "startEnqMs" : 2.5, "endEnqMs" : 2.6, "latencyMs" : 2.1, "h2dMs" : 0.5 }\n]',
         "frames", {"latency": [2.04, 2.1], "h2d": [0.4, 0.5], "enqueue": [0.25, 0.1]},
     ),
-    "trtexec --exportProfile": ('[{ "count" : 10 }, { "name" : "conv1", "timeMs" : 5.0, "averageMs" : 0.5 }]', "layers", {"conv1": 0.5}),
+    "trtexec --exportProfile": (
+        '[{ "count" : 10 }, { "name" : "conv1", "timeMs" : 5.0, "averageMs" : 0.5 }]', "layers", {"conv1": 0.5}
+    ),
     "profile of ONNX Runtime": (
         '[{"cat":"Node","pid":1,"dur":40,"ts":5,"ph":"X","name":"c_kernel_time","args":{"op_name":"Conv"}},\n'
         '{"cat":"Node","pid":1,"dur":60,"ts":9,"ph":"X","name":"c_kernel_time","args":{"op_name":"Conv"}},\n',
@@ -203,14 +206,18 @@ OTHERS = {
         "events", {"aten::conv2d": 2.5},
     ),
     "nsys stats, a trace": (
-        "\n ** CUDA GPU Trace (cuda_gpu_trace):\n\n Start (ns)  Duration (ns)  CorrId  Strm  Name\n ----------  -------------"
+        "\n ** CUDA GPU Trace (cuda_gpu_trace):\n\n Start (ns)  Duration (ns)  CorrId  Strm  Name\n"
+        " ----------  -------------"
         "  ------  ----  ----\n    1000000        1500000      12     7  [CUDA memcpy Host-to-Device]\n",
         "events", {"[CUDA memcpy Host-to-Device]": 1.5},
     ),
     "nsys stats, a summary": (
-        " ** CUDA API Summary (cudaapisum):\n\n Time (%)  Total Time (ns)  Num Calls   Avg (ns)   Med (ns)  Min (ns)  Max (ns)"
-        "  StdDev (ns)          Name\n --------  ---------------  ---------  ---------  --------  --------  --------  -----------"
-        "  --------------------\n     60.0        2,000,000         10  200,000.0  1,000.0     1,000   900,000     12,000.0"
+        " ** CUDA API Summary (cudaapisum):\n\n"
+        " Time (%)  Total Time (ns)  Num Calls   Avg (ns)   Med (ns)  Min (ns)  Max (ns)"
+        "  StdDev (ns)          Name\n"
+        " --------  ---------------  ---------  ---------  --------  --------  --------  -----------"
+        "  --------------------\n"
+        "     60.0        2,000,000         10  200,000.0  1,000.0     1,000   900,000     12,000.0"
         "  cudaStreamSynchronize\n",
         "summary", {"cudaStreamSynchronize": 2.0},
     ),
@@ -235,7 +242,8 @@ OTHERS = {
         "frames", {"frame": [61.5, 52.5]},
     ),
     "layers of a network": (
-        "[07/01/2025-10:00:00] [I] Reformatting CopyNode for Input Tensor 0: 0.25 ms\n[07/01/2025-10:00:00] [I] conv1 + relu1: 1.5 ms\n",
+        "[07/01/2025-10:00:00] [I] Reformatting CopyNode for Input Tensor 0: 0.25 ms\n"
+        "[07/01/2025-10:00:00] [I] conv1 + relu1: 1.5 ms\n",
         "layers", {"Reformatting CopyNode for Input Tensor 0": 0.25, "conv1 + relu1": 1.5},
     ),
 }  # fmt: skip
@@ -280,7 +288,8 @@ def test_dmon_of_two_gpus_with_its_times_is_that_of_the_first():
 
 
 SMI = (
-    "timestamp, index, clocks.current.sm [MHz], power.draw [W], temperature.gpu, memory.used [MiB], clocks_event_reasons.sw_power_cap\n"
+    "timestamp, index, clocks.current.sm [MHz], power.draw [W], temperature.gpu, memory.used [MiB], "
+    "clocks_event_reasons.sw_power_cap\n"
     "2026/11/25 21:00:00.100, 0, 1980 MHz, 70.12 W, 40, 1024 MiB, Not Active\n"
     "2026/11/25 21:00:00.200, 0, 1410 MHz, [N/A], 41, 2 GiB, Active\n"
 )
@@ -302,7 +311,7 @@ def test_query_gpu_is_telemetry_and_is_joined_with_frames_by_their_time_stamps()
 def test_what_cannot_be_joined_says_why():
     with pytest.raises(MeasurementsError, match="must have time stamps"):
         join(text("infer: 7 ms\ninfer: 8 ms\n"), text(SMI))
-    with pytest.raises(MeasurementsError, match="got 2026-11-25T21:00:00 to .* for 2026-11-24T21:00:00"):
+    with pytest.raises(MeasurementsError, match=r"2026-11-24T21:00:00 to .*, got 2026-11-25T21"):
         join(text("2026-11-24 21:00:00 infer: 7 ms\n2026-11-24 21:00:01 infer: 8 ms\n"), text(SMI))
 
 
@@ -333,7 +342,9 @@ def test_parquet_arrow_gzip_and_pipes(tmp_path, monkeypatch):
 def test_a_recording_of_the_lab_and_a_report_of_nsight(tmp_path):
     own = read(shipped_file("recordings", "overload.parquet"))
     assert own.format == "recording of the lab" and own.memory == {"input": "pageable", "output": "pinned"}
-    assert np.array_equal(own.times_ns["latency"], Recording.load(shipped_file("recordings", "overload.parquet")).steady.latency_ns)
+    assert np.array_equal(
+        own.times_ns["latency"], Recording.load(shipped_file("recordings", "overload.parquet")).steady.latency_ns
+    )
     with pytest.raises(MeasurementsError, match="must be of frames, got one of copies"):
         read(shipped_file("recordings", "copies.parquet"))
     trace = read(shipped_file("traces", "graph-pinned.sqlite"))

@@ -21,8 +21,8 @@ from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
 from .measured import Kind, Measured, with_origin
 from .names import UNITS_NS
-from .read_columns import Column, measured_of, unit_in_ns
 from .numbers import stamps
+from .read_columns import Column, measured_of, unit_in_ns
 from .read_logs import read_log, read_pattern
 from .read_tables import COMMENTS, find_table, objects_in, read_arrow, read_json, read_table
 
@@ -35,14 +35,18 @@ _ESCAPES = re.compile(rb"\x1b(?:\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in (9, 10, 13))
 
 _TIME = r"([\d.]+) ?(s|ms|us|ns)"
-_AVERAGE = r"Average on \d+ runs - GPU latency: ([\d.]+) ms(?: - Host latency: ([\d.]+) ms)?(?: \((?:end to end ([\d.]+) ms, )?enqueue ([\d.]+) ms\))?"
-_MEDIANS = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency", "gpu_compute": "GPU Compute Time"}  # fmt: skip
+_AVERAGE = (
+    r"Average on \d+ runs - GPU latency: ([\d.]+) ms(?: - Host latency: ([\d.]+) ms)?"
+    r"(?: \((?:end to end ([\d.]+) ms, )?enqueue ([\d.]+) ms\))?"
+)
+_MEDIANS = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
+_MEDIANS |= {"gpu_compute": "GPU Compute Time"}
 _NO_FRAMES = "time each frame in the loop, and print one line a frame"
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of text, known by a pattern in its first lines. `rows` finds a name and a time, which are added up by name."""
+    """A kind of text, known by a pattern in its first lines. `rows` finds names and times, added up by name."""
 
     name: str
     kind: Kind
@@ -56,19 +60,18 @@ def _totals(text: str, file: str, form: Format) -> Measured:
     """What calls, layers or events took together by name, in ms."""
     facts: dict[str, float] = {}
     header = re.search(r"(?:Total ?Time|Duration) ?\((\w+)\)", text)
-    rows = 0
-    for rows, each in enumerate(re.finditer(form.rows, text, re.MULTILINE), 1):
-        found = each.groupdict()
+    rows = [each.groupdict() for each in re.finditer(form.rows, text, re.MULTILINE)]
+    for found in rows:
         name = found["name"].strip() if found["name"] else found["last"].strip()
         scale = UNITS_NS.get(found.get("unit") or (header[1] if header else "ns"), 1.0) / 1e6
         with suppress(ValueError):
             facts[name] = facts.get(name, 0.0) + float(found["time"].replace(",", "")) * scale
-    return Measured(form.kind, form.name, rows_read=rows, origin=file, facts=facts, export=form.export)
+    return Measured(form.kind, form.name, rows_read=len(rows), origin=file, facts=facts, export=form.export)
 
 
 def _trtexec(text: str, file: str, form: Format) -> Measured:
     """The averages of each ten runs, if the log has them, and the medians of its summary."""
-    medians = {name: re.search(rf"\] {said}: .*median = {_TIME}", text) or re.search(rf"^{said}: .*median = {_TIME}", text, re.M)
+    medians = {name: re.search(rf"^(?:.*\] )?{said}: .*median = {_TIME}", text, re.MULTILINE)
                for name, said in _MEDIANS.items()}  # fmt: skip
     facts = {name: _number(each[1]) * UNITS_NS[each[2]] / 1e6 for name, each in medians.items() if each}
     if highest := re.search(rf"^(?:.*\] )?Latency: .*max = {_TIME}", text, re.MULTILINE):
@@ -86,16 +89,18 @@ def _trtexec(text: str, file: str, form: Format) -> Measured:
     notes = ["each row is an average of several runs"]
     if not np.isnan(values[:, 2]).any():
         notes.append("'end to end' is not read: it is from one query's start to the result of the next")
-    return Measured("frames", form.name, times, clock_ns=_stamped(lines), rows_read=len(rows), notes=tuple(notes), facts=facts)
+    return Measured(
+        "frames", form.name, times, clock_ns=_stamped(lines), rows_read=len(rows), notes=tuple(notes), facts=facts
+    )
 
 
 def _deepstream(text: str, file: str, form: Format) -> Measured:
     """Frames a second of each source; the numbers in brackets are averages since the start."""
-    rows = [[float(each) for each in re.findall(r"(?<![\w.(])(\d+\.?\d*)(?![\w.)])", re.sub(r"\([^)]*\)|'[^']*':", " ", line))]
-            for line in re.findall(r"\*\*PERF:(.*)", text)]  # fmt: skip
+    lines = re.findall(r"\*\*PERF:(.*)", re.sub(r"\([^)\n]*\)|'[^'\n]*':", " ", text))
+    rows = [[*map(float, re.findall(r"(?<![\w.(])(\d+\.?\d*)(?![\w.)])", line))] for line in lines]  # fmt: skip
     width = max(map(len, rows), default=0)
     table = np.array([row for row in rows if len(row) == width])
-    if not width or "FPS 0" in text.split("\n", 1)[0] and not table.size:
+    if not width:
         raise MeasurementsError(f"{file}: no line of PERF in it has a rate", fix="wait until the pipeline runs")
     names = ["frame", *(f"source {source}" for source in range(1, width))]
     columns = [Column(name, values, "fps") for name, values in zip(names, table.T, strict=True)]
@@ -104,10 +109,13 @@ def _deepstream(text: str, file: str, form: Format) -> Measured:
 
 def _ultralytics(text: str, file: str, form: Format) -> Measured:
     """The stages of the lines 'Speed:', else the time at the end of each image's line, which is the inference."""
-    speed = re.findall(r"Speed: ([\d.]+) ?ms pre-?process, ([\d.]+) ?ms inference, (?:([\d.]+) ?ms loss, )?([\d.]+) ?ms (?:postprocess|NMS)", text)  # fmt: skip
+    stages = (
+        r"([\d.]+) ?ms pre-?process, ([\d.]+) ?ms inference, (?:[\d.]+ ?ms loss, )?([\d.]+) ?ms (?:postprocess|NMS)"
+    )
+    speed = re.findall(rf"Speed: {stages}", text)
     sized = re.findall(r"^.*?\b\d+x\d+ .*?,? \(?([\d.]+) ?ms\)?\s*$", text, re.M)
     if len(speed) >= max(2, len(sized) / 2):
-        before, infer, _, after = zip(*speed, strict=True)
+        before, infer, after = zip(*speed, strict=True)
         named = {"preprocess": before, "infer": infer, "postprocess": after}
         notes = []
     else:
@@ -155,7 +163,9 @@ def _tegrastats(text: str, file: str, form: Format) -> Measured:
             columns.append(Column(name, np.array([_number(each[1] if each else "") * scale for each in found])))
     date = [re.match(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d)", line) for line in lines]
     clock = _stamped([f"{each[3]}-{each[1]}-{each[2]} {each[4]}" for each in date if each]) if all(date) else None
-    return measured_of(columns, form.name, file, notes=["a Jetson's memory is one for the CPU and the GPU"], clock_ns=clock)
+    return measured_of(
+        columns, form.name, file, notes=["a Jetson's memory is one for the CPU and the GPU"], clock_ns=clock
+    )
 
 
 def _objects(text: str, file: str, form: Format) -> list[Any]:
@@ -163,7 +173,9 @@ def _objects(text: str, file: str, form: Format) -> list[Any]:
     for ending in ("", "]", "]}"):
         with suppress(ValueError, RecursionError):
             return objects_in(json.loads(text.rstrip().rstrip(",") + ending if ending else text))
-    raise MeasurementsError(f"{file}: it looks like {form.name}, and its JSON breaks off or is damaged", fix="take it again")
+    raise MeasurementsError(
+        f"{file}: it looks like {form.name}, and its JSON breaks off or is damaged", fix="take it again"
+    )
 
 
 def _of_objects(text: str, file: str, form: Format) -> Measured:
@@ -181,44 +193,69 @@ def _export_times(text: str, file: str, form: Format) -> Measured:
     rows = _objects(text, file, form)
     known = {"latencyMs": "latency", "computeMs": "gpu_compute", "h2dMs": "h2d", "d2hMs": "d2h"}
     try:
-        times = {name: np.array([row[key] for row in rows], np.float64) * 1e6 for key, name in known.items() if key in rows[0]}
+        times = {
+            name: np.array([row[key] for row in rows], np.float64) * 1e6
+            for key, name in known.items()
+            if key in rows[0]
+        }
         if {"startEnqMs", "endEnqMs"} <= rows[0].keys():
             times["enqueue"] = np.array([row["endEnqMs"] - row["startEnqMs"] for row in rows]) * 1e6
         if bad := [name for name, values in times.items() if not (values >= 0).all()]:
             raise ValueError(f"{bad[0]} below 0 in query {int((~(times[bad[0]] >= 0)).argmax()) + 1}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise MeasurementsError(f"{file}: a query of trtexec in it is damaged: {error!r}", fix="export it again") from None
+        raise MeasurementsError(
+            f"{file}: a query of trtexec in it is damaged: {error!r}", fix="export it again"
+        ) from None
     return Measured("frames", form.name, times, rows_read=len(rows), origin=file)
 
 
 _NAMED = r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"
 _NSYS_ROW = rf"^\s*[\d.]+[,\s]+(?P<time>\d{{1,3}}(?:,\d{{3}})+(?=\s)|\d+)(?:[,\s]+[\d.,]*?\d){{2,}}[,\s]+{_NAMED}"
-_TRACE_ROW = r"^\s*[\d.]+[,\s]+(?P<time>[\d.]+)(?:,(?P<name>[A-Za-z][^,]*),|[,\s].*[,\s]{2}?\"?(?P<last>[A-Za-z_\[(<][^,]*?)\"?\s*$)"
+_TRACE_ROW = (
+    r"^\s*[\d.]+[,\s]+(?P<time>[\d.]+)"
+    r"(?:,(?P<name>[A-Za-z][^,]*),|[,\s].*[,\s]{2}?\"?(?P<last>[A-Za-z_\[(<][^,]*?)\"?\s*$)"
+)
 _NVPROF_ROW = r"^.*?[\d.]+%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us|ns)\s+\d+\s+\S+\s+\S+\s+\S+\s+(?P<name>\S.*)$"
+_NVPROF_TRACE = r"^\s*[\d.]+m?s\s+(?P<time>[\d.]+)(?P<unit>ms|us|ns|s)\s.*?(?P<name>[A-Za-z_\[][^\d\s].*)$"
 _TORCH_ROW = r"^\s*(?P<name>\S.*?)\s{2,}[\d.]+ ?%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us)\b.*$"
-_LAYER_ROW = r"^(?:\[[^\]]*\] \[\w\] )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+(?:consuming |took )?(?P<time>\d+\.\d+) ?(?P<unit>ms|us)\b.*$"
-_LAYER = r"Unnamed Layer\*|=== Profile \(|Reformatting CopyNode|\bPWN\(|\[(?:Convolution|Activation|ElementWise|Pooling|Scale)\]"
+_LAYER_ROW = (
+    r"^(?:\[[^\]]*\] \[\w\] )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+(?:consuming |took )?"
+    r"(?P<time>\d+\.\d+) ?(?P<unit>ms|us)\b.*$"
+)
+_LAYER = (
+    r"Unnamed Layer\*|=== Profile \(|Reformatting CopyNode|\bPWN\(|\[(?:Convolution|Activation|ElementWise|Pooling)\]"
+)
+_ORT = r'"ph" ?: ?"X".*?"(?:op_name|model_run|session_initialization)"|"cat" ?: ?"Session"'
 _EXPORT_TIMES = "trtexec --loadEngine=ENGINE --exportTimes=times.json"
-_TRACE = "nsys export --type sqlite --output report.sqlite REPORT.nsys-rep"
+_SQLITE_EXPORT = "nsys export --type sqlite --output report.sqlite REPORT.nsys-rep"
+_TRTEXEC = r"Average on \d+ runs - GPU|=== Performance summary|Throughput: [\d.]+ qps"
+_QUERIES = r'\A\s*\[\s*\{[^{}]*"(?:latencyMs|startComputeMs)"'
+_PROFILE = r'\A\s*\[\s*\{ ?"count" ?: ?\d+|"averageMs" ?: '
+_NSYS_TRACE = r"^\s*\"?Start ?\(\w+\)\"?[\s,]+\"?Duration ?\(\w+\)"
+_NVPROF = r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls"
+_TEGRASTATS = r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)"
+_ULTRALYTICS = r"Speed: [\d.]+ ?ms pre-?process|^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$"
 FORMATS = (
-    Format("trtexec log", "frames", r"Average on \d+ runs - GPU|=== Performance summary|Throughput: [\d.]+ qps", _trtexec, export=_EXPORT_TIMES),
-    Format("trtexec --exportTimes", "frames", r'\A\s*\[\s*\{[^{}]*"(?:latencyMs|startComputeMs)"', _export_times),
-    Format("trtexec --exportProfile", "layers", r'\A\s*\[\s*\{ ?"count" ?: ?\d+|"averageMs" ?: ', _of_objects, export=_EXPORT_TIMES),
-    Format("profile of ONNX Runtime", "events", r'"ph" ?: ?"X".*?"(?:op_name|model_run|session_initialization)"|"cat" ?: ?"Session"', _of_objects),
+    Format("trtexec log", "frames", _TRTEXEC, _trtexec, export=_EXPORT_TIMES),
+    Format("trtexec --exportTimes", "frames", _QUERIES, _export_times),
+    Format("trtexec --exportProfile", "layers", _PROFILE, _of_objects, export=_EXPORT_TIMES),
+    Format("profile of ONNX Runtime", "events", _ORT, _of_objects),
     Format("Chrome trace", "events", r'"traceEvents"|"ph" ?: ?"[XB]"', _of_objects),
-    Format("nsys stats, a trace", "events", r"^\s*\"?Start ?\(\w+\)\"?[\s,]+\"?Duration ?\(\w+\)", _totals, _TRACE_ROW, export=_TRACE),
-    Format("nsys stats, a summary", "summary", r"Time ?\(%\).{1,9}Total ?Time", _totals, _NSYS_ROW, export=_TRACE),
-    Format("nvprof, a trace", "events", r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]", _totals, r"^\s*[\d.]+m?s\s+(?P<time>[\d.]+)(?P<unit>ms|us|ns|s)\s.*?(?P<name>[A-Za-z_\[][^\d\s].*)$", export=_TRACE),
-    Format("nvprof, a summary", "summary", r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls", _totals, _NVPROF_ROW, export=_TRACE),
+    Format("nsys stats, a trace", "events", _NSYS_TRACE, _totals, _TRACE_ROW, _SQLITE_EXPORT),
+    Format("nsys stats, a summary", "summary", r"Time ?\(%\).{1,9}Total ?Time", _totals, _NSYS_ROW, _SQLITE_EXPORT),
+    Format(
+        "nvprof, a trace", "events", r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]", _totals, _NVPROF_TRACE, _SQLITE_EXPORT
+    ),
+    Format("nvprof, a summary", "summary", _NVPROF, _totals, _NVPROF_ROW, _SQLITE_EXPORT),
     Format("torch.profiler, a summary", "summary", r"Self C(?:PU|UDA) ?%|CPU time avg", _totals, _TORCH_ROW),
-    Format("DeepStream PERF", "rates", r"^\W*\*\*PERF:", _deepstream, export=_NO_FRAMES),
-    Format("tegrastats", "telemetry", r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)", _tegrastats),
+    Format("DeepStream PERF", "rates", r"^\W*\*\*PERF:", _deepstream),
+    Format("tegrastats", "telemetry", _TEGRASTATS, _tegrastats),
     Format("nvidia-smi dmon", "telemetry", r"^# ?(?:Date\s+)?(?:Time\s+)?gpu\b", _dmon),
-    Format("ultralytics lines", "frames", r"Speed: [\d.]+ ?ms pre-?process|^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$", _ultralytics),
-    Format("layers of a network", "layers", _LAYER, _totals, _LAYER_ROW, export=_EXPORT_TIMES),
-)  # fmt: skip
-"""What is known by a pattern in its first or last lines, in the order in which it is tried. Besides these: recordings of
-the lab, Parquet, Arrow, reports of Nsight Systems, JSON and tables by their names, and log lines."""
+    Format("ultralytics lines", "frames", _ULTRALYTICS, _ultralytics),
+    Format("layers of a network", "layers", _LAYER, _totals, _LAYER_ROW, _EXPORT_TIMES),
+)
+"""What is known by a pattern in its first or last lines, in the order in which it is tried. Besides these: recordings
+of the lab, Parquet, Arrow, reports of Nsight Systems, JSON and tables by their names, and log lines."""
 
 
 def read(source: str | Path, unit: str | None = None, pattern: str | None = None) -> Measured:
@@ -302,7 +339,12 @@ def _utf8(data: bytes, file: str) -> bytes:
         data = data[3 if encoding == "utf-8" else 2 :]
     head = data[:1_000]
     for start, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if not encoding and len(head) > 3 and head[start::2].count(0) > 0.2 * len(head) and not head[1 - start :: 2].count(0):
+        if (
+            not encoding
+            and len(head) > 3
+            and head[start::2].count(0) > 0.2 * len(head)
+            and not head[1 - start :: 2].count(0)
+        ):
             encoding = name
     for name in (encoding,) if encoding else ("utf-8", "gb18030"):
         with suppress(UnicodeDecodeError):
@@ -311,7 +353,9 @@ def _utf8(data: bytes, file: str) -> bytes:
                 return data if name == "utf-8" else text.encode()
     text = data.decode("utf-8", "replace")
     line = text[: min(each for each in (text.find("\0"), text.find("\ufffd"), len(text)) if each >= 0)].count("\n") + 1
-    what = f"{file}: line {line}: it must be text in UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"
+    what = (
+        f"{file}: line {line}: it must be text in UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"
+    )
     raise MeasurementsError(what, fix="write it as CSV or as lines of text in UTF-8")
 
 
@@ -339,7 +383,8 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
     except MeasurementsError as error:
         raise MeasurementsError(f"{file}: {error.message.removeprefix(f'{file}: ')}", fix=error.fix) from None
     except (RecordingError, pa.ArrowException, OSError, ValueError, TypeError) as error:
-        what = f"{file} is no readable Parquet or Arrow file: {str(getattr(error, 'message', error)).splitlines()[0][:200]}"
+        why = str(getattr(error, "message", error)).splitlines()[0][:200]
+        what = f"{file} is no readable Parquet or Arrow file: {why}"
         raise MeasurementsError(what, fix="it is damaged or cut off: take another copy, or record again") from error
 
 
@@ -349,9 +394,13 @@ def _of_trace(path: Path, file: str) -> Measured:
         trace = read_trace(path)
     except (TypeError, ValueError, OverflowError, KeyError, IndexError) as error:  # values that no report has
         fix = "export it again with nsys export --type sqlite"
-        raise MeasurementsError(f"{file} must be a whole report of Nsight Systems, got a damaged one: {error}", fix=fix) from error
+        raise MeasurementsError(
+            f"{file} must be a whole report of Nsight Systems, got a damaged one: {error}", fix=fix
+        ) from error
     rows = sum(trace.count(table) for table in ("kernels", "copies", "api"))
-    return Measured("events", "report of Nsight Systems", rows_read=rows, origin=f"{file}; {trace.source.stamp}", trace=trace)
+    return Measured(
+        "events", "report of Nsight Systems", rows_read=rows, origin=f"{file}; {trace.source.stamp}", trace=trace
+    )
 
 
 def join(measured: Measured, telemetry: Measured) -> Measured:
@@ -362,15 +411,19 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
     for each in (measured, telemetry):
         if each.clock_ns is None:
             what = f"{each.origin}: rows must have time stamps to be joined, got none"
-            raise MeasurementsError(what, fix="print the time of day in each row: nvidia-smi dmon -o DT, or --query-gpu=timestamp")
+            raise MeasurementsError(
+                what, fix="print the time of day in each row: nvidia-smi dmon -o DT, or --query-gpu=timestamp"
+            )
     at, samples = np.asarray(measured.clock_ns), np.asarray(telemetry.clock_ns)
     if min(at[0], samples[0]) < _DAY_NS:  # one of them has no dates
         at, samples = at % _DAY_NS, samples % _DAY_NS
     last = np.searchsorted(samples, at, side="right") - 1
     held = (last >= 0) & (at <= samples[-1] + 2 * float(np.median(np.diff(samples))) if len(samples) > 1 else last >= 0)
     if not held.any():
-        begun, ended = (np.datetime_as_string(np.array([each[0], each[-1]]).astype("datetime64[ns]"), "s") for each in (at, samples))
-        what = f"the telemetry must be of the same time as the frames, got {ended[0]} to {ended[1]} for {begun[0]} to {begun[1]}"
+        begun, ended = (
+            np.datetime_as_string(np.array([each[0], each[-1]]).astype("datetime64[ns]"), "s") for each in (at, samples)
+        )
+        what = f"the telemetry must be of the time of the frames, {' to '.join(begun)}, got {' to '.join(ended)}"
         raise MeasurementsError(what, fix="take both on the same clock, at the same time")
     columns = {name: np.where(held, values[last], np.nan) for name, values in telemetry.telemetry.items()}
     lost = int((~held).sum())

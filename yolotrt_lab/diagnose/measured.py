@@ -1,4 +1,4 @@
-"""What was read from a recording, a table, a log or a trace, whoever wrote it: the one thing that the bill is made of."""
+"""What was read from a recording, a table, a log or a trace, whoever wrote it: the bill is made of it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Measured:
     format: str
     """As what the input was recognised, such as 'trtexec log'."""
     times_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Durations by name: 'latency' (due time to result), 'frame' (a frame's whole time), the values of `Stage`, else the
-    column's own name. NaN where a frame has no such time."""
+    """Durations by name, all finite: 'latency' (due time to result), 'frame' (a frame's whole time), the values of
+    `Stage` (times of the host), 'gpu_compute', 'enqueue', else the column's own name, which may overlap the others."""
     instants_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """'due', 'start' and 'done' on one clock, where they are known."""
     telemetry: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -15,7 +15,8 @@ MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not sup
 MISSING += ["[unknown error]", "[gpu is lost]", "NaN", "N/A", "[N/A]", "NA", "None", "NULL", "[Not Supported]"]
 _FLAGS = {"active": "1", "not active": "0", "true": "1", "false": "0", "yes": "1", "no": "0"}
 _FLOAT = r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$"
-_CELL = rf"^\s*(?P<n>[-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*(?P<u>[^\d\s±+].*?)?(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?\s*$"
+_SPREAD = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?"
+_CELL = rf"^\s*(?P<n>[-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*(?P<u>[^\d\s±+].*?)?{_SPREAD}\s*$"
 _TIME = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _STAMPS: dict[str, tuple[str, str] | None] = {
     rf"^\D*(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
@@ -101,7 +102,7 @@ def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, 
     values = floats(pc.struct_field(found, "n"), decimal_comma=decimal_comma)
     unit = pc.utf8_lower(pc.struct_field(found, "u"))
     unit = pc.fill_null(pc.if_else(np.isnan(values), None, unit), "")
-    units = [each for each in pc.unique(pc.filter(unit, pa.array(~np.isnan(values)))).to_pylist()]
+    units = pc.unique(pc.filter(unit, pa.array(~np.isnan(values)))).to_pylist()
     if len(units) > 1:
         scales = next((each for each in (UNITS_NS, BYTES) if all(name in each for name in units)), None)
         if scales is None:
@@ -119,7 +120,7 @@ def is_unit(text: str | None) -> bool:
 
 
 def stamps(text: Any) -> np.ndarray | None:
-    """Time stamps such as '2026-11-25 21:00:01,123' in ns since 1970, or since midnight; None where not all have one."""
+    """Time stamps such as '2026-11-25 21:00:01,123' in ns since 1970, or midnight; None where some lack one."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -14,7 +14,9 @@ from . import names
 from .measured import Measured
 from .names import UNITS_NS, plain, split_unit, telemetry_name, time_name
 
-NAMING = "name the times as the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms, or give a pattern"
+NAMING = (
+    "name the times as the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms, or give a pattern"
+)
 _LONGEST_NS = 1e18  # thirty years
 _EPOCHS = {1e9: 1e9, 1e12: 1e6, 1e15: 1e3, 1e18: 1.0}  # least stamp of our days in a unit, and its nanoseconds
 _COUNTS_ON = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.POSTPROCESS)
@@ -25,7 +27,7 @@ _SERIES = 8  # rows from which a timer that counts on is told from times that ha
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One value a row, float64 and NaN where there is none. `unit` is in lower case, None where the file does not say."""
+    """One value a row, float64, NaN where there is none. `unit` is in lower case, None where the file does not say."""
 
     header: str
     values: np.ndarray
@@ -112,7 +114,9 @@ class Columns:
 
     def _refuse(self, column: Column, row: int, why: str) -> None:
         what = f"{self.file}: {column.where(row)}, column {column.header!r}: {column.values[row]:g} {why}"
-        raise MeasurementsError(what, fix="leave a cell empty where a frame has no such time: the frame is then left out")
+        raise MeasurementsError(
+            what, fix="leave a cell empty where a frame has no such time: the frame is then left out"
+        )
 
     def _clock_scale(self, column: Column, name: str, unit: str | None) -> float | None:
         """Nanoseconds in a step of a clock; None for a column that is none."""
@@ -125,7 +129,7 @@ class Columns:
         is_stamp = plain(name) in {*map(plain, names.STAMPS), "walls"}
         if not (epoch or is_stamp or from_zero):
             return None
-        return UNITS_NS[unit] if unit in UNITS_NS else epoch
+        return UNITS_NS.get(unit or "", epoch)
 
     def measured(self, form: str, notes: Sequence[str] = ()) -> Measured:
         """What all columns are together. MeasurementsError where there is nothing that a row can be known by."""
@@ -137,11 +141,13 @@ class Columns:
         gaps = np.zeros(rows, np.bool_)
         for values in (*self.times.values(), *self.instants.values()):
             gaps |= np.isnan(values)
-        if (lost := int((gaps & keep).sum())):
+        if lost := int((gaps & keep).sum()):
             self.notes.append(f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
         order = self._order(np.flatnonzero(keep & ~gaps))
         if not len(order):
-            raise MeasurementsError(f"{self.file}: no row in it has all of its times", fix="put a frame's times in a row")
+            raise MeasurementsError(
+                f"{self.file}: no row in it has all of its times", fix="put a frame's times in a row"
+            )
         if kind != "telemetry" and not any(values[order].any() for values in self.times.values()):
             raise MeasurementsError(f"{self.file}: every time in it is 0", fix="print more digits, or a smaller unit")
         if len(order) < rows or (np.diff(order) != 1).any():
@@ -149,7 +155,14 @@ class Columns:
             self.clock = None if self.clock is None else self.clock[order]
         unread = tuple(dict.fromkeys(name for name in self.unread if name))
         return Measured(
-            kind, form, *tables, clock_ns=self.clock, unread=unread, rows_read=rows, notes=tuple(self.notes), origin=self.file
+            kind,
+            form,
+            *tables,
+            clock_ns=self.clock,
+            unread=unread,
+            rows_read=rows,
+            notes=tuple(self.notes),
+            origin=self.file,
         )
 
     def _apart(self, both: np.ndarray, upload: np.ndarray) -> bool:
@@ -166,7 +179,12 @@ class Columns:
             self.times["frame"] = self.instants.popitem()[1]
         both = self.times.pop(names.COPY_FROM_MAT, None)
         upload = self.times.get(Stage.UPLOAD)
-        if both is not None and upload is not None and Stage.PREPROCESS not in self.times and not self._apart(both, upload):
+        if (
+            both is not None
+            and upload is not None
+            and Stage.PREPROCESS not in self.times
+            and not self._apart(both, upload)
+        ):
             self.notes.append("preprocess is copy_from_Mat without the upload call that it makes")
             self.times[Stage.PREPROCESS.value] = np.maximum(both - upload, 0)
         elif both is not None:
@@ -191,10 +209,14 @@ class Columns:
         if not self.times and self.unitless:
             raise self._without_unit()
         if not self.times and not self.telemetry and lacked:
-            raise MeasurementsError(f"{self.file}: most rows lack each of the times in it", fix="put a frame's times in a row")
+            raise MeasurementsError(
+                f"{self.file}: most rows lack each of the times in it", fix="put a frame's times in a row"
+            )
         if not self.times and not self.telemetry:
             listed = ", ".join(repr(name[:40]) for name in self.headers[:8])
-            raise MeasurementsError(f"{self.file}: no column of times is known among {listed or 'its columns'}", fix=NAMING)
+            raise MeasurementsError(
+                f"{self.file}: no column of times is known among {listed or 'its columns'}", fix=NAMING
+            )
         self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
         return "frames" if self.times else "telemetry"
 

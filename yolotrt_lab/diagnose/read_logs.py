@@ -26,7 +26,9 @@ _ITEM = re.compile(rf"({NUMBER}){DEVIATION}(?:\s*[(\[]?\s*({_UNITS})(?![A-Za-z0-
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
 _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
-_WORDS_OF_SUMMARIES = r"\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+_WORDS_OF_SUMMARIES = (
+    r"\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+)
 _SUMMARY = re.compile(_WORDS_OF_SUMMARIES, re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
@@ -90,7 +92,11 @@ def _sample(lines: Any) -> list[str]:
     import pyarrow as pa
 
     last = len(lines) - _SAMPLED
-    places = [*range(_SAMPLED), *(range(_SAMPLED, last, max(1, last // _SAMPLED))), *range(max(last, _SAMPLED), len(lines))]
+    places = [
+        *range(_SAMPLED),
+        *(range(_SAMPLED, last, max(1, last // _SAMPLED))),
+        *range(max(last, _SAMPLED), len(lines)),
+    ]
     texts = lines.take(pa.array([place for place in places if place < len(lines)], pa.int64())).to_pylist()
     return [text[:2_000] for text in texts if text and any(map(str.isdigit, text))]
 
@@ -116,7 +122,9 @@ def _items(text: str, words: int) -> tuple[_Item, ...]:
         units[:-1] = [units[-1] if _is_known(each, text) else "" for each in found[:-1]]  # one at the end, for the line
     ends = [0, *(each.end() for each in found)]
     before = [text[end : each.start(1)] for end, each in zip(ends, found, strict=False)]
-    behind = [text[each.end() : after.start(1)] for each, after in zip(found, [*found[1:], _End(len(text))], strict=True)]
+    behind = [
+        text[each.end() : after.start(1)] for each, after in zip(found, [*found[1:], _End(len(text))], strict=True)
+    ]
     if _SUMMARY.search(before[0]) and not _OF_SERIES.search(before[0]):
         return ()
     after = [_starting(_WORD.findall(each)[:2]) for each in behind]
@@ -187,7 +195,9 @@ def _before(text: str, unit: str, words: int) -> _Item:
 
 
 def _number(unit: str) -> str:
-    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}" + (rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else "")
+    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}" + (
+        rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else ""
+    )
 
 
 def _told_apart(items: list[_Item]) -> list[_Item]:
@@ -224,7 +234,10 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: s
                 for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
     told = _told([text for *_, text in numbered], file)
     labels = list(dict.fromkeys((item.label, bool(item.unit)) for item, *_ in numbered))
-    mixed = {label: len({item.unit for item, *_ in numbered if (item.label, bool(item.unit)) == label}) > 1 for label in labels}
+    mixed = {
+        label: len({item.unit for item, *_ in numbered if (item.label, bool(item.unit)) == label}) > 1
+        for label in labels
+    }
     events, units = [], {}
     for item, rows, place, text in numbered:
         label = (item.label, bool(item.unit))
@@ -232,7 +245,14 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: s
         units[label] = "ns" if mixed[label] and item.unit in UNITS_NS else item.unit or split_unit(item.label)[1]
         events.append((labels.index(label), rows, place, floats(text, decimal_comma=told) * scale))
     names = [(label or "", units[label, timed]) for label, timed in labels]
-    return frames_of(events, names, "log lines with name: value unit", file, unit, lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(rows)))
+    return frames_of(
+        events,
+        names,
+        "log lines with name: value unit",
+        file,
+        unit,
+        lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(rows)),
+    )
 
 
 def _told(texts: Sequence[Any], file: str) -> bool | None:
@@ -254,7 +274,8 @@ def _told(texts: Sequence[Any], file: str) -> bool | None:
 
 def frames_of(
     events: Sequence[tuple[int, np.ndarray, int, np.ndarray]], names: Sequence[tuple[str, str | None]], form: str,
-    file: str, unit: str | None, stamped: Callable[[np.ndarray], np.ndarray | None] = lambda rows: None, *, named: bool = False,
+    file: str, unit: str | None, stamped: Callable[[np.ndarray], np.ndarray | None] = lambda rows: None, *,
+    named: bool = False,
 ) -> Measured:  # fmt: skip
     """Values with their place as frames: (column, rows, place in the row, values), each column with (name, unit).
 
@@ -317,7 +338,9 @@ def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) ->
         raise SettingsError(f"the pattern must have named groups, got {pattern!r}", fix="write (?P<infer_ms>[0-9.]+)")
     found = list(compiled.finditer(text))
     if not found:
-        raise MeasurementsError(f"{file}: no line matches the pattern {pattern!r}", fix="try it on one line of the file")
+        raise MeasurementsError(
+            f"{file}: no line matches the pattern {pattern!r}", fix="try it on one line of the file"
+        )
     events, names = [], []
     for place, name in enumerate(compiled.groupindex):
         rows = np.array([row for row, each in enumerate(found) if each[name] is not None], np.int64)

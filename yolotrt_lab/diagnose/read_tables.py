@@ -1,4 +1,4 @@
-"""Text in columns: CSV with its separators, Markdown and terminal tables, one number a line, JSON, Parquet and Arrow."""
+"""Text in columns: CSV, Markdown and terminal tables, one number a line, JSON, Parquet and Arrow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +19,19 @@ from .numbers import MISSING, NUMBER, Ambiguous, cells, stamps
 from .read_columns import Column, measured_of
 
 COMMENTS = ("#", "//", "%", "```")
-_SEPARATORS = {"|": "CSV with '|'", ";": "CSV with ';'", "\t": "TSV", ",": "CSV", " ": "columns between blanks", "": "lines"}
+_SEPARATORS = {
+    "|": "CSV with '|'",
+    ";": "CSV with ';'",
+    "\t": "TSV",
+    ",": "CSV",
+    " ": "columns between blanks",
+    "": "lines",
+}
 _SAMPLE, _MOST_ABOVE, _DEEPEST = 20, 10, 8
 _FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
-_RULE = re.compile("[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]")
+_RULE = re.compile(
+    "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]"
+)
 _VALUE = re.compile(rf"[-+]?{NUMBER}\.?\s*([^\d\s].{{0,15}})?")
 _ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -72,7 +82,9 @@ def find_table(lines: Sequence[str]) -> Table | None:
     for above in range(min(_MOST_ABOVE, len(numbered))):
         for separator in _SEPARATORS:
             found = _table_at(numbered[above : above + _SAMPLE], separator)
-            if found and (above == 0 or (found.named and any(map(_is_known, found.header)) and len(numbered) > above + 1)):
+            if found and (
+                above == 0 or (found.named and any(map(_is_known, found.header)) and len(numbered) > above + 1)
+            ):
                 return found
     return None
 
@@ -84,18 +96,31 @@ def _table_at(sample: Sequence[tuple[int, str]], separator: str) -> Table | None
     if all(map(_is_value, header)) and not all(cell.lower() in MISSING for cell in header):
         whole = all(len(row) == len(header) and _is_value(row[-1]) for row in rows)
         one = separator == "," and all(_ONE_NUMBER.fullmatch(text) for _, text in sample) and not _counts(rows)
-        return Table(place, ("",) * len(header), separator, False) if whole and not one and bool(separator) < len(header) else None
+        return (
+            Table(place, ("",) * len(header), separator, False)
+            if whole and not one and bool(separator) < len(header)
+            else None
+        )
     if separator == " " and below:
         header = _spaced(first, below)
     known = any(map(_is_known, header))
-    if any(_VALUE.fullmatch(cell) for cell in header) or (not separator and re.search(r"\d", first)) or len(header) < 1 + bool(separator) or not (known or separator):
+    if (
+        any(_VALUE.fullmatch(cell) for cell in header)
+        or (not separator and re.search(r"\d", first))
+        or len(header) < 1 + bool(separator)
+        or not (known or separator)
+    ):
         return None
     whole_rows = [row for row in below if len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1])]
     enough = any if separator.strip(" ") and known else all
     numeric = sum(enough(map(_is_value, row[: len(header)])) for row in whole_rows)
     if below and (len(whole_rows) < max(1, len(below) - 1) or numeric < len(whole_rows) / 2):
         return None
-    return Table(place, tuple(header), separator, True) if below or (len(sample) == 1 and known and separator.strip(" ")) else None
+    return (
+        Table(place, tuple(header), separator, True)
+        if below or (len(sample) == 1 and known and separator.strip(" "))
+        else None
+    )
 
 
 def _spaced(text: str, rows: Sequence[Sequence[str]]) -> list[str]:
@@ -122,7 +147,9 @@ def read_table(data: bytes, table: Table, file: str, unit: str | None = None) ->
     if columns is None:
         columns, where = _by_row(data, table, file, notes)
     if not len(columns) or not len(columns[0]):
-        raise MeasurementsError(f"{file}: line {table.start + 1} names columns, and no row follows", fix="copy the rows too")
+        raise MeasurementsError(
+            f"{file}: line {table.start + 1} names columns, and no row follows", fix="copy the rows too"
+        )
     header: Sequence[str | None] = table.header
     if not table.named and len(header) == 2 and _counts([[each] for each in columns[0].cast("string").to_pylist()]):
         header = (None, "")
@@ -130,7 +157,9 @@ def read_table(data: bytes, table: Table, file: str, unit: str | None = None) ->
         fix = "put a line above it that names them, such as preprocess_ms,infer_ms,sync_ms"
         raise MeasurementsError(f"{file}: line {table.start + 1} has {len(header)} columns without names", fix=fix)
     form = _SEPARATORS[table.separator] + (" by column names" if table.named else " with one number each")
-    kept = ((name, each) for name, each in zip(header, columns, strict=True) if name or (name == "" and not table.named))
+    kept = (
+        (name, each) for name, each in zip(header, columns, strict=True) if name or (name == "" and not table.named)
+    )
     return _of_columns(kept, form, file, unit, notes, where, decimal=True if table.separator == ";" else None)
 
 
@@ -177,7 +206,9 @@ def _by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[lis
             continue
         found = _split(text, table.separator)
         found = found[:-1] if len(found) == len(header) + 1 and not found[-1] else found
-        if table.named and (found in (header, header[1:]) or (table.separator == " " and text.split() == " ".join(header).split())):
+        if table.named and (
+            found in (header, header[1:]) or (table.separator == " " and text.split() == " ".join(header).split())
+        ):
             continue
         if len(found) != len(header):
             if number == len(lines) and len(found) < len(header) and rows:
@@ -201,7 +232,9 @@ def _of_columns(
     for name, values in named:
         kind = values.type
         if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-            whole = values.cast(pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.duration("ns")).cast(pa.int64())
+            whole = values.cast(pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.duration("ns")).cast(
+                pa.int64()
+            )
             numbers = np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
             if pa.types.is_duration(kind):
                 columns.append(Column(name, numbers, "ns", where))
@@ -230,12 +263,14 @@ def _parsed(values: Any, name: str, where: Callable[[int], str], file: str, deci
         numbers, unit, bad = cells(values, decimal_comma=decimal)
     except Ambiguous as error:
         row = next(row for row, cell in enumerate(values.to_pylist()) if cell and error.args[0] in cell)
-        what = f"{file}: {where(row)}, column {name!r}: the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
+        what = f"{file}: {where(row)}, column {name!r}: comma in {error.args[0]!r} may be decimal or separate thousands"
         raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
     except ValueError as error:
         if not known:
             return None
-        raise MeasurementsError(f"{file}: column {name!r}: {error}", fix="write one unit, in the name of the column") from None
+        raise MeasurementsError(
+            f"{file}: column {name!r}: {error}", fix="write one unit, in the name of the column"
+        ) from None
     if not bad.any():
         return Column(name, numbers, unit or split_unit(name)[1], where)
     if not known or (np.isnan(numbers).all() and split_unit(name)[1] is None):
@@ -266,12 +301,11 @@ def read_json(text: str, file: str, unit: str | None) -> Measured | None:
 
 def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
     """The objects, whole or one a line, and a note where the last line breaks off; none where a line is no object."""
-    lines = [line for line in text.strip().split("\n") if line.strip()]
-    try:
+    with suppress(ValueError, RecursionError):
         return objects_in(json.loads(text)), []
-    except (ValueError, RecursionError):
-        objects: list[Mapping[str, Any]] = []
-    for line in lines:
+    objects: list[Mapping[str, Any]] = []
+    lines = text.strip().split("\n") if text.lstrip()[:1] == "{" else []
+    for line in filter(str.strip, lines):
         try:
             objects.append(json.loads(line))
         except (ValueError, RecursionError):
