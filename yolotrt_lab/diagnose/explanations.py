@@ -75,9 +75,10 @@ def _waits_stay(look: Look) -> str:
     wait = look.median("gpu")
     if sum(look.median(s) for s in (Stage.SYNCHRONIZE, Stage.DOWNLOAD) if s in look.stages) < wait / 2:
         return ""  # the host submits for longer than it waits: a slower GPU would hide behind it
-    return (
-        f"the calls that wait for the GPU stay at {ms(wait)}, and this run could show {ms(look.shape('gpu').shows_ms)}"
-    )
+    shows = look.shape("gpu").shows_ms
+    if shows > at.COMES_BACK * wait:  # too loud to show anything
+        return ""
+    return f"the calls that wait for the GPU stay at {ms(wait)}, and this run could show {ms(shows)}"
 
 
 # A queue in front of the loop.

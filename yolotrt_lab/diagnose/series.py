@@ -125,11 +125,14 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
-    """True where two levels lie far apart and nine tenths of the frames of one above nine tenths of the other's."""
-    parts = [values[window.first : window.end] for window in (change.before, change.after)]
-    low, high = sorted(parts, key=np.median)
+    """True where two levels are far apart, and what is between is more than three fifths of the frames of each span."""
+    spans = [(window.first, window.end, (window.end - window.first) // 4) for window in (change.before, change.after)]
+    low, high = sorted((values[first + cut : end - cut] for first, end, cut in spans), key=np.median)
     apart = max(change.start, change.to) > at.FAST_START * min(change.start, change.to)
-    return apart and bool(np.quantile(high, 0.1) > np.quantile(low, 0.9))
+    if len(values) < at.FEWEST_STEADY:  # too few to tell a wave from chance: it must last
+        apart &= abs(float(np.median(values[-edge(len(values)) :])) - change.to) < change.size / 2
+    ends = [np.quantile(part, (0.2, 0.8)) for part in (low, high)]
+    return apart and bool(ends[1][0] - ends[0][1] > max(np.ptp(each) for each in ends))
 
 
 def _one_of(grew: Change, fell: Change) -> tuple[Change | None, Change | None]:
@@ -242,7 +245,7 @@ def _models(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, Form, float, np
 
 @lru_cache(maxsize=64)
 def _bumps(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where steps and bumps of `count` blocks start and end, and the blocks in each; a bump has a sixth on each side."""
+    """Where steps and bumps of `count` blocks start and end, and the blocks in each; a bump has room on each side."""
     short = max(2, count // _WINDOW)
     pairs = [(i, count) for i in range(1, count)]
     pairs += [(i, j) for i, j in combinations(range(short, count - short + 1), 2) if j - i >= short]
