@@ -236,6 +236,11 @@ OTHERS = {
         "**PERF:  {'stream0': 25.0, 'stream1': 50.0}\n**PERF:  {'stream0': 20.0, 'stream1': 40.0}\n",
         "rates", {"frame": [40, 50], "source 1": [20, 25]},
     ),
+    "GStreamer fpsdisplaysink": (
+        "fpsdisplaysink0: last-message = rendered: 15, dropped: 0, current: 25.00, average: 29.9\n"
+        "fpsdisplaysink0: last-message = rendered: 30, dropped: 0, current: 20.00, average: 28.0\n",
+        "rates", {"frame": [40, 50]},
+    ),
     "ultralytics lines": (
         "image 1/2 a.jpg: 640x480 4 persons, 1 bus, 61.5ms\nimage 2/2 b.jpg: 640x640 (no detections), 52.5ms\n"
         "Speed: 2.5ms preprocess, 57.0ms inference, 0.9ms postprocess per image at shape (1, 3, 640, 640)\n",
@@ -354,6 +359,42 @@ def test_a_recording_of_the_lab_and_a_report_of_nsight(tmp_path):
         base.execute("CREATE TABLE infer_ms (x)")
     with pytest.raises(LabError):
         read(tmp_path / "a.sqlite")
+
+
+LOGS = {
+    "1 cat, Done. (1{0}.5ms) Inference, (1.{0}ms) NMS": ("frames", {"infer": 10.5, "postprocess": 1.0}),
+    "image {0}/9 a.jpg: 640x480 4 cats, Done. (0.01{0}s)": ("frames", {"frame": 10}),
+    "pre/infer/post: 1.{0} / 7.{0} / 2.{0} ms": ("frames", {"preprocess": 1, "infer": 7, "postprocess": 2}),
+    "pre 1.{0}, infer 7.{0}, post 2.{0} ms": ("frames", {"preprocess": 1, "infer": 7, "postprocess": 2}),
+    "infer: 7.{0} ± 0.2 ms, pre 1.{0}±0.1 ms": ("frames", {"infer": 7, "preprocess": 1}),
+    "第{0}帧 预处理 1.{0}毫秒 推理 7.{0}毫秒": ("frames", {"preprocess": 1, "infer": 7}),
+    "12:00:0{0} INFO infer: time.busy=7.{0}ms time.idle=10.2µs": ("frames", {"time busy": 7, "time idle": 0.0102}),
+    "FPS: 2{0}.0": ("rates", {"frame": 50}),
+    "frame {0} at 2{0} fps": ("rates", {"frame": 50}),
+    "model yolov8s: 7.{0}ms": ("frames", {"model yolov8s": 7}),
+}
+
+
+@pytest.mark.parametrize("line", LOGS)
+def test_lines_of_a_log_in_other_words(line):
+    kind, first = LOGS[line]
+    found = text("".join(line.format(turn) + "\n" for turn in (0, 3, 1, 2, 5, 4, 9, 8)))
+    assert (found.kind, len(found)) == (kind, 8)
+    assert {name: values[0] for name, values in ms(found).items()} == pytest.approx(first)
+    assert (found.export != "") == (kind == "rates")
+
+
+def test_timers_that_count_on_are_read_by_their_steps():
+    found = text("".join(f"infer: {8 * turn + turn % 3} ms, sync: {turn} ms\n" for turn in range(1, 20)))
+    assert ms(found)["infer"][:3] == [9, 9, 6] and ms(found)["synchronize"][:3] == [1, 2, 3]
+    assert any("'infer' counts on" in note for note in found.notes)
+    clock = text("".join(f"elapsed: {8 * turn + turn % 3} ms\n" for turn in range(1, 20)))
+    assert ms(clock)["frame"][:3] == [9, 6, 9] and len(clock) == 18
+
+
+def test_a_log_of_averages_alone_is_a_summary():
+    found = text("Average inference time: 3.2 ms\nP50 latency: 0.003 s\n")
+    assert found.kind == "summary" and found.facts == {"Average inference time": 3.2, "P50 latency": 3.0}
 
 
 def test_a_pattern_of_the_user_s_names_the_columns():

@@ -22,7 +22,7 @@ from ..recording import Recording, read_columns
 from .measured import Kind, Measured, with_origin
 from .names import UNITS_NS
 from .numbers import stamps
-from .read_columns import Column, measured_of, unit_in_ns
+from .read_columns import EXPORT, Column, measured_of, unit_in_ns
 from .read_logs import read_log, read_pattern
 from .read_tables import COMMENTS, find_table, objects_in, read_arrow, read_json, read_table
 
@@ -41,7 +41,6 @@ _AVERAGE = (
 )
 _MEDIANS = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
 _MEDIANS |= {"gpu_compute": "GPU Compute Time"}
-_NO_FRAMES = "time each frame in the loop, and print one line a frame"
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class Format:
     name: str
     kind: Kind
     known_by: str
-    read: Callable[[str, str, Format], Measured]
+    read: Callable[[str, str, Format], Measured | None]
     rows: str = ""
-    export: str = _NO_FRAMES
+    export: str = EXPORT
 
 
 def _totals(text: str, file: str, form: Format) -> Measured:
@@ -104,10 +103,15 @@ def _deepstream(text: str, file: str, form: Format) -> Measured:
         raise MeasurementsError(f"{file}: no line of PERF in it has a rate", fix="wait until the pipeline runs")
     names = ["frame", *(f"source {source}" for source in range(1, width))]
     columns = [Column(name, values, "fps") for name, values in zip(names, table.T, strict=True)]
-    return replace(measured_of(columns, form.name, file), export=form.export)
+    return measured_of(columns, form.name, file)
 
 
-def _ultralytics(text: str, file: str, form: Format) -> Measured:
+def _sink(text: str, file: str, form: Format) -> Measured:
+    """GStreamer's rates; the average since the start is not read."""
+    return replace(read_pattern(text, r"current: (?P<fps>[\d.]+)", file), format=form.name)
+
+
+def _ultralytics(text: str, file: str, form: Format) -> Measured | None:
     """The stages of the lines 'Speed:', else the time at the end of each image's line, which is the inference."""
     stages = (
         r"([\d.]+) ?ms pre-?process, ([\d.]+) ?ms inference, (?:[\d.]+ ?ms loss, )?([\d.]+) ?ms (?:postprocess|NMS)"
@@ -119,6 +123,8 @@ def _ultralytics(text: str, file: str, form: Format) -> Measured:
         named = {"preprocess": before, "infer": infer, "postprocess": after}
         notes = []
     else:
+        if len(sized) < 2:  # YOLOv5 and others, whose lines are read as any log's
+            return None
         named, notes = {"frame": sized}, ["the frame is the inference: ultralytics prints nothing else on these lines"]
     columns = [Column(name, np.array([*map(_number, each)]), "ms") for name, each in named.items()]
     return measured_of(columns, form.name, file, notes=notes)
@@ -249,6 +255,7 @@ FORMATS = (
     Format("nvprof, a summary", "summary", _NVPROF, _totals, _NVPROF_ROW, _SQLITE_EXPORT),
     Format("torch.profiler, a summary", "summary", r"Self C(?:PU|UDA) ?%|CPU time avg", _totals, _TORCH_ROW),
     Format("DeepStream PERF", "rates", r"^\W*\*\*PERF:", _deepstream),
+    Format("GStreamer fpsdisplaysink", "rates", r"rendered: \d+, dropped: \d+, current: ", _sink),
     Format("tegrastats", "telemetry", _TEGRASTATS, _tegrastats),
     Format("nvidia-smi dmon", "telemetry", r"^# ?(?:Date\s+)?(?:Time\s+)?gpu\b", _dmon),
     Format("ultralytics lines", "frames", _ULTRALYTICS, _ultralytics),
@@ -307,8 +314,8 @@ def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -
         return read_pattern(data.decode(), pattern, file, unit)
     ends = (data[:_HEAD] + b"\n" + data[-_HEAD:]).decode("utf-8", "replace")
     for form in FORMATS:
-        if re.search(form.known_by, ends, re.MULTILINE):
-            return form.read(data.decode(), file, form)
+        if re.search(form.known_by, ends, re.MULTILINE) and (found := form.read(data.decode(), file, form)) is not None:
+            return found
     head = data[:_HEAD].decode("utf-8", "replace").split("\n")
     head = head if len(data) <= _HEAD else head[:-1]
     if head[0].lstrip()[:1] in ("{", "[") and (found := read_json(data.decode(), file, unit)):

@@ -111,7 +111,8 @@ def telemetry_name(text: str) -> str | None:
 
 def ending_name(words: list[str]) -> str | None:
     """The longest known name that the last words make."""
-    return next(filter(None, (time_name("".join(words[skip:])) for skip in range(len(words)))), None)
+    known = (time_name("".join(words[skip:])) for skip in range(len(words)))
+    return next((name for name in known if name and name not in INSTANTS), None)  # 'Done. (3 ms)' is no instant
 
 
 _ASCII = {0xFF08: "(", 0xFF09: ")", 0x3010: "[", 0x3011: "]"}  # full-width brackets

@@ -17,6 +17,8 @@ from .names import UNITS_NS, plain, split_unit, telemetry_name, time_name
 NAMING = (
     "name the times as the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms, or give a pattern"
 )
+EXPORT = "print one line a frame with its time, such as 'infer: 7.9 ms'"
+"""What gives a series of frames where a program prints none."""
 _LONGEST_NS = 1e18  # thirty years
 _EPOCHS = {1e9: 1e9, 1e12: 1e6, 1e15: 1e3, 1e18: 1.0}  # least stamp of our days in a unit, and its nanoseconds
 _COUNTS_ON = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.POSTPROCESS)
@@ -162,6 +164,7 @@ class Columns:
             unread=unread,
             rows_read=rows,
             notes=tuple(self.notes),
+            export=EXPORT if kind == "rates" else "",
             origin=self.file,
         )
 

@@ -18,11 +18,15 @@ from ..errors import MeasurementsError, SettingsError
 from .measured import Measured
 from .names import CLOCK, RATE, RATES, UNITS_NS, ending_name, split_unit, time_name
 from .numbers import DEVIATION, NUMBER, Ambiguous, cells, floats, is_unit, stamps
-from .read_columns import NAMING, Column, measured_of
+from .read_columns import EXPORT, NAMING, Column, measured_of
 
 _UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
 _UNITS += rf"|(?:{'|'.join(RATES)})(?!\s*[=:\uff1a])"
 _ITEM = re.compile(rf"({NUMBER}){DEVIATION}(?:\s*[(\[]?\s*({_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
+_SERIES = re.compile(
+    rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({_UNITS})(?![A-Za-z0-9_/])",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
 _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
@@ -51,7 +55,7 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
     """
     if not any(text.strip() for text in lines[:1_000].to_pylist()):
         raise MeasurementsError(f"{file}: it must have lines that are no comments, got none", fix="name another file")
-    lines = _looked_through(lines)
+    raw, lines = lines, _looked_through(lines)
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
         rest = lines if len(left) == len(lines) else lines.take(left)
@@ -66,11 +70,24 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
                 rest = rest.filter(kept) if len(left) else rest[:0]
         if not templates or len(left) < len(lines) / 20:
             break
+    if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(raw)):
+        return Measured("summary", "averages of a run", rows_read=len(facts), origin=file, facts=facts, export=EXPORT)
     timed = [item for items, *_ in found for item in items if item.unit or time_name(split_unit(item.label)[0])]
     if not timed:
         what = f"{file}: line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'"
         raise MeasurementsError(what, fix=NAMING)
     return _assembled(lines, found, file, unit)
+
+
+def _averages(lines: Any) -> dict[str, float]:
+    """What each line of averages and the like says, in ms."""
+    texts = [text for text in _sample(lines) if _SUMMARY.search(text) and not _OF_SERIES.search(text)]
+    facts = {}
+    for text in texts:
+        each = next((each for each in _ITEM.finditer(text) if (each[2] or "").lower() in UNITS_NS), None)
+        if each and _SUMMARY.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
+            facts[text[: each.start()].strip(" :=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
+    return facts
 
 
 def _looked_through(lines: Any) -> Any:
@@ -115,11 +132,14 @@ def _items(text: str, words: int) -> tuple[_Item, ...]:
     found = [each for each in _ITEM.finditer(text) if _is_item(text, each)]
     if not any(each[2] for each in found[:-1]):  # 'infer 7.9', with one unit at the end or none
         found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
-    units = [(each[2] or "").lower() for each in found]
-    if not any(map(is_unit, units)) and not any(map(_is_known, found, [text] * len(found))):
+    if series := _SERIES.search(text):
+        return _in_series(series)
+    shown = units = [(each[2] or "").lower() for each in found]
+    if not any(map(is_unit, units)) and not any(_name_before(text, each) for each in found):
         return ()
     if units and units[-1] in UNITS_NS and len(found) > 1 and not any(units[:-1]):
-        units[:-1] = [units[-1] if _is_known(each, text) else "" for each in found[:-1]]  # one at the end, for the line
+        known = [_name_before(text, each) not in (None, RATE) for each in found[:-1]]
+        units = [*(units[-1] if each else "" for each in known), units[-1]]  # one at the end, for the line
     ends = [0, *(each.end() for each in found)]
     before = [text[end : each.start(1)] for end, each in zip(ends, found, strict=False)]
     behind = [
@@ -129,11 +149,12 @@ def _items(text: str, words: int) -> tuple[_Item, ...]:
         return ()
     after = [_starting(_WORD.findall(each)[:2]) for each in behind]
     known = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
-    if all(units) and sum(bool(time_name(each)) for each in after if each) > known:
+    asked = sum(each.rstrip().endswith((":", "=", "\uff1a")) for each in before) > len(before) / 2
+    if all(shown) and not asked and sum(time_name(each) not in (None, CLOCK) for each in after if each) > known:
         patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(after, units, strict=True)]
         items = list(map(_Item, after, units, patterns))
     else:
-        items = [_before(each, unit, words) for each, unit in zip(before, units, strict=True)]
+        items = [_before(each, *of, words) for each, *of in zip(before, units, shown, strict=True)]
     return tuple(_told_apart([item for item, text in zip(items, before, strict=True) if not _SUMMARY.search(text)]))
 
 
@@ -156,9 +177,15 @@ def _literal(text: str) -> str:
     return _SPACES.sub(r"\\s*", re.escape(text))
 
 
-def _is_known(found: re.Match[str], text: str) -> bool:
-    name = ending_name(_WORD.findall(split_unit(text[: found.start(1)].rstrip("-+ \t:=\uff1a\"'"))[0])[-3:])
-    return name not in (None, RATE)
+def _name_before(text: str, found: re.Match[str]) -> str | None:
+    return ending_name(_WORD.findall(split_unit(text[: found.start(1)].rstrip("-+ \t:=\uff1a\"'"))[0])[-3:])
+
+
+def _in_series(found: re.Match[str]) -> tuple[_Item, ...]:
+    """The items of 'pre/infer/post: 1.1 / 7.9 / 0.5 ms'; none where names and numbers don't go together."""
+    names, count = re.findall(r"[^\s/|]+", found[1]), len(re.findall(NUMBER, found[2]))
+    patterns = [_literal(found[1]) + r"\s*[:=]?\s*" + _number(""), *([r"[/|]\s*" + _number("")] * (count - 1))]
+    return tuple(map(_Item, names, [found[3].lower()] * count, patterns)) if len(names) == count else ()
 
 
 def _is_item(text: str, found: re.Match[str]) -> bool:
@@ -181,7 +208,7 @@ def _is_bare(text: str, found: re.Match[str]) -> bool:
     return ending_name(_WORD.findall(text[: found.start()])[-3:]) not in (None, RATE, CLOCK, "frame")
 
 
-def _before(text: str, unit: str, words: int) -> _Item:
+def _before(text: str, unit: str, shown: str, words: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
     own = None if unit else split_unit(text.rstrip("-+ \t:=\uff1a\"'("))[1]
     spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
@@ -191,7 +218,7 @@ def _before(text: str, unit: str, words: int) -> _Item:
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     tail = re.split(r"(?<![A-Za-z])\d+", tail)[-1]
-    return _Item(label, unit, _literal(tail) + _number(unit))
+    return _Item(label, unit, _literal(tail) + _number(shown))
 
 
 def _number(unit: str) -> str:
@@ -233,14 +260,13 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: s
     numbered = [(item, rows, place, text) for items, rows, texts in found
                 for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
     told = _told([text for *_, text in numbered], file)
-    labels = list(dict.fromkeys((item.label, bool(item.unit)) for item, *_ in numbered))
+    labels = list(dict.fromkeys((item.label, _sort(item)) for item, *_ in numbered))
     mixed = {
-        label: len({item.unit for item, *_ in numbered if (item.label, bool(item.unit)) == label}) > 1
-        for label in labels
+        label: len({item.unit for item, *_ in numbered if (item.label, _sort(item)) == label}) > 1 for label in labels
     }
     events, units = [], {}
     for item, rows, place, text in numbered:
-        label = (item.label, bool(item.unit))
+        label = (item.label, _sort(item))
         scale = UNITS_NS.get(item.unit, 1.0) if mixed[label] else 1.0
         units[label] = "ns" if mixed[label] and item.unit in UNITS_NS else item.unit or split_unit(item.label)[1]
         events.append((labels.index(label), rows, place, floats(text, decimal_comma=told) * scale))
@@ -253,6 +279,10 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: s
         unit,
         lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(rows)),
     )
+
+
+def _sort(item: _Item) -> str:
+    return "rate" if item.unit in RATES else "time" if item.unit else ""
 
 
 def _told(texts: Sequence[Any], file: str) -> bool | None:
