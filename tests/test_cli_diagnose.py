@@ -62,17 +62,24 @@ def test_what_is_no_series_of_frames_is_no_error(capsys):
     assert capsys.readouterr().out.startswith("nvprof, a summary is a summary")
 
 
-def test_a_pattern_and_telemetry_are_read(tmp_path, capsys):
-    log, gpu = tmp_path / "a.log", tmp_path / "gpu.csv"
+def test_a_pattern_is_read(tmp_path, capsys):
+    log = tmp_path / "a.log"
+    log.write_text("\n".join(f"<{i}> net={5 + 0.1 * i:.2f}" for i in range(40)), encoding="utf-8")
+    assert cli.main(["diagnose", str(log), "--pattern", r"net=(?P<infer_ms>[0-9.]+)", "--json"]) == 0
+    assert [each["stage"] for each in json.loads(capsys.readouterr().out)["grew"]] == ["infer"]
+
+
+def test_telemetry_that_nvidia_smi_wrote_meanwhile_is_joined(tmp_path, capsys):
+    times, gpu = tmp_path / "times.csv", tmp_path / "gpu.csv"
     stamps = [f"2026-11-29 10:00:{second:02}.000" for second in range(40)]
-    log.write_text("\n".join(f"{stamp} net={5 + 0.1 * i:.2f}" for i, stamp in enumerate(stamps)), encoding="utf-8")
-    gpu.write_text(
-        "\n".join(["timestamp, clocks.sm [MHz]", *(f"{stamp}, 1980 MHz" for stamp in stamps)]), encoding="utf-8"
-    )
-    pattern = r"net=(?P<infer_ms>[0-9.]+)"
-    assert cli.main(["diagnose", str(log), "--pattern", pattern, "--telemetry", str(gpu), "--json"]) == 0
+    rows = (f"{stamp},0.3,{5 + 0.1 * i:.2f}" for i, stamp in enumerate(stamps))
+    times.write_text("\n".join(["timestamp,infer_ms,synchronize_ms", *rows]), encoding="utf-8")
+    query = "timestamp, clocks.current.sm [MHz], clocks.current.memory [MHz], temperature.gpu, memory.used [MiB]"
+    rows = (f"{stamp}, 1980 MHz, 3201 MHz, 41, 1317 MiB" for stamp in stamps)
+    gpu.write_text("\n".join([query, *rows]), encoding="utf-8")
+    assert cli.main(["diagnose", str(times), "--telemetry", str(gpu), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert [each["stage"] for each in values["grew"]] == ["infer"]
+    assert [each["stage"] for each in values["grew"]] == ["synchronize"]
     assert {each["cause"]: each["verdict"] for each in values["causes"]}["clock_drop"] == "excluded"
 
 

@@ -464,7 +464,9 @@ def _device_leak_exclusion(look: Look) -> str:
     used = look.telemetry.get("gpu_memory_used_bytes")
     if used is None or _kept(look, "gpu_memory_used_bytes"):
         return ""
-    return f"memory of the GPU ends {number((used[-1] - used[0]) / 1e6)} MB from where it starts, and does not climb"
+    grown, jump = used[-1] - used[0], float(np.nanmax(np.diff(used, prepend=used[0])))
+    jumps = f", by jumps of up to {number(jump / 1e6)} MB and not with every frame" if grown > at.LEAK_BYTES else ""
+    return f"memory of the GPU ends {number(grown / 1e6)} MB from where it starts{jumps}"
 
 
 def _device_leak_room(look: Look) -> str:
@@ -505,7 +507,7 @@ def _preprocess_exclusion(look: Look) -> str:
     shape = look.shape(Stage.PREPROCESS)
     if shape.shows_ms > max(at.COMES_BACK * shape.settled, at.OF_STAGE * look.whole_ms):
         return ""
-    return f"preprocess stays at {ms(shape.settled)}, and this run could show {ms(shape.shows_ms)}"
+    return f"preprocess takes {ms(shape.early)} early and {ms(shape.late)} late: no growth that the frame feels"
 
 
 def _preprocess_room(look: Look) -> str:
