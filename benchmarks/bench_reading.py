@@ -50,6 +50,9 @@ def measure(how: str, path: str) -> None:
 
         read = polars.read_csv
     else:
+        import pyarrow.compute
+        import pyarrow.csv  # noqa: F401
+
         from yolotrt_lab.diagnose.formats import read
     begin, used = perf_counter(), process_time()
     rows = len(read(path))

@@ -275,7 +275,7 @@ def read(source: str | Path, unit: str | None = None, pattern: str | None = None
     another unit or pattern.
 
     >>> import yolotrt_lab as lab
-    >>> read(lab.lab_path("data", "recordings", "overload.parquet")).format
+    >>> read(lab.lab_path("data", "recordings", "h200", "overload.parquet")).format
     'recording of the lab'
     """
     if unit is not None:
@@ -414,6 +414,11 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
     """The frames with the latest sample of the telemetry at each, by the time stamps of both.
 
     MeasurementsError where one has no time stamps, or where they don't overlap.
+
+    >>> frames = read_text(b"21:00:02.500 infer: 7.9 ms\\n21:00:03.500 infer: 9.1 ms\\n")
+    >>> clock = read_text(b"timestamp, clocks.sm [MHz]\\n21:00:02.000, 1980\\n21:00:03.000, 1410\\n")
+    >>> join(frames, clock).telemetry["sm_clock_mhz"].tolist()
+    [1980.0, 1410.0]
     """
     for each in (measured, telemetry):
         if each.clock_ns is None:

@@ -70,7 +70,7 @@ class Columns:
         unit = column.unit or (self.unit if word or self.named else None)
         known = telemetry_name(name)
         is_time = unit in UNITS_NS
-        if np.isnan(column.values).all():
+        if np.isnan(column.values[0]) and np.isnan(column.values).all():
             self.unread.append(column.header)
         elif plain(name) in ("warmup", "iswarmup"):
             self.keep = np.nan_to_num(column.values) == 0
@@ -96,9 +96,10 @@ class Columns:
     def _time(self, column: Column, word: str | None, unit: str) -> None:
         with np.errstate(over="ignore"):
             values = column.values * UNITS_NS[unit]
-        for bad, what in ((values < 0, "below 0"), (values > _LONGEST_NS, "more than thirty years")):
-            if bad.any():
-                self._refuse(column, int(bad.argmax()), f"is {what}")
+        if not (values.min() >= 0 and values.max() <= _LONGEST_NS):
+            for bad, what in ((values < 0, "below 0"), (values > _LONGEST_NS, "more than thirty years")):
+                if bad.any():
+                    self._refuse(column, int(bad.argmax()), f"is {what}")
         key = {names.CLOCK: "frame", names.RATE: "frame"}.get(word or "", word) or " ".join(column.header.split())
         if key == names.COPY:
             key = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
@@ -150,7 +151,9 @@ class Columns:
             raise MeasurementsError(
                 f"{self.file}: no row in it has all of its times", fix="put a frame's times in a row"
             )
-        if kind != "telemetry" and not any(values[order].any() for values in self.times.values()):
+        if kind != "telemetry" and not any(
+            (values if len(order) == rows else values[order]).any() for values in self.times.values()
+        ):
             raise MeasurementsError(f"{self.file}: every time in it is 0", fix="print more digits, or a smaller unit")
         if len(order) < rows or (np.diff(order) != 1).any():
             tables = [{name: values[order] for name, values in table.items()} for table in tables]

@@ -187,7 +187,7 @@ def _arrow(body: bytes, table: Table) -> list[Any] | None:
             if "onversion" not in str(error):
                 return None
             continue
-        columns = [found[name].combine_chunks() for name in names]
+        columns = [found[name] if plain[name] == pa.float64() else found[name].combine_chunks() for name in names]
         first = columns[0] if plain["0"] == pa.large_string() else None
         odd = None if first is None else pa.compute.match_substring_regex(first, r"^\s*(#|//|%|[-|+=]{3})")
         repeated = first is not None and table.named and table.header[0] in pa.compute.unique(first).to_pylist()
