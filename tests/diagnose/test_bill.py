@@ -110,6 +110,8 @@ def test_processes_that_come_step_by_step_with_the_wait_are_proven_only_with_the
     assert found.at_most_ms("pinned_input") == pytest.approx(0.3, rel=0.02)
     alone = bill(loop(**wait, telemetry={"gpu_processes": came}))
     assert alone.verdict("shared_gpu") == "possible"
+    once = bill(loop(synchronize=ramp(N, 1, 9), telemetry=STEADY | {"gpu_processes": step(N, 0, 1)}))
+    assert once.verdict("shared_gpu") == "possible"
     memory = bill(loop(**wait, telemetry={"gpu_memory_used_bytes": 1e9 * came, "sm_clock_mhz": 1980.0}))
     assert memory.verdict("shared_gpu") == "possible"
 

@@ -24,7 +24,7 @@ from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 RECORDED = sorted(path.stem for path in lab_path("data", "recordings").glob("*/*.parquet") if path.stem in SCENARIOS)
 NOT_SHOWN = {"clock-drop"}  # a frame every 100 ms, and the H100 kept its clock
 PROVEN = {"moved-wait", "overload", "late", "shared-stream", "launch-queue", "warm-up"}
-BY_TELEMETRY = {"leak", "shared-gpu"}
+BY_TELEMETRY = {"leak", "shared-gpu", "shared-gpu-pinned"}
 QUEUED = {Cause.PAGEABLE_OVERLOAD, Cause.SHARED_STREAM}
 
 

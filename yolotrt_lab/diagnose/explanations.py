@@ -276,6 +276,9 @@ def _shared_proof(look: Look) -> str:
     name, change = look.wait
     before, after = _telemetry(look, "gpu_processes", change)
     came = (after - before) * (1 if change.to > change.start else -1)
+    levels = len(np.unique(look.telemetry["gpu_processes"][change.before.first : change.after.end]))
+    if levels < 3 and change.form != "step":  # one that came once, while the wait changed bit by bit
+        return ""
     if came < 1 or look.follows(name, "gpu_processes") < at.FOLLOWS or _by_clock(look) > at.EXPLAINED * change.size:
         return ""
     if look.climbs("host_memory_bytes") > max(at.LEAK_BYTES, at.LEAK_SHARE * look.telemetry["host_memory_bytes"][0]):
@@ -357,11 +360,19 @@ def _heat_proof(look: Look) -> str:
 
 def _clock_stays(look: Look) -> str:
     clock = look.telemetry.get("sm_clock_mhz")
-    if clock is not None and np.nanmin(clock) > (1 - at.CLOCK) * np.nanmax(clock):
-        return f"the SM clock stays at {number(float(np.nanmedian(clock)))} MHz"
+    if clock is not None:
+        stays = np.nanmin(clock) > (1 - at.CLOCK) * np.nanmax(clock)
+        return f"the SM clock stays at {number(float(np.nanmedian(clock)))} MHz" if stays else ""
     if look.traced and (kernels := look.traced.kernels_stay()):
         return kernels
     return _waits_stay(look)
+
+
+def _clock_room(look: Look) -> str:
+    clock = look.telemetry.get("sm_clock_mhz")
+    if look.wait is None and clock is not None:
+        return f"the SM clock goes down to {number(float(np.nanmin(clock)))} of {number(float(np.nanmax(clock)))} MHz"
+    return _wait_text(look)
 
 
 def _clock_exclusion(look: Look) -> str:
@@ -608,10 +619,10 @@ EXPLANATIONS = (
                 _moved_proof, _moved_exclusion, _moved_room, "the download and the synchronize call",
                 "pinned output; the wait for the network then shows in synchronize", _STAGES),
     Explanation(Cause.CLOCK_DROP, "the GPU runs at a lower clock",
-                _clock_proof, _clock_exclusion, _wait_text, "the SM clock beside the frames",
+                _clock_proof, _clock_exclusion, _clock_room, "the SM clock beside the frames",
                 "no gaps between frames, or locked clocks (nvidia-smi -lgc)", _SMI),
     Explanation(Cause.HEAT, "the GPU is too hot and lowers its clock",
-                _heat_proof, _heat_exclusion, _wait_text, "temperature and throttle reasons beside the frames",
+                _heat_proof, _heat_exclusion, _clock_room, "temperature and throttle reasons beside the frames",
                 "better cooling, or a lower power limit", _SMI),
     Explanation(Cause.ALLOCATION, "memory is allocated in the loop",
                 _allocation_proof, _allocation_exclusion, _allocation_room, "a trace, which has every call",
