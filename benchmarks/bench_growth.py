@@ -1,8 +1,8 @@
-"""How often `slope` and `measure_growth` raise a false alarm, what they find, and how long they take.
+"""How often `slope` and `shape_of` raise a false alarm, what they find, and how long they take.
 
 Run it with `python benchmarks/bench_growth.py [SERIES per rate] [FRAMES to time]`. Series are simulated, with fixed
 seeds; the rates are those of a confidence of 99 %, so that false alarms should be near 1 %: up or down for `slope`, a
-growing shape for `measure_growth`.
+growth or a fall for `shape_of`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from time import perf_counter
 
 import numpy as np
 from scipy.signal import lfilter
-from scipy.stats import norm
 
-from yolotrt_lab.diagnose.growth.shape import Shape, measure_growth
-from yolotrt_lab.diagnose.growth.slope import slope
+from yolotrt_lab.diagnose.series import shape_of
+from yolotrt_lab.diagnose.slope import slope
 
 Noise = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -63,31 +62,18 @@ def staircase(frames: np.ndarray) -> np.ndarray:
     return np.repeat([0.06, 1.9, 4.6, 10.8, 14.8, 18.4, 23.1, 0.06], 200)[frames]
 
 
-# The level at each frame, how many frames, the shape that is right and where its change points are, if they are sharp.
-SERIES: dict[str, tuple[Noise, int, Shape, tuple[int, ...]]] = {
-    "flat": (lambda rng, n: np.ones(n), 1_000, Shape.FLAT, ()),
-    "ramp of 5 %": (lambda rng, n: 1 + 0.05 * np.arange(n) / n, 1_000, Shape.RAMP, ()),
-    "ramp of 50 %": (lambda rng, n: 1 + 0.5 * np.arange(n) / n, 1_000, Shape.RAMP, ()),
-    "ramp to a plateau": (lambda rng, n: 1 + 0.5 * np.minimum(np.arange(n) / 500, 1), 1_000, Shape.PLATEAU, ()),
-    "flat, ramp, plateau": (
-        lambda rng, n: 1 + 0.5 * np.clip(np.arange(n) / 500 - 1, 0, 1),
-        1_500,
-        Shape.PLATEAU,
-        (),
-    ),
-    "step of 10 %": (lambda rng, n: 1 + 0.1 * (np.arange(n) >= 500), 1_000, Shape.STEP, (500,)),
-    "step of 30 %": (lambda rng, n: 1 + 0.3 * (np.arange(n) >= 300), 1_000, Shape.STEP, (300,)),
-    "step of 30 % near the end": (lambda rng, n: 1 + 0.3 * (np.arange(n) >= 950), 1_000, Shape.STEP, (950,)),
-    "staircase and down again": (
-        lambda rng, n: staircase(np.arange(n)),
-        1_600,
-        Shape.STEP,
-        tuple(range(200, 1_600, 200)),
-    ),
-    "four spikes": (lambda rng, n: 1 + 5.0 * np.isin(np.arange(n), [100, 377, 402, 801]), 1_000, Shape.SPIKES, ()),
-    "a spike every 100": (lambda rng, n: 1 + 5.0 * (np.arange(n) % 100 == 7), 1_000, Shape.PERIODIC, ()),
-    "sine of 40 frames": (lambda rng, n: 1 + 0.2 * np.sin(np.arange(n) * np.pi / 20), 1_000, Shape.PERIODIC, ()),
-    "warm-up over 50 frames": (lambda rng, n: 1 + 4 * np.exp(-np.arange(n) / 50), 1_000, Shape.FALLING, ()),
+# The level at each frame, the shape that is right, and since which frame.
+SERIES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, int | None]] = {
+    "flat": (np.ones_like, "", None),
+    "ramp of 10 %": (lambda x: 1 + 0.1 * x, "ramp", 0),
+    "ramp of 50 %": (lambda x: 1 + 0.5 * x, "ramp", 0),
+    "ramp to a plateau": (lambda x: 1 + 0.5 * np.minimum(2 * x, 1), "plateau", 0),
+    "step of 10 %": (lambda x: 1 + 0.1 * (x >= 0.5), "step", 500),
+    "step of 30 %": (lambda x: 1 + 0.3 * (x >= 0.3), "step", 300),
+    "staircase and down again": (lambda x: staircase((x * 1_600).astype(int)), "wave", None),
+    "a spike every 100": (lambda x: 1 + 5.0 * (np.round(x * 1_000) % 100 == 7), "", None),
+    "sine of 40 frames": (lambda x: 1 + 0.2 * np.sin(x * 1_000 * np.pi / 20), "", None),
+    "warm-up over 50 frames": (lambda x: 1 + 4 * np.exp(-x * 20), "", None),
 }
 
 
@@ -104,45 +90,31 @@ def print_table(title: str, repeats: int, ramp: float = 0.0) -> None:
         print(f"{name:24}" + "".join(f"{rate(noise, n, repeats, ramp):>8.1f}%" for n in LENGTHS), flush=True)
 
 
-def growing(noise: Noise, n: int, repeats: int, ramp: float = 0.0, confidence: float = 0.99) -> float:
-    """Per cent of the series, noise about 20 plus `ramp` a frame, to which `measure_growth` gives a growing shape."""
+def growing(noise: Noise, n: int, repeats: int, ramp: float = 0.0) -> float:
+    """Per cent of the series, noise about 20 plus `ramp` a frame, that `shape_of` lets grow or fall."""
     rng = np.random.default_rng(1)
-    series = (20 + noise(rng, n) + ramp * np.arange(n) for _ in range(repeats))
-    return 100 * float(np.mean([measure_growth(each, confidence=confidence).shape.grows for each in series]))
+    found = [shape_of(20 + noise(rng, n) + ramp * np.arange(n)) for _ in range(repeats)]
+    return 100 * float(np.mean([each.grew is not None or each.fell is not None for each in found]))
 
 
 def print_false_alarms(repeats: int) -> None:
-    """One row a kind of noise: how often `measure_growth` says ramp, plateau or step."""
-    print(f"\nmeasure_growth, false alarms; {repeats} series each\n{'':24}" + "".join(f"{n:>9,}" for n in LENGTHS))
+    """One row a kind of noise: how often `shape_of` says that a series grew or fell."""
+    print(f"\nshape_of, false alarms; {repeats} series each\n{'':24}" + "".join(f"{n:>9,}" for n in LENGTHS))
     for name, noise in NOISES.items():
         print(f"{name:24}" + "".join(f"{growing(noise, n, repeats):>8.1f}%" for n in LENGTHS), flush=True)
 
 
-def print_ramps(repeats: int) -> None:
-    """What of the ramp of 2 % in 1,000 frames is found, beside what the best one-sided test of Gaussian noise finds."""
-    print(f"\nmeasure_growth, a ramp of 2 % of the median in 1,000 frames under 5 % noise, found; {repeats} series")
-    ramp, z = 0.02 / 0.05 / 1_000, 0.02 / 0.05 * np.sqrt(1_000 / 12)
-    for confidence in (0.99, 0.98, 0.975):
-        bound = 100 * norm.cdf(z - norm.isf(1 - confidence))
-        print(f"confidence {confidence}: best possible under white noise {bound:.1f} %", end="")
-        for name, scale in (("white", 1.0), ("Laplace", 2**-0.5), ("Student t, 3 degrees", 3**-0.5)):
-            noise = NOISES[name]
-            found = growing(lambda rng, n, f=noise, s=scale: s * f(rng, n), 1_000, repeats, ramp, confidence)
-            print(f"; {name} {found:.1f} %", end="")
-        print(flush=True)
-
-
 def print_shapes(repeats: int) -> None:
-    """How often each series under noise of 5 % of its level gets its shape, and how far off its change points are."""
-    print(f"\nmeasure_growth, shapes under 5 % noise; {repeats} series each")
-    for name, (level, n, shape, changes) in SERIES.items():
+    """How often each series under noise of 5 % of its level gets its shape, and how far off its start is."""
+    print(f"\nshape_of, shapes of 1,000 frames under 5 % noise; {repeats} series each")
+    for name, (level, form, since) in SERIES.items():
         rng = np.random.default_rng(1)
-        found = [measure_growth(level(rng, n) * (1 + 0.05 * rng.standard_normal(n))) for _ in range(repeats)]
-        line = f"{name:28}{shape:10}{100 * np.mean([each.shape is shape for each in found]):>6.1f}%"
-        if changes:
-            exact = [each.change_points for each in found if len(each.change_points) == len(changes)]
-            worst = max((np.abs(np.subtract(each, changes)).max() for each in exact), default="no")
-            line += f"  all change points in {100 * len(exact) / repeats:.1f}%, at most {worst} frames off"
+        noisy = (level(np.arange(1_000) / 1_000) * (1 + 0.05 * rng.standard_normal(1_000)) for _ in range(repeats))
+        found = [shape_of(each) for each in noisy]
+        right = [each for each in found if (each.grew.form if each.grew else "") == form]
+        line = f"{name:28}{form or 'no growth':10}{100 * len(right) / repeats:>6.1f}%"
+        if since is not None and right:
+            line += f"  since a frame at most {max(abs(each.grew.since - since) for each in right if each.grew)} off"
         print(line, flush=True)
 
 
@@ -152,10 +124,10 @@ def print_times(count: int) -> None:
     series = {name: 20 + NOISES[name](rng, count) for name in ("white", "AR(1), 0.97", "Student t, 2 degrees")}
     series["ten steps"] = 20 + frames * 10 // count + rng.standard_normal(count)
     series["sine"] = 20 + np.sin(frames / 40) + rng.standard_normal(count)
-    print(f"\n{count:,} frames: slope, measure_growth")
+    print(f"\n{count:,} frames: slope, shape_of")
     for name, values in series.items():
         best = []
-        for measured in (slope, measure_growth):
+        for measured in (slope, shape_of):
             times = []
             for _ in range(3):
                 begin = perf_counter()
@@ -174,7 +146,6 @@ def main(repeats: int = 1_000, timed: int = 1_000_000) -> None:
         "slope, a ramp of 2 % of the median per 1,000 frames under 5 % noise, found", fewer, 0.02 / 0.05 / 1_000
     )
     print_false_alarms(repeats)
-    print_ramps(repeats)
     print_shapes(fewer)
     print_times(timed)
 

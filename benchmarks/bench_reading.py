@@ -1,47 +1,125 @@
-"""How much CPU time it takes to read lines of what people paste: `python benchmarks/bench_reading.py [LINES]`."""
+"""Time and memory that it takes to read what people paste: `python benchmarks/bench_reading.py [ROWS] [FUZZED]`.
+
+A CSV of six columns is read beside `polars.read_csv` alone, a log a line at a time. Each is read in a process of its
+own, since a process does not give its memory back. FUZZED damaged inputs must be read or refused by a typed error.
+"""
 
 from __future__ import annotations
 
+import os
+import random
+import resource
+import subprocess
 import sys
-from time import process_time
+import tempfile
+from pathlib import Path
+from time import perf_counter, process_time
 
 import numpy as np
 
-from yolotrt_lab.diagnose.reading.files import read_text
+COLUMNS = ("preprocess_ms", "upload_ms", "infer_ms", "download_ms", "sync_ms", "latency_ms")
+LOG = "[2026-11-25 21:{:02}:{:02}.{:03}] [I] preprocess {:.2f} ms, infer {:.2f} ms, postprocess {:.2f} ms\n"
+CASES = Path(__file__).parents[1] / "tests" / "data" / "cases"
 
 
-def texts(lines: int) -> dict[str, str]:
-    """One text of each kind; the numbers are random, with a fixed seed."""
+def write_csv(path: Path, rows: int) -> None:
+    """Random times of six stages."""
     rng = np.random.default_rng(1)
-    times = rng.uniform(0.5, 20, (lines, 3)).round(2).tolist()
-    comma = [[str(value).replace(".", ",") for value in row] for row in times]
-    return {
-        "one number a line": "\n".join(str(row[0]) for row in times),
-        "CSV": "pre_ms,infer_ms,sync_ms\n" + "\n".join("{},{},{}".format(*row) for row in times),
-        "CSV, decimal commas": "pre_ms;infer_ms;sync_ms\n" + "\n".join(";".join(row) for row in comma),
-        "units in the cells": "pre,infer,sync\n" + "\n".join("{}ms,{} ms,{} us".format(*row) for row in times),
-        "log with timestamps": "\n".join(
-            f"[2026-11-25 21:{line // 6_000 % 60:02}:{line // 100 % 60:02}.{line % 100 * 10:03}] [I] "
-            + "preprocess {} ms, infer {} ms, postprocess {} ms".format(*row)
-            for line, row in enumerate(times)
-        ),
-        "ultralytics": "\n".join(
-            "Speed: {}ms preprocess, {}ms inference, {}ms postprocess per image at shape (1, 3, 640, 640)".format(*row)
-            for row in times
-        ),
-    }
+    with path.open("w") as file:
+        file.write(",".join(COLUMNS) + "\n")
+        for first in range(0, rows, 100_000):
+            np.savetxt(file, rng.uniform(0.5, 20, (min(100_000, rows - first), 6)), "%.4f", ",")
 
 
-def main(lines: int = 100_000) -> None:
-    """Print the best of three for each kind of text."""
-    for name, text in texts(lines).items():
-        best = np.inf
-        for _ in range(3):
-            begin = process_time()
-            read_text(text, unit="ms")
-            best = min(best, process_time() - begin)
-        print(f"{lines:,} lines, {name}: {best:.2f} s")
+def write_log(path: Path, rows: int) -> None:
+    """Lines with a time stamp and three times."""
+    rng = np.random.default_rng(1)
+    with path.open("w") as file:
+        for first in range(0, rows, 100_000):
+            times = rng.uniform(0.5, 20, (min(100_000, rows - first), 3)).tolist()
+            lines = (
+                LOG.format(n // 60_000 % 60, n // 1_000 % 60, n % 1_000, *row) for n, row in enumerate(times, first)
+            )
+            file.write("".join(lines))
+
+
+def measure(how: str, path: str) -> None:
+    """Read the file in this process and print what it took."""
+    if how == "polars":
+        import polars
+
+        read = polars.read_csv
+    else:
+        import pyarrow.compute
+        import pyarrow.csv  # noqa: F401
+
+        from yolotrt_lab.diagnose.formats import read
+    begin, used = perf_counter(), process_time()
+    rows = len(read(path))
+    wall, cpu = perf_counter() - begin, process_time() - used
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    each = f"{cpu:.2f} s of CPU, {cpu / rows * 1e6:.2f} us a row"
+    print(f"{how}: {rows:,} rows in {wall:.2f} s ({each}), {peak:.2f} GB at most")
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """The bytes with some lost, changed, doubled or moved."""
+    found = bytearray(data)
+    for _ in range(rng.randint(1, 6)):
+        at, size = rng.randrange(len(found) + 1), rng.randint(1, 40)
+        match rng.randrange(5):
+            case 0:
+                del found[at : at + size]
+            case 1:
+                found[at:at] = found[at : at + size] * 2
+            case 2:
+                found[at : at + 1] = bytes([rng.randrange(256)])
+            case 3:
+                found[at:at] = rng.choice(
+                    [b"ms", b",", b";", b"-", b"nan", b"1e999", b"\xc2\xb5s", b"\n\n", b'"', b"\x1b[31m", b"fps"]
+                )
+            case _:
+                found = found[at:] or found
+    return bytes(found)
+
+
+def fuzz(count: int, folder: Path = CASES) -> int:
+    """How many damaged inputs of all formats were read; any error that is not of the lab's ends the run."""
+    from yolotrt_lab.diagnose.formats import read
+    from yolotrt_lab.errors import LabError
+
+    rng, read_ones = random.Random(7), 0
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".tsv", ".md"))
+    with tempfile.TemporaryDirectory() as scratch:
+        for turn in range(count):
+            source = files[turn % len(files)]
+            path = Path(scratch) / f"fuzzed{source.suffix}"
+            path.write_bytes(damaged(source.read_bytes()[:20_000], rng))
+            try:
+                read(path, rng.choice([None, "ms"]))
+                read_ones += 1
+            except LabError as error:
+                assert error.message and error.fix, (turn, source, error)
+    return read_ones
+
+
+def main(rows: int = 5_000_000, fuzzed: int = 10_000) -> None:
+    """Print what each takes."""
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as folder:
+        table, log = Path(folder) / "times.csv", Path(folder) / "times.log"
+        write_csv(table, rows)
+        for how in ("polars", "lab"):
+            subprocess.run([sys.executable, __file__, "--measure", how, table], check=True)
+        table.unlink()
+        write_log(log, rows)
+        subprocess.run([sys.executable, __file__, "--measure", "lab", log], check=True)
+    begin = perf_counter()
+    print(f"{fuzz(fuzzed):,} of {fuzzed:,} damaged inputs read, the others refused, in {perf_counter() - begin:.0f} s")
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    if sys.argv[1:2] == ["--measure"]:
+        measure(*sys.argv[2:4])
+    else:
+        main(*map(int, sys.argv[1:]))

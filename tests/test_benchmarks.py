@@ -18,7 +18,7 @@ SIMULATED = ("--device", "simulated", "--frames", "10")
         (("bench_growth.py", "1", "1000"), "1,000 frames: slope"),
         (("bench_overlap.py", "50"), "rung 8, timers off: "),
         (("bench_ranges.py", "1"), "simulated device "),
-        (("bench_reading.py", "100"), "100 lines, ultralytics: "),
+        (("bench_reading.py", "100", "300"), "of 300 damaged inputs read"),
         (("ladder_claims.py", *SIMULATED, "--long", "100"), "100 frames of rung 7: latency grows"),
         (("ladder_peers.py", *SIMULATED), "they need a GPU"),
         (("make_report.py", "report.sqlite", "10"), ""),

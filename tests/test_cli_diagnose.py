@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from yolotrt_lab import cli
 from yolotrt_lab.packages import lab_path
 
+CASES = Path(__file__).parent / "data" / "cases" / "logs"
 OVERLOAD = lab_path("data", "recordings", "h200", "overload.parquet")
 
 
@@ -17,38 +19,75 @@ def plain_errors(monkeypatch):
     monkeypatch.delenv("YOLOTRT_LAB_DEBUG", raising=False)
 
 
-def test_text_says_verdict_why_what_it_buys_and_what_to_run_next(capsys):
+def test_text_says_what_is_proven_what_fixes_buy_and_what_to_measure_next(capsys):
     assert cli.main(["diagnose", str(OVERLOAD)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()
-    assert lines[0] == "verdict: pageable_overload"
-    assert any(line.startswith("  run next: run the same loop") for line in lines)
-    assert any(line.startswith("pinned memory can take at most 0.3") for line in lines)
-    assert lines[-1] == "recorded on NVIDIA H200, driver 580.159.04, 2026-11-23"
+    assert lines[0] == "where a frame's time goes:"
+    proven = lines[lines.index("proven:") + 1 :]
+    assert proven[0].startswith("  queueing ")
+    assert any(line.startswith("  pinned input   0.299 ms") for line in lines)
+    assert lines[-1] == "overload.parquet; recorded on NVIDIA H200, driver 580.159.04, 2026-11-23"
 
 
 def test_json_is_json_and_nothing_else(capsys):
     assert cli.main(["diagnose", str(OVERLOAD), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert values["verdict"] == "pageable_overload"
-    assert values["growth"]["latency"]["shape"] in ("ramp", "plateau")
-    assert values["growth"]["latency"]["rise_ms"] == pytest.approx(237, rel=0.05)
+    assert {each["cause"] for each in values["causes"] if each["verdict"] == "proven"} == {
+        "queueing",
+        "pageable_overload",
+    }
+    latency = next(each for each in values["grew"] if each["stage"] == "latency")
+    assert latency["to_ms"] - latency["from_ms"] == pytest.approx(213, rel=0.05)
 
 
 def test_html_is_one_page(tmp_path, capsys):
     page = tmp_path / "new" / "page.html"
     assert cli.main(["diagnose", str(OVERLOAD), "--html", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert all(words in text for words in ("<svg", "Why overload.parquet gets slower", "recorded on NVIDIA H200"))
+    assert all(words in text for words in ("<svg", "overload.parquet", "recorded on NVIDIA H200", "pageable_overload"))
     assert [each.name for each in page.parent.iterdir()] == ["page.html"]
 
 
-def test_a_pasted_column_with_a_unit_is_diagnosed(tmp_path, capsys):
+def test_a_pasted_column_with_a_unit_is_billed(tmp_path, capsys):
     log = tmp_path / "log.csv"
     log.write_text("\n".join(["preprocess", *(str(1 + 0.001 * frame) for frame in range(1_000))]), encoding="utf-8")
     assert cli.main(["diagnose", str(log), "--unit", "ms"]) == 0
-    assert capsys.readouterr().out.startswith("verdict: preprocess\n")
+    assert "preprocess grew from 1.0" in capsys.readouterr().out
+
+
+def test_what_is_no_series_of_frames_is_no_error(capsys):
+    assert cli.main(["diagnose", str(CASES / "13_nvprof_summary.txt")]) == 0
+    assert capsys.readouterr().out.startswith("nvprof, a summary is a summary")
+
+
+def test_a_pattern_is_read(tmp_path, capsys):
+    log = tmp_path / "a.log"
+    log.write_text("\n".join(f"<{i}> net={5 + 0.1 * i:.2f}" for i in range(40)), encoding="utf-8")
+    assert cli.main(["diagnose", str(log), "--pattern", r"net=(?P<infer_ms>[0-9.]+)", "--json"]) == 0
+    assert [each["stage"] for each in json.loads(capsys.readouterr().out)["grew"]] == ["infer"]
+
+
+def test_telemetry_that_nvidia_smi_wrote_meanwhile_is_joined(tmp_path, capsys):
+    times, gpu = tmp_path / "times.csv", tmp_path / "gpu.csv"
+    stamps = [f"2026-11-29 10:00:{second:02}.000" for second in range(40)]
+    rows = (f"{stamp},0.3,{5 + 0.1 * i:.2f}" for i, stamp in enumerate(stamps))
+    times.write_text("\n".join(["timestamp,infer_ms,synchronize_ms", *rows]), encoding="utf-8")
+    query = "timestamp, clocks.current.sm [MHz], clocks.current.memory [MHz], temperature.gpu, memory.used [MiB]"
+    rows = (f"{stamp}, 1980 MHz, 3201 MHz, 41, 1317 MiB" for stamp in stamps)
+    gpu.write_text("\n".join([query, *rows]), encoding="utf-8")
+    assert cli.main(["diagnose", str(times), "--telemetry", str(gpu), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert [each["stage"] for each in values["grew"]] == ["synchronize"]
+    assert {each["cause"]: each["verdict"] for each in values["causes"]}["clock_drop"] == "excluded"
+
+
+def test_compare_prints_both(capsys):
+    assert cli.main(["compare", str(OVERLOAD), str(OVERLOAD.with_name("overload-pinned.parquet"))]) == 0
+    out = capsys.readouterr().out
+    assert "the frame goes from 0.811 ms to 0.594 ms: 0.217 ms less" in out
+    assert "pageable_overload  proven, then excluded: the input is page-locked" in out
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whole answers of the lab, held to what they were: verdicts, traces, simulated recordings, boxes.
+"""Whole answers of the lab, held to what they were: bills, traces, simulated recordings, boxes.
 
 `python tests/test_golden.py` writes the files of `tests/golden` anew. A change of one belongs in the CHANGELOG.
 """
@@ -52,7 +52,7 @@ def rounded(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def verdict(path: Path) -> str:
+def billed(path: Path) -> str:
     return json.dumps(rounded(json.loads(printed("diagnose", str(path), "--json"))), indent=1, sort_keys=True) + "\n"
 
 
@@ -82,8 +82,8 @@ def boxes() -> list:
 
 
 @pytest.mark.parametrize("path", DATA, ids=name_of)
-def test_the_verdict_on_what_ships(path):
-    assert verdict(path) == (GOLDEN / "diagnose" / f"{name_of(path)}.json").read_text(encoding="utf-8")
+def test_the_bill_of_what_ships(path):
+    assert billed(path) == (GOLDEN / "diagnose" / f"{name_of(path)}.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", TRACES, ids=name_of)
@@ -114,7 +114,7 @@ def write_all() -> None:
     for folder in ("diagnose", "trace"):
         (GOLDEN / folder).mkdir(parents=True, exist_ok=True)
     for path in DATA:
-        (GOLDEN / "diagnose" / f"{name_of(path)}.json").write_text(verdict(path), encoding="utf-8")
+        (GOLDEN / "diagnose" / f"{name_of(path)}.json").write_text(billed(path), encoding="utf-8")
     for path in TRACES:
         (GOLDEN / "trace" / f"{name_of(path)}.txt").write_text(printed("trace", "show", str(path)), encoding="utf-8")
     hashes = {name: scenario_hash(name) for name in scenario_names()}

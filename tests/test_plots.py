@@ -12,8 +12,7 @@ from matplotlib.colors import to_hex
 from yolotrt_lab import diagnose, nsight, plots, speed
 from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.device import open_device
-from yolotrt_lab.diagnose.measurements import Measurements
-from yolotrt_lab.diagnose.verdicts import judge
+from yolotrt_lab.diagnose import Measured, bill
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import MissingPackageError
 from yolotrt_lab.recording import Recording
@@ -316,22 +315,23 @@ def test_cause_and_cure_show_one_quantity_of_every_source(pairs, quantity, colum
 
 
 @pytest.mark.parametrize(
-    ("gb", "shown", "verdict"), [((1.8375, 1.8376), (1.745672, 1.929428), "none"), ((1, 3), (0.9, 3.1), "leak")]
+    ("gb", "shown", "title"),
+    [((1.8375, 1.8376), (1.745672, 1.929428), "no cause is proven"), ((1, 3), (0.9, 3.1), "proven: leak")],
 )
-def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line(gb, shown, verdict):
+def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line(gb, shown, title):
     memory = np.linspace(*gb, 100) * 1e9
-    measured = Measurements({"frame": np.full(100, 1e6)}, telemetry={"host_memory_bytes": memory})
-    drawn = diagnose.diagnosed(measured, judge(measured))
+    measured = Measured("frames", "", {"frame": np.full(100, 1e6)}, telemetry={"host_memory_bytes": memory})
+    drawn = diagnose.drawn(measured, bill(measured))
     assert drawn.axes[-1].get_ylim() == pytest.approx(shown, abs=1e-6)
-    assert drawn.get_suptitle() == f"verdict: {verdict}"
+    assert drawn.get_suptitle() == title
 
 
 def test_few_frames_are_marked_and_many_are_lines(frames):
     _, (few, many) = plots.figure(1, 2)
-    one = Measurements({"infer": np.array([2e6])}, origin="one frame")
-    assert [line.get_marker() for line in diagnose.measured_times(few, one, judge(one))] == ["o"]
-    measured = Measurements.of(frames["recorded"])
-    assert {line.get_marker() for line in diagnose.measured_times(many, measured, judge(measured))} == {"None"}
+    one = Measured("frames", "", {"infer": np.array([2e6])}, origin="one frame")
+    assert [line.get_marker() for line in diagnose.measured_times(few, one, bill(one))] == ["o"]
+    measured = Measured.of(frames["recorded"])
+    assert {line.get_marker() for line in diagnose.measured_times(many, measured, bill(measured))} == {"None"}
 
 
 def test_logarithmic_axes_say_plain_numbers(frames):

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from yolotrt_lab import read_measurements
 from yolotrt_lab import recording as module
+from yolotrt_lab.diagnose import read
 from yolotrt_lab.errors import RecordingError
 from yolotrt_lab.recording import FRAME_COLUMNS, SCHEMA_VERSION, FrameRecorder, Recording, joined, machine_info
 from yolotrt_lab.types import HostMemory, Source, SourceKind, Stage
@@ -313,7 +313,7 @@ class TestRecorder:
             assert unfinished.columns["warmup"].tolist() == [True] * 3 + [False] * 5
             assert (unfinished.label, unfinished.source.kind) == ("long", SourceKind.RECORDED)
             assert unfinished.notes == ("unfinished: 8 frames of a run that was interrupted",)
-        assert len(read_measurements(partial).times_ns["latency"]) == 5
+        assert len(read(partial).times_ns["latency"]) == 5
         unfinished.save(tmp_path / "rescued.parquet")
         assert Recording.load(tmp_path / "rescued.parquet").notes == unfinished.notes
         assert same(recorder.finish(), Recording.load(path))

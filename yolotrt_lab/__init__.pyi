@@ -2,7 +2,7 @@ from . import causes, detector, diagnose, nsight, plots, simulate, speed
 from .causes import period_between_us, require_frames, run_scenario, run_together
 from .detector import Detector, open_detector
 from .device import open_device
-from .diagnose import Measurements, measure_growth, read_measurements, slope
+from .diagnose import Measured, slope
 from .engine import open_engine
 from .frames import open_frames, read_images
 from .loop import FrameLoop, LoopSettings, run_loop
@@ -24,7 +24,7 @@ __all__ = [
     "FrameLoop",
     "HostMemory",
     "LoopSettings",
-    "Measurements",
+    "Measured",
     "OverlappedLoop",
     "Preset",
     "Recording",
@@ -39,7 +39,6 @@ __all__ = [
     "diagnose",
     "lab_path",
     "measure_copies",
-    "measure_growth",
     "nsight",
     "open_detector",
     "open_device",
@@ -48,7 +47,6 @@ __all__ = [
     "period_between_us",
     "plots",
     "read_images",
-    "read_measurements",
     "require_frames",
     "run_loop",
     "run_scenario",

@@ -235,31 +235,65 @@ def _record(arguments: argparse.Namespace) -> None:
         print(f"{len(recording)} rows, {recording.source.stamp}: {path}")
 
 
+_READING = (
+    _option("--unit", choices=["s", "ms", "us", "ns"], help="the unit of numbers that do not name theirs"),
+    _option(
+        "--pattern", metavar="REGEX", help="of a log line, with a named group for each time: (?P<infer_ms>[0-9.]+)"
+    ),
+    _option("--range", metavar="NAME", help="the NVTX range that is one frame of a trace"),
+)
+
+
 @_command(
-    _option("file", type=Path, metavar="FILE", help="a recording, a table, a log or a trace"),
+    _option("file", metavar="FILE", help="a recording, a table, a log or a trace; - reads what comes by a pipe"),
     _option("--json", action="store_true", help="print JSON, for scripts; the package holds the schema"),
     _option("--html", type=Path, metavar="FILE", help="write a page with the figure as well"),
-    _option("--unit", choices=["s", "ms", "us", "ns"], help="the unit of numbers that do not name theirs"),
+    _option(
+        "--telemetry", type=Path, metavar="FILE", help="clocks, power, processes with time stamps, as nvidia-smi logs"
+    ),
+    *_READING,
 )
 def _diagnose(arguments: argparse.Namespace) -> None:
-    """Say why a loop gets slower, from its timings.
+    """Say where a loop's time goes, what grew, what explains it, and what a fix can buy at most.
+
+    What holds no series of frames is said to be what it is; only what can't be read is an error.
 
     examples:
       yolotrt-lab diagnose times.csv --unit ms              a table or a log: one number a frame, or a column a stage
-      yolotrt-lab diagnose report.nsys-rep                  a report of Nsight Systems, or its .sqlite export
+      yolotrt-lab diagnose report.nsys-rep --range step     a report of Nsight Systems, or its .sqlite export
       yolotrt-lab diagnose mine.parquet --html page.html    one page with the figure, to send to somebody
+      yolotrt-lab diagnose times.csv --telemetry gpu.csv    with what nvidia-smi wrote meanwhile
     """
     from . import diagnose
 
-    measurements, diagnosis = diagnose.judge_file(arguments.file, unit=arguments.unit)
+    if arguments.file == "-" or (Path(arguments.file).exists() and Path(arguments.file).stat().st_size > 1 << 26):
+        _step(f"reading {arguments.file}")
+    measured = diagnose.read(arguments.file, arguments.unit, arguments.pattern)
+    if arguments.telemetry is not None:
+        measured = diagnose.join(measured, diagnose.read(arguments.telemetry))
+    bill = diagnose.bill(measured, frame_range=arguments.range)
     if arguments.html is not None:
-        from .plots import as_svg
-
-        figure = as_svg(diagnose.diagnosed(measurements, diagnosis))
-        page = diagnose.as_html(diagnosis, figure, f"Why {arguments.file.name} gets slower")
         with _writing(arguments.html):
-            arguments.html.write_text(page, encoding="utf-8")
-    print(json.dumps(diagnosis.as_dict(), indent=1, ensure_ascii=False) if arguments.json else diagnosis)
+            arguments.html.write_text(diagnose.as_html(bill, measured, arguments.file), encoding="utf-8")
+    print(json.dumps(bill.as_dict(), indent=1, ensure_ascii=False) if arguments.json else bill)
+
+
+@_command(
+    _option("before", metavar="BEFORE", help="a recording, a table, a log or a trace"),
+    _option("after", metavar="AFTER", help="the same after a fix"),
+    *_READING,
+)
+def _compare(arguments: argparse.Namespace) -> None:
+    """Print two bills side by side: what changed, and whether a fix did what the first bill said at most.
+
+    examples:
+      yolotrt-lab compare pageable.parquet pinned.parquet
+    """
+    from . import diagnose
+
+    files = (arguments.before, arguments.after)
+    read = (diagnose.read(file, arguments.unit, arguments.pattern) for file in files)
+    print(diagnose.compare(*(diagnose.bill(each, frame_range=arguments.range) for each in read)))
 
 
 @_command(
@@ -292,22 +326,21 @@ def _trace_capture(arguments: argparse.Namespace) -> None:
 _REPORT = _option("report", type=Path, help="a .sqlite, or a .nsys-rep where there is an nsys")
 
 
-@_command(_REPORT)
+@_command(_REPORT, _option("--range", metavar="NAME", help="the NVTX range that is one frame"))
 def _trace_show(arguments: argparse.Namespace) -> None:
     """Print where the time of a frame goes, and what that means."""
-    from .diagnose.traced import attribution_of
+    from .diagnose.traced import traced_frames
     from .nsight.attribution import trace_table
     from .nsight.reports import read_trace
-    from .nsight.trace_findings import findings
 
-    trace = read_trace(arguments.report)
-    attribution = attribution_of(trace)
+    traced = traced_frames(read_trace(arguments.report), arguments.range)
+    attribution = traced.seen
     print(trace_table({arguments.report.stem: attribution}))
     for way, direction in (("uploads", "h2d"), ("downloads", "d2h")):
         print(f"of the time of {way}, kernels run during {attribution.overlap_share(direction):.1%}")
-    for finding in findings(trace):
+    for finding in traced.findings:
         print(f"\n{finding.kind}: {finding.text}")
-    for note in attribution.notes:
+    for note in filter(None, [traced.note, *attribution.notes]):
         print(f"\nnote: {note}")
 
 

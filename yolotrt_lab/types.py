@@ -64,6 +64,14 @@ class Cause(StrEnum):
     PREPROCESS = "preprocess"
     SHAPE_CHANGE = "shape_change"
     WARM_UP = "warm_up"
+    QUEUEING = "queueing"
+    """Frames arrive faster than they are served, whoever is at fault."""
+    HOST_CONTENTION = "host_contention"
+    """Other work on this machine takes the processor cores or the memory bandwidth of the loop."""
+    DEVICE_LEAK = "device_leak"
+    """The process keeps more memory of the GPU with every frame."""
+    LAUNCH_BOUND = "launch_bound"
+    """The host takes longer to launch a frame's kernels than the GPU to run them."""
     NONE = "none"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from yolotrt_lab.diagnose.measurements import Measurements
+from yolotrt_lab.diagnose.measured import Measured
 
 STAGES = {"preprocess": 0.7, "upload": 0.3, "infer": 0.006, "download": 0.006, "synchronize": 0.5, "postprocess": 0.0}
 PINNED = STAGES | {"upload": 0.005}
@@ -18,7 +20,7 @@ def step(frames, low, high, at=0.5):
     return np.where(np.arange(frames) < at * frames, low, high)
 
 
-def loop(frames=1_000, *, period_ms=None, telemetry=None, noise=0.02, seed=0, **stages):
+def loop(frames=1_000, *, period_ms=None, telemetry=None, memory=None, noise=0.02, seed=0, **stages):
     """A loop in which each of `stages` (a number or a series) replaces that of STAGES; on a clock if asked."""
     generator = np.random.default_rng(seed)
     times = {}
@@ -33,9 +35,17 @@ def loop(frames=1_000, *, period_ms=None, telemetry=None, noise=0.02, seed=0, **
         now = done[index] = start[index] + service[index]
     times |= {"latency": done - due, "frame": done - start, "wait": start - np.concatenate([[0.0], done[:-1]])}
     known = {name: np.broadcast_to(np.asarray(v, float), frames) for name, v in (telemetry or {}).items()}
-    return Measurements(times, {"due": due, "start": start, "done": done}, known, {}, "made up for a test")
+    instants = {"due": due, "start": start, "done": done}
+    return Measured("frames", "a test", times, instants, known, memory or {}, origin="made up for a test")
 
 
-def only(measurements, *names):
+def only(measured, *names):
     """The same with these times alone, and nothing else."""
-    return Measurements({name: measurements.times_ns[name] for name in names}, origin=measurements.origin)
+    times = {name: measured.times_ns[name] for name in names}
+    return replace(measured, times_ns=times, instants_ns={}, telemetry={}, memory={})
+
+
+def start_and_end(memory=None, **times):
+    """Two rows: the levels at the start and at the end, in ms."""
+    series = {name: np.array(pair) * 1e6 for name, pair in times.items()}
+    return Measured("frames", "a test", series, memory=memory or {}, origin="made up for a test")

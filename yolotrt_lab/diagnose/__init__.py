@@ -1,4 +1,4 @@
-"""Why does this loop get slower? A log, recording or trace in, ranked findings with their evidence out."""
+"""Where does this loop's time go, what grew, and what explains it? A log, recording or trace in, a bill out."""
 
 import lazy_loader
 

@@ -1,29 +1,23 @@
-from .diagram import diagnosed, measured_times, telemetry_column
-from .file import judge_file
-from .findings import Diagnosis, Evidence, Finding
-from .growth import Growth, Shape, Slope, measure_growth, slope
-from .measurements import Measurements
-from .page import as_html
-from .reading.files import read_measurements
-from .traced import measurements_of
-from .verdicts import judge
+from .accounts import Bill, bill, compare
+from .diagram import drawn, measured_times, telemetry_column
+from .explanations import EXPLANATIONS
+from .formats import join, read
+from .measured import Measured
+from .render import as_html
+from .slope import Slope, slope
 
 __all__ = [
-    "Diagnosis",
-    "Evidence",
-    "Finding",
-    "Growth",
-    "Measurements",
-    "Shape",
+    "EXPLANATIONS",
+    "Bill",
+    "Measured",
     "Slope",
     "as_html",
-    "diagnosed",
-    "judge",
-    "judge_file",
-    "measure_growth",
+    "bill",
+    "compare",
+    "drawn",
+    "join",
     "measured_times",
-    "measurements_of",
-    "read_measurements",
+    "read",
     "slope",
     "telemetry_column",
 ]

@@ -1,4 +1,4 @@
-"""What a diagnosis looked at: times and telemetry over the frames, with marks where the frame's shape changes."""
+"""What a bill is made of, drawn: times and telemetry over the frames, with marks where something starts to change."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 
 from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, figure, figure_of, mark_of, plain_numbers, stamp
 from ..types import Stage
-from .findings import Diagnosis
-from .measurements import Measurements
-from .text import verdict_line
+from .accounts import Bill
+from .measured import Measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,41 +21,42 @@ _FRAME_COLOURS = {"latency": "#000000", "frame": "#777777"}
 _TELLING = ("sm_clock_mhz", "gpu_processes", "temperature_c", "host_memory_bytes")
 
 
-def diagnosed(measurements: Measurements, diagnosis: Diagnosis) -> Any:
+def drawn(measured: Measured, bill: Bill) -> Any:
     """A figure of its own: the measured times above, below them the telemetry that tells causes apart, if any."""
-    columns = shown_telemetry(measurements)
+    columns = shown_telemetry(measured)
     heights = [2.4, *[1.0] * len(columns)]
-    drawn, axes = figure(
+    proven = " and ".join(bill.proven).replace("_", " ")
+    figures, axes = figure(
         len(heights),
         1,
         height=(sum(heights) + 0.2) * 1.35 / len(heights),
-        title=f"verdict: {verdict_line(diagnosis)}",
+        title=f"proven: {proven}" if proven else "no cause is proven",
         sharex=True,
         height_ratios=heights,
         squeeze=False,
     )
-    measured_times(axes[0, 0], measurements, diagnosis)
+    measured_times(axes[0, 0], measured, bill)
     for ax, name in zip(axes[1:, 0], columns, strict=True):
-        telemetry_column(ax, measurements, name)
+        telemetry_column(ax, measured, name)
     for ax in axes[:-1, 0]:
         ax.set_xlabel("")
-    return drawn
+    return figures
 
 
-def measured_times(ax: Axes, measurements: Measurements, diagnosis: Diagnosis) -> list[Any]:
-    """Every measured time but `wait`, on a logarithmic axis. Dotted lines stand where the whole frame changes.
+def measured_times(ax: Axes, measured: Measured, bill: Bill) -> list[Any]:
+    """Every measured time but `wait`, on a logarithmic axis. Dotted lines stand where a time starts to change.
 
     A long series is drawn as the first and the highest of every few frames, so that no spike is lost.
     """
     lines = []
-    for name, values_ns in measurements.times_ns.items():
+    for name, values_ns in measured.times_ns.items():
         if name == Stage.WAIT or not np.any(values_ns > 0):
             continue
         stage = STAGE_COLOURS.get(Stage(name)) if name in set(Stage) else None
         colour = stage or _FRAME_COLOURS.get(name, "#AA4499")
         frames, values_ms = _thinned(np.maximum(values_ns, 1) / 1e6)
         lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
-    for frame in _changes(diagnosis):
+    for frame in dict.fromkeys(each.since for each in (*bill.grew, *bill.fell) if each.since):
         ax.axvline(frame, color="#999999", linewidth=0.9, linestyle=":")
     ax.set(yscale="log", xlabel="frame", ylabel="host time [ms]")
     plain_numbers(ax.yaxis)
@@ -64,35 +64,26 @@ def measured_times(ax: Axes, measurements: Measurements, diagnosis: Diagnosis) -
     legend = ax.legend(frameon=False, ncols=max(len(lines), 1), loc="lower left", bbox_to_anchor=(0, 1), **compact)
     for handle in legend.get_lines():
         handle.set_linewidth(3)
-    stamp(figure_of(ax), measurements.origin)
+    stamp(figure_of(ax), measured.origin)
     return lines
 
 
-def telemetry_column(ax: Axes, measurements: Measurements, name: str) -> list[Any]:
+def telemetry_column(ax: Axes, measured: Measured, name: str) -> list[Any]:
     """One column of telemetry over the frames; gaps where the GPU did not tell."""
     label, unit = TELEMETRY_LABELS.get(name, (name, 1.0))
-    lines = ax.plot(measurements.telemetry[name] / unit, color="#333333", linewidth=1.2)
+    lines = ax.plot(measured.telemetry[name] / unit, color="#333333", linewidth=1.2)
     low, high = ax.get_ylim()
     middle = (low + high) / 2
     reach = max(high - middle, _LEAST_SPAN / 2 * abs(middle))  # what stays, looks as if it stayed
     ax.set(xlabel="frame", ylim=(middle - reach, middle + reach))
     ax.set_title(label, loc="left", size=9)
-    stamp(figure_of(ax), measurements.origin)
+    stamp(figure_of(ax), measured.origin)
     return lines
 
 
-def shown_telemetry(measurements: Measurements) -> list[str]:
+def shown_telemetry(measured: Measured) -> list[str]:
     """The columns that tell causes apart and hold a number."""
-    return [
-        name for name in _TELLING if name in measurements.telemetry and np.isfinite(measurements.telemetry[name]).any()
-    ]
-
-
-def _changes(diagnosis: Diagnosis) -> tuple[int, ...]:
-    for name in ("frame", "latency", "stages"):
-        if name in diagnosis.growth:
-            return diagnosis.growth[name].change_points
-    return ()
+    return [name for name in _TELLING if name in measured.telemetry and np.isfinite(measured.telemetry[name]).any()]
 
 
 def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

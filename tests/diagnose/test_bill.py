@@ -1,0 +1,284 @@
+"""What the bill says of loops made up to show one thing each: proven, possible, excluded, and by which number."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from series import PINNED, loop, only, ramp, start_and_end, step
+
+from yolotrt_lab import diagnose
+from yolotrt_lab.cli import main
+from yolotrt_lab.diagnose import Measured, as_html, bill, compare
+from yolotrt_lab.diagnose.accounts import Judged
+from yolotrt_lab.diagnose.explanations import EXPLANATIONS
+from yolotrt_lab.diagnose.fixes import Fix
+from yolotrt_lab.types import Cause
+
+SCHEMA = json.loads((Path(diagnose.__file__).parent / "schema.json").read_text(encoding="utf-8"))
+STEADY = {"sm_clock_mhz": 1980.0, "gpu_processes": 0.0, "host_memory_bytes": 4e8, "temperature_c": 60.0}
+PAGEABLE = {"input": "pageable", "output": "pinned"}
+N = 1_000
+
+
+def because(found, cause):
+    return next(each.because for each in found.causes if each.cause == cause)
+
+
+def fix(found, name):
+    return next(each for each in found.fixes if each.fix == name)
+
+
+def test_a_flat_loop_is_steady_and_no_all_clear():
+    found = bill(loop(telemetry=STEADY))
+    assert (found.steady, found.grew, found.proven) == (True, (), ())
+    assert Cause.ALLOCATION in found.possible
+    assert found.verdict("shared_gpu") == found.verdict("clock_drop") == "excluded"
+    assert "1,980 MHz" in because(found, "clock_drop")
+
+
+def test_where_a_frame_goes_adds_up():
+    found = bill(loop(period_ms=1.6))
+    late = {each.stage: each.late_ms for each in found.spent}
+    stages = sum(late[name] for name in ("preprocess", "upload", "infer", "download", "synchronize"))
+    assert late["frame"] == pytest.approx(stages + late["in no column"], rel=0.02)
+    assert late["latency"] == pytest.approx(late["frame"] + late["beyond the stages"], rel=0.02)
+
+
+def test_an_overload_is_proven_by_the_upload_being_longer_than_a_frame_is_too_long_by():
+    found = bill(loop(period_ms=1.4, memory=PAGEABLE))  # a frame takes 1.512 ms, 0.3 of them in the upload call
+    assert found.proven == (Cause.QUEUEING, Cause.PAGEABLE_OVERLOAD)
+    assert "0.112 ms too long" in because(found, "queueing")
+    assert found.at_most_ms("pinned_input") == pytest.approx(0.3, rel=0.02)
+    assert fix(found, "pinned_input").because.endswith("it ends the queue")
+    assert fix(found, "cuda_graph").because.endswith("it does not end the queue")
+
+
+def test_a_fix_that_takes_less_off_a_frame_than_it_is_too_long_by_does_not_end_the_queue():
+    stages = {"preprocess": 14.9, "upload": 0.3, "infer": 0.2, "synchronize": 0.3}
+    found = bill(loop(period_ms=15.0, memory=PAGEABLE, **stages))  # 15.4 without the upload
+    assert found.proven == (Cause.QUEUEING,)
+    assert found.verdict("pageable_overload") == "possible"
+    assert fix(found, "pinned_input").because.endswith("it does not end the queue")
+
+
+@pytest.mark.parametrize("upload", [0.045, 0.06])
+def test_pinned_memory_is_no_fix_for_a_loop_whose_memory_is_pinned(upload):
+    memory = {"input": "pinned", "output": "pinned"}
+    found = bill(loop(period_ms=1.15, memory=memory, **{**PINNED, "upload": upload}))
+    assert (found.verdict("queueing"), found.verdict("pageable_overload")) == ("proven", "excluded")
+    assert found.at_most_ms("pinned_input") == found.at_most_ms("pinned_output") == 0
+    assert found.at_most_ms("fewer_frames") > 10
+
+
+def test_without_instants_a_queue_shows_in_latency_beyond_the_stages():
+    names = ("latency", "preprocess", "upload", "infer", "download", "synchronize", "postprocess")
+    found = bill(only(loop(period_ms=1.3), *names))
+    assert found.proven == (Cause.QUEUEING,)  # whether the memory is pageable is not known
+    assert found.verdict("pageable_overload") == "possible"
+    unknown = bill(only(loop(period_ms=1.3), "latency", "preprocess", "upload", "infer"))
+    assert unknown.verdict("queueing") == "possible"  # what is beyond the stages may be a wait that was not measured
+
+
+def test_a_pageable_upload_is_known_by_its_rate():
+    names = ("latency", "preprocess", "upload", "infer", "download", "synchronize", "postprocess")
+    timers = only(loop(period_ms=1.3), *names)
+    verdicts = {
+        size: bill(Measured("frames", "a test", timers.times_ns, bytes=size)).verdict("pageable_overload")
+        for size in (4_915_200, 49_152_000)
+    }
+    assert verdicts == {4_915_200: "proven", 49_152_000: "excluded"}  # 16 GB/s, and faster than the bus
+
+
+def test_an_upload_call_that_climbs_alone_is_pageable():
+    climb = np.minimum(ramp(N, 0.3, 30.3), 1.2)  # there by frame 30
+    assert Cause.PAGEABLE_OVERLOAD in bill(loop(upload=climb, memory=PAGEABLE)).proven
+    together = bill(loop(upload=climb, synchronize=climb, memory=PAGEABLE))
+    assert Cause.PAGEABLE_OVERLOAD not in together.proven
+
+
+def test_processes_that_come_step_by_step_with_the_wait_are_proven_only_with_the_clock():
+    came = np.repeat([0, 3, 6, 9], N // 4)
+    wait = {"synchronize": 0.06 + came}
+    found = bill(loop(**wait, telemetry=STEADY | {"gpu_processes": came}))
+    assert found.proven == (Cause.SHARED_GPU,)
+    assert found.at_most_ms("gpu_alone") == pytest.approx(9, rel=0.02)
+    assert found.at_most_ms("pinned_input") == pytest.approx(0.3, rel=0.02)
+    alone = bill(loop(**wait, telemetry={"gpu_processes": came}))
+    assert alone.verdict("shared_gpu") == "possible"
+    once = bill(loop(synchronize=ramp(N, 1, 9), telemetry=STEADY | {"gpu_processes": step(N, 0, 1)}))
+    assert once.verdict("shared_gpu") == "possible"
+    memory = bill(loop(**wait, telemetry={"gpu_memory_used_bytes": 1e9 * came, "sm_clock_mhz": 1980.0}))
+    assert memory.verdict("shared_gpu") == "possible"
+
+
+def test_memory_that_moves_by_nothing_proves_no_shared_gpu():
+    used = 1.38e9 + 1e6 * (np.arange(N) // 500)
+    found = bill(loop(telemetry={"gpu_processes": 1.0, "gpu_memory_used_bytes": used, "sm_clock_mhz": 1980.0}))
+    assert found.proven == ()
+    assert found.verdict("device_leak") == "excluded"
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "proven"),
+    [
+        ({"sm_clock_mhz": ramp(N, 1980, 660)}, Cause.CLOCK_DROP),
+        ({"sm_clock_mhz": ramp(N, 1980, 660), "throttle_sw_thermal_slowdown": step(N, 0, 1, 0.3)}, Cause.HEAT),
+        ({"sm_clock_mhz": ramp(N, 1980, 660), "temperature_c": ramp(N, 50, 87)}, None),
+        ({"sm_clock_mhz": ramp(N, 1980, 1800)}, None),
+    ],
+)
+def test_a_clock_is_proven_by_its_factor(telemetry, proven):
+    found = bill(loop(synchronize=0.5 * 1980 / ramp(N, 1980, 660), telemetry=STEADY | telemetry))
+    assert found.proven == ((proven,) if proven else ())
+    assert found.verdict("clock_drop") == (
+        "possible" if proven is None else "proven" if proven == "clock_drop" else "excluded"
+    )
+
+
+def test_a_longer_wait_without_telemetry_leaves_four_causes_and_the_command():
+    found = bill(loop(synchronize=step(N, 0.06, 0.3)))
+    assert found.proven == ()
+    assert {Cause.SHARED_GPU, Cause.CLOCK_DROP, Cause.HEAT, Cause.LEAK} <= set(found.possible)
+    assert any("--query-gpu=" in each for each in found.next)
+
+
+def test_leaks_are_proven_by_the_memory_itself():
+    host = bill(loop(telemetry=STEADY | {"host_memory_bytes": ramp(N, 4e8, 2.2e9)}))
+    assert host.proven == (Cause.LEAK,)
+    used = ramp(N, 1e9, 1.7e10)
+    device = bill(loop(telemetry=STEADY | {"gpu_memory_used_bytes": used}))
+    assert device.proven == (Cause.DEVICE_LEAK,)
+    assert "16,000 MB" in because(device, "device_leak")
+    assert bill(loop(telemetry={"gpu_memory_used_bytes": used})).verdict("device_leak") == "possible"
+    once = bill(loop(telemetry=STEADY | {"host_memory_bytes": step(N, 1.6e9, 3.1e9)}))
+    assert once.verdict("leak") == "possible"
+
+
+def test_preprocessing_that_climbs_alone_is_proven_and_a_slower_host_is_not():
+    alone = bill(loop(preprocess=ramp(N, 0.7, 1.7), infer=0.3))
+    assert alone.proven == (Cause.PREPROCESS,)
+    slower = step(N, 1.0, 1.7)
+    host = bill(loop(preprocess=0.7 * slower, infer=0.8 * slower))
+    assert host.proven == ()
+    assert {Cause.PREPROCESS, Cause.HOST_CONTENTION} <= set(host.possible)
+
+
+def test_a_synchronize_of_microseconds_behind_a_long_download_is_a_moved_wait():
+    found = bill(only(loop(download=20.0, synchronize=0.003, infer=1.5), "upload", "infer", "download", "synchronize"))
+    assert found.proven == (Cause.MOVED_WAIT,)
+    assert found.at_most_ms("pinned_output") is None
+    assert "the network's" in fix(found, "pinned_output").because
+
+
+def test_spikes_leave_causes_possible():
+    spiked = np.where(np.random.default_rng(1).random(N) < 0.02, 12.0, 0.7)
+    found = bill(loop(preprocess=spiked))
+    assert found.proven == ()
+    assert {Cause.ALLOCATION, Cause.HOST_CONTENTION} <= set(found.possible)
+    assert found.steady is False
+    frame = next(each for each in found.stalls if each.stage == "frame")
+    assert frame.frames == pytest.approx(20, abs=8)
+    assert frame.share > 0.1
+
+
+def test_slow_first_frames_are_a_warm_up_and_a_late_step_down_is_none():
+    slow = bill(loop(synchronize=np.where(np.arange(N) < 5, 40.0, 0.5)))
+    assert slow.proven == (Cause.WARM_UP,)
+    late = bill(loop(synchronize=step(N, 18.0, 0.06, 0.7)))
+    assert late.verdict("warm_up") == "excluded"
+    assert {each.stage for each in late.fell} == {"latency", "frame", "synchronize"}
+    assert late.steady is False
+
+
+def test_the_five_numbers_of_the_public_report_exclude_a_moved_wait_and_a_queue_and_leave_clocks_and_contention():
+    numbers = {"synchronize": (0.004, 24), "upload": (0.3, 1.4), "preprocess": (1.2, 1.2)}
+    found = bill(start_and_end(**numbers))
+    assert {found.verdict(cause) for cause in ("moved_wait", "queueing", "pageable_overload")} == {"excluded"}
+    assert {found.verdict(cause) for cause in ("clock_drop", "shared_gpu", "heat")} == {"possible"}
+    assert found.at_most_ms("pinned_input") == pytest.approx(1.4)
+    assert found.proven == ()
+    assert {each.stage: each.to_ms for each in found.grew} == {"synchronize": 24, "upload": 1.4}
+
+
+LOOPS = {
+    "nothing": loop(300),
+    "overload": loop(300, period_ms=1.4, memory=PAGEABLE),
+    "one column": only(loop(300, synchronize=ramp(300, 0.1, 0.5)), "synchronize"),
+    "short": loop(9),
+    "one frame": loop(1),
+    "zeros": only(loop(300, synchronize=0.0), "synchronize"),
+    "nan": only(loop(300, synchronize=np.full(300, np.nan)), "synchronize"),
+    "summary": Measured(
+        "summary", "trtexec log", facts={"enqueue": 7.87, "gpu_compute": 7.14, "h2d": 0.01}, export="run"
+    ),
+    "telemetry": Measured("telemetry", "dmon", telemetry={"sm_clock_mhz": ramp(40, 1980, 990)}),
+    "unknown names": Measured(
+        "frames", "a test", {"tot": ramp(40, 5e7, 9e7), "net": ramp(40, 4e7, 8e7), "x": np.ones(40)}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_json_is_as_the_schema_says_and_all_parts_say_the_same(name):
+    found = bill(LOOPS[name])
+    values = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    jsonschema.Draft202012Validator(SCHEMA).validate(values)
+    text, page = " ".join(str(found).split()), as_html(found, LOOPS[name])
+    for each in (*found.causes, *found.fixes) if found.frames else ():
+        assert each.because.removeprefix("not measured: ") in text
+    assert all(
+        command in str(found).splitlines() or f"  {command}" in str(found).splitlines() for command in found.next
+    )
+    assert page.count("<svg") == page.count("</svg>") == (bool(found.frames) and name != "zeros")
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=\"(?!#|data:)", page)
+
+
+def test_the_schema_knows_every_cause_and_fix():
+    causes = SCHEMA["properties"]["causes"]["items"]["properties"]["cause"]["enum"]
+    assert causes == [str(each.cause) for each in EXPLANATIONS]
+    assert set(causes) | {"none"} == set(Cause)
+    fixes = SCHEMA["properties"]["fixes"]["items"]["properties"]["fix"]["enum"]
+    assert fixes == [each.fix for each in bill(loop(40)).fixes]
+    assert Judged.__slots__ == ("cause", "verdict", "because")
+    assert Fix.__slots__ == ("fix", "at_most_ms", "because")
+
+
+def test_what_is_no_series_of_frames_says_what_it_is():
+    text = str(bill(LOOPS["summary"]))
+    assert text.startswith("trtexec log is a summary")
+    assert "enqueue takes 7.87 ms, the GPU 7.14 ms" in text
+    found = bill(LOOPS["telemetry"])
+    assert found.notes == ("sm_clock_mhz goes from 990 to 1,980",)
+    assert {each.verdict for each in found.causes} == {"not_measured"}
+
+
+def test_a_column_that_was_not_read_leaves_steady_open():
+    measured = loop(300)
+    assert bill(measured).steady is True
+    unread = Measured("frames", "a test", measured.times_ns, unread=("gc_pause",))
+    assert bill(unread).steady is None
+    assert "gc_pause" in str(bill(unread))
+
+
+def test_compare_says_what_a_fix_did_against_what_it_could():
+    before, after = (bill(loop(300, upload=upload)) for upload in (0.3, 0.02))
+    lines = compare(before, after).splitlines()
+    assert any("the frame goes from 1.5" in line and line.endswith(" less") for line in lines)
+    [pinned] = [line for line in lines if line.startswith("  pinned input: at most ")]
+    assert pinned.endswith("the change is within it")
+    assert any(line.split()[:1] == ["upload"] for line in lines)
+
+
+def test_a_trace_that_is_given_beside_other_frames_is_asked_too(capsys):
+    from yolotrt_lab.nsight import shipped_trace
+
+    found = bill(loop(300), shipped_trace("plain-pageable"))
+    assert found.at_most_ms("cuda_graph") == pytest.approx(0.871, rel=0.01)
+    assert main(["compare", "none.csv", "none.csv"]) == 2
+    assert "none.csv" in capsys.readouterr().err

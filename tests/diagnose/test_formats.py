@@ -1,0 +1,410 @@
+"""What a file is recognised as, and which columns are read: the labelled cases, and another example of each kind."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import sqlite3
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+from yolotrt_lab.diagnose.formats import FORMATS, join, read, read_text
+from yolotrt_lab.diagnose.measured import Measured
+from yolotrt_lab.errors import LabError, MeasurementsError, SettingsError
+from yolotrt_lab.packages import shipped_file
+from yolotrt_lab.recording import FRAME_COLUMNS, Recording
+from yolotrt_lab.types import Source, SourceKind, Stage
+
+CASES = Path(__file__).parents[1] / "data" / "cases"
+KINDS = dict(line.split("\t")[:2] for line in (CASES / "logs" / "cases.tsv").read_text().splitlines()[1:])
+COLUMNS = {
+    "01x_deepstream_perf_40.log": ["frame"],
+    "02x_print_cost_jitter_57.log": ["frame"],
+    "04x_trtexec_old_40_lines.log": ["gpu_compute", "latency", "enqueue"],
+    "05x_trtexec_copies_half_44.log": ["gpu_compute", "latency", "enqueue"],
+    "07_cpp_cout_two_timers.log": ["infer"],
+    "08_tensorrtx_warmup.log": ["frame"],
+    "18_number_then_stage.log": ["preprocess", "infer"],
+    "19x_pipe_stages_40.log": ["tot", "load", "preprocess", "net", "dec", "postprocess", "merge"],
+    "20x_jetson_inference_reports.log": [
+        *("preprocess", "Pre-Process CUDA", "infer", "Network CUDA", "postprocess", "Post-Process CUDA"),
+        *("Visualize CPU", "Visualize CUDA", "frame", "Total CUDA"),
+    ],
+    "21x_elasped_40_frames.log": ["preprocess", "infer", "postprocess"],
+    "34_glued_number.log": ["infer", "doInference"],
+    "41b_ultralytics_sized_300.log": ["frame"],
+    "45_cpp_infer_frame_cost.log": ["frame"],
+    "53_periodic_three_syncs.csv": ["upload", "infer", "download", "synchronize"],
+    "56_tgi_ramp_11_percent.log": ["frame", "validation_time", "queue_time", "infer", "time_per_token"],
+    "64_moved_wait_contradiction.csv": ["upload", "infer", "download", "synchronize"],
+    "66_trtexec_whole_log.log": ["gpu_compute", "latency", "enqueue"],
+}
+ENDS_MS = {  # the first and the last value of a column, read off the file by eye
+    ("01x_deepstream_perf_40.log", "frame"): (20, 83.333),
+    ("04x_trtexec_old_40_lines.log", "enqueue"): (0.539228, 0.483888),
+    ("08_tensorrtx_warmup.log", "frame"): (6.83, 4.95),
+    ("19x_pipe_stages_40.log", "net"): (24, 63),
+    ("20x_jetson_inference_reports.log", "Network CUDA"): (4.3, 7.6),
+    ("34_glued_number.log", "infer"): (38, 34),
+    ("41b_ultralytics_sized_300.log", "frame"): (8, 11),
+    ("53_periodic_three_syncs.csv", "synchronize"): (0.008, 1.3),
+    ("56_tgi_ramp_11_percent.log", "queue_time"): (0.049382, 0.049382),
+}
+
+
+def text(said: str, unit: str | None = None, pattern: str | None = None) -> Measured:
+    return read_text(said.encode(), "a.log", unit, pattern)
+
+
+def ms(found: Measured) -> dict[str, list[float]]:
+    return {name: (values / 1e6).round(6).tolist() for name, values in found.times_ns.items()}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_labelled_case_is_of_its_kind_and_its_columns_are_read(name):
+    found = read(CASES / "logs" / name)
+    assert found.kind == KINDS[name]
+    assert list(found.times_ns) == COLUMNS.get(name, [])
+    assert {len(values) for values in found.times_ns.values()} <= {len(found)}
+    assert all(np.isfinite(values).all() for values in found.times_ns.values())
+    assert found.rows_read > 0 and found.format and found.origin.startswith(name)
+    assert (found.export == "") == (found.kind in ("frames", "telemetry"))
+    for (case, column), ends in ENDS_MS.items():
+        if case == name:
+            assert ms(found)[column][:: len(found) - 1] == pytest.approx(ends, abs=1e-3)
+
+
+def test_each_case_that_holds_a_series_says_its_columns():
+    assert {name for name, kind in KINDS.items() if kind in ("frames", "rates")} == set(COLUMNS)
+
+
+def test_what_a_case_does_not_read_is_named():
+    found = read(CASES / "logs" / "07_cpp_cout_two_timers.log")
+    assert [name.split(" time")[0] for name in found.unread] == ["preprocess", "infer", "postprocess"]
+    assert all("--unit" in name for name in found.unread)
+    with_unit = read(CASES / "logs" / "07_cpp_cout_two_timers.log", unit="ms")
+    assert with_unit.unread == () and {"preprocess", "infer", "postprocess"} <= with_unit.times_ns.keys()
+
+
+def test_summaries_hold_their_numbers_in_ms():
+    trtexec = read(CASES / "logs" / "03_trtexec_summary.log").facts
+    assert (trtexec["enqueue"], trtexec["gpu_compute"], trtexec["h2d"]) == (7.86694, 7.14139, 0.00814819)
+    copies = read(CASES / "logs" / "05x_trtexec_copies_half_44.log").facts
+    assert (copies["h2d"], copies["d2h"], copies["latency"]) == (1.93, 1.61, 6.95)
+    assert read(CASES / "logs" / "11_nsys_cuda_api_sum.csv").facts["cuModuleLoadData"] == pytest.approx(262.416874)
+    assert read(CASES / "logs" / "13_nvprof_summary.txt").facts["[CUDA memcpy DtoH]"] == pytest.approx(129.91)
+    assert read(CASES / "logs" / "61_nsys_cuda_api_trace.csv").facts["cuMemHostAlloc"] == pytest.approx(25.46068)
+    assert read(CASES / "logs" / "27_ort_profile.json").facts["_kernel_time"] == pytest.approx(12.944)
+    assert read(CASES / "logs" / "11x_nsys_cuda_api_sum_36_rows.csv", unit="ms").kind == "summary"
+
+
+def test_telemetry_of_dmon_is_named():
+    found = read(CASES / "logs" / "25x_nvidia_smi_dmon_40.txt").telemetry
+    assert found["sm_clock_mhz"][:2].tolist() == [1784, 1764] and found["temperature_c"][0] == 60
+    assert (found["memory_clock_mhz"] == 4513).all() and found["power_w"][1] == 110
+
+
+HOSTILE = {
+    "fps.log": (["frame"], (8.0, 14.1)),
+    "fpskey.log": (["frame"], (8.0, 8.0)),
+    "bare_comma.log": (["preprocess", "infer", "synchronize"], (1.10, 1.05)),
+    "colour.csv": (["upload", "infer", "synchronize", "latency"], (0.3369, 0.2836)),
+    "esc.log": (["infer"], (7.1, 7.0)),
+    "shuffled.csv": (["upload", "infer", "latency", "frame"], (1.09, 1.058)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_text_is_read(name):
+    found = read(CASES / "hostile" / name, unit="ms" if name == "bare_comma.log" else None)
+    columns, ends = HOSTILE[name]
+    assert found.kind == "frames" and list(found.times_ns) == columns
+    assert ms(found)[columns[0]][:: len(found) - 1] == pytest.approx(ends)
+    assert not any(ord(letter) < 32 for letter in found.origin + "".join((*found.notes, *found.unread)))
+
+
+def test_a_shuffled_table_is_sorted_and_says_so():
+    found = read(CASES / "hostile" / "shuffled.csv")
+    assert (np.diff(found.instants_ns["due"]) > 0).all() and "sorted by due time" in found.notes
+    assert found.times_ns["latency"] == pytest.approx(found.instants_ns["done"] - found.instants_ns["due"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rev.parquet", r"^rev\.parquet: row 1 of the recording has a result before it is due$"),
+        ("neg_warm_up.parquet", r"^neg_warm_up\.parquet: row 1 of the recording has a result before its frame starts$"),
+        ("rows0.parquet", r"^rows0\.parquet: the recording must have frames, got no rows$"),
+    ],
+)
+def test_a_recording_with_impossible_values_is_refused_with_its_row(name, message):
+    with pytest.raises(MeasurementsError) as caught:
+        read(CASES / "hostile" / name)
+    assert re.search(message, caught.value.message) and caught.value.fix
+
+
+def recording(**columns: np.ndarray) -> Recording:
+    rows = {name: np.zeros(4, np.int64) for name in FRAME_COLUMNS} | {"warmup": np.array([True, False, False, False])}
+    rows |= {"due_ns": np.arange(4) * 100, "start_ns": np.arange(4) * 100, "done_ns": np.arange(4) * 100 + 50} | columns
+    source = Source(SourceKind.LIVE, "a GPU", "1", "2026-01-01")
+    return Recording("frames", rows, source, settings={"input_memory": "pinned"})
+
+
+def test_a_recording_gives_its_steady_frames_by_name():
+    found = Measured.of(recording(upload_ns=np.arange(4), power_w=np.array([70.0, np.nan, 90.0, 80.0])))
+    assert (len(found), found.kind, found.format) == (3, "frames", "recording of the lab")
+    assert found.times_ns["latency"].tolist() == [50, 50, 50] and found.times_ns["upload"].tolist() == [1, 2, 3]
+    assert {"frame", *map(str, Stage)} <= found.times_ns.keys() and found.instants_ns["due"].tolist() == [100, 200, 300]
+    assert found.memory == {"input": "pinned"} and found.telemetry["power_w"][1:].tolist() == [90, 80]
+    assert found.origin == "live on a GPU, driver 1, 2026-01-01"
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"upload_ns": np.array([1, 1, -1, 1])}, "row 3 of the recording has a time below 0"),
+        ({"due_ns": np.array([0, 200, 100, 300]), "done_ns": np.full(4, 999)}, "row 3 .* before that of the row above"),
+        ({"start_ns": np.array([0, 100, 200, 900])}, "row 4 .* a result before its frame starts"),
+        ({"warmup": np.ones(4, np.bool_)}, "must have frames, got only warm-up frames"),
+    ],
+)
+def test_values_of_a_recording_are_checked(columns, message):
+    with pytest.raises(MeasurementsError, match=message):
+        Measured.of(recording(**columns))
+
+
+OTHERS = {
+    "trtexec log": (
+        "&&&& RUNNING TensorRT.trtexec\n"
+        "[07/01/2025-10:00:00] [I] Average on 50 runs - GPU latency: 2.5 ms (enqueue 0.4 ms)\n"
+        "[07/01/2025-10:00:01] [I] Average on 50 runs - GPU latency: 2.6 ms (enqueue 0.5 ms)\n",
+        "frames", {"gpu_compute": [2.5, 2.6], "enqueue": [0.4, 0.5]},
+    ),
+    "trtexec --exportTimes": (
+        '[\n  { "startComputeMs" : 1.0, "startEnqMs" : 0.5, "endEnqMs" : 0.75, "latencyMs" : 2.04, "h2dMs" : 0.4 }\n,'
+        ' { "startComputeMs" : 3.0, "startEnqMs" : 2.5, "endEnqMs" : 2.6, "latencyMs" : 2.1, "h2dMs" : 0.5 }\n]',
+        "frames", {"latency": [2.04, 2.1], "h2d": [0.4, 0.5], "enqueue": [0.25, 0.1]},
+    ),
+    "trtexec --exportProfile": (
+        '[{ "count" : 10 }, { "name" : "conv1", "timeMs" : 5.0, "averageMs" : 0.5 }]', "layers", {"conv1": 0.5}
+    ),
+    "profile of ONNX Runtime": (
+        '[{"cat":"Node","pid":1,"dur":40,"ts":5,"ph":"X","name":"c_kernel_time","args":{"op_name":"Conv"}},\n'
+        '{"cat":"Node","pid":1,"dur":60,"ts":9,"ph":"X","name":"c_kernel_time","args":{"op_name":"Conv"}},\n',
+        "events", {"c_kernel_time": 0.1},
+    ),
+    "Chrome trace": (
+        '{"schemaVersion": 1, "traceEvents": [{"ph": "X", "name": "aten::conv2d", "ts": 1, "dur": 2500, "tid": 1}]}',
+        "events", {"aten::conv2d": 2.5},
+    ),
+    "nsys stats, a trace": (
+        "\n ** CUDA GPU Trace (cuda_gpu_trace):\n\n Start (ns)  Duration (ns)  CorrId  Strm  Name\n"
+        " ----------  -------------"
+        "  ------  ----  ----\n    1000000        1500000      12     7  [CUDA memcpy Host-to-Device]\n",
+        "events", {"[CUDA memcpy Host-to-Device]": 1.5},
+    ),
+    "nsys stats, a summary": (
+        " ** CUDA API Summary (cudaapisum):\n\n"
+        " Time (%)  Total Time (ns)  Num Calls   Avg (ns)   Med (ns)  Min (ns)  Max (ns)"
+        "  StdDev (ns)          Name\n"
+        " --------  ---------------  ---------  ---------  --------  --------  --------  -----------"
+        "  --------------------\n"
+        "     60.0        2,000,000         10  200,000.0  1,000.0     1,000   900,000     12,000.0"
+        "  cudaStreamSynchronize\n",
+        "summary", {"cudaStreamSynchronize": 2.0},
+    ),
+    "nvprof, a summary": (
+        "==99== Profiling result:\nTime(%)      Time     Calls       Avg       Min       Max  Name\n"
+        " 99.00%  1.5000s       100  15.0ms  1.0ms  20.0ms  [CUDA memcpy HtoD]\n",
+        "summary", {"[CUDA memcpy HtoD]": 1500},
+    ),
+    "torch.profiler, a summary": (
+        "---------------  ------------  ------------\n           Name    Self CPU %      Self CPU   CPU total %\n"
+        "---------------  ------------  ------------\n   aten::conv2d         5.10%      12.300ms        40.0%\n"
+        "   aten::relu           1.10%     300.000us         4.0%\n---------------\nSelf CPU time total: 30.000ms\n",
+        "summary", {"aten::conv2d": 12.3, "aten::relu": 0.3},
+    ),
+    "DeepStream PERF": (
+        "**PERF:  {'stream0': 25.0, 'stream1': 50.0}\n**PERF:  {'stream0': 20.0, 'stream1': 40.0}\n",
+        "rates", {"frame": [40, 50], "source 1": [20, 25]},
+    ),
+    "GStreamer fpsdisplaysink": (
+        "fpsdisplaysink0: last-message = rendered: 15, dropped: 0, current: 25.00, average: 29.9\n"
+        "fpsdisplaysink0: last-message = rendered: 30, dropped: 0, current: 20.00, average: 28.0\n",
+        "rates", {"frame": [40, 50]},
+    ),
+    "ultralytics lines": (
+        "image 1/2 a.jpg: 640x480 4 persons, 1 bus, 61.5ms\nimage 2/2 b.jpg: 640x640 (no detections), 52.5ms\n"
+        "Speed: 2.5ms preprocess, 57.0ms inference, 0.9ms postprocess per image at shape (1, 3, 640, 640)\n",
+        "frames", {"frame": [61.5, 52.5]},
+    ),
+    "layers of a network": (
+        "[07/01/2025-10:00:00] [I] Reformatting CopyNode for Input Tensor 0: 0.25 ms\n"
+        "[07/01/2025-10:00:00] [I] conv1 + relu1: 1.5 ms\n",
+        "layers", {"Reformatting CopyNode for Input Tensor 0": 0.25, "conv1 + relu1": 1.5},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_example_of_each_format(name):
+    said, kind, holds = OTHERS[name]
+    found = text(said)
+    assert (found.format, found.kind) == (name, kind)
+    facts = {name: round(value, 6) for name, value in found.facts.items()}
+    assert (ms(found) or facts) == holds
+    assert found.times_ns or found.export
+
+
+TEGRASTATS = (
+    "03-07-2025 10:00:0{0} RAM 2000/7620MB (lfb 2x4MB) SWAP 0/1MB CPU [5%@1190] EMC_FREQ 4%@2133 GR3D_FREQ {1}%@[{2}] "
+    "cpu@50C gpu@{1}.5C tj@51C VDD_IN 5000mW/5000mW VDD_CPU_GPU_CV {2}mW/1000mW\n"
+)
+
+
+def test_tegrastats_with_its_times():
+    found = text(TEGRASTATS.format(1, 40, 918) + TEGRASTATS.format(2, 45, 612))
+    assert (found.kind, found.format) == ("telemetry", "tegrastats")
+    held = {name: values.tolist() for name, values in found.telemetry.items()}
+    assert held == {
+        "gpu_utilisation_percent": [40, 45], "sm_clock_mhz": [918, 612], "memory_clock_mhz": [2133, 2133],
+        "temperature_c": [40.5, 45.5], "power_w": [0.918, 0.612], "gpu_memory_used_bytes": [2000 * 2**20] * 2,
+    }  # fmt: skip
+    assert np.diff(found.clock_ns).tolist() == [1e9]
+
+
+def test_dmon_of_two_gpus_with_its_times_is_that_of_the_first():
+    found = text(
+        "#Date       Time        gpu   pwr gtemp    sm\n#YYYYMMDD   HH:MM:SS    Idx     W     C     %\n"
+        " 20250703   10:00:00      0    70    40     -\n 20250703   10:00:00      1    99    99    99\n"
+        " 20250703   10:00:01      0    75    41    50\n"
+    )
+    assert found.kind == "telemetry" and found.telemetry["power_w"].tolist() == [70, 75]
+    assert np.isnan(found.telemetry["gpu_utilisation_percent"][0]) and np.diff(found.clock_ns).tolist() == [1e9]
+    assert any("GPU 0 of 2" in note for note in found.notes)
+
+
+SMI = (
+    "timestamp, index, clocks.current.sm [MHz], power.draw [W], temperature.gpu, memory.used [MiB], "
+    "clocks_event_reasons.sw_power_cap\n"
+    "2026/11/25 21:00:00.100, 0, 1980 MHz, 70.12 W, 40, 1024 MiB, Not Active\n"
+    "2026/11/25 21:00:00.200, 0, 1410 MHz, [N/A], 41, 2 GiB, Active\n"
+)
+
+
+def test_query_gpu_is_telemetry_and_is_joined_with_frames_by_their_time_stamps():
+    telemetry = text(SMI)
+    assert telemetry.kind == "telemetry" and telemetry.telemetry["gpu_memory_used_bytes"].tolist() == [2**30, 2**31]
+    assert telemetry.telemetry["throttle_sw_power_cap"].tolist() == [0, 1]
+    log = "[2026-11-25 21:00:00,{}] infer: 7.9 ms\n"
+    frames = text("".join(log.format(at) for at in ("050", "150", "199", "250", "900")))
+    found = join(frames, telemetry)
+    assert np.array_equal(found.telemetry["sm_clock_mhz"], [np.nan, 1980, 1980, 1410, np.nan], equal_nan=True)
+    assert found.times_ns["infer"].tolist() == [7.9e6] * 5 and "which 2 frames lack" in found.notes[-1]
+    of_day = text("".join(f"21:00:00.{at} infer: 7.9 ms\n" for at in ("150", "250", "260")))
+    assert join(of_day, telemetry).telemetry["sm_clock_mhz"].tolist() == [1980, 1410, 1410]
+
+
+def test_what_cannot_be_joined_says_why():
+    with pytest.raises(MeasurementsError, match="must have time stamps"):
+        join(text("infer: 7 ms\ninfer: 8 ms\n"), text(SMI))
+    with pytest.raises(MeasurementsError, match=r"2026-11-24T21:00:00 to .*, got 2026-11-25T21"):
+        join(text("2026-11-24 21:00:00 infer: 7 ms\n2026-11-24 21:00:01 infer: 8 ms\n"), text(SMI))
+
+
+def test_the_first_pattern_that_fits_decides_and_each_format_has_a_case():
+    seen = {read(path).format for path in (CASES / "logs").iterdir() if path.name in KINDS}
+    seen |= set(OTHERS) | {"tegrastats", "nvidia-smi dmon"}
+    assert {form.name for form in FORMATS} - seen == {"nvprof, a trace"}
+    assert text('"Start","Duration","Name"\nms,us,\n310.1ms  2.5us  [CUDA memset]\n').kind == "events"
+
+
+def test_parquet_arrow_gzip_and_pipes(tmp_path, monkeypatch):
+    columns = {"latency_ms": [1.0, 2.0, 3.0], "sync_us": pa.array([1, 2, 3], pa.int32()), "label": ["a", "b", "c"]}
+    columns |= {"power_w": [50.0, None, 70.0], "warmup": [True, False, False]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    pyarrow.feather.write_feather(pa.table(columns), tmp_path / "a.arrow")
+    for name in ("a.parquet", "a.arrow"):
+        found = read(tmp_path / name)
+        assert ms(found) == {"latency": [2, 3], "synchronize": [0.002, 0.003]}, name
+        assert np.array_equal(found.telemetry["power_w"], [np.nan, 70], equal_nan=True) and "'label'" in found.notes[0]
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"infer_ms,sync_ms\n1,2\n3,4\n"))
+    assert ms(read(tmp_path / "a.csv.gz")) == {"infer": [1, 3], "synchronize": [2, 4]}
+    for data, count in ((b"infer: 1 ms\ninfer: 2 ms\n", 2), ((tmp_path / "a.parquet").read_bytes(), 2)):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+        found = read("-")
+        assert len(found) == count and found.origin.startswith("standard input")
+
+
+def test_a_recording_of_the_lab_and_a_report_of_nsight(tmp_path):
+    own = read(shipped_file("recordings", "overload.parquet"))
+    assert own.format == "recording of the lab" and own.memory == {"input": "pageable", "output": "pinned"}
+    assert np.array_equal(
+        own.times_ns["latency"], Recording.load(shipped_file("recordings", "overload.parquet")).steady.latency_ns
+    )
+    with pytest.raises(MeasurementsError, match="must be of frames, got one of copies"):
+        read(shipped_file("recordings", "copies.parquet"))
+    trace = read(shipped_file("traces", "graph-pinned.sqlite"))
+    assert trace.trace is not None and trace.rows_read > 126 and "NVIDIA H200" in trace.origin
+    assert read(CASES / "hostile" / "null_gpuid.sqlite").trace is not None
+    with sqlite3.connect(tmp_path / "a.sqlite") as base:
+        base.execute("CREATE TABLE infer_ms (x)")
+    with pytest.raises(LabError):
+        read(tmp_path / "a.sqlite")
+
+
+LOGS = {
+    "1 cat, Done. (1{0}.5ms) Inference, (1.{0}ms) NMS": ("frames", {"infer": 10.5, "postprocess": 1.0}),
+    "image {0}/9 a.jpg: 640x480 4 cats, Done. (0.01{0}s)": ("frames", {"frame": 10}),
+    "pre/infer/post: 1.{0} / 7.{0} / 2.{0} ms": ("frames", {"preprocess": 1, "infer": 7, "postprocess": 2}),
+    "pre 1.{0}, infer 7.{0}, post 2.{0} ms": ("frames", {"preprocess": 1, "infer": 7, "postprocess": 2}),
+    "infer: 7.{0} ± 0.2 ms, pre 1.{0}±0.1 ms": ("frames", {"infer": 7, "preprocess": 1}),
+    "第{0}帧 预处理 1.{0}毫秒 推理 7.{0}毫秒": ("frames", {"preprocess": 1, "infer": 7}),
+    "12:00:0{0} INFO infer: time.busy=7.{0}ms time.idle=10.2µs": ("frames", {"time busy": 7, "time idle": 0.0102}),
+    "FPS: 2{0}.0": ("rates", {"frame": 50}),
+    "frame {0} at 2{0} fps": ("rates", {"frame": 50}),
+    "model yolov8s: 7.{0}ms": ("frames", {"model yolov8s": 7}),
+}
+
+
+@pytest.mark.parametrize("line", LOGS)
+def test_lines_of_a_log_in_other_words(line):
+    kind, first = LOGS[line]
+    found = text("".join(line.format(turn) + "\n" for turn in (0, 3, 1, 2, 5, 4, 9, 8)))
+    assert (found.kind, len(found)) == (kind, 8)
+    assert {name: values[0] for name, values in ms(found).items()} == pytest.approx(first)
+    assert (found.export != "") == (kind == "rates")
+
+
+def test_timers_that_count_on_are_read_by_their_steps():
+    found = text("".join(f"infer: {8 * turn + turn % 3} ms, sync: {turn} ms\n" for turn in range(1, 20)))
+    assert ms(found)["infer"][:3] == [9, 9, 6] and ms(found)["synchronize"][:3] == [1, 2, 3]
+    assert any("'infer' counts on" in note for note in found.notes)
+    clock = text("".join(f"elapsed: {8 * turn + turn % 3} ms\n" for turn in range(1, 20)))
+    assert ms(clock)["frame"][:3] == [9, 6, 9] and len(clock) == 18
+
+
+def test_a_log_of_averages_alone_is_a_summary():
+    found = text("Average inference time: 3.2 ms\nP50 latency: 0.003 s\n")
+    assert found.kind == "summary" and found.facts == {"Average inference time": 3.2, "P50 latency": 3.0}
+
+
+def test_a_pattern_of_the_user_s_names_the_columns():
+    said = "f=1 a<7.5> b<2>\nnoise\nf=2 a<8.5> b<3>\n"
+    found = text(said, pattern=r"a<(?P<infer_ms>[\d.]+)> b<(?P<whatever_us>\d+)>")
+    assert ms(found) == {"infer": [7.5, 8.5], "whatever_us": [0.002, 0.003]} and "pattern" in found.format
+    assert ms(text(said, "ms", r"a<(?P<a>[\d.]+)>")) == {"a": [7.5, 8.5]}
+    assert ms(text("x 5ms\ny 1ms\nx 6ms\ny 2ms\n", pattern=r"x (?P<x>\d+)|y (?P<y>\d+)")) == {"x": [5, 6], "y": [1, 2]}
+    for wrong, message in ((r"(", "must be a regular expression"), (r"\d", "must have named groups")):
+        with pytest.raises(SettingsError, match=message):
+            text(said, pattern=wrong)
+    with pytest.raises(MeasurementsError, match="no line matches"):
+        text(said, pattern=r"(?P<infer>zzz)")

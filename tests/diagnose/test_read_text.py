@@ -1,0 +1,461 @@
+"""Tables and logs as people paste them: names, units, commas, what is left out, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from yolotrt_lab.diagnose import formats
+from yolotrt_lab.diagnose.formats import read
+from yolotrt_lab.diagnose.measured import Measured
+from yolotrt_lab.errors import LabError, MeasurementsError, SettingsError
+
+
+def read_text(text: str, file: str = "text", unit: str | None = None) -> Measured:
+    return formats.read_text(text.encode("utf-8", "replace"), file, unit)
+
+
+def times(text: str, unit: str | None = None) -> dict[str, list[float]]:
+    """What is read from a text, by name, in microseconds."""
+    found = read_text(text, unit=unit).times_ns
+    return {name: (values / 1e3).round(6).tolist() for name, values in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("3.2\n3.3\n", "ms"),
+        ("3200\n3300\n", "us"),
+        ("3.2ms\n3.3 ms\n", None),
+        ("3200 µs\n3300us\n", None),
+        ("3,2 ms\n3,3 ms\n", None),
+        ("3.2 ms\n3300 us\n", None),
+        ("0.0032 s\n0.0033 s\n", None),
+        ("3,200,000 ns\n3,300,000 ns\n", None),
+        ("0 3.2\n1 3.3\n", "ms"),
+        ("7;3,2\n8;3,3\n", "ms"),
+        ("0,3.2\n1,3.3\n", "ms"),
+        ("3,2\n3,3\n", "ms"),
+        ("3,200.0 us\n3,300.0 us\n", None),
+        ("3.200,0 us\n3.300,0 us\n", None),
+        ("312.5 fps\n303.030303030303 FPS\n", None),
+        ("2026-11-25 21:00:01,123 3.2ms\n2026-11-25 21:00:01,133 3.3ms\n", None),
+        ("total_ms\n3.2\n3.3\n", None),
+        ("耗时(毫秒)\n3.2\n3.3\n", None),
+        ("frame,total [ms]\n0,3.2\n1,3.3\n", None),
+    ],
+)
+def test_one_number_a_frame(text, unit):
+    found = times(text, unit)
+    assert list(found) == ["frame"]
+    assert found["frame"] == pytest.approx([3_200, 3_300])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "preprocess_ms,infer_ms,sync_us\n1.2,7.9,4\n1.3,8.1,5\n",
+        "pre-process [ms], inference [ms], cudaStreamSynchronize [us]\n1.2, 7.9, 4\n1.3, 8.1, 5\n",
+        "preprocess(ms);infer(ms);sync(us)\n1,2;7,9;4\n1,3;8,1;5\n",
+        "pre/ms\tenqueueV3/ms\tsync/us\n1,2\t7,9\t4\n1,3\t8,1\t5\n",
+        "preprocess [ms]  enqueue [ms]  sync [us]\n1.2  7.9  4\n1.3  8.1  5\n",
+        "pre inference cudaDeviceSynchronize\n1.2ms 7.9ms 4us\n1.3ms 8.1ms 5us\n",
+        "预处理(ms),推理(ms),同步(微秒)\n1.2,7.9,4\n1.3,8.1,5\n",
+        "预处理（ms）,推理耗时【ms】,同步 us\n1.2,7.9,4\n1.3,8.1,5\n",  # noqa: RUF001
+        "# made by hand\n\npre_ms,infer_ms,sync_us\r\n1.2,7.9,4\r\n\r\npre_ms,infer_ms,sync_us\r\n1.3,8.1,5\r\n",
+        '"preprocess time (ms)","infer time (ms)","sync time (us)"\n"1.2","7.9","4"\n"1.3","8.1","5"\n',
+        "[I] preprocess 1.2 ms, infer 7.9 ms, sync 4 us\n[I] preprocess 1.3 ms, infer 8.1 ms, sync 5 us\n",
+        "| pre (ms) | infer (ms) | sync (us) |\n|---|:-:|---|\n| 1.2 | 7.9 | 4 |\n| 1.3 | 8.1 | 5 |\n",
+        "time,pre_ms,infer_ms,sync_us\n2026-11-25 21:00:01,1.2,7.9,4\n2026-11-25 21:00:02,1.3,8.1,5\n",
+        "time [s];pre_ms;infer_ms;sync_us\n0,5;1.2;7.9;4\n0,9;1.3;8.1;5\n",
+        "pre_ms=1.2 infer_ms=7.9 sync_us=4\npre_ms=1.3 infer_ms=8.1 sync_us=5\n",
+        "frame 7 pre(ms): 1.2, infer(ms): 7.9, sync(us): 4\nframe 8 pre(ms): 1.3, infer(ms): 8.1, sync(us): 5\n",
+        '{"frame": 1, "pre_ms": 1.2, "infer_ms": 7.9, "sync_us": 4}\n{"frame": 2, "pre_ms": 1.3, "infer_ms": 8.1, '
+        '"sync_us": 5}\n',
+        "pre: 1.2ms\ninfer took 7.9ms\nsync=4us\npre: 1.3ms\ninfer took 8.1ms\nsync=5us\n",
+        "预处理耗时：1.2ms，推理耗时：7.9毫秒，同步：4微秒\n预处理耗时：1.3ms，推理耗时：8.1毫秒，同步：5微秒\n",  # noqa: RUF001
+        "\x1b[32m1.2ms\x1b[0m preprocess, 7.9ms inference, 4us sync\n1.3ms preprocess, 8.1ms inference, 5us sync\n",
+    ],
+)
+def test_three_stages_in_every_dress(text):
+    assert times(text) == {"preprocess": [1_200, 1_300], "infer": [7_900, 8_100], "synchronize": [4, 5]}
+
+
+def test_what_ultralytics_prints():
+    line = "Speed: 1.{0}ms preprocess, 7.{0}ms inference, 0.8ms postprocess per image at shape (1, 3, 640, 640)\n"
+    sized = "0: 640x640 {0} persons, 2 buses, 7.{0}ms\n"
+    stages = {"preprocess": [1_100, 1_200], "infer": [7_100, 7_200], "postprocess": [800, 800]}
+    assert times(line.format(1) + line.format(2)) == stages
+    assert times("".join(sized.format(n) + line.format(n) for n in (1, 2))) == stages
+    video = "".join(f"video 1/1 (frame {n}/3) /a/b.mp4: 384x640 {n} persons, 7.{n}ms\n" for n in (1, 2, 3))
+    found = read_text(video + line.format(9), "a.log")
+    assert found.times_ns["frame"].tolist() == [7.1e6, 7.2e6, 7.3e6]
+    assert list(found.times_ns) == ["frame"] and "the frame is the inference" in found.notes[0]
+
+
+def test_the_upload_call_inside_copy_from_mat_is_counted_once():
+    text = "copy_from_Mat: 1.5 ms\ncudaMemcpyAsync: 0.3 ms\ncudaStreamSynchronize: 0.004 ms\n" * 3
+    assert times(text) == {"synchronize": [4] * 3, "upload": [300] * 3, "preprocess": [1_200] * 3}
+    assert times("copy_from_Mat: 1.5 ms\n" * 3) == {"preprocess": [1_500] * 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cudaMemcpyAsync: 0.3 ms\nenqueueV3 2ms\ncudaMemcpyAsync: 0.1 ms\n",
+        "cudaMemcpyAsync H2D: 0.3 ms, enqueueV3: 2ms, cudaMemcpyAsync D2H: 0.1 ms\n",
+        "cudaMemcpyAsync(HtoD) 0.3 ms, infer 2ms, cudaMemcpyAsync(DtoH) 0.1 ms\n",
+    ],
+)
+def test_copies_have_a_direction(text):
+    assert times(text * 3) == {"upload": [300] * 3, "infer": [2_000] * 3, "download": [100] * 3}
+
+
+def test_averages_and_broken_frames_are_no_frames():
+    text = "infer: 7.9 ms\npost: 1 ms\ninfer: 8.1 ms\ninfer: 8.0 ms\npost: 2 ms\naverage infer: 8 ms\nmin = 7 ms\n"
+    found = read_text(text, "a.log")
+    assert {name: values.tolist() for name, values in found.times_ns.items()} == {
+        "infer": [7.9e6, 8.0e6],
+        "postprocess": [1e6, 2e6],
+    }
+    assert found.notes == ("1 incomplete frame left out",)
+
+
+def test_numbers_without_a_unit_take_the_option():
+    assert times("infer: 7.9, sync: 0.5\ninfer: 8, sync: 0.6", "ms") == {
+        "infer": [7_900, 8_000],
+        "synchronize": [500, 600],
+    }
+    assert times("infer_ms,sync\n7,8\n", "us") == {"infer": [7_000], "synchronize": [8]}
+
+
+def test_a_comment_in_the_first_line_is_where_the_numbers_are_from():
+    found = read_text("# recorded on a T4\nframe,infer_ms\n0,7\n1,8\n# and more\n", "a.csv")
+    assert found.origin == "a.csv; recorded on a T4"
+    assert read_text("// T4\ninfer: 7.9 ms\n", "a.log").origin == "a.log; T4"
+    assert read_text("#\ninfer: 7.9 ms\n", "a.log").origin == "a.log"
+
+
+def test_the_lab_s_own_columns_in_a_csv():
+    found = read_text("frame,due_ns,start_ns,done_ns,upload_ns,warmup\n0,0,5,20,9,true\n1,100,110,150,5,false\n")
+    assert {name: values.tolist() for name, values in found.times_ns.items()} == {
+        "upload": [5],
+        "latency": [50],
+        "frame": [40],
+    }
+    assert {name: values.tolist() for name, values in found.instants_ns.items()} == {
+        "due": [100],
+        "start": [110],
+        "done": [150],
+    }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gbk", "gb18030"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_encoding_and_line_end(tmp_path, encoding, end):
+    file = tmp_path / "a.log"
+    file.write_bytes(f"推理耗时: 7.9ms{end}推理耗时: 8.1ms{end}".encode(encoding))
+    found = read(file)
+    assert found.times_ns["infer"].tolist() == pytest.approx([7.9e6, 8.1e6])
+    assert found.origin == "a.log"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("infer_ms,sync_ms\n1,2\n3,x\n", r"^a\.csv: line 3, column 'sync_ms': 'x' is no number$"),
+        ("infer_ms,sync_ms\n1,2\n3\n", r"^a\.csv: line 3 must have 2 columns as the lines before it, got 1$"),
+        ("sync_ms\n1\n-2\n", r"^a\.csv: line 3, column 'sync_ms': -2 is below 0"),
+        ("sync_ms\n1\ninf\n", r"^a\.csv: line 3, column 'sync_ms': inf is more than thirty years"),
+        ("sync_ms\n1,234\n2,345\n", r"^a\.csv: line 2, column 'sync_ms': comma in '1,234' may be (a )?decimal"),
+        ("infer\n3ms\n4\n", r"^a\.csv: column 'infer': units must go together, got 'ms', ''$"),
+        ("infer\n3 apples\n4\n", r"^a\.csv: column 'infer': units must go together, got 'apples', ''$"),
+        ("infer\n3 apples\n4 apples\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),
+        ("infer [apples],a\n3,4\n", r"^a\.csv: no column of times is known among 'infer \[apples\]', 'a'$"),
+        ("infer_ms;sync_ms\n1,2,3;4\n", r"^a\.csv: line 2, column 'infer_ms': '1,2,3' is no number$"),
+        ("infer: 3 ms\ninfer: -4 ms\n", r"^a\.csv: line 2, column 'infer': -4 is below 0"),
+        ("infer_s\n1e300\n", r"^a\.csv: line 2, column 'infer_s': 1e\+300 is more than thirty years$"),
+        ("fps\n0\n", r"^a\.csv: no row in it has all of its times$"),
+        ("fps\n-1\n", r"^a\.csv: line 2, column 'fps': -1 is no rate$"),
+        ("1,2,3\n4,5,6\n", r"^a\.csv: line 1 has 3 columns without names"),
+        ("a,b\n1,2\n", r"^a\.csv: no column of times is known among 'a', 'b'"),
+        ("hello\nworld\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),
+        ("\n# nothing\n", r"^a\.csv: it must have lines that are no comments, got none$"),
+        ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it begins$"),
+        ("start_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the frame ends before it begins$"),
+        ("infer_ms,sync_ms\n1,nan\nnan,2\n", r"^a\.csv: no row in it has all of its times$"),
+        ("infer_ms,sync_ms\n", r"^a\.csv: line 1 names columns, and no row follows$"),
+        ("hello\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),
+        ("infer_ms,sync_ms\n0,0\n0,0\n", r"^a\.csv: every time in it is 0"),
+        ("infer_ms,sync_ms\n1,\n,2\n,\n", r"^a\.csv: most rows lack each of the times in it"),
+        ("start_ns,done_ns\nnan,1\n2,nan\n", r"^a\.csv: most rows lack each of the times in it"),
+        ('[{"infer_ms": 1}, {"sync_ms": 2}, {"pre_ms": 3}]', r"^a\.csv: most rows lack each of the times in it"),
+        ("infer_ms,warmup\n1,1\n", r"^a\.csv: no row in it has all of its times$"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_its_place(text, message):
+    with pytest.raises(MeasurementsError) as caught:
+        read_text(text, "a.csv")
+    assert re.search(message, caught.value.message) and "\n" not in caught.value.message and caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "guess"),
+    [("7.9\n8.1\n", "ms"), ("infer\n7900\n8100\n", "us"), ("infer: 7900000\n", "ns"), ("sync\n0.004\n", None)],
+)
+def test_a_missing_unit_is_asked_for_and_not_guessed(text, guess):
+    with pytest.raises(MeasurementsError, match="nothing says in which unit") as caught:
+        read_text(text)
+    assert "--unit" in caught.value.fix
+    assert (f"they could be {guess})" in caught.value.message) is (guess is not None)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(MeasurementsError, match="cannot be read: No such file") as caught:
+        read(tmp_path / "none.csv")
+    assert str(Path.cwd()) in caught.value.fix
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"infer_ms\n1\n\xff\xff\n")
+    with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: it must be text in UTF-8, UTF-16 or GBK"):
+        read(file)
+    file.write_bytes(b"infer_ms\n1\n\0\x01\n")
+    with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: it must be text in UTF-8, UTF-16 or GBK"):
+        read(file)
+    file.write_bytes(b"PAR1 and no more")
+    with pytest.raises(MeasurementsError, match="no readable Parquet file"):
+        read(file)
+    with pytest.raises(SettingsError, match="the unit must be one of time, got 'min'"):
+        read(file, unit="min")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "infer 0,310 ms, sync 18,046 ms\ninfer 0,320 ms, sync 2,5 ms\n",
+            {"infer": [310, 320], "synchronize": [18_046, 2_500]},
+        ),
+        (
+            "infer 310 us, sync 18,046 us\ninfer 1,320 us, sync 2 us\n",
+            {"infer": [310, 1_320], "synchronize": [18_046, 2]},
+        ),
+        (
+            "infer 1'310 us, sync 2.5 us\ninfer 1'320 us, sync 2 us\n",
+            {"infer": [1_310, 1_320], "synchronize": [2.5, 2]},
+        ),
+        (
+            "infer 0.31 ms, sync 18,046 us\ninfer 1.32 ms, sync 2,500 us\n",
+            {"infer": [310, 1_320], "synchronize": [18_046, 2_500]},
+        ),
+    ],
+)
+def test_commas_in_a_log_are_decimal_or_not_as_its_other_numbers_tell(text, expected):
+    assert times(text) == expected
+
+
+def test_a_log_in_which_nothing_tells_what_commas_are_is_refused():
+    with pytest.raises(MeasurementsError, match=r"the comma in '1,310' may be (a )?decimal") as caught:
+        read_text("infer 1,310 ms\ninfer 1,320 ms\n")
+    assert "decimal points" in caught.value.fix
+
+
+def test_frames_a_second_behind_their_name_are_no_unit_of_the_number_before():
+    found = times("frame=0 FPS=250.0\nframe=1 FPS=200.0\nframe=2 FPS=125.0\n")
+    assert found == {"frame": [4_000, 5_000, 8_000]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'infer': np.float64(7.9), 'sync': tensor(0.5, device='cuda:0')}\n"
+        "{'infer': np.float64(8.1), 'sync': tensor(0.6)}\n",
+        "infer 7.9 (ms) sync 0.5 [ms]\ninfer 8.1 (ms) sync 0.6 [ms]\n",
+    ],
+)
+def test_types_and_brackets_around_a_number_are_looked_through(text):
+    assert times(text, "ms") == {"infer": [7_900, 8_100], "synchronize": [500, 600]}
+
+
+def test_times_of_unknown_names_keep_their_own():
+    found = read_text("resize: 3 ms\ninfer: 7 ms\n" * 3, "a.log")
+    assert list(found.times_ns) == ["resize", "infer"]
+    found = read_text("H2D: 3 ms; my kernel: 1 ms; sync: 7 ms\n" * 3, "a.log")
+    assert list(found.times_ns) == ["upload", "my kernel", "synchronize"]
+
+
+@pytest.mark.parametrize("gap", ["nan", "NaN", "", "N/A", "-"])
+def test_frames_of_a_table_that_lack_a_time_are_left_out_and_counted(gap):
+    found = read_text(f"infer_ms,sync_ms,done_ns,power\n1,2,3,50\n4,{gap},6,{gap}\n7,8,9,{gap}\n", "a.csv")
+    assert found.times_ns["infer"].tolist() == [1e6, 7e6]
+    assert found.times_ns["synchronize"].tolist() == [2e6, 8e6]
+    assert found.instants_ns["done"].tolist() == [3, 9]
+    assert np.array_equal(found.telemetry["power_w"], [50, np.nan], equal_nan=True)
+    assert found.notes == ("1 incomplete frame left out",)
+
+
+def test_a_column_that_most_frames_lack_is_left_out_and_its_frames_are_not():
+    found = read_text("infer_ms,sync_ms\n1,\n2,5\n3,\n", "a.csv")
+    assert {name: values.tolist() for name, values in found.times_ns.items()} == {"infer": [1e6, 2e6, 3e6]}
+    assert found.notes == ("without 'synchronize', which most frames lack",)
+
+
+STAGES = {"preprocess": [1_200, 1_300], "infer": [7_900, 8_100], "synchronize": [4_000, 5_000]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",preprocess_ms,infer_ms,sync_ms\n0,1.2,7.9,4\n1,1.3,8.1,5\n",
+        "   preprocess_ms  infer_ms  sync_ms\n0   1.2   7.9   4\n1   1.3   8.1   5\n\n[2 rows x 3 columns]\n",
+        "frameId,preprocessTimeMs,inferenceTimeMs,syncUs\n0,1.2,7.9,4000\n1,1.3,8.1,5000\n",
+        "t_pre[s],t_infer[s],time_sync [s]\n0.0012,0.0079,0.004\n0.0013,0.0081,0.005\n",
+        "frame  pre(ms)  infer(ms)  sync(ms)\n-------------------\n    0  1.2  7.9  4\n    1  1.3  8.1  5\n",
+        "┌────┬───────┬──────┐\n│ pre ┆ infer ┆ sync │\n╞════╪═══════╪══════╡\n│ 1.2 ms ┆ 7.9 msecs ┆ 4 ms │\n"
+        "│ 1.3 ms ┆ 8.1 msecs ┆ 5 ms │\n└────┴───────┴──────┘\n",
+        "preprocess_latency_ms,infer_latency_ms,sync_times_ms\n1.2,7.9,4\n1.3,8.1,5\n",
+    ],
+)
+def test_an_index_camel_case_and_words_around_a_name_are_looked_through(text):
+    assert times(text) == STAGES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"pre_ms": 1.2, "infer_ms": 7.9, "sync_us": 4e3}, {"pre_ms": 1.3, "infer_ms": 8.1, "sync_us": 5e3}]',
+        '{"gpu": "RTX 3060", "frames": [{"timings_ms": {"pre": 1.2, "infer": 7.9, "sync": 4}},\n'
+        '  {"timings_ms": {"pre": 1.3, "infer": 8.1, "sync": 5}}]}\n',
+        '{"pre_ms": [1.2, 1.3], "infer_ms": [7.9, 8.1], "sync_ms": [4, 5], "shape": [1, 3, 640]}',
+        '{"ts": 1, "stages": {"pre": "1.2 ms", "infer": "7.9 ms", "sync": "4 ms"}}\n'
+        '{"ts": 2, "stages": {"pre": "1.3 ms", "infer": "8.1 ms", "sync": "5 ms"}}\n{"ts": 3, "sta',
+    ],
+)
+def test_json_in_lines_in_a_list_nested_and_by_name(text):
+    assert times(text) == STAGES
+
+
+def test_what_json_lacks_is_a_gap_and_what_is_wrong_has_its_place():
+    found = read_text('{"infer_ms": 1}\n{"infer_ms": null}\n{"infer_ms": 3}\n{"inf', "a.jsonl")
+    assert found.times_ns["infer"].tolist() == [1e6, 3e6]
+    assert found.notes == ("without the last line, which breaks off", "1 incomplete frame left out")
+    with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is below 0"):
+        read_text('[{"infer_ms": 1}, {"infer_ms": -1}]', "a.json")
+
+
+def test_a_list_of_numbers_is_one_a_frame():
+    assert times("[3.2, 3.3,\n 3.4]", "ms") == {"frame": [3_200, 3_300, 3_400]}
+    with pytest.raises(MeasurementsError, match="in which unit"):
+        read_text("[3.2, 3.3]")
+
+
+def test_json_lines_whose_message_holds_the_times_are_read_as_a_log():
+    lines = '{"level": "info", "msg": "infer: 7.9 ms"}\n{"level": "info", "msg": "infer: 8.1 ms"}\n'
+    assert times(lines) == {"infer": [7_900, 8_100]}
+
+
+@pytest.mark.parametrize(
+    "above", ["Timing results, RTX 3060\n", "Here are my timings:\n\n", "My loop.\nIt gets slow, why?\n```\n"]
+)
+@pytest.mark.parametrize(
+    "table",
+    [
+        "pre_ms,infer_ms,sync_ms\n1.2,7.9,4\n1.3,8.1,5\n",
+        "| pre | infer | sync |\n|---|---|---|\n| 1.2 ms | 7.9 ms | 4 ms |\n| 1.3 ms | 8.1 ms | 5 ms |\n",
+    ],
+)
+def test_what_stands_above_a_table_is_left_out_and_told(above, table):
+    assert times(above + table) == STAGES
+    assert "without what stands above the table" in read_text(above + table).notes
+
+
+def test_a_last_line_that_breaks_off_is_left_out_and_told():
+    found = read_text("infer_ms,sync_ms\n1,2\n3,4\n5", "a.csv")
+    assert found.times_ns["synchronize"].tolist() == [2e6, 4e6]
+    assert found.notes == ("without line 4, which breaks off",)
+
+
+def test_words_in_front_of_a_log_make_no_table_of_it():
+    assert times("Start loop\ninfer 7.9\nsync 4\ninfer 8.1\nsync 5\n", "ms") == {
+        "infer": [7_900, 8_100],
+        "synchronize": [4_000, 5_000],
+    }
+
+
+def test_words_around_the_names_of_functions_are_looked_through():
+    text = "copyInputToDevice: 0.3 ms, doInference: {} ms\nTimer preprocess_image: 1.2 ms\nTimer decode_boxes: 0.4 ms\n"
+    assert times(text.format(7.9) + text.format(8.1)) == {
+        "upload": [300] * 2,
+        "infer": [7_900, 8_100],
+        "preprocess": [1_200] * 2,
+        "postprocess": [400] * 2,
+    }
+
+
+def test_different_things_of_unknown_names_are_not_taken_for_frames_of_one():
+    assert list(times("Timer warp: 1.2 ms\nTimer net: 7.9 ms\n" * 3)) == ["Timer warp", "Timer net"]
+    assert times("12 cats, Done. (3 ms)\n2 dogs, Done. (4 ms)\n") == {"frame": [3_000, 4_000]}
+
+
+def test_an_average_within_a_line_is_no_time_of_the_frame_and_the_others_are():
+    assert times("infer 7 ms post 1 ms (avg 9 ms)\ninfer 8 ms post 2 ms (avg 9 ms)\n") == {
+        "infer": [7_000, 8_000],
+        "postprocess": [1_000, 2_000],
+    }
+
+
+def reads_or_says_why(read) -> None:
+    try:
+        found = read()
+    except LabError as error:
+        assert error.message and "\n" not in error.message
+    else:
+        lengths = {len(values) for values in [*found.times_ns.values(), *found.telemetry.values()]}
+        assert len(lengths) == (not found.facts)
+        assert all(np.isfinite(values).all() and (values >= 0).all() for values in found.times_ns.values())
+
+
+WORDS = ("infer", "sync_ms", "推理", "cudaMemcpyAsync", "fps", "power.draw [W]", "warmup", "due_ns", "640x640", "N/A")
+NUMBERS = ("1.5", "2,5", "1,234.5", "-3", "7.9ms", "1e309", "120 FPS", "٣", "1.2.3", "0", "9", "nan")
+MARKS = (*",;\t =\"'#[)", "\n", "\r\n", "\n\n", ": ", "avg ", "\x1b[31m", "\ufeff")
+PIECES = st.sampled_from([*WORDS, *NUMBERS, *MARKS])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=200), st.sampled_from([None, "ms", "ns"]))
+@example("sync_ms\n1\n" + "9" * 500, None)
+@example(("9" * 5_000 + " 1\n") * 2, "ms")
+@example("infer (" + " " * 50_000 + "\n1\n", "ms")
+@example("infer: " + "9" * 400 + " ms\n", None)
+def test_any_text_is_read_or_refused(text, unit):
+    reads_or_says_why(lambda: read_text(text, unit=unit))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"PAR1", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"infer_ms\n1\n"]),
+)
+def test_any_bytes_are_read_or_refused(tmp_path_factory, data, start):
+    file = tmp_path_factory.getbasetemp() / "fuzzed"
+    file.write_bytes(start + data)
+    reads_or_says_why(lambda: read(file, unit="ms"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_parquet_file_is_refused(tmp_path_factory, data):
+    file = tmp_path_factory.getbasetemp() / "damaged.parquet"
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"infer_ms": [1.0, 2.0], "power_w": [1.0, None]}), sink, write_page_checksum=True)
+    content = bytearray(sink.getvalue().to_pybytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    file.write_bytes(content)
+    reads_or_says_why(lambda: read(file))

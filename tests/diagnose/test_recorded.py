@@ -1,0 +1,129 @@
+"""Recordings and traces of real GPUs: nothing wrong is proven, and what is wrong is proven or possible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.device import open_device
+from yolotrt_lab.diagnose import Measured, bill, read
+from yolotrt_lab.diagnose.traced import traced_frames
+from yolotrt_lab.engine import open_engine
+from yolotrt_lab.errors import TraceError
+from yolotrt_lab.loop import LoopSettings, run_loop
+from yolotrt_lab.nsight.reports import shipped_trace
+from yolotrt_lab.nsight.trace import Trace
+from yolotrt_lab.nsight.trace_findings import findings
+from yolotrt_lab.packages import lab_path, shipped_file
+from yolotrt_lab.recording import Recording
+from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
+
+RECORDED = sorted(path.stem for path in lab_path("data", "recordings").glob("*/*.parquet") if path.stem in SCENARIOS)
+NOT_SHOWN = {"clock-drop"}  # a frame every 100 ms, and the H100 kept its clock
+PROVEN = {"moved-wait", "overload", "late", "shared-stream", "launch-queue", "warm-up"}
+BY_TELEMETRY = {"leak", "shared-gpu", "shared-gpu-pinned"}
+QUEUED = {Cause.PAGEABLE_OVERLOAD, Cause.SHARED_STREAM}
+
+
+@pytest.mark.parametrize("with_telemetry", [True, False])
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_recordings_of_real_gpus(name, with_telemetry):
+    measured = Measured.of(Recording.shipped(name))
+    found = bill(measured if with_telemetry else replace(measured, telemetry={}))
+    truth = Cause.NONE if name in NOT_SHOWN else SCENARIOS[name].cause
+    assert set(found.proven) <= {truth} | ({Cause.QUEUEING} if truth in QUEUED else set())
+    if truth is not Cause.NONE:
+        shown = name in PROVEN or (name in BY_TELEMETRY and with_telemetry)
+        assert found.verdict(truth) == ("proven" if shown else "possible")
+
+
+def test_a_clock_that_was_measured_excludes_a_clock_drop_by_its_number():
+    found = bill(Measured.of(Recording.shipped("clock-drop")))
+    assert found.verdict("clock_drop") == "excluded"
+    assert (
+        next(each.because for each in found.causes if each.cause == "clock_drop") == "the SM clock stays at 1,980 MHz"
+    )
+
+
+TRACES = {
+    "graph-pageable": (set(), set()),
+    "graph-pinned": (set(), set()),
+    "moved-wait": ({Cause.MOVED_WAIT}, set()),
+    "plain-pageable": ({Cause.LAUNCH_BOUND}, set()),
+    "plain-pinned": ({Cause.LAUNCH_BOUND}, set()),
+    "overlap": (set(), set()),
+    "contexts": (set(), set()),
+    "shared-gpu": (set(), {Cause.SHARED_GPU}),
+    "shared-stream": (set(), {Cause.SHARED_STREAM}),
+}
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_the_bill_of_a_trace_is_what_trace_show_says(name):
+    trace = shipped_trace(name)
+    found = bill(read(shipped_file("traces", f"{name}.sqlite")))
+    proven, possible = TRACES[name]
+    assert set(found.proven) == proven
+    assert possible <= set(found.possible)
+    told = {str(each.kind): each.numbers.get("gain_ns", 0.0) / 1e6 for each in findings(trace)}
+    assert found.at_most_ms("cuda_graph") == pytest.approx(told.get("launch_bound", 0.0))
+    assert found.at_most_ms("overlap") == pytest.approx(told.get("serial_copies", 0.0))
+    pageable = sum(told[kind] for kind in ("pageable_copies",) if kind in told)
+    assert found.at_most_ms("pinned_input") + found.at_most_ms("pinned_output") == pytest.approx(pageable)
+    if name == "shared-gpu":
+        idle = next(each.numbers["nothing_ns"] for each in findings(trace) if each.kind == "unexplained_wait")
+        assert found.at_most_ms("gpu_alone") == pytest.approx(idle / 1e6)
+
+
+def traced(frames=60, **settings):
+    device = open_device("simulated", trace=True)
+    recording = run_loop(device, open_engine(device), LoopSettings(frames=frames, warmup=0, **settings))
+    return recording, Trace.from_spans(device.spans, device.source)
+
+
+def of(trace):
+    return Measured("events", "a trace", trace=trace)
+
+
+def test_frames_are_ranges_of_any_name_that_repeats():
+    _, trace = traced(fill="in_place")
+    renamed = replace(trace, names=tuple("step" if name == "frame" else name for name in trace.names))
+    found = bill(of(renamed))
+    assert (found.kind, found.frames) == ("frames", 60)
+    assert any("a range 'step'" in note for note in found.notes)
+    assert bill(of(renamed), frame_range="upload").frames == 60
+    with pytest.raises(TraceError, match="no range 'none'"):
+        bill(of(renamed), frame_range="none")
+
+
+def test_without_ranges_a_frame_is_a_pattern_of_calls_that_repeats():
+    recording, trace = traced(fill="in_place", graph=True)
+    bare = trace.where("ranges", np.zeros(trace.count("ranges"), bool))
+    found = bill(of(bare))
+    assert found.frames == pytest.approx(60, abs=1)
+    assert any("pattern of" in note for note in found.notes)
+    upload = next(each.late_ms for each in found.spent if each.stage == "upload")
+    assert upload == pytest.approx(np.median(recording.stage_ns(Stage.UPLOAD)) / 1e6, rel=0.05)
+
+
+def test_fewer_than_eight_frames_are_billed_as_a_whole():
+    _, trace = traced(frames=5, fill="in_place")
+    found = bill(of(trace))
+    assert (found.kind, found.frames, found.proven) == ("events", 0, ())
+    assert {"upload", "synchronize", "GPU: kernels", "whole"} <= {each.stage for each in found.spent}
+    assert any("no loop" in note for note in found.notes)
+    with pytest.raises(TraceError):
+        traced_frames(Trace.from_spans([Span("range", "x", 0, 5)], Source(SourceKind.SIMULATED, preset="none")))
+
+
+def test_an_allocation_in_every_traced_frame_is_proven_and_without_one_excluded():
+    device = open_device("simulated", trace=True)
+    from yolotrt_lab.causes.running import run_scenario
+
+    run_scenario("trap-allocate", device, open_engine(device), frames=40)
+    assert Cause.ALLOCATION in bill(of(Trace.from_spans(device.spans, device.source))).proven
+    _, trace = traced(fill="copy", input_memory="pinned")
+    assert bill(of(trace)).verdict("allocation") == "excluded"

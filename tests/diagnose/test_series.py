@@ -1,0 +1,112 @@
+"""What a series does: its shape, since when, its stalls, its period, and what it must not be said to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import lfilter
+from series import ramp, step
+
+from yolotrt_lab.diagnose.series import find_period, find_stalls, shape_of
+
+N = 1_000
+
+
+def noisy(values, share=0.02, seed=1):
+    return values * (1 + share * np.random.default_rng(seed).standard_normal(len(values)))
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "since", "start", "to"),
+    [
+        (ramp(N, 10, 14), "ramp", 0, 10.3, 13.7),
+        (step(N, 10, 14, 0.4), "step", 400, 10, 14),
+        (np.minimum(ramp(N, 10, 30), 16), "plateau", 0, 10.8, 16),
+        (np.maximum(ramp(N, 4, 20), 12), "ramp", 500, 12, 19),
+        (np.where(abs(np.arange(N) - 500) < 150, 14.0, 10.0), "wave", None, 10, 14),
+    ],
+)
+def test_growth_has_a_form_two_levels_and_a_start(values, form, since, start, to):
+    grew = shape_of(noisy(values)).grew
+    assert grew.form == form
+    assert since is None or grew.since == pytest.approx(since, abs=40)
+    assert (grew.start, grew.to) == pytest.approx((start, to), rel=0.05)
+
+
+def test_a_fall_is_a_fall_and_says_when_it_starts():
+    shape = shape_of(noisy(step(N, 18.0, 6.0, 0.7)))
+    assert shape.grew is None
+    assert (shape.fell.form, shape.fell.start, shape.fell.to) == (
+        "step",
+        pytest.approx(18, rel=0.02),
+        pytest.approx(6, rel=0.02),
+    )
+    assert shape.fell.since == pytest.approx(700, abs=20)
+
+
+def test_what_fills_within_the_first_frames_grew():
+    grew = shape_of(noisy(np.minimum(0.3 + 0.03 * np.arange(N), 1.2))).grew
+    assert (grew.form, grew.to) == ("plateau", pytest.approx(1.2, rel=0.02))
+    assert grew.start < 0.5
+
+
+NOISES = {
+    "white": lambda rng, n: rng.standard_normal(n),
+    "heavy": lambda rng, n: rng.standard_t(1.5, n),
+    "correlated": lambda rng, n: lfilter([1], [1, -0.5], rng.standard_normal(n)),
+    "in steps": lambda rng, n: np.round(rng.standard_normal(n)),
+}
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("n", [40, 300, 2_000])
+def test_noise_alone_does_not_grow(noise, n):
+    rng = np.random.default_rng(7)
+    shapes = [shape_of(10 + 0.3 * NOISES[noise](rng, n)) for _ in range(60)]
+    assert sum(shape.grew is not None or shape.fell is not None for shape in shapes) <= 3
+
+
+def test_what_a_run_could_show_is_what_it_shows():
+    quiet = shape_of(noisy(np.full(N, 10.0), 0.1)).shows_ms
+    assert 0.1 < quiet < 1
+    assert shape_of(noisy(ramp(N, 10, 10 + 3 * quiet), 0.1)).grew is not None
+    assert shape_of(noisy(ramp(N, 10, 10 + quiet / 3), 0.1)).grew is None
+    assert shape_of(noisy(np.full(40, 10.0), 0.1)).shows_ms > 2 * quiet
+
+
+def test_stalls_are_counted_and_their_time_is_shared_out():
+    values = noisy(np.full(N, 10.0))
+    values[50::100] = 60.0
+    stalls = find_stalls(values)
+    assert (stalls.frames, stalls.median, stalls.longest) == (10, 60, 60)
+    assert stalls.share == pytest.approx(10 * 50 / (990 * 10 + 10 * 60), rel=0.02)
+    assert find_stalls(noisy(np.full(N, 10.0))) is None
+
+
+@pytest.mark.parametrize("period", [3, 8, 60])
+def test_what_repeats_has_a_period_and_no_stalls(period):
+    values = noisy(np.where(np.arange(N) % period == 0, 40.0, 10.0) + np.arange(N) % period)
+    assert find_period(values) == period
+    assert shape_of(values).stalls is None
+    rng = np.random.default_rng(3)
+    assert find_period(np.where(rng.random(N) < 0.2, 40.0, 10.0)) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.floats(0, 1e9), st.just(float("nan"))), min_size=1, max_size=80))
+def test_any_series_has_a_shape(values):
+    series = np.array(values)
+    shape = shape_of(series)
+    assert np.isfinite([shape.early, shape.late, shape.settled]).all()
+    for change in filter(None, (shape.grew, shape.fell)):
+        assert 0 <= change.since < len(series)
+        assert change.size > 0
+
+
+def test_millions_of_rows_are_read_in_blocks_and_lose_no_step():
+    rng = np.random.default_rng(1)
+    shape = shape_of(np.append(10 + rng.standard_normal(500_000), 11 + rng.standard_normal(500_000)))
+    assert (shape.grew.form, shape.grew.since) == ("step", pytest.approx(500_000, rel=0.03))
+    assert shape.shows_ms < 0.1

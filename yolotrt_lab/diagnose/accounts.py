@@ -1,0 +1,267 @@
+"""The bill of a loop: where its time goes, what grew, what can explain it, what each fix can buy, what to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..nsight.trace import Trace
+from ..types import Cause, Stage
+from . import thresholds as at
+from .explanations import EXPLANATIONS, Verdict
+from .fixes import Fix, fixes
+from .look import QUEUE, UNCOVERED, Look, ms, number
+from .measured import Kind, Measured
+from .series import Window, edge
+from .traced import trace_measured, traced_frames
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Where a frame's time goes: medians of the first and of the last frames, in ms."""
+
+    stage: str
+    early_ms: float
+    late_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grew:
+    """A level that changed."""
+
+    stage: str
+    from_ms: float
+    to_ms: float
+    shape: str
+    """'ramp', 'step', 'plateau' (a ramp that ends) or 'wave' (it comes down again)."""
+    since: int
+    """The frame from which on it changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """Frames far above the level around them."""
+
+    stage: str
+    frames: int
+    median_ms: float
+    longest_ms: float
+    share: float
+    """Of all time, what they take beyond the level around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A cause, its verdict, and the number that it rests on."""
+
+    cause: Cause
+    verdict: Verdict
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What `bill` says; `str()` of it is the text that the command prints."""
+
+    kind: Kind
+    frames: int
+    """How many; 0 where the input is no series of frames."""
+    spent: tuple[Spent, ...]
+    """By stage; 'in no column' is what a frame takes beyond its stages, 'beyond the stages' what latency holds so."""
+    grew: tuple[Grew, ...]
+    fell: tuple[Grew, ...]
+    stalls: tuple[Stalled, ...]
+    period: int | None
+    """After how many rows the times repeat."""
+    steady: bool | None
+    """True only where the whole series supports it; None where that can't be told."""
+    causes: tuple[Judged, ...]
+    fixes: tuple[Fix, ...]
+    next: tuple[str, ...]
+    """What to measure next; each can be pasted."""
+    unread: tuple[str, ...]
+    format: str = ""
+    origin: str = ""
+    notes: tuple[str, ...] = ()
+
+    def verdict(self, cause: Cause | str) -> Verdict:
+        """The verdict on a cause."""
+        return next(each.verdict for each in self.causes if each.cause == cause)
+
+    def at_most_ms(self, fix: str) -> float | None:
+        """What a fix, such as 'pinned_input', can take off a frame at most; None where that was not measured."""
+        return next(each.at_most_ms for each in self.fixes if each.fix == fix)
+
+    @property
+    def proven(self) -> tuple[Cause, ...]:
+        """The causes that the numbers prove."""
+        return tuple(each.cause for each in self.causes if each.verdict == "proven")
+
+    @property
+    def possible(self) -> tuple[Cause, ...]:
+        """The causes that the numbers leave possible."""
+        return tuple(each.cause for each in self.causes if each.verdict == "possible")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, which `schema.json` beside this module describes."""
+        return _plain(asdict(self))
+
+    def __str__(self) -> str:
+        from .render import as_text
+
+        return as_text(self)
+
+
+def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | None = None) -> Bill:
+    """The bill of what was measured, and of a trace of the same loop, if there is one.
+
+    A report of Nsight Systems in `measured` is cut into frames: ranges named `frame_range`, else what repeats. A cause
+    is proven only by evidence that no other cause gives. TraceError where no range has that name.
+
+    >>> from yolotrt_lab import Recording
+    >>> found = bill(Measured.of(Recording.shipped("overload")))
+    >>> found.verdict("pageable_overload"), found.verdict("moved_wait"), found.steady
+    ('proven', 'excluded', False)
+    """
+    traced = None
+    if measured.trace is not None:
+        traced = traced_frames(measured.trace, frame_range)
+        measured = trace_measured(measured, traced)
+    elif trace is not None:
+        traced = traced_frames(trace, frame_range)
+    look = Look(measured, traced)
+    causes = tuple(_judged(look))
+    verdicts = {each.cause: each.verdict for each in causes}
+    found = Bill(
+        kind=measured.kind,
+        frames=look.frames,
+        spent=tuple(_spent(look)),
+        grew=tuple(_changes(look, up=True)),
+        fell=tuple(_changes(look, up=False)),
+        stalls=tuple(_stalls(look)),
+        period=look.period,
+        steady=None,
+        causes=causes,
+        fixes=tuple(fixes(look, verdicts)),
+        next=tuple(_next(look, verdicts)),
+        unread=measured.unread,
+        format=measured.format,
+        origin=measured.origin,
+        notes=(*measured.notes, *_notes(look)),
+    )
+    return replace(found, steady=_steady(look, found))
+
+
+def _judged(look: Look) -> Iterator[Judged]:
+    for each in EXPLANATIONS:
+        if look.frames or (each.cause is Cause.LAUNCH_BOUND and look.measured.facts):
+            yield Judged(each.cause, *each.judge(look))
+        else:
+            yield Judged(each.cause, "not_measured", f"needs {each.needs}")
+
+
+def _billed(look: Look) -> list[str]:
+    """The series of a bill: what was measured, what no column covers, and the queue."""
+    names = [name for name in look.named if look.stages == () or name in look.stages or name not in set(Stage)]
+    return [*names, *(name for name in (UNCOVERED, QUEUE) if name in look.series)]
+
+
+def _spent(look: Look) -> Iterator[Spent]:
+    for name in _billed(look):
+        shape = look.shape(name)
+        yield Spent(name, shape.early, shape.late)
+    if not look.frames:
+        for name, value in look.measured.facts.items():
+            yield Spent(name, value, value)
+
+
+def _changes(look: Look, *, up: bool) -> Iterator[Grew]:
+    for name in _billed(look):
+        change = look.grew(name) if up else look.fell(name)
+        if change is not None:
+            yield Grew(name, change.start, change.to, change.form, change.since)
+
+
+def _stalls(look: Look) -> Iterator[Stalled]:
+    for name in look.named:
+        stalls = look.shape(name).stalls if name != Stage.WAIT else None
+        if stalls is not None and (name == look.whole or stalls.median > look.whole_ms * at.OF_STAGE):
+            share = stalls.share * float(np.nansum(look.series[name]) / np.nansum(look.series[look.whole]))
+            yield Stalled(name, stalls.frames, stalls.median, stalls.longest, min(share, 1.0))
+    highest, usual = (look.measured.facts.get(name, 0.0) for name in ("latency_max", "latency"))
+    if highest > at.STALL_TIMES * usual > 0:
+        yield Stalled("latency", 1, highest, highest, 0.0)
+
+
+def _steady(look: Look, found: Bill) -> bool | None:
+    if found.grew or found.fell or any(each.share > at.STALLS_SHARE for each in found.stalls):
+        return False
+    return True if found.frames >= at.FEWEST_STEADY and not found.unread else None
+
+
+def _notes(look: Look) -> Iterator[str]:
+    if not look.frames:
+        if look.telemetry:
+            yield from (
+                _range_of(name, values)
+                for name, values in look.telemetry.items()
+                if np.ptp(values[np.isfinite(values)])
+            )
+        return
+    n = edge(look.frames)
+    yield f"early: {Window(0, n)}; late: {Window(look.frames - n, look.frames)}"
+    if look.frames == 2:
+        yield "two rows are taken as a start and an end"
+    elif look.frames < at.FEWEST_FRAMES:
+        yield f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
+    elif look.grew(look.whole) is None and look.fell(look.whole) is None:
+        yield f"this run could not show a growth of {look.whole} by less than {ms(look.shape(look.whole).shows_ms)}"
+
+
+def _range_of(name: str, values: np.ndarray) -> str:
+    scale, unit = (1e6, " MB") if name.endswith("_bytes") else (1.0, "")
+    low, high = float(np.nanmin(values)) / scale, float(np.nanmax(values)) / scale
+    return f"{name} goes from {number(low)} to {number(high)}{unit}"
+
+
+def _next(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[str]:
+    """What decides most of what is open: of causes that are possible, the first for what changed."""
+    if look.measured.export:
+        yield look.measured.export
+    elif look.measured.kind == "telemetry":
+        yield "yolotrt-lab diagnose FRAMES.csv --telemetry THIS_FILE  # frames with time stamps beside it"
+    if not look.frames:
+        return
+    wanted = [each for each in EXPLANATIONS if verdicts[each.cause] == "possible"]
+    if look.wait is not None:
+        slower = (Cause.CLOCK_DROP, Cause.SHARED_GPU, Cause.HEAT, Cause.LEAK)
+        wanted.sort(key=lambda each: each.cause not in slower)
+    wanted += [each for each in EXPLANATIONS if verdicts[each.cause] == "not_measured"]
+    yield from dict.fromkeys(each.next for each in wanted[:3])
+
+
+def compare(before: Bill, after: Bill) -> str:
+    """Two bills side by side: what changed, and whether each fix did what the first bill said at most.
+
+    >>> from yolotrt_lab import Recording
+    >>> one, two = (bill(Measured.of(Recording.shipped(name))) for name in ("plain-pageable", "plain-pinned"))
+    >>> print(compare(one, two).splitlines()[0])
+    before: recorded on NVIDIA H200, driver 580.159.04, 2026-11-23
+    """
+    from .render import as_comparison
+
+    return as_comparison(before, after)
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON has: numbers to six digits, and null for those that are none."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

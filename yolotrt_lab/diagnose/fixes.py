@@ -1,0 +1,153 @@
+"""What each fix can take off a frame at most: a bound from the numbers, or the measurement that would tell.
+
+Where there is a trace, the numbers are those of `trace show`. A fix ends a queue only if it takes more off a frame than
+the frame is too long by for its clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ..types import Cause, Stage
+from .explanations import Verdict
+from .look import QUEUE, Look, ms
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What a fix can buy."""
+
+    fix: str
+    at_most_ms: float | None
+    """Off a frame; None where that was not measured."""
+    because: str
+
+
+_Found = tuple[float | None, str]
+_Verdicts = dict[Cause, Verdict]
+
+
+def fixes(look: Look, verdicts: _Verdicts) -> Iterator[Fix]:
+    """All fixes, each with its bound."""
+    for name, bound in _FIXES.items():
+        at_most, because = bound(look, verdicts)
+        if at_most is not None and name != "fewer_frames":
+            because += _queue_text(look, at_most)
+        yield Fix(name, at_most, because)
+
+
+def _queue_text(look: Look, at_most: float) -> str:
+    """Whether a fix ends the queue; '' where there is none."""
+    if look.queue is None:
+        return ""
+    ends = "it ends the queue" if at_most > look.excess_ms else "it does not end the queue"
+    return f"; a frame is {ms(look.excess_ms)} too long for its clock: {ends}"
+
+
+def _late(look: Look, name: str) -> float:
+    """The level of a time where it is highest."""
+    shape = look.shape(name)
+    return max(shape.late, shape.grew.to if shape.grew else 0.0)
+
+
+def _pinned_input(look: Look, verdicts: _Verdicts) -> _Found:
+    if look.traced and look.traced.has_frames:
+        saved = look.traced.pinning_ms("h2d")
+        return saved, f"by the trace, pageable uploads hold the host for {ms(saved)} that pinned memory saves"
+    if look.memory("input"):
+        return 0.0, "the input is page-locked already"
+    if Stage.UPLOAD in look.series:
+        upload = _late(look, Stage.UPLOAD)
+        return upload, f"the upload call takes {ms(upload)}; from pinned memory it returns at once"
+    if "h2d" in look.measured.facts:
+        return look.measured.facts["h2d"], f"the copy to the GPU takes {ms(look.measured.facts['h2d'])}"
+    return None, "not measured: time the upload call"
+
+
+def _pinned_output(look: Look, verdicts: _Verdicts) -> _Found:
+    if look.traced and look.traced.has_frames:
+        saved = look.traced.pinning_ms("d2h")
+        return saved, f"by the trace, pageable downloads hold the host for {ms(saved)} that pinned memory saves"
+    if look.memory("output"):
+        return 0.0, "the output is page-locked already"
+    if Stage.DOWNLOAD in look.series:
+        download = _late(look, Stage.DOWNLOAD)
+        if verdicts[Cause.MOVED_WAIT] in ("proven", "possible") and look.holds(Stage.DOWNLOAD):
+            what = "how much of it is the copy and how much the network's, a synchronize in front of it would tell"
+            return None, f"not measured: the download call takes {ms(download)}; {what}"
+        return download, f"the download call takes {ms(download)}"
+    if "d2h" in look.measured.facts:
+        return look.measured.facts["d2h"], f"the copy from the GPU takes {ms(look.measured.facts['d2h'])}"
+    return None, "not measured: time the download call"
+
+
+def _cuda_graph(look: Look, verdicts: _Verdicts) -> _Found:
+    if look.traced and look.traced.has_frames:
+        found = look.traced.finding("launch_bound")
+        return (
+            (found.numbers["gain_ns"] / 1e6, found.text)
+            if found
+            else (0.0, "by the trace, no frame waits for launches")
+        )
+    facts = look.measured.facts
+    if {"enqueue", "gpu_compute"} <= facts.keys():
+        saved = max(0.0, facts["enqueue"] - facts["gpu_compute"])
+        return saved, f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
+    if Stage.INFER not in look.series:
+        return None, "not measured: time the enqueue call"
+    infer = _late(look, Stage.INFER)
+    if not look.waits_measured:
+        return (
+            None,
+            f"not measured: infer takes {ms(infer)}, and a synchronize behind it would tell the wait from the launches",
+        )
+    return infer, f"submitting takes {ms(infer)}; what the GPU needs meanwhile moves to synchronize"
+
+
+def _overlap(look: Look, verdicts: _Verdicts) -> _Found:
+    if look.traced and look.traced.has_frames:
+        found = look.traced.finding("serial_copies")
+        return (found.numbers["gain_ns"] / 1e6, found.text) if found else (0.0, "by the trace, nothing to gain is left")
+    if len(look.stages) < 2:
+        return None, "not measured: time the stages of a frame"
+    levels = {str(stage): _late(look, stage) for stage in look.stages}
+    longest = max(levels, key=levels.__getitem__)
+    rest = sum(levels.values()) - levels[longest]
+    return (
+        rest,
+        f"with all stages of different frames at once, a frame takes as long as {longest}, {ms(levels[longest])}",
+    )
+
+
+def _gpu_alone(look: Look, verdicts: _Verdicts) -> _Found:
+    if verdicts[Cause.SHARED_GPU] == "excluded":
+        return 0.0, "no other process is on the GPU"
+    if look.traced and (found := look.traced.finding("unexplained_wait")):
+        return found.numbers["nothing_ns"] / 1e6, found.text
+    if look.wait is not None:
+        name, change = look.wait
+        what = "the calls that wait for the GPU" if name == "gpu" else name
+        return change.size, f"{what} change by {ms(change.size)} in the run; what was there all along is not in it"
+    return None, "not measured: run the same frames once with nothing else on the GPU"
+
+
+def _fewer_frames(look: Look, verdicts: _Verdicts) -> _Found:
+    if not look.sees_queue and look.queue is None:
+        return None, "not measured: when each frame was due, and when its result came"
+    late = max(0.0, look.shape(QUEUE).late)
+    if look.queue is not None:
+        needed = f"a frame every {ms(look.service_ms)} or more ends the queue"
+        return late, f"latency holds {ms(late)} beyond the stages at the end; {needed}"
+    return late, f"latency holds {ms(late)} beyond the stages"
+
+
+_FIXES: dict[str, Callable[[Look, _Verdicts], _Found]] = {
+    "pinned_input": _pinned_input,
+    "pinned_output": _pinned_output,
+    "cuda_graph": _cuda_graph,
+    "overlap": _overlap,
+    "gpu_alone": _gpu_alone,
+    "fewer_frames": _fewer_frames,
+}
+"""Each fix with its bound. A bound is of one fix alone: two don't add up."""

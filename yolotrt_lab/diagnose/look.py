@@ -1,0 +1,287 @@
+"""What the rules ask of measurements: series in ms with their shapes, and what follows from several of them."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..types import HostMemory, Stage
+from . import thresholds as at
+from .measured import Measured
+from .series import Change, Shape, Window, edge, find_period, shape_of
+from .slope import in_blocks
+
+if TYPE_CHECKING:
+    from .traced import TracedFrames
+
+GPU_CALLS = (Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE)
+"""The calls that may wait for the GPU's kernels."""
+HOST_WORK = (Stage.PREPROCESS, Stage.POSTPROCESS)
+QUEUE, UNCOVERED = "beyond the stages", "in no column"
+"""What latency holds beyond the stages, and the part of a frame that no column covers."""
+
+
+def number(value: float) -> str:
+    """Three significant digits without an exponent; thousands are set apart.
+
+    >>> number(23.14), number(0.00412), number(1234.5), number(0)
+    ('23.1', '0.00412', '1,234', '0')
+    """
+    if not math.isfinite(value):
+        return "unknown"
+    if value == round(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{min(max(0, 2 - math.floor(math.log10(abs(value)))), 6)}f}"
+
+
+def ms(value: float) -> str:
+    """A time in ms as text."""
+    return f"{number(value)} ms"
+
+
+def from_to(change: Change, unit: str = " ms") -> str:
+    """Both levels of a change as text."""
+    return f"from {number(change.start)} to {number(change.to)}{unit}"
+
+
+class Look:
+    """Measurements by name, in ms, as far as each was measured.
+
+    Beside the measured times: 'gpu', the calls that may wait for the GPU; 'stages', all stages but `wait`; 'beyond the
+    stages', how long a frame lay before it was taken up, or, without instants, what latency holds beyond the stages;
+    'in no column', what a frame takes beyond its stages; 'interval', the time between results.
+    """
+
+    def __init__(self, measured: Measured, traced: TracedFrames | None = None) -> None:
+        self.measured, self.traced = measured, traced
+        self.series = {
+            str(name): np.asarray(values, np.float64) / 1e6
+            for name, values in measured.times_ns.items()
+            if np.isfinite(values).any()
+        }
+        self.named = tuple(self.series)
+        self.telemetry = {name: v for name, v in measured.telemetry.items() if np.isfinite(v).any()}
+        self.frames = len(next(iter(self.series.values()))) if self.series else 0
+        self.stages = tuple(s for s in Stage if s in self.series and s is not Stage.WAIT and self._any(s))
+        self._shapes: dict[str, Shape] = {}
+        self._add_sums()
+        self._add_from_instants()
+
+    def _any(self, name: str) -> bool:
+        return bool(np.nanmax(self.series[name]) > 0)
+
+    def _add_sums(self) -> None:
+        for name, chosen in (("gpu", [s for s in self.stages if s in GPU_CALLS]), ("stages", list(self.stages))):
+            if chosen:
+                self.series[name] = np.sum([np.nan_to_num(self.series[stage]) for stage in chosen], axis=0)
+
+    def _add_from_instants(self) -> None:
+        instants = self.measured.instants_ns
+        apart = {"due", "start"} <= instants.keys()
+        total = self.series.get("latency", self.series.get("frame"))
+        if apart:
+            self.series[QUEUE] = (instants["start"] - instants["due"]) / 1e6
+        elif "stages" in self.series and total is not None and self.traced is None:
+            self.series[QUEUE] = total - self.series["stages"]
+        if {"frame", "stages"} <= self.series.keys() and (apart or "latency" in self.series or self.traced):
+            self.series[UNCOVERED] = self.series["frame"] - self.series["stages"]
+        if "done" in instants and self.frames > 1:
+            self.series["interval"] = np.append(np.nan, np.diff(instants["done"]) / 1e6)
+
+    @property
+    def has_instants(self) -> bool:
+        """True where due and start times were measured."""
+        return {"due", "start", "done"} <= self.measured.instants_ns.keys()
+
+    @property
+    def sees_queue(self) -> bool:
+        """True where a queue in front of the loop would show: in latency, or between due and start."""
+        return QUEUE in self.series and (self.has_instants or "latency" in self.series)
+
+    @property
+    def whole(self) -> str:
+        """The series that stands for the whole frame as well as any that was measured."""
+        known = next((name for name in ("latency", "frame") if name in self.series), None)
+        if known or not self.named:
+            return known or "stages"
+        longest = max(self.named, key=self.median)
+        others = sum(self.median(name) for name in self.named if name != longest)
+        total = len(self.named) > 2 and longest not in set(Stage) and self.median(longest) > (1 - at.OF_STAGE) * others
+        return longest if total or "stages" not in self.series else "stages"
+
+    @cached_property
+    def whole_ms(self) -> float:
+        """What a frame takes, without a queue: its time or that between results, whichever is less (frames may overlap,
+        or wait for a clock); else its stages, or the whole, as they are at the start of the run.
+        """
+        if self.has_instants and "frame" in self.series:
+            return min(self.median("frame"), self.median("interval"))
+        values = self.series["stages" if "stages" in self.series else self.whole]
+        return float(np.nanmean(values) if self.period else np.nanmedian(values[: edge(self.frames)]))
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a series; a change that the whole frame does not feel is none."""
+        if name not in self._shapes:
+            felt = 0.0 if name in ("stages", "latency", "frame") or not self.stages else at.OF_FRAME * self.whole_ms
+            values = self.series[name]
+            self._shapes[name] = _start_and_end(values, felt) or shape_of(values, felt, self.period)
+        return self._shapes[name]
+
+    @cached_property
+    def period(self) -> int | None:
+        """After how many frames the whole frame repeats, or a stage of it; the shortest of these."""
+        names = dict.fromkeys([self.whole, *self.stages]) if self.series else ()
+        return min(filter(None, (find_period(self.series[name]) for name in names)), default=None)
+
+    def grew(self, name: str) -> Change | None:
+        """The rise of a series; None where there is none, or it was not measured."""
+        return self.shape(name).grew if name in self.series else None
+
+    def fell(self, name: str) -> Change | None:
+        """Likewise its fall."""
+        return self.shape(name).fell if name in self.series else None
+
+    def median(self, name: str) -> float:
+        """The median of a time over the run; NaN where it was not measured."""
+        return float(np.nanmedian(self.series[name])) if name in self.series else float("nan")
+
+    def level(self, name: str, window: Window) -> float:
+        """The median of a time (ms) or of telemetry in a window; NaN where it was not measured."""
+        values = self.series.get(name, self.telemetry.get(name, np.empty(0)))[window.first : window.end]
+        values = values[np.isfinite(values)]
+        return float(np.median(values)) if len(values) else float("nan")
+
+    @cached_property
+    def wait(self) -> tuple[str, Change] | None:
+        """The calls that wait for the GPU, together or one of them, whichever changed most, up or down.
+
+        Not where they last as long together as before: then the wait only moved. Without any of them, 'infer' may hold
+        it, and of a frame without stages the frame.
+        """
+        waits = ("gpu", Stage.SYNCHRONIZE, Stage.DOWNLOAD)
+        names = [n for n in waits if n in self.series] if self.stages else [self.whole] if self.series else []
+        changes = [(str(n), c) for n in names for c in (self.grew(n), self.fell(n)) if c is not None]
+        if not changes:
+            return None
+        name, change = max(changes, key=lambda each: each[1].size)
+        if self.stages and name != "gpu":
+            together = self.level("gpu", change.after) - self.level("gpu", change.before)
+            if abs(together) < change.size / 2:
+                return None
+        return name, change
+
+    @cached_property
+    def call_ms(self) -> float:
+        """What a call of this loop costs that does not wait: the shortest of its CUDA calls, in the median."""
+        calls = [self.median(stage) for stage in (Stage.UPLOAD, *GPU_CALLS) if stage in self.series]
+        return max(at.CALL_FLOOR_MS, min((c for c in calls if c > 0), default=at.CALL_FLOOR_MS))
+
+    def memory(self, side: str) -> bool | None:
+        """True where the memory of 'input' or 'output' is page-locked; None where that is unknown."""
+        kind = self.measured.memory.get(side)
+        return HostMemory(kind).page_locked if kind in set(HostMemory) else None
+
+    @cached_property
+    def pageable_input(self) -> bool | None:
+        """Whether uploads are from pageable memory: as said, or as their rate says; None where both leave it open."""
+        locked, upload = self.memory("input"), self.median(Stage.UPLOAD)
+        if locked is not None or not math.isfinite(upload):
+            return None if locked is None else not locked
+        size = self.measured.bytes
+        if size and upload > 0:
+            return size / (upload * 1e6) < at.BUS_GB_S and self.holds(Stage.UPLOAD)
+        return None if self.holds(Stage.UPLOAD) else False
+
+    def holds(self, stage: str) -> bool:
+        """True where a call holds the host for much longer than this loop's shortest call."""
+        others = [s for s in (Stage.UPLOAD, *GPU_CALLS) if s in self.stages and s != stage]
+        if stage not in self.series:
+            return False
+        return not others or self.median(stage) > at.HOLDS * self.call_ms
+
+    @cached_property
+    def service_ms(self) -> float:
+        """How long a frame is worked on: between results where those are known, else its stages; where it is queued."""
+        window = (
+            (self.grew(QUEUE) or self.shape(QUEUE).change).before if QUEUE in self.series else Window(0, self.frames)
+        )
+        name = "stages" if "stages" in self.series else self.whole
+        return self.level(name, window)
+
+    @cached_property
+    def queue(self) -> Change | None:
+        """The climb of a queue: latency beyond the stages grows to several frames' work, and does not pass."""
+        if QUEUE not in self.series or self.frames < at.FEWEST_FRAMES:
+            return None
+        values, n = self.series[QUEUE], edge(self.frames)
+        change = self.grew(QUEUE) or self.shape(QUEUE).change
+        late = self.shape(QUEUE).late
+        if change.size < at.QUEUED_FRAMES * self.service_ms or late - change.start < change.size / 2:
+            return None
+        least = float(np.nanmin(values[: min(n, at.EDGE_FRAMES)]))
+        known = self.has_instants or least < self.service_ms / 2  # else it may be work that no column covers
+        return change if known and (self.has_instants or self.waits_measured) else None
+
+    @property
+    def waits_measured(self) -> bool:
+        """True where a call is among the times that waits for the GPU's kernels."""
+        return bool({Stage.SYNCHRONIZE, Stage.DOWNLOAD} & set(self.stages))
+
+    @cached_property
+    def excess_ms(self) -> float:
+        """What a frame takes longer than the next one waits: from the clock, else from how fast the queue climbs."""
+        if self.queue is None:
+            return 0.0
+        if self.has_instants:
+            due, done = (self.measured.instants_ns[name] for name in ("due", "done"))
+            return float(np.mean(np.diff(done)) - np.mean(np.diff(due))) / 1e6
+        change = self.queue
+        frames = (change.after.first + change.after.end - change.before.first - change.before.end) / 2
+        return change.size / max(frames, 1.0)
+
+    @cached_property
+    def in_flight(self) -> np.ndarray:
+        """How many frames were taken up before the result of each one came; empty where that is unknown."""
+        instants = self.measured.instants_ns
+        if not {"start", "done"} <= instants.keys():
+            return np.empty(0)
+        return np.searchsorted(np.sort(instants["start"]), instants["done"], side="left") - np.arange(self.frames)
+
+    def climbs(self, name: str) -> float:
+        """By how much a column of telemetry grows, where every fifth of the run adds to it; else 0."""
+        values = self.telemetry.get(name, np.empty(0))
+        values = values[np.isfinite(values)]
+        if len(values) < at.FEWEST_FRAMES:
+            return 0.0
+        rises = np.diff(in_blocks(values, 6)[1])
+        mean = float(rises.mean())
+        return float(values[-1] - values[0]) if mean > 0 and rises.min() > at.LEAK_STEADY * mean else 0.0
+
+    def follows(self, name: str, other: str) -> float:
+        """The rank correlation of a time with a column of telemetry, over blocks of frames."""
+        both = np.isfinite(self.telemetry[other]) & np.isfinite(self.series[name])
+        count = min(40, int(both.sum()) // 8)
+        if count < 4:
+            return 0.0
+        one, two = (_ranks(in_blocks(v[both], count)[1]) for v in (self.series[name], self.telemetry[other]))
+        return float(np.corrcoef(one, two)[0, 1]) if np.ptp(one) and np.ptp(two) else 0.0
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks, of equal values their mean."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
+
+
+def _start_and_end(values: np.ndarray, felt: float) -> Shape | None:
+    """The shape of two values, which are taken as a start and an end; None for other series."""
+    if len(values) != 2 or not np.isfinite(values).all():
+        return None
+    start, end = (float(v) for v in values)
+    change = Change(Window(0, 1), Window(1, 2), start, end, "step", 1)
+    counts = abs(end - start) > max(felt, at.OF_STAGE * max(values))
+    grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
+    return Shape(start, end, grew, fell, change, 0.0, None, None, end, start)

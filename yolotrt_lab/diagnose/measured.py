@@ -1,0 +1,117 @@
+"""What was read from a recording, a table, a log or a trace, whoever wrote it: the bill is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import MeasurementsError
+from ..nsight.trace import Trace
+from ..recording import Recording
+from ..types import TELEMETRY_COLUMNS, Stage
+
+Kind = Literal["frames", "rates", "summary", "events", "layers", "telemetry"]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Series of float64 of shape (frames,), in the order of the frames, without the warm-up.
+
+    >>> from yolotrt_lab import Recording
+    >>> found = Measured.of(Recording.shipped("overload"))
+    >>> found.kind, found.format, len(found), list(found.times_ns)[:3]
+    ('frames', 'recording of the lab', 1500, ['latency', 'frame', 'wait'])
+    """
+
+    kind: Kind
+    """"frames": one row a frame. "rates": frames a second, of which `times_ns` holds the inverse. "summary": totals or
+    averages of a run. "events": one call or event a row. "layers": one layer of a network a row. "telemetry": clocks
+    and power without frames."""
+    format: str
+    """As what the input was recognised, such as 'trtexec log'."""
+    times_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Durations by name, all finite: 'latency' (due time to result), 'frame' (a frame's whole time), the values of
+    `Stage` (times of the host), 'gpu_compute', 'enqueue', else the column's own name, which may overlap the others."""
+    instants_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """'due', 'start' and 'done' on one clock, where they are known."""
+    telemetry: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Some of `TELEMETRY_COLUMNS`, NaN where the GPU does not tell."""
+    memory: Mapping[str, str] = field(default_factory=dict)
+    """The kind of host memory ('pageable', 'pinned') under 'input' and 'output', where it is known."""
+    bytes: int | None = None
+    """The size of a frame's upload, where it is known."""
+    clock_ns: np.ndarray | None = None
+    """The time of day of each row in ns since 1970 (of a file without dates, since midnight), where the rows have time
+    stamps; `join` uses it."""
+    unread: tuple[str, ...] = ()
+    """Each column or pattern that recurs and was not read, by the file's own name."""
+    rows_read: int = 0
+    """Rows or lines that gave a value."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know, such as 'sorted by due time'."""
+    origin: str = ""
+    """The file and where its numbers are from, in one line."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """Numbers of a summary, in ms: of trtexec the medians 'latency', 'enqueue', 'gpu_compute', 'h2d', 'd2h'; of a table
+    of calls, layers or events the total by name."""
+    export: str = ""
+    """The command that would give a series of frames; '' where this is one."""
+    trace: Trace | None = None
+    """The trace, where the input is a report of Nsight Systems."""
+
+    def __len__(self) -> int:
+        series = [*self.times_ns.values(), *self.telemetry.values()]
+        return len(series[0]) if series else 0
+
+    @classmethod
+    def of(cls, recording: Recording) -> Measured:
+        """What a recording of frames holds. MeasurementsError names the first row that can't be: frames that are not in
+        the order of their due times, or that end before they are due or start.
+        """
+        if "camera" in recording.columns:  # several loops at once, whose rows are in the order of their results
+            order = np.argsort(recording.columns["due_ns"], kind="stable")
+            recording = replace(recording, columns={name: each[order] for name, each in recording.columns.items()})
+        _check(recording)
+        steady = recording.steady
+        columns: Mapping[str, Any] = {name: values.astype(np.float64) for name, values in steady.columns.items()}
+        times = {"latency": columns["done_ns"] - columns["due_ns"], "frame": columns["done_ns"] - columns["start_ns"]}
+        kinds = {side: recording.settings.get(f"{side}_memory") for side in ("input", "output")}
+        return cls(
+            "frames",
+            "recording of the lab",
+            times | {str(stage): columns[f"{stage}_ns"] for stage in Stage},
+            {name: columns[f"{name}_ns"] for name in ("due", "start", "done")},
+            {name: columns[name] for name in TELEMETRY_COLUMNS if name in columns},
+            {side: kind for side, kind in kinds.items() if isinstance(kind, str)},
+            rows_read=len(steady),
+            notes=recording.notes,
+            origin=recording.source.stamp,
+        )
+
+
+def _check(recording: Recording) -> None:
+    """MeasurementsError for values that no loop can have, with the first row that has one."""
+    if recording.kind != "frames":
+        raise MeasurementsError(f"the recording must be of frames, got one of {recording.kind}")
+    columns = recording.columns
+    if not len(recording.steady):
+        what = "only warm-up frames" if len(recording) else "no rows"
+        raise MeasurementsError(f"the recording must have frames, got {what}", fix="record again, with more frames")
+    rows = {
+        "a time below 0": [np.flatnonzero(columns[f"{stage}_ns"] < 0) for stage in Stage],
+        "a result before its frame starts": [np.flatnonzero(columns["done_ns"] < columns["start_ns"])],
+        "a result before it is due": [np.flatnonzero(columns["done_ns"] < columns["due_ns"])],
+        "a due time before that of the row above": [np.flatnonzero(np.diff(columns["due_ns"]) < 0) + 1],
+    }
+    for what, found in rows.items():
+        if bad := [int(each[0]) for each in found if each.size]:
+            fix = "take another copy of the recording, or record again: its rows are damaged or out of order"
+            raise MeasurementsError(f"row {min(bad) + 1} of the recording has {what}", fix=fix)
+
+
+def with_origin(measured: Measured, file: str) -> Measured:
+    """The same, said to be of this file."""
+    return replace(measured, origin="; ".join(filter(None, [file, measured.origin])))

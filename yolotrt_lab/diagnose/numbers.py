@@ -1,0 +1,144 @@
+"""Text as numbers, whole columns at once: units, decimal commas, thousands, deviations and time stamps."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from .names import BYTES, RATES, UNITS_NS
+
+NUMBER = r"(?:\d(?:[\d,.'_]*\d)?|\.\d+)(?:[eE][-+]?\d+)?"
+DEVIATION = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER})?"
+MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not supported]", "not supported"]
+MISSING += ["[unknown error]", "[gpu is lost]", "NaN", "N/A", "[N/A]", "NA", "None", "NULL", "[Not Supported]"]
+_FLAGS = {"active": "1", "not active": "0", "true": "1", "false": "0", "yes": "1", "no": "0"}
+_FLOAT = r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$"
+_SPREAD = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?"
+_CELL = rf"^\s*(?P<n>[-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*(?P<u>[^\d\s±+].*?)?{_SPREAD}\s*$"
+_TIME = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+_STAMPS: dict[str, tuple[str, str] | None] = {
+    rf"^\D*(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
+    rf"(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
+    rf"(?P<s>\d{{4}}[-/]?\d\d[-/]?\d\d[ T_]+{_TIME})": (r"^(\d{4})[-/]?(\d\d)[-/]?(\d\d)[ T_]+(.*)$", r"\1-\2-\3 \4"),
+    rf"(?P<s>\d\d/\d\d/\d{{4}}[- ]{_TIME})": (r"^(\d\d)/(\d\d)/(\d{4}).(.*)$", r"\3-\1-\2 \4"),
+    rf"(?:^|[^\d:])(?P<s>{_TIME})(?:[^\d:]|$)": ("^", "1970-01-01 "),
+}
+"""Expressions that find a time stamp, and how to write it as Arrow reads it."""
+
+
+class Ambiguous(ValueError):
+    """A comma that may be a decimal comma or separate thousands; holds the number."""
+
+
+def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
+    """The values of an Arrow array of text, NaN where it is no number.
+
+    `decimal_comma` says what a comma is where no number tells; where it is None, Ambiguous is raised.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not decimal_comma:
+        with suppress(pa.ArrowInvalid):  # plain numbers, which is what most are
+            return np.asarray(text.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    text = pc.utf8_rtrim(text, characters=",.'_ ")
+    if pc.any(pc.match_substring_regex(text, "[',_]")).as_py():
+        text = pc.replace_substring_regex(text, "['_]", "")
+        decimal = _decimal(text, decimal_comma)
+        if not decimal:
+            grouped = pc.match_substring_regex(text, r"^[-+]?\d{1,3}(,\d{3})+(\.\d*)?([eE][-+]?\d+)?$|^[^,]+$")
+            text = pc.if_else(grouped, text, None)
+        text = pc.replace_substring(text, "." if decimal else ",", "")
+        text = pc.replace_substring(text, ",", ".") if decimal else text
+    elif decimal_comma or pc.any(pc.match_substring_regex(text, r"\..*\.")).as_py():  # 1.234.567
+        grouped = pc.match_substring_regex(text, r"^[-+]?[1-9]\d{0,2}(\.\d{3})+$")
+        text = pc.if_else(grouped, pc.replace_substring(text, ".", ""), text)
+    number = pc.fill_null(pc.match_substring_regex(text, _FLOAT), False)
+    infinite = pc.fill_null(pc.match_substring_regex(text, "^[-+]?inf$", ignore_case=True), False)
+    values = np.array(_cast(pc.if_else(number, text, None)), np.float64)
+    values[np.asarray(infinite)] = np.inf
+    return values
+
+
+def _cast(text: Any) -> Any:
+    import pyarrow as pa
+
+    with suppress(pa.ArrowInvalid):
+        return text.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return [np.nan if each is None else float(each) for each in text.to_pylist()]  # too large for Arrow
+
+
+def _decimal(text: Any, told: bool | None) -> bool:
+    """True where the commas in the numbers are decimal ones."""
+    import pyarrow.compute as pc
+
+    def has(pattern: str) -> bool:
+        return bool(pc.any(pc.match_substring_regex(text, pattern)).as_py())
+
+    if has(r",.*\.") or has(r",.*,"):
+        return False
+    if has(r"\..*,") or has(r"^[-+]?(0|\d{4,}),|,(\d{1,2}|\d{4,})(\D|$)"):
+        return True
+    if told is None and not has(r"^[^,]+$"):
+        raise Ambiguous(next(filter(None, text.to_pylist())))
+    return bool(told)
+
+
+def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, str | None, np.ndarray]:
+    """The values of cells such as '7.9 ± 0.2 ms', their unit (in ns or bytes where cells differ), and which of them are
+    neither a number nor say that there is none. ValueError for units that don't go together.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(text)
+    lower = pc.utf8_lower(text)
+    flag = pc.index_in(lower, pa.array(list(_FLAGS), text.type))
+    text = pc.if_else(pc.is_valid(flag), pa.array(list(_FLAGS.values()), text.type).take(flag), text)
+    missing = np.asarray(pc.is_in(lower, pa.array(MISSING, text.type))) | np.asarray(pc.is_null(text))
+    found = pc.extract_regex(text, _CELL)
+    values = floats(pc.struct_field(found, "n"), decimal_comma=decimal_comma)
+    unit = pc.utf8_lower(pc.struct_field(found, "u"))
+    unit = pc.fill_null(pc.if_else(np.isnan(values), None, unit), "")
+    units = pc.unique(pc.filter(unit, pa.array(~np.isnan(values)))).to_pylist()
+    if len(units) > 1:
+        scales = next((each for each in (UNITS_NS, BYTES) if all(name in each for name in units)), None)
+        if scales is None:
+            raise ValueError(f"units must go together, got {', '.join(repr(each[:20]) for each in units[:3])}")
+        values = values.copy()
+        for name in units:
+            values[np.asarray(pc.equal(unit, name))] *= scales[name]
+        units = ["ns" if scales is UNITS_NS else "b"]
+    return values, (units or [""])[0] or None, np.isnan(values) & ~missing
+
+
+def is_unit(text: str | None) -> bool:
+    """True for a unit of time or of a rate."""
+    return text in UNITS_NS or text in RATES
+
+
+def stamps(text: Any) -> np.ndarray | None:
+    """Time stamps such as '2026-11-25 21:00:01,123' in ns since 1970, or midnight; None where some lack one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    form = next((form for form in _STAMPS if _all_match(text[: min(len(text), 20)], form)), None)
+    if form is None or not len(text):
+        return None
+    found = pc.struct_field(pc.extract_regex(text, form), "s")
+    if "," in (found[0].as_py() or ""):
+        found = pc.replace_substring(found, ",", ".")
+    if _STAMPS[form]:
+        found = pc.replace_substring_regex(found, *_STAMPS[form])
+    try:
+        return np.array(found.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy(zero_copy_only=False), np.float64)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _all_match(text: Any, form: str) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.all(pc.fill_null(pc.match_substring_regex(text, form), False)).as_py())

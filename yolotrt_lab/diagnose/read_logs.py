@@ -1,0 +1,383 @@
+"""Lines of text with times in them, as programs print them frame after frame.
+
+The first lines show which numbers are times, of what and in which unit. Each line that recurs becomes one regular
+expression, and Arrow runs it over all lines at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import MeasurementsError, SettingsError
+from .measured import Measured
+from .names import CLOCK, RATE, RATES, UNITS_NS, ending_name, split_unit, time_name
+from .numbers import DEVIATION, NUMBER, Ambiguous, cells, floats, is_unit, stamps
+from .read_columns import EXPORT, NAMING, Column, measured_of
+
+_UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
+_UNITS += rf"|(?:{'|'.join(RATES)})(?!\s*[=:\uff1a])"
+_ITEM = re.compile(rf"({NUMBER}){DEVIATION}(?:\s*[(\[]?\s*({_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
+_SERIES = re.compile(
+    rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({_UNITS})(?![A-Za-z0-9_/])",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
+_ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
+_AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
+_WORDS_OF_SUMMARIES = (
+    r"\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+)
+_SUMMARY = re.compile(_WORDS_OF_SUMMARIES, re.IGNORECASE)
+_TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
+_SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
+_SPACES = re.compile(r"(?:\\?\s)+")
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A number of a line: its name in the log, its unit ('' for none), and the expression that finds it."""
+
+    label: str
+    unit: str
+    pattern: str
+
+
+def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
+    """One column for each thing that the lines (an Arrow array of text) time.
+
+    Lines of averages are left out. MeasurementsError where no time is found.
+    """
+    if not any(text.strip() for text in lines[:1_000].to_pylist()):
+        raise MeasurementsError(f"{file}: it must have lines that are no comments, got none", fix="name another file")
+    raw, lines = lines, _looked_through(lines)
+    left, found = np.arange(len(lines)), []
+    for _ in range(_ROUNDS):
+        rest = lines if len(left) == len(lines) else lines.take(left)
+        templates = _templates(_sample(rest))
+        for items in templates:
+            rows, texts = _matched(rest, items)
+            if len(rows):
+                found.append((items, left[rows], texts))
+                kept = np.ones(len(left), np.bool_)
+                kept[rows] = False
+                left = left[kept]
+                rest = rest.filter(kept) if len(left) else rest[:0]
+        if not templates or len(left) < len(lines) / 20:
+            break
+    if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(raw)):
+        return Measured("summary", "averages of a run", rows_read=len(facts), origin=file, facts=facts, export=EXPORT)
+    timed = [item for items, *_ in found for item in items if item.unit or time_name(split_unit(item.label)[0])]
+    if not timed:
+        what = f"{file}: line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'"
+        raise MeasurementsError(what, fix=NAMING)
+    return _assembled(lines, found, file, unit)
+
+
+def _averages(lines: Any) -> dict[str, float]:
+    """What each line of averages and the like says, in ms."""
+    texts = [text for text in _sample(lines) if _SUMMARY.search(text) and not _OF_SERIES.search(text)]
+    facts = {}
+    for text in texts:
+        each = next((each for each in _ITEM.finditer(text) if (each[2] or "").lower() in UNITS_NS), None)
+        if each and _SUMMARY.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
+            facts[text[: each.start()].strip(" :=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
+    return facts
+
+
+def _looked_through(lines: Any) -> Any:
+    """The lines without averages and the like, and without the types that NumPy and PyTorch print around a number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sample = _sample(lines)
+    if any(map(_TYPED.search, sample)):
+        lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
+    if any(_SUMMARY.search(text) and not _OF_SERIES.search(text) for text in sample):
+        begins = pc.match_substring_regex(lines, rf"(?i)^[^0-9]*({_WORDS_OF_SUMMARIES})")
+        lines = pc.if_else(begins, pa.scalar("", lines.type), lines)
+    return lines
+
+
+def _sample(lines: Any) -> list[str]:
+    """Lines with digits from all of the log, most from its start."""
+    import pyarrow as pa
+
+    last = len(lines) - _SAMPLED
+    places = [
+        *range(_SAMPLED),
+        *(range(_SAMPLED, last, max(1, last // _SAMPLED))),
+        *range(max(last, _SAMPLED), len(lines)),
+    ]
+    texts = lines.take(pa.array([place for place in places if place < len(lines)], pa.int64())).to_pylist()
+    return [text[:2_000] for text in texts if text and any(map(str.isdigit, text))]
+
+
+def _templates(sample: Sequence[str]) -> list[tuple[_Item, ...]]:
+    """What recurs in the lines, those with most numbers first. Words that vary before a number are left out."""
+    for words in (2, 1, 0):
+        counts = Counter(filter(None, (_items(text, words) for text in sample)))
+        if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
+            break
+    return sorted(dict(counts.most_common(_MOST_TEMPLATES)), key=len, reverse=True)
+
+
+def _items(text: str, words: int) -> tuple[_Item, ...]:
+    """The numbers of a line that may be times."""
+    found = [each for each in _ITEM.finditer(text) if _is_item(text, each)]
+    if not any(each[2] for each in found[:-1]):  # 'infer 7.9', with one unit at the end or none
+        found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
+    if series := _SERIES.search(text):
+        return _in_series(series)
+    shown = units = [(each[2] or "").lower() for each in found]
+    if not any(map(is_unit, units)) and not any(_name_before(text, each) for each in found):
+        return ()
+    if units and units[-1] in UNITS_NS and len(found) > 1 and not any(units[:-1]):
+        known = [_name_before(text, each) not in (None, RATE) for each in found[:-1]]
+        units = [*(units[-1] if each else "" for each in known), units[-1]]  # one at the end, for the line
+    ends = [0, *(each.end() for each in found)]
+    before = [text[end : each.start(1)] for end, each in zip(ends, found, strict=False)]
+    behind = [
+        text[each.end() : after.start(1)] for each, after in zip(found, [*found[1:], _End(len(text))], strict=True)
+    ]
+    if _SUMMARY.search(before[0]) and not _OF_SERIES.search(before[0]):
+        return ()
+    after = [_starting(_WORD.findall(each)[:2]) for each in behind]
+    known = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
+    asked = sum(each.rstrip().endswith((":", "=", "\uff1a")) for each in before) > len(before) / 2
+    if all(shown) and not asked and sum(time_name(each) not in (None, CLOCK) for each in after if each) > known:
+        patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(after, units, strict=True)]
+        items = list(map(_Item, after, units, patterns))
+    else:
+        items = [_before(each, *of, words) for each, *of in zip(before, units, shown, strict=True)]
+    return tuple(_told_apart([item for item, text in zip(items, before, strict=True) if not _SUMMARY.search(text)]))
+
+
+class _End:
+    """The end of a line, as a match that is there."""
+
+    def __init__(self, place: int) -> None:
+        self.start = lambda _group: place
+
+
+_OF_SERIES = re.compile(r"average on", re.IGNORECASE)
+
+
+def _starting(words: list[str]) -> str:
+    """The known name that the first words make, else the first of them."""
+    return next((" ".join(words[:count]) for count in (2, 1) if time_name("".join(words[:count]))), "".join(words[:1]))
+
+
+def _literal(text: str) -> str:
+    return _SPACES.sub(r"\\s*", re.escape(text))
+
+
+def _name_before(text: str, found: re.Match[str]) -> str | None:
+    return ending_name(_WORD.findall(split_unit(text[: found.start(1)].rstrip("-+ \t:=\uff1a\"'"))[0])[-3:])
+
+
+def _in_series(found: re.Match[str]) -> tuple[_Item, ...]:
+    """The items of 'pre/infer/post: 1.1 / 7.9 / 0.5 ms'; none where names and numbers don't go together."""
+    names, count = re.findall(r"[^\s/|]+", found[1]), len(re.findall(NUMBER, found[2]))
+    patterns = [_literal(found[1]) + r"\s*[:=]?\s*" + _number(""), *([r"[/|]\s*" + _number("")] * (count - 1))]
+    return tuple(map(_Item, names, [found[3].lower()] * count, patterns)) if len(names) == count else ()
+
+
+def _is_item(text: str, found: re.Match[str]) -> bool:
+    """True for a number with a unit, or right behind a name and ':' or '='; not for digits in a word such as H2D."""
+    start, unit = found.start(1), (found[2] or "").lower()
+    last = text[start - 1 : start]
+    if last.isdigit() or last in (".", "_") or text[max(0, start - 2) : start].strip() in ("±", "+-", "/-"):
+        return False
+    if last.isalpha() and last.isascii():
+        return is_unit(unit) and (unit not in ("s", "b") or "." in found[1].rstrip(".,"))
+    if unit:
+        return True
+    asked = _ASKED.search(text[max(0, start - 40) : start])
+    return bool(asked and _AFTER_BARE.match(text, found.end()) and ":" not in found[1])
+
+
+def _is_bare(text: str, found: re.Match[str]) -> bool:
+    if not text[found.start() - 1 : found.start()].isspace():
+        return False
+    return ending_name(_WORD.findall(text[: found.start()])[-3:]) not in (None, RATE, CLOCK, "frame")
+
+
+def _before(text: str, unit: str, shown: str, words: int) -> _Item:
+    """An item whose name stands before it: the words that make a known name, else at most so many."""
+    own = None if unit else split_unit(text.rstrip("-+ \t:=\uff1a\"'("))[1]
+    spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
+    names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
+    skip = next((skip for skip in range(len(names)) if time_name("".join(names[skip:]))), max(0, len(names) - words))
+    label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
+    start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
+    tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
+    tail = re.split(r"(?<![A-Za-z])\d+", tail)[-1]
+    return _Item(label, unit, _literal(tail) + _number(shown))
+
+
+def _number(unit: str) -> str:
+    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}" + (
+        rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else ""
+    )
+
+
+def _told_apart(items: list[_Item]) -> list[_Item]:
+    """Names such as CPU and CUDA, which say only where, together with what the line is about."""
+    head = items[0].label if items else ""
+    about = re.sub(r"\W*(CPU|GPU|CUDA|host|device)$", "", head)
+    return [
+        _Item(f"{about} {item.label}", item.unit, item.pattern)
+        if place and re.fullmatch("CPU|GPU|CUDA|host|device", item.label) and about
+        else item
+        for place, item in enumerate(items)
+    ]
+
+
+def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]:
+    """The rows that hold all of the items, and the text of each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    patterns = (item.pattern.replace("(?P<@>", f"(?P<n{place}>") for place, item in enumerate(items))
+    pattern = ".*?".join(patterns)
+    try:
+        found = pc.extract_regex(lines, pattern)
+    except pa.ArrowInvalid:
+        return np.zeros(0, np.int64), []
+    valid = found.is_valid()
+    found = found.filter(valid)
+    return np.flatnonzero(valid), [pc.struct_field(found, f"n{place}") for place in range(len(items))]
+
+
+def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: str, unit: str | None) -> Measured:
+    """The columns of all templates as frames."""
+    numbered = [(item, rows, place, text) for items, rows, texts in found
+                for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
+    told = _told([text for *_, text in numbered], file)
+    labels = list(dict.fromkeys((item.label, _sort(item)) for item, *_ in numbered))
+    mixed = {
+        label: len({item.unit for item, *_ in numbered if (item.label, _sort(item)) == label}) > 1 for label in labels
+    }
+    events, units = [], {}
+    for item, rows, place, text in numbered:
+        label = (item.label, _sort(item))
+        scale = UNITS_NS.get(item.unit, 1.0) if mixed[label] else 1.0
+        units[label] = "ns" if mixed[label] and item.unit in UNITS_NS else item.unit or split_unit(item.label)[1]
+        events.append((labels.index(label), rows, place, floats(text, decimal_comma=told) * scale))
+    names = [(label or "", units[label, timed]) for label, timed in labels]
+    return frames_of(
+        events,
+        names,
+        "log lines with name: value unit",
+        file,
+        unit,
+        lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(rows)),
+    )
+
+
+def _sort(item: _Item) -> str:
+    return "rate" if item.unit in RATES else "time" if item.unit else ""
+
+
+def _told(texts: Sequence[Any], file: str) -> bool | None:
+    """What commas are in all numbers of a log, which tell it together."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = [each for each in texts if pc.any(pc.match_substring(each, ",")).as_py()] and texts
+    if not texts:
+        return None
+    try:
+        floats(pa.chunked_array(texts).combine_chunks())
+    except Ambiguous as error:
+        what = f"{file}: the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
+        raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
+    joined = "\n".join(text for each in texts for text in each[:10_000].to_pylist() if "," in text.rstrip(","))
+    return bool(re.search(r"^[-+]?(?:0|\d{4,}),|,(?:\d{1,2}|\d{4,})$", joined, re.MULTILINE)) if joined else None
+
+
+def frames_of(
+    events: Sequence[tuple[int, np.ndarray, int, np.ndarray]], names: Sequence[tuple[str, str | None]], form: str,
+    file: str, unit: str | None, stamped: Callable[[np.ndarray], np.ndarray | None] = lambda rows: None, *,
+    named: bool = False,
+) -> Measured:  # fmt: skip
+    """Values with their place as frames: (column, rows, place in the row, values), each column with (name, unit).
+
+    A frame starts where the first name that comes once a frame comes again.
+    """
+    code = np.concatenate([np.full(len(rows), column) for column, rows, *_ in events])
+    row = np.concatenate([rows for _, rows, *_ in events])
+    value = np.concatenate([values for *_, values in events])
+    if len({len(rows) for _, rows, *_ in events}) > 1 or any(rows is not events[0][1] for _, rows, *_ in events):
+        order = np.lexsort((np.concatenate([np.full(len(rows), place) for _, rows, place, _ in events]), row))
+        code, row, value = code[order], row[order], value[order]
+        frame, first = _frame_numbers(code, len(names))
+    else:  # one line a frame
+        first = np.arange(len(events[0][1]))
+        frame = np.tile(first, len(events))
+    starts, keep = row[first], frame >= 0
+    code, frame, value, row = code[keep], frame[keep], value[keep], row[keep]
+    columns, seldom = [], []
+    for column, (name, own) in enumerate(names):
+        mine = np.flatnonzero(code == column)
+        again = np.arange(len(mine)) - np.searchsorted(frame[mine], frame[mine])  # which time in its frame
+        for turn in range(min(int(again.max(initial=0)) + 1, 4)):
+            chosen = mine[again == turn]
+            if len(chosen) > len(starts) / 2:
+                values = np.full(len(starts), np.nan)
+                values[frame[chosen]] = value[chosen]
+                called = f"{name} {turn + 1}".strip() if turn else name
+                columns.append(Column(called, values, own, lambda at: f"line {starts[at] + 1}"))
+            elif turn == 0 and len(chosen):
+                seldom.append(name)
+    if not columns:
+        what = f"{file}: line {int(row[0]) + 1 if len(row) else 1}: no time comes back frame after frame"
+        raise MeasurementsError(what, fix="give the lines of every frame the same names")
+    notes = [f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack"] if seldom else []
+    return measured_of(columns, form, file, unit, notes, stamped(starts), named=named)
+
+
+def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The number of the frame of each value, -1 before the first, and the first value of each frame."""
+    counts = np.bincount(code, minlength=count)
+    often = counts >= counts.max() / 2
+    ratio = counts.max() / counts[often].min()
+    twice = ratio > 1.8 and abs(ratio - round(ratio)) < 0.1
+    anchor = int(np.flatnonzero(counts == counts[often].min())[0]) if twice else int(code[np.argmax(often[code])])
+    first = np.flatnonzero(code == anchor)
+    ahead = first[0] - int(np.argmax(often[code])) if twice else 0
+    first = first - min(ahead, round(len(code) / max(1, len(first))) - 1 if len(first) else 0)
+    return np.searchsorted(first, np.arange(len(code)), side="right") - 1, first
+
+
+def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) -> Measured:
+    """The groups of the user's expression, one column a name; SettingsError where it has no named group."""
+    import pyarrow as pa
+
+    try:
+        compiled = re.compile(pattern, re.MULTILINE)
+    except re.error as error:
+        raise SettingsError(f"the pattern must be a regular expression, got {pattern!r}: {error}") from None
+    if not compiled.groupindex:
+        raise SettingsError(f"the pattern must have named groups, got {pattern!r}", fix="write (?P<infer_ms>[0-9.]+)")
+    found = list(compiled.finditer(text))
+    if not found:
+        raise MeasurementsError(
+            f"{file}: no line matches the pattern {pattern!r}", fix="try it on one line of the file"
+        )
+    events, names = [], []
+    for place, name in enumerate(compiled.groupindex):
+        rows = np.array([row for row, each in enumerate(found) if each[name] is not None], np.int64)
+        if not len(rows):
+            continue
+        values, own, _ = cells(pa.array([found[row][name] for row in rows], pa.large_string()))
+        after = re.match(rf"\s*[(\[]?({_UNITS})(?![A-Za-z])", text[found[rows[0]].end(name) :][:12])
+        events.append((len(names), rows, place, values))
+        names.append((name, own or split_unit(name)[1] or (after[1].lower() if after else None)))
+    return frames_of(events, names, f"the pattern {pattern}", file, unit, named=True)

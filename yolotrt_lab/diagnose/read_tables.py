@@ -1,0 +1,341 @@
+"""Text in columns: CSV, Markdown and terminal tables, one number a line, JSON, Parquet and Arrow."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import MeasurementsError
+from .measured import Measured
+from .names import RATES, UNITS_NS, split_unit, telemetry_name, time_name
+from .numbers import MISSING, NUMBER, Ambiguous, cells, stamps
+from .read_columns import Column, measured_of
+
+COMMENTS = ("#", "//", "%", "```")
+_SEPARATORS = {
+    "|": "CSV with '|'",
+    ";": "CSV with ';'",
+    "\t": "TSV",
+    ",": "CSV",
+    " ": "columns between blanks",
+    "": "lines",
+}
+_SAMPLE, _MOST_ABOVE, _DEEPEST = 20, 10, 8
+_FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
+_RULE = re.compile(
+    "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]"
+)
+_VALUE = re.compile(rf"[-+]?{NUMBER}\.?\s*([^\d\s].{{0,15}})?")
+_ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
+_PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+class Table(NamedTuple):
+    """Where a table starts: the line of its header (or of its first row), its names and what separates the cells."""
+
+    start: int
+    header: tuple[str, ...]
+    separator: str
+    named: bool
+
+
+def _is_known(name: str) -> bool:
+    bare, unit = split_unit(name)
+    return bool(unit or time_name(bare) or telemetry_name(bare))
+
+
+def _is_value(cell: str) -> bool:
+    found = _VALUE.fullmatch(cell)
+    return cell.lower() in MISSING if found is None else not found[1] or found[1].lower() in (*UNITS_NS, *RATES)
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The cells of a line, without the blanks around them."""
+    if separator in ("", " "):
+        return text.split() if separator else [text]
+    if '"' not in text:
+        return [cell.strip() for cell in text.split(separator)]
+    try:
+        return [cell.strip() for cell in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
+    except (csv.Error, StopIteration):
+        return [text]
+
+
+def _tidy(line: str) -> str:
+    """A line without what frames it in Markdown or a terminal; nothing of a rule, a comment or the size of a table."""
+    line = _FRAME.sub("|", line.strip())
+    if _RULE.fullmatch(line) or line.startswith(COMMENTS):
+        return ""
+    return line.strip("|").strip() if line[:1] in ("|", "+") else line
+
+
+def find_table(lines: Sequence[str]) -> Table | None:
+    """The table that the first lines of a file are, or that starts a few lines below; None where they are none."""
+    numbered = [(place, text) for place, line in enumerate(lines) if (text := _tidy(line))]
+    for above in range(min(_MOST_ABOVE, len(numbered))):
+        for separator in _SEPARATORS:
+            found = _table_at(numbered[above : above + _SAMPLE], separator)
+            if found and (
+                above == 0 or (found.named and any(map(_is_known, found.header)) and len(numbered) > above + 1)
+            ):
+                return found
+    return None
+
+
+def _table_at(sample: Sequence[tuple[int, str]], separator: str) -> Table | None:
+    place, first = sample[0]
+    rows = [_split(text, separator) for _, text in sample]
+    header, below = rows[0], [row for row in rows[1:] if row != rows[0]]
+    if all(map(_is_value, header)) and not all(cell.lower() in MISSING for cell in header):
+        whole = all(len(row) == len(header) and _is_value(row[-1]) for row in rows)
+        one = separator == "," and all(_ONE_NUMBER.fullmatch(text) for _, text in sample) and not _counts(rows)
+        return (
+            Table(place, ("",) * len(header), separator, False)
+            if whole and not one and bool(separator) < len(header)
+            else None
+        )
+    if separator == " " and below:
+        header = _spaced(first, below)
+    known = any(map(_is_known, header))
+    if (
+        any(_VALUE.fullmatch(cell) for cell in header)
+        or (not separator and re.search(r"\d", first))
+        or len(header) < 1 + bool(separator)
+        or not (known or separator)
+    ):
+        return None
+    whole_rows = [row for row in below if len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1])]
+    enough = any if separator.strip(" ") and known else all
+    numeric = sum(enough(map(_is_value, row[: len(header)])) for row in whole_rows)
+    if below and (len(whole_rows) < max(1, len(below) - 1) or numeric < len(whole_rows) / 2):
+        return None
+    return (
+        Table(place, tuple(header), separator, True)
+        if below or (len(sample) == 1 and known and separator.strip(" "))
+        else None
+    )
+
+
+def _spaced(text: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """The names between blanks: they may hold single ones, such as 'sync [ms]'; pandas leaves out that of an index."""
+    names, count = text.split(), len(rows[0])
+    if len(names) == count - 1 and _counts(rows):
+        return ["", *names]
+    ways = (re.split(by, text.strip()) for by in (r"\s+", r"\s+(?![\[(])", r"\s{2,}|\t+"))
+    return next((found for found in ways if len(found) == count), names)
+
+
+def _counts(rows: Sequence[Sequence[str]]) -> bool:
+    first = [str(row[0]) for row in rows]
+    return all(each.isdecimal() and len(each) < 19 for each in first) and bool((np.diff([*map(int, first)]) == 1).all())
+
+
+def read_table(data: bytes, table: Table, file: str, unit: str | None = None) -> Measured:
+    """The columns of a table, by pyarrow's reader of CSV where each row is as wide as the header, else row by row."""
+    body = data.split(b"\n", table.start + table.named)[-1]
+    above = data[: len(data) - len(body)].decode("utf-8", "replace").split("\n")[: table.start]
+    notes = ["without what stands above the table"] if any(map(_tidy, above)) else []
+    columns = _arrow(body, table) if table.separator not in ("", " ") and table.separator.encode() in body else None
+    where: Callable[[int], str] = lambda row: f"line {table.start + table.named + row + 1}"  # noqa: E731
+    if columns is None:
+        columns, where = _by_row(data, table, file, notes)
+    if not len(columns) or not len(columns[0]):
+        raise MeasurementsError(
+            f"{file}: line {table.start + 1} names columns, and no row follows", fix="copy the rows too"
+        )
+    header: Sequence[str | None] = table.header
+    if not table.named and len(header) == 2 and _counts([[each] for each in columns[0].cast("string").to_pylist()]):
+        header = (None, "")
+    elif not table.named and len(header) > 1:
+        fix = "put a line above it that names them, such as preprocess_ms,infer_ms,sync_ms"
+        raise MeasurementsError(f"{file}: line {table.start + 1} has {len(header)} columns without names", fix=fix)
+    form = _SEPARATORS[table.separator] + (" by column names" if table.named else " with one number each")
+    kept = (
+        (name, each) for name, each in zip(header, columns, strict=True) if name or (name == "" and not table.named)
+    )
+    return _of_columns(kept, form, file, unit, notes, where, decimal=True if table.separator == ";" else None)
+
+
+def _arrow(body: bytes, table: Table) -> list[Any] | None:
+    """The columns as Arrow has them, numbers where the first rows are; None where a row is not as the first ones."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    head = [_split(line, table.separator) for line in body[:4_096].decode("utf-8", "ignore").split("\n")[:_SAMPLE]]
+    names = [str(place) for place in range(len(table.header))]
+    rows = [row for row in head if len(row) == len(names)]
+    for numeric in (True, False):
+        plain = {
+            name: pa.float64() if numeric and all(_PLAIN.fullmatch(row[place]) or row[place] in MISSING for row in rows)
+            else pa.large_string() for place, name in enumerate(names)
+        }  # fmt: skip
+        try:
+            found = arrow.read_csv(
+                pa.py_buffer(body),
+                arrow.ReadOptions(column_names=names, block_size=1 << 22),
+                arrow.ParseOptions(delimiter=table.separator),
+                arrow.ConvertOptions(column_types=plain, null_values=MISSING, strings_can_be_null=False),
+            )
+        except pa.ArrowInvalid as error:
+            if "onversion" not in str(error):
+                return None
+            continue
+        columns = [found[name] if plain[name] == pa.float64() else found[name].combine_chunks() for name in names]
+        first = columns[0] if plain["0"] == pa.large_string() else None
+        odd = None if first is None else pa.compute.match_substring_regex(first, r"^\s*(#|//|%|[-|+=]{3})")
+        repeated = first is not None and table.named and table.header[0] in pa.compute.unique(first).to_pylist()
+        return None if repeated or (odd is not None and pa.compute.any(odd).as_py()) else columns
+    return None
+
+
+def _by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[list[Any], Callable[[int], str]]:
+    """The columns as text, without comments, rules and headers that come again, and where a row is."""
+    import pyarrow as pa
+
+    rows, numbers, header = [], [], list(table.header)
+    lines = data.decode("utf-8", "replace").split("\n")
+    for number, line in enumerate(lines[table.start + table.named :], table.start + table.named + 1):
+        if not (text := _tidy(line)):
+            continue
+        found = _split(text, table.separator)
+        found = found[:-1] if len(found) == len(header) + 1 and not found[-1] else found
+        if table.named and (
+            found in (header, header[1:]) or (table.separator == " " and text.split() == " ".join(header).split())
+        ):
+            continue
+        if len(found) != len(header):
+            if number == len(lines) and len(found) < len(header) and rows:
+                notes.append(f"without line {number}, which breaks off")
+                continue
+            what = f"{file}: line {number} must have {len(header)} columns as the lines before it, got {len(found)}"
+            raise MeasurementsError(what, fix="write as many cells in each row as in the header")
+        rows.append(found)
+        numbers.append(number)
+    return [pa.array(each, pa.large_string()) for each in zip(*rows, strict=True)], lambda row: f"line {numbers[row]}"
+
+
+def _of_columns(
+    named: Iterable[tuple[str, Any]], form: str, file: str, unit: str | None, notes: Sequence[str],
+    where: Callable[[int], str], decimal: bool | None = None,
+) -> Measured:  # fmt: skip
+    """Named Arrow arrays, be it of numbers, durations, time stamps or text such as '7.9 ms'."""
+    import pyarrow as pa
+
+    columns, text, clock = [], [], None
+    for name, values in named:
+        kind = values.type
+        if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+            whole = values.cast(pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.duration("ns")).cast(
+                pa.int64()
+            )
+            numbers = np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
+            if pa.types.is_duration(kind):
+                columns.append(Column(name, numbers, "ns", where))
+            elif clock is None:
+                clock = numbers
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            numbers = values.cast(pa.int8()) if pa.types.is_boolean(kind) else values
+            numbers = np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+            columns.append(Column(name, numbers, split_unit(name)[1], where))
+        elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            text.append(name)
+        elif clock is None and (clock := stamps(values.cast(pa.large_string()))) is not None:
+            continue
+        elif (column := _parsed(values.cast(pa.large_string()), name, where, file, decimal)) is not None:
+            columns.append(column)
+        else:
+            text.append(name)
+    notes = [*notes, *([f"without the text in {', '.join(map(repr, text[:8]))}"] if text else [])]
+    return measured_of(columns, form, file, unit, notes, clock)
+
+
+def _parsed(values: Any, name: str, where: Callable[[int], str], file: str, decimal: bool | None) -> Column | None:
+    """A column of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no number."""
+    known = not name or _is_known(name)
+    try:
+        numbers, unit, bad = cells(values, decimal_comma=decimal)
+    except Ambiguous as error:
+        row = next(row for row, cell in enumerate(values.to_pylist()) if cell and error.args[0] in cell)
+        what = f"{file}: {where(row)}, column {name!r}: comma in {error.args[0]!r} may be decimal or separate thousands"
+        raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
+    except ValueError as error:
+        if not known:
+            return None
+        raise MeasurementsError(
+            f"{file}: column {name!r}: {error}", fix="write one unit, in the name of the column"
+        ) from None
+    if not bad.any():
+        return Column(name, numbers, unit or split_unit(name)[1], where)
+    if not known or (np.isnan(numbers).all() and split_unit(name)[1] is None):
+        return None
+    row = int(bad.argmax())
+    what = f"{file}: {where(row)}, column {name!r}: {str(values[row])[:40]!r} is no number"
+    raise MeasurementsError(what, fix="leave the cell empty where there is no value")
+
+
+def read_arrow(table: Any, file: str, unit: str | None = None) -> Measured:
+    """An Arrow table of another program, by its column names."""
+    named = ((name, table[name].combine_chunks()) for name in table.column_names)
+    return _of_columns(named, "Parquet or Arrow by column names", file, unit, (), lambda row: f"row {row + 1}")
+
+
+def read_json(text: str, file: str, unit: str | None) -> Measured | None:
+    """JSON in which names of times are known, whole or an object a line; None for other text."""
+    import pyarrow as pa
+
+    objects, notes = _objects_of(text)
+    rows = [dict(_named(each)) for each in objects]
+    names = dict.fromkeys(name for row in rows for name in row)
+    if not any(_is_known(name) or not name for name in names):
+        return None
+    named = ((name, pa.array([row.get(name, "") for row in rows], pa.large_string())) for name in names)
+    return _of_columns(named, "JSON by names", file, unit, notes, lambda row: f"object {row + 1}")
+
+
+def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The objects, whole or one a line, and a note where the last line breaks off; none where a line is no object."""
+    with suppress(ValueError, RecursionError):
+        return objects_in(json.loads(text)), []
+    objects: list[Mapping[str, Any]] = []
+    lines = text.strip().split("\n") if text.lstrip()[:1] == "{" else []
+    for line in filter(str.strip, lines):
+        try:
+            objects.append(json.loads(line))
+        except (ValueError, RecursionError):
+            broken = line is lines[-1] and not text.endswith("\n") and bool(objects)
+            return (objects, ["without the last line, which breaks off"]) if broken else ([], [])
+    return (objects, []) if all(isinstance(each, Mapping) for each in objects) else ([], [])
+
+
+def objects_in(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list, of the first list of objects in an object, or of the lists of values that it holds."""
+    if isinstance(value, Mapping):
+        lists = {name: each for name, each in value.items() if isinstance(each, list) and each}
+        if inner := next((each for each in lists.values() if isinstance(each[0], Mapping)), None):
+            return objects_in(inner)
+        lengths = Counter(len(each) for name, each in lists.items() if time_name(split_unit(name)[0]))
+        if not lengths:
+            return [value]
+        full = {name: each for name, each in lists.items() if len(each) == lengths.most_common(1)[0][0]}
+        return [dict(zip(full, row, strict=True)) for row in zip(*full.values(), strict=True)]
+    if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
+        return [{"": each} for each in value]
+    return value if isinstance(value, list) and all(isinstance(each, Mapping) for each in value) else []
+
+
+def _named(value: Mapping[str, Any], unit: str = "", deep: int = 0) -> Iterator[tuple[str, str]]:
+    """Names and values as text, with `unit`, that of the object they are in, where a name has none of its own."""
+    for name, each in value.items():
+        own = split_unit(name)[1]
+        if isinstance(each, Mapping) and deep < _DEEPEST:
+            yield from _named(each, own if own in UNITS_NS else unit, deep + 1)
+        elif isinstance(each, str | int | float) or each is None:
+            named = f"{name}_{unit}" if unit and own is None and isinstance(each, int | float) else name
+            yield named, "" if each is None else str(each).lower() if isinstance(each, bool) else str(each)

@@ -1,0 +1,306 @@
+"""What a series does as its frames go by: its level early and late, its growth and shape, its stalls, its period.
+
+Growth is looked for in medians of blocks, so that a rare slow frame can't make any and five million rows take a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from . import thresholds as at
+from .slope import correlation_time, in_blocks, sign_autocorrelation
+
+Form = Literal["ramp", "step", "plateau", "wave"]
+
+_MOST_VALUES = 20_000
+_MOST_BLOCKS = 60
+_BLOCK = 5
+_WINDOW = 6  # a level has to last for a sixth of the run
+_NEARLY = 0.98
+_MOST_LAGS = 4_096
+_HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are nearly as alike
+_NEIGHBOURHOOD = 31
+_FLAT = 0.2  # share of the slope on the other side of a knee
+_KNEE = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The frames from `first` up to, not with, `end`."""
+
+    first: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"frames {self.first:,} to {max(self.end - 1, 0):,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A level that became another one, in the unit of the series."""
+
+    before: Window
+    after: Window
+    start: float
+    to: float
+    form: Form = "step"
+    since: int = 0
+    """The frame from which on it changes."""
+
+    @property
+    def size(self) -> float:
+        """How far it went up, or down."""
+        return abs(self.to - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Stalls:
+    """Frames far above the level around them."""
+
+    frames: int
+    median: float
+    """Of their times."""
+    longest: float
+    share: float
+    """Of all time, what they take beyond the level around them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A series with one value a frame. `grew` and `fell` are None where no change stands out of the noise."""
+
+    early: float
+    """The median of the first tenth of the frames, but at least 8 where there are 16."""
+    late: float
+    grew: Change | None
+    fell: Change | None
+    change: Change
+    """The largest rise, whether it stands out or not."""
+    shows_ms: float
+    """The smallest change of the level that this run could show."""
+    stalls: Stalls | None
+    period: int | None
+    settled: float
+    """The median of the second half."""
+    first_highest: float
+    """The highest of the first 8 values."""
+
+
+def edge(frames: int) -> int:
+    """How many frames at either end stand for 'early' and 'late'."""
+    return max(1, min(frames // 2, max(at.EDGE_FRAMES, frames // 10)))
+
+
+def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) -> Shape:
+    """The shape of a series of shape (n,), n >= 1, NaN where it has no value. A change below `least` is none.
+
+    `period` is one that is known already, of the whole frame for example.
+    """
+    known = np.flatnonzero(np.isfinite(values))
+    kept = values[known] if len(known) else np.zeros(1)
+    n, side = len(kept), edge(len(kept))
+    period = period or find_period(kept)
+    levels = _Levels(kept, period)
+    up, down = levels.furthest(1), levels.furthest(-1)
+    shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
+    least = max(least, at.OF_STAGE * abs(float(np.median(kept))))
+    grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
+    grew, fell = (each if each and (each.size > shows or _is_clear(kept, each)) else None for each in (grew, fell))
+    if grew and fell:
+        grew, fell = _one_of(grew, fell)
+    if grew is None and n >= at.FEWEST_FRAMES:
+        grew = _from_the_start(kept, max(least, shows))
+    if 0 < len(known) < len(values):  # in frames of the whole series
+        grew, fell, up = (each and _placed(each, known, len(values)) for each in (grew, fell, up))
+    return Shape(
+        float(np.median(kept[:side])), float(np.median(kept[-side:])), grew, fell, up or levels.furthest(1), shows,
+        find_stalls(kept, period), period, float(np.median(kept[n // 2 :])), float(kept[: at.EDGE_FRAMES].max()),
+    )  # fmt: skip
+
+
+def _is_clear(values: np.ndarray, change: Change) -> bool:
+    """True where two levels are far apart, and what is between is more than three fifths of the frames of each span."""
+    spans = [(window.first, window.end, (window.end - window.first) // 4) for window in (change.before, change.after)]
+    low, high = sorted((values[first + cut : end - cut] for first, end, cut in spans), key=np.median)
+    apart = max(change.start, change.to) > at.FAST_START * min(change.start, change.to)
+    if len(values) < at.FEWEST_STEADY:  # too few to tell a wave from chance: it must last
+        apart &= abs(float(np.median(values[-edge(len(values)) :])) - change.to) < change.size / 2
+    ends = [np.quantile(part, (0.2, 0.8)) for part in (low, high)]
+    return apart and bool(ends[1][0] - ends[0][1] > max(np.ptp(each) for each in ends))
+
+
+def _one_of(grew: Change, fell: Change) -> tuple[Change | None, Change | None]:
+    """What rises and comes back is a wave; of two that differ in size, the smaller one is the end of the other."""
+    if fell.size < at.COMES_BACK * grew.size:
+        return grew, None
+    if grew.size < at.COMES_BACK * fell.size:
+        return None, fell
+    return replace(grew, form="wave"), None
+
+
+def _from_the_start(kept: np.ndarray, least: float) -> Change | None:
+    """What is faster in the first 8 frames than later on, and soon no more: a queue that fills."""
+    first, settled = float(np.median(kept[: at.EDGE_FRAMES])), float(np.median(kept[len(kept) // 2 :]))
+    spread = _deviation(kept[len(kept) // 2 :]) * np.sqrt(np.pi / 2 / at.EDGE_FRAMES)
+    if settled < at.FAST_START * first or settled - first < max(least, at.NOISE * spread):
+        return None
+    after = Window(len(kept) // 2, len(kept))
+    return Change(Window(0, at.EDGE_FRAMES), after, first, settled, "plateau")
+
+
+def _placed(change: Change, known: np.ndarray, frames: int) -> Change:
+    ends = np.append(known, frames)
+    before, after = (Window(int(ends[w.first]), int(ends[w.end])) for w in (change.before, change.after))
+    return replace(change, before=before, after=after, since=int(ends[change.since]))
+
+
+class _Levels:
+    """Levels of a series: medians of blocks, their best fit, and how far apart levels lie by noise alone."""
+
+    def __init__(self, values: np.ndarray, period: int | None) -> None:
+        self._n = n = len(values)
+        self._scale = scale = max(1, -(-n // _MOST_VALUES))
+        coarse = in_blocks(values, n // scale)[1] if scale > 1 else values
+        length = max(_BLOCK, -(-len(coarse) // _MOST_BLOCKS))
+        if period and period > scale:
+            cycle = period // scale
+            length = cycle * -(-length // cycle)
+        self._count = count = max(1, len(coarse) // length)
+        centres, medians = in_blocks(coarse, count)
+        self._reach = reach = max(1, round(count / _WINDOW / 2))
+        self._levels = np.array([np.median(medians[max(0, i - reach) : i + reach + 1]) for i in range(count)])
+        self._form, self._since, fitted = _fit(centres, medians)
+        residuals = coarse - np.interp(np.arange(len(coarse)), centres, fitted)
+        time = correlation_time(sign_autocorrelation(residuals))
+        spread = max(_deviation(residuals), _deviation(medians - fitted) * np.sqrt(len(coarse) / count / time))
+        few, frames = 1 + at.FEW * time / len(coarse), (2 * reach + 1) * len(coarse) / count
+        self.noise = float(at.NOISE * np.sqrt(np.pi / 2 * few) * spread * np.sqrt(time / frames))
+
+    def furthest(self, sign: int) -> Change:
+        """The furthest that a level lies above an earlier one, or with `sign` -1 below one."""
+        levels, n, count, reach = sign * self._levels, self._n, self._count, self._reach
+        gains = levels - np.minimum.accumulate(levels)
+        top = _middle(gains >= _NEARLY * gains.max())
+        low = levels[: top + 1]
+        bottom = _middle(low <= low.min() + (1 - _NEARLY) * gains[top])
+        windows = [
+            Window(int(max(0, i - reach) * n / count), int(min(count, i + reach + 1) * n / count))
+            for i in (bottom, top)
+        ]
+        start, to = float(self._levels[bottom]), float(self._levels[top])
+        form = "step" if self._form == "wave" else self._form  # a wave is what both rises and falls
+        return Change(*windows, start, to, form, min(round(self._since * self._scale), n - 1))
+
+
+def _deviation(values: np.ndarray) -> float:
+    """A standard deviation that outliers hardly move, and that values in few steps don't make 0."""
+    off = np.abs(values - np.median(values))
+    robust = 1.4826 * float(np.median(off))
+    return robust if robust > 0 else 1.2533 * float(np.mean(np.minimum(off, np.quantile(off, 0.9))))
+
+
+def _middle(chosen: np.ndarray) -> int:
+    positions = np.flatnonzero(chosen)
+    return int(positions[len(positions) // 2])
+
+
+def _fit(x: np.ndarray, y: np.ndarray) -> tuple[Form, float, np.ndarray]:
+    """The best of a line, two with a knee, a step and a bump: its form, since when, its values at `x`.
+
+    Each must be better by `_KNEE` for every number more that it has.
+    """
+    loss, best = np.inf, ("ramp", 0.0, y)
+    for numbers, form, since, fitted in _models(x, y):
+        if (off := float(np.abs(y - fitted).sum()) * _KNEE**numbers) < loss:
+            loss, best = off, (form, since, fitted)
+    return best  # type: ignore[return-value]
+
+
+def _models(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, Form, float, np.ndarray]]:
+    yield 0, "ramp", 0.0, _least_squares([x], y)[0]
+    for i in range(2, len(x) - 2):
+        fitted, (first, bend) = _least_squares([x, np.maximum(x - x[i], 0)], y)
+        flat_first, flat_last = abs(first) < _FLAT * abs(first + bend), abs(first + bend) < _FLAT * abs(first)
+        yield 2, "plateau" if flat_last else "ramp", x[i] if flat_first else 0.0, fitted
+    first, end, inside = _bumps(len(x))
+    inner = inside.sum(axis=1, keepdims=True)
+    level = (inside @ y)[:, None] / inner, ((~inside) @ y)[:, None] / (len(x) - inner)
+    fitted = np.where(inside, *level)
+    loss = np.abs(y - fitted).sum(axis=1) * _KNEE ** (end < len(x))
+    if len(loss):
+        i = int(np.argmin(loss))
+        yield (
+            1 + int(end[i] < len(x)),
+            "wave" if end[i] < len(x) else "step",
+            (x[first[i] - 1] + x[first[i]] + 1) / 2,
+            fitted[i],
+        )
+
+
+@lru_cache(maxsize=64)
+def _bumps(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where steps and bumps of `count` blocks start and end, and the blocks in each; a bump has room on each side."""
+    short = max(2, count // _WINDOW)
+    pairs = [(i, count) for i in range(1, count)]
+    pairs += [(i, j) for i, j in combinations(range(short, count - short + 1), 2) if j - i >= short]
+    first, end = np.array(pairs or np.empty((0, 2), int)).T
+    place = np.arange(count)
+    return first, end, (place >= first[:, None]) & (place < end[:, None])
+
+
+def _least_squares(columns: list[np.ndarray], y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    design = np.column_stack([np.ones(len(y)), *columns])
+    found = np.linalg.lstsq(design, y, rcond=None)[0]
+    return design @ found, found[1:]
+
+
+def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:
+    """The frames far above the median of the 31 around them (of blocks, in a long series); None without any.
+
+    Of what repeats, each frame is compared with those at the same place of their period.
+    """
+    if len(values) < at.EDGE_FRAMES * (period or 1):
+        return None
+    above = np.empty(len(values))
+    for first in range(period or 1):
+        part = values[first :: period or 1]
+        centres, medians = in_blocks(part, max(1, len(part) // _NEIGHBOURHOOD))
+        above[first :: period or 1] = part - np.interp(np.arange(len(part)), centres, medians)
+    least = np.maximum((at.STALL_TIMES - 1) * np.abs(values - above), at.STALL_DEVIATIONS * _deviation(above))
+    found = above > least
+    if not found.any():
+        return None
+    total = float(values.sum())
+    share = float(above[found].sum()) / total if total > 0 else 0.0
+    return Stalls(int(found.sum()), float(np.median(values[found])), float(values[found].max()), share)
+
+
+def find_period(values: np.ndarray) -> int | None:
+    """After how many frames a series repeats, five times or more; None where it does not.
+
+    The first peak of its autocorrelation, on ranks, so that no outlier weighs more than another frame.
+    """
+    from scipy.fft import irfft, next_fast_len, rfft
+    from scipy.signal import find_peaks
+
+    head = values[: 16 * _MOST_LAGS]
+    n = len(head)
+    if n < 4 * at.PERIOD_CYCLES or np.ptp(head) == 0:
+        return None
+    level = np.interp(np.arange(n), *in_blocks(head, max(1, n // (2 * _NEIGHBOURHOOD))))
+    ranks = np.argsort(np.argsort(head - level, kind="stable"), kind="stable") - (n - 1) / 2
+    size = next_fast_len(2 * n, real=True)
+    lags = min(n // at.PERIOD_CYCLES, _MOST_LAGS) + 2
+    raw = irfft(np.abs(rfft(ranks, size)) ** 2, size)[:lags]
+    likeness = raw / raw[0] * n / (n - np.arange(lags))
+    peaks, _ = find_peaks(likeness, height=max(at.PERIOD_LIKE, 4 / np.sqrt(n)), prominence=at.PERIOD_LIKE / 2)
+    if not len(peaks) or peaks[0] < 2:
+        return None
+    parts = [int(peaks[0]) // part for part in range(8, 1, -1) if peaks[0] % part == 0 and peaks[0] > part]
+    return next((each for each in parts if likeness[each] > _HARMONIC * likeness[peaks[0]]), int(peaks[0]))

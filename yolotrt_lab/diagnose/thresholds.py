@@ -1,0 +1,97 @@
+"""All numbers that decide something in a bill, each with its unit, its reason, and where it was measured.
+
+"Shipped" means the recordings and traces of an H200 and an H100 in `data/`, "simulated" series of noise alone
+(`benchmarks/bench_growth.py`). What depends on the machine is not here: it is estimated from the reader's own data,
+such as what a call costs that does not wait (`Look.call_ms`) or how far a level wanders by itself (`Shape.shows_ms`).
+"""
+
+from __future__ import annotations
+
+# How much there must be to say something.
+FEWEST_FRAMES = 24
+"""Frames. Six blocks of four, the fewest of which a change is told from noise (simulated)."""
+FEWEST_STEADY = 100
+"""Frames. Below it a run is too short to be called steady: a stall in every 50 frames may be missed by chance."""
+FEWEST_TRACED = 8
+"""Frames. A trace with fewer holds no loop, and is billed as a whole."""
+EDGE_FRAMES = 8
+"""Frames. The first and the last ones of a short run; a warm-up shows in these."""
+
+# What grows.
+NOISE = 5.0
+"""Standard deviations of a level. Of 100 series each without growth, 40 to 1,000 frames long, at most 2 grow in white
+noise, 1 in heavy-tailed, 5 in skewed, 4 in AR(1) noise of 0.6, 7 of 0.9, 23 of 0.97 (simulated)."""
+FEW = 100.0
+"""Independent frames. With as many, the variance of a level is taken twice: its estimate is uncertain (simulated)."""
+OF_FRAME = 0.02
+"""Share of a frame. In shipped loops with nothing the matter a call that waits wanders by 0 to 1.6 % of the frame."""
+OF_STAGE = 0.05
+"""Share of the stage's own level; shipped synchronize calls of 20 us or more wander by 0 to 3 %."""
+COMES_BACK = 0.5
+"""Share of a rise. What falls by more afterwards has come and gone: a wave."""
+FAST_START = 1.5
+"""Times the first frames. First frames are slow rather than fast (shipped), so that a level this far above grew."""
+
+# Stalls and periods.
+STALL_TIMES = 1.25
+"""Times the level around. Labelled case 41b has stalls of 14 ms, in the median, at a level of 8 to 10."""
+STALL_DEVIATIONS = 8.0
+"""Robust standard deviations above the level around; Gaussian noise has none in 1e15 frames."""
+STALLS_SHARE = 0.05
+"""Share of all time. Shipped loops with nothing the matter have 0 to 4.6 % of it in stalls."""
+PERIOD_CYCLES = 5
+"""Repetitions before something is called periodic."""
+PERIOD_LIKE = 0.7
+"""Correlation, on ranks, of a series with itself one period on. Stalls 4 or 5 frames apart have 0.21, calls that
+repeat every 5 rows 0.99 (labelled cases 02x and 53)."""
+
+# Queues.
+QUEUED_FRAMES = 3.0
+"""Frames' worth of time that latency holds beyond the stages before it is a queue (shipped, pinned: below 0.1)."""
+IN_FLIGHT = 16
+"""Frames in flight. A launch queue holds some 1,000 launches (H200), which are 10 frames of 99."""
+CLIMB = 0.5
+"""Frames in flight more for each frame collected. A loop fed too fast gains fewer; one whose stream another thread
+submits to gains more (shared-stream)."""
+
+# Calls.
+CALL_FLOOR_MS = 0.002
+"""ms. The shortest call that a host timer can tell: a synchronize with nothing to wait for takes 2 to 5 us (H200)."""
+HOLDS = 10.0
+"""Times the loop's shortest call. Shipped pinned upload calls take 1 to 4.5 times as long, pageable ones 36 to 60."""
+NO_WAIT = 0.05
+"""Share of the call before. A synchronize that takes less had nothing to wait for (shipped moved wait: 0.4 %)."""
+BUS_GB_S = 64.0
+"""GB/s. PCIe 5 x16, the fastest bus here; a copy call that returns sooner than its bytes can cross it did not copy."""
+ALLOCATION_MS = 0.05
+"""ms. The cheapest allocation measured: `cudaMalloc` and `cudaFree` take 59 us (H200); `cudaHostAlloc` 700 to 1,000."""
+LAUNCH_SHARE = 0.5
+"""Share of the frame's GPU calls that submitting takes, from which the host may be what bounds the loop."""
+TRACE_SHARE = 0.02
+"""Share of a traced frame below which calls that allocate are not billed."""
+
+# The GPU and the machine, from telemetry.
+CLOCK = 0.02
+"""Share of the SM clock. Shipped clocks do not move at all; one step of an H200 is 15 MHz of 1,980."""
+EXPLAINED = 0.5
+"""Share of a growth that a clock must account for, by its own factor, to be proven; at most 1 / it."""
+THROTTLED = 0.2
+"""Share of the time for which a thermal throttle reason holds more than before."""
+HOT_C = 80.0
+"""degrees Celsius. Assumed: GPUs slow down for heat from about 85 on; below it heat is excluded where no flag tells."""
+FOLLOWS = 0.75
+"""Rank correlation, over blocks, of the wait with the other processes (shipped: 0.80 and 0.97)."""
+LEAK_SHARE = 0.02
+"""Share of the memory at the start. Loops that leak nothing take up to 0.8 % more, at once (H100)."""
+LEAK_BYTES = 4e6
+"""Bytes. Loops that leak nothing end at most 0.3 MB higher once they are warm (H100)."""
+LEAK_STEADY = 0.5
+"""Each fifth of a run must add this share of a fifth's average: what is taken once is no leak."""
+HOST_WANDERS = 0.4
+"""Share by which host times of machines of one kind differ by themselves (H200: 10 to 40 %)."""
+ALIKE = 0.3
+"""Share of the relative growth of one host stage that another one must share to speak for a slower host."""
+WARM = 3.0
+"""Times the settled level that the slowest of the first frames takes (H100, warm-up: 43 times)."""
+NOT_WARM = 1.5
+"""Times the settled level; the first frames of warm loops take up to 1.34 times (shipped)."""
