@@ -25,6 +25,16 @@ def save(figure: plt.Figure, name: str) -> None:
     plt.close(figure)
 
 
+def report() -> None:
+    """The public report's curve, a frame of each of its stages, and what synchronize waited for."""
+    traces = {mark: nsight.shipped_trace(f"report-{mark.lower()}") for mark in "ABC"}
+    seen = {mark: nsight.attribute(each) for mark, each in traces.items()}
+    waits_ms = {
+        mark: {wait: each.waits_ns(wait)[3:].mean() / 1e6 for wait in nsight.WAITS} for mark, each in seen.items()
+    }
+    save(plots.report_page(recorded("report"), traces, waits_ms), "report.png")
+
+
 def latency() -> None:
     """The growth and its absence, recorded and simulated."""
     figure, (left, right) = plots.figure(1, 2, height=3.6)
@@ -102,6 +112,7 @@ def detections() -> None:
 
 if __name__ == "__main__":
     plt.switch_backend("Agg")
+    report()
     latency()
     steps()
     trace()
