@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib import pyplot as plt
 
 import yolotrt_lab as lab
@@ -24,6 +23,16 @@ def save(figure: plt.Figure, name: str) -> None:
     DOCS.mkdir(exist_ok=True)
     figure.savefig(DOCS / name, dpi=110, metadata={"Software": None})
     plt.close(figure)
+
+
+def report() -> None:
+    """The public report's curve, a frame of each of its stages, and what synchronize waited for."""
+    traces = {mark: nsight.shipped_trace(f"report-{mark.lower()}") for mark in "ABC"}
+    seen = {mark: nsight.attribute(each) for mark, each in traces.items()}
+    waits_ms = {
+        mark: {wait: each.waits_ns(wait)[3:].mean() / 1e6 for wait in nsight.WAITS} for mark, each in seen.items()
+    }
+    save(plots.report_page(recorded("report"), traces, waits_ms), "report.png")
 
 
 def latency() -> None:
@@ -67,19 +76,6 @@ def trace() -> None:
     save(figure, "trace.png")
 
 
-def report() -> None:
-    """The public report's curve, a frame of A, B and C, and what synchronize waited for."""
-    traces = {mark: nsight.shipped_trace(f"report-{mark.lower()}") for mark in "ABC"}
-    seen = {mark: nsight.attribute(trace) for mark, trace in traces.items()}
-    waits_ms = {
-        mark: {wait: float(np.mean(each.waits_ns(wait)[3:])) / 1e6 for wait in nsight.WAITS}
-        for mark, each in seen.items()
-    }
-    title = "The report's curve on one H200: alone (A), beside twenty processes (B), and pinned beside them (C)"
-    plots.report_page(recorded("report"), traces, waits_ms, title=title)
-    save(plt.gcf(), "report.png")
-
-
 def nsight_pair() -> None:
     """Two frames of the pageable and of the pinned loop, as Nsight Systems saw them."""
     figure, axes = plots.figure(2, 1, height=2.4)
@@ -116,10 +112,10 @@ def detections() -> None:
 
 if __name__ == "__main__":
     plt.switch_backend("Agg")
+    report()
     latency()
     steps()
     trace()
-    report()
     nsight_pair()
     ladder_bounds()
     detections()
