@@ -163,8 +163,9 @@ def bill_all(drawn: Sequence[Drawn], processes: int = 2) -> list[Billed]:
         return list(pool.map(billed, drawn, chunksize=4))
 
 
-ALSO = {Cause.PAGEABLE_OVERLOAD: {Cause.QUEUEING}, Cause.SHARED_STREAM: {Cause.QUEUEING}}
-"""What is at work too where a cause is: frames arrive faster than they are served."""
+ALSO = {cause: {Cause.QUEUEING} for cause in (Cause.PAGEABLE_OVERLOAD, Cause.SHARED_STREAM, Cause.NONE)}
+"""What may be at work too: frames arrive faster than they are served. With enough noise the clock of `late-pinned`,
+which has no fault, is too fast for its kernel."""
 
 
 def wrong(drawn: Drawn, found: Bill) -> set[Cause]:

@@ -107,7 +107,7 @@ class Bill:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, which `schema.json` beside this module describes."""
-        return _plain(asdict(self))
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     def __str__(self) -> str:
         from .render import as_text

@@ -459,7 +459,10 @@ def _leak_room(look: Look) -> str:
     if look.wait and look.wait[1].to > look.wait[1].start:
         return _wait_text(look)
     grown = look.grew(look.whole) if look.frames else None
-    return f"{look.whole} goes {from_to(grown)}" if grown else ""
+    if grown:
+        return f"{look.whole} goes {from_to(grown)}"
+    rooms = _roomy(look)
+    return f"{rooms[0]} takes {ms(look.median(rooms[0]))}, long enough to keep memory in every frame" if rooms else ""
 
 
 def _device_leak_proof(look: Look) -> str:

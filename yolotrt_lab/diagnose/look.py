@@ -11,7 +11,7 @@ import numpy as np
 from ..types import HostMemory, Stage
 from . import thresholds as at
 from .measured import Measured
-from .series import Change, Shape, Window, edge, find_period, shape_of
+from .series import Change, Shape, Window, edge, find_period, shape_of, some
 from .slope import in_blocks
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Look:
         self.frames = len(next(iter(self.series.values()))) if self.series else 0
         self.stages = tuple(s for s in Stage if s in self.series and s is not Stage.WAIT and self._any(s))
         self._shapes: dict[str, Shape] = {}
+        self._medians: dict[str, float] = {}
         self._add_sums()
         self._add_from_instants()
 
@@ -146,12 +147,14 @@ class Look:
 
     def median(self, name: str) -> float:
         """The median of a time over the run; NaN where it was not measured."""
-        return float(np.nanmedian(self.series[name])) if name in self.series else float("nan")
+        if name not in self._medians:
+            self._medians[name] = float(np.nanmedian(some(self.series[name]))) if name in self.series else float("nan")
+        return self._medians[name]
 
     def level(self, name: str, window: Window) -> float:
         """The median of a time (ms) or of telemetry in a window; NaN where it was not measured."""
         values = self.series.get(name, self.telemetry.get(name, np.empty(0)))[window.first : window.end]
-        values = values[np.isfinite(values)]
+        values = some(values[np.isfinite(values)])
         return float(np.median(values)) if len(values) else float("nan")
 
     @cached_property

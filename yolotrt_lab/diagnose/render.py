@@ -65,9 +65,9 @@ def _why(because: str) -> str:
 
 def _causes(bill: Bill) -> Iterator[Section]:
     for verdict in ("proven", "possible", "excluded"):
-        rows = [(str(c.cause), f"{_WORDS[c.cause]}: {c.because}") for c in bill.causes if c.verdict == verdict]
+        rows = [(str(c.cause), f"{_WORDS[str(c.cause)]}: {c.because}") for c in bill.causes if c.verdict == verdict]
         if verdict != "excluded":
-            fixes = {c.cause: _FIXES[c.cause] for c in bill.causes}
+            fixes = {str(c.cause): _FIXES[str(c.cause)] for c in bill.causes}
             rows = [(cause, f"{text}. Fix: {fixes[cause]}") for cause, text in rows]
         else:
             rows = [(str(c.cause), c.because) for c in bill.causes if c.verdict == verdict]
@@ -82,11 +82,11 @@ def _moves(bill: Bill) -> Iterator[str]:
     for word, changes in (("grew", bill.grew), ("fell", bill.fell)):
         for each in changes:
             yield f"{each.stage} {word} {_levels(each)}"
-    for each in bill.stalls:
-        frames = f"{each.frames:,} frames" if each.frames != 1 else "one frame"
+    for stall in bill.stalls:
+        frames = f"{stall.frames:,} frames" if stall.frames != 1 else "one frame"
         yield (
-            f"{each.stage} stalled in {frames}: {ms(each.median_ms)} in the median, {ms(each.longest_ms)} at most, "
-            f"{each.share:.1%} of all time"
+            f"{stall.stage} stalled in {frames}: {ms(stall.median_ms)} in the median, {ms(stall.longest_ms)} at most, "
+            f"{stall.share:.1%} of all time"
         )
     if bill.period is not None:
         yield f"it repeats every {bill.period} frames"
@@ -109,7 +109,8 @@ def as_text(bill: Bill) -> str:
         lines += _table(section.rows)
         for line in section.lines:
             lines += _wrapped(line, indent)
-    return "\n".join(lines).strip("\n")
+    text = "\n".join(lines).strip("\n")
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)  # names may hold escapes
 
 
 def _table(rows: tuple[tuple[str, ...], ...]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from .slope import correlation_time, in_blocks, sign_autocorrelation
 Form = Literal["ramp", "step", "plateau", "wave"]
 
 _MOST_VALUES = 20_000
+_SOME = 100_000
 _MOST_BLOCKS = 60
 _BLOCK = 5
 _WINDOW = 6  # a level has to last for a sixth of the run
@@ -109,7 +110,7 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     levels = _Levels(kept, period)
     up, down = levels.furthest(1), levels.furthest(-1)
     shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
-    least = max(least, at.OF_STAGE * abs(float(np.median(kept))))
+    least = max(least, at.OF_STAGE * abs(float(np.median(some(kept)))))
     grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
     grew, fell = (each if each and (each.size > shows or _is_clear(kept, each)) else None for each in (grew, fell))
     if grew and fell:
@@ -117,11 +118,11 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     if grew is None and n >= at.FEWEST_FRAMES:
         grew = _from_the_start(kept, max(least, shows))
     if 0 < len(known) < len(values):  # in frames of the whole series
-        grew, fell, up = (each and _placed(each, known, len(values)) for each in (grew, fell, up))
-    return Shape(
-        float(np.median(kept[:side])), float(np.median(kept[-side:])), grew, fell, up or levels.furthest(1), shows,
-        find_stalls(kept, period), period, float(np.median(kept[n // 2 :])), float(kept[: at.EDGE_FRAMES].max()),
-    )  # fmt: skip
+        grew, fell = (each and _placed(each, known, len(values)) for each in (grew, fell))
+        up = _placed(up, known, len(values))
+    early, late, settled = (float(np.median(some(part))) for part in (kept[:side], kept[-side:], kept[n // 2 :]))
+    stalls, first_highest = find_stalls(kept, period), float(kept[: at.EDGE_FRAMES].max())
+    return Shape(early, late, grew, fell, up, shows, stalls, period, settled, first_highest)
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
@@ -146,7 +147,7 @@ def _one_of(grew: Change, fell: Change) -> tuple[Change | None, Change | None]:
 
 def _from_the_start(kept: np.ndarray, least: float) -> Change | None:
     """What is faster in the first 8 frames than later on, and soon no more: a queue that fills."""
-    first, settled = float(np.median(kept[: at.EDGE_FRAMES])), float(np.median(kept[len(kept) // 2 :]))
+    first, settled = float(np.median(kept[: at.EDGE_FRAMES])), float(np.median(some(kept[len(kept) // 2 :])))
     spread = _deviation(kept[len(kept) // 2 :]) * np.sqrt(np.pi / 2 / at.EDGE_FRAMES)
     if settled < at.FAST_START * first or settled - first < max(least, at.NOISE * spread):
         return None
@@ -195,11 +196,17 @@ class _Levels:
         ]
         start, to = float(self._levels[bottom]), float(self._levels[top])
         form = "step" if self._form == "wave" else self._form  # a wave is what both rises and falls
-        return Change(*windows, start, to, form, min(round(self._since * self._scale), n - 1))
+        return Change(windows[0], windows[1], start, to, form, min(round(self._since * self._scale), n - 1))
+
+
+def some(values: np.ndarray) -> np.ndarray:
+    """All of a series, or of a long one every so many-th value, at least 100,000 of them: enough for a median."""
+    return values[:: max(1, len(values) // _SOME)]
 
 
 def _deviation(values: np.ndarray) -> float:
     """A standard deviation that outliers hardly move, and that values in few steps don't make 0."""
+    values = some(values)
     off = np.abs(values - np.median(values))
     robust = 1.4826 * float(np.median(off))
     return robust if robust > 0 else 1.2533 * float(np.mean(np.minimum(off, np.quantile(off, 0.9))))
