@@ -10,7 +10,7 @@ The modules of this folder are the helper; the folders are its wings: `simulate`
 >>> loop = lab.LoopSettings(input_memory="pinned", fill="in_place", period_us=2_000, frames=100)
 >>> recording = lab.run_loop(device, engine, loop, images)
 >>> print(f"{recording.steady.latency_ns[-1] / 1e6:.1f} ms")
-1.6 ms
+2.0 ms
 """
 
 import lazy_loader

@@ -12,12 +12,12 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import LabError, NotebookError, SettingsError
+from .errors import LabError, NotebookError, SettingsError, TraceError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -333,7 +333,11 @@ def _trace_show(arguments: argparse.Namespace) -> None:
     from .nsight.attribution import trace_table
     from .nsight.reports import read_trace
 
-    traced = traced_frames(read_trace(arguments.report), arguments.range)
+    trace = read_trace(arguments.report)
+    traced = traced_frames(trace, arguments.range)
+    if arguments.range is None and not traced.has_frames:
+        with suppress(TraceError):  # a few frames are no loop, and can be shown all the same
+            traced = traced_frames(trace, "frame")
     attribution = traced.seen
     print(trace_table({arguments.report.stem: attribution}))
     for way, direction in (("uploads", "h2d"), ("downloads", "d2h")):

@@ -213,7 +213,7 @@ def open_device(
     keywords are settings of the simulated device (`SimulatedDevice`); a GPU has no use for them.
 
     >>> open_device("simulated").source.stamp
-    'simulated, preset h200 (measured on NVIDIA H200, driver 580.159.04, 2026-11-23)'
+    'simulated, preset h200 (measured on NVIDIA H200, driver 580.159.04, 2026-11-29)'
     """
     if name not in ("auto", "cuda", "simulated"):
         raise SettingsError(f"the device must be 'cuda', 'simulated' or 'auto', got {name!r}", fix="use one of these")

@@ -64,11 +64,11 @@ def test_show_prints_the_table_and_what_the_trace_shows(tmp_path, capsys):
     assert any(line.startswith("pageable_copies: 2 copies to the GPU") for line in lines)
 
 
-def test_show_cuts_a_program_without_ranges_at_its_synchronize_calls(tmp_path, capsys):
+def test_show_of_a_program_without_a_loop_is_of_the_whole(tmp_path, capsys):
     assert cli.main(["trace", "show", str(write_secret(tmp_path / "mine.sqlite", marked=False))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split()[0] == "frame"
-    assert "note: no range is named 'frame': a frame goes from one synchronize call to the next" in lines
+    assert any(line.startswith("note: nothing repeats 8 times: this is no loop") for line in lines)
 
 
 def test_show_of_a_trace_without_frames_says_what_is_missing(tmp_path, capsys):
@@ -76,8 +76,8 @@ def test_show_of_a_trace_without_frames_says_what_is_missing(tmp_path, capsys):
     report.kernel("k", 0, 10, 1)
     assert cli.main(["trace", "show", str(report.write(tmp_path / "r.sqlite"))]) == 2
     said = capsys.readouterr().err
-    assert "no synchronize call in the trace follows a copy or launch" in said
-    assert "Fix: mark each frame" in said
+    assert "the trace must hold CUDA calls, got none" in said
+    assert "Fix: trace the whole program" in said
 
 
 def test_export_writes_a_file_for_perfetto(tmp_path, capsys):

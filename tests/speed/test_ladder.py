@@ -133,7 +133,7 @@ def test_trace_of_a_rung_is_a_window_of_its_steady_state():
     rows = [span.row for span in spans if begin < span.start_ns and span.end_ns < end]
     assert rows.count("upload") >= 3
     assert source.kind is SourceKind.SIMULATED
-    assert (end - begin) / 4e3 == pytest.approx(424, rel=0.02)
+    assert (end - begin) / 4e3 == pytest.approx(405, rel=0.02)
 
 
 def recording_of(frame_ns):

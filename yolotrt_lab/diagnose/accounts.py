@@ -249,7 +249,7 @@ def compare(before: Bill, after: Bill) -> str:
     >>> from yolotrt_lab import Recording
     >>> one, two = (bill(Measured.of(Recording.shipped(name))) for name in ("plain-pageable", "plain-pinned"))
     >>> print(compare(one, two).splitlines()[0])
-    before: recorded on NVIDIA H200, driver 580.159.04, 2026-11-23
+    before: recorded on NVIDIA H200, driver 580.159.04, 2026-11-29
     """
     from .render import as_comparison
 

@@ -182,7 +182,11 @@ class Columns:
     def _resolve(self) -> str:
         """The kind; fills in what follows from the columns, and drops times that most rows lack."""
         if not self.times and len(self.instants) == 1:  # 'Done. (3 ms)' is no instant
-            self.times["frame"] = self.instants.popitem()[1]
+            name, values = self.instants.popitem()
+            if (bad := values < 0).any():
+                row = self.where(int(bad.argmax()))
+                raise MeasurementsError(f"{self.file}: {row}: {name} is below 0", fix="see to its clock")
+            self.times["frame"] = values
         both = self.times.pop(names.COPY_FROM_MAT, None)
         upload = self.times.get(Stage.UPLOAD)
         if (

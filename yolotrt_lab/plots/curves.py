@@ -76,7 +76,7 @@ def stage_bars(ax: Axes, recordings: Mapping[str, Recording], *, legend: bool = 
     >>> from yolotrt_lab import Recording, plots
     >>> bars = plots.stage_bars(plots.figure()[1], {"recorded": Recording.shipped("graph-pinned")})
     >>> [each.get_label() for each in bars]
-    ['preprocess', 'upload', 'infer', 'download', 'synchronize']
+    ['upload', 'infer', 'download', 'synchronize']
     """
     left = np.zeros(len(recordings))
     bars = []
