@@ -78,8 +78,7 @@ def _trtexec(text: str, file: str, form: Format) -> Measured:
     if rate := re.search(r"Throughput: ([\d.]+) qps", text):
         facts["queries_per_second"] = _number(rate[1])
     lines = [line for line in text.split("\n") if "Average on" in line]
-    lines = [line for line in lines if re.search(_AVERAGE, line)]
-    rows = [re.search(_AVERAGE, line).groups() for line in lines]
+    rows = [each.groups() for line in lines if (each := re.search(_AVERAGE, line))]
     if not rows:
         return Measured("summary", form.name, rows_read=len(facts), origin=file, facts=facts, export=form.export)
     values = np.array([[_number(each) for each in row] for row in rows]) * 1e6
@@ -125,7 +124,10 @@ def _ultralytics(text: str, file: str, form: Format) -> Measured | None:
     else:
         if len(sized) < 2:  # YOLOv5 and others, whose lines are read as any log's
             return None
-        named, notes = {"frame": sized}, ["the frame is the inference: ultralytics prints nothing else on these lines"]
+        named, notes = (
+            {"frame": tuple(sized)},
+            ["the frame is the inference: ultralytics prints nothing else on these lines"],
+        )
     columns = [Column(name, np.array([*map(_number, each)]), "ms") for name, each in named.items()]
     return measured_of(columns, form.name, file, notes=notes)
 

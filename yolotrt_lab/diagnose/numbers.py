@@ -130,8 +130,9 @@ def stamps(text: Any) -> np.ndarray | None:
     found = pc.struct_field(pc.extract_regex(text, form), "s")
     if "," in (found[0].as_py() or ""):
         found = pc.replace_substring(found, ",", ".")
-    if _STAMPS[form]:
-        found = pc.replace_substring_regex(found, *_STAMPS[form])
+    if (stamp := _STAMPS[form]) is not None:
+        pattern, replacement = stamp
+        found = pc.replace_substring_regex(found, pattern, replacement)
     try:
         return np.array(found.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy(zero_copy_only=False), np.float64)
     except pa.ArrowInvalid:

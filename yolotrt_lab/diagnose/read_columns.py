@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -76,8 +77,8 @@ class Columns:
             self.keep = np.nan_to_num(column.values) == 0
         elif known and column.unit not in UNITS_NS and known not in self.telemetry:
             in_mib = known.endswith("used_bytes") and not name.endswith("bytes")
-            scale = names.BYTES.get(column.unit or ("mib" if in_mib else "b"), 1.0) if known.endswith("bytes") else 1.0
-            self.telemetry[known] = column.values * scale
+            bytes_each = names.BYTES.get(column.unit or ("mib" if in_mib else "b"), 1.0)
+            self.telemetry[known] = column.values * (bytes_each if known.endswith("bytes") else 1.0)
         elif column.unit in names.RATES or (word == names.RATE and column.unit is None):
             self.rates.setdefault(column.header, self._rate(column))
         elif word == names.CLOCK and (scale := self._clock_scale(column, name, unit)):
@@ -159,10 +160,13 @@ class Columns:
             tables = [{name: values[order] for name, values in table.items()} for table in tables]
             self.clock = None if self.clock is None else self.clock[order]
         unread = tuple(dict.fromkeys(name for name in self.unread if name))
+        times, instants, telemetry = tables
         return Measured(
             kind,
             form,
-            *tables,
+            times,
+            instants,
+            telemetry,
             clock_ns=self.clock,
             unread=unread,
             rows_read=rows,
@@ -179,7 +183,7 @@ class Columns:
         stages = [values for name, values in self.times.items() if name in set(Stage) and name != Stage.WAIT]
         return bool(np.mean(whole > 0.98 * np.nansum([both, *stages], axis=0)) > 0.9)
 
-    def _resolve(self) -> str:
+    def _resolve(self) -> Literal["frames", "rates", "telemetry"]:
         """The kind; fills in what follows from the columns, and drops times that most rows lack."""
         if not self.times and len(self.instants) == 1:  # 'Done. (3 ms)' is no instant
             name, values = self.instants.popitem()

@@ -142,27 +142,19 @@ def _items(text: str, words: int) -> tuple[_Item, ...]:
         units = [*(units[-1] if each else "" for each in known), units[-1]]  # one at the end, for the line
     ends = [0, *(each.end() for each in found)]
     before = [text[end : each.start(1)] for end, each in zip(ends, found, strict=False)]
-    behind = [
-        text[each.end() : after.start(1)] for each, after in zip(found, [*found[1:], _End(len(text))], strict=True)
-    ]
+    starts = [*(each.start(1) for each in found[1:]), len(text)]
+    behind = [text[each.end() : start] for each, start in zip(found, starts, strict=True)]
     if _SUMMARY.search(before[0]) and not _OF_SERIES.search(before[0]):
         return ()
     after = [_starting(_WORD.findall(each)[:2]) for each in behind]
-    known = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
+    said = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
     asked = sum(each.rstrip().endswith((":", "=", "\uff1a")) for each in before) > len(before) / 2
-    if all(shown) and not asked and sum(time_name(each) not in (None, CLOCK) for each in after if each) > known:
+    if all(shown) and not asked and sum(time_name(each) not in (None, CLOCK) for each in after if each) > said:
         patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(after, units, strict=True)]
         items = list(map(_Item, after, units, patterns))
     else:
-        items = [_before(each, *of, words) for each, *of in zip(before, units, shown, strict=True)]
+        items = [_before(each, unit, own, words) for each, unit, own in zip(before, units, shown, strict=True)]
     return tuple(_told_apart([item for item, text in zip(items, before, strict=True) if not _SUMMARY.search(text)]))
-
-
-class _End:
-    """The end of a line, as a match that is there."""
-
-    def __init__(self, place: int) -> None:
-        self.start = lambda _group: place
 
 
 _OF_SERIES = re.compile(r"average on", re.IGNORECASE)
@@ -371,7 +363,8 @@ def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) ->
         raise MeasurementsError(
             f"{file}: no line matches the pattern {pattern!r}", fix="try it on one line of the file"
         )
-    events, names = [], []
+    events: list[Any] = []
+    names: list[tuple[str, str | None]] = []
     for place, name in enumerate(compiled.groupindex):
         rows = np.array([row for row, each in enumerate(found) if each[name] is not None], np.int64)
         if not len(rows):

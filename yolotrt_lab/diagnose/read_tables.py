@@ -199,7 +199,9 @@ def _by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[lis
     """The columns as text, without comments, rules and headers that come again, and where a row is."""
     import pyarrow as pa
 
-    rows, numbers, header = [], [], list(table.header)
+    rows: list[Any] = []
+    numbers: list[int] = []
+    header = list(table.header)
     lines = data.decode("utf-8", "replace").split("\n")
     for number, line in enumerate(lines[table.start + table.named :], table.start + table.named + 1):
         if not (text := _tidy(line)):
