@@ -94,6 +94,12 @@ def test_what_repeats_has_a_period_and_no_stalls(period):
     assert find_period(np.where(rng.random(N) < 0.2, 40.0, 10.0)) is None
 
 
+@pytest.mark.parametrize("last", [600, 3_000])
+def test_rounded_numbers_are_no_period(last):
+    assert find_period(np.arange(10, last) / 10) is None  # whose rounding to 64 bits repeats
+    assert find_period(np.round(np.linspace(10, 20, last), 2)) is None
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.floats(0, 1e9), st.just(float("nan"))), min_size=1, max_size=80))
 def test_any_series_has_a_shape(values):

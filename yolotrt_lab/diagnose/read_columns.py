@@ -227,7 +227,7 @@ class Columns:
                 f"{self.file}: most rows lack each of the times in it", fix="put a frame's times in a row"
             )
         if not self.times and not self.telemetry:
-            listed = ", ".join(repr(name[:40]) for name in self.headers[:8])
+            listed = ", ".join(repr(name[:40]) for name in self.headers[:8] if name)
             raise MeasurementsError(
                 f"{self.file}: no column of times is known among {listed or 'its columns'}", fix=NAMING
             )

@@ -300,8 +300,12 @@ def find_period(values: np.ndarray) -> int | None:
     n = len(head)
     if n < 4 * at.PERIOD_CYCLES or np.ptp(head) == 0:
         return None
-    level = np.interp(np.arange(n), *in_blocks(head, max(1, n // (2 * _NEIGHBOURHOOD))))
-    ranks = np.argsort(np.argsort(head - level, kind="stable"), kind="stable") - (n - 1) / 2
+    centres, medians = in_blocks(head, max(1, n // (2 * _NEIGHBOURHOOD)))
+    around = head - np.interp(np.arange(n), centres, medians)
+    inside = around[int(centres[0]) : int(centres[-1]) + 1]  # the level is flat outside, whatever the series does
+    if len(centres) > 1 and np.std(inside) < at.PERIOD_SIZE * np.median(np.abs(head)):
+        return None
+    ranks = np.argsort(np.argsort(around, kind="stable"), kind="stable") - (n - 1) / 2
     size = next_fast_len(2 * n, real=True)
     lags = min(n // at.PERIOD_CYCLES, _MOST_LAGS) + 2
     raw = irfft(np.abs(rfft(ranks, size)) ** 2, size)[:lags]

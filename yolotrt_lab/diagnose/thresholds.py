@@ -41,6 +41,8 @@ STALLS_SHARE = 0.05
 """Share of all time. Shipped loops with nothing the matter have 0 to 4.6 % of it in stalls."""
 PERIOD_CYCLES = 5
 """Repetitions before something is called periodic."""
+PERIOD_SIZE = 0.005
+"""Standard deviation, as a share of the median, below which a repetition is only how the numbers are rounded."""
 PERIOD_LIKE = 0.7
 """Correlation, on ranks, of a series with itself one period on. Stalls 4 or 5 frames apart have 0.21, calls that
 repeat every 5 rows 0.99 (labelled cases 02x and 53)."""
