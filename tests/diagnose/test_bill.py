@@ -282,3 +282,22 @@ def test_a_trace_that_is_given_beside_other_frames_is_asked_too(capsys):
     assert found.at_most_ms("cuda_graph") == pytest.approx(0.871, rel=0.01)
     assert main(["compare", "none.csv", "none.csv"]) == 2
     assert "none.csv" in capsys.readouterr().err
+
+
+def test_an_upload_is_not_short_because_the_other_calls_are_longer():
+    waits = {"upload": 0.36, "infer": 1.0, "download": 3.0, "synchronize": 5.0}
+    slow = bill(only(loop(**waits), "preprocess", *waits))
+    assert slow.verdict("pageable_overload") == "possible"
+    short = bill(only(loop(**waits | {"upload": 0.003}), "preprocess", *waits))
+    assert short.verdict("pageable_overload") == "excluded"
+    assert "no longer than a call that does not wait" in because(short, "pageable_overload")
+
+
+def test_a_start_and_an_end_exclude_what_has_no_part_in_the_growth():
+    found = bill(start_and_end(preprocess=(1.2, 1.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)))
+    assert because(found, "pageable_overload") == "the upload call accounts for 1.10 ms of 25.1 ms of growth"
+    assert because(found, "preprocess") == "preprocess accounts for 0 ms of 25.1 ms of growth"
+    assert found.verdict("warm_up") == "excluded"
+    assert because(found, "host_contention").endswith("of 24 frames or more")
+    part = bill(start_and_end(preprocess=(1.2, 9.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)))
+    assert part.verdict("preprocess") == "possible"

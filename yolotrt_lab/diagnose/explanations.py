@@ -45,6 +45,8 @@ class Explanation:
             return "excluded", because
         if because := self.room(look):
             return "possible", because
+        if self.cause in (Cause.PREPROCESS, Cause.HOST_CONTENTION) and 0 < look.frames < at.FEWEST_FRAMES:
+            return "not_measured", f"needs {self.needs}, of {at.FEWEST_FRAMES} frames or more"
         return "not_measured", f"needs {self.needs}"
 
 
@@ -516,12 +518,22 @@ def _preprocess_proof(look: Look) -> str:
 def _preprocess_exclusion(look: Look) -> str:
     if Stage.PREPROCESS not in look.series or look.grew(Stage.PREPROCESS):
         return ""
-    if look.fell(Stage.PREPROCESS) or look.frames < at.FEWEST_FRAMES:
+    if look.fell(Stage.PREPROCESS):
         return ""
+    if look.frames < at.FEWEST_FRAMES:
+        return _no_part_of_growth(look, Stage.PREPROCESS)
     shape = look.shape(Stage.PREPROCESS)
     if shape.shows_ms > max(at.COMES_BACK * shape.settled, at.OF_STAGE * look.whole_ms):
         return ""
     return f"preprocess takes {ms(shape.early)} early and {ms(shape.late)} late: no growth that the frame feels"
+
+
+def _no_part_of_growth(look: Look, stage: Stage) -> str:
+    """A start and an end are no series; that a stage has no part in a growth between them can be read all the same."""
+    shape, stages = look.shape(stage), look.grew("stages")
+    if stages is None or abs(shape.late - shape.early) > stages.size / 20:
+        return ""
+    return f"{stage} accounts for {ms(round(max(0.0, shape.late - shape.early), 6))} of {ms(stages.size)} of growth"
 
 
 def _preprocess_room(look: Look) -> str:
@@ -575,12 +587,15 @@ def _warm_up_proof(look: Look) -> str:
 
 
 def _warm_up_exclusion(look: Look) -> str:
-    if not look.frames >= at.FEWEST_FRAMES:
+    if look.frames < 2:
         return ""
     shape = look.shape(look.whole)
+    if look.frames < at.FEWEST_FRAMES:
+        grown = look.grew(look.whole)
+        return f"it is fast at first, and slow later: {look.whole} goes {from_to(grown)}" if grown else ""
     if shape.fell is not None and shape.fell.form == "step" and shape.fell.since > look.frames // 2:
         return f"it is slow for {shape.fell.since:,} of {look.frames:,} frames, and then at once no more"
-    if shape.first_highest < at.NOT_WARM * shape.settled and shape.fell is None:
+    if shape.first_highest < (at.NOT_WARM if shape.fell is None else 1.0) * shape.settled:
         first, rest = ms(shape.first_highest), ms(shape.settled)
         return f"the slowest of the first {at.EDGE_FRAMES} frames takes {first}, half of all later ones {rest}"
     return ""
@@ -590,6 +605,8 @@ def _warm_up_room(look: Look) -> str:
     if not look.frames:
         return ""
     shape = look.shape(look.whole)
+    if shape.first_highest <= shape.settled:
+        return ""
     return f"{look.whole} takes up to {ms(shape.first_highest)} at first, and {ms(shape.settled)} in the second half"
 
 

@@ -178,9 +178,13 @@ class Look:
 
     @cached_property
     def call_ms(self) -> float:
-        """What a call of this loop costs that does not wait: the shortest of its CUDA calls, in the median."""
+        """What a call of this loop costs that does not wait: the shortest of its CUDA calls, in the median.
+
+        Where even that one takes long they may all wait, and a call is taken to cost `CALL_MOST_MS`.
+        """
         calls = [self.median(stage) for stage in (Stage.UPLOAD, *GPU_CALLS) if stage in self.series]
-        return max(at.CALL_FLOOR_MS, min((c for c in calls if c > 0), default=at.CALL_FLOOR_MS))
+        shortest = min((c for c in calls if c > 0), default=at.CALL_FLOOR_MS)
+        return min(max(at.CALL_FLOOR_MS, shortest), at.CALL_MOST_MS)
 
     def memory(self, side: str) -> bool | None:
         """True where the memory of 'input' or 'output' is page-locked; None where that is unknown."""

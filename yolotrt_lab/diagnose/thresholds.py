@@ -59,6 +59,8 @@ submits to gains more (shared-stream)."""
 # Calls.
 CALL_FLOOR_MS = 0.002
 """ms. The shortest call that a host timer can tell: a synchronize with nothing to wait for takes 2 to 5 us (H200)."""
+CALL_MOST_MS = 0.01
+"""ms. A call that takes longer waits, or does work: what no other call of a loop is below, is no measure of a call."""
 HOLDS = 10.0
 """Times the loop's shortest call. Shipped pinned upload calls take 1 to 4.5 times as long, pageable ones 36 to 60."""
 NO_WAIT = 0.05
