@@ -15,6 +15,7 @@ from tiny_notebooks import write
 from yolotrt_lab import __version__, cli, cuda, doctor, notebooks
 from yolotrt_lab.doctor import Finding, State
 from yolotrt_lab.errors import NoGpuError, SettingsError
+from yolotrt_lab.packages import lab_path
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
 
@@ -136,3 +137,24 @@ def test_a_reader_that_stops_early_is_no_error():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.stderr == ""
     assert done.returncode in (0, 141)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_an_output_that_cannot_be_written_is_two_lines_and_exit_status_2(more):
+    recording = lab_path("data", "recordings", "h200", "overload.parquet")
+    command = [sys.executable, "-m", "yolotrt_lab", "diagnose", str(recording), *more]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert done.returncode == 2
+    assert done.stderr.startswith("yolotrt-lab: the output must be writable, got: No space left on device\nFix: ")
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_another_error_of_the_system_is_not_taken_for_the_outputs(monkeypatch):
+    def broken():
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(doctor, "examine", broken)
+    with pytest.raises(OSError, match="the disk is gone"):
+        cli.main(["doctor"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from toy_engine import toy_engine, toy_frame
 
-from yolotrt_lab.engine import LendingEngine, checked
-from yolotrt_lab.errors import DtypeError, ShapeError
+from yolotrt_lab.engine import LendingEngine, checked, open_engine
+from yolotrt_lab.errors import DtypeError, SettingsError, ShapeError
 from yolotrt_lab.simulate.timed_engine import SpinEngine
 from yolotrt_lab.speed.overlap import OverlappedLoop, OverlapSettings
 from yolotrt_lab.types import TensorSpec
@@ -53,6 +53,31 @@ def test_lent_context_comes_back_when_nobody_holds_it(device):
     first.enqueue(device.stream())
     del first
     assert engine.context(device).buffers is memory
+
+
+def test_a_lending_engine_gives_raw_contexts_too(device):
+    engine = toy_engine()
+    assert type(LendingEngine(engine).raw_context(device)) is type(engine.raw_context(device))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"boxes": 0}, "boxes must be 1 or more, got 0"),
+        ({"boxes": "100"}, "boxes must be a whole number, got '100'"),
+        ({"boxes": 9_000}, "boxes must divide 8,400 cells, got 9,000"),
+        ({"boxes": 1_000}, "boxes must divide 8,400 cells, got 1,000"),
+        ({"batch": 0}, "batch must be 1 or more, got 0"),
+        ({"batch": 1.5}, r"batch must be a whole number, got 1\.5"),
+    ],
+)
+def test_boxes_and_batches_that_no_engine_has_are_refused(device, values, message):
+    with pytest.raises(SettingsError, match=message):
+        open_engine(device, **values)
+
+
+def test_boxes_are_the_last_dimension_of_the_output(device):
+    assert [open_engine(device, boxes=boxes).outputs[0].shape[2] for boxes in (None, 1, 8_400)] == [8_400, 1, 8_400]
 
 
 def test_lent_context_comes_back_after_its_siblings(device):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from yolotrt_lab.causes.scenario import Run
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import FrameLoop, LoopSettings, run_in_turns, run_loop
+from yolotrt_lab.memory import SlotState
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.simulate.timed_engine import SpinEngine
@@ -196,8 +198,11 @@ def test_same_settings_and_seed_give_the_same_recording(preset):
     [
         ({"frames": 0}, "frames must be 1 or more, got 0"),
         ({"frames": 1e3}, r"frames must be a whole number, got 1000\.0"),
-        ({"period_us": -1}, "period_us must be positive, got -1"),
-        ({"period_us": float("nan")}, "period_us must be positive, got nan"),
+        ({"period_us": -1}, r"period_us must be 0\.001 or more, got -1"),
+        ({"period_us": 0.0004}, r"period_us must be 0\.001 or more, got 0\.0004"),
+        ({"period_us": float("nan")}, r"period_us must be 0\.001 or more, got nan"),
+        ({"period_us": "2000"}, r"period_us must be 0\.001 or more, got '2000'"),
+        ({"confidence": "x"}, "confidence must be from 0 to 1, got 'x'"),
         ({"input_memory": "paged"}, "input_memory must be one of .*, got 'paged'"),
         ({"fill": "somehow"}, "fill must be one of .*, got 'somehow'"),
         ({"input_memory": "pinned", "fill": "fresh"}, "must be 'pageable' for fill='fresh'"),
@@ -221,9 +226,23 @@ def test_engine_that_computes_needs_images(device):
 
 def test_source_of_frames_is_refused_with_the_ways_that_take_it(device):
     settings = replace(PINNED, postprocess=True)
-    for images in (ToySource(3), [ToySource(3)]):
-        with pytest.raises(SettingsError, match="images must be"):
-            run_loop(device, toy_engine(), settings, images)
+    for fill in (Fill.IN_PLACE, Fill.READY):
+        for images in (ToySource(3), [ToySource(3)], (toy_frame(number) for number in range(3))):
+            with pytest.raises(SettingsError, match="images must be"):
+                run_loop(device, toy_engine(), replace(settings, fill=fill), images)
+
+
+def test_a_second_ctrl_c_leaves_no_slot_leased(device, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    loop = FrameLoop(device, SpinEngine(100_000), replace(PINNED, fill=Fill.READY, collect_after=2))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "enqueue", stop)
+        patch.setattr(loop, "_stream", SimpleNamespace(synchronize=stop))
+        loop.run()
+    assert {slot.state for slot in loop._pool.slots} == {SlotState.FREE}
+    assert len(loop.run().steady) == 20
 
 
 def test_boxes_of_the_image_that_lies_ready_are_in_its_pixels(device):

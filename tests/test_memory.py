@@ -94,5 +94,5 @@ def test_lease_that_believes_a_wrong_release_meets_the_hazard(device, pool):
 
 
 def test_pool_without_slots_is_refused(device):
-    with pytest.raises(SettingsError, match="0 slots"):
+    with pytest.raises(SettingsError, match="slots must be at least 1, got 0"):
         SlotPool(device, [IMAGES], [], slots=0)

@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yolotrt_lab.device import HostBuffer
 from yolotrt_lab.errors import DtypeError, SettingsError, ShapeError
-from yolotrt_lab.types import Detections
-from yolotrt_lab.vision import Letterbox, class_name, decode, draw, letterbox_geometry, naive_letterbox, overlaps
+from yolotrt_lab.types import Detections, TensorSpec
+from yolotrt_lab.vision import (
+    Letterbox,
+    PixelWork,
+    class_name,
+    decode,
+    draw,
+    letterbox_geometry,
+    naive_letterbox,
+    overlaps,
+)
 
 
 def random_frame(height: int, width: int) -> np.ndarray:
@@ -261,3 +271,12 @@ def test_half_precision_networks_take_and_give_float16():
     assert kept.boxes.tolist() == [[80, 70, 120, 90]]
     assert kept.boxes.dtype == np.float32
     assert kept.scores[0] == pytest.approx(0.9, abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_a_network_without_floats_gets_no_black_images(dtype):
+    spec = TensorSpec("images", (1, 3, 64, 64), np.dtype(dtype))
+    work, slot = PixelWork(spec, [GOOD_FRAME]), HostBuffer(np.zeros(spec.shape, dtype))
+    for fill in (lambda: work.fresh(0), lambda: work.fresh(0, slot), lambda: work.letterbox(0, slot)):
+        with pytest.raises(DtypeError, match=f"the network input must be float32 or float16, got {dtype}"):
+            fill()

@@ -33,8 +33,8 @@ _GROUPS = {"trace": "Take, read and export traces of Nsight Systems."}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
-    0 done; 1 a notebook failed, or doctor found that the lab cannot run; 2 a LabError or wrong usage; 130 Ctrl-C; 141
-    the reader of the output went away.
+    0 done; 1 a notebook failed, or doctor found that the lab cannot run; 2 a LabError, wrong usage, or an output that
+    cannot be written; 130 Ctrl-C; 141 the reader of the output went away.
 
     >>> main(["record", "served-pinned"])
     2
@@ -46,18 +46,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(typed)
     arguments.typed, arguments.command_line = typed, shlex.join(["yolotrt-lab", *typed])
     try:
-        return arguments.function(arguments) or 0
+        status = arguments.function(arguments) or 0
+        print(end="", flush=True)  # what can't be written is found here, not at Python's end
+        return status
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes nowhere
+        _discard_output()
         return 141
+    except OSError as error:
+        try:
+            print(flush=True)
+        except OSError:  # it was the output, such as a file on a full disk
+            _discard_output()
+            print(f"yolotrt-lab: the output must be writable, got: {error.strerror or error}", file=sys.stderr)
+            print("Fix: make space there, or send the output elsewhere", file=sys.stderr)
+            return 2
+        raise
     except LabError as error:
         if arguments.debug or os.environ.get("YOLOTRT_LAB_DEBUG"):
             raise
         print(f"yolotrt-lab: {error}", file=sys.stderr)
         return 1 if isinstance(error, NotebookError) else 2
+
+
+def _discard_output() -> None:
+    """What Python flushes at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -269,6 +285,14 @@ def _diagnose(arguments: argparse.Namespace) -> None:
     if arguments.file == "-" or (Path(arguments.file).exists() and Path(arguments.file).stat().st_size > 1 << 26):
         _step(f"reading {arguments.file}")
     measured = diagnose.read(arguments.file, arguments.unit, arguments.pattern)
+    if arguments.range is not None and measured.trace is None:
+        raise SettingsError(
+            f"--range must be for a report of Nsight Systems, got {measured.format}", fix="leave --range out"
+        )
+    if arguments.unit is not None and (measured.trace is not None or measured.format == "recording of the lab"):
+        raise SettingsError(
+            f"--unit must be for times that name no unit, got {measured.format}", fix="leave --unit out"
+        )
     if arguments.telemetry is not None:
         measured = diagnose.join(measured, diagnose.read(arguments.telemetry))
     bill = diagnose.bill(measured, frame_range=arguments.range)
@@ -434,7 +458,8 @@ def _detect(arguments: argparse.Namespace) -> None:
 
             frames = annotate(source, detector, arguments.out, limit=arguments.limit, about=about, progress=show)
     count = sum(len(frame["boxes"]) for frame in frames)
-    print(f"{count} boxes in {len(frames)} frames by {detector.engine.label}: {arguments.out}")
+    boxes, of = "box" if count == 1 else "boxes", "frame" if len(frames) == 1 else "frames"
+    print(f"{count} {boxes} in {len(frames)} {of} by {detector.engine.label}: {arguments.out}")
 
 
 @_command(

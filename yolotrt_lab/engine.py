@@ -189,6 +189,10 @@ class LendingEngine(Engine):
         weakref.finalize(lent, self._free.append, context).atexit = False
         return lent
 
+    def raw_context(self, device: Device) -> Any:
+        """That of the engine, always a new one."""
+        return self._engine.raw_context(device)
+
     def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
         """That of the engine."""
         return self._engine.host_work(device, work)
@@ -228,12 +232,14 @@ def open_engine(
 
     A batch dimension that a model leaves open becomes `batch`, how many frames go through at once; SettingsError where
     a `batch` is asked for and the model has another. With `boxes` the engine gives the cells of the best scores alone,
-    so many, and its output is small: (1, 84, boxes), 33,600 bytes for 100 boxes instead of 2,822,400.
+    so many, and its output is small: (1, 84, boxes), 33,600 bytes for 100 boxes instead of 2,822,400. `batch` and
+    `boxes` are whole numbers from 1 on, SettingsError otherwise; `boxes` must divide the cells (8,400 at 640 px).
 
     On a GPU, `backend` is 'tensorrt' (also 'auto': TensorRT or TensorRT-RTX, whichever is installed, built on first use
     and cached in `cache_dir`) or 'onnxruntime'. On the simulated device the engine takes the time that the preset
     measured for `yolov8<variant>-<precision>`; with `compute` (or a `model`) it also computes its outputs, by ONNX
-    Runtime on the CPU, which takes real time but no virtual time.
+    Runtime on the CPU, which takes real time but no virtual time. Each frame is still charged what the preset measured
+    for that name, by default YOLOv8n in FP16 at 640 px, whatever the model.
 
     >>> from yolotrt_lab import open_device
     >>> open_engine(open_device("simulated")).label
@@ -243,6 +249,9 @@ def open_engine(
         raise SettingsError(f"the backend must be 'auto', 'tensorrt' or 'onnxruntime', got {backend!r}", fix="use one")
     if precision not in PRECISIONS:
         raise SettingsError(f"the precision must be one of {', '.join(PRECISIONS)}, got {precision!r}", fix="use one")
+    from .loop import whole  # which imports this file
+
+    batch, boxes = whole("batch", batch, 1), None if boxes is None else whole("boxes", boxes, 1)
     simulated = device.kind == "simulated"
     if model is None and (compute or not simulated):
         from .detector import build_model

@@ -2,18 +2,22 @@
 
 Each stage of a frame is timed by the host and is an NVTX range of the same name, inside a range `frame`. Start with
 `run_loop`; the frame itself is `FrameLoop._frame`.
+
+With `collect_after=n` the range `frame` of frame k holds the stages up to the download of frame k, and the synchronize
+and postprocess of frame k - n. The last n frames, of the warm-up and of the run, are collected after the last range.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from math import inf
+from numbers import Real
 from operator import index as whole_number
 from pathlib import Path
 from threading import Lock
@@ -69,15 +73,15 @@ class LoopSettings:
             object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
         for name, least in (("frames", 1), ("warmup", 0), ("collect_after", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
-        if self.period_us is not None and not 0 < self.period_us < inf:
-            raise SettingsError(f"period_us must be positive, got {self.period_us:g}", fix="None is no clock")
+        if self.period_us is not None and not (_is_number(self.period_us) and 0.001 <= self.period_us < inf):
+            raise SettingsError(f"period_us must be 0.001 or more, got {self.period_us!r}", fix="None is no clock")
         if self.fill is Fill.FRESH and self.input_memory.page_locked:
             raise SettingsError(
                 f"input_memory must be 'pageable' for fill='fresh', got {str(self.input_memory)!r}",
                 fix="use fill='in_place' (or 'copy') to upload from page-locked memory",
             )
-        if not 0 <= self.confidence <= 1:
-            raise SettingsError(f"confidence must be from 0 to 1, got {self.confidence}", fix="0.25 is usual")
+        if not (_is_number(self.confidence) and 0 <= self.confidence <= 1):
+            raise SettingsError(f"confidence must be from 0 to 1, got {self.confidence!r}", fix="0.25 is usual")
 
     def loop(self, device: Device, engine: Engine, images: Any = None, *, on_boxes: OnBoxes | None = None) -> Loop:
         """The loop that these settings are for, ready to run."""
@@ -93,6 +97,10 @@ def whole(name: str, value: int, least: int) -> int:
     if number < least:
         raise SettingsError(f"{name} must be {least} or more, got {number}", fix=f"use {least} or more")
     return number
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)  # NumPy's are too
 
 
 def _member(name: str, kind: type[HostMemory] | type[Fill], value: str) -> HostMemory | Fill:
@@ -208,7 +216,7 @@ class FrameLoop(Loop):
             raise SettingsError(
                 f"a FrameLoop's engine must take one frame at a time, got {batch}", fix="use speed.OverlapSettings"
             )
-        if settings.fill is Fill.READY and images is not None:
+        if settings.fill is Fill.READY and isinstance(images, Sized):  # what has no length `PixelWork` refuses
             images = images[:1]
         self._preprocess = preprocess or FILLS[settings.fill]
         self._stream = device.stream()
@@ -298,10 +306,12 @@ class FrameLoop(Loop):
 
     def _abandon(self) -> None:
         self._in_flight.clear()
-        with suppress(Exception):  # a GPU that is lost fails here too, and its first error is on its way up
-            self._stream.synchronize()
-        for slot in self._pool.slots:
-            slot.release()
+        try:
+            with suppress(Exception):  # a GPU that is lost fails here too, and its first error is on its way up
+                self._stream.synchronize()
+        finally:  # after a second Ctrl-C too
+            for slot in self._pool.slots:
+                slot.release()
 
 
 def fresh(work: HostWork, index: int, slot: Slot) -> HostBuffer:

@@ -1,6 +1,6 @@
 """Host memory for frames: a pool of slots, made once, and leases that end when the GPU is done with the bytes.
 
-Page-locked memory is what lets a copy run while the host goes on, and so it is what can be overwritten while the GPU
+Page-locked memory is what lets a copy run while the host goes on, and so it can be overwritten while the GPU
 still reads it. A slot carries an event for that: it can be leased again once everything submitted with it has run.
 """
 
@@ -86,7 +86,9 @@ class SlotPool:
         output_memory: HostMemory = HostMemory.PINNED,
     ) -> None:
         if slots < 1:
-            raise SettingsError(f"a pool of {slots} slots", fix="use one slot for each frame in flight, at least 1")
+            raise SettingsError(
+                f"slots must be at least 1, got {slots}", fix="use one slot for each frame in flight, at least 1"
+            )
         self.slots = [
             Slot(device, index, _buffers(device, inputs, input_memory), _buffers(device, outputs, output_memory))
             for index in range(slots)

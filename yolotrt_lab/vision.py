@@ -235,7 +235,7 @@ def check_frame(frame: np.ndarray) -> None:
 
 def _checked_target(out: np.ndarray) -> np.ndarray:
     """`out` as (3, height, width), the same memory."""
-    _check_floats("network input", out)
+    _check_floats("network input", out.dtype)
     fix = "pass the whole buffer, or out[i] of a batch"
     if out.shape[:-3] not in ((), (1,)) or out.shape[-3:-2] != (3,) or not out.size:
         raise ShapeError(f"`out` must be (3, height, width) or (1, 3, height, width), got {out.shape}", fix=fix)
@@ -246,16 +246,16 @@ def _checked_target(out: np.ndarray) -> np.ndarray:
 
 def _checked_output(output: np.ndarray) -> np.ndarray:
     """`output` as float32 (4 + classes, n); the same memory unless it is float16."""
-    _check_floats("network output", output)
+    _check_floats("network output", output.dtype)
     if output.shape[:-2] not in ((), (1,)) or output.ndim < 2 or output.shape[-2] < 5:
         fix = "pass output[i : i + 1] of a batch"
         raise ShapeError(f"the network output must be (1, 4 + classes, n), got {output.shape}", fix=fix)
     return output.reshape(output.shape[-2:]).astype(np.float32, copy=False)
 
 
-def _check_floats(what: str, array: np.ndarray) -> None:
-    if array.dtype not in (np.float32, np.float16):  # exports in half precision take and give float16
-        raise DtypeError(f"the {what} must be float32 or float16, got {array.dtype}", fix="use float32")
+def _check_floats(what: str, dtype: np.dtype) -> None:
+    if dtype not in (np.float32, np.float16):  # exports in half precision take and give float16
+        raise DtypeError(f"the {what} must be float32 or float16, got {dtype}", fix="use float32")
 
 
 class HostWork(Protocol):
@@ -331,7 +331,9 @@ class PixelWork:
         return True
 
     def fresh(self, index: int, target: HostBuffer | None = None) -> HostBuffer:
-        """As the public report's program does it (`naive_letterbox`)."""
+        """As the public report's program does it (`naive_letterbox`). DtypeError where the engine takes no floats."""
+        if self._dtype.kind != "f":  # astype would make 0 of everything below 1
+            _check_floats("network input", self._dtype)
         if target is not None:
             naive_letterbox(self._image(index), self._size, target.array)
             return target

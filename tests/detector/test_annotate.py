@@ -110,7 +110,7 @@ def test_the_command(photos, tmp_path, capsys):
     command = ["detect", str(photos), "--model", str(model), "--out", str(out), "--confidence", "0.3", "--limit", "1"]
     assert main(command) == 0
     [line] = capsys.readouterr().out.splitlines()
-    assert line.startswith("1 boxes in 1 frames by ONNX Runtime ")
+    assert line.startswith("1 box in 1 frame by ONNX Runtime ")
     result = written(out)
     assert (result["source"], result["model"], result["confidence"]) == (str(photos), "model.onnx", 0.3)
 

@@ -211,6 +211,9 @@ def _notes(look: Look) -> Iterator[str]:
                 if np.ptp(values[np.isfinite(values)])
             )
         return
+    if look.frames == 1:
+        yield "one frame has no early and no late: it shows where time goes, and nothing that grew"
+        return
     n = edge(look.frames)
     yield f"early: {Window(0, n)}; late: {Window(look.frames - n, look.frames)}"
     if look.frames == 2:

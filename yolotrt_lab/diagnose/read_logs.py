@@ -355,7 +355,10 @@ def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) ->
     try:
         compiled = re.compile(pattern, re.MULTILINE)
     except re.error as error:
-        raise SettingsError(f"the pattern must be a regular expression, got {pattern!r}: {error}") from None
+        what = f"the pattern must be a regular expression, got {pattern!r}: {error}"
+        raise SettingsError(
+            what, fix=r"write a bracket of the log as \( or \[; a time is (?P<infer_ms>[0-9.]+)"
+        ) from None
     if not compiled.groupindex:
         raise SettingsError(f"the pattern must have named groups, got {pattern!r}", fix="write (?P<infer_ms>[0-9.]+)")
     found = list(compiled.finditer(text))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..device import Device, HostBuffer, Kernel, Stream
 from ..engine import Context, Engine, OneThread
-from ..errors import EngineError
+from ..errors import EngineError, SettingsError
 from ..types import Detections, HostMemory, TensorSpec
 from ..vision import HostWork
 from .machine import SimulatedBuffer
@@ -21,6 +21,9 @@ from .preset import EngineCost
 from .simulated import SimulatedDevice
 
 Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+_CELLS = 8_400
+"""Cells of YOLOv8's output for an image of 640 x 640."""
 
 _IMAGE = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32))
 
@@ -228,16 +231,21 @@ def open_timed_engine(
     """An engine at the cost of `model_name` ('yolov8n-fp16') in the device's preset; its outputs are those of `model`,
     computed by ONNX Runtime, or it computes none. To find the best `boxes` cells takes no time here.
 
-    SettingsError where the preset did not measure that model or batch.
+    SettingsError where the preset did not measure that model or batch, and where `boxes` does not divide the cells.
     """
     assert isinstance(device, SimulatedDevice)
     cost = device.preset.engine(model_name).for_batch(batch)
     label = f"simulated {model_name}" + (f", batch {batch}" if batch > 1 else "")
-    label += f", {boxes} boxes" if boxes else ""
+    label += f", {boxes} boxes" if boxes is not None else ""
     if model is None:
+        if boxes is not None and _CELLS % boxes:  # as `with_best_boxes` refuses it
+            raise SettingsError(f"boxes must divide {_CELLS:,} cells, got {boxes:,}", fix="use 100 boxes")
         images, output = (
             TensorSpec(name, shape, np.dtype(np.float32))
-            for name, shape in (("images", (batch, 3, 640, 640)), ("output0", (batch, 84, boxes or 8400)))
+            for name, shape in (
+                ("images", (batch, 3, 640, 640)),
+                ("output0", (batch, 84, _CELLS if boxes is None else boxes)),
+            )
         )
         return SimulatedEngine(label, cost, [images], [output])
     from ..onnxruntime import OnnxRuntimeEngine
