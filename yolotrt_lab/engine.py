@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .device import Device, DeviceBuffer, HostBuffer, Stream
-from .errors import CaptureError, DtypeError, EngineError, SettingsError, ShapeError
+from .errors import CaptureError, DtypeError, EngineError, SettingsError, ShapeError, whole
 from .types import HostMemory, TensorSpec
 from .vision import HostWork
 
@@ -249,8 +249,6 @@ def open_engine(
         raise SettingsError(f"the backend must be 'auto', 'tensorrt' or 'onnxruntime', got {backend!r}", fix="use one")
     if precision not in PRECISIONS:
         raise SettingsError(f"the precision must be one of {', '.join(PRECISIONS)}, got {precision!r}", fix="use one")
-    from .loop import whole  # which imports this file
-
     batch, boxes = whole("batch", batch, 1), None if boxes is None else whole("boxes", boxes, 1)
     simulated = device.kind == "simulated"
     if model is None and (compute or not simulated):

@@ -26,6 +26,8 @@ LabError
 
 from __future__ import annotations
 
+from operator import index as whole_number
+
 
 class LabError(Exception):
     """Base of the tree. `fix` is one sentence that says what to do, and is part of the printed message."""
@@ -130,3 +132,14 @@ class NsysError(TraceError):
 
 class NotebookError(LabError):
     """A notebook failed; the message says which cell and why."""
+
+
+def whole(name: str, value: int, least: int) -> int:
+    """The value as Python's own int, which JSON knows; SettingsError below `least`, or where it is no whole number."""
+    try:
+        number = whole_number(value)
+    except TypeError:
+        raise SettingsError(f"{name} must be a whole number, got {value!r}", fix=f"use {least} or more") from None
+    if number < least:
+        raise SettingsError(f"{name} must be {least} or more, got {number}", fix=f"use {least} or more")
+    return number

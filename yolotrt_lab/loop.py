@@ -18,7 +18,6 @@ from functools import partial
 from itertools import product
 from math import inf
 from numbers import Real
-from operator import index as whole_number
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -27,7 +26,7 @@ import numpy as np
 
 from .device import Device, HostBuffer, Stream
 from .engine import Engine, captured
-from .errors import ModelError, SettingsError
+from .errors import ModelError, SettingsError, whole
 from .memory import Slot, SlotPool
 from .recording import FrameRecorder, Recording, joined, machine_info
 from .types import Detections, Fill, HostMemory, Stage
@@ -86,17 +85,6 @@ class LoopSettings:
     def loop(self, device: Device, engine: Engine, images: Any = None, *, on_boxes: OnBoxes | None = None) -> Loop:
         """The loop that these settings are for, ready to run."""
         return FrameLoop(device, engine, self, images, on_boxes=on_boxes)
-
-
-def whole(name: str, value: int, least: int) -> int:
-    """The value as Python's own int, which JSON knows; SettingsError below `least`, or where it is no whole number."""
-    try:
-        number = whole_number(value)
-    except TypeError:
-        raise SettingsError(f"{name} must be a whole number, got {value!r}", fix=f"use {least} or more") from None
-    if number < least:
-        raise SettingsError(f"{name} must be {least} or more, got {number}", fix=f"use {least} or more")
-    return number
 
 
 def _is_number(value: object) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..device import Device
 from ..engine import Engine
-from ..errors import SettingsError
-from ..loop import LoopSettings, run_in_turns, whole
+from ..errors import SettingsError, whole
+from ..loop import LoopSettings, run_in_turns
 from ..recording import Recording
 from ..simulate.conditions import Conditions
 from ..simulate.copy_probe import measure_copies

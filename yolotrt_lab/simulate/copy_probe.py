@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from ..device import Device
-from ..loop import whole
+from ..errors import whole
 from ..recording import Recording, machine_info
 from ..types import HostMemory
 from .timed_engine import spin

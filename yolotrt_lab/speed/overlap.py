@@ -24,8 +24,8 @@ import numpy as np
 
 from ..device import Device
 from ..engine import Engine
-from ..errors import SettingsError
-from ..loop import Loop, LoopSettings, OnBoxes, whole
+from ..errors import SettingsError, whole
+from ..loop import Loop, LoopSettings, OnBoxes
 from ..recording import Recording
 from ..types import Detections, Fill, HostMemory, Stage
 from .lanes import Lane, Lanes
