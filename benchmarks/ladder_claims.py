@@ -26,16 +26,18 @@ from yolotrt_lab.device import Device, open_device
 from yolotrt_lab.engine import Engine
 from yolotrt_lab.frames import FrameSource
 from yolotrt_lab.model import read_model_info
-from yolotrt_lab.packages import load, shipped_model
+from yolotrt_lab.packages import import_cv2, load, shipped_model
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, climb, open_engines
 from yolotrt_lab.speed.limits import FRAME_BYTES, copy_us, engine_us, figures
 from yolotrt_lab.speed.overlap import OverlapSettings
-from yolotrt_lab.types import Detections, TensorSpec
+from yolotrt_lab.speed.sources import bgr_to_nv12
+from yolotrt_lab.types import Detections, Pixels, TensorSpec
 from yolotrt_lab.vision import overlaps
 
 _SETTLED = 1_000  # from this frame on neither latency nor memory may grow
 _IOU = 0.99
+_CONVERTED = {9: Pixels.NV12, 8: Pixels.BGR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,11 @@ class Bench:
 
     def settings(self, rung: int, **changes: Any) -> LoopSettings:
         """The settings of a rung with these changes."""
-        return replace(RUNGS[rung - 1].settings, confidence=self.confidence, **changes)
+        return replace(RUNGS[rung - 1].settings, **{"confidence": self.confidence, **changes})
 
     def loop(self, rung: int, images: Any = None, on_boxes: Any = None, **changes: Any) -> FrameLoop | OverlappedLoop:
         """A rung's loop with these changes of its settings."""
-        images = self.images if images is None else images
+        images = RUNGS[rung - 1].frames(self.images) if images is None else images
         settings, engine = self.settings(rung, **changes), self.engines[RUNGS[rung - 1].batch]
         return settings.loop(self.device, engine, images, on_boxes=on_boxes)
 
@@ -64,12 +66,13 @@ class Bench:
 
 
 def speed_claims(ladder: Ladder) -> Iterator[Claim]:
-    """Rungs 6 to 8 against the limits of the same run, as far as they were measured."""
+    """Rungs 6 to 9 against the limits of the same run, as far as they were measured."""
     limits, steps = ladder.limits, {step.rung.number: step.together for step in ladder.steps}
     against = {
         6: ("the engine alone", limits.engine_us, 1.06),
         7: ("the engine alone", limits.engine_us, 0.52),
-        8: ("the limit for many frames", limits.many_us, 1.15),
+        8: ("the larger of its upload and the engine at its best rate", limits.many_us, 1.15),
+        9: ("the larger of its upload and the engine at its best rate", limits.many_nv12_us or limits.many_us, 1.15),
     }
     for rung in sorted(against.keys() & steps.keys()):
         (what, limit_us, factor), found = against[rung], steps[rung]
@@ -82,6 +85,16 @@ def single_frame(bench: Bench, ladder: Ladder, frames: int) -> Iterator[Claim]:
     p50_us = figures(bench.run(6, frames=frames, overlap=False, collect_after=0)).p50_us
     name = "latency of a frame alone, against the engine alone"
     yield Claim(name, p50_us / ladder.limits.engine_us, 1.45, detail=f"{p50_us:.1f} us")
+
+
+def large_planes(bench: Bench, frames: int) -> Iterator[Claim]:
+    """Rung 9 with frames of 2160p, by fours: against their bare upload."""
+    frame = np.zeros(Pixels.NV12.shape((2160, 3840)), np.uint8)
+    settings = bench.settings(9, frames=frames, warmup=16, confidence=1.0)
+    took_us = figures(settings.loop(bench.device, bench.engines[4], [frame]).run()).frame_us
+    bare_us = copy_us(bench.device, "upload", frame.nbytes)
+    detail = f"{took_us:.1f} of {bare_us:.1f} us"
+    yield Claim("2160p in NV12, us a frame, against its bare upload", took_us / bare_us, 1.1, detail=detail)
 
 
 def pinned_upload(bench: Bench, copies: int) -> Iterator[Claim]:
@@ -152,7 +165,7 @@ def on_a_clock(bench: Bench, ladder: Ladder, frames: int) -> Iterator[Claim]:
     interval would not do: one long hiccup widens it until it holds zero, whatever the end looks like.
     """
     steps = {step.rung.number: step.together for step in ladder.steps}
-    for rung in sorted({6, 7, 8} & set(steps)):
+    for rung in sorted({6, 7, 8, 9} & set(steps)):
         recording = bench.run(rung, frames=frames, period_us=steps[rung].frame_us / 0.95).steady
         first, last = (np.median(part) / 1e3 for part in np.array_split(recording.latency_ns, 5)[::4])
         detail = f"{first:,.0f} us at first, {last:,.0f} us at last, p99.9 {figures(recording).p999_us:,.0f} us"
@@ -175,32 +188,42 @@ class _Rendered(Sequence[np.ndarray]):
 
 
 def box_claims(bench: Bench, upload_us: float, frames: int = 500) -> Iterator[Claim]:
-    """Rungs 6 to 8 find the boxes of rung 1 in the synthetic scene, in FP16 and in FP32.
+    """Rungs 6 to 8 find the boxes of rung 1 in the synthetic scene, rung 9 those of rung 8 in its converted frames.
 
     By the lab's detector: seeded weights give crowds of scores that mean nothing, and any threshold cuts through one.
     An engine for batches may have kernels of its own, which round differently in FP16; so what batches change there is
     also held against what FP16 itself changes, and the speed of rung 8 in FP32 against its own limit: the larger of
     `upload_us` and what its engine alone takes.
     """
-    naive, batched = {}, 0.0
+    naive, by_batches = {}, {}
     for precision in ("fp16", "fp32"):
         trained = _trained(bench, precision)
         expected = naive[precision] = _boxes(trained, 1, frames)
         for rung in (6, 7, 8):
-            agreement = _agreements(_boxes(trained, rung, frames), expected)
-            name = f"rung {rung} in {precision}: frames of {frames} whose boxes are not rung 1's"
-            count, worst = np.mean([len(boxes) for boxes in expected]), agreement.min()
-            other = int((agreement <= _IOU).sum())
-            yield Claim(name, other, 0, detail=f"{count:.1f} boxes a frame, smallest IoU {worst:.4f}")
-            if (rung, precision) == (8, "fp16"):
-                batched = other
+            claim = _same_boxes(f"rung {rung} in {precision}", "rung 1's", _boxes(trained, rung, frames), expected)
+            yield claim
+        by_batches[8, precision] = claim
+        found, converted = (_boxes(trained, rung, frames, _Planes(of)) for rung, of in _CONVERTED.items())
+        claim = by_batches[9, precision] = _same_boxes(f"rung 9 in {precision}", "rung 8's", found, converted)
+        if precision == "fp32":
+            yield claim
     apart = int((_agreements(naive["fp16"], naive["fp32"]) <= _IOU).sum())
-    name = "rung 8 in fp16: frames whose boxes are not rung 1's, against those whose fp16 boxes are not fp32's"
-    yield Claim(name, batched / max(apart, 1), 1.0, detail=f"{batched} and {apart} of {frames}")
-    took_us, rung = figures(trained.run(8, frames=10 * frames)).frame_us, RUNGS[7]
-    limit_us = max(upload_us, engine_us(bench.device, trained.engines[rung.batch], rung.settings.contexts))
+    for rung, other in ((8, 1), (9, 8)):
+        name = f"rung {rung} in fp16: frames whose boxes are not rung {other}'s, against those whose are not fp32's"
+        differ = int(by_batches[rung, "fp16"].value)
+        yield Claim(name, differ / max(apart, 1), 1.0, detail=f"{differ} and {apart} of {frames}")
+    took_us, last = figures(trained.run(8, frames=10 * frames)).frame_us, RUNGS[7]
+    limit_us = max(upload_us, engine_us(bench.device, trained.engines[last.batch], last.settings.contexts))
     name = "rung 8 in fp32, us a frame, against the upload and its engine alone"
     yield Claim(name, took_us / limit_us, 1.15, detail=f"{took_us:.1f} of {limit_us:.1f} us")
+
+
+def _same_boxes(what: str, whose: str, found: Sequence[Detections], expected: Sequence[Detections]) -> Claim:
+    """That no frame has other boxes."""
+    agreement, count = _agreements(found, expected), np.mean([len(boxes) for boxes in expected])
+    name = f"{what}: frames of {len(expected)} whose boxes are not {whose}"
+    detail = f"{count:.1f} boxes a frame, smallest IoU {agreement.min():.4f}"
+    return Claim(name, int((agreement <= _IOU).sum()), 0, detail=detail)
 
 
 def _trained(bench: Bench, precision: str) -> Bench:
@@ -213,13 +236,29 @@ def _trained(bench: Bench, precision: str) -> Bench:
     return replace(bench, engines=engines, confidence=LoopSettings().confidence)
 
 
-def _boxes(bench: Bench, rung: int, frames: int) -> list[Detections]:
-    """What a rung finds in the first frames of the synthetic scene."""
+def _boxes(bench: Bench, rung: int, frames: int, images: FrameSource | None = None) -> list[Detections]:
+    """What a rung finds in the first frames of the synthetic scene, or of `images`."""
     found: list[Detections] = []
-    overlapped = isinstance(bench.settings(rung), OverlapSettings)
-    images, changes = (SyntheticScene(), {"fill": Fill.IN_PLACE}) if overlapped else (_Rendered(frames), {})
+    changes: dict[str, Any] = {}
+    if isinstance(bench.settings(rung), OverlapSettings):
+        images, changes = images or SyntheticScene(), {"fill": Fill.IN_PLACE}
+    else:
+        images = _Rendered(frames)
     bench.loop(rung, images, lambda _, boxes: found.append(boxes), frames=frames, warmup=0, **changes).run()
     return found
+
+
+class _Planes(FrameSource):
+    """The scene in NV12, with the colours of BT.601, or as OpenCV converts that back to BGR."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels, self._scene = pixels, SyntheticScene()
+        self.size = self._scene.size
+
+    def read(self) -> np.ndarray:
+        """The next frame."""
+        planes, cv2 = bgr_to_nv12(self._scene.read()), import_cv2()
+        return planes if self.pixels.planar else np.asarray(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12))
 
 
 def _agreements(found: Sequence[Detections], expected: Sequence[Detections]) -> np.ndarray:
@@ -308,6 +347,7 @@ def measure_claims(
         "frames on a clock": partial(on_a_clock, bench, ladder, 4 * frames),
     }
     if bench.images is not None:
+        parts["planes of 2160p"] = partial(large_planes, bench, frames // 2)
         parts["boxes"] = partial(box_claims, bench, ladder.limits.upload_us)
         parts[f"whose results {checked:,} frames get"] = partial(own_results, bench, checked)
     for what, measure in parts.items():

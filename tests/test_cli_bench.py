@@ -26,18 +26,18 @@ def test_bench_prints_the_ladder_and_writes_its_figures_and_plot(tmp_path, capsy
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].split()[0] == "rung"
-    assert [line.split()[:2] for line in lines[2:4]] == [["2", "pinned"], ["8", "batches"]]
-    assert "limit for many frames" in out
-    assert "... rung 8: batches\n" in err
+    assert [line[:18].rstrip() for line in lines[2:5]] == ["2 pinned, copied", "2 pinned, in place", "8 batches"]
+    assert "engine at its best rate" in out
+    assert "... rung 8 batches\n" in err
     loaded = json.loads(files["json"].read_text())
-    assert [rung["rung"] for rung in loaded["rungs"]] == [2, 8]
+    assert [rung["rung"] for rung in loaded["rungs"]] == [2, 2, 8]
     assert loaded["command"].startswith("yolotrt-lab bench --device simulated")
     assert files["png"].read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(["--rungs", "9"], r"rung.* 9\b.*\nFix: "), (["--frames", "3"], r"frames.* 3\b.*\nFix: ")],
+    [(["--rungs", "10"], r"rung.* 10\b.*\nFix: "), (["--frames", "3"], r"frames.* 3\b.*\nFix: ")],
 )
 def test_bench_refuses_before_a_device_is_opened(options, words, capsys, monkeypatch):
     monkeypatch.setattr(devices, "open_device", lambda *_, **__: pytest.fail("a device was opened"))

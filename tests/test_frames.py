@@ -10,7 +10,8 @@ import pytest
 
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.errors import DtypeError, FrameSourceError, SettingsError, ShapeError
-from yolotrt_lab.frames import Camera, ImageFolder, VideoFile, open_frames, read_images
+from yolotrt_lab.frames import Camera, ImageFolder, VideoFile, VideoPlanes, open_frames, read_images
+from yolotrt_lab.types import Pixels
 
 SIZE = (160, 120)
 ABSENT = 63  # no machine has that many cameras
@@ -188,3 +189,80 @@ for what in ({str(video)!r}, {str(damaged)!r}, {str(text)!r}, {ABSENT}):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert done.stdout.split() == ["raised"] * 4
     assert done.stderr == ""
+
+
+def encode(path, size=SIZE, *, pix_fmt="yuv420p", colorspace=None, color_range=None, count=12):
+    """A video by PyAV."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1" if path.suffix == ".mkv" else "mpeg4", 30)
+        (stream.width, stream.height), stream.pix_fmt = size, pix_fmt
+        if colorspace is not None:
+            stream.codec_context.colorspace = colorspace
+        if color_range is not None:
+            stream.codec_context.color_range = color_range
+        for number in range(count):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number, size), "bgr24")))
+        container.mux(stream.encode())
+
+
+def decoded(path):
+    """The planes that a video's decoder gives, in NV12 by FFmpeg's own conversion."""
+    with pytest.importorskip("av").open(str(path)) as container:
+        return [frame.reformat(format="nv12").to_ndarray() for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("size", [SIZE, (162, 118)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_planes_of_a_video_are_its_decoders(tmp_path, suffix, size):
+    encode(tmp_path / f"clip{suffix}", size)
+    expected = decoded(tmp_path / f"clip{suffix}")
+    memory = np.zeros((3, size[1] * 3 // 2, size[0]), np.uint8)
+    with VideoPlanes(tmp_path / f"clip{suffix}") as frames:
+        assert (frames.size, frames.pixels) == (size, Pixels.NV12)
+        assert frames.read_into(memory[1])
+        rest = list(frames)
+        assert frames.read() is None
+        assert frames.index == len(expected) == 12
+    assert frames.read() is None
+    assert not memory[[0, 2]].any()
+    for found, planes in zip([memory[1], *rest], expected, strict=True):
+        np.testing.assert_array_equal(found, planes)
+
+
+def test_planes_of_a_video_say_whose_colours_they_are(tmp_path):
+    encode(tmp_path / "clip.mkv", colorspace=1)
+    assert VideoPlanes(tmp_path / "clip.mkv").pixels is Pixels.NV12_709
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pix_fmt": "yuv444p"}, "must be 8 bits 4:2:0 in limited range, got yuv444p"),
+        ({"color_range": 2}, "got yuv420p in full range"),
+    ],
+)
+def test_planes_that_are_not_nv12_are_refused(tmp_path, options, words):
+    encode(tmp_path / "clip.mkv", **options)
+    with pytest.raises(FrameSourceError, match=words):
+        VideoPlanes(tmp_path / "clip.mkv").read()
+
+
+def test_planes_of_what_is_no_video_or_breaks_off_are_an_error(tmp_path):
+    pytest.importorskip("av")
+    with pytest.raises(FrameSourceError, match="there is no video file"):
+        VideoPlanes(tmp_path / "absent.mp4")
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(FrameSourceError, match="cannot be read as a video"):
+        VideoPlanes(tmp_path / "text.mp4")
+    encode(tmp_path / "odd.mkv", (161, 120))
+    with pytest.raises(ShapeError, match=r"even height and width, got \(120, 161\)"):
+        VideoPlanes(tmp_path / "odd.mkv")
+    encode(tmp_path / "clip.mp4", count=100)
+    content = (tmp_path / "clip.mp4").read_bytes()
+    start = content.index(b"mdat") + len(content) // 3
+    (tmp_path / "clip.mp4").write_bytes(
+        content[:start] + bytes(len(content) // 2) + content[start + len(content) // 2 :]
+    )
+    with pytest.raises(FrameSourceError, match=r"clip\.mp4 cannot be read at frame \d+"):
+        list(VideoPlanes(tmp_path / "clip.mp4"))

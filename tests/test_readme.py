@@ -22,7 +22,7 @@ def test_ladder_is_the_shipped_one():
         (
             str(step.rung.number),
             f"{step.together.frame_us:,.0f}",
-            f"{gains[step.rung.number]:.2f}" if step.rung.number in gains else "",
+            f"{gains[step.rung.label]:.2f}" if step.rung.label in gains else "",
             f"{step.together.p99_us / 1e3:.1f}",
             step.bound,
         )

@@ -4,7 +4,7 @@ from .detector import Detector, open_detector
 from .device import open_device
 from .diagnose import Measured, slope
 from .engine import open_engine
-from .frames import open_frames, read_images
+from .frames import VideoPlanes, open_frames, read_images
 from .loop import FrameLoop, LoopSettings, run_loop
 from .memory import SlotPool
 from .nsight import trace_table
@@ -14,7 +14,7 @@ from .simulate import Conditions, Preset, calibrate, measure_copies
 from .speed import OverlappedLoop
 from .tables import Table, stage_table
 from .telemetry import Telemetry
-from .types import Cause, Fill, HostMemory, Source, Stage
+from .types import Cause, Fill, HostMemory, Pixels, Source, Stage
 
 __all__ = [
     "Cause",
@@ -26,6 +26,7 @@ __all__ = [
     "LoopSettings",
     "Measured",
     "OverlappedLoop",
+    "Pixels",
     "Preset",
     "Recording",
     "SlotPool",
@@ -33,6 +34,7 @@ __all__ = [
     "Stage",
     "Table",
     "Telemetry",
+    "VideoPlanes",
     "calibrate",
     "causes",
     "detector",

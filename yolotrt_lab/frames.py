@@ -1,4 +1,4 @@
-"""Where frames come from: a video file, a folder of images, a camera, or the synthetic scene."""
+"""Where frames come from: a video file, a folder of images, a camera, the synthetic scene, or a decoder's planes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Self
 import numpy as np
 
 from .errors import DtypeError, FrameSourceError, SettingsError, ShapeError
-from .packages import import_cv2
+from .packages import import_cv2, install_command, load
+from .types import Pixels
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -21,13 +22,15 @@ _REPAIR = "play it in another program; if that works, re-encode it: ffmpeg -i IN
 
 
 class FrameSource(ABC):
-    """Frames in order, as uint8 BGR arrays of shape (height, width, 3). Iterating gives a fresh array for each.
+    """Frames in order, as uint8 arrays. Iterating gives a fresh array for each.
 
     Iterating, `read` and `read_into` all advance by one frame. A camera and the synthetic scene never end.
     """
 
     size: tuple[int, int]
     """Width and height of the first frame; only the images of a folder may differ in size."""
+    pixels: Pixels = Pixels.BGR
+    """How they lie in a frame, and by that the shape of its array: `pixels.shape((height, width))`."""
 
     @abstractmethod
     def read(self) -> np.ndarray | None:
@@ -55,7 +58,8 @@ class FrameSource(ABC):
         self.close()
 
     def _check_target(self, out: np.ndarray) -> None:
-        shape = (*self.size[::-1], 3)
+        width, height = self.size
+        shape = self.pixels.shape((height, width))
         if out.dtype != np.uint8:
             raise DtypeError(f"`out` must be uint8, got {out.dtype}", fix="allocate it as uint8")
         if out.shape != shape or not out.flags.c_contiguous:
@@ -131,11 +135,95 @@ class VideoFile(_Capture):
         self._announced = int(self._capture.get(import_cv2().CAP_PROP_FRAME_COUNT))
 
     def _check_end(self) -> None:
-        if self.index == 0 or self._announced - self.index > max(2, 0.01 * self._announced):
-            raise FrameSourceError(
-                f"{self.path} cannot be read at frame {self.index}; it announces {self._announced} frames",
-                fix=_REPAIR,
-            )
+        _check_count(self.path, self.index, self._announced)
+
+
+def _check_count(path: Path, index: int, announced: int) -> None:
+    if index == 0 or announced - index > max(2, 0.01 * announced):
+        raise FrameSourceError(f"{path} cannot be read at frame {index}; it announces {announced} frames", fix=_REPAIR)
+
+
+class VideoPlanes(FrameSource):
+    """The frames of a video file in NV12, as its decoder leaves them: never converted to BGR, written once.
+
+    Decoded by PyAV in threads of its own. `pixels` are those that the file names, BT.601 where it names none. `index`
+    is the number of the next frame. FrameSourceError if there is no such file, it is no video, or not 8 bits 4:2:0 in
+    limited range, and from `read` as in `VideoFile`. ShapeError for an odd height or width, MissingPackageError without
+    PyAV.
+
+    >>> import cv2, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "clip.mp4"
+    >>> writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (64, 48))
+    >>> _ = writer.write(np.zeros((48, 64, 3), np.uint8)), writer.release()
+    >>> [frame.shape for frame in VideoPlanes(path)]
+    [(72, 64)]
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        av = load("av", needed_for="the planes of a video", install=install_command("av"))
+        self.path, self.index = Path(path), 0
+        if not self.path.is_file():
+            raise FrameSourceError(f"there is no video file {path}", fix="check the path")
+        try:
+            self._container = av.open(str(path))
+            (stream, *_) = self._container.streams.video
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise FrameSourceError(f"{path} cannot be read as a video", fix=_REPAIR) from error
+        stream.thread_type = "AUTO"
+        self.size = (width, height) = stream.codec_context.width, stream.codec_context.height
+        self.pixels = Pixels.NV12_709 if stream.codec_context.colorspace == 1 else Pixels.NV12
+        check_pairs((height, width), self.pixels)
+        self._announced, self._errors = stream.frames, av.FFmpegError
+        self._frames = self._container.decode(stream)
+
+    def read(self) -> np.ndarray | None:
+        """The next frame as a fresh array, None at the end; FrameSourceError if the frames break off."""
+        width, height = self.size
+        out = np.empty(self.pixels.shape((height, width)), np.uint8)
+        return out if self.read_into(out) else None
+
+    def read_into(self, out: np.ndarray) -> bool:
+        """Write the planes of the next frame into `out`; the errors are those of the base class and of `read`."""
+        self._check_target(out)
+        try:
+            frame = next(self._frames, None)
+        except self._errors as error:
+            raise FrameSourceError(f"{self.path} cannot be read at frame {self.index}", fix=_REPAIR) from error
+        if frame is None:
+            _check_count(self.path, self.index, self._announced)
+            return False
+        _write_planes(frame, out, self.path)
+        self.index += 1
+        return True
+
+    def close(self) -> None:
+        """Release the file."""
+        self._frames, self._announced = iter(()), self.index
+        self._container.close()
+
+
+def _write_planes(frame: Any, out: np.ndarray, path: Path) -> None:
+    """The planes of a frame of PyAV into NV12; each byte is written once."""
+    full_range, kind = frame.color_range == 2, frame.format.name
+    if full_range or kind not in ("nv12", "yuv420p") or (frame.width, frame.height) != (out.shape[1], frame.height):
+        raise FrameSourceError(
+            f"{path} must be 8 bits 4:2:0 in limited range, got {kind}{' in full range' if full_range else ''}",
+            fix="read it as BGR with open_frames, or: ffmpeg -i INPUT -pix_fmt yuv420p -color_range tv OUTPUT.mp4",
+        )
+    height, width = frame.height, frame.width
+    luma, *chroma = (np.frombuffer(each, np.uint8).reshape(each.height, each.line_size) for each in frame.planes)
+    out[:height] = luma[:, :width]
+    if kind == "nv12":
+        out[height:] = chroma[0][:, :width]
+    else:
+        pairs = out[height:].reshape(height // 2, width // 2, 2)
+        import_cv2().merge([np.ascontiguousarray(each[:, : width // 2]) for each in chroma], pairs)
+
+
+def check_pairs(frame_shape: tuple[int, int], pixels: Pixels) -> None:
+    """ShapeError for frames whose colours can't be had in 2 x 2 pixels: NV12 of an odd height or width."""
+    if pixels.planar and any(size % 2 for size in frame_shape):
+        raise ShapeError(f"an NV12 frame must have an even height and width, got {frame_shape}", fix="crop it by one")
 
 
 class Camera(_Capture):

@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from functools import partial
 from itertools import product
 from math import inf
 from numbers import Real
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,6 +39,7 @@ Preprocess = Callable[[HostWork, int, Slot], HostBuffer]
 """Fills a slot with a frame, given by its number, and returns the host memory to upload from."""
 
 OnBoxes = Callable[[int, Detections], None]
+_Kind = TypeVar("_Kind", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class LoopSettings:
 
     def __post_init__(self) -> None:
         for name, kind in (("input_memory", HostMemory), ("output_memory", HostMemory), ("fill", Fill)):
-            object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
+            object.__setattr__(self, name, member(name, kind, getattr(self, name)))
         for name, least in (("frames", 1), ("warmup", 0), ("collect_after", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if self.period_us is not None and not (_is_number(self.period_us) and 0.001 <= self.period_us < inf):
@@ -91,7 +93,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real)  # NumPy's are too
 
 
-def _member(name: str, kind: type[HostMemory] | type[Fill], value: str) -> HostMemory | Fill:
+def member(name: str, kind: type[_Kind], value: str) -> _Kind:
+    """The member of `kind` that has this value; SettingsError for any other."""
     try:
         return kind(value)
     except ValueError:

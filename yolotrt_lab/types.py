@@ -37,6 +37,38 @@ class Fill(StrEnum):
     """The slot is uploaded as it is: it was filled before the loop, which has no preprocessing."""
 
 
+class Pixels(StrEnum):
+    """How the pixels of a frame lie in memory. NV12 is what decoders and cameras deliver: half the bytes of BGR.
+
+    >>> Pixels.BGR.shape((1080, 1920)), Pixels.NV12.shape((1080, 1920))
+    ((1080, 1920, 3), (1620, 1920))
+    """
+
+    BGR = "bgr"
+    """uint8 (height, width, 3), as OpenCV reads images."""
+    NV12 = "nv12"
+    """uint8 (height + height / 2, width): a plane of luma, below it one of U and V in turns, a pair for 2 x 2 pixels.
+
+    Colours are those of BT.601 in limited range, as OpenCV's `COLOR_YUV2BGR_NV12` takes them."""
+    NV12_709 = "nv12_709"
+    """The same with the colours of BT.709 in limited range: most video from 720 lines on."""
+
+    @property
+    def planar(self) -> bool:
+        """True for NV12."""
+        return self is not Pixels.BGR
+
+    def shape(self, frame_shape: tuple[int, int]) -> tuple[int, ...]:
+        """The shape of the array of a frame of that height and width."""
+        height, width = frame_shape
+        return (height * 3 // 2, width) if self.planar else (height, width, 3)
+
+    def frame_shape(self, frame: np.ndarray) -> tuple[int, int]:
+        """Height and width of the frame in such an array."""
+        height, width = frame.shape[:2]
+        return (height * 2 // 3 if self.planar else height, width)
+
+
 class Stage(StrEnum):
     """The stages of one frame, in order. A recording has one column of host time for each."""
 

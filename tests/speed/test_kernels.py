@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,8 +16,8 @@ from yolotrt_lab.cuda import has_gpu
 from yolotrt_lab.device import HostBuffer, open_device
 from yolotrt_lab.errors import DtypeError, ShapeError
 from yolotrt_lab.simulate.simulated import SimulatedDevice
-from yolotrt_lab.speed.kernels import CAPACITY, Decoder, Letterboxer, unpack
-from yolotrt_lab.types import HostMemory, TensorSpec
+from yolotrt_lab.speed.kernels import CAPACITY, NV12_WEIGHTS, Decoder, Letterboxer, nv12_to_bgr, unpack
+from yolotrt_lab.types import HostMemory, Pixels, TensorSpec
 from yolotrt_lab.vision import Letterbox, decode, letterbox_geometry
 
 FLOATS = ["float32", "float16"]
@@ -41,29 +46,137 @@ def downloaded(device, buffer, spec, stream):
     return host.array
 
 
-def letterboxed(device, frames, dtype):
-    """The batch by the kernel, and by the host."""
-    spec, stream = TensorSpec("images", (len(frames), 3, 640, 640), np.dtype(dtype)), device.stream()
-    letterboxer = Letterboxer(device, spec, frames.shape[1:3])
-    target = device.empty_device(spec.nbytes)
+def letterboxer_of(device, frames, dtype, pixels=Pixels.BGR):
+    spec = TensorSpec("images", (len(frames), 3, 640, 640), np.dtype(dtype))
+    return Letterboxer(device, spec, pixels.frame_shape(frames[0]), pixels), spec
+
+
+def by_device(device, frames, dtype, pixels=Pixels.BGR):
+    """The batch by the kernel."""
+    letterboxer, spec = letterboxer_of(device, frames, dtype, pixels)
+    stream, target = device.stream(), device.empty_device(spec.nbytes)
     letterboxer.launch(uploaded(device, frames, stream), target, stream)
-    expected = np.empty(spec.shape, spec.dtype)
-    geometries = {Letterbox()(frame, image) for frame, image in zip(frames, expected, strict=True)}
-    assert geometries == {letterboxer.geometry}
-    return downloaded(device, target, spec, stream), expected
+    return downloaded(device, target, spec, stream)
+
+
+def by_host(frames, dtype):
+    """The batch of BGR frames by the host's letterbox."""
+    out = np.empty((len(frames), 3, 640, 640), dtype)
+    for frame, image in zip(frames, out, strict=True):
+        Letterbox()(frame, image)
+    return out
+
+
+def levels_apart(ours, expected):
+    return abs(ours.astype(np.float32) * 255 - expected.astype(np.float32) * 255)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("size", [*WHOLE, "720x1280", "481x637", "1200x700", "64x100", "1x1"])
 def test_letterbox_is_the_hosts_to_the_bit_at_a_whole_factor_and_else_within_a_grey_level(any_device, dtype, size):
     frames = np.random.default_rng(1).integers(0, 256, (2, *map(int, size.split("x")), 3), np.uint8)
-    ours, expected = letterboxed(any_device, frames, dtype)
+    ours, expected = by_device(any_device, frames, dtype), by_host(frames, dtype)
     if size in WHOLE:
         assert np.array_equal(ours, expected)
-    levels = abs(ours.astype(np.float32) * 255 - expected.astype(np.float32) * 255)
+    levels = levels_apart(ours, expected)
     half_precision = 0.13 if dtype == "float16" else 0.0  # of a grey level near 1, at most
     assert levels.max() <= 1.0001 + half_precision
     assert (levels > 0.5).mean() < 0.2
+
+
+def nv12_frames(size):
+    """Two frames of every value, those of limited range as likely as those outside of it."""
+    height, width = map(int, size.split("x"))
+    return np.random.default_rng(2).integers(0, 256, (2, height * 3 // 2, width), np.uint8)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("size", [*WHOLE, "720x1280", "2160x3840", "480x638", "2x2"])
+def test_nv12_letterbox_is_opencvs_conversion_and_the_hosts_letterbox(any_device, dtype, size):
+    frames = nv12_frames(size)
+    converted = np.stack([cv2.cvtColor(frame, cv2.COLOR_YUV2BGR_NV12) for frame in frames])
+    ours, expected = by_device(any_device, frames, dtype, Pixels.NV12), by_host(converted, dtype)
+    if size in WHOLE:
+        assert np.array_equal(ours, expected)
+    assert (levels_apart(ours, expected) <= 2).mean() >= 0.999
+
+
+@pytest.mark.parametrize("pixels", [Pixels.NV12, Pixels.NV12_709])
+def test_nv12_colours_are_those_of_the_standard_within_a_grey_level(pixels):
+    red, blue = {Pixels.NV12: (0.299, 0.114), Pixels.NV12_709: (0.2126, 0.0722)}[pixels]
+    frame = nv12_frames("128x256")[0].clip(16, 235)
+    y = (frame[:128].astype(float) - 16) / 219
+    u, v = (
+        (each.repeat(2, 0).repeat(2, 1).astype(float) - 128) / 224 for each in (frame[128:, ::2], frame[128:, 1::2])
+    )
+    r, b = y + 2 * (1 - red) * v, y + 2 * (1 - blue) * u
+    g = (y - red * r - blue * b) / (1 - red - blue)
+    expected = 255 * np.stack([b, g, r], axis=2).clip(0, 1)
+    assert abs(nv12_to_bgr(frame, NV12_WEIGHTS[pixels]) - expected).max() < 1
+    if pixels is Pixels.NV12:
+        assert np.array_equal(nv12_to_bgr(frame), cv2.cvtColor(frame, cv2.COLOR_YUV2BGR_NV12))
+
+
+CPP = """
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#define __device__
+#define __global__
+struct float4 { float x[4]; };
+struct ushort4 { unsigned short x[4]; };
+struct Index { int x, y, z; };
+static Index blockIdx, threadIdx, blockDim = {32, 8, 1};
+static void to_half(unsigned short &out, float value) { _Float16 half = value; memcpy(&out, &half, 2); }
+"""
+MAIN = """
+template <typename Kernel, typename... Values>
+void launch(Kernel kernel, int x, int y, int z, Values... values) {
+    for (blockIdx.z = 0; blockIdx.z < z; ++blockIdx.z)
+        for (blockIdx.y = 0; blockIdx.y < y; ++blockIdx.y)
+            for (blockIdx.x = 0; blockIdx.x < x; ++blockIdx.x)
+                for (threadIdx.y = 0; threadIdx.y < 8; ++threadIdx.y)
+                    for (threadIdx.x = 0; threadIdx.x < 32; ++threadIdx.x) kernel(values...);
+}
+extern "C" void run(int x, int y, int z, const byte *frames, NUMBER *images, const int *i, const float *f) {
+    RUN
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+@pytest.mark.parametrize("pixels", [Pixels.BGR, Pixels.NV12, Pixels.NV12_709])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_letterbox_in_cuda_c_is_its_numpy_reference_to_the_bit(device, tmp_path, dtype, pixels):
+    """The source that a GPU compiles, compiled for the processor: one thread after the other."""
+    first = letterboxer_of(device, nv12_frames("480x638"), dtype, pixels)[0]._kernel
+    source = re.sub(r'asm\("cvt.*\);', "to_half(out, value);", first.source)
+    values = ", ".join(["x, y, z, frames, images", *(f"i[{n}]" for n in range(8)), "f[0], f[1]"])
+    values += "".join(f", i[{n}]" for n in range(8, 13)) if pixels.planar else ""
+    (tmp_path / "kernel.cpp").write_text(CPP + source + MAIN.replace("RUN", f"launch({first.name}, {values});"))
+    command = [
+        "g++",
+        "-O1",
+        "-ffp-contract=off",
+        "-shared",
+        "-fPIC",
+        "-o",
+        tmp_path / "kernel.so",
+        tmp_path / "kernel.cpp",
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    run = ctypes.CDLL(str(tmp_path / "kernel.so")).run
+    for size in ("1080x1920", "480x638"):
+        frames = nv12_frames(size)
+        if not pixels.planar:
+            frames = np.stack([nv12_to_bgr(frame) for frame in frames])
+        letterboxer, spec = letterboxer_of(device, frames, dtype, pixels)
+        ours, expected = (np.zeros(spec.shape, spec.dtype) for _ in range(2))
+        values = letterboxer._values
+        letterboxer._reference(frames.reshape(-1), expected.reshape(-1).view(np.uint8), *values)
+        whole, steps = np.array([*values[:8], *values[10:]], np.int32), np.array(values[8:10], np.float32)
+        run(*letterboxer._grid, *(ctypes.c_void_p(each.ctypes.data) for each in (frames, ours, whole, steps)))
+        assert np.array_equal(ours, expected), size
 
 
 def scores_table(generator, count, *, ties=False, classes=80, items=2):

@@ -18,7 +18,8 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.packages import shipped_file
-from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, climb, open_engines, trace_rung
+from yolotrt_lab.speed.kernels import Letterboxer
+from yolotrt_lab.speed.ladder import LINES, RUNGS, Claim, Ladder, climb, open_engines, trace_rung
 from yolotrt_lab.speed.limits import confidence_for, copy_us, engine_us, figures
 from yolotrt_lab.speed.overlap import OverlapSettings
 from yolotrt_lab.types import Detections, Source, SourceKind
@@ -47,9 +48,20 @@ def test_each_rung_changes_few_settings_of_the_one_below():
         {"gpu_decode"},
         {"contexts", "collect_after", "overlap"},
         {"contexts", "collect_after"},
+        {"pixels", "deadline_us"},
     ]
-    assert [rung.number for rung in RUNGS] == list(range(1, 9))
-    assert [rung.batch for rung in RUNGS] == [1] * 7 + [4]
+    assert [rung.number for rung in RUNGS] == list(range(1, 10))
+    assert [rung.batch for rung in RUNGS] == [1] * 7 + [4, 16]
+
+
+def test_rung_2_is_pinned_memory_alone_and_then_filled_in_place(climbed):
+    naive, copied, in_place = (step for step in climbed.steps if step.rung.number < 3)
+    assert [step.rung.number for step in climbed.steps] == [rung.number for rung in LINES] == [1, 2, *range(2, 10)]
+    assert copied.rung.label == "2 pinned, copied"
+    gains = climbed.gains()
+    assert gains["2 pinned, copied"] == pytest.approx(naive.together.frame_us / copied.together.frame_us)
+    assert gains["2 pinned, in place"] == pytest.approx(copied.together.frame_us / in_place.together.frame_us)
+    assert gains["2 pinned, copied"] < 1.05 < 1.3 < gains["2 pinned, in place"]
 
 
 def test_limits_are_those_of_the_preset(device):
@@ -59,27 +71,33 @@ def test_limits_are_those_of_the_preset(device):
 
 
 def test_every_rung_is_measured_and_none_beats_its_limit(climbed):
-    assert [step.rung.number for step in climbed.steps] == list(range(1, 9))
-    frame_us = [step.together.frame_us for step in climbed.steps]
-    assert frame_us[0] > frame_us[1] > frame_us[2] > frame_us[3] > frame_us[4] > frame_us[6] > frame_us[7]
+    took = {step.rung.number: step.together.frame_us for step in climbed.steps}
+    assert took[1] > took[2] > took[3] > took[4] > took[5] > took[7] > took[8] > took[9]
     for step in climbed.steps:
         bounds = {name: us for name, us in step.bounds_us.items() if name != "host"}
         assert step.together.frame_us >= 0.99 * max(bounds.values()), step.rung.name
-    assert [climbed.steps[rung - 1].bound for rung in (1, 6, 8)] == ["host", "engine", "upload"]
+    bounds = {step.rung.number: step.bound for step in climbed.steps}
+    assert [bounds[rung] for rung in (1, 6, 8, 9)] == ["host", "engine", "upload", "engine"]
+    asked = {step.rung.number: step.bounds_us["upload"] for step in climbed.steps}
+    assert asked[9] == climbed.limits.nv12_upload_us == pytest.approx(asked[8] / 2, rel=0.01)
 
 
 def test_ladder_is_shown_in_tables(climbed):
     lines = str(climbed.table()).splitlines()
     assert lines[2].split()[:3] == ["1", "naive", f"{climbed.steps[0].together.frame_us:,.1f}"]
     assert lines[-1].startswith("simulated, preset h200")
-    assert climbed.limits_table().rows[-1] == ["limit for many frames", f"{climbed.limits.many_us:,.1f}"]
+    best = ["engine at its best rate", f"{climbed.limits.best_engine_us:,.1f}"]
+    assert climbed.limits_table().rows[-1] == best
+    step = climbed.steps[-1]
+    limit = f"{step.limit_us:,.0f} us"
+    assert str(step) == f"9 nv12: {step.together.frame_us:,.0f} us a frame, bound by the engine {limit}"
 
 
 def test_a_rung_that_breaks_is_a_claim_that_fails_and_the_next_is_measured(bench):
     engines = {1: bench.engines[1]}
     found = climb(bench.device, engines, None, frames=20, rungs=[8, 1], progress=lambda _: None)
     assert [step.rung.number for step in found.steps] == [1]
-    assert [(claim.name, claim.holds) for claim in found.claims] == [("rung 8: measured to the end", False)]
+    assert [(claim.name, claim.holds) for claim in found.claims] == [("rung 8 batches: measured to the end", False)]
 
 
 def test_ladder_is_read_back_from_its_file(climbed, tmp_path):
@@ -109,7 +127,7 @@ def test_file_that_holds_no_ladder_is_refused(climbed, tmp_path, content):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"rungs": [1, 12]}, "a rung must be 1 to 8, got 12"), ({"frames": 9}, "must be 10 or more, got 9")],
+    [({"rungs": [1, 12]}, "a rung must be 1 to 9, got 12"), ({"frames": 9}, "must be 10 or more, got 9")],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(device, options, words):
     with pytest.raises(SettingsError, match=words):
@@ -121,10 +139,22 @@ def test_a_saved_ladder_has_the_keys_of_the_shipped_one(climbed, tmp_path):
     replace(climbed, claims=Ladder.shipped().claims).save(path)
     ours = json.loads(path.read_text())
     assert ours["claims"] == shipped["claims"]
-    for here, there in ((ours, shipped), (ours["rungs"][7], shipped["rungs"][7])):
+    for here, there in ((ours, shipped), (ours["rungs"][-1], shipped["rungs"][-1])):
         assert here.keys() == there.keys()
         nested = [name for name, value in there.items() if isinstance(value, dict) and name != "peers"]
-        assert [here[name].keys() for name in nested] == [there[name].keys() for name in nested]
+        assert all(here[name].keys() >= there[name].keys() for name in nested)
+
+
+def test_a_ladder_from_before_rung_9_is_read_as_what_it_measured(climbed, tmp_path):
+    values = climbed.as_dict()
+    values["rungs"] = [{**each, "name": "pinned"} if each["rung"] == 2 else each for each in values["rungs"][:1]]
+    values["rungs"] += [{**climbed.steps[2].as_dict(), "name": "pinned"}]
+    del values["limits"]["nv12_upload_us"]
+    path = tmp_path / "ladder.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    found = Ladder.load(path)
+    assert [step.rung.label for step in found.steps] == ["1 naive", "2 pinned, in place"]
+    assert (found.limits.nv12_upload_us, found.limits.many_nv12_us) == (None, None)
 
 
 def test_trace_of_a_rung_is_a_window_of_its_steady_state():
@@ -164,7 +194,7 @@ def test_threshold_leaves_about_as_many_boxes_as_asked_for(device, boxes):
 
 def test_claims_of_speed_and_steadiness_hold_in_the_simulation(bench, climbed):
     claimed = list(claims.measure_claims(bench, climbed, frames=200, long=2_000))
-    assert len(claimed) == 11  # none of results, without pixels
+    assert len(claimed) == 13  # none of results, without pixels
     assert [claim.name for claim in claimed if not claim.holds] == []
 
 
@@ -180,7 +210,7 @@ def test_a_loop_that_falls_behind_its_clock_fails_the_claim(bench, climbed):
         replace(step, together=replace(step.together, frame_us=step.together.frame_us * 0.9)) for step in climbed.steps
     ]
     found = claims.on_a_clock(bench, replace(climbed, steps=tuple(slow)), 600)
-    assert [claim.holds for claim in found] == [False] * 3
+    assert [claim.holds for claim in found] == [False] * 4
 
 
 @pytest.mark.parametrize(("growth_ns", "holds"), [(0, True), (5, False), (-5, True)])
@@ -238,7 +268,7 @@ def test_agreement_is_the_smallest_overlap_of_pairs(found, expected, agreement):
 def toy_bench(device):
     side = 256  # room for the patch of the checked frames
     frames = [np.random.default_rng(number).integers(0, 256, (side, 320, 3), np.uint8) for number in range(2)]
-    return Bench(device, {1: toy_engine(), 4: toy_engine(4)}, frames, 0.5)
+    return Bench(device, {batch: toy_engine(batch) for batch in (1, 4, 16)}, frames, 0.5)
 
 
 def test_results_that_are_their_frames_hold_and_mixed_up_ones_do_not(toy_bench, monkeypatch):
@@ -259,10 +289,19 @@ def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(toy_bench, monkeyp
     monkeypatch.setattr(claims, "SyntheticScene", lambda: SyntheticScene(size=(320, 256)))
     monkeypatch.setattr(claims, "_trained", lambda bench, _: bench)
     found = list(claims.box_claims(toy_bench, 1e9, frames=6))
-    assert [claim.value for claim in found[:7]] == [0] * 7
-    assert 0 < found[7].value < 1e-3
+    assert [claim.value for claim in found[:9]] == [0] * 9
+    assert 0 < found[9].value < 1e-3
     assert "smallest IoU 1.0000" in found[0].detail
-    assert found[6].detail == "0 and 0 of 6"
+    assert found[6].name == "rung 9 in fp32: frames of 6 whose boxes are not rung 8's"
+    assert [claim.detail for claim in found[7:9]] == ["0 and 0 of 6"] * 2
+
+
+def test_planes_of_2160p_are_held_against_their_own_upload(toy_bench, monkeypatch):
+    monkeypatch.setattr(Letterboxer, "_reference", lambda *_: None)  # 2160p in NumPy takes its time
+    monkeypatch.setattr(claims, "copy_us", lambda device, direction, nbytes: nbytes / 50e3)
+    (claim,) = claims.large_planes(toy_bench, 16)
+    assert claim.detail.endswith(" of 248.8 us")  # 3840 x 2160 x 1.5 bytes at 50 GB/s
+    assert claim.value == pytest.approx(1, abs=0.05)
 
 
 def test_what_batches_change_is_held_against_what_the_precision_changes(toy_bench, monkeypatch):
@@ -270,9 +309,10 @@ def test_what_batches_change_is_held_against_what_the_precision_changes(toy_benc
     one, other = detections(BOX), detections(HALF)
     found = {("fp16", 1): [one] * 6, ("fp32", 1): [one] * 4 + [other] * 2, ("fp16", 8): [other] * 4 + [one] * 2}
     monkeypatch.setattr(claims, "_trained", lambda _, precision: replace(toy_bench, images=precision))
-    monkeypatch.setattr(claims, "_boxes", lambda trained, rung, _: found.get((trained.images, rung)) or [one] * 6)
+    found["fp16", 9] = [one] * 5 + [other]  # five apart from rung 8's, whose last two are rung 1's
+    monkeypatch.setattr(claims, "_boxes", lambda trained, rung, *_: found.get((trained.images, rung)) or [one] * 6)
     monkeypatch.setattr(Bench, "run", lambda *_, **__: recording_of([2_000] * 1_000))
     monkeypatch.setattr(claims, "engine_us", lambda *_: 4.0)
     measured = list(claims.box_claims(toy_bench, 3.0, frames=6))
-    assert [claim.value for claim in measured] == [0, 0, 4, 2, 2, 2, 2.0, 0.5]
-    assert [claim.holds for claim in measured] == [True, True, False, False, False, False, False, True]
+    assert [claim.value for claim in measured] == [0, 0, 4, 2, 2, 2, 0, 2.0, 2.5, 0.5]
+    assert [claim.holds for claim in measured] == [True, True, *[False] * 4, True, False, False, True]

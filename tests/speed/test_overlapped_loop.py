@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from toy_engine import COST, SIDE, ToySource, toy_engine, toy_frame
@@ -25,6 +26,7 @@ from yolotrt_lab.errors import (
     SettingsError,
     ShapeError,
 )
+from yolotrt_lab.frames import FrameSource
 from yolotrt_lab.loop import FrameLoop, LoopSettings, run_loop
 from yolotrt_lab.memory import Slot, SlotState
 from yolotrt_lab.recording import Recording
@@ -32,7 +34,8 @@ from yolotrt_lab.simulate.calls import SimulatedStream
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.simulate.timed_engine import SpinEngine
 from yolotrt_lab.speed.overlap import OverlappedLoop, OverlapSettings
-from yolotrt_lab.types import HostMemory, Stage, TensorSpec
+from yolotrt_lab.speed.sources import bgr_to_nv12
+from yolotrt_lab.types import HostMemory, Pixels, Stage, TensorSpec
 from yolotrt_lab.vision import Letterbox, decode
 
 BASE = LoopSettings(frames=24, warmup=3, input_memory="pinned", fill="in_place", postprocess=True, confidence=0.5)
@@ -91,6 +94,50 @@ def test_every_rung_finds_the_boxes_that_the_host_finds(preset, rung, batch):
     for index, found in boxes.items():
         assert len(found)
         assert same(found, expected(frames[index % 7])), index
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("side", [SIDE, 3 * SIDE])
+@pytest.mark.parametrize("from_source", [False, True])
+def test_nv12_frames_give_the_boxes_of_the_converted_frames(preset, batch, side, from_source):
+    planes = [bgr_to_nv12(toy_frame(number, side)) for number in range(24)]
+    settings = replace(CONTEXTS, pixels="nv12", warmup=0)
+    boxes, _ = collected(
+        SimulatedDevice(preset), toy_engine(batch), settings, PlanesSource(planes) if from_source else planes
+    )
+    assert list(boxes) == list(range(24))
+    for index, found in boxes.items():
+        assert same(found, expected(cv2.cvtColor(planes[index], cv2.COLOR_YUV2BGR_NV12)))
+
+
+class PlanesSource(FrameSource):
+    pixels = Pixels.NV12
+
+    def __init__(self, planes):
+        self.size, self.left = planes[0].shape[1:] * 2, iter(planes)
+
+    def read(self):
+        return next(self.left, None)
+
+
+NV12_FRAME = np.zeros((96, 64), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ([], SettingsError, "got none"),
+        ([toy_frame(0)], ShapeError, r"must be \(height \* 3 / 2, width\), got \(64, 64, 3\)"),
+        ([NV12_FRAME[:95]], ShapeError, r"got \(95, 64\)"),
+        ([NV12_FRAME[:, :63]], ShapeError, r"even height and width, got \(64, 63\)"),
+        ([NV12_FRAME.astype(np.uint16)], DtypeError, "uint8, got uint16"),
+        ([NV12_FRAME, NV12_FRAME[:48]], ShapeError, "must have one size"),
+        (ToySource(3), SettingsError, "pixels must be those of the source, bgr, got nv12"),
+    ],
+)
+def test_what_is_no_nv12_frame_is_refused(device, images, error, message):
+    with pytest.raises(error, match=message):
+        run_loop(device, toy_engine(), replace(CONTEXTS, pixels="nv12"), images)
 
 
 def test_frames_of_another_size_come_back_in_their_own_pixels(preset):
@@ -539,6 +586,8 @@ def test_source_of_fewer_frames_than_lanes_or_a_batch_gives_those_there_are(devi
         ({"input_memory": "pageable"}, "overlaps with nothing"),
         ({"output_memory": "pageable"}, "overlaps with nothing"),
         ({"postprocess": False}, "postprocess must be on"),
+        ({"gpu_letterbox": False, "pixels": "nv12"}, "gpu_letterbox must be on with pixels='nv12'"),
+        ({"pixels": "yuv"}, "pixels must be one of bgr, nv12, nv12_709, got 'yuv'"),
         ({"confidence": 1.5}, "confidence must be from 0 to 1, got 1.5"),
         ({"deadline_us": -1}, "deadline_us must be 0 or more, got -1"),
         ({"deadline_us": float("inf")}, "deadline_us must be 0 or more, got inf"),

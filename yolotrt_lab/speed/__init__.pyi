@@ -3,6 +3,7 @@ from .ladder import RUNGS, Ladder, checked_rungs, climb, open_engines, side_by_s
 from .ladder_figures import BOUND_COLOURS, bounds, streams
 from .limits import Limits, measure_limits
 from .overlap import OverlappedLoop, OverlapSettings
+from .sources import bgr_to_nv12
 
 __all__ = [
     "BOUND_COLOURS",
@@ -13,6 +14,7 @@ __all__ = [
     "Limits",
     "OverlapSettings",
     "OverlappedLoop",
+    "bgr_to_nv12",
     "bounds",
     "checked_rungs",
     "climb",

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..device import Device, DeviceBuffer, HostBuffer, Kernel, Stream
 from ..errors import DtypeError, ShapeError
-from ..types import Detections, TensorSpec
+from ..frames import check_pairs
+from ..types import Detections, Pixels, TensorSpec
 from ..vision import Geometry, decode, letterbox_geometry
 
 CAPACITY = 1024
@@ -44,13 +45,20 @@ def _tensor(memory: np.ndarray, spec: TensorSpec) -> np.ndarray:
     return memory[: spec.nbytes].view(spec.dtype).reshape(spec.shape)
 
 
-class Letterboxer:
-    """The letterbox on the GPU: a batch of uint8 BGR frames in device memory to the network's input.
+_BT601 = (1220542, 1673527, -409993, -852492, 2116026)  # OpenCV's: to three digits, times 2^20
+_BT709 = (1220542, 1880097, -223347, -558891, 2214593)
+NV12_WEIGHTS = {Pixels.NV12: _BT601, Pixels.NV12_709: _BT709}
+"""What red, green and blue take of the planes, times 2^20: of luma, red of V, green of U, green of V, blue of U."""
 
-    Frames have the shape `frame_shape`, (height, width); the input `spec` is (batch, 3, height, width). Pixels are
-    interpolated bilinearly and rounded to whole grey levels. They differ from the host's by one level at most, and in a
-    float16 input by its rounding besides (up to 1/8 of a level). ShapeError or DtypeError where the input is none of
-    images.
+
+class Letterboxer:
+    """The letterbox on the GPU: a batch of uint8 frames in device memory to the network's input.
+
+    Frames have the shape `frame_shape`, (height, width), and lie in memory as `pixels` says; the input `spec` is
+    (batch, 3, height, width). Pixels are interpolated bilinearly and rounded to whole grey levels. They differ from the
+    host's by one level at most, and in a float16 input by its rounding besides (up to 1/8 of a level). Of NV12 each
+    pixel that is interpolated is converted before, to the bit as `cv2.cvtColor` does it for BT.601. ShapeError or
+    DtypeError where the input is none of images, and for NV12 of an odd height or width.
 
     >>> from yolotrt_lab import open_device, open_engine
     >>> device = open_device("simulated")
@@ -58,34 +66,59 @@ class Letterboxer:
     360
     """
 
-    def __init__(self, device: Device, spec: TensorSpec, frame_shape: tuple[int, int]) -> None:
+    def __init__(
+        self, device: Device, spec: TensorSpec, frame_shape: tuple[int, int], pixels: Pixels = Pixels.BGR
+    ) -> None:
         if len(spec.shape) != 4 or spec.shape[1] != 3 or spec.shape[3] % _PIXELS:
             raise ShapeError(
                 f"{spec.name} must be (batch, 3, height, width) with a width in fours, got {spec.shape}",
                 fix="export the model for images such as 640 x 640",
             )
+        check_pairs(frame_shape, pixels)
         batch, _, rows, columns = spec.shape
         self.geometry = found = letterbox_geometry(frame_shape, (rows, columns))
         """Where a frame lies in the input."""
+        self.frames = TensorSpec("frames", (batch, *pixels.shape(frame_shape)), np.dtype(np.uint8))
+        """What is uploaded."""
         self._device, self._spec = device, spec
-        self._frames = TensorSpec("frames", (batch, *frame_shape, 3), np.dtype(np.uint8))
-        self._kernel = _kernel("letterbox.cu", "letterbox", spec, self._reference)
+        self._weights = NV12_WEIGHTS.get(pixels, ())
+        name = "letterbox_nv12" if self._weights else "letterbox"
+        self._kernel = _kernel("letterbox.cu", name, spec, self._reference)
         self._grid = (-(-columns // (_PIXELS * _BLOCK[0])), -(-rows // _BLOCK[1]), batch)
         sizes = (*frame_shape, rows, columns, found.top, found.left, found.height, found.width)
         steps = (frame_shape[0] / found.height, frame_shape[1] / found.width)
-        self._values = (*map(np.int32, sizes), *map(np.float32, steps))
+        self._values = (*map(np.int32, sizes), *map(np.float32, steps), *map(np.int32, self._weights))
 
     def launch(self, frames: DeviceBuffer, images: DeviceBuffer, stream: Stream) -> None:
         """Submit the letterbox of the whole batch to `stream`."""
         self._device.launch(self._kernel, self._grid, (frames, images, *self._values), stream)
 
     def _reference(self, frames: np.ndarray, images: np.ndarray, *values: Any) -> None:
-        target, place = _tensor(images, self._spec), self.geometry
-        wide = _interpolated(_tensor(frames, self._frames), 2, place.width, values[9])
+        target, place, pixels = _tensor(images, self._spec), self.geometry, _tensor(frames, self.frames)
+        if self._weights:
+            pixels = np.stack([nv12_to_bgr(frame, self._weights) for frame in pixels])
+        wide = _interpolated(pixels, 2, place.width, values[9])
         grey = np.rint(_interpolated(wide, 1, place.height, values[8]))[..., ::-1].transpose(0, 3, 1, 2)
         rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
         target[:] = np.float32(114 / 255)
         target[:, :, rows, columns] = grey * np.float32(1 / 255)
+
+
+def nv12_to_bgr(frame: np.ndarray, weights: tuple[int, ...] = _BT601) -> np.ndarray:
+    """An NV12 frame as uint8 BGR (height, width, 3): whole numbers, rounded as the kernel does it.
+
+    `weights` are a row of `NV12_WEIGHTS`.
+
+    >>> nv12_to_bgr(np.array([[235, 16], [16, 81], [128, 128]], np.uint8)).tolist()
+    [[[255, 255, 255], [0, 0, 0]], [[0, 0, 0], [76, 76, 76]]]
+    """
+    height = len(frame) * 2 // 3
+    pairs = frame[height:].reshape(height // 2, -1, 2).repeat(2, axis=0).repeat(2, axis=1).astype(np.int32) - 128
+    u, v = pairs[..., 0], pairs[..., 1]
+    of_luma, red_of_v, green_of_u, green_of_v, blue_of_u = weights
+    y = np.maximum(frame[:height].astype(np.int32) - 16, 0) * of_luma + (1 << 19)
+    colours = (y + blue_of_u * u, y + green_of_u * u + green_of_v * v, y + red_of_v * v)
+    return np.stack([each >> 20 for each in colours], axis=2).clip(0, 255).astype(np.uint8)
 
 
 def _interpolated(pixels: np.ndarray, axis: int, count: int, step: np.float32) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The ladder: eight loops from the naive one to the speed of the hardware, each one step faster than the one below it.
+"""The ladder: nine rungs from the naive one to the speed of the hardware, each one step faster than the one below it.
 
 `climb` measures every rung in one run, with the limits of the hardware beside it.
 """
@@ -22,13 +22,14 @@ from ..loop import LoopSettings
 from ..packages import shipped_file
 from ..recording import Recording
 from ..tables import Table
-from ..types import Fill, HostMemory, Source, Span, Stage
+from ..types import Fill, HostMemory, Pixels, Source, Span, Stage
 from .kernels import RESULT_WORDS
 from .limits import CHOICES, FRAME_BYTES, Figures, Limits, confidence_for, figures, measure_limits
 from .overlap import OverlapSettings
+from .sources import bgr_to_nv12
 
 LEAST_FRAMES = 10
-"""Fewer frames are no steady state: those of a batch of four come at once."""
+"""Fewer frames are no steady state."""
 _HOST = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD, Stage.POSTPROCESS)
 
 _T = TypeVar("_T")
@@ -49,22 +50,35 @@ class Rung:
     batch: int
     """How many frames the engine takes at once."""
 
+    @property
+    def label(self) -> str:
+        """Its number and name."""
+        return f"{self.number} {self.name}"
 
+    def frames(self, images: Sequence[np.ndarray] | None) -> Sequence[np.ndarray] | None:
+        """The BGR `images` as this rung gets its frames."""
+        planar = isinstance(self.settings, OverlapSettings) and self.settings.pixels.planar
+        return [bgr_to_nv12(image) for image in images] if images is not None and planar else images
+
+
+_COPIED = {"input_memory": HostMemory.PINNED, "fill": Fill.COPY}
 _PINNED = {"input_memory": HostMemory.PINNED, "fill": Fill.IN_PLACE}
 _OVERLAP = {"overlap": True, "collect_after": 1}
 _LETTERBOX = {"gpu_letterbox": True, "fill": Fill.READY}
 _DECODE = {"gpu_decode": True}
 _CONTEXTS = {"overlap": False, "contexts": 6, "collect_after": 5}
+_NV12 = {"pixels": Pixels.NV12, "deadline_us": 2_000.0}  # in which a batch of sixteen comes together
 # Name, what the step adds, the settings that it changes, its settings alone, and the batch of its engine.
 _STEPS: tuple[tuple[str, str, dict[str, Any], dict[str, Any], int], ...] = (
     ("naive", "fresh pageable arrays, a synchronize each frame", {}, {}, 1),
-    ("pinned", "a pool of pinned memory, filled in place", _PINNED, _PINNED, 1),
+    ("pinned, in place", "a pool of pinned memory, filled in place", _PINNED, _PINNED, 1),
     ("graph", "the engine as a CUDA graph", {"graph": True}, {"graph": True}, 1),
     ("overlap", "uploads and downloads in streams of their own, results by events", _OVERLAP, _PINNED | _OVERLAP, 1),
     ("letterbox", "preprocessing on the GPU, of the uint8 frame", _LETTERBOX, _PINNED | _LETTERBOX, 1),
     ("decode", "boxes found on the GPU, nothing else downloaded", _DECODE, _PINNED | _DECODE, 1),
     ("contexts", "several execution contexts at once", _CONTEXTS, _PINNED | _CONTEXTS, 1),
     ("batches", "frames that are there anyway go together", {"contexts": 4, "collect_after": 3}, _PINNED, 4),
+    ("nv12", "frames as decoders and cameras deliver them, by sixteen", _NV12, _PINNED | _LETTERBOX | _NV12, 16),
 )
 
 
@@ -77,19 +91,23 @@ def _rungs() -> Iterator[Rung]:
 
 
 RUNGS = tuple(_rungs())
+_ADDS = "a fresh array, copied into a pool of pinned memory"
+_COPY = LoopSettings(postprocess=True, **_COPIED)  # type: ignore[arg-type]
+LINES = (RUNGS[0], Rung(2, "pinned, copied", _ADDS, _COPY, _COPY, 1), *RUNGS[1:])
+"""The rungs as they are measured: of rung 2 first pinned memory alone, then filled in place."""
 BATCHES = sorted({batch for batch, _ in CHOICES} | {rung.batch for rung in RUNGS})
 """The batches of the engines that the ladder and its limits use."""
 
 
 def checked_rungs(numbers: Sequence[int]) -> list[Rung]:
-    """The rungs of those numbers, in order; SettingsError for a number that no rung has.
+    """The lines of the rungs of those numbers, in order; SettingsError for a number that no rung has.
 
-    >>> [rung.name for rung in checked_rungs([6, 2])]
-    ['pinned', 'decode']
+    >>> [rung.label for rung in checked_rungs([6, 2])]
+    ['2 pinned, copied', '2 pinned, in place', '6 decode']
     """
     if missing := sorted(set(numbers) - {rung.number for rung in RUNGS}):
         raise SettingsError(f"a rung must be 1 to {len(RUNGS)}, got {missing[0]}", fix="name rungs that there are")
-    return [rung for rung in RUNGS if rung.number in numbers]
+    return [rung for rung in LINES if rung.number in numbers]
 
 
 def check_frames(frames: int) -> None:
@@ -115,6 +133,15 @@ class Step:
     def bound(self) -> str:
         """The resource that a frame asks most of."""
         return max(self.bounds_us, key=lambda name: self.bounds_us[name])
+
+    @property
+    def limit_us(self) -> float:
+        """What a frame asks of that resource: the least that this rung can take."""
+        return self.bounds_us[self.bound]
+
+    def __str__(self) -> str:
+        bound = f"{self.bound} {self.limit_us:,.0f} us"
+        return f"{self.rung.label}: {self.together.frame_us:,.0f} us a frame, bound by the {bound}"
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -203,31 +230,31 @@ class Ladder:
         """The one that comes with the lab, measured on a real GPU."""
         return cls.load(shipped_file("ladders", "bench.json"))
 
-    def gains(self) -> dict[int, float]:
-        """How many times faster each measured rung is than the measured one before it, by the rung's number."""
-        frame_us = [(step.rung.number, step.together.frame_us) for step in self.steps]
-        return {number: before_us / us for (_, before_us), (number, us) in pairwise(frame_us)}
+    def gains(self) -> dict[str, float]:
+        """How many times faster each measured line is than the measured one before it, by `Rung.label`."""
+        frame_us = [(step.rung.label, step.together.frame_us) for step in self.steps]
+        return {label: before_us / us for (_, before_us), (label, us) in pairwise(frame_us)}
 
     def table(self) -> Table:
-        """A row a rung, with its gain over the one before and the fraction of the limit that it reaches."""
-        header = ["rung", "us a frame", "frames/s", "of limit", "gain", "alone us", "p50 us", "p99 us", "p99.9 us"]
+        """A row a line, with its gain over the one before; its limit is what it asks of the resource that bounds it."""
+        header = ["rung", "us a frame", "frames/s", "gain", "limit us", "bound", "alone us"]
         rows, gains = [], self.gains()
         for step in self.steps:
-            found, rung = step.together, step.rung
-            limit_us = self.limits.many_us if rung.number > 6 else self.limits.engine_us
-            row = [f"{rung.number} {rung.name}", f"{found.frame_us:,.1f}", f"{found.frames_per_second:,.0f}"]
-            row += [f"{limit_us / found.frame_us:.0%}", f"x{gains[rung.number]:.2f}" if rung.number in gains else ""]
-            times_us = (step.alone.frame_us, found.p50_us, found.p99_us, found.p999_us)
-            rows.append([*row, *(f"{us:,.0f}" for us in times_us), step.bound])
-        return Table([*header, "bound"], rows, self.source)
+            found, label = step.together, step.rung.label
+            row = [label, f"{found.frame_us:,.1f}", f"{found.frames_per_second:,.0f}"]
+            row += [f"x{gains[label]:.2f}" if label in gains else "", f"{step.limit_us:,.1f}", step.bound]
+            rows.append(
+                [*row, *(f"{us:,.0f}" for us in (step.alone.frame_us, found.p50_us, found.p99_us, found.p999_us))]
+            )
+        return Table([*header, "p50 us", "p99 us", "p99.9 us"], rows, self.source)
 
     def limits_table(self) -> Table:
         """The limits, and what the peers took."""
         measured: dict[str, float | str] = {
             "engine alone, one frame at a time": self.limits.engine_us,
             "pinned upload of a 1080p frame": self.limits.upload_us,
+            **({"the same in NV12": nv12_us} if (nv12_us := self.limits.nv12_upload_us) else {}),
             "engine at its best rate": self.limits.best_engine_us,
-            "limit for many frames": self.limits.many_us,
             **{f"peer: {name}": us for name, us in self.peers.items()},
         }
         rows = [[name, us if isinstance(us, str) else f"{us:,.1f}"] for name, us in measured.items()]
@@ -250,26 +277,27 @@ def _as_json(value: Any) -> dict[str, Any]:
 
 def _read(kind: type[_T], values: Mapping[str, Any]) -> _T:
     """A dataclass from JSON, which may have more in it."""
-    return kind(**{each.name: values[each.name] for each in fields(kind)})  # type: ignore[arg-type]
+    return kind(**{each.name: values[each.name] for each in fields(kind) if each.name in values})  # type: ignore[arg-type]
 
 
 def _step(values: Mapping[str, Any]) -> Step:
-    (rung,) = checked_rungs([values["rung"]])
+    lines = checked_rungs([values["rung"]])
+    rung = next((each for each in lines if each.name == values["name"]), lines[-1])
     return Step(rung, _read(Figures, values["together"]), _read(Figures, values["alone"]), values["bounds_us"])
 
 
 def side_by_side(*ladders: Ladder) -> Table:
-    """For each rung what a frame takes in each of the ladders, and the rung's gain there over the one before it.
+    """For each line what a frame takes in each of the ladders, and the line's gain there over the one before it.
 
-    >>> print(str(side_by_side(Ladder.shipped())).splitlines()[3])
-    2 pinned                  2,287.1  x1.48
+    >>> print(str(side_by_side(Ladder.shipped())).splitlines()[5])
+    3 graph                       1,926.0  x1.19
     """
-    header, columns = ["rung"], [[f"{rung.number} {rung.name}" for rung in RUNGS]]
+    header, columns = ["rung"], [[rung.label for rung in LINES]]
     for each in ladders:
-        found, gains = {step.rung.number: step.together.frame_us for step in each.steps}, each.gains()
+        found, gains = {step.rung.label: step.together.frame_us for step in each.steps}, each.gains()
         header += [f"{each.source.kind}, us a frame", "gain"]
-        columns.append([f"{found[rung.number]:,.1f}" if rung.number in found else "" for rung in RUNGS])
-        columns.append([f"x{gains[rung.number]:.2f}" if rung.number in gains else "" for rung in RUNGS])
+        columns.append([f"{found[rung.label]:,.1f}" if rung.label in found else "" for rung in LINES])
+        columns.append([f"x{gains[rung.label]:.2f}" if rung.label in gains else "" for rung in LINES])
     return Table(header, list(zip(*columns, strict=True)), *(each.source for each in ladders))
 
 
@@ -308,7 +336,7 @@ def climb(
     >>> engines = open_engines(device, lambda _: None, batches=[1])
     >>> ladder = climb(device, engines, None, frames=20, rungs=[1, 2], progress=lambda _: None)
     >>> [step.bound for step in ladder.steps]
-    ['host', 'host']
+    ['host', 'host', 'host']
     """
     chosen = checked_rungs(rungs)
     check_frames(frames)
@@ -317,18 +345,19 @@ def climb(
     limits = measure_limits(device, engines)
 
     def measure(rung: Rung, settings: LoopSettings, frames: int) -> Recording:
+        frames = max(frames, 4 * rung.batch)  # those of a batch come at once
         used = replace(settings, frames=frames, warmup=min(50, frames), confidence=confidence)
-        return used.loop(device, engines[rung.batch], images).run(label=rung.name)
+        return used.loop(device, engines[rung.batch], rung.frames(images)).run(label=rung.name)
 
     steps, broken = [], []
     for rung in chosen:
-        progress(f"rung {rung.number}: {rung.name}")
+        progress(f"rung {rung.label}")
         try:
             recording = measure(rung, rung.settings, frames)
             alone = figures(measure(rung, rung.alone, max(frames // 5, LEAST_FRAMES)))
         except Exception as error:
             detail = f"{type(error).__name__}: {error}"
-            broken.append(Claim(f"rung {rung.number}: measured to the end", 0, 1, ">=", detail))
+            broken.append(Claim(f"rung {rung.label}: measured to the end", 0, 1, ">=", detail))
         else:
             bounds_us = _bounds_us(limits, engines[rung.batch], rung, recording)
             steps.append(Step(rung, figures(recording), alone, bounds_us))
@@ -338,12 +367,16 @@ def climb(
 def _bounds_us(limits: Limits, engine: Engine, rung: Rung, recording: Recording) -> dict[str, float]:
     """What a frame asks of each resource."""
     settings = asdict(rung.settings)
-    uploaded = FRAME_BYTES if settings.get("gpu_letterbox") else engine.inputs[0].nbytes // rung.batch
+    frames_us = limits.upload_us
+    if settings.get("pixels") is Pixels.NV12:
+        frames_us = limits.nv12_upload_us or frames_us / 2
+    elif not settings.get("gpu_letterbox"):
+        frames_us *= engine.inputs[0].nbytes / rung.batch / FRAME_BYTES
     downloaded = 4 * RESULT_WORDS if settings.get("gpu_decode") else prod(engine.outputs[0].shape[1:]) * 4
     steady = recording.steady
     return {
         "engine": limits.rates_us.get(f"batch {rung.batch}, contexts {settings.get('contexts', 1)}", limits.engine_us),
-        "upload": limits.upload_us * uploaded / FRAME_BYTES,
+        "upload": frames_us,
         "download": limits.download_us * downloaded / FRAME_BYTES,
         "host": float(np.mean([steady.stage_ns(stage) for stage in _HOST], axis=1).sum()) / 1e3,
     }
@@ -359,7 +392,7 @@ def trace_rung(number: int, *, preset: str | Path = "h200", frames: int = 4) -> 
     >>> sum(span.row == "upload" for span in spans) >= 4
     True
     """
-    (rung,) = checked_rungs([number])
+    *_, rung = checked_rungs([number])
     device: Any = open_device("simulated", preset=preset, trace=True)
     in_flight = (rung.settings.collect_after + 1) * rung.batch
     settled = 12 * in_flight

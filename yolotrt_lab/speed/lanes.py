@@ -11,7 +11,7 @@ import numpy as np
 from ..device import Device, Stream
 from ..engine import Context, Engine, captured
 from ..memory import Slot, SlotPool
-from ..types import Detections, HostMemory, Stage, TensorSpec
+from ..types import Detections, HostMemory, Stage
 from ..vision import decode, letterbox_geometry
 from .kernels import Decoder, Letterboxer, unpack
 
@@ -53,17 +53,17 @@ class Lanes:
     def __init__(self, device: Device, engine: Engine, settings: OverlapSettings, frame_shape: tuple[int, int]) -> None:
         self._device, self._engine, self._settings = device, engine, settings
         self._input, self._output = engine.inputs[0], engine.outputs[0]
-        batch = self._input.shape[0]
         height, width = self._input.shape[-2:]
         self.geometry = letterbox_geometry(frame_shape, (height, width))
-        self._letterboxer = Letterboxer(device, self._input, frame_shape) if settings.gpu_letterbox else None
+        self._letterboxer = (
+            Letterboxer(device, self._input, frame_shape, settings.pixels) if settings.gpu_letterbox else None
+        )
         self._decoder = (
             Decoder(device, self._output, self.geometry, confidence=settings.confidence)
             if settings.gpu_decode
             else None
         )
-        frames = TensorSpec("frames", (batch, *frame_shape, 3), np.dtype(np.uint8))
-        uploaded = [frames if self._letterboxer else self._input]
+        uploaded = [self._letterboxer.frames if self._letterboxer else self._input]
         downloaded = [self._decoder.result] if self._decoder else list(engine.outputs)
         self.pool = SlotPool(
             device,

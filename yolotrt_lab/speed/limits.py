@@ -17,7 +17,8 @@ from ..types import HostMemory
 from ..vision import Letterbox
 
 FRAME_BYTES = 1080 * 1920 * 3
-CHOICES = ((1, 4), (1, 6), (4, 2), (4, 4), (8, 2), (16, 2))
+NV12_BYTES = FRAME_BYTES // 2
+CHOICES = ((1, 4), (1, 6), (4, 2), (4, 4), (8, 2), (16, 2), (16, 4))
 """Batches and contexts among which the engine's best rate is looked for."""
 
 
@@ -73,8 +74,9 @@ def median_us(device: Device, submit: Callable[[], None], rounds: int) -> float:
 class Limits:
     """Microseconds a frame: the engine alone, and what bounds many frames.
 
-    >>> Limits(409.0, 116.0, 115.0, {"batch 1, contexts 1": 409.0, "batch 16, contexts 2": 79.0}).many_us
-    116.0
+    >>> limits = Limits(409.0, 116.0, 115.0, {"batch 1, contexts 1": 409.0, "batch 16, contexts 2": 79.0}, 59.0)
+    >>> limits.many_us, limits.many_nv12_us
+    (116.0, 79.0)
     """
 
     engine_us: float
@@ -84,6 +86,8 @@ class Limits:
     download_us: float
     rates_us: Mapping[str, float]
     """A frame's share of the engine by batch and contexts, such as 'batch 4, contexts 2'."""
+    nv12_upload_us: float | None = None
+    """Of a bare pinned upload of a 1080p frame in NV12; None where it was not measured."""
 
     @property
     def best_engine_us(self) -> float:
@@ -92,8 +96,13 @@ class Limits:
 
     @property
     def many_us(self) -> float:
-        """For many frames: the larger of the bare upload and the engine at its best rate."""
+        """For many frames in BGR: the larger of the bare upload and the engine at its best rate."""
         return max(self.upload_us, self.best_engine_us)
+
+    @property
+    def many_nv12_us(self) -> float | None:
+        """The same in NV12."""
+        return None if self.nv12_upload_us is None else max(self.nv12_upload_us, self.best_engine_us)
 
 
 def measure_limits(device: Device, engines: Mapping[int, Engine]) -> Limits:
@@ -110,7 +119,8 @@ def measure_limits(device: Device, engines: Mapping[int, Engine]) -> Limits:
         for batch, contexts in ((1, 1), *CHOICES)
         if batch in engines
     }
-    return Limits(rates_us["batch 1, contexts 1"], copy_us(device, "upload"), copy_us(device, "download"), rates_us)
+    copies_us = (copy_us(device, "upload"), copy_us(device, "download"))
+    return Limits(rates_us["batch 1, contexts 1"], *copies_us, rates_us, copy_us(device, "upload", NV12_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +144,8 @@ def figures(recording: Recording) -> Figures:
     """What a recording says, of its frames after the warm-up."""
     steady = recording.steady
     done = steady.columns["done_ns"]
-    block = min(100, max(len(done) - 1, 1))  # the results of a batch come together: blocks of frames are timed
+    batch = int(recording.settings.get("batch", 1))  # whose results come together: blocks of batches are timed
+    block = max(min(100, len(done) - 1) // batch * batch, 1)
     frame_us = float(np.median(np.diff(done[::block]))) / 1e3 / block
     p50_us, p99_us, p999_us = map(float, np.percentile(steady.latency_ns / 1e3, [50, 99, 99.9]))
     return Figures(frame_us, p50_us, p99_us, p999_us, len(done))

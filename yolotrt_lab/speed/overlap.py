@@ -25,9 +25,9 @@ import numpy as np
 from ..device import Device
 from ..engine import Engine
 from ..errors import SettingsError, whole
-from ..loop import Loop, LoopSettings, OnBoxes
+from ..loop import Loop, LoopSettings, OnBoxes, member
 from ..recording import Recording
-from ..types import Detections, Fill, HostMemory, Stage
+from ..types import Detections, Fill, HostMemory, Pixels, Stage
 from .lanes import Lane, Lanes
 from .sources import Images, pixel_work
 
@@ -51,6 +51,8 @@ class OverlapSettings(LoopSettings):
     """Uploads and downloads have streams of their own."""
     gpu_letterbox: bool = False
     """Upload the uint8 frame, and preprocess it on the GPU."""
+    pixels: Pixels = Pixels.BGR
+    """How they lie in the frames. NV12 needs `gpu_letterbox`; its upload has half the bytes of BGR's."""
     gpu_decode: bool = False
     """Find the boxes on the GPU, and download nothing else."""
     contexts: int = 1
@@ -75,6 +77,12 @@ class OverlapSettings(LoopSettings):
             raise SettingsError(
                 "input_memory and output_memory must be page-locked: a pageable copy overlaps with nothing",
                 fix="use input_memory='pinned' and output_memory='pinned'",
+            )
+        object.__setattr__(self, "pixels", member("pixels", Pixels, self.pixels))
+        if self.pixels.planar and not self.gpu_letterbox:
+            raise SettingsError(
+                f"gpu_letterbox must be on with pixels={str(self.pixels)!r}: the host letterboxes BGR alone",
+                fix="use gpu_letterbox=True",
             )
         if self.gpu_decode and not self.postprocess:
             raise SettingsError("postprocess must be on with gpu_decode, which finds boxes", fix="use postprocess=True")
@@ -131,7 +139,9 @@ class OverlappedLoop(Loop):
         super().__init__(device, engine, settings, on_boxes)
         self.batch = engine.inputs[0].shape[0]
         self._cameras: list[int] = []
-        self._work = engine.host_work(device, partial(pixel_work, engine.inputs[0], images, self._cameras))
+        self._work = engine.host_work(
+            device, partial(pixel_work, engine.inputs[0], images, self._cameras, settings.pixels)
+        )
         self._fill = self._work.copy_frame if settings.gpu_letterbox else self._work.letterbox
         self.lanes = Lanes(device, engine, settings, self._work.frame_shape)
         if settings.fill is Fill.READY:
