@@ -13,12 +13,16 @@ import numpy as np
 
 from yolotrt_lab import FrameLoop, Telemetry, open_device, open_engine, read_images
 from yolotrt_lab.causes.catalogue import PINNED
+from yolotrt_lab.errors import LabError
 
 
 def main() -> None:
     """Print one line."""
     turns = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    device = open_device()
+    try:
+        device = open_device("cuda")  # the simulation takes no time to look at
+    except LabError as error:
+        sys.exit(str(error))
     loop = FrameLoop(device, open_engine(device), PINNED, read_images("synthetic", 1))
     frames_us: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for turn in range(turns):

@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from yolotrt_lab import nsight
+from yolotrt_lab.cuda import find_gpu
+from yolotrt_lab.errors import LabError
+from yolotrt_lab.nsight.capture import find_nsys
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import Stage
 
@@ -40,6 +43,11 @@ def record(loop: str, folder: Path, traced: bool) -> tuple[Recording, float]:
 def main() -> None:
     """Print a table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    try:
+        find_gpu()
+        find_nsys()
+    except LabError as error:
+        sys.exit(str(error))
     runs: dict[tuple[str, bool], list[Recording]] = defaultdict(list)
     calls: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:

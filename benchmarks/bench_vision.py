@@ -1,6 +1,6 @@
 """How long the host's work takes: letterbox and decode, each next to the usual way, and the synthetic scene.
 
-    python benchmarks/bench_vision.py
+    python benchmarks/bench_vision.py [TURNS]
 
 The two ways are timed in turns, so that other load on the machine affects both. Times are medians in milliseconds;
 the ratio is the median of the ratios of one turn.
@@ -9,6 +9,7 @@ the ratio is the median of the ratios of one turn.
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,7 +20,7 @@ import numpy as np
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.vision import Letterbox, decode, naive_letterbox
 
-TURNS = 200
+TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -68,6 +69,11 @@ def bench_letterbox() -> None:
     for width, height in ((1920, 1080), (1280, 720), (3840, 2160), (640, 480), (1600, 900)):
         frame = cv2.resize(SyntheticScene(0, (640, 480)).render(0), (width, height))
         compare(f"{width} x {height}", partial(letterbox, frame, out), partial(naive_letterbox, frame, (640, 640)))
+    print(f"  {'':<34} {'float16':>8}   {'float32':>8}   {'ratio':>6}")
+    half = np.empty(out.shape, np.float16)
+    for width, height in ((1920, 1080), (1280, 720)):
+        frame = cv2.resize(SyntheticScene(0, (640, 480)).render(0), (width, height))
+        compare(f"{width} x {height}", partial(letterbox, frame, half), partial(letterbox, frame, out))
 
 
 def bench_decode() -> None:
@@ -87,11 +93,10 @@ def bench_scene() -> None:
         print("\nsynthetic scene, 1920 x 1080, one OpenCV thread")
         print(f"  construction  {np.median([milliseconds(SyntheticScene) for _ in range(3)]):8.0f} ms")
         scene, out = SyntheticScene(), np.empty((1080, 1920, 3), np.uint8)
-        rendering = [milliseconds(partial(scene.render, index, out)) for index in range(600)]
+        rendering = [milliseconds(partial(scene.render, index, out)) for index in range(3 * TURNS)]
         print(f"  frame         {np.median(rendering):8.2f} ms, {1000 / np.mean(rendering):.0f} frames/s")
-        print(
-            f"  truth         {np.median([milliseconds(partial(scene.truth, index)) for index in range(200)]):8.2f} ms"
-        )
+        truths = [milliseconds(partial(scene.truth, index)) for index in range(TURNS)]
+        print(f"  truth         {np.median(truths):8.2f} ms")
     finally:
         cv2.setNumThreads(threads)
 

@@ -19,6 +19,8 @@ from .packages import import_cv2
 from .types import Detections, TensorSpec
 
 _PADDING = 114
+_HALVES = (np.arange(256, dtype=np.float32) * np.float32(1 / 255)).astype(np.float16).view(np.int16)
+"""The bits of each grey level in float16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,13 @@ class Letterbox:
             self._resized = np.empty((geometry.height, geometry.width, 3), np.uint8)
             self._planes = np.empty((3, geometry.height, geometry.width), np.uint8)
         _resize(frame, self._resized)
-        import_cv2().split(self._resized, list(self._planes))
-        np.multiply(self._planes[::-1], np.float32(1 / 255), out=target[:, rows, columns])
+        cv2 = import_cv2()
+        cv2.split(self._resized, list(self._planes))
+        if target.dtype == np.float16:  # NumPy rounds each value to half precision by itself
+            for plane, place in zip(self._planes[::-1], target, strict=True):
+                cv2.LUT(plane, _HALVES, place[rows, columns].view(np.int16))
+        else:
+            np.multiply(self._planes[::-1], np.float32(1 / 255), out=target[:, rows, columns])
         grey = np.float32(_PADDING / 255)
         target[:, : rows.start] = target[:, rows.stop :] = grey
         target[:, rows, : columns.start] = target[:, rows, columns.stop :] = grey
