@@ -158,12 +158,12 @@ def test_a_ladder_from_before_rung_9_is_read_as_what_it_measured(climbed, tmp_pa
 
 
 def test_trace_of_a_rung_is_a_window_of_its_steady_state():
-    spans, source = trace_rung(6, frames=4)
+    spans, source = trace_rung(6, window_us=1_620)
     begin, end = min(span.start_ns for span in spans), max(span.end_ns for span in spans)
     rows = [span.row for span in spans if begin < span.start_ns and span.end_ns < end]
     assert rows.count("upload") >= 3
     assert source.kind is SourceKind.SIMULATED
-    assert (end - begin) / 4e3 == pytest.approx(405, rel=0.02)
+    assert (end - begin) / 1e3 == pytest.approx(1_620, rel=0.001)
 
 
 def recording_of(frame_ns):

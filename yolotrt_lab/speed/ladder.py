@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -382,23 +382,30 @@ def _bounds_us(limits: Limits, engine: Engine, rung: Rung, recording: Recording)
     }
 
 
-def trace_rung(number: int, *, preset: str | Path = "h200", frames: int = 4) -> tuple[list[Span], Source]:
+def trace_rung(number: int, *, preset: str | Path = "h200", window_us: float = 3_500) -> tuple[list[Span], Source]:
     """What the host and the GPU do in a rung, on the simulated device: its spans, and where they come from.
 
-    The spans are those of `frames` frames in steady state, cut where that window begins and ends. SettingsError for a
-    rung that there is not.
+    The spans are those of so many microseconds of its steady state, cut where that window begins and ends: rungs can be
+    compared on one time scale. SettingsError for a rung that there is not.
 
-    >>> spans, source = trace_rung(6)
-    >>> sum(span.row == "upload" for span in spans) >= 4
-    True
+    >>> counts = [sum(span.row == "upload" for span in trace_rung(number)[0]) for number in (1, 6)]
+    >>> counts[0] <= 2, counts[1] >= 8
+    (True, True)
     """
     *_, rung = checked_rungs([number])
-    device: Any = open_device("simulated", preset=preset, trace=True)
     in_flight = (rung.settings.collect_after + 1) * rung.batch
     settled = 12 * in_flight
-    settings = replace(rung.settings, frames=settled + frames + 3 * in_flight, warmup=0)
-    done = settings.loop(device, open_engine(device, batch=rung.batch)).run().columns["done_ns"]
-    start, end = int(done[settled]), int(done[settled + frames])
+
+    def run(frames: int) -> tuple[Any, np.ndarray]:
+        device: Any = open_device("simulated", preset=preset, trace=True)
+        settings = replace(rung.settings, frames=settled + frames + 3 * in_flight, warmup=0)
+        return device, settings.loop(device, open_engine(device, batch=rung.batch)).run().columns["done_ns"]
+
+    _, done = run(0)
+    frame_us = float(done[-1] - done[settled]) / 1e3 / (len(done) - settled)
+    device, done = run(ceil(window_us / frame_us))
+    start = int(done[settled])
+    end = start + round(window_us * 1e3)
     cut = [
         span._replace(start_ns=max(span.start_ns, start), end_ns=min(span.end_ns, end))
         for span in device.spans
