@@ -8,6 +8,7 @@ none. On a GPU it takes some minutes; `--device simulated --frames 100 --long 10
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -335,9 +336,11 @@ def _results(bench: Bench, patches: np.ndarray, order: np.ndarray, **changes: An
 
 
 def measure_claims(
-    bench: Bench, ladder: Ladder, *, frames: int = 5_000, long: int = 100_000, checked: int = 20_000
+    bench: Bench, ladder: Ladder, *, frames: int = 5_000, long: int = 100_000, checked: int = 20_000, only: str = ""
 ) -> Iterator[Claim]:
-    """All claims, each as soon as it is measured. Where a part breaks, a claim that fails says how."""
+    """All claims, each as soon as it is measured, or those of the parts whose names match the regular expression
+    `only`. Where a part breaks, a claim that fails says how.
+    """
     parts: dict[str, Callable[[], Iterator[Claim]]] = {
         "the speed": partial(speed_claims, ladder),
         "a frame alone": partial(single_frame, bench, ladder, frames),
@@ -351,6 +354,8 @@ def measure_claims(
         parts["boxes"] = partial(box_claims, bench, ladder.limits.upload_us)
         parts[f"whose results {checked:,} frames get"] = partial(own_results, bench, checked)
     for what, measure in parts.items():
+        if not re.search(only, what):
+            continue
         _say(f"measuring {what}")
         try:
             yield from measure()
@@ -368,6 +373,7 @@ def parser(text: str) -> argparse.ArgumentParser:
     options.add_argument("--device", choices=["auto", "cuda", "simulated"], default="auto")
     options.add_argument("--preset", default="h200", help="of the simulated device")
     options.add_argument("--frames", type=int, default=5_000, help="of each rung (default: 5000)")
+    options.add_argument("--rungs", type=int, nargs="+", default=[rung.number for rung in RUNGS], help="which rungs")
     options.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return options
 
@@ -377,7 +383,7 @@ def climbed(arguments: argparse.Namespace) -> tuple[Bench, Ladder]:
     device = open_device(arguments.device, preset=arguments.preset)
     engines = open_engines(device, _say)
     images = read_images("synthetic", 8) if device.kind == "cuda" else None
-    ladder = climb(device, engines, images, frames=arguments.frames, progress=_say)
+    ladder = climb(device, engines, images, frames=arguments.frames, rungs=arguments.rungs, progress=_say)
     return Bench(device, engines, images, ladder.confidence), ladder
 
 
@@ -391,11 +397,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Climb, measure the claims (what was measured is kept whatever comes), print. 1 where a claim fails."""
     options = parser(__doc__ or "")
     options.add_argument("--long", type=int, default=100_000, help="frames of the long run (default: 100000)")
+    options.add_argument("--only", default="", metavar="RE", help="claims of these parts, such as 'speed|boxes'")
     options.add_argument("--peers", action="store_true", help="measure other packages too (ladder_peers.py)")
     arguments = options.parse_args(argv)
     bench, ladder = climbed(arguments)
     print(ladder.table(), flush=True)
-    for claim in measure_claims(bench, ladder, frames=arguments.frames, long=arguments.long):
+    sizes = {"frames": arguments.frames, "long": arguments.long, "only": arguments.only}
+    for claim in measure_claims(bench, ladder, **sizes):
         ladder = replace(ladder, claims=(*ladder.claims, claim))
         save(ladder, arguments)
     print(ladder.claims_table(), flush=True)

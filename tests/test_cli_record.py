@@ -155,8 +155,8 @@ def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, cap
     capsys.readouterr()
     assert cli.main(["bench", *SIMULATED, "--preset", str(path), "--frames", "50"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in out[2:10]] == list("12345678")
-    assert out[10].startswith("simulated, preset mine")
+    assert [line.split()[0] for line in out[2:12]] == list("1223456789")
+    assert out[12].startswith("simulated, preset mine")
 
 
 def test_calibrate_refuses_a_name_that_could_not_be_loaded_before_it_measures(tmp_path, capsys, no_device):

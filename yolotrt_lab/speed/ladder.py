@@ -345,7 +345,7 @@ def climb(
     limits = measure_limits(device, engines)
 
     def measure(rung: Rung, settings: LoopSettings, frames: int) -> Recording:
-        frames = max(frames, 4 * rung.batch)  # those of a batch come at once
+        frames = max(frames, 4 * rung.batch * (settings.collect_after + 1))  # fewer are no steady state
         used = replace(settings, frames=frames, warmup=min(50, frames), confidence=confidence)
         return used.loop(device, engines[rung.batch], rung.frames(images)).run(label=rung.name)
 
