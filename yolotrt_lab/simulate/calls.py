@@ -163,7 +163,7 @@ def check_touches(machine: Machine, lane: StreamQueue, work: Work, touches: Sequ
         elif work.engine == COMPUTE_ENGINE and (written := buffer.accesses.written_in_part(end)) is not None:
             raise HazardError(
                 f"the input of {work.name} must be written whole, got {written:,} of {end:,} bytes",
-                fix="upload an array of the input's dtype and shape: float16 into float32 is half of it",
+                fix="upload an array of the input's dtype and shape, all of it to its place",
                 lines=(order.line_now(),),
             )
 
