@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,3 +226,12 @@ def test_results_of_other_frames_are_found_live(live):
 def test_too_few_results_are_refused_live(live):
     with pytest.raises(SettingsError, match="must hand over 16 results, got 0"):
         try_live({"mine": changed("done(h_output)", "pass")}, None, live, rounds=1)
+
+
+def test_the_script_for_a_gpu_measures_starts_and_solutions(live):
+    measure = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "try_gym.py"))["measure"]
+    found = measure(exercises()["pin_it"], live)
+    assert (set(found["gain"]), found["wrong"]) == ({"live", "simulated"}, 0)
+    assert found["gain"]["simulated"] == pytest.approx(1.17, abs=0.01)
+    hazard = measure(exercises()["slot_refilled"], live)
+    assert (list(hazard["live_us"]), hazard["gain"]) == (["solution"], {})
