@@ -16,13 +16,15 @@ CORE = {
     "what it leaves": ("recording", "telemetry", "tables", "plots/"),
 }
 WINGS = (
-    ("simulate/", "a CUDA device in virtual time", 0.5, 7.6),
-    ("causes/", "each cause of growth, and its cure", 0.5, 4.5),
+    ("simulate/", "a CUDA device in virtual time", 0.5, 7.9),
+    ("causes/", "each cause of growth, and its cure", 0.5, 5.6),
+    ("gym/", "exercises, and the check of a loop", 0.5, 3.3),
+    ("speed/", "overlap, GPU kernels, the ladder", 0.5, 1.0),
     ("nsight/", "traces: take, read, split each wait", 11.5, 7.6),
     ("diagnose/", "a log, recording or trace explained", 11.5, 4.5),
-    ("speed/", "overlap, GPU kernels, the ladder", 0.5, 1.4),
     ("detector/", "the lab's own YOLOv8n, and the scene it knows", 11.5, 1.4),
 )
+HEIGHT = 1.6
 
 
 def box(ax: plt.Axes, place: tuple[float, float, float, float], colour: str) -> None:
@@ -53,20 +55,22 @@ def house() -> plt.Figure:
     core(ax)
     for name, what, left, bottom in WINGS:
         assert (PACKAGE / name / "__init__.py").exists()
-        box(ax, (left, bottom, 3.4, 1.9), "#DCE9DC")
-        ax.text(left + 1.7, bottom + 1.25, name, ha="center", weight="bold", family="monospace", fontsize=12)
-        ax.text(left + 1.7, bottom + 0.6, what.replace(", ", ",\n", 1), ha="center", va="center", fontsize=8.5)
+        box(ax, (left, bottom, 3.4, HEIGHT), "#DCE9DC")
+        ax.text(left + 1.7, bottom + 1.1, name, ha="center", weight="bold", family="monospace", fontsize=12)
+        ax.text(left + 1.7, bottom + 0.5, what.replace(", ", ",\n", 1), ha="center", va="center", fontsize=8.5)
         edge = (left + 3.4, 4.6) if left < 4 else (left, 10.6)
-        middle = bottom + 0.95
+        middle = bottom + HEIGHT / 2
         ax.annotate("", (edge[1], middle), (edge[0], middle), arrowprops={"arrowstyle": "->", "color": "#555555"})
-    for x, bottom, top in ((2.2, 6.4, 7.6), (13.2, 6.4, 7.6)):  # causes use simulate, diagnose uses nsight
+    for x, bottom, top in ((2.2, 7.2, 7.9), (13.2, 6.1, 7.6)):  # causes use simulate, diagnose uses nsight
         ax.annotate("", (x, top), (x, bottom), arrowprops={"arrowstyle": "->", "color": "#555555"})
-    dashed = {"arrowstyle": "->", "color": "#999999", "linestyle": "dashed", "connectionstyle": "arc3,rad=0.35"}
-    ax.annotate("", (0.8, 3.3), (0.8, 7.6), arrowprops=dashed)
-    ax.text(-0.15, 5.45, "calibration", rotation=90, va="center", fontsize=7.5, color="#777777")
+    arc = {"arrowstyle": "->", "color": "#555555", "connectionstyle": "arc3,rad=-0.2"}
+    ax.annotate("", (0.5, 8.3), (0.5, 4.1), arrowprops=arc)  # gym uses simulate
+    dashed = {"arrowstyle": "->", "color": "#999999", "linestyle": "dashed", "connectionstyle": "arc3,rad=0.25"}
+    ax.annotate("", (0.5, 1.8), (0.5, 8.7), arrowprops=dashed)
+    ax.text(-0.72, 5.3, "calibration", rotation=90, va="center", fontsize=7.5, color="#777777")
     ax.text(7.6, 0.45, "cli.py   doctor.py   notebooks.py: the app, on top of all", ha="center", fontsize=9)
     ax.text(7.6, 9.95, "An arrow points at what is imported", ha="center", fontsize=8.5, color="#555555")
-    ax.set(xlim=(-0.5, 15.4), ylim=(0, 10.3))
+    ax.set(xlim=(-0.9, 15.4), ylim=(0, 10.3))
     ax.axis("off")
     figure.tight_layout(pad=0.3)
     return figure

@@ -13,7 +13,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 LINES = 25
-"""A raw cell fits on a screen."""
+"""A raw cell fits on a screen, and so does a definition in an exercise."""
 
 
 def faults(notebook: Any) -> Iterator[str]:
@@ -38,6 +38,10 @@ def faults(notebook: Any) -> Iterator[str]:
         if "raw" in cell.metadata.get("tags", ()):  # code to be read, in CUDA's own names
             if (lines := len(cell.source.splitlines())) > LINES:
                 yield f"cell {number} is raw and has {lines} lines, more than {LINES}"
+        elif "exercise" in cell.metadata.get("tags", ()):
+            for node in trees[number].body:
+                if isinstance(node, ast.FunctionDef) and (lines := len(ast.unparse(node).splitlines())) > LINES:
+                    yield f"cell {number} has a function of {lines} lines, more than {LINES}"
         elif any(isinstance(node, DEFINITIONS) for node in ast.walk(trees[number])):
             yield f"cell {number} defines something: put it into the package"
         if number in tagged and not all(map(assigns_literal, trees[number].body)):
@@ -72,7 +76,8 @@ def test_each_fault_is_found():
     more = new_code_cell("class A: pass", metadata={"tags": ["parameters"]}, outputs=[new_output("stream", text="1")])
     magic = new_code_cell("%matplotlib inline", execution_count=3)
     raw = new_code_cell("def f():\n" + "    pass\n" * 25, metadata={"tags": ["raw"]})
-    cells = [new_markdown_cell("Text."), parameters, more, raw, magic]
+    exercise = new_code_cell(raw.source, metadata={"tags": ["exercise"]})
+    cells = [new_markdown_cell("Text."), parameters, more, raw, exercise, magic]
     kernel = {"name": "conda-env-mine", "display_name": "Python 3"}
     assert list(faults(new_notebook(cells=cells, metadata={"kernelspec": kernel}))) == [
         "its kernel is not python3",
@@ -84,8 +89,9 @@ def test_each_fault_is_found():
         "cell 3 defines something: put it into the package",
         "cell 3 is tagged parameters and does more than assign literals",
         "cell 4 is raw and has 26 lines, more than 25",
-        "cell 5 is committed as it was run",
-        "cell 5 is not plain Python",
+        "cell 5 has a function of 26 lines, more than 25",
+        "cell 6 is committed as it was run",
+        "cell 6 is not plain Python",
     ]
 
 

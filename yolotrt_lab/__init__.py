@@ -1,7 +1,7 @@
 """Why does `cudaStreamSynchronize` get slower as a YOLOv8-TensorRT loop runs, and what really fixes it?
 
 The modules of this folder are the helper; the folders are its wings: `simulate`, `causes`, `nsight`, `diagnose`,
-`speed` and `detector`. Names load at first use: importing the lab needs NumPy alone.
+`speed`, `detector` and `gym`. Names load at first use: importing the lab needs NumPy alone.
 
 >>> import yolotrt_lab as lab
 >>> device = lab.open_device("simulated")  # without a name: the GPU if there is one; device.source says which

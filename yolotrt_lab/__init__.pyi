@@ -1,10 +1,11 @@
-from . import causes, detector, diagnose, nsight, plots, simulate, speed
+from . import causes, detector, diagnose, gym, nsight, plots, simulate, speed
 from .causes import period_between_us, require_frames, run_scenario, run_together
 from .detector import Detector, open_detector
 from .device import open_device
 from .diagnose import Measured, slope
 from .engine import open_engine
 from .frames import VideoPlanes, open_frames, read_images
+from .gym import check
 from .loop import FrameLoop, LoopSettings, run_loop
 from .memory import SlotPool
 from .nsight import trace_table
@@ -37,8 +38,10 @@ __all__ = [
     "VideoPlanes",
     "calibrate",
     "causes",
+    "check",
     "detector",
     "diagnose",
+    "gym",
     "lab_path",
     "measure_copies",
     "nsight",

@@ -75,7 +75,15 @@ class SlotInFlightError(DeviceError):
 
 
 class HazardError(DeviceError):
-    """Bytes in flight were touched. Only the simulated device can see this; on a GPU the result is silently wrong."""
+    """Bytes in flight were touched. Only the simulated device can see this; on a GPU the result is silently wrong.
+
+    `lines` are those of the program, each (file, line): where it went wrong, then the other call. Empty where the
+    device keeps no trace.
+    """
+
+    def __init__(self, message: str, *, fix: str = "", lines: tuple[tuple[str, int] | None, ...] = ()) -> None:
+        super().__init__(message, fix=fix)
+        self.lines = tuple(line for line in lines if line is not None)
 
 
 class EngineError(LabError):

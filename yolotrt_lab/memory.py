@@ -22,22 +22,33 @@ class SlotState(IntEnum):
     IN_FLIGHT = 2
 
 
+class _Memory:
+    """What the leases of one slot have in common."""
+
+    __slots__ = ("event", "inputs", "lease", "outputs", "state")
+
+    def __init__(self, device: Device, inputs: dict[str, HostBuffer], outputs: dict[str, HostBuffer]) -> None:
+        self.event = device.event()
+        self.inputs, self.outputs = inputs, outputs
+        self.state = SlotState.FREE
+        self.lease = 0
+
+
 class Slot:
     """Host memory for one frame: `inputs` to write and upload, `outputs` to download and read, by tensor name.
 
-    The host owns it from `lease` to `submitted`, the GPU from there to `wait`.
+    The host owns it from `lease` to `submitted`, the GPU from there to `wait`. What `lease` returned is good for one
+    lease: SlotInFlightError where it is used once the slot is leased again. Those of `SlotPool.slots` are always good.
     """
 
-    __slots__ = ("_event", "index", "inputs", "outputs", "state")
+    __slots__ = ("_lease", "_memory", "index", "inputs", "outputs")
 
-    def __init__(
-        self, device: Device, index: int, inputs: dict[str, HostBuffer], outputs: dict[str, HostBuffer]
-    ) -> None:
-        self._event = device.event()
+    def __init__(self, index: int, memory: _Memory, lease: int | None = None) -> None:
         self.index = index
-        self.inputs = inputs
-        self.outputs = outputs
-        self.state = SlotState.FREE
+        self.inputs = memory.inputs
+        self.outputs = memory.outputs
+        self._memory = memory
+        self._lease = lease
 
     @property
     def input(self) -> HostBuffer:
@@ -49,24 +60,38 @@ class Slot:
         """The memory of the (first) output."""
         return next(iter(self.outputs.values()))
 
+    @property
+    def state(self) -> SlotState:
+        """Who may touch it."""
+        return self._memory.state
+
     def submitted(self, stream: Stream) -> None:
         """Call after the last submission that uses this slot: from here on it is the GPU's."""
-        stream.record(self._event)
-        self.state = SlotState.IN_FLIGHT
+        memory = self._mine()
+        stream.record(memory.event)
+        memory.state = SlotState.IN_FLIGHT
 
     def wait(self) -> None:
         """Hold the host until the GPU is done with the slot; its outputs can be read then."""
-        self._event.synchronize()
+        self._mine().event.synchronize()
         self.release()
 
     def release(self) -> None:
         """Give the slot back without asking the event: the caller knows that the GPU is done (it synchronized)."""
-        self.state = SlotState.FREE
+        self._mine().state = SlotState.FREE
 
     @property
     def in_flight(self) -> bool:
         """True while the GPU may still use the slot."""
-        return self.state is SlotState.IN_FLIGHT and not self._event.done
+        return self.state is SlotState.IN_FLIGHT and not self._memory.event.done
+
+    def _mine(self) -> _Memory:
+        if self._lease not in (None, self._memory.lease):
+            raise SlotInFlightError(
+                f"slot {self.index} must be used within its lease, got one that is over: the slot was leased again",
+                fix="call wait or release once for each lease, and drop the slot then",
+            )
+        return self._memory
 
 
 class SlotPool:
@@ -89,9 +114,9 @@ class SlotPool:
             raise SettingsError(
                 f"slots must be at least 1, got {slots}", fix="use one slot for each frame in flight, at least 1"
             )
+        memory = (inputs, input_memory), (outputs, output_memory)
         self.slots = [
-            Slot(device, index, _buffers(device, inputs, input_memory), _buffers(device, outputs, output_memory))
-            for index in range(slots)
+            Slot(index, _Memory(device, *(_buffers(device, *each) for each in memory))) for index in range(slots)
         ]
         self._next = 0
 
@@ -118,9 +143,11 @@ class SlotPool:
                     f"the GPU still uses slot {slot.index}", fix="lease(wait=True), or make a pool with more slots"
                 )
             slot.wait()
-        slot.state = SlotState.LEASED
+        memory = slot._memory
+        memory.state = SlotState.LEASED
+        memory.lease += 1
         self._next = (self._next + 1) % len(self.slots)
-        return slot
+        return Slot(slot.index, memory, memory.lease)
 
 
 def _buffers(device: Device, specs: Sequence[TensorSpec], memory: HostMemory) -> dict[str, HostBuffer]:

@@ -66,9 +66,9 @@ def test_pageable_download_of_any_size_takes_the_whole_wait(device, nbytes):
 
 def test_two_uploads_share_one_copy_engine(device):
     first, second = device.stream(), device.stream()
-    host, buffer = device.empty_host((5 * MB,), np.uint8, PINNED), device.empty_device(5 * MB)
-    device.upload(host, buffer, first)
-    device.upload(host, buffer, second)
+    host = device.empty_host((5 * MB,), np.uint8, PINNED)
+    device.upload(host, device.empty_device(5 * MB), first)
+    device.upload(host, device.empty_device(5 * MB), second)
     second.synchronize()
     uploads = [span for span in device.spans if span.row == "upload"]
     assert [(span.start_ns, span.end_ns) for span in uploads] == [(5_000, 106_000), (106_000, 207_000)]

@@ -31,12 +31,12 @@ def test_kernel_and_upload_on_two_streams_overlap(device):
 def test_work_that_waits_for_an_event_does_not_hold_the_engine_from_other_streams(device):
     slow, waiting, other = device.stream(), device.stream(), device.stream()
     event = device.event()
-    host, buffer = device.empty_host((5 * MB,), np.uint8, PINNED), device.empty_device(5 * MB)
+    host = device.empty_host((5 * MB,), np.uint8, PINNED)
     spin(device, 1 * MB, slow)
     slow.record(event)
     waiting.wait(event)
-    device.upload(host, buffer, waiting)
-    device.upload(host, buffer, other)
+    device.upload(host, device.empty_device(5 * MB), waiting)
+    device.upload(host, device.empty_device(5 * MB), other)
     waiting.synchronize()
     kernel_end = 5_000 + 1 * MB
     starts = sorted(span.start_ns for span in device.spans if span.row == "upload")

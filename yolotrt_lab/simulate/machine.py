@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import weakref
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from math import exp, prod
-from typing import Any
+from threading import get_ident
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
 from .conditions import State
 from .preset import Preset, Registration
+from .races import READ, WRITE, Accesses, Order
 from .timeline import DOWNLOAD_ENGINE, PENDING, UPLOAD_ENGINE, StreamQueue, Timeline, Work
 from .virtual_time import Trace, VirtualThread, VirtualThreads
 
@@ -80,6 +84,8 @@ class Host:
     def begin(self) -> int:
         """The begin of every call: threads that are behind go first, so that calls happen in order of virtual time."""
         threads = self.threads
+        if get_ident() != threads.running.ident:
+            threads.check_caller()
         if threads.ready:
             threads.turn()
         if self.trace is not None:
@@ -146,6 +152,7 @@ class Gpu:
 
     def __init__(self, host: Host, launch_queue_depth: int) -> None:
         self.timeline = Timeline(None if host.trace is None else host.trace.keep_work)
+        self.order = Order(host.trace)
         self._host = host
         self._threads = host.threads
         self._launch_queue_depth = launch_queue_depth
@@ -196,6 +203,7 @@ class SimulatedBuffer:
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
         self.address = next(self._addresses)
+        self.accesses = Accesses()
         self._data: np.ndarray | None = None
 
     @property
@@ -206,10 +214,23 @@ class SimulatedBuffer:
         return self._data
 
 
-class WatchedBuffer(HostBuffer):
-    """Host memory whose `array` can't be had while a download still writes it: a HazardError."""
+class Touch(NamedTuple):
+    """What work does to device memory, 'reads', 'writes' or 'uses', and from which byte to which."""
 
-    __slots__ = ("_hazards",)
+    buffer: SimulatedBuffer
+    kind: str
+    begin: int
+    end: int
+
+
+class WatchedBuffer(HostBuffer):
+    """Host memory whose `array` can't be had while a download still writes it: a HazardError. `forget` makes it count
+    as freed.
+    """
+
+    __slots__ = ("_hazards", "forget")
+
+    forget: Callable[[], Any]
 
     def __init__(self, array: np.ndarray, memory: HostMemory, hazards: Hazards) -> None:
         super().__init__(array, memory)
@@ -231,12 +252,13 @@ class Memory:
         self._hazards = hazards
         self._cost_ns = preset.host_work_ns
         self._registration = preset.registration or Registration(0, 0, "")
-        self._registered = 0
+        self.registered = 0
+        """Pieces of memory that are registered."""
 
     @property
     def registered_wait_ns(self) -> int:
         """How much longer every wait takes for the memory that stays registered."""
-        return self._registration.kept_ns * self._registered
+        return self._registration.kept_ns * self.registered
 
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
         """NumPy memory that counts as `memory`."""
@@ -253,33 +275,38 @@ class Memory:
         registered = memory is HostMemory.REGISTERED
         if registered:
             host.advance(self._registration.call_ns)
-            self._registered += 1
+            self.registered += 1
         if memory.page_locked and host.in_range():  # what is made before the loop is not part of its trace
             host.end("cudaHostRegister" if registered else "cudaHostAlloc", begin)
         buffer = WatchedBuffer(raw.view(dtype).reshape(shape), memory, self._hazards)
-        weakref.finalize(raw, self._host_freed, buffer.address, nbytes, registered).atexit = False
+        buffer.forget = freed = weakref.finalize(raw, self._host_freed, buffer.address, nbytes, registered)
+        freed.atexit = False
         return buffer
 
     def _host_freed(self, address: int, nbytes: int, registered: bool) -> None:
         self.host_bytes -= nbytes
-        self._registered -= registered
+        self.registered -= registered
         self._hazards.forget(address)  # another buffer may get it
 
     def register(self) -> None:
         """`cudaHostRegister` of memory that the program has already."""
         self._host.refuse_in_capture("cudaHostRegister")
         self._host.spend("cudaHostRegister", self._registration.call_ns)
-        self._registered += 1
+        self.registered += 1
 
     def unregister(self) -> None:
         """`cudaHostUnregister`; what it costs was not measured."""
-        self._registered -= 1
+        self.registered -= 1
 
     def empty_device(self, nbytes: int) -> SimulatedBuffer:
         """Device memory; its bytes exist once they are touched."""
-        self._host.refuse_in_capture("device memory")
+        host = self._host
+        host.refuse_in_capture("device memory")
+        begin = host.begin()
         self.device_bytes += nbytes
-        self._host.advance(self._cost_ns.get("allocate_device", 0))
+        host.advance(self._cost_ns.get("allocate_device", 0))
+        if host.in_range():
+            host.end("cudaMalloc", begin)
         buffer = SimulatedBuffer(nbytes)
         weakref.finalize(buffer, self._device_freed, nbytes).atexit = False
         return buffer
@@ -292,26 +319,50 @@ _FIX = "wait for the event that follows the copy, or use another slot"
 
 
 class Hazards:
-    """Remembers the copies that the GPU makes by itself, and what they read."""
+    """Remembers the copies that the GPU makes by itself, and the host memory that they use."""
 
     def __init__(self, gpu: Gpu, threads: VirtualThreads) -> None:
         self._gpu = gpu
+        self._order = gpu.order
         self._threads = threads
         self._copies: dict[int, list[Work]] = {}
-        self._uploads: list[tuple[Work, np.ndarray, np.ndarray]] = []
-        self._freed: list[tuple[Work, int, str]] = []
+        self._compared: list[tuple[Work, np.ndarray, np.ndarray]] = []
+        self._freed: list[tuple[Work, int, str, tuple[str, int] | None]] = []
+        self._host = Accesses()
+        self.landed: Callable[[np.ndarray], None] = lambda raw: None
+        """Called with the host's bytes that a download has written."""
+
+    def check_order(self, buffer: HostBuffer, lane: StreamQueue, work: Work) -> None:
+        """HazardError where a copy of another stream may use these bytes at the same time, and one of them writes."""
+        kind = READ if work.engine == UPLOAD_ENGINE else WRITE
+        begin, what = buffer.address, f"{buffer.memory} memory"
+        self._order.check(self._host, lane, kind, begin, begin + buffer.nbytes, work, what)
 
     def watch(self, host: HostBuffer, work: Work, *, compare: bool) -> None:
-        """Keep an eye on the host's side of a copy; with `compare` on the bytes of an upload too."""
+        """Keep an eye on the host's side of a copy; with `compare` on its bytes too."""
         now, earlier = self._threads.now, self._copies.get(host.address, ())
         self._copies[host.address] = [*(each for each in earlier if not each.has_run(now)), work]
-        if compare and work.engine == UPLOAD_ENGINE:
+        if compare:
             raw = host.raw
-            self._uploads.append((work, raw, raw.copy()))
+            self._compared.append((work, raw, raw.copy()))
+            if work.engine == DOWNLOAD_ENGINE and work.action is not None:
+                work.action = partial(self._land, work, work.action)
+
+    def _land(self, work: Work, action: Callable[[], None]) -> None:
+        """A download writes its bytes: what it is compared with from here on is what it wrote."""
+        found = next((each for each in self._compared if each[0] is work), None)
+        untouched = found is not None and np.array_equal(found[1], found[2])
+        action()
+        if found is not None:
+            self.landed(found[1])
+            if untouched:
+                np.copyto(found[2], found[1])
 
     def forget(self, address: int) -> None:
         """That memory was freed."""
         self._copies.pop(address, None)
+        if self._host.latest:
+            self._host.latest = [each for each in self._host.latest if each.begin != address]
 
     def freed(self, buffer: HostBuffer) -> None:
         """That memory is given up; the next wait raises a HazardError if a copy turns out to have used it then.
@@ -322,7 +373,9 @@ class Hazards:
         for address in list(self._copies):
             if buffer.address <= address < end:
                 what = f"{buffer.nbytes} bytes of {buffer.memory} memory are freed at {now} ns"
-                self._freed += [(work, now, what) for work in self._copies.pop(address) if not work.has_run(now)]
+                line = self._order.line_now()
+                self._freed += [(work, now, what, line) for work in self._copies.pop(address) if not work.has_run(now)]
+        self._host.latest = [each for each in self._host.latest if not buffer.address <= each.begin < end]
 
     def check_idle(self, buffer: HostBuffer, verb: str, engine: int | None = None) -> None:
         """HazardError if a copy (on that engine, on any without it) still uses these bytes, which are to be 'read',
@@ -334,26 +387,47 @@ class Hazards:
                     f"{buffer.nbytes} bytes of {buffer.memory} memory are {verb} at {self._threads.now} ns while a "
                     f"copy ({work.name}) still uses them",
                     fix=_FIX,
+                    lines=(self._order.line_now(), self._order.line(work)),
+                )
+
+    def check_known(self, begin: int, end: int, kind: str) -> None:
+        """HazardError where the host reads or writes (`kind`) these bytes, and nothing that it waited for says that the
+        copies of them are over: even if this time they are.
+        """
+        for access in self._host.latest:
+            overlap = access.begin < end and begin < access.end
+            if overlap and WRITE in (kind, access.kind) and not self._order.is_known(access):
+                raise HazardError(
+                    f"the host {kind} memory that a copy ({access.work.name}) {access.kind}, and no wait says that the "
+                    "copy is over",
+                    fix=_FIX,
+                    lines=(self._order.line_now(), self._order.line(access.work)),
                 )
 
     def check_copies(self) -> None:
-        """HazardError where the bytes of an upload that has run by now are no longer those that were submitted, and
-        where memory was freed while a copy still used it.
+        """HazardError where the bytes of a copy that has run by now are not those that were submitted or downloaded,
+        and where memory was freed while a copy still used it.
         """
-        if not (self._uploads or self._freed):
+        if not (self._compared or self._freed):
             return
         now = self._threads.now
-        ended = [upload for upload in self._uploads if upload[0].has_run(now)]
-        self._uploads = [upload for upload in self._uploads if not upload[0].has_run(now)]
+        ended = [each for each in self._compared if each[0].has_run(now)]
+        self._compared = [each for each in self._compared if not each[0].has_run(now)]
         freed, self._freed = self._freed, [each for each in self._freed if each[0].end == PENDING]
-        for work, freed_ns, what in freed:
+        for work, freed_ns, what, line in freed:
             if work.end > freed_ns:
                 raise HazardError(
-                    f"{what} while a copy ({work.name}) still uses them", fix="hold the memory until the copy is done"
+                    f"{what} while a copy ({work.name}) still uses them",
+                    fix="hold the memory until the copy is done",
+                    lines=(line, self._order.line(work)),
                 )
         for work, raw, submitted in ended:
             if not np.array_equal(raw, submitted):
-                raise HazardError(f"{raw.size} bytes were written while they were in flight ({work.name})", fix=_FIX)
+                raise HazardError(
+                    f"{raw.size} bytes were written while they were in flight ({work.name})",
+                    fix=_FIX,
+                    lines=(self._order.line(work),),
+                )
 
 
 STREAM_SYNCHRONIZE = "cudaStreamSynchronize"
@@ -370,8 +444,10 @@ class Machine:
         self.hazards = Hazards(self.gpu, host.threads)
         self.memory = Memory(host, preset, self.hazards)
 
-    def wait(self, name: str, work: Work | None) -> None:
-        """A synchronize call: short where the work is done, else until the host has woken up after its end."""
+    def wait(self, name: str, work: Work | None, clock: dict[int, int]) -> None:
+        """A synchronize call: short where the work is done, else until the host has woken up after its end. The host
+        knows all of the `clock` then.
+        """
         host, preset = self.host, self.preset
         host.refuse_in_capture(name)
         begin = host.begin()
@@ -383,6 +459,7 @@ class Machine:
                 done_at = max(done_at, work.end + host.spread(wake_up_ns))
         host.advance_to(done_at)
         host.end(name, begin)
+        self.gpu.order.learn(clock)
         self.hazards.check_copies()
 
     def _synchronize_ns(self, name: str) -> int:

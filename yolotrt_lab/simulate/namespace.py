@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import time
 import weakref
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -105,13 +105,16 @@ def open_letterbox(device: Device, input_shape: tuple[int, int] = (640, 640)) ->
 class Namespace:
     """The modules of one simulated device, and what their calls find by handle or address."""
 
+    handles = count(0x5000_0000, 16)
+    """One for all devices: a stream of another is found by none."""
+
     def __init__(self, device: SimulatedDevice, machine: Machine, captures: Captures) -> None:
         self.device, self.machine, self.captures = device, machine, captures
-        self.handles = count(0x5000_0000, 16)
         self.streams: weakref.WeakValueDictionary[int, SimulatedStream] = weakref.WeakValueDictionary()
         self.device_memory: weakref.WeakValueDictionary[int, SimulatedBuffer] = weakref.WeakValueDictionary()
         self._page_locked: weakref.WeakValueDictionary[int, PinnedMemory] = weakref.WeakValueDictionary()
         self._registered: dict[int, PinnedMemory] = {}
+        self._freed: deque[PinnedMemory] = deque(maxlen=8)
         self._entered: defaultdict[Any, list[Stream]] = defaultdict(list)
         self._pushed: defaultdict[Any, list[Any]] = defaultdict(list)
         self.captured: defaultdict[SimulatedGraph, list[weakref.ref[Any]]] = defaultdict(list)
@@ -181,16 +184,17 @@ class Namespace:
 
     # Memory
 
-    def find_device_memory(self, address: int, nbytes: int) -> SimulatedBuffer:
-        """The device memory that begins at that address and has room for so much."""
-        buffer = self.device_memory.get(address)
-        if buffer is None or buffer.nbytes < nbytes:
-            found = "none" if buffer is None else f"{buffer.nbytes} bytes"
+    def find_device_memory(self, address: int, nbytes: int) -> tuple[SimulatedBuffer, int]:
+        """The device memory that has so much room at that address, and how far into it that is."""
+        found = [(each, address - start) for start, each in list(self.device_memory.items()) if start <= address]
+        buffer, offset = max(found, key=lambda each: each[0].address, default=(None, 0))
+        if buffer is None or offset >= buffer.nbytes or offset + nbytes > buffer.nbytes:
+            room = "none" if buffer is None or offset >= buffer.nbytes else f"{buffer.nbytes - offset} bytes"
             raise DeviceError(
-                f"device memory at {address:#x} must have {nbytes} bytes, got {found}",
+                f"device memory at {address:#x} must have {nbytes} bytes, got {room}",
                 fix="pass the .ptr of cupy.cuda.alloc(nbytes), or the .data.ptr of cupy.empty(shape), and hold it",
             )
-        return buffer
+        return buffer, offset
 
     def host_alloc(self, size: int) -> PinnedMemory:
         """`cudaHostAlloc`."""
@@ -210,8 +214,13 @@ class Namespace:
         self.machine.hazards.freed(memory._buffer)
         give_back(memory)
 
+    def _free(self, memory: PinnedMemory) -> None:
+        """`cudaFreeHost`. Its bytes are kept for a while, so that nothing else gets the address and a copy is found."""
+        memory._buffer.forget()  # type: ignore[attr-defined]
+        self._freed.append(memory)
+
     def _set_allocator(self, allocator: Callable[[int], Any] | None = None) -> None:
-        self._allocate = allocator or (lambda size: self.point_at(self.host_alloc(size), lambda memory: None))
+        self._allocate = allocator or (lambda size: self.point_at(self.host_alloc(size), self._free))
 
     def _empty_pinned(self, shape: int | Sequence[int], dtype: Any = float) -> np.ndarray:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -230,6 +239,10 @@ class Namespace:
         self.machine.memory.unregister()
         self.machine.hazards.freed(self._registered.pop(ptr)._buffer)
 
+    def page_locked(self) -> list[PinnedMemory]:
+        """All page-locked memory that a copy can use."""
+        return list(self._page_locked.values())
+
     # Copies
 
     def _memcpy_async(self, dst: int, src: int, size: int, kind: int, stream: int) -> None:
@@ -239,20 +252,21 @@ class Namespace:
             )
         upload = kind == _TO_DEVICE
         host_address, device_address = (src, dst) if upload else (dst, src)
-        lane, device = self.find_stream(stream), self.find_device_memory(device_address, size)
+        lane, (device, offset) = self.find_stream(stream), self.find_device_memory(device_address, size)
         host = self._find_host(host_address, size)
         at_once = host.memory.page_locked and self.captures.current() is None
         if upload:
-            self.device.upload(host, device, lane)
+            self.device.upload(host, device, lane, offset)
             if at_once and not self.machine.moves_bytes and (work := lane.lane.last) is not None:
                 self.machine.hazards.watch(host, work, compare=True)  # as a device that moves bytes has done already
         else:
             if at_once and self.machine.moves_bytes:
                 host.raw.fill(0xFF)
-            self.device.download(device, host, lane)
+                self.machine.hazards.landed(host.raw)
+            self.device.download(device, host, lane, offset)
 
     def _find_host(self, address: int, nbytes: int) -> HostBuffer:
-        for memory in list(self._page_locked.values()):
+        for memory in self.page_locked():
             if memory.ptr <= address < memory.ptr + memory.size:
                 if (graph := self.captures.current()) is not None:
                     self.captured[graph].append(memory._holder)

@@ -20,7 +20,8 @@ from ..errors import DeviceError, HazardError, MissingNameError, SettingsError
 from ..types import TensorSpec
 from .calls import SimulatedGraph
 from .machine import SimulatedBuffer
-from .timed_engine import SPIN, SimulatedEngine, compute_into
+from .timed_engine import SPIN, SimulatedEngine, compute_into, touches_of
+from .virtual_time import calling_line
 
 if TYPE_CHECKING:
     from .namespace import Namespace
@@ -58,6 +59,7 @@ class PinnedMemory(Names):
     def __init__(self, buffer: HostBuffer) -> None:
         self._buffer = buffer
         self._holder: weakref.ref[Any] = weakref.ref(self)
+        self._copied = False  # by or to the device
         self.ptr, self.size = buffer.address, buffer.nbytes
 
     def part(self, address: int, nbytes: int) -> HostBuffer:
@@ -67,9 +69,11 @@ class PinnedMemory(Names):
             raise DeviceError(f"a copy must fit the {self.size} bytes of pinned memory, got {offset} + {nbytes}")
         if self._holder() is None:
             raise HazardError(
-                f"a copy must use memory that is still held, got {nbytes} bytes that the pool has back",
+                f"a copy must use memory that is still held, got {nbytes} bytes that were freed or the pool has back",
                 fix="hold what alloc_pinned_memory returned, or an array on it, until the copy is done",
+                lines=(calling_line(),),
             )
+        self._copied = True
         return HostBuffer(self._buffer.raw[offset : offset + nbytes], self._buffer.memory)
 
 
@@ -199,7 +203,7 @@ class Stream(Names):
 
     def begin_capture(self, mode: int | None = None) -> None:
         """From here on the thread's work goes into a graph."""
-        self._space.captures.begin(lambda: None)
+        self._space.captures.begin(lambda: None, self._stream.lane)
 
     def end_capture(self) -> Graph:
         """The graph."""
@@ -215,7 +219,11 @@ class Graph(Names):
     def launch(self, stream: Stream | None = None) -> None:
         """`cudaGraphLaunch`."""
         if any(holder() is None for holder in self._holders):
-            raise HazardError("a graph is launched on pinned memory that was freed", fix="hold it as long as the graph")
+            raise HazardError(
+                "a graph is launched on pinned memory that was freed",
+                fix="hold it as long as the graph",
+                lines=(calling_line(),),
+            )
         self._graph.launch((stream or self._space.current_stream())._stream)
 
 
@@ -253,7 +261,13 @@ class ExecutionContext(Names):
         """Bind device memory to a tensor; False for a name that the engine lacks."""
         if name not in self._specs:
             return False
-        self._bound[name] = weakref.ref(self._space.find_device_memory(address, self._specs[name].nbytes))
+        buffer, offset = self._space.find_device_memory(address, self._specs[name].nbytes)
+        if offset:
+            raise DeviceError(
+                f"a tensor must lie at the begin of device memory here, got {offset} bytes into it",
+                fix="allocate memory for each tensor",
+            )
+        self._bound[name] = weakref.ref(buffer)
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
@@ -264,10 +278,12 @@ class ExecutionContext(Names):
         engine, space = self._engine, self._space
         buffers = {name: memory for name, reference in self._bound.items() if (memory := reference()) is not None}
         if len(buffers) < len(self._bound):
-            raise HazardError("an inference runs on device memory that was freed", fix="hold the arrays")
-        action = partial(compute_into, engine, engine.compute, buffers) if engine.compute else None
+            raise HazardError(
+                "an inference runs on device memory that was freed", fix="hold the arrays", lines=(calling_line(),)
+            )
+        capture = space.captures.current() is not None  # a graph keeps no memory
+        kept: Any = weakref.WeakValueDictionary(buffers) if capture else buffers
+        action = partial(compute_into, engine, engine.compute, kept) if engine.compute else None
         stream = space.find_stream(stream_handle)
-        space.device.run_kernels(engine.label, engine.cost, stream, action, self._thread)
-        if (graph := space.captures.current()) is not None:
-            graph.uses(*buffers.values())
+        space.device.run_kernels(engine.label, engine.cost, stream, action, self._thread, touches_of(engine, buffers))
         return True

@@ -13,7 +13,7 @@ from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from .calls import Captures, Kernels, SimulatedEvent, SimulatedGraph, SimulatedStream, downloads, uploads
 from .conditions import Conditions, State
-from .machine import Host, Machine, Range, SimulatedBuffer, WorkTime
+from .machine import Host, Machine, Range, SimulatedBuffer, Touch, WorkTime
 from .preset import EngineCost, Preset
 from .virtual_time import VirtualQueue, VirtualThread
 
@@ -156,24 +156,27 @@ class SimulatedDevice(Device):
     def synchronize(self) -> None:
         """Block the host until every lane is empty."""
         gpu = self._machine.gpu
-        last = [lane.last for lane in gpu.timeline.lanes if lane.last is not None]
+        lanes = [lane for lane in gpu.timeline.lanes if lane.last is not None]
+        last = [lane.last for lane in lanes if lane.last is not None]
         for work in last:
             gpu.settle(work)
-        self._machine.wait("cudaDeviceSynchronize", max(last, key=lambda work: work.end, default=None))
+        clock = {lane.number: lane.count for lane in lanes}
+        self._machine.wait("cudaDeviceSynchronize", max(last, key=lambda work: work.end, default=None), clock)
 
     def capture(self, submit: Callable[[], None], stream: Stream) -> SimulatedGraph:
         """Collect what `submit` submits."""
-        return self._captures.capture(submit)
+        assert isinstance(stream, SimulatedStream)
+        return self._captures.capture(submit, stream.lane)
 
     # Copies and kernels
 
-    def upload(self, source: HostBuffer, target: DeviceBuffer, stream: Stream) -> None:
-        """`cudaMemcpyAsync` host to device, as the preset's hardware does it."""
-        self._upload(source, target, stream)
+    def upload(self, source: HostBuffer, target: DeviceBuffer, stream: Stream, offset: int = 0) -> None:
+        """`cudaMemcpyAsync` host to device (from byte `offset` of it on), as the preset's hardware does it."""
+        self._upload(source, target, stream, offset)
 
-    def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream) -> None:
-        """`cudaMemcpyAsync` device to host, as the preset's hardware does it."""
-        self._download(target, source, stream)
+    def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream, offset: int = 0) -> None:
+        """`cudaMemcpyAsync` device (from byte `offset` of it on) to host, as the preset's hardware does it."""
+        self._download(target, source, stream, offset)
 
     def launch(
         self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
@@ -188,9 +191,11 @@ class SimulatedDevice(Device):
         stream: Stream,
         action: Callable[[], Any] | None = None,
         owner: object = None,
+        touches: Sequence[Touch] = (),
     ) -> None:
-        """Submit the kernels of an engine: the host launches for `enqueue_ns`, the GPU follows.
+        """Submit the kernels of an engine: the host launches for `enqueue_ns`, the GPU follows. They read and write
+        `touches`.
 
-        HazardError where two inferences of one `owner`, a context, would run at once.
+        HazardError where two inferences of one `owner`, a context, would run at once, and where memory races.
         """
-        self._kernels.run(name, cost, stream, action, owner)
+        self._kernels.run(name, cost, stream, action, owner, touches)

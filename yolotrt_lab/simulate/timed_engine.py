@@ -16,8 +16,9 @@ from ..engine import Context, Engine, OneThread
 from ..errors import EngineError, SettingsError
 from ..types import Detections, HostMemory, TensorSpec
 from ..vision import HostWork
-from .machine import SimulatedBuffer
+from .machine import SimulatedBuffer, Touch
 from .preset import EngineCost
+from .races import READ, WRITE
 from .simulated import SimulatedDevice
 
 Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -120,18 +121,25 @@ class SimulatedContext(Context):
         self._run = device.run_kernels
         self._shared = shared
         self._engine = engine
+        self._touches = touches_of(engine, self.buffers)
 
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference."""
         self._shared.check()
         engine = self._engine
         action = engine.compute and partial(compute_into, engine, engine.compute, self.buffers)
-        self._run(engine.label, engine.cost, stream, action, self._shared)
+        self._run(engine.label, engine.cost, stream, action, self._shared, self._touches)
 
     def sibling(self, device: Device) -> SimulatedContext:
         """See `Context.sibling`: a HazardError where both would run at once."""
         assert isinstance(device, SimulatedDevice)
         return SimulatedContext(device, self._engine, self._shared)
+
+
+def touches_of(engine: Engine, buffers: Mapping[str, Any]) -> list[Touch]:
+    """What an inference does to the device memory of its tensors."""
+    kinds = [(spec, READ) for spec in engine.inputs] + [(spec, WRITE) for spec in engine.outputs]
+    return [Touch(buffers[spec.name], kind, 0, spec.nbytes) for spec, kind in kinds]
 
 
 def compute_into(engine: Engine, compute: Compute, buffers: Mapping[str, Any]) -> None:

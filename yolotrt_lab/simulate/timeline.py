@@ -54,6 +54,8 @@ class Work:
     """Two works of one owner must not run at once."""
     correlation: int = field(default=0, init=False)
     """The number of the call that submitted it."""
+    clock: dict[int, int] = field(default_factory=dict, init=False)
+    """Of a mark: how far each stream is once it is reached (see races.py)."""
     start: int = field(default=PENDING, init=False)
     end: int = field(default=PENDING, init=False)
     """Both are PENDING until the work is placed, and final from then on."""
@@ -77,6 +79,10 @@ class StreamQueue:
     tail: int = 0
     """The last end that was placed."""
     last: Work | None = None
+    count: int = 0
+    """How many works were submitted to it."""
+    clock: dict[int, int] = field(default_factory=dict)
+    """How far other streams were at the events that it waits for."""
     running: Work | None = None
     """What shares the GPU now, with `left` of its duration still to run."""
     left: float = 0.0
@@ -120,6 +126,7 @@ class Timeline:
         lane.in_flight.append(work)
         lane.in_flight_entries += work.entries
         lane.last = work
+        lane.count += 1
 
     def next_start(self) -> tuple[StreamQueue, int] | None:
         """The lane in which work starts next, or ends that shares the GPU, and when; None if that is never."""

@@ -7,17 +7,33 @@ and every run is the same.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
 from ..types import Span
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, NO_ENGINE, UPLOAD_ENGINE, StreamQueue, Work
+
+_NOT_THE_PROGRAM = (f"{Path(__file__).parents[1]}", contextlib.__file__, weakref.__file__)
+
+
+def calling_line() -> tuple[str, int] | None:
+    """The line of the program that is calling the lab: its file and number; None where there is none."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_NOT_THE_PROGRAM):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +52,8 @@ class VirtualThread:
     error: BaseException | None = None
     joining: list[VirtualThread] = field(default_factory=list)
     """The threads that wait for its end."""
+    ident: int = field(default_factory=threading.get_ident)
+    """The Python thread that it is."""
 
     def join(self) -> None:
         """Wait in virtual time for the thread's end; its exception is raised here."""
@@ -56,6 +74,23 @@ class VirtualThreads:
         self.ready: list[VirtualThread] = []
         self._parked: list[VirtualThread] = []
         self._numbers = count(1)
+        self._creator = self.running.ident
+
+    def check_caller(self) -> None:
+        """DeviceError in a Python thread that is not the running one: nothing here is safe between two.
+
+        A device may change hands: from the thread that created it, and from one that has ended.
+        """
+        ident, mine = threading.get_ident(), self.running.ident
+        if ident == mine:
+            return
+        alive = mine != self._creator and any(each.ident == mine for each in threading.enumerate())
+        if self.running.number or alive:
+            raise DeviceError(
+                "a simulated device must be called by one Python thread at a time, got a call from another",
+                fix="start threads by device.start_thread(function), or give each thread a device of its own",
+            )
+        self.running.ident = ident
 
     def start(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A new thread whose clock starts at `now`; it runs when its turn comes."""
@@ -65,6 +100,7 @@ class VirtualThreads:
         return thread
 
     def _body(self, thread: VirtualThread, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        thread.ident = threading.get_ident()
         thread.baton.acquire()
         try:
             function(*arguments)
@@ -157,16 +193,20 @@ ROWS = {UPLOAD_ENGINE: "upload", DRIVER: "upload", COMPUTE_ENGINE: "kernel", DOW
 
 
 class Trace:
-    """Keeps `spans` (the host's calls and ranges, the GPU's work) in the order in which they became known."""
+    """Keeps `spans` (the host's calls and ranges, the GPU's work) in the order in which they became known, and `lines`,
+    the line of the program that each call is on, by the number of the call.
+    """
 
     def __init__(self, threads: VirtualThreads) -> None:
         self.spans: list[Span] = []
+        self.lines: dict[int, tuple[str, int] | None] = {}
         self._threads = threads
         self._numbers = count(1)
 
     def begin_call(self) -> None:
         """From here on the running thread is in its next call."""
-        self._threads.running.call = next(self._numbers)
+        self._threads.running.call = number = next(self._numbers)
+        self.lines[number] = calling_line()
 
     def number_of_call(self) -> int:
         """The call that the running thread is in."""

@@ -1,0 +1,237 @@
+"""The check itself: whatever a reader writes, he gets an answer that names his line."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import yolotrt_lab as lab
+from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.gym import check, exercises, grade, mystery, rig, trial, try_live, try_loop
+from yolotrt_lab.simulate import SimulatedEngine, open_timed_engine
+from yolotrt_lab.types import TensorSpec
+
+UPLOAD = "memcpy_async(d_image.data.ptr, image.ctypes.data, image.nbytes, TO_DEVICE, stream.ptr)"
+DOWNLOAD = "memcpy_async(h_output.ctypes.data, d_output.data.ptr, h_output.nbytes, TO_HOST, stream.ptr)"
+LOOP = f"""
+def mine(frames, done):
+    image = cupyx.empty_pinned(d_image.shape, d_image.dtype)
+    for frame in frames:
+        letterbox(frame, out=image)
+        {UPLOAD}
+        context.execute_async_v3(stream.ptr)
+        {DOWNLOAD}
+        stream.synchronize()
+        done(h_output)
+"""
+
+
+@pytest.fixture
+def gpu():
+    return lab.open_device("simulated")
+
+
+def function(source):
+    names = {"np": np}
+    exec(compile(source, "mine.py", "exec"), names)
+    return names["mine"]
+
+
+def changed(old, new):
+    assert LOOP.count(old) == 1
+    return function(LOOP.replace(old, new))
+
+
+def test_a_loop_of_ones_own_is_checked_without_an_exercise(gpu):
+    checked = check(function(LOOP), gpu)
+    assert checked.passed
+    assert [row[2] for row in checked.calls.rows] == ["enqueue", "letterbox", "wait"]
+    assert checked.trial.limit_us == pytest.approx(404.96)
+    assert "of the solution" not in str(checked)
+
+
+def test_the_loop_is_as_fast_as_the_labs_own(gpu):
+    settings = lab.LoopSettings(input_memory="pinned", fill="in_place", frames=20, warmup=2)
+    frames = lab.run_loop(gpu, lab.open_engine(gpu), settings, [np.zeros((1080, 1920, 3), np.uint8)]).steady
+    theirs_us = np.median(np.diff(frames.columns["start_ns"])) / 1e3
+    assert check(function(LOOP), gpu).trial.frame_us == pytest.approx(theirs_us, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what", "line"),
+    [
+        ("stream.synchronize()", "stream.sync()", "MissingNameError|a name of the simulated Stream", 9),
+        ("letterbox(frame, out=image)", "letterbox(frame, into=image)", "TypeError: .*into", 5),
+        ("letterbox(frame, out=image)", "1 / 0", "ZeroDivisionError: division by zero", 5),
+        ("done(h_output)", "done(h_output[:, :4])", "done must get the network's output of one frame", 10),
+        ("d_image.data.ptr", "h_output.ctypes.data", "device memory at .* must have 4915200 bytes", 6),
+        (UPLOAD, UPLOAD.replace("stream.ptr", "0"), "a live stream, got 0", 6),
+        ("        letterbox(frame, out=image)", "        while True:\n            pass", "the loop must end", None),
+        ("stream.synchronize()", "cupy.cuda.Event().synchronize()", "the host reads memory", 10),
+        ("done(h_output)", "raise SystemExit", "SystemExit", 10),
+        (
+            "done(h_output)",
+            "done(h_output)\n        image[0, 0, 0, 0] = 1\n        " + UPLOAD + "\n        image[:] = 0",
+            "the host writes memory that a copy",
+            13,
+        ),
+        ("done(h_output)", "pass", "done must be called once for each of 16 frames, got 0 calls", None),
+        ("done(h_output)", "done(np.zeros_like(h_output))", "the result of frame 0 must be the network's output", None),
+        (
+            "cupyx.empty_pinned(d_image.shape, d_image.dtype)",
+            "cupyx.empty_pinned(d_image.shape, np.float16)",
+            "must be written whole, got 2,457,600 of 4,915,200 bytes",
+            7,
+        ),
+        (
+            "stream.synchronize()",
+            "stream.synchronize()\n        kept.append(cupy.cuda.alloc(8))",
+            "memory leaks: 8",
+            10,
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_line(old, new, what, line, gpu, monkeypatch):
+    monkeypatch.setattr(trial, "_MOST_LINES", 20_000)
+    loop = changed(old, new)
+    loop.__globals__["kept"] = []
+    checked = check(loop, gpu)
+    assert not checked.passed
+    assert re.search(what, checked.findings[0].what)
+    if line is not None:
+        assert checked.findings[0].lines[0] == ("mine.py", line)
+
+
+def test_a_loop_that_holds_every_exception_is_stopped_all_the_same(gpu, monkeypatch):
+    monkeypatch.setattr(trial, "_MOST_LINES", 5_000)
+    source = "def mine(frames, done):\n  while True:\n    try:\n      pass\n    except Exception:\n      pass"
+    assert "must end" in check(function(source), gpu).findings[0].what
+
+
+def test_the_copy_into_pinned_memory_takes_time(gpu):
+    filled = try_loop(function(LOOP))
+    loop = changed("letterbox(frame, out=image)", "letterbox(frame, out=blob)\n        image[:] = blob")
+    loop.__globals__["blob"] = np.empty((1, 3, 640, 640), np.float32)
+    copied = try_loop(loop)
+    took = sum(us for us, kind, _ in copied.calls if kind == "copy")
+    assert took == pytest.approx(376.275, rel=0.05)
+    assert copied.frame_us - filled.frame_us == pytest.approx(took, rel=0.1)
+
+
+def test_helpers_beside_the_loop_see_the_same_device(gpu):
+    source = LOOP.replace(UPLOAD, "send(image)") + f"\n\ndef send(image):\n    {UPLOAD}\n"
+    assert check(function(source), gpu).passed
+
+
+def test_hints_come_one_at_a_time_and_start_over_once_it_is_done(gpu):
+    exercise = exercises()["pin_it"]
+    start, solution = exercise.function(exercise.start), exercise.function(exercise.solution)
+    check(solution, gpu)
+    said = [check(start, gpu).hint for _ in range(3)]
+    assert [hint[-8:] for hint in said] == ["(1 of 2)", "(2 of 2)", "(2 of 2)"]
+    assert check(solution, gpu).hint == ""
+    assert check(start, gpu).hint == said[0]
+
+
+def test_an_exam_shows_the_calls_only_once_it_is_passed(gpu):
+    exam = exercises()["other_boxes"]
+    assert check(exam.function(exam.start), gpu).calls is None
+    assert check(exam.function(exam.solution), gpu).calls is not None
+
+
+def test_a_value_that_nobody_expects_is_no_typical_mistake(gpu):
+    checked = check(lambda: 1 / 0, gpu, exercise="fault_in_trace")
+    assert checked.findings[0].what == "ZeroDivisionError: division by zero"
+    assert check(lambda: 42, gpu, exercise="fault_in_trace").findings[0].what == "the answer is not 42"
+
+
+def test_a_mystery_has_a_trace_that_can_be_drawn():
+    seen = mystery("fault_in_trace")
+    assert seen.error is None
+    assert seen.source.stamp.startswith("simulated")
+    waits = [span for span in seen.spans if span.name == "cudaStreamSynchronize" and span.start_ns > seen.begin_ns]
+    assert len(waits) == 2 * (trial.FRAMES - trial.STEADY)
+
+
+@pytest.mark.parametrize(("loop", "exercise"), [(print, None), (lambda frames, done: None, "no_such")])
+def test_what_cannot_be_checked_is_refused(loop, exercise, gpu):
+    with pytest.raises(SettingsError):
+        check(loop, gpu, exercise=exercise)
+
+
+def test_it_shows_itself_as_html_too(gpu):
+    exercise = exercises()["slot_refilled"]
+    html = check(exercise.function(exercise.start), gpu)._repr_html_()
+    assert "letterbox(frame, out=h_image)" in html
+    assert html.count("<code>") == 2
+    assert "<table>" in check(exercise.function(exercise.solution), gpu)._repr_html_()
+
+
+def test_lines_are_named_by_their_notebook_cell(monkeypatch):
+    class Shell:
+        class compile:
+            @staticmethod
+            def format_code_name(file):
+                return ("Cell", "In[3]") if file == "/tmp/1/2.py" else None
+
+    class IPython:
+        get_ipython = staticmethod(Shell)
+
+    monkeypatch.setitem(grade.sys.modules, "IPython", IPython)
+    assert grade.shown(("/tmp/1/2.py", 4)) == "Cell In[3], line 4"
+    assert grade.shown(("/tmp/1/3.py", 4)) == "3.py, line 4"
+
+
+# Live: the same on a device of another kind, here the simulated one with a small network
+
+
+def small_engine(device, *, batch=1):
+    cost = open_timed_engine(device, rig.MODEL, None, 1)
+    specs = [TensorSpec(name, (batch, 3, 640, 640), np.dtype(np.float32)) for name in ("images", "output0")]
+    return SimulatedEngine("small", cost.cost, specs[:1], specs[1:], lambda inputs: {"output0": inputs["images"] + 1})
+
+
+@pytest.fixture
+def live(monkeypatch):
+    monkeypatch.setattr(rig, "open_engine", small_engine)
+    monkeypatch.setattr(trial, "_LIVE_FRAMES", 8)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (90, 160, 3), np.uint8) for _ in range(8)]
+    monkeypatch.setattr(trial, "read_images", lambda name, count: images)
+    device = lab.open_device("simulated", moves_bytes=True)
+    monkeypatch.setattr(type(device), "kind", "cuda")
+    monkeypatch.setattr(rig, "raw_modules", lambda device: device.namespace.modules)
+    return device
+
+
+@pytest.mark.parametrize("name", ["pin_it", "wait_for_the_event", "overlap_the_copies", "batch_the_cameras"])
+def test_solutions_run_live(name, live):
+    exercise = exercises()[name]
+    took = try_live({"solution": exercise.function(exercise.solution)}, exercise, live, rounds=2)
+    us, wrong = took["solution"]
+    assert (wrong, us > 100) == (0, True)
+
+
+def test_results_of_other_frames_are_found_live(live):
+    source = LOOP.replace("    for frame", "    last = None\n    for frame").replace(
+        "done(h_output)", "done(h_output if last is None else last)\n        last = h_output.copy()"
+    )
+    assert try_live({"mine": function(source)}, None, live, rounds=1)["mine"][1] == 15
+
+
+def test_too_few_results_are_refused_live(live):
+    with pytest.raises(SettingsError, match="must hand over 16 results, got 0"):
+        try_live({"mine": changed("done(h_output)", "pass")}, None, live, rounds=1)
+
+
+def test_the_script_for_a_gpu_measures_starts_and_solutions(live):
+    measure = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "try_gym.py"))["measure"]
+    found = measure(exercises()["pin_it"], live)
+    assert (set(found["gain"]), found["wrong"]) == ({"live", "simulated"}, 0)
+    assert found["gain"]["simulated"] == pytest.approx(1.17, abs=0.01)
+    hazard = measure(exercises()["slot_refilled"], live)
+    assert (list(hazard["live_us"]), hazard["gain"]) == (["solution"], {})

@@ -1,0 +1,126 @@
+"""The exercises: each start fails as it should, each solution passes, typical wrong answers are told what is wrong.
+
+`python tests/gym/test_exercises.py` puts their cells into the notebooks, where the exercise's file has changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "simulate"))
+
+import raw_cells
+
+import yolotrt_lab as lab
+from yolotrt_lab.gym import check, exercises
+from yolotrt_lab.gym.grade import _tries
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+ALL = exercises()
+INTRODUCTION = """## Exercises
+
+Now it is your turn. A loop is a function: `frames` gives images, `done(result)` takes each frame's result, all other
+names are those of the raw cells. Change it until `lab.check` is content. It runs the loop on a fresh simulated device
+(on a GPU live as well), and says what is wrong, on which line, and how long a frame takes. A solution is folded
+below."""
+SETUP = {
+    "05": "from yolotrt_lab import simulate  # the names of the raw cells, as in notebook 03",
+    "07": """import numpy as np
+
+from yolotrt_lab import simulate
+
+engine = lab.open_engine(gpu)  # the names of the raw cells, as in notebook 03
+new_context = lab.gym.Names(gpu).new_context  # an execution context for a batch, and its memory""",
+}
+WRONG = [(name, number) for name, each in ALL.items() for number in range(len(each.wrong))]
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    return lab.open_device("simulated")
+
+
+def of_notebook(number):
+    return [each for each in ALL.values() if each.notebook == number]
+
+
+def cells_of(number):
+    """The cells of a notebook's exercises, from their heading on."""
+    cells = [{"cell_type": "markdown", "id": "exercises", "metadata": {"tags": ["exercise"]}, "source": INTRODUCTION}]
+    if number in SETUP:
+        cells.append({"cell_type": "code", "id": "exercises-setup", "metadata": {"tags": ["exercise"]}})
+        cells[-1]["source"] = SETUP[number]
+        hidden = {"tags": ["raw", "exercise"], "jupyter": {"source_hidden": True}}
+        for name, text in (("setup", raw_cells.SETUP), ("memory", raw_cells.CELLS["memory"])):
+            cells.append({"cell_type": "code", "id": f"raw-{name}", "metadata": hidden, "source": text})
+    exercises = [cell for each in of_notebook(number) for cell in each.cells()]
+    return exercises if number == "08" else cells + exercises
+
+
+def is_exercise(cell):
+    return "exercise" in cell.metadata.get("tags", ())
+
+
+def put_cells(notebook, number):
+    """The notebook with the cells of its exercises: where they are already, or in front of its last text."""
+    cells = [cell for cell in notebook.cells if not is_exercise(cell)]
+    first = next((at for at, cell in enumerate(notebook.cells) if is_exercise(cell)), None)
+    if first is None:
+        texts = [at for at, cell in enumerate(cells) if cell.cell_type == "markdown"]
+        first = texts[-2 if number == "08" else -1]
+    new = [nbformat.from_dict(cell) for cell in cells_of(number)]
+    for cell in new:
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
+    notebook.cells = [*cells[:first], *new, *cells[first:]]
+    return notebook
+
+
+def test_each_notebook_has_its_exercises():
+    assert {number: len(of_notebook(number)) for number in ("01", "02", "03", "04", "05", "07", "08")} == {
+        **{"01": 2, "02": 3, "03": 3, "04": 2, "05": 2, "07": 2, "08": 4}
+    }
+    assert all(len(each.wrong) >= 3 for each in ALL.values())
+    assert all(len({wrong.message for wrong in each.wrong}) == len(each.wrong) for each in ALL.values())
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("0*.ipynb")), ids=lambda path: path.stem)
+def test_the_notebooks_cells_are_the_exercises(path):
+    notebook = nbformat.read(path, as_version=4)
+    found = [(cell.id, cell.cell_type, cell.source) for cell in notebook.cells if is_exercise(cell)]
+    number = path.stem[:2]
+    expected = cells_of(number) if of_notebook(number) else []
+    assert found == [(cell["id"], cell["cell_type"], cell["source"]) for cell in expected]
+
+
+@pytest.mark.parametrize("exercise", ALL.values(), ids=ALL)
+def test_the_start_fails_and_the_solution_passes(exercise, gpu):
+    _tries.clear()
+    start = check(exercise.function(exercise.start), gpu)
+    assert not start.passed
+    assert exercise.hints[0] in str(start)
+    solved = check(exercise.function(exercise.solution), gpu)
+    assert solved.passed, str(solved)
+    if exercise.kind == "loop":
+        assert solved.trial.frame_us < 0.98 * (start.trial.frame_us if start.trial.error is None else 1e9)
+        assert solved.trial.limit_us < solved.trial.frame_us
+
+
+@pytest.mark.parametrize(("name", "number"), WRONG, ids=[f"{name}-{number}" for name, number in WRONG])
+def test_a_typical_wrong_answer_is_told_what_is_wrong(name, number, gpu):
+    exercise = ALL[name]
+    wrong = exercise.wrong[number]
+    checked = check(exercise.function(wrong.source), gpu)
+    assert not checked.passed
+    assert wrong.message in str(checked).splitlines()[0]
+
+
+if __name__ == "__main__":
+    for path in sorted(NOTEBOOKS.glob("0*.ipynb")):
+        if of_notebook(path.stem[:2]):
+            text = nbformat.writes(put_cells(nbformat.read(path, as_version=4), path.stem[:2]))
+            path.write_text(text + "\n", encoding="utf-8")

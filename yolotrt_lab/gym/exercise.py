@@ -1,0 +1,127 @@
+"""Exercises as they stand in `exercises/`, one Markdown file each: what is asked, the start, hints, the solution, and
+typical wrong answers with what the reader is told of each.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import yolotrt_lab
+
+FOLDER = Path(__file__).parent / "exercises"
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A typical wrong answer."""
+
+    message: str
+    """What the check says of it, in part; of a value the whole."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """One exercise. Its name is that of its file, of the function that the reader writes, and of the notebook's cells.
+
+    >>> exercises()["pin_it"].title
+    'Pin it'
+    """
+
+    name: str
+    title: str
+    notebook: str
+    """The number of the notebook that it stands in."""
+    kind: str
+    """'loop' for a frame loop, 'value' for a function that returns one."""
+    camera: str
+    """'frames' to be letterboxed, or 'ready': images in pinned memory."""
+    tells: str
+    """'all' that the check found, or 'little': its first finding, without the calls."""
+    question: str
+    start: str
+    hints: tuple[str, ...]
+    solution: str
+    wrong: tuple[Wrong, ...]
+    loop: str = ""
+    """Of a value that is read off a trace: the loop that it is of, and"""
+    figure: str = ""
+    """the cell that draws it."""
+
+    def function(self, source: str) -> Callable[..., Any]:
+        """The reader's function, from the text of a cell; its lines are known to tracebacks."""
+        file = f"<{self.name} {hash(source) & 0xFFFFFF:06x}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+        names: dict[str, Any] = {"lab": yolotrt_lab, "np": np}
+        exec(compile(source, file, "exec"), names)
+        found: Callable[..., Any] = names[self.name]
+        return found
+
+    def cells(self) -> list[dict[str, Any]]:
+        """Its cells in the notebook: the question, the start with its check, and the solution, folded."""
+        folded = f"<details><summary>A solution</summary>\n\n```python\n{self.solution}\n```\n\n</details>"
+        texts = [
+            ("markdown", "question", f"### {self.title}\n\n{self.question}"),
+            *([("code", "figure", self.figure)] if self.figure else []),
+            ("code", "start", f"{self.start}\n\n\nlab.check({self.name}, gpu)"),
+            ("markdown", "solution", folded),
+        ]
+        return [
+            {"cell_type": kind, "id": f"{self.name}-{part}", "metadata": {"tags": ["exercise"]}, "source": text}
+            for kind, part, text in texts
+        ]
+
+
+@cache
+def exercises() -> dict[str, Exercise]:
+    """All exercises by name, in the order of the notebooks and their places in them."""
+    found = [(path, path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.md"))]
+    return {exercise.name: exercise for exercise in (_read(path, text) for path, text in found)}
+
+
+def _read(path: Path, text: str) -> Exercise:
+    head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    title, settings, question = head.removeprefix("# ").split("\n\n", 2)
+    notebook, _, name = path.stem.split("_", 2)
+    bodies = dict(section.split("\n", 1) for section in sections)
+    wrong, solution = "wrong: ", _code(bodies["solution"])
+    fields: dict[str, Any] = {"kind": "loop", "camera": "frames", "tells": "all"}
+    fields |= dict(line.split(": ", 1) for line in settings.splitlines())
+    fields |= {part: _code(bodies[part]) for part in ("start", "loop", "figure") if part in bodies}
+    return Exercise(
+        name,
+        title,
+        notebook,
+        question=question.strip(),
+        hints=tuple(line.removeprefix("- ") for line in bodies["hints"].strip().splitlines()),
+        solution=solution,
+        wrong=tuple(
+            Wrong(heading.removeprefix(wrong), _code(body, solution))
+            for heading, body in bodies.items()
+            if heading.startswith(wrong)
+        ),
+        **fields,
+    )
+
+
+def _code(body: str, solution: str = "") -> str:
+    """The code of a section; where it is a diff, what that makes of the solution."""
+    found = re.search(r"```(python|diff)\n(.*?)\n?```", body, flags=re.DOTALL)
+    assert found is not None, body
+    language, code = found.groups()
+    if language == "python":
+        return code
+    for hunk in code.split("\n@@\n"):
+        lines = hunk.split("\n")
+        old, new = ("\n".join(line[1:] for line in lines if line[:1] not in (sign, "")) for sign in "+-")
+        assert solution.count(old) == 1, f"{solution}\nhas not once:\n{old}"
+        solution = solution.replace(old, new)
+    return solution

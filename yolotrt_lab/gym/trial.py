@@ -1,0 +1,262 @@
+"""One run of a reader's loop: watched line by line on the simulated device, or timed on a GPU."""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from types import FrameType, FunctionType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..device import Device
+from ..errors import HazardError, LabError, SettingsError
+from ..frames import read_images
+from ..simulate import Preset
+from ..simulate.races import WRITE
+from ..types import Source, Span
+from .exercise import Exercise, exercises
+from .rig import LiveRig, SimulatedRig
+
+Line = tuple[str, int]
+
+FRAMES, STEADY = 16, 4
+"""Frames of a simulated run, and from which one on they count."""
+
+_LIVE_FRAMES = 120
+_MOST_LINES, _MOST_SECONDS = 200_000, 10.0
+_SAMPLES = 61  # words of each piece of pinned memory that are looked at after each line; odd, as is their distance
+
+
+class Stopped(BaseException):
+    """The loop did not end. No `except Exception` of a loop holds it."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """What a simulated run showed. `spans` and `source` are what `plots.timeline` draws."""
+
+    source: Source
+    spans: list[Span]
+    lines: dict[int, Line | None]
+    """The line of each call, by its number."""
+    spent: list[tuple[str, int, int, Line | None]]
+    numbers: list[int | None]
+    held: list[tuple[int, int, int]]
+    unused: int = 0
+    """Bytes of pinned memory that the loop allocated, and that no copy used."""
+    error: BaseException | None = None
+    line: Line | None = None
+    """Where the error came up."""
+    begin_ns: int = 0
+    end_ns: int = 0
+    frames: int = FRAMES
+    gpu_ns: dict[str, int] = field(default_factory=dict)
+    """What the network takes the GPU, by its label: a kernel by kernel launch makes it longer."""
+    calls: list[tuple[float, str, Line | None]] = field(default_factory=list)
+    """What held the host: us a frame, what it was, and where; the longest first."""
+
+    @property
+    def frame_us(self) -> float:
+        """A frame's time, after the first ones."""
+        return (self.end_ns - self.begin_ns) / (self.frames - STEADY) / 1e3
+
+    @property
+    def limit_us(self) -> float:
+        """What the busiest part of the GPU needs for a frame: no loop that asks the same of it is faster."""
+        rows: dict[str, list[int]] = {"upload": [], "kernel": [], "download": []}
+        for span in self.spans:
+            if span.row in rows and self.begin_ns <= span.start_ns < self.end_ns:
+                took = span.end_ns - span.start_ns
+                rows[span.row].append(min(took, self.gpu_ns.get(span.name, took)))
+        # how many a frame: one more or less in the window is not of these frames, and a batch has one for four
+        quarters = {row: round(4 * len(took) / (self.frames - STEADY)) for row, took in rows.items()}
+        return max(float(np.mean(took)) * quarters[row] / 4 for row, took in rows.items() if took) / 1e3
+
+
+class Watch:
+    """Follows the lines of a loop: ends one that would never end, charges the host for what it copies into pinned
+    memory, and finds a write to bytes that a copy still uses, on the line that writes.
+    """
+
+    def __init__(self, rig: SimulatedRig, names: dict[str, Any]) -> None:
+        self._rig, self._names = rig, names
+        self._seen: weakref.WeakKeyDictionary[Any, np.ndarray] = weakref.WeakKeyDictionary()
+        self._at: Line | None = None
+        self._count, self._until = 0, time.monotonic() + _MOST_SECONDS
+        self._before: Any = None
+        rig.on_write = rig.machine.hazards.landed = self.refresh
+        for block in rig.device.namespace.page_locked():
+            self._seen[block] = _sample(block)
+
+    def __enter__(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self._on_call)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        sys.settrace(self._before)
+
+    def _on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
+        return self._on_line if frame.f_globals is self._names else None
+
+    def _on_line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        self._count += 1
+        late = self._count % 256 == 0 and time.monotonic() > self._until
+        if late or self._count > _MOST_LINES:
+            raise Stopped(f"the loop must end, got no end after {self._count:,} lines")
+        if event != "exception":
+            self._look()
+            self._at = frame.f_code.co_filename, frame.f_lineno
+        return self._on_line
+
+    def _look(self) -> None:
+        """What the line before has written into pinned memory by itself."""
+        machine, device = self._rig.machine, self._rig.device
+        for block in device.namespace.page_locked():
+            sample, seen = _sample(block), self._seen.get(block)
+            self._seen[block] = sample
+            if seen is None or not (changed := np.count_nonzero(sample != seen)):
+                continue
+            try:
+                machine.hazards.check_known(block.ptr, block.ptr + block.size, WRITE)
+            except HazardError as error:
+                lines = (self._at, *error.lines[1:])
+                raise HazardError(error.message, fix=error.fix, lines=lines) from None
+            begin, share = device.now_ns(), changed / len(sample) * block.size / self._rig.names["image_spec"].nbytes
+            machine.host.advance(int(share * machine.preset.host_work_ns.get("copy_to_slot", 0)))
+            self._rig.spent.append(("copy", begin, device.now_ns(), self._at))
+
+    def refresh(self, array: np.ndarray) -> None:
+        """The lab, or the GPU, has written there."""
+        address = array.__array_interface__["data"][0]
+        for block in self._rig.device.namespace.page_locked():
+            if block.ptr <= address < block.ptr + block.size:
+                self._seen[block] = _sample(block)
+
+
+@cache
+def _places(size: int) -> np.ndarray:
+    return np.arange(0, size // 4, max(size // 4 // _SAMPLES, 1) | 1)
+
+
+def _sample(block: Any) -> np.ndarray:
+    words: np.ndarray = block._buffer.raw[: block.size // 4 * 4].view(np.uint32)
+    sample: np.ndarray = words[_places(block.size)]
+    return sample
+
+
+def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset: Preset | None = None) -> Trial:
+    """Run `loop(frames, done)` on a fresh simulated device, whatever it does."""
+    rig = SimulatedRig(exercise, preset or Preset.load("h200"), FRAMES)
+    before = set(map(id, rig.device.namespace.page_locked()))
+    names, function = _with_names(loop, rig.names)
+    files = {each.__code__.co_filename for each in names.values() if getattr(each, "__globals__", None) is names}
+    files.add(loop.__code__.co_filename)
+    trace = rig.machine.host.trace
+    assert trace is not None
+    trial = Trial(rig.device.source, trace.spans, trace.lines, rig.spent, rig.numbers, rig.held, gpu_ns=rig.gpu_ns)
+    watch = Watch(rig, names)
+    try:
+        with watch:
+            function(rig.take(), rig.done)
+        trial.end_ns = rig.device.now_ns()
+        rig.device.synchronize()  # a hazard of the last frames comes up here
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        trial.error, trial.line = error, _line_of(error, names)
+        if isinstance(error, HazardError):
+            error.lines = tuple(line for line in error.lines if line[0] in files)
+    allocated = [each for each in rig.device.namespace.page_locked() if id(each) not in before and each.size > 1 << 20]
+    trial.unused = sum(each.size for each in allocated if not each._copied)
+    begins = [span.start_ns for span in rig.device.spans if span.name == "a frame of the check"]
+    if trial.error is None and len(begins) == FRAMES:
+        trial.begin_ns = begins[STEADY]
+        trial.calls = _calls(trial)
+    return trial
+
+
+def mystery(name: str) -> Trial:
+    """A run of the loop that an exercise asks about, and that it does not show."""
+    exercise = exercises()[name]
+    return try_loop(exercise.function(exercise.loop), exercise)
+
+
+def _with_names(loop: Callable[..., Any], names: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., Any]]:
+    """The globals of the run, and the loop with them: the reader's own, and on top the names of the device.
+
+    Functions that stand beside the loop come with it.
+    """
+    if not isinstance(loop, FunctionType):
+        raise SettingsError(f"a loop must be a plain function, got {loop!r}", fix="write def name(frames, done): ...")
+    there: dict[str, Any] = {**loop.__globals__, **names}
+
+    def moved(function: FunctionType) -> FunctionType:
+        copy = FunctionType(function.__code__, there, function.__name__, function.__defaults__, function.__closure__)
+        copy.__kwdefaults__ = function.__kwdefaults__
+        return copy
+
+    for name, value in loop.__globals__.items():
+        if isinstance(value, FunctionType) and value.__globals__ is loop.__globals__ and name not in names:
+            there[name] = moved(value)
+    return there, moved(loop)
+
+
+def _line_of(error: BaseException, names: dict[str, Any]) -> Line | None:
+    """The line of the reader's code that the error came out of."""
+    found, step = None, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_globals is names:
+            found = step.tb_frame.f_code.co_filename, step.tb_lineno
+        step = step.tb_next
+    return found
+
+
+_WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
+_KINDS = {"cudaLaunchKernel": "enqueue", "cudaGraphLaunch": "graph launch", "cudaMalloc": "allocation"}
+_KINDS |= dict.fromkeys(_WAITS, "wait") | dict.fromkeys(("cudaHostAlloc", "cudaHostRegister"), "allocation")
+
+
+def _calls(trial: Trial) -> list[tuple[float, str, Line | None]]:
+    copies = {span.correlation: span.name for span in trial.spans if span.row in ("upload", "download")}
+    took: dict[tuple[str, Line | None], int] = {}
+    found = [(kind, begin, end, line) for kind, begin, end, line in trial.spent]
+    for span in trial.spans:
+        if span.row == "api":
+            kind = _KINDS.get(span.name) or copies.get(span.correlation, span.name)
+            found.append((kind, span.start_ns, span.end_ns, trial.lines.get(span.correlation)))
+    for kind, begin, end, line in found:
+        if begin >= trial.begin_ns and end <= trial.end_ns:
+            took[kind, line] = took.get((kind, line), 0) + end - begin
+    frames = (trial.frames - STEADY) * 1e3
+    return sorted(((ns / frames, kind, line) for (kind, line), ns in took.items()), key=lambda each: -each[0])
+
+
+_RIGS: weakref.WeakKeyDictionary[Device, dict[str, LiveRig]] = weakref.WeakKeyDictionary()
+
+
+def try_live(
+    loops: dict[str, Callable[..., Any]], exercise: Exercise | None, device: Device, rounds: int = 3
+) -> dict[str, tuple[float, int]]:
+    """Run loops on a GPU, in turns: each one's us a frame (median of `rounds`), and how many results were wrong."""
+    kind = exercise.camera if exercise else "frames"
+    rigs = _RIGS.setdefault(device, {})
+    rig = rigs.get(kind) or rigs.setdefault(kind, LiveRig(exercise, device, read_images("synthetic", 8)))
+    functions = {name: _with_names(loop, rig.names)[1] for name, loop in loops.items()}
+    wrong = {name: rig.run(function, 16, compare=True)[1] for name, function in functions.items()}
+    took: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            took[name].append(rig.run(function, _LIVE_FRAMES, compare=False)[0])
+    return {name: (float(np.median(took[name])), wrong[name]) for name in loops}
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """What an error says, and its fix."""
+    if isinstance(error, LabError):
+        return error.message, error.fix
+    return f"{type(error).__name__}: {error}", ""
