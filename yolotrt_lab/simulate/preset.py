@@ -15,7 +15,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from ..errors import SettingsError
+from ..errors import SettingsError, closest
+from ..files import read_file, write_file
 from ..packages import lab_path
 
 FORMAT = 1
@@ -254,12 +255,7 @@ class Preset:
 
     def save(self, path: str | Path) -> None:
         """Write the preset as JSON; SettingsError where that place cannot be written."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be written: {error}", fix="name another place") from error
+        write_file(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n")
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Preset:
@@ -274,12 +270,12 @@ class Preset:
         if path.suffix != ".json":
             if name_or_path not in (names := shipped_presets()):
                 raise SettingsError(
-                    f"there is no preset {str(name_or_path)!r}",
+                    f"there is no preset {str(name_or_path)!r}{closest(str(name_or_path), names)}",
                     fix=f"use one of {', '.join(names)}, or the path of a .json file",
                 )
             path = lab_path("data", "presets", f"{name_or_path}.json")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(read_file(path))
             if (found := values.pop("format", None)) != FORMAT:
                 raise ValueError(f"format {found!r}, this lab reads format {FORMAT}")
             preset: Preset = _read(cls, values)
