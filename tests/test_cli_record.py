@@ -259,14 +259,16 @@ def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, cap
     command = ["calibrate", "--device", "simulated", "--out", str(path)]
     assert cli.main(command) == 0
     preset, truth = Preset.load(path), Preset.load("h200")
-    assert (preset.name, preset.gpu) == ("mine", f"{truth.gpu} simulated with preset h200")
+    assert (preset.name, preset.gpu, preset.derived_from) == ("mine", truth.gpu, "h200")
     assert preset.command == shlex.join(["yolotrt-lab", *command])
     assert preset.launch_queue_depth == truth.launch_queue_depth
     out, err = capsys.readouterr()
     opened = [f"... opening the engine, batch {batch}" for batch in (1, 2, 4, 8, 16)]
     assert err.splitlines()[:6] == [*opened, "... host calls"]
-    assert out == f"preset of {preset.gpu}: {path}\n"
-    assert record(tmp_path / "run.parquet", "graph-pinned", "--preset", str(path)).source.preset == "mine"
+    label = "mine, derived from h200 by the simulation"
+    assert out == f"preset {label} of {preset.gpu}: {path}\n"
+    stamp = record(tmp_path / "run.parquet", "graph-pinned", "--preset", str(path)).source.stamp
+    assert stamp.startswith(f"simulated, preset {label} (measured on NVIDIA H200")
     capsys.readouterr()
     assert cli.main(["bench", *SIMULATED, "--preset", str(path), "--frames", "50"]) == 0
     out = capsys.readouterr().out.splitlines()

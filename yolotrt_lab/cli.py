@@ -451,7 +451,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     engine, made = batches.pop(1), {"name": out.stem, "command": arguments.command_line}
     preset = calibrate(device, "yolov8n-fp16", engine, images, batches=batches, progress=_step, **made)
     preset.save(out)
-    print(f"preset of {preset.gpu}: {out}")
+    print(f"preset {preset.label} of {preset.gpu}: {out}")
 
 
 @_command()

@@ -50,10 +50,12 @@ def read_file(source: Path | BinaryIO, name: object = "", error: type[LabError] 
             if stat.S_ISREG(about.st_mode) and about.st_size > limit:
                 raise too_large(name, about.st_size, error)
             return read_file(file, name, error)
-    data = source.read(limit + 1)
-    if len(data) > limit:
-        raise too_large(name, 0, error)
-    return data
+    pieces, nbytes = [], 0
+    while piece := source.read(1 << 24):
+        pieces.append(piece)
+        if (nbytes := nbytes + len(piece)) > limit:
+            raise too_large(name, 0, error)
+    return b"".join(pieces)
 
 
 def check_output(path: Path, *endings: str, overwrite: bool = True) -> None:
