@@ -174,7 +174,7 @@ class TestFile:
     @given(
         st.lists(st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * (len(FRAME_COLUMNS) - 1), st.booleans()), max_size=8)
     )
-    @settings(deadline=None, max_examples=25)
+    @settings(max_examples=25)
     def test_every_int64_survives(self, tmp_path_factory, rows):
         recorder = FrameRecorder(source=LIVE)
         for values in rows:
