@@ -59,7 +59,7 @@ class LabError(Exception):
     """Base of the tree. `fix` is one sentence that says what to do, and is part of the printed message."""
 
     def __init__(self, message: str, *, fix: str = "") -> None:
-        self.message, self.fix = plain(message), plain(fix)
+        self.message, self.fix = (plain(words).replace("\n", " ") for words in (message, fix))
         super().__init__(f"{self.message}\nFix: {self.fix}" if fix else self.message)
 
     def _render_traceback_(self) -> list[str]:

@@ -41,6 +41,7 @@ _SCHEMAS: dict[str, dict[str, str]] = {
 _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in HostMemory}}
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
 _METADATA_KEY = b"yolotrt_lab"
+_OTHER = "take another copy, or record again; the columns are those that `Recording` describes"
 _STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream starts; Parquet starts with PAR1
 _PACKAGES = (
     *("yolotrt-lab", "numpy", "scipy", "pyarrow", "opencv-python", "opencv-python-headless", "onnx", "onnxruntime"),
@@ -299,19 +300,21 @@ def _frame_columns(rows: np.ndarray) -> dict[str, np.ndarray]:
 def _check_columns(kind: str, columns: Mapping[str, np.ndarray]) -> None:
     schema = _SCHEMAS.get(kind)
     if schema is None:
-        raise RecordingError(f"the kind of a recording must be one of {', '.join(_SCHEMAS)}, got {kind!r}")
+        raise RecordingError(f"the kind of a recording must be one of {', '.join(_SCHEMAS)}, got {kind!r}", fix=_OTHER)
     if missing := [name for name in schema if name not in columns]:
-        raise RecordingError(f"a recording of kind {kind!r} needs the missing columns {', '.join(missing)}")
+        raise RecordingError(f"a recording of kind {kind!r} needs the missing columns {', '.join(missing)}", fix=_OTHER)
     for name, values in columns.items():
         allowed = schema.get(name) or ("int64" if name.endswith("_ns") else "int64 or float64")
         dtype = "str" if values.dtype.kind == "U" else values.dtype.name
         if values.ndim != 1 or dtype not in allowed.split(" or "):
-            raise RecordingError(f"column {name} must be {allowed} of shape (rows,), got {dtype} of {values.shape}")
+            raise RecordingError(
+                f"column {name} must be {allowed} of shape (rows,), got {dtype} of {values.shape}", fix=_OTHER
+            )
         if dtype == "str" and (unknown := set(values.tolist()) - _WORDS[name]):
-            raise RecordingError(f"column {name} must hold {sorted(_WORDS[name])}, got {sorted(unknown)}")
+            raise RecordingError(f"column {name} must hold {sorted(_WORDS[name])}, got {sorted(unknown)}", fix=_OTHER)
     if len({len(values) for values in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
-        raise RecordingError(f"the columns differ in length: {lengths}")
+        raise RecordingError(f"the columns differ in length: {lengths}", fix=_OTHER)
 
 
 def _restored(columns: dict[str, np.ndarray], metadata: Any) -> Recording:
@@ -328,7 +331,7 @@ def _restored(columns: dict[str, np.ndarray], metadata: Any) -> Recording:
         note = f"unfinished: {len(recording)} frames of a run that was interrupted"
         return replace(recording, notes=(*recording.notes, note))
     if len(recording) != rows:
-        raise RecordingError(f"it has {len(recording)} of its {rows} rows")
+        raise RecordingError(f"it has {len(recording)} of its {rows} rows", fix=_OTHER)
     return recording
 
 
