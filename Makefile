@@ -53,16 +53,6 @@ $(RTX_FOLDERS): build/rtx/%: | .venv/for-run
 		tensorrt-rtx-cu13==$* tensorrt-rtx-cu13-bindings==$* tensorrt-rtx-cu13-libs==$*
 	@mv $@.part $@
 
-.venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-		echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
-		echo "Fix: install one of them, and run: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "$(PYTHON) cannot make virtual environments: its modules venv and ensurepip are missing."; \
-		echo "Fix: install them; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "1 of 3: create .venv with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv --clear .venv
-
 SAYS_run := about 700 MB
 SAYS_test := about 1.1 GB
 SAYS_lint := about 1.1 GB
@@ -84,10 +74,18 @@ define COUNTED
 	esac; done; }
 endef
 
-.venv/for-%: pyproject.toml constraints.txt | .venv/bin/python
+.venv/for-%: pyproject.toml constraints.txt
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+			echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
+			echo "Fix: install one of them, and run: make PYTHON=python3.12"; exit 1; }; \
+		$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+			echo "$(PYTHON) cannot make virtual environments: its modules venv and ensurepip are missing."; \
+			echo "Fix: install them; on Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
+		echo "1 of 3: create .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "2 of 3: install what 'make $*' needs into .venv, $(SAYS_$*) on the disk in all"
-	@{ $(PIP) --progress-bar off --no-compile -c constraints.txt -e '.[$(EXTRAS_$*)]'; echo $$? > .venv/status; } | $(COUNTED); \
-		exit $$(cat .venv/status)
+	@{ $(PIP) --progress-bar off --no-compile -c constraints.txt -e '.[$(EXTRAS_$*)]'; echo $$? > .venv/status; } \
+		| $(COUNTED); exit $$(cat .venv/status)
 	@touch $@
 
 # The newest versions that suit Python 3.11 to 3.13 on every system, within the bounds of pyproject.toml.

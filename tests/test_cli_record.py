@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from unittest.mock import Mock
 
 import pytest
 
@@ -287,3 +288,10 @@ def test_calibrate_creates_the_folder_that_is_missing(preset, tmp_path, monkeypa
     path = tmp_path / "new" / "round.json"
     assert cli.main(["calibrate", "--device", "simulated", "--out", str(path)]) == 0
     assert Preset.load(path) == preset
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(FrameRecorder, "_write", Mock(side_effect=RecordingError("no space", fix="make room")))
+    path = tmp_path / "mine.parquet"
+    assert cli.main(["record", "graph-pinned", *SIMULATED, "--out", str(path)]) == 2
+    assert list(tmp_path.iterdir()) == []

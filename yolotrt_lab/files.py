@@ -15,21 +15,21 @@ _STARTS = {".parquet": b"P", ".json": b"{[", ".html": b"<", ".svg": b"<", ".png"
 
 
 def limit_bytes() -> int:
-    """How large a file, or the table in it, may be to be read: 2,000 MB, or what YOLOTRT_LAB_MAX_MB says.
+    """How large a file, or the table in it, may be to be read: 500 MB, or what YOLOTRT_LAB_MAX_MB says.
 
     >>> limit_bytes() >= 1_000_000
     True
     """
     try:
-        return max(int(os.environ.get(LIMIT_VARIABLE, "2000")), 1) * 1_000_000
+        return max(int(os.environ.get(LIMIT_VARIABLE, "500")), 1) * 1_000_000
     except ValueError:
-        return 2_000_000_000
+        return 500_000_000
 
 
 def too_large(what: object, nbytes: int, error: type[LabError] = SettingsError) -> LabError:
     """The error for what holds more than `limit_bytes`; it says how to raise the limit."""
     limit = limit_bytes() // 1_000_000
-    fix = f"read a part of it, or raise the limit, which takes about three times as much memory: {LIMIT_VARIABLE}="
+    fix = f"read a part of it, or raise the limit, which takes ten to thirteen times as much memory: {LIMIT_VARIABLE}="
     needed = f"got {nbytes / 1e6:,.0f} MB" if nbytes else "got more, or what never ends"
     return error(f"{what} must hold at most {limit:,} MB, {needed}", fix=f"{fix}{max(2 * limit, nbytes // 500_000)}")
 

@@ -275,10 +275,13 @@ class FrameRecorder:
         except (OSError, SettingsError) as error:
             what = getattr(error, "message", f"{self._partial} cannot be created: {error}")
             raise RecordingError(what, fix="record elsewhere") from error
-        if path.exists() and not overwrite:  # by a run that ended since this one was asked for
+        try:
+            if path.exists() and not overwrite:  # by a run that ended since this one was asked for
+                raise RecordingError(f"{path} exists already", fix="name another file, or overwrite it: --force")
+            self._write(header)
+        except RecordingError:
             self.finish()
-            raise RecordingError(f"{path} exists already", fix="name another file, or overwrite it: --force")
-        self._write(header)
+            raise
 
     def _append(self, rows: np.ndarray) -> None:
         self._write(_table(_frame_columns(rows)).to_batches()[0].serialize())
@@ -290,7 +293,7 @@ class FrameRecorder:
         except OSError as error:
             self._file.close()
             fix = f"make room; Recording.load reads the frames there, all but the last {BATCH_FRAMES:,}"
-            raise RecordingError(f"{self._partial} cannot be written: {error}", fix=fix) from error
+            raise RecordingError(f"{self._partial} cannot be written: {error.strerror}", fix=fix) from error
 
 
 def _frame_columns(rows: np.ndarray) -> dict[str, np.ndarray]:
