@@ -9,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch
 
 PACKAGE = Path(__file__).resolve().parent.parent / "yolotrt_lab"
 CORE = {
-    "words": ("errors", "types", "packages"),
+    "words": ("errors", "types", "files", "packages"),
     "device": ("device", "cuda", "memory"),
     "engine": ("engine", "tensorrt", "plans", "onnxruntime", "model"),
     "pixels": ("frames", "vision"),
@@ -68,7 +68,9 @@ def house() -> plt.Figure:
     dashed = {"arrowstyle": "->", "color": "#999999", "linestyle": "dashed", "connectionstyle": "arc3,rad=0.25"}
     ax.annotate("", (0.5, 1.8), (0.5, 8.7), arrowprops=dashed)
     ax.text(-0.72, 5.3, "calibration", rotation=90, va="center", fontsize=7.5, color="#777777")
-    ax.text(7.6, 0.45, "cli.py   doctor.py   notebooks.py: the app, on top of all", ha="center", fontsize=9)
+    ax.text(
+        7.6, 0.45, "cli.py   terminal.py   doctor.py   notebooks.py: the app, on top of all", ha="center", fontsize=9
+    )
     ax.text(7.6, 9.95, "An arrow points at what is imported", ha="center", fontsize=8.5, color="#555555")
     ax.set(xlim=(-0.9, 15.4), ylim=(0, 10.3))
     ax.axis("off")

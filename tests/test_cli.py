@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from tiny_notebooks import write
 
 from yolotrt_lab import __version__, cli, cuda, doctor, notebooks
 from yolotrt_lab.doctor import Finding, State
-from yolotrt_lab.errors import NoGpuError, SettingsError
+from yolotrt_lab.errors import NoGpuError, SettingsError, plain
 from yolotrt_lab.packages import lab_path
+from yolotrt_lab.terminal import exit_status
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
 
@@ -40,7 +42,7 @@ def test_help_shows_what_to_type(arguments, words, capsys):
     assert words in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("arguments", "last"), [([], "calibrate"), (["trace"], "export")])
+@pytest.mark.parametrize(("arguments", "last"), [([], "completion"), (["trace"], "export")])
 def test_without_a_command_the_help_is_printed(arguments, last, capsys):
     assert cli.main(arguments) == 0
     commands = re.findall(r"(?m)^    (\w+)", capsys.readouterr().out)
@@ -113,12 +115,12 @@ def test_ctrl_c_stops_the_notebook_and_says_so(folder):
     command = [sys.executable, "-m", "yolotrt_lab", "run", "slow.ipynb"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not (folder / "started").exists():
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert (process.returncode, out, err) == (130, "", "\nstopped by Ctrl-C\n")
 
 
@@ -158,3 +160,93 @@ def test_another_error_of_the_system_is_not_taken_for_the_outputs(monkeypatch):
     monkeypatch.setattr(doctor, "examine", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         cli.main(["doctor"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "words"),
+    [
+        (["recrod"], "usage: yolotrt-lab [-h]", "did you mean 'record'?"),
+        (["record", "steady", "--frame-count", "3"], "usage: yolotrt-lab record [-h]", "did you mean '--frames'?"),
+        (["trace", "shwo"], "usage: yolotrt-lab trace [-h]", "did you mean 'show'?"),
+        (
+            ["trace", "show", "a.sqlite", "--rang\x1b]0;x\x07e", "frame"],
+            "usage: yolotrt-lab trace show",
+            "unrecognized",
+        ),
+        (["bench", "--device", "gpu"], "usage: yolotrt-lab bench [-h]", "invalid choice: 'gpu'"),
+    ],
+)
+def test_wrong_usage_shows_the_usage_of_what_was_meant(arguments, usage, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert usage in err and words in err
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [(["run", "01_reproduse"], "01_reproduce"), (["record", "overlaod", "--out", "x.parquet"], "overload")],
+)
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(arguments, meant, capsys):
+    assert cli.main(arguments) == 2
+    assert f"did you mean {meant!r}?" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_completion_offers_commands_scenarios_and_options(capsys):
+    assert cli.main(["completion"]) == 0
+    script = capsys.readouterr().out
+
+    def offered(*words):
+        line = " ".join(f"'{word}'" for word in words)
+        ask = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _yolotrt_lab; echo ${{COMPREPLY[@]}}"
+        done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert offered("yolotrt-lab", "re") == ["record"]
+    assert offered("yolotrt-lab", "record", "served-r") == ["served-report"]
+    assert offered("yolotrt-lab", "run", "01") == ["01_reproduce"]
+    assert offered("yolotrt-lab", "trace", "s") == ["show"]
+    assert offered("yolotrt-lab", "trace", "export", "--p") == ["--perfetto"]
+    assert {"doctor", "trace", "bench"} < set(offered("yolotrt-lab", ""))
+
+
+def test_nothing_that_steers_a_terminal_comes_out_of_a_file(folder, capsys):
+    name = "a\x1b]0;owned\x07b.log" if os.name != "nt" else "ab.log"
+    lines = [f"frame {n} inf\x9ber\u202e: {n % 7 + 5}.0 ms \x1b[2J" for n in range(60)]
+    Path(name).write_text("\n".join(["# \x1b]0;title\x07 \x9b31m a comment", *lines]), encoding="utf-8")
+    for more in ([], ["--json"]):
+        assert cli.main(["diagnose", name, *more]) == 0
+        out, err = capsys.readouterr()
+        assert plain(out + err) == out + err
+    assert cli.main(["diagnose", f"no{name}"]) == 2
+    err = capsys.readouterr().err
+    assert plain(err) == err and err.count("\n") == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_the_second_ctrl_c_waits_for_what_is_being_kept_and_the_third_does_not(capsys):
+    def keeping():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            print("kept")
+
+    assert exit_status(keeping, debug=False) == 130
+    out, err = capsys.readouterr()
+    assert (out, err) == ("kept\n", "what there is is being kept; once more, and it is lost\n\nstopped by Ctrl-C\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def hanging():
+        try:
+            keeping()
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            print("never")
+
+    assert exit_status(hanging, debug=False) == 143
+    assert "never" not in capsys.readouterr().out

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from unittest.mock import Mock
 
 import pytest
 
-from yolotrt_lab import cli, simulate
+from yolotrt_lab import cli, files, simulate
 from yolotrt_lab import device as devices
+from yolotrt_lab import recording as recordings
 from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.running import COPIES, listing
-from yolotrt_lab.recording import Recording
+from yolotrt_lab.errors import RecordingError
+from yolotrt_lab.recording import FrameRecorder, Recording
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.types import TELEMETRY_COLUMNS, SourceKind
 
@@ -130,13 +137,122 @@ def test_record_without_a_place_is_refused(names, capsys, no_device):
     ],
 )
 def test_wrong_settings_are_refused_and_nothing_is_written(arguments, message, tmp_path, capsys):
-    err = refused(["record", *SIMULATED, *arguments, "--out", tmp_path / "out"], capsys)
+    err = refused(["record", *SIMULATED, *arguments, "--out", tmp_path / "out.parquet"], capsys)
     assert re.search(message, err)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_where_a_file_should_be_is_refused(tmp_path, capsys):
-    assert "folder" in refused(["record", "served-pinned", *SIMULATED, "--out", tmp_path], capsys)
+def test_a_place_that_cannot_be_written_is_refused_before_a_device_is_opened(tmp_path, capsys, no_device):
+    (tmp_path / "a.parquet").mkdir()
+    (tmp_path / "b.parquet").write_text("frame,ms\n")
+    (tmp_path / "steady.parquet").write_bytes(b"PAR1")
+    for name, words in {
+        "a.parquet": "it is a folder",
+        "b.parquet": "stays as it is",
+        "c.txt": "end in .parquet",
+    }.items():
+        assert words in refused(["record", "steady", *SIMULATED, "--out", tmp_path / name, "--force"], capsys)
+    for command in (["steady", "--out", tmp_path / "steady.parquet"], ["steady", "served-pinned", "--out", tmp_path]):
+        assert "--force" in refused(["record", *SIMULATED, *command], capsys)
+    assert (tmp_path / "b.parquet").read_text() == "frame,ms\n"
+
+
+def test_a_recording_is_overwritten_where_that_is_asked_for(tmp_path):
+    path = tmp_path / "mine.parquet"
+    record(path, "graph-pinned")
+    assert record(path, "served-pinned", "--force").label == "served-pinned"
+
+
+PIECES = ("graph-pinned", "report", "cameras", "shared-gpu", "shared-stream", "steady")
+
+
+def interrupted_after(frames, monkeypatch, error=KeyboardInterrupt):
+    """A run stops in its 'frames'th frame, in whichever recorder."""
+    add, left = FrameRecorder.add, [frames]
+
+    def stopping(recorder, row):
+        add(recorder, row)
+        left[0] -= bool(recorder.recording().settings)
+        if left[0] == 0:
+            raise error
+
+    monkeypatch.setattr(FrameRecorder, "add", stopping)
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_ctrl_c_keeps_every_frame_so_far_of_every_kind_of_scenario_and_says_where(name, tmp_path, monkeypatch, capsys):
+    interrupted_after(70, monkeypatch)
+    path = tmp_path / "mine.parquet"
+    assert cli.main(["record", name, *SIMULATED, "--out", str(path)]) == 130
+    kept = Recording.load(path)
+    assert len(kept) >= 70
+    assert (kept.label, kept.notes[-1]) == (
+        name,
+        f"unfinished: KeyboardInterrupt ended the run after {len(kept)} frames",
+    )
+    assert set(TELEMETRY_COLUMNS) < set(kept.columns)
+    said = f"stopped by Ctrl-C\n{len(kept):,} frames are kept in {path}, which says that the run is not whole\n"
+    assert said in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.parquet"]
+    assert cli.main(["diagnose", str(path)]) == 0
+    assert "unfinished: KeyboardInterrupt ended the run" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_each_of_several_scenarios(tmp_path, monkeypatch, capsys):
+    interrupted_after(70, monkeypatch)
+    assert cli.main(["record", "served-pinned", "served-report", *SIMULATED, "--out", str(tmp_path)]) == 130
+    kept = {name: len(Recording.load(tmp_path / f"{name}.parquet")) for name in ("served-pinned", "served-report")}
+    assert sum(kept.values()) == 70
+    assert capsys.readouterr().err.count("frames are kept in") == 2
+
+
+@pytest.mark.parametrize("name", ["graph-pinned", "report"])
+def test_what_cannot_be_saved_in_its_place_is_kept_whole_elsewhere(name, tmp_path, monkeypatch, capsys):
+    spare, write = tmp_path / "spare", files.write_file
+    spare.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(spare))
+
+    def full(path, *arguments):
+        if path.parent == tmp_path:
+            raise RecordingError(f"{path} cannot be written: No space left on device", fix="make room")
+        return write(path, *arguments)
+
+    monkeypatch.setattr(recordings, "write_file", full)
+    assert cli.main(["record", name, *SIMULATED, "--out", str(tmp_path / "mine.parquet")]) == 2
+    [kept] = spare.rglob("*.parquet")
+    assert f"rows are kept in {kept}" in capsys.readouterr().err
+    assert Recording.load(kept).label == name
+
+
+def test_two_runs_into_one_path_lose_nothing(tmp_path):
+    """Both at once: one of them is refused, the other's recording is whole."""
+    path = tmp_path / "mine.parquet"
+    command = [sys.executable, "-m", "yolotrt_lab", "record", "report", *SIMULATED, "--out", str(path)]
+    with ExitStack() as stack:
+        runs = [stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True)) for _ in range(3)]
+        errors = [run.communicate()[1] for run in runs]
+    assert sorted(run.returncode for run in runs) == [0, 2, 2]
+    for run, error in zip(runs, errors, strict=True):
+        assert bool(run.returncode) == bool(re.search("another run records to|exists already", error))
+    assert Recording.load(path).notes == ()
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.parquet"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
+def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path):
+    path = tmp_path / "mine.parquet"
+    command = [sys.executable, "-c", "import sys, signal; from yolotrt_lab import cli, recording\n"
+               "add, n = recording.FrameRecorder.add, [0]\n"
+               "def stopping(self, row):\n"
+               "    add(self, row); n[0] += 1\n"
+               "    if n[0] == 1500: signal.raise_signal(signal.SIGTERM)\n"
+               "recording.FrameRecorder.add = stopping\n"
+               "sys.exit(cli.main(sys.argv[1:]))"]  # fmt: skip
+    record = ["record", "graph-pinned", "--frames", "9000", "--period-us", "900", "--out", str(path)]
+    done = subprocess.run([*command, *record, "--device", "simulated"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (143, "")
+    assert "stopped by SIGTERM\n1,500 frames are kept in " in done.stderr
+    assert len(Recording.load(path)) == 1_500
 
 
 def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, capsys):
@@ -144,14 +260,16 @@ def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, cap
     command = ["calibrate", "--device", "simulated", "--out", str(path)]
     assert cli.main(command) == 0
     preset, truth = Preset.load(path), Preset.load("h200")
-    assert (preset.name, preset.gpu) == ("mine", f"{truth.gpu} simulated with preset h200")
+    assert (preset.name, preset.gpu, preset.derived_from) == ("mine", truth.gpu, "h200")
     assert preset.command == shlex.join(["yolotrt-lab", *command])
     assert preset.launch_queue_depth == truth.launch_queue_depth
     out, err = capsys.readouterr()
     opened = [f"... opening the engine, batch {batch}" for batch in (1, 2, 4, 8, 16)]
     assert err.splitlines()[:6] == [*opened, "... host calls"]
-    assert out == f"preset of {preset.gpu}: {path}\n"
-    assert record(tmp_path / "run.parquet", "graph-pinned", "--preset", str(path)).source.preset == "mine"
+    label = "mine, derived from h200 by the simulation"
+    assert out == f"preset {label} of {preset.gpu}: {path}\n"
+    stamp = record(tmp_path / "run.parquet", "graph-pinned", "--preset", str(path)).source.stamp
+    assert stamp.startswith(f"simulated, preset {label} (measured on NVIDIA H200")
     capsys.readouterr()
     assert cli.main(["bench", *SIMULATED, "--preset", str(path), "--frames", "50"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -170,3 +288,10 @@ def test_calibrate_creates_the_folder_that_is_missing(preset, tmp_path, monkeypa
     path = tmp_path / "new" / "round.json"
     assert cli.main(["calibrate", "--device", "simulated", "--out", str(path)]) == 0
     assert Preset.load(path) == preset
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(FrameRecorder, "_write", Mock(side_effect=RecordingError("no space", fix="make room")))
+    path = tmp_path / "mine.parquet"
+    assert cli.main(["record", "graph-pinned", *SIMULATED, "--out", str(path)]) == 2
+    assert list(tmp_path.iterdir()) == []

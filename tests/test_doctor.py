@@ -155,6 +155,7 @@ def test_a_tensorrt_for_a_newer_driver_is_broken(machine):
 )
 def test_a_needed_package_in_any_condition(machine, monkeypatch, source, state, detail):
     monkeypatch.setattr(doctor, "_NEEDED_MODULES", {"needed": "needed-headless"})
+    monkeypatch.setattr(doctor, "_CORE", ("needed-headless",))
     if source is not None:
         module(machine, "needed", source)
     findings = examine()
@@ -165,10 +166,15 @@ def test_a_needed_package_in_any_condition(machine, monkeypatch, source, state, 
     assert ("--force-reinstall" in finding.fix) is (state is State.BROKEN)
 
 
-def test_missing_notebook_packages_keep_the_lab_from_running(machine):
+def test_without_the_notebooks_packages_the_lab_runs_all_but_notebooks(machine):
     del machine.installed["papermill"]
     lines = as_text(examine()).splitlines()
-    assert lines[-1] == "The lab cannot run; fix first: papermill."
+    assert lines[-3:] == [
+        "works: record, diagnose, bench, compare, trace show, detect",
+        "does not: run (needs papermill), trace capture (needs GPU, nsys), calibrate (needs GPU, CuPy)",
+        "The lab can run, on the simulated device.",
+    ]
+    assert json.loads(as_json(examine()))["lacking"]["run"] == ["papermill"]
     assert any(line.endswith("  > install notebooks") for line in lines)
 
 
@@ -178,7 +184,8 @@ def test_missing_data_keeps_the_lab_from_running(machine, monkeypatch):
 
     monkeypatch.setattr(doctor, "lab_path", nowhere)
     for folder in ("data", "notebooks"):
-        missing = Finding(f"lab {folder}", State.MISSING, f"the lab has no {folder}", "check it out anew", needed=True)
+        words = f"the lab has no {folder}", "check it out anew"
+        missing = Finding(f"lab {folder}", State.MISSING, *words, needed=folder == "data")
         assert found()[f"lab {folder}"] == missing
     assert not can_run(examine())
 

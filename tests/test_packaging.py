@@ -31,7 +31,11 @@ def bounds(requirements):
     return {canonicalize_name(requirement.name): requirement.specifier for requirement in parsed}
 
 
-WANTED = bounds([*PROJECT["dependencies"], *EXTRAS["notebooks"], *EXTRAS["test"]])
+REQUIREMENTS = [
+    *PROJECT["dependencies"],
+    *(each for name in ("notebooks", "lab", "test", "lint") for each in EXTRAS[name]),
+]
+WANTED = bounds(REQUIREMENTS)
 CONSTRAINTS = [
     Requirement(line)
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
@@ -55,7 +59,7 @@ def test_conda_gets_the_same_packages_and_bounds():
     assert given == WANTED | {"python": python, "pip": SpecifierSet(), "cupy": cupy}
 
 
-@pytest.mark.parametrize("system", ["linux", "win32"])
+@pytest.mark.parametrize("system", ["linux", "win32", "darwin"])
 @pytest.mark.parametrize("python", PYTHONS)
 def test_constraints_pin_every_wanted_package_within_its_bounds(python, system):
     environment = default_environment() | {
@@ -67,14 +71,23 @@ def test_constraints_pin_every_wanted_package_within_its_bounds(python, system):
     applying = [pin for pin in CONSTRAINTS if not pin.marker or pin.marker.evaluate(environment)]
     pinned = {canonicalize_name(pin.name): pin.specifier for pin in applying}
     assert len(pinned) == len(applying)
-    for name, specifier in WANTED.items():
+    markers = {each: Requirement(each).marker for each in REQUIREMENTS}
+    wanted = [each for each, marker in markers.items() if marker is None or marker.evaluate(environment)]
+    for name, specifier in bounds(wanted).items():
         [pin] = pinned[name]
         assert pin.version in specifier, name
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "environment.yml", "Makefile", ".ci/run"])
 def test_no_file_names_a_package_index(name):
-    assert not re.search(r"://|index-url|find-links|trusted-host", (ROOT / name).read_text(encoding="utf-8"))
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert not re.search(r"index-url|find-links|trusted-host", text)
+    assert set(re.findall(r"\w+://\S+", text)) <= {f'{url}"' for url in PROJECT["urls"].values()}
+
+
+def test_the_packages_readme_leads_to_nothing_that_only_a_checkout_has():
+    text = (ROOT / PROJECT["readme"]).read_text(encoding="utf-8")
+    assert not re.search(r"\]\((?!https://)", text)
 
 
 def test_every_pin_is_a_version_and_suits_the_oldest_python():
@@ -106,7 +119,7 @@ def test_make_says_what_a_bare_machine_lacks(tmp_path, python, message):
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\n{python}\n", encoding="utf-8")
     fake.chmod(0o755)
-    made = subprocess.run(["make", "test", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True)
+    made = subprocess.run(["make", "run", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True)
     assert made.returncode != 0
     assert message in made.stdout
     assert not (tmp_path / ".venv").exists()

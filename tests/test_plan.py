@@ -6,7 +6,7 @@ import struct
 
 import platformdirs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from yolotrt_lab.errors import PlanError, SettingsError
@@ -48,7 +48,6 @@ def test_written_plan_comes_back(tmp_path):
     assert (path.parent / "yolo.plan.sha256").read_text() == f"{digest}  yolo.plan\n"  # as sha256sum --check wants it
 
 
-@settings(deadline=None)
 @given(st.integers(0, 63), st.integers(0, 7))
 def test_any_flipped_bit_is_found(tmp_path_factory, position, bit):
     path = tmp_path_factory.mktemp("plan") / "yolo.plan"

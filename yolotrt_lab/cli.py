@@ -11,13 +11,15 @@ import os
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import LabError, NotebookError, SettingsError, TraceError
+from .errors import NotebookError, SettingsError, TraceError
+from .files import check_output, write_file
+from .terminal import Parser, completion, exit_status, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,53 +33,20 @@ _GROUPS = {"trace": "Take, read and export traces of Nsight Systems."}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status.
-
-    0 done; 1 a notebook failed, or doctor found that the lab cannot run; 2 a LabError, wrong usage, or an output that
-    cannot be written; 130 Ctrl-C; 141 the reader of the output went away.
+    """Run the command and return its exit status; wrong usage exits with 2.
 
     >>> main(["record", "served-pinned"])
     2
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a Windows console knows few of the characters in a traceback
     typed = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(typed)
     arguments.typed, arguments.command_line = typed, shlex.join(["yolotrt-lab", *typed])
-    try:
-        status = arguments.function(arguments) or 0
-        print(end="", flush=True)  # what can't be written is found here, not at Python's end
-        return status
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        _discard_output()
-        return 141
-    except OSError as error:
-        try:
-            print(flush=True)
-        except OSError:  # it was the output, such as a file on a full disk
-            _discard_output()
-            print(f"yolotrt-lab: the output must be writable, got: {error.strerror or error}", file=sys.stderr)
-            print("Fix: make space there, or send the output elsewhere", file=sys.stderr)
-            return 2
-        raise
-    except LabError as error:
-        if arguments.debug or os.environ.get("YOLOTRT_LAB_DEBUG"):
-            raise
-        print(f"yolotrt-lab: {error}", file=sys.stderr)
-        return 1 if isinstance(error, NotebookError) else 2
+    debug = getattr(arguments, "debug", False) or bool(os.environ.get("YOLOTRT_LAB_DEBUG"))
+    return exit_status(lambda: arguments.function(arguments), debug)
 
 
-def _discard_output() -> None:
-    """What Python flushes at its end goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="yolotrt-lab",
         description="Why does cudaStreamSynchronize get slower as a YOLOv8-TensorRT loop runs, and what fixes it?",
         epilog="Start with: yolotrt-lab doctor. The help of each command has examples, such as: yolotrt-lab run -h",
@@ -96,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _group(parser: argparse.ArgumentParser) -> Any:
+def _group(parser: Parser) -> Any:
     """The place for commands under a parser; without one of them its help is printed."""
     parser.set_defaults(function=lambda _: parser.print_help())
     return parser.add_subparsers(metavar="COMMAND")
@@ -132,17 +101,7 @@ def _open_device(arguments: argparse.Namespace) -> tuple[Device, list[np.ndarray
 
 
 def _step(step: str) -> None:
-    print(f"... {step}", file=sys.stderr, flush=True)  # not a spinner: its thread would disturb what is measured
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Create the folder of a file that is written inside; SettingsError where it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except (OSError, ValueError) as error:  # ValueError: matplotlib does not know such a file
-        raise SettingsError(f"{path} cannot be written: {error}", fix="name another file") from error
+    say(f"... {step}")  # not a spinner: its thread would disturb what is measured
 
 
 @_command(_option("--json", action="store_true", help="print JSON, for scripts"))
@@ -195,7 +154,7 @@ def _run(arguments: argparse.Namespace) -> None:
         runs.append(run)
         print(f"{'FAILED' if run.failure else 'ok':6}  {run.name}  {run.seconds:.1f} s", flush=True)
         if run.failure:
-            print(textwrap.indent(str(run.failure), " " * 8), file=sys.stderr, flush=True)
+            say(textwrap.indent(str(run.failure), " " * 8))
     print(f"report: {write_report(runs, arguments.out / 'report.html', made=datetime.now())}")
     if failed := [run.name for run in runs if run.failure]:
         raise NotebookError(
@@ -207,6 +166,7 @@ def _run(arguments: argparse.Namespace) -> None:
 @_command(
     _option("scenarios", nargs="*", metavar="SCENARIO", help="without one, the scenarios are listed"),
     _option("--out", type=Path, help="a Parquet file; a folder for several scenarios, which then take turns"),
+    _option("--force", action="store_true", help="overwrite recordings that lie there"),
     _option("--frames", type=int, help="how many frames after the warm-up (default: the scenario's)"),
     _option("--period-us", type=float, help="the clock's period (default: measured where there is one)"),
     _option("--severity", type=float, default=1.0, help="how strong the cause is (default: 1)"),
@@ -236,19 +196,20 @@ def _record(arguments: argparse.Namespace) -> None:
     causes.check_name(names[0])
     if out is None:
         raise SettingsError("there is no --out to record to", fix="add --out FILE, or --out FOLDER for several")
+    paths = {name: out / f"{name}.parquet" for name in names} if together else {names[0]: out}
+    for path in paths.values():
+        check_output(path, ".parquet", overwrite=arguments.force)
     device, images = _open_device(arguments)
     engine = open_engine(device)
     how = {"frames": frames, "telemetry": not arguments.no_telemetry, "command": arguments.command_line}
+    how |= {"overwrite": arguments.force}
     if together:
-        recorded = causes.run_together(names, device, engine, images, **how)
-        recordings = {out / f"{name}.parquet": recording for name, recording in recorded.items()}
-        for path, recording in recordings.items():
-            recording.save(path)
+        recordings = causes.run_together(names, device, engine, images, folder=out, **how)
     else:
         how |= {"period_us": arguments.period_us, "severity": arguments.severity, "path": out}
-        recordings = {out: causes.run_scenario(names[0], device, engine, images, **how)}
-    for path, recording in recordings.items():
-        print(f"{len(recording)} rows, {recording.source.stamp}: {path}")
+        recordings = {names[0]: causes.run_scenario(names[0], device, engine, images, **how)}
+    for name, recording in recordings.items():
+        print(f"{len(recording)} rows, {recording.source.stamp}: {paths[name]}")
 
 
 _READING = (
@@ -282,7 +243,11 @@ def _diagnose(arguments: argparse.Namespace) -> None:
     """
     from . import diagnose
 
-    if arguments.file == "-" or (Path(arguments.file).exists() and Path(arguments.file).stat().st_size > 1 << 26):
+    if arguments.html is not None:
+        check_output(arguments.html, ".html")
+    if arguments.file == "-":
+        _step("reading standard input" + (", to its end: Ctrl-D" if sys.stdin.isatty() else ""))
+    elif os.path.exists(arguments.file) and os.path.getsize(arguments.file) > 1 << 26:  # noqa: PTH110, PTH202
         _step(f"reading {arguments.file}")
     measured = diagnose.read(arguments.file, arguments.unit, arguments.pattern)
     if arguments.range is not None and measured.trace is None:
@@ -297,8 +262,7 @@ def _diagnose(arguments: argparse.Namespace) -> None:
         measured = diagnose.join(measured, diagnose.read(arguments.telemetry))
     bill = diagnose.bill(measured, frame_range=arguments.range)
     if arguments.html is not None:
-        with _writing(arguments.html):
-            arguments.html.write_text(diagnose.as_html(bill, measured, arguments.file), encoding="utf-8")
+        write_file(arguments.html, diagnose.as_html(bill, measured, arguments.file))
     print(json.dumps(bill.as_dict(), indent=1, ensure_ascii=False) if arguments.json else bill)
 
 
@@ -380,6 +344,7 @@ def _trace_export(arguments: argparse.Namespace) -> None:
     """Write a trace for ui.perfetto.dev."""
     from .nsight import read_trace, write_perfetto
 
+    check_output(arguments.perfetto, ".json")
     print(f"open with ui.perfetto.dev: {write_perfetto(read_trace(arguments.report), arguments.perfetto)}")
 
 
@@ -403,6 +368,9 @@ def _bench(arguments: argparse.Namespace) -> None:
     rungs = arguments.rungs or [rung.number for rung in speed.RUNGS]
     speed.checked_rungs(rungs)
     check_frames(arguments.frames)
+    for path, endings in ((arguments.json, (".json",)), (arguments.plot, (".png", ".svg", ".pdf"))):
+        if path is not None:
+            check_output(path, *endings)
     device, images = _open_device(arguments)
     engines = speed.open_engines(device, _step)
     climbed = speed.climb(device, engines, images, frames=arguments.frames, rungs=rungs, progress=_step)
@@ -411,15 +379,13 @@ def _bench(arguments: argparse.Namespace) -> None:
     if climbed.claims:  # of rungs that could not be measured
         print(climbed.claims_table())
     if arguments.json is not None:
-        figures = {**climbed.as_dict(), "command": arguments.command_line}
-        with _writing(arguments.json):
-            arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        climbed.save(arguments.json, command=arguments.command_line)
     if arguments.plot is not None:
         drawn, ax = plots.figure(height=1.2 + 0.6 * len(climbed.steps))
         speed.bounds(ax, {f"{s.rung.number} {s.rung.name}": (s.together.frame_us, s.bounds_us) for s in climbed.steps})
         plots.stamp(drawn, climbed.source)
-        with _writing(arguments.plot):
-            drawn.savefig(arguments.plot, dpi=150)
+        drawn.savefig(content := io.BytesIO(), dpi=150, format=arguments.plot.suffix[1:])
+        write_file(arguments.plot, content.getvalue())
 
 
 @_command(
@@ -477,8 +443,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     from .speed import open_engines
 
     out = arguments.out
-    if out.suffix != ".json":
-        raise SettingsError(f"--out must end in .json, got {out}", fix=f"call it {out.name}.json")
+    check_output(out, ".json")
     if arguments.device == "auto":
         arguments.device = "cuda"  # a preset of the simulation is for those who ask for it by name
     device, images = _open_device(arguments)
@@ -486,4 +451,18 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     engine, made = batches.pop(1), {"name": out.stem, "command": arguments.command_line}
     preset = calibrate(device, "yolov8n-fp16", engine, images, batches=batches, progress=_step, **made)
     preset.save(out)
-    print(f"preset of {preset.gpu}: {out}")
+    print(f"preset {preset.label} of {preset.gpu}: {out}")
+
+
+@_command()
+def _completion(arguments: argparse.Namespace) -> None:
+    """Print a script that completes commands, options and scenarios in bash and zsh.
+
+    examples:
+      eval "$(yolotrt-lab completion)"      in ~/.bashrc or ~/.zshrc
+    """
+    from .causes import COPIES, SCENARIOS
+    from .notebooks import find_notebooks
+
+    words = {"record": [*SCENARIOS, COPIES], "run": [path.stem for path in find_notebooks()]}
+    print(completion(_parser(), words), end="")

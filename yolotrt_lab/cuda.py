@@ -367,4 +367,5 @@ class CudaDevice(Device):
 
 
 def _too_large(host: HostBuffer, device: DeviceBuffer) -> DeviceError:
-    return DeviceError(f"a copy of {host.nbytes} bytes does not fit device memory of {device.nbytes}")
+    what = f"a copy must fit device memory of {device.nbytes} bytes, got {host.nbytes}"
+    return DeviceError(what, fix="create device memory for the whole array")

@@ -27,7 +27,8 @@ class HostBuffer:
 
     def __init__(self, array: np.ndarray, memory: HostMemory = HostMemory.PAGEABLE, owner: Any = None) -> None:
         if not array.flags.c_contiguous:
-            raise ValueError("a copy needs a C-contiguous array: pass np.ascontiguousarray(array)")
+            fix = "pass np.ascontiguousarray(array)"
+            raise SettingsError(f"the array must be C-contiguous, got strides {array.strides}", fix=fix)
         self._array = array
         self.memory = memory
         self.address: int = array.__array_interface__["data"][0]

@@ -27,6 +27,19 @@ _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
     name: name for name in ("numpy", "scipy", "onnx", "onnxruntime", "pyarrow", "matplotlib")
 }
 _NOTEBOOKS = ("papermill", "ipykernel", "nbconvert")
+_CORE = ("Python", "numpy", "opencv-python-headless", "onnx", "pyarrow", "lab data")
+_USES = {
+    "record": _CORE,
+    "diagnose": _CORE,
+    "bench": _CORE,
+    "compare": _CORE,
+    "trace show": _CORE,
+    "detect": (*_CORE, "onnxruntime"),
+    "run": (*_CORE, "onnxruntime", "matplotlib", *_NOTEBOOKS, "lab notebooks"),
+    "trace capture": ("GPU", "nsys"),
+    "calibrate": (*_CORE, "GPU", "CuPy"),
+}
+"""What each command cannot do without. The lab can run where `record`, `diagnose` and `bench` can."""
 _TENSORRT = {"TensorRT": "tensorrt", "TensorRT-RTX": "tensorrt_rtx"}
 _NO_USE = "it has no use without a GPU"
 
@@ -66,23 +79,21 @@ def examine() -> list[Finding]:
     def version(package: str, without: State, detail: str, fix: str) -> Found:
         return (State.OK, installed[package], "") if package in installed else (without, detail, fix)
 
-    needed: Checks = {
+    checks: Checks = {
         "Python": _python,
         **{package: partial(_imported, module, package) for module, package in _NEEDED_MODULES.items()},
-        **{each: partial(version, each, State.MISSING, "notebooks need it", extra) for each in _NOTEBOOKS},
+        **{each: partial(version, each, State.MISSING, "`run` needs it", extra) for each in _NOTEBOOKS},
         **{f"lab {folder}": partial(_folder, folder) for folder in ("data", "notebooks")},
-    }
-    optional: Checks = {
         "system": lambda: (State.OK, f"{platform.platform()}, {os.cpu_count()} cores", ""),
         "GPU": lambda: gpu,
         "CuPy": partial(_cupy, installed, cuda),
         **{name: partial(_tensorrt, name, installed, cuda) for name in _TENSORRT},
         "nsys": partial(_nsys, cuda),
         "nvtx": partial(version, "nvtx", State.MISSING, "traces show no frames", "python -m pip install nvtx"),
-        "jupyterlab": partial(version, "jupyterlab", State.ABSENT, "only `make lab` needs it", extra),
+        "jupyterlab": partial(version, "jupyterlab", State.ABSENT, "only `make lab` needs it", install_command("lab")),
     }
-    looked = {name: _guarded(check) for name, check in (needed | optional).items()}
-    return [Finding(name, *found, needed=name in needed) for name, found in looked.items() if found]
+    looked = {name: _guarded(check) for name, check in checks.items()}
+    return [Finding(name, *found, needed=name in _CORE) for name, found in looked.items() if found]
 
 
 def _guarded(check: Callable[[], Found | None]) -> Found | None:
@@ -103,6 +114,16 @@ def can_run(findings: Sequence[Finding]) -> bool:
     return all(finding.state is State.OK for finding in findings if finding.needed)
 
 
+def lacking(findings: Sequence[Finding]) -> dict[str, list[str]]:
+    """For each command what it lacks: nothing where it works.
+
+    >>> lacking([Finding("GPU", State.ABSENT, "none"), Finding("nsys", State.OK, "2025.3")])["trace capture"]
+    ['GPU']
+    """
+    bad = {finding.name for finding in findings if finding.state is not State.OK}
+    return {command: [name for name in names if name in bad] for command, names in _USES.items()}
+
+
 def as_text(findings: Sequence[Finding]) -> str:
     """A line for each finding, its fix under it, and the verdict as the last line.
 
@@ -110,6 +131,8 @@ def as_text(findings: Sequence[Finding]) -> str:
     missing  numpy  none
                     > python -m pip install numpy
     <BLANKLINE>
+    works: trace capture
+    does not: record (needs numpy), ...
     The lab cannot run; fix first: numpy.
     """
     width = max(len(finding.name) for finding in findings)
@@ -118,11 +141,15 @@ def as_text(findings: Sequence[Finding]) -> str:
         lines.append(f"{finding.state:7}  {finding.name:{width}}  {finding.detail}")
         if finding.fix:
             lines.append(f"{'':7}  {'':{width}}  > {finding.fix}")
-    lacking = ", ".join(each.name for each in findings if each.needed and each.state is not State.OK)
+    commands = lacking(findings)
+    lines += ["", f"works: {', '.join(name for name, lack in commands.items() if not lack) or 'nothing'}"]
+    if fails := [f"{name} (needs {', '.join(lack)})" for name, lack in commands.items() if lack]:
+        lines.append(f"does not: {', '.join(fails)}")
+    broken = ", ".join(each.name for each in findings if each.needed and each.state is not State.OK)
     live = {"GPU", "CuPy"} <= {each.name for each in findings if each.state is State.OK}
     where = "on the GPU and simulated" if live else "on the simulated device"
-    verdict = f"The lab cannot run; fix first: {lacking}." if lacking else f"The lab can run, {where}."
-    return "\n".join([*lines, "", verdict])
+    verdict = f"The lab cannot run; fix first: {broken}." if broken else f"The lab can run, {where}."
+    return "\n".join([*lines, verdict])
 
 
 def as_json(findings: Sequence[Finding]) -> str:
@@ -131,7 +158,8 @@ def as_json(findings: Sequence[Finding]) -> str:
     >>> json.loads(as_json([Finding("numpy", State.OK, "2.4")]))["can_run"]
     True
     """
-    return json.dumps({"can_run": can_run(findings), "findings": [asdict(finding) for finding in findings]}, indent=2)
+    found = [asdict(finding) for finding in findings]
+    return json.dumps({"can_run": can_run(findings), "lacking": lacking(findings), "findings": found}, indent=2)
 
 
 def _reason(error: BaseException) -> str:

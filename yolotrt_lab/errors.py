@@ -26,16 +26,41 @@ LabError
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from operator import index as whole_number
+
+# C0 but for tab and newline, DEL, C1, separators and turns of the writing direction, halves of UTF-16
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    r"""The text as a terminal may show it: what would steer the terminal becomes a replacement character.
+
+    >>> ascii(plain("\x1b[2Jinfer"))
+    "'\\ufffd[2Jinfer'"
+    """
+    return _CONTROLS.sub("\ufffd", text)
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """A question that a message about an unknown word can end with; '' where none of the known ones is near.
+
+    >>> closest("overlaod", ["overload", "steady"])
+    "; did you mean 'overload'?"
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class LabError(Exception):
     """Base of the tree. `fix` is one sentence that says what to do, and is part of the printed message."""
 
     def __init__(self, message: str, *, fix: str = "") -> None:
-        super().__init__(f"{message}\nFix: {fix}" if fix else message)
-        self.message = message
-        self.fix = fix
+        self.message, self.fix = (plain(words).replace("\n", " ") for words in (message, fix))
+        super().__init__(f"{self.message}\nFix: {self.fix}" if fix else self.message)
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a traceback into the lab's own lines; IPython asks for it by this name."""

@@ -122,12 +122,14 @@ class Loop(ABC):
         self._machine = machine_info()
         self._busy = Lock()
 
-    def run(self, path: str | Path | None = None, *, label: str = "", command: str = "") -> Recording:
+    def run(
+        self, path: str | Path | None = None, *, label: str = "", command: str = "", overwrite: bool = True
+    ) -> Recording:
         """Run the loop to its end, or to that of its sources, and return every frame.
 
         The warm-up is numbered from -`warmup`, and marked. With `path` the recording is saved there, a long one bit by
-        bit. After an error or Ctrl-C what was recorded is kept, with a note, and every slot given back, so that the
-        loop can run again. SettingsError while it runs already.
+        bit; without `overwrite` that is refused where one lies. After an error or Ctrl-C what was recorded is kept,
+        with a note, and every slot given back, so that the loop can run again. SettingsError while it runs already.
         """
         if not self._busy.acquire(blocking=False):
             raise SettingsError("this loop is running already", fix="create a loop for each thread")
@@ -135,7 +137,7 @@ class Loop(ABC):
             settings = {**asdict(self.settings), "engine": self.engine.label, **self._more_settings()}
             labels = {"label": label, "command": command}
             self._recorder = FrameRecorder(
-                path, source=self.device.source, machine=self._machine, settings=settings, **labels
+                path, overwrite=overwrite, source=self.device.source, machine=self._machine, settings=settings, **labels
             )
             notes: list[str] = []
             try:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import __version__
-from .errors import SettingsError
+from .errors import SettingsError, closest
 from .packages import install_command, lab_path, load
 
 _KERNEL_ENVIRONMENT = {
@@ -78,7 +78,8 @@ def _find(name: str, own: Sequence[Path]) -> Path:
         if path.is_file():
             return path
     known = ", ".join(path.stem for path in own)
-    raise SettingsError(f"there is no notebook {name}", fix=f"name a file, or one of {known}")
+    meant = closest(name, [path.stem for path in own])
+    raise SettingsError(f"there is no notebook {name}{meant}", fix=f"name a file, or one of {known}")
 
 
 def declared_parameters(notebook: Path) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -41,19 +39,6 @@ def arrow_stream(columns: Mapping[str, np.ndarray], requested_schema: object | N
     With it pandas, Polars, DuckDB and PyArrow take the table as it is (the Arrow PyCapsule interface).
     """
     return load("pyarrow", needed_for="Arrow tables").table(dict(columns)).__arrow_c_stream__(requested_schema)
-
-
-def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Write a file that other processes see whole or not at all. An OSError leaves the earlier file as it was."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the new name without its bytes
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def lab_path(*parts: str) -> Path:

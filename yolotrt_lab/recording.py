@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import RecordingError
-from .packages import arrow_stream, load, replace_file, shipped_file
+from .errors import RecordingError, SettingsError
+from .files import check_output, limit_bytes, read_file, too_large, write_file
+from .packages import arrow_stream, load, shipped_file
 from .types import HostMemory, Source, Stage
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ _SCHEMAS: dict[str, dict[str, str]] = {
 _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in HostMemory}}
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
 _METADATA_KEY = b"yolotrt_lab"
+_OTHER = "take another copy, or record again; the columns are those that `Recording` describes"
 _STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream starts; Parquet starts with PAR1
 _PACKAGES = (
     *("yolotrt-lab", "numpy", "scipy", "pyarrow", "opencv-python", "opencv-python-headless", "onnx", "onnxruntime"),
@@ -151,8 +154,12 @@ class Recording:
 
         Without a file `path` this reads `<path>.partial`, which a crash leaves; `notes` say that it is unfinished.
         """
-        found = Path(path) if Path(path).exists() else Path(f"{path}.partial")
-        if not found.exists():
+        try:
+            found = Path(path) if Path(path).exists() else Path(f"{path}.partial")
+            there = found.exists()
+        except (OSError, ValueError) as error:  # no name of a file, such as one with a NUL in it
+            raise RecordingError(f"{path} cannot be read: {error}", fix="name a file that exists") from error
+        if not there:
             raise RecordingError(f"{path} does not exist", fix="name a file that exists")
         columns, metadata = read_columns(found)
         if metadata is None:
@@ -185,6 +192,20 @@ def joined(parts: Sequence[Recording], **settings: Any) -> Recording:
     return replace(parts[0], columns=columns, settings={**parts[0].settings, **settings})
 
 
+_watching: list[FrameRecorder] | None = None
+
+
+@contextmanager
+def watched() -> Iterator[list[FrameRecorder]]:
+    """Every recorder that is created inside, whoever creates it: after an error they hold what was recorded."""
+    global _watching
+    before, _watching = _watching, []
+    try:
+        yield _watching
+    finally:
+        _watching = before
+
+
 class FrameRecorder:
     """Takes the rows of a loop, one `add` a frame, and turns them into a `Recording`.
 
@@ -192,16 +213,22 @@ class FrameRecorder:
     outlive a crash; `finish` replaces it by the Parquet file. All rows stay in memory, 96 bytes a frame. `fields` are
     those of a `Recording`: `source`, and `machine`, `settings`, `label` and `command` if they are known.
 
-    RecordingError if `path` cannot be written, or if an unfinished recording lies there.
+    RecordingError if `path` cannot be written, if an unfinished recording lies there, and without `overwrite` if a
+    finished one does.
     """
 
-    def __init__(self, path: str | Path | None = None, **fields: Any) -> None:
+    def __init__(self, path: str | Path | None = None, *, overwrite: bool = True, **fields: Any) -> None:
         self._blocks = [np.empty(BATCH_FRAMES, _ROW)]
         self._count = 0
         self._template = Recording("frames", _frame_columns(self._blocks[0][:0]), **fields)
         self._path = None if path is None else Path(path)
         if self._path:
-            self._open(self._path)
+            self._open(self._path, overwrite)
+        if _watching is not None:
+            _watching.append(self)
+
+    def __len__(self) -> int:
+        return self._count
 
     def add(self, row: Sequence[int]) -> None:
         """Record one frame: the values of `FRAME_COLUMNS` in that order.
@@ -233,33 +260,40 @@ class FrameRecorder:
             self._partial.unlink(missing_ok=True)
         return recording
 
-    def _open(self, path: Path) -> None:
-        import pyarrow
-
+    def _open(self, path: Path, overwrite: bool) -> None:
         self._partial = Path(f"{path}.partial")
-        if path.is_dir():
-            raise RecordingError(f"the recording must be a file, got the folder {path}", fix="name a file in it")
-        if self._partial.exists() and self._partial.stat().st_size:
-            fix = "read it with Recording.load and save it, or delete it, or record elsewhere"
-            raise RecordingError(f"an unfinished recording lies in {self._partial}", fix=fix)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = pyarrow.OSFile(str(self._partial), "wb")
-        except OSError as error:
-            raise RecordingError(f"{self._partial} cannot be created: {error}", fix="record elsewhere") from error
         # pyarrow is loaded here, since that takes too long between two frames
-        self._header = _table(self._template.columns, self._template.metadata).schema.serialize()
+        header = _table(self._template.columns, self._template.metadata).schema.serialize()
+        try:
+            check_output(path, path.suffix.lower())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._partial.open("xb", buffering=0)  # only one run can create it
+        except FileExistsError as error:
+            fix = "read it with Recording.load and save it, or delete it, or record elsewhere"
+            what = f"another run records to {self._partial}, or left it unfinished"
+            raise RecordingError(what, fix=fix) from error
+        except (OSError, SettingsError) as error:
+            what = getattr(error, "message", f"{self._partial} cannot be created: {error}")
+            raise RecordingError(what, fix="record elsewhere") from error
+        try:
+            if path.exists() and not overwrite:  # by a run that ended since this one was asked for
+                raise RecordingError(f"{path} exists already", fix="name another file, or overwrite it: --force")
+            self._write(header)
+        except RecordingError:
+            self.finish()
+            raise
 
     def _append(self, rows: np.ndarray) -> None:
-        batch = _table(_frame_columns(rows)).to_batches()[0].serialize()
+        self._write(_table(_frame_columns(rows)).to_batches()[0].serialize())
+
+    def _write(self, content: Any) -> None:
         try:
-            if self._file.tell() == 0:
-                self._file.write(self._header)
-            self._file.write(batch)
+            if self._file.write(content) != content.size:  # a disk takes what it has room for, and says no more
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._file.close()
             fix = f"make room; Recording.load reads the frames there, all but the last {BATCH_FRAMES:,}"
-            raise RecordingError(f"{self._partial} cannot be written: {error}", fix=fix) from error
+            raise RecordingError(f"{self._partial} cannot be written: {error.strerror}", fix=fix) from error
 
 
 def _frame_columns(rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -269,19 +303,21 @@ def _frame_columns(rows: np.ndarray) -> dict[str, np.ndarray]:
 def _check_columns(kind: str, columns: Mapping[str, np.ndarray]) -> None:
     schema = _SCHEMAS.get(kind)
     if schema is None:
-        raise RecordingError(f"the kind of a recording must be one of {', '.join(_SCHEMAS)}, got {kind!r}")
+        raise RecordingError(f"the kind of a recording must be one of {', '.join(_SCHEMAS)}, got {kind!r}", fix=_OTHER)
     if missing := [name for name in schema if name not in columns]:
-        raise RecordingError(f"a recording of kind {kind!r} needs the missing columns {', '.join(missing)}")
+        raise RecordingError(f"a recording of kind {kind!r} needs the missing columns {', '.join(missing)}", fix=_OTHER)
     for name, values in columns.items():
         allowed = schema.get(name) or ("int64" if name.endswith("_ns") else "int64 or float64")
         dtype = "str" if values.dtype.kind == "U" else values.dtype.name
         if values.ndim != 1 or dtype not in allowed.split(" or "):
-            raise RecordingError(f"column {name} must be {allowed} of shape (rows,), got {dtype} of {values.shape}")
+            raise RecordingError(
+                f"column {name} must be {allowed} of shape (rows,), got {dtype} of {values.shape}", fix=_OTHER
+            )
         if dtype == "str" and (unknown := set(values.tolist()) - _WORDS[name]):
-            raise RecordingError(f"column {name} must hold {sorted(_WORDS[name])}, got {sorted(unknown)}")
+            raise RecordingError(f"column {name} must hold {sorted(_WORDS[name])}, got {sorted(unknown)}", fix=_OTHER)
     if len({len(values) for values in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
-        raise RecordingError(f"the columns differ in length: {lengths}")
+        raise RecordingError(f"the columns differ in length: {lengths}", fix=_OTHER)
 
 
 def _restored(columns: dict[str, np.ndarray], metadata: Any) -> Recording:
@@ -292,12 +328,25 @@ def _restored(columns: dict[str, np.ndarray], metadata: Any) -> Recording:
         raise RecordingError(f"it has schema version {version}, and {newest}", fix="update the lab")
     source = Source.read_back(fields.pop("source"))
     recording = Recording(columns=columns, source=source, **fields)
+    if gaps := _gaps(recording):
+        recording = replace(recording, notes=(*recording.notes, gaps))
     if rows is None:  # in an Arrow stream, which does not know how many will follow
         note = f"unfinished: {len(recording)} frames of a run that was interrupted"
         return replace(recording, notes=(*recording.notes, note))
     if len(recording) != rows:
-        raise RecordingError(f"it has {len(recording)} of its {rows} rows")
+        raise RecordingError(f"it has {len(recording)} of its {rows} rows", fix=_OTHER)
     return recording
+
+
+def _gaps(recording: Recording) -> str:
+    """Which frames of the run are in no row, in words; '' where none is missing."""
+    if recording.kind != "frames" or not len(recording):
+        return ""
+    there = np.unique(recording.columns["frame"][~recording.columns["warmup"]])
+    before = np.flatnonzero(np.diff(there) > 1)
+    gaps = [f"{there[each] + 1:,} to {there[each + 1] - 1:,}" for each in before[:3]]
+    more = f" and {len(before) - 3:,} further gaps" if len(before) > 3 else ""
+    return f"frames are missing: {', '.join(gaps)}{more}" if gaps else ""
 
 
 def _table(columns: Mapping[str, np.ndarray], metadata: Any = None) -> Any:
@@ -316,14 +365,7 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray], metadata: Mappi
 
     sink = pyarrow.BufferOutputStream()
     parquet.write_table(_table(columns, metadata), sink, compression="zstd", write_page_checksum=True)
-    content = memoryview(sink.getvalue())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
-    except OSError as error:
-        fix = "make room there or choose another place, and save again: the recording is still in memory"
-        needed = f"It needs {content.nbytes:,} bytes."
-        raise RecordingError(f"{path} cannot be written: {error.strerror}. {needed}", fix=fix) from error
+    write_file(path, memoryview(sink.getvalue()), RecordingError)
 
 
 def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
@@ -335,7 +377,7 @@ def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     from pyarrow import parquet
 
     try:
-        data = path.read_bytes()
+        data = read_file(path, error=RecordingError)
         if data.startswith(_STREAM):
             reader, batches = pyarrow.ipc.open_stream(data), []
             with suppress(pyarrow.ArrowException, OSError):  # a crash or a full disk cuts the last batch off
@@ -343,6 +385,9 @@ def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
                     batches.append(batch)
             table = pyarrow.Table.from_batches(batches, reader.schema)
         else:
+            held = parquet.read_metadata(pyarrow.BufferReader(data))
+            if (nbytes := 8 * held.num_rows * held.num_columns) > limit_bytes():  # a few bytes can say a million zeros
+                raise too_large(f"{path}: the table", nbytes, RecordingError)
             table = parquet.read_table(pyarrow.BufferReader(data), page_checksum_verification=True)
         text = (table.schema.metadata or {}).get(_METADATA_KEY, b"null")
         return {name: _as_numpy(table[name]) for name in table.column_names}, json.loads(text)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .device import Device
-from .errors import MissingPackageError, SettingsError
+from .errors import MissingPackageError, plain, whole
 from .packages import load
 from .types import TELEMETRY_COLUMNS, THROTTLE_REASONS
 
@@ -103,7 +103,12 @@ def _throttling(nvml: Any, gpu: Any) -> dict[str, float]:
 def driver_version() -> str:
     """The version of the NVIDIA driver, such as '580.159.04'; '' if NVML does not tell (Jetson, some containers)."""
     with Nvml() as nvml:
-        return nvml.ask(lambda api, _: str(api.nvmlSystemGetDriverVersion()), "")
+        return nvml.ask(lambda api, _: _text(api.nvmlSystemGetDriverVersion()), "")
+
+
+def _text(value: str | bytes) -> str:
+    """Bytes as older versions of nvidia-ml-py give them, and no more than a version."""
+    return plain(value if isinstance(value, str) else value.decode("utf-8", "replace"))[:40]
 
 
 def bus_id(device: Device) -> str:
@@ -133,8 +138,7 @@ class Telemetry:
     """
 
     def __init__(self, device: Device, *, interval_ns: int = INTERVAL_NS) -> None:
-        if interval_ns <= 0:
-            raise SettingsError(f"interval_ns must be positive, got {interval_ns}", fix=f"use {INTERVAL_NS}, say")
+        interval_ns = whole("interval_ns", interval_ns, 1)
         self.samples = {"time_ns": np.empty(0, np.int64)} | dict.fromkeys(TELEMETRY_COLUMNS, np.empty(0))
         """`time_ns` on the device's clock, int64 (samples,), and `TELEMETRY_COLUMNS`, float64 (samples,)."""
         self._device = device

@@ -14,7 +14,7 @@ import torch
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.errors import ModelError
-from yolotrt_lab.packages import replace_file
+from yolotrt_lab.files import write_file
 
 from .network import Detector, fused_weights
 from .settings import Settings
@@ -39,13 +39,13 @@ def write_model(detector: Detector, folder: Path, side: int) -> None:
         weights=weights,
         names=names,
     )
-    replace_file(folder / MODEL_NAME, model)
+    write_file(folder / MODEL_NAME, model)
 
 
 def write_report(folder: Path, settings: Settings, facts: dict[str, Any]) -> None:
     """The settings, the machine and the facts as JSON in that folder, in the place of an older one."""
     content = {"settings": asdict(settings), "machine": _machine(), **facts}
-    replace_file(folder / REPORT_NAME, (json.dumps(content, indent=1) + "\n").encode())
+    write_file(folder / REPORT_NAME, json.dumps(content, indent=1) + "\n")
 
 
 def _machine() -> dict[str, Any]:

@@ -100,7 +100,7 @@ def test_rounded_numbers_are_no_period(last):
     assert find_period(np.round(np.linspace(10, 20, last), 2)) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(st.floats(0, 1e9), st.just(float("nan"))), min_size=1, max_size=80))
 def test_any_series_has_a_shape(values):
     series = np.array(values)

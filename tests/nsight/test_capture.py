@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def test_a_raw_report_is_imported_by_what_lies_beside_nsys_or_on_the_path(instal
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (None, r"(?s)mine\.qdstrm, which has to be imported.*Fix: .*2025\.3\.2\.474"),
+        (None, r"(?s)mine\.qdstrm, which has to be imported.* holds the environment.*Fix: .*2025\.3\.2\.474"),
         ("sys.exit('wrong version of the file')", "QdstrmImporter failed: wrong version of the file"),
     ],
 )
@@ -186,3 +187,50 @@ def test_profiled_does_nothing_where_there_is_no_driver():
     code += "def refuse(*_): raise OSError\nctypes.CDLL = refuse\nwith profiled(): print('ran')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert (done.stdout, done.stderr) == ("ran\n", "")
+
+
+def test_a_capture_that_was_killed_leaves_its_environment_until_the_next_one_at_most(install, tmp_path):
+    install()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    killed, running = (tmp_path / f".mine.capture.{pid}.x1" for pid in (gone.pid, os.getppid()))
+    other = tmp_path / f".yours.capture.{gone.pid}.x1"
+    for folder in (killed, running, other):
+        folder.mkdir()
+        (folder / "mine.qdstrm").write_text("TOKEN")
+    capture_trace(COMMAND, tmp_path / "mine")
+    assert {each.exists() for each in (running, other)} == {True}
+    assert not killed.exists()
+
+
+def test_a_capture_that_is_told_to_end_ends_what_it_runs_and_leaves_nothing(install, tmp_path):
+    nsys = install()
+    place = tmp_path / "out" / "mine"
+    running = tmp_path / "running"
+    sleeping = [sys.executable, "-c", f"import os, time; open({str(running)!r}, 'w').write(str(os.getpid())); "
+                "time.sleep(600)"]  # fmt: skip
+    command = [sys.executable, "-m", "yolotrt_lab", "trace", "capture", "--out", str(place), "--", *sleeping]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (running.exists() and running.read_text()):
+            assert process.poll() is None, process.stderr.read()
+        assert [each.name.startswith(".mine.capture.") for each in place.parent.iterdir()] == [True]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143
+    assert list(place.parent.iterdir()) == []
+    del nsys
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("NVIDIA Nsight Systems version 2025.3.2.474-253236389321v0", (2025, 3, 2, 474)),
+        ("NVIDIA Nsight Systems version 2023.4", (2023, 4)),
+        *(("", ()), ("unknown", ()), ("version " + "9" * 5_000 + "." + "9" * 5_000, ()), ("\u0662.\u0663", ())),
+        ("\x1b[31mversion\x1b[0m 2024.1\n", (2024, 1)),
+    ],
+)
+def test_any_words_of_an_nsys_are_a_version_or_none(said, version, tmp_path):
+    words = tmp_path / "words"
+    words.write_text(said, encoding="utf-8")
+    nsys = script(tmp_path / "nsys", f"#!/bin/sh\ncat {words}\n")
+    assert Nsys.open(str(nsys)).version == version

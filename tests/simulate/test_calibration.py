@@ -115,8 +115,8 @@ def same(found: object, truth: object, names: str) -> None:
 def test_calibrating_the_simulated_device_gives_its_preset_back_and_says_that_it_was_simulated(truth, found):
     assert (found.name, found.command, found.driver) == ("again", "a command", truth.driver)
     assert found.date == truth.date  # nothing was measured since
-    assert found.gpu == f"GPU of round numbers simulated with preset {truth.name}"
-    assert f"measured on GPU of round numbers simulated with preset {truth.name}" in SimulatedDevice(found).source.stamp
+    assert (found.gpu, found.derived_from) == (truth.gpu, truth.name)
+    assert f"{found.name}, derived from {truth.name} by the simulation" in SimulatedDevice(found).source.stamp
 
     same(found, truth, "launch_ns synchronize_ns record_ns query_ns range_ns launch_queue_depth host_work_ns")
     assert found.submit_ns == near(truth.submit_ns)

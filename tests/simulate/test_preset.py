@@ -87,14 +87,14 @@ def test_file_that_is_no_preset_is_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "format 99, this lab reads format 1"),
-        ({"format": None}, "format None"),
+        ({"format": 99}, "the format must be 1, got 99"),
+        ({"format": None}, "the format must be 1, got None"),
         ({"launch_ns": None}, "launch_ns"),
         ({"novel_ns": 1}, "novel_ns"),
         ({"pinned_upload": {"call_ns": 1}}, "busy_call_ns"),
         ({"pinned_upload": None}, "pinned_upload"),
         ({"engines": {MODEL: {"gpu_ns": 1}}}, "enqueue_ns"),
-        ({"engines": []}, "items"),
+        ({"engines": []}, "engines must be of type dict, got []"),
     ],
 )
 def test_preset_with_missing_or_unknown_parts_is_refused_and_named(preset, tmp_path, changes, message):
@@ -102,6 +102,39 @@ def test_preset_with_missing_or_unknown_parts_is_refused_and_named(preset, tmp_p
     with pytest.raises(SettingsError, match=r"other\.json is no preset") as caught:
         Preset.load(path)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"launch_ns": "4000"}, "launch_ns must be of type int, got '4000'"),
+        ({"launch_ns": True}, "launch_ns must be of type int, got True"),
+        ({"launch_ns": 4_000.5}, "launch_ns must be of type int"),
+        ({"launch_ns": -1}, "launch_ns must be 0 or more, and below 1,000,000,000,000,000, got -1"),
+        ({"launch_ns": 10**40}, "launch_ns must be 0 or more"),
+        ({"gpu": ["H200"]}, "gpu must be of type str"),
+        ({"launch_queue_depth": 0}, "launch_queue_depth must be 1 or more"),
+        ({"kernel_sharing": [1, "a"]}, "kernel_sharing must be of type float, got 'a'"),
+        ({"kernel_sharing": 3}, "kernel_sharing must be of type list, got 3"),
+        ({"kernel_sharing": [1.0, float("nan")]}, "kernel_sharing must be 1e-06 or more"),
+        ({"upload_turn_times": {"four": 1.2}}, "upload_turn_times must be by count, such as '2', got 'four'"),
+        ({"upload_turn_times": {"4": 0}}, "upload_turn_times of 4 must be 1e-06 or more"),
+        ({"host_work_ns": {"decode": None}}, "host_work_ns of decode must be of type int, got None"),
+        ({"registration": 7}, "registration must be of type dict, got 7"),
+    ],
+)
+def test_a_value_of_another_type_or_that_no_machine_has_is_refused_and_named(preset, tmp_path, changes, message):
+    path = written(preset, tmp_path / "other.json", **changes)
+    with pytest.raises(SettingsError, match=r"other\.json is no preset: ") as caught:
+        Preset.load(path)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("rate", [0, "fast", float("inf"), None, []])
+def test_a_rate_is_a_positive_number(preset, tmp_path, rate):
+    copy = asdict(preset.pinned_upload) | {"rate": rate}
+    with pytest.raises(SettingsError, match="rate must be "):
+        Preset.load(written(preset, tmp_path / "other.json", pinned_upload=copy))
 
 
 def test_file_that_does_not_exist_is_refused(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from yolotrt_lab.errors import HazardError
@@ -136,7 +136,6 @@ SUBMISSIONS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(SUBMISSIONS, st.lists(st.integers(-1, 1), min_size=3, max_size=3))
 def test_every_work_starts_as_soon_as_its_lane_its_engine_and_its_event_allow(submissions, priorities):
     placed = []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
+import stat
 import sys
 import tempfile
 import zlib
@@ -12,11 +14,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from ..errors import MeasurementsError, RecordingError
+from ..files import limit_bytes, read_file, too_large
 from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
 from .measured import Kind, Measured, with_origin
@@ -284,7 +287,7 @@ def read(source: str | Path, unit: str | None = None, pattern: str | None = None
         unit_in_ns(unit)
     path = None if str(source) == "-" else Path(source)
     file = path.name if path else "standard input"
-    if path and path.suffix in (".nsys-rep", ".qdrep"):
+    if path and (path.suffix in (".nsys-rep", ".qdrep") or _starts(path, _SQLITE)):
         return _of_trace(path, file)
     data = _bytes(path, file)
     if not data.startswith(_BINARY):
@@ -330,10 +333,23 @@ def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -
     return read_log(lines, file, unit)
 
 
+def _starts(path: Path, mark: bytes) -> bool:
+    """True for a file that begins so: SQLite reads its own files, of any size."""
+    with suppress(OSError, ValueError):
+        if stat.S_ISREG(path.stat().st_mode):
+            with path.open("rb") as file:
+                return file.read(len(mark)) == mark
+    return False
+
+
 def _bytes(path: Path | None, file: str) -> bytes:
+    """All of it, within the limit of `read_file`; what is compressed, decompressed."""
     try:
-        data = path.read_bytes() if path else sys.stdin.buffer.read()
-        return gzip.decompress(data) if data.startswith(_GZIP) else data
+        data = read_file(path or sys.stdin.buffer, file, MeasurementsError)
+        if data.startswith(_GZIP):
+            with gzip.open(io.BytesIO(data)) as opened:
+                return read_file(cast(BinaryIO, opened), file, MeasurementsError)
+        return data
     except (OSError, EOFError, zlib.error) as error:
         what = f"{file} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise MeasurementsError(what, fix=f"check its name; it was looked for in {Path.cwd()}") from error
@@ -384,7 +400,7 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
     try:
         with path.open("rb") as opened:
             if opened.read(len(_FEATHER)) == _FEATHER:
-                return read_arrow(ipc.open_file(opened).read_all(), file, unit)
+                return read_arrow(_arrow(ipc.open_file(opened), file), file, unit)
         columns, metadata = read_columns(path)
         if metadata is not None:
             return with_origin(Measured.of(Recording.load(path)), file)
@@ -394,7 +410,20 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
     except (RecordingError, pa.ArrowException, OSError, ValueError, TypeError) as error:
         why = str(getattr(error, "message", error)).splitlines()[0][:200]
         what = f"{file} is no readable Parquet or Arrow file: {why}"
-        raise MeasurementsError(what, fix="it is damaged or cut off: take another copy, or record again") from error
+        fix = getattr(error, "fix", "") or "it is damaged or cut off: take another copy, or record again"
+        raise MeasurementsError(what, fix=fix) from error
+
+
+def _arrow(reader: Any, file: str) -> Any:
+    """The table in an Arrow file; a compressed one is larger than its file."""
+    import pyarrow as pa
+
+    batches, nbytes = [], 0
+    for number in range(reader.num_record_batches):
+        batches.append(reader.get_batch(number))
+        if (nbytes := nbytes + batches[-1].nbytes) > limit_bytes():
+            raise too_large(f"{file}: the table", nbytes, MeasurementsError)
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _of_trace(path: Path, file: str) -> Measured:

@@ -95,7 +95,9 @@ class Measured:
 def _check(recording: Recording) -> None:
     """MeasurementsError for values that no loop can have, with the first row that has one."""
     if recording.kind != "frames":
-        raise MeasurementsError(f"the recording must be of frames, got one of {recording.kind}")
+        raise MeasurementsError(
+            f"the recording must be of frames, got one of {recording.kind}", fix="name another recording"
+        )
     columns = recording.columns
     if not len(recording.steady):
         what = "only warm-up frames" if len(recording) else "no rows"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import os
 import re
 import shutil
@@ -18,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import NsysError, TraceError
+from ..files import check_output
 from .scrub import scrub
 from .trace import DIRECTIONS, Graph, Trace
 
-_QUICK_S, _EXPORT_S = 60, 1_800
+_QUICK_S, _EXPORT_S, _END_S = 60, 1_800, 10
 _IMPORTERS = ("../host-linux-*/QdstrmImporter", "../linux-desktop-*/QdstrmImporter", "../Host-*/QdstrmImporter")
 _NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT", "TEMP")
 _INSTALL = "install Nsight Systems (the CUDA Toolkit brings it too), and put the folder of nsys on the PATH"
@@ -106,7 +108,7 @@ class Nsys:
         path = path or find_nsys()
         if not path:
             raise NsysError("there is no nsys on this machine", fix=_INSTALL)
-        number = re.search(r"\d+(?:\.\d+)+", _answer(path, "--version"))
+        number = re.search(r"(?a)(?<!\d)\d{1,9}(?:\.\d{1,9})+(?!\d)", _answer(path, "--version"))
         version = tuple(map(int, number[0].split("."))) if number else ()
         options = re.findall(r"(?m)^\s*(?:-\w,\s*)?(--[a-z][a-z0-9-]*)", _answer(path, "profile", "--help"))
         return cls(path, version, frozenset(options))
@@ -153,25 +155,65 @@ def capture_trace(
     """
     nsys = nsys or Nsys.open()
     out = Path(out).absolute()
+    for ending in (".sqlite", *[".nsys-rep"] * keep_report):
+        check_output(_with_ending(out, ending), ending)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+    _clear_killed(out)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{_prefix(out)}{os.getpid()}.") as folder:
         inside = Path(folder, out.name)
         line = nsys.command_line(inside, command, **options)
-        finished = subprocess.run(line, env=None if environment is None else dict(environment))
+        status = _run(line, None if environment is None else dict(environment))
         complete = _with_ending(inside, ".nsys-rep").exists()  # where it is not, the status may be nsys's own
-        report = _imported(inside, nsys, out, finished.returncode)
+        report = _imported(inside, nsys, out, status)
         exported = _with_ending(inside, ".sqlite")
         export_sqlite(report, exported)
         scrub(exported)
         target = exported.replace(_with_ending(out, ".sqlite"))
         if keep_report:
             report.replace(_with_ending(out, ".nsys-rep"))
-    if finished.returncode and complete:
+    if status and complete:
         raise NsysError(
-            f"the traced command ended with status {finished.returncode}; its trace is in {target}",
+            f"the traced command ended with status {status}; its trace is in {target}",
             fix="see that the command runs without nsys",
         )
     return target
+
+
+def _run(line: Sequence[str], environment: Mapping[str, str] | None) -> int:
+    """Run nsys, and end it with what it traces where this process is told to end."""
+    with subprocess.Popen(line, env=environment) as running:
+        try:
+            return running.wait()
+        except BaseException:
+            running.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(_END_S)
+            running.kill()
+            raise
+
+
+def _prefix(out: Path) -> str:
+    return f".{out.name}.capture."
+
+
+def _clear_killed(out: Path) -> None:
+    """Delete what captures to the same place left that were killed: it holds the environment."""
+    for folder in out.parent.glob(f"{glob.escape(_prefix(out))}*"):
+        process = folder.name.removeprefix(_prefix(out)).partition(".")[0]
+        if process.isdecimal() and not _lives(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    if sys.platform == "win32":  # os.kill would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def minimal_environment(**more: str) -> dict[str, str]:
@@ -268,7 +310,9 @@ def _driver() -> Any:
 
 def _answer(nsys: str, *arguments: str) -> str:
     try:
-        return subprocess.run([nsys, *arguments], capture_output=True, text=True, timeout=_QUICK_S, check=True).stdout
+        return subprocess.run(
+            [nsys, *arguments], capture_output=True, text=True, errors="replace", timeout=_QUICK_S, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise NsysError(f"{nsys} does not run: {error}", fix="install Nsight Systems again") from error
 
@@ -294,9 +338,9 @@ def _imported(inside: Path, nsys: Nsys, out: Path, status: int) -> Path:
         failure = f"{importer} failed: {(done.stderr or done.stdout).strip()[-300:]}"
     kept = raw.replace(_with_ending(out, ".qdstrm"))
     raise NsysError(
-        f"nsys left {kept}, which has to be imported, and {failure}",
+        f"nsys left {kept}, which has to be imported, and {failure}; it holds the environment",
         fix=f"put QdstrmImporter of Nsight Systems {'.'.join(map(str, nsys.version))} on the PATH (its host-linux-x64 "
-        "folder holds it), or open the file in the Nsight Systems window of that version",
+        "folder holds it), or open the file in the Nsight Systems window of that version; delete it afterwards",
     )
 
 

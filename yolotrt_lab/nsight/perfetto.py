@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TraceError
+from ..files import write_file
 from ..types import Span
 from .trace import Trace
 
@@ -39,13 +40,7 @@ def write_perfetto(trace: Trace, path: str | Path) -> Path:
         "displayTimeUnit": "ns",
         "otherData": {"source": trace.source.stamp, **{f"note {n}": note for n, note in enumerate(trace.notes, 1)}},
     }
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
-    except OSError as error:
-        raise TraceError(f"{path} cannot be written: {error}", fix="free space there, or name another file") from error
-    return path
+    return write_file(path, json.dumps(document, separators=(",", ":")), TraceError)
 
 
 def _events(trace: Trace) -> Iterator[dict[str, Any]]:

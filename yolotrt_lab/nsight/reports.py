@@ -276,8 +276,8 @@ class _Report:
         for table in on_gpu.values():
             own = table["device"].copy()
             for pid, cuda_id, gpu_id in known:
-                if gpu_id is None:  # a GPU without a number keeps its process's own
-                    continue
+                if any(type(number) is not int for number in (pid, cuda_id, gpu_id)):
+                    continue  # a GPU without a number keeps its process's own
                 table["device"][(own == cuda_id) & (table["pid"] == pid)] = gpu_id
             used |= set(distinct(table["device"]).tolist())
         return used

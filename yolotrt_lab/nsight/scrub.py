@@ -2,7 +2,8 @@
 
 nsys stores the whole environment of the traced program and of its own service (with every token in it), what the
 program printed, and the names of all processes of the machine. Which tables hold such things changes with its version,
-so nothing is searched for: what a trace is read from is kept, by name, and everything else goes.
+so nothing is searched for: the tables, columns and rows that a trace is read from are kept, by name, and everything
+else goes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from ..errors import ReportError
 
 _NAMES = """
-    StringIds NVTX_EVENTS NVTX_PAYLOAD_SCHEMAS PROFILER_OVERHEAD DIAGNOSTIC_EVENT META_DATA_EXPORT
+    StringIds NVTX_EVENTS PROFILER_OVERHEAD DIAGNOSTIC_EVENT META_DATA_EXPORT
     CUPTI_ACTIVITY_KIND_RUNTIME CUPTI_ACTIVITY_KIND_DRIVER CUPTI_ACTIVITY_KIND_MEMCPY CUPTI_ACTIVITY_KIND_MEMSET
     CUPTI_ACTIVITY_KIND_KERNEL CUPTI_ACTIVITY_KIND_GRAPH_TRACE CUPTI_ACTIVITY_KIND_SYNCHRONIZATION
     CUPTI_ACTIVITY_KIND_OVERHEAD ENUM_CUDA_MEM_KIND ENUM_CUDA_MEMCPY_OPER ENUM_CUPTI_SYNC_TYPE ENUM_NSYS_EVENT_TYPE
@@ -32,9 +33,27 @@ _ROWS = {
     "META_DATA_EXPORT": ("name", [f"EXPORT_{name}" for name in _VERSIONS.split()]),
     "DIAGNOSTIC_EVENT": ("text", [f"Not all {kind} events might have been collected." for kind in ("NVTX", "CUDA")]),
 }
-# Names one machine or GPU among all others, and is read by nobody.
-_EMPTIED = {"TARGET_INFO_GPU": ("uuid", "luid", "ctxswDevPath", "ctrlDevPath"), "NVTX_EVENTS": ("binaryData",)}
-_NO_TEXT = "nameEnum"  # a number of nsys's own, which may be that of any string
+# What is kept of a table: numbers in columns of these names, and text in these columns. All else goes, such as what a
+# later nsys adds, payloads in JSON, and addresses; so does text in a column of numbers.
+_NUMBER_NAMES = """
+    id start end pid deviceId contextId greenContextId streamId correlationId globalPid globalTid endGlobalTid
+    nameId textId shortName demangledName mangledName eventClass returnValue
+    eventType rangeId category color domainId uint64Value int64Value doubleValue uint32Value int32Value floatValue
+    bytes copyKind srcKind dstKind srcDeviceId dstDeviceId copyCount memKind graphId graphExecId graphNodeId
+    gridX gridY gridZ blockX blockY blockZ registersPerThread staticSharedMemory dynamicSharedMemory launchType
+    syncType eventId eventSyncId overheadKind timestamp timestampType source severity utcEpochNs gpuId cudaId
+    totalMemory memoryBandwidth clockRate smCount computeMajor computeMinor asyncEngines
+"""
+_NUMBERS = frozenset(_NUMBER_NAMES.split())
+_TEXTS = {
+    "StringIds": ("value",),
+    "NVTX_EVENTS": ("text",),
+    "DIAGNOSTIC_EVENT": ("text",),
+    "TARGET_INFO_GPU": ("name",),
+    **dict.fromkeys(("TARGET_INFO_SYSTEM_ENV", "META_DATA_EXPORT"), ("name", "value")),
+    **{table: ("name", "label") for table in _TABLES if table.startswith("ENUM_")},
+}
+_STRINGS = ("nameId", "textId", "shortName", "demangledName", "mangledName")
 
 
 def scrub(path: str | Path) -> None:
@@ -64,6 +83,8 @@ def scrub(path: str | Path) -> None:
             report.execute("BEGIN")
             _drop(report, tables - _TABLES)
             _keep_rows(report)
+            for table in tables & _TABLES:
+                _keep_columns(report, table)
             if "StringIds" in tables:
                 _keep_strings_in_use(report)
             report.execute("COMMIT")
@@ -90,18 +111,33 @@ def _keep_rows(report: sqlite3.Connection) -> None:
             report.execute(f"DELETE FROM {table} WHERE {column} IS NULL OR {column} NOT IN ({marks})", values)
         else:
             report.execute(f"DROP TABLE IF EXISTS {table}")
-    for table, columns in _EMPTIED.items():
-        for column in set(columns) & set(_columns(report, table)):
-            report.execute(f"UPDATE {table} SET {column} = NULL")
+
+
+def _keep_columns(report: sqlite3.Connection, table: str) -> None:
+    """Write a table anew: so no column, no text in a column of numbers and no comment of its schema is left over."""
+    numbers, text = ("INTEGER", "'integer', 'real'"), ("TEXT", "'text'")
+    kinds = {
+        quoted(name): text if name in _TEXTS.get(table, ()) else numbers
+        for name in _columns(report, table)
+        if name in _NUMBERS or name in _TEXTS.get(table, ())
+    }
+    if kinds:
+        declared = ", ".join(f"{name} {kind}" for name, (kind, _) in kinds.items())
+        values = ", ".join(f"IIF(typeof({name}) IN ({types}), {name}, NULL)" for name, (_, types) in kinds.items())
+        report.execute(f"CREATE TABLE scrubbed ({declared})")
+        report.execute(f"INSERT INTO scrubbed SELECT {values} FROM {table}")
+    report.execute(f"DROP TABLE {table}")
+    if kinds:
+        report.execute(f"ALTER TABLE scrubbed RENAME TO {table}")
 
 
 def _keep_strings_in_use(report: sqlite3.Connection) -> None:
     """Strings are shared by all tables, so those of the dropped ones are still there: what the program printed too."""
     used = [
-        f"SELECT {quoted(column)} AS id FROM {table}"
+        f"SELECT {column} AS id FROM {table}"
         for table in sorted(_TABLES - {"StringIds"})
         for column in _columns(report, table)
-        if column != _NO_TEXT and ("name" in column.lower() or "text" in column.lower())
+        if column in _STRINGS
     ]
     in_use = " UNION ".join(used or ["SELECT NULL AS id"])
     report.execute(f"DELETE FROM StringIds WHERE id NOT IN (SELECT id FROM ({in_use}) WHERE id IS NOT NULL)")

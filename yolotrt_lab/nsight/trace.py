@@ -226,7 +226,9 @@ def _checked(table: str, columns: Columns, names: int) -> Columns:
     for name in limits.keys() & checked.keys():
         values = checked[name]
         if len(values) and not 0 <= int(values.min()) <= int(values.max()) < limits[name]:
-            raise TraceError(f"the table {table} holds a {name} outside 0 to {limits[name] - 1}")
+            raise TraceError(
+                f"the table {table} holds a {name} outside 0 to {limits[name] - 1}", fix="export the report again"
+            )
     starts = checked["start_ns"]
     if (starts[1:] < starts[:-1]).any():
         checked = rows_of(checked, np.argsort(starts, kind="stable"))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..errors import SettingsError
+from ..files import write_file
 from ..packages import install_command, load
 from ..recording import Recording
 from ..types import HostMemory, Source, Span, Stage
@@ -375,9 +376,7 @@ class InteractiveTimeline:
         """Write a page that any browser opens, offline, and return its path."""
         path = Path(path)
         head = f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(path.stem)}</title></head>'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{head}<body>\n{self._repr_html_()}\n</body></html>\n", encoding="utf-8")
-        return path
+        return write_file(path, f"{head}<body>\n{self._repr_html_()}\n</body></html>\n")
 
 
 def _bokeh_figure(rows: Sequence[Row], length_ms: float) -> Any:

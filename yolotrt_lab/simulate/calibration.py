@@ -60,7 +60,7 @@ def calibrate(
     `images` are the frames that the loops preprocess (None for an engine that reads no pixel). `batches` are engines of
     the same model by batch size, best for `BATCHES`; without them the simulated device runs a batch frame by frame.
     `progress` is called with the name of each step. What is measured on a simulated device says so in the preset's
-    `gpu`, which every figure names. It takes a minute or two on a GPU.
+    `derived_from`, which every figure names. It takes a minute or two on a GPU.
 
     >>> preset = calibrate(device, "yolov8n-fp16", engine, images, name="mine")  # doctest: +SKIP
     >>> preset.save("mine.json")  # doctest: +SKIP
@@ -85,14 +85,15 @@ def calibrate(
     )
     of_engine, of_kernels = measure_concurrency(device, engine, batches or {}, images, progress)
     source, kernels = device.source, depth // max(enqueues_until_full, 1)
-    simulated = f" simulated with preset {source.preset}" if source.kind is SourceKind.SIMULATED else ""
+    simulated = source.kind is SourceKind.SIMULATED
     return Preset(
         name=name,
-        gpu=source.gpu + simulated,
+        gpu=source.gpu,
         driver=source.driver,
         cpu="" if simulated else machine_info().get("cpu", ""),
         date=source.date,
         command=command,
+        derived_from=source.preset if simulated else "",
         launch_queue_depth=depth,
         engines={model: EngineCost(kernels=kernels, **cost, **of_engine)},
         **calls,

@@ -7,6 +7,7 @@ nanoseconds. Rates are bytes per nanosecond, which is GB/s.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from ..errors import SettingsError
+from ..errors import SettingsError, closest
+from ..files import read_file, write_file
 from ..packages import lab_path
 
 FORMAT = 1
+_MOST = 10**15  # ns, or bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +237,17 @@ class Preset:
 
     On two H200s (2026-11-29) 4 threads uploaded a frame each 0.367 and 0.417 ms, one alone took 0.368 and 0.44; with 8
     threads it was 0.457 and 0.465: 1.24 and 1.06 times as long, and 1.14 is within 20 % of both."""
+    derived_from: str = ""
+    """The preset of the simulated device on which this one was measured; '' for one that was measured on a GPU."""
     cold_synchronize_ns: int | None = None
     """`cudaStreamSynchronize` with nothing to wait for, when the host has moved megabytes since the last wait in the
     driver. None: `synchronize_ns`. The h200 preset has the 6.9 us of the report's loop alone; on other H200s it was
     5.8 and 8.5 us (2026-11-29)."""
+
+    @property
+    def label(self) -> str:
+        """The name in figures, which says what was not measured on a GPU."""
+        return self.name + (f", derived from {self.derived_from} by the simulation" if self.derived_from else "")
 
     def upload_turn_factor(self, count: int) -> float:
         """How many times as long a pageable upload takes where that many take turns."""
@@ -254,12 +264,7 @@ class Preset:
 
     def save(self, path: str | Path) -> None:
         """Write the preset as JSON; SettingsError where that place cannot be written."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be written: {error}", fix="name another place") from error
+        write_file(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n")
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Preset:
@@ -274,32 +279,61 @@ class Preset:
         if path.suffix != ".json":
             if name_or_path not in (names := shipped_presets()):
                 raise SettingsError(
-                    f"there is no preset {str(name_or_path)!r}",
+                    f"there is no preset {str(name_or_path)!r}{closest(str(name_or_path), names)}",
                     fix=f"use one of {', '.join(names)}, or the path of a .json file",
                 )
             path = lab_path("data", "presets", f"{name_or_path}.json")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if (found := values.pop("format", None)) != FORMAT:
-                raise ValueError(f"format {found!r}, this lab reads format {FORMAT}")
+            values = json.loads(read_file(path))
+            if not isinstance(values, dict) or (found := values.pop("format", None)) != FORMAT:
+                found = "none" if not isinstance(values, dict) else repr(found)
+                raise ValueError(f"the format must be {FORMAT}, got {found}")
             preset: Preset = _read(cls, values)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise SettingsError(
-                f"{path} is no preset: {error}", fix="measure one on a GPU: yolotrt-lab calibrate --out FILE"
-            ) from error
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            what = f"{path} is no preset: {getattr(error, 'message', error)}"
+            raise SettingsError(what, fix="measure one on a GPU: yolotrt-lab calibrate --out FILE") from error
         return preset
 
 
-def _read(kind: Any, value: Any) -> Any:
-    """The value that JSON gave, as the type `kind` of a field; dataclasses may be nested."""
+_BY_NAME = ("engines", "host_work_ns", "kernel_ns")
+_LEAST = {"launch_queue_depth": 1, "kernels": 1, "rate": 1e-6, "staged_rate": 1e-6}
+
+
+def _read(kind: Any, value: Any, name: str = "a preset", least: float = 0) -> Any:
+    """What JSON gave for the field `name`, as its type; dataclasses may be nested. ValueError where it is another, or
+    a number that no machine has; TypeError where a field is missing, or unknown.
+    """
     if isinstance(kind, type) and is_dataclass(kind):
         kinds: Any = get_type_hints(kind)
-        return kind(**{name: _read(kinds.get(name), each) for name, each in value.items()})
+        given = _checked(dict, value, name)
+        return kind(**{field: _read(kinds.get(field), each, field) for field, each in given.items()})
     if isinstance(kind, UnionType):  # or None
-        return None if value is None else _read(get_args(kind)[0], value)
+        return None if value is None else _read(get_args(kind)[0], value, name)
     if get_origin(kind) is Mapping:
-        return {key: _read(get_args(kind)[1], each) for key, each in value.items()}
-    return tuple(value) if get_origin(kind) is tuple else value
+        given = _checked(dict, value, name)
+        if name not in _BY_NAME and not all(re.fullmatch("(?a)[1-9][0-9]{0,8}", count) for count in given):
+            raise ValueError(f"{name} must be by count, such as '2', got {', '.join(map(repr, given))}")
+        of = get_args(kind)[1]
+        return {
+            key: _read(of, each, f"{name} of {key}", 0 if name in _BY_NAME else 1e-6) for key, each in given.items()
+        }
+    if get_origin(kind) is tuple:
+        given, (of, *more) = _checked(list, value, name), get_args(kind)
+        if Ellipsis not in more and len(given) != 1 + len(more):
+            raise ValueError(f"{name} must have {1 + len(more)} numbers, got {len(given)}")
+        return tuple(_read(of, each, name, 1e-6) for each in given)
+    if kind in (int, float):
+        number = float(value) if kind is float and type(value) is int else _checked(kind, value, name)
+        if not (least := _LEAST.get(name, least)) <= number < _MOST:
+            raise ValueError(f"{name} must be {least} or more, and below {_MOST:,}, got {number:.6g}")
+        return number
+    return value if kind is None else _checked(kind, value, name)  # of an unknown field: the class refuses it
+
+
+def _checked(kind: type, value: Any, name: str) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r:.50}")
+    return value
 
 
 def shipped_presets() -> list[str]:

@@ -39,7 +39,7 @@ class SimulatedDevice(Device):
         moves_bytes: bool = False,
     ) -> None:
         self.preset = preset
-        self.source = Source(SourceKind.SIMULATED, preset.gpu, preset.driver, preset.date, preset.name)
+        self.source = Source(SourceKind.SIMULATED, preset.gpu, preset.driver, preset.date, preset.label)
         self._host = host = Host(preset, jitter=jitter, seed=seed, trace=trace)
         self.spans: list[Span] = [] if host.trace is None else host.trace.spans
         self._machine = machine = Machine(preset, host, moves_bytes)

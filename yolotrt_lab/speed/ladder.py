@@ -18,6 +18,7 @@ import numpy as np
 from ..device import Device, open_device
 from ..engine import Engine, LendingEngine, open_engine
 from ..errors import SettingsError
+from ..files import write_file
 from ..loop import LoopSettings
 from ..packages import shipped_file
 from ..recording import Recording
@@ -200,10 +201,7 @@ class Ladder:
 
     def save(self, path: str | Path, *, command: str = "") -> None:
         """Write JSON for `load`, with the command that measured it. SettingsError where the file cannot be written."""
-        try:
-            Path(path).write_text(json.dumps({**self.as_dict(), "command": command}, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be written: {error}", fix="name another place") from error
+        write_file(path, json.dumps({**self.as_dict(), "command": command}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Ladder:

@@ -159,9 +159,11 @@ class OverlappedLoop(Loop):
                     fix="use fill='in_place', or fewer slots",
                 )
 
-    def run(self, path: str | Path | None = None, *, label: str = "", command: str = "") -> Recording:
+    def run(
+        self, path: str | Path | None = None, *, label: str = "", command: str = "", overwrite: bool = True
+    ) -> Recording:
         """See `Loop.run`. After an error or Ctrl-C the frames in flight are still collected where the GPU allows."""
-        recording = super().run(path, label=label, command=command)
+        recording = super().run(path, label=label, command=command, overwrite=overwrite)
         if not self._cameras:
             return recording
         cameras = np.array(self._cameras[: len(recording)], np.int64)

@@ -1,0 +1,170 @@
+"""A command at a terminal: how it is parsed, what it may print, the signals that end it, and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from .errors import LabError, NotebookError, closest, plain
+
+_SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+_COMPLETION = """\
+_yolotrt_lab() {{
+    local words command="${{COMP_WORDS[1]}}"
+    case "$command" in trace) command="$command ${{COMP_WORDS[2]}}" ;; esac
+    case "$command" in
+{cases}
+    *) words="{commands}" ;;
+    esac
+    COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
+}}
+if [ -n "$ZSH_VERSION" ]; then autoload -U +X compinit && compinit; autoload -U +X bashcompinit && bashcompinit; fi
+complete -o default -F _yolotrt_lab yolotrt-lab
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors show the usage of the command that was meant, and the word that was."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Of a subcommand as well: what it does not know is an error here, beside its own usage."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [name for action in self._actions for name in action.option_strings]
+            meant = "".join(closest(word, options) for word in unknown[:1])
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with 2."""
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL)
+        meant = closest(wrong[1], re.findall(r"[\w-]+", wrong[2])) if wrong else ""
+        super().error(plain(message + meant))
+
+
+def completion(parser: argparse.ArgumentParser, words: Mapping[str, Sequence[str]]) -> str:
+    """A script for bash and zsh that completes commands, options, and the `words` of a command."""
+    commands = dict(_commands(parser))
+    options = {
+        name: [option for action in each._actions for option in action.option_strings if option.startswith("--")]
+        for name, each in commands.items()
+    }
+    cases = [f'    "{name}") words="{" ".join([*words.get(name, ()), *each])}" ;;' for name, each in options.items()]
+    groups: dict[str, list[str]] = {}
+    for name in commands:
+        group, _, last = name.rpartition(" ")
+        groups.setdefault(group, []).append(last)
+    cases += [f'    "{name} "*) words="{" ".join(lasts)}" ;;' for name, lasts in groups.items() if name]
+    return _COMPLETION.format(cases="\n".join(cases), commands=" ".join([*groups.pop("", []), *groups]))
+
+
+def _commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Each command that does something, by the words that name it."""
+    below = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for choices in below:
+        for word, each in choices.items():
+            yield from _commands(each, f"{name} {word}".strip())
+    if not below:
+        yield name, parser
+
+
+def say(text: str) -> None:
+    """Print on standard error what may have words of an input in it."""
+    print(plain(text), file=sys.stderr, flush=True)
+
+
+class _Plain:
+    """Standard output without what steers a terminal: names in a file may hold anything."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return int(self._stream.write(plain(text)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def exit_status(command: Callable[[], int | None], debug: bool) -> int:
+    """Run a command and return its exit status, with every error of the lab told in two lines.
+
+    0 done; 1 a notebook failed, or doctor found that the lab cannot run; 2 a LabError, or an output that cannot be
+    written; 130 Ctrl-C, 143 SIGTERM, 129 a terminal that was closed; 141 the reader of the output went away.
+
+    >>> exit_status(lambda: print("done"), debug=False)
+    done
+    0
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a Windows console knows few of the characters in a traceback
+    try:
+        with contextlib.redirect_stdout(_Plain(sys.stdout)), _stoppable():
+            status = command() or 0
+            print(end="", flush=True)  # what can't be written is found here, not at Python's end
+            return status
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else signal.SIGINT
+        say("\nstopped by " + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name) + _notes(error))
+        return 128 + int(number)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        _discard_output()
+        return 141
+    except LabError as error:
+        if debug:
+            raise
+        say(f"yolotrt-lab: {error}{_notes(error)}")
+        return 1 if isinstance(error, NotebookError) else 2
+    except OSError as error:
+        try:
+            print(flush=True)
+        except OSError:  # it was the output, such as a file on a full disk
+            _discard_output()
+            say(f"yolotrt-lab: the output must be writable, got: {error.strerror or error}")
+            say("Fix: make space there, or send the output elsewhere")
+            return 2
+        raise
+
+
+def _notes(error: BaseException) -> str:
+    """Where what was recorded lies."""
+    return "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """The first Ctrl-C, SIGTERM or closed terminal ends the command, which then keeps what it has; the second waits for
+    that; the third ends that too.
+    """
+    told: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        told.append(number)
+        if len(told) != 2:
+            raise KeyboardInterrupt(number)
+        say("what there is is being kept; once more, and it is lost")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = {number for number in _SIGNALS.values() if signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores one
+    before = {number: signal.signal(number, stop) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _discard_output() -> None:
+    """What Python flushes at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
