@@ -8,6 +8,7 @@ import json
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 from fake_tensorrt import FakeContext, FakeEngine
@@ -76,14 +77,16 @@ def from_onnx_uses_its_cache():
 
     with (
         mock.patch.object(tensorrt, "find_gpu", lambda: ADA),
-        mock.patch.object(TensorRTEngine, "load", lambda plan, precision: (plan, precision)),
+        mock.patch.object(
+            TensorRTEngine, "load", lambda plan, precision: SimpleNamespace(plan=plan, precision=precision)
+        ),
         mock.patch.object(tensorrt, "build_plan", wraps=build_plan) as builder,
     ):
         first, second = open_once(), open_once()
     return {
         "same": first == second,
         "targets": [call.kwargs["target"] for call in builder.call_args_list],
-        "precision": first[1],
+        "precision": first.precision,
         "files": sorted(path.name for path in (FOLDER / "cache").iterdir()),
     }
 

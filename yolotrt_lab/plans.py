@@ -250,5 +250,5 @@ def _require_fixed_sizes(network: Any) -> None:
         if -1 in tensor.shape:
             raise ModelError(
                 f"{tensor.name} must have fixed sizes, got {tuple(tensor.shape)}",
-                fix="export the model with fixed sizes (Ultralytics: dynamic=False)",
+                fix="open it with open_engine(device, model), which fixes them, or export it with dynamic=False",
             )
