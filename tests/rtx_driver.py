@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from fake_tensorrt import FakeContext, FakeEngine
+from onnx import TensorProto
 from tiny_onnx import tiny_model
 
 from yolotrt_lab import plans, tensorrt
@@ -101,6 +102,7 @@ CASES = {
     "build_unsupported_operator": lambda: build(tiny_model(operator="NoSuchOperator")),
     "build_open_batch": lambda: build(tiny_model(("N", 3, 4, 4))),
     "build_that_the_builder_gives_up": build_that_the_builder_gives_up,
+    "build_nms": lambda: build(tiny_model(operator="NonZero", result=TensorProto.INT64)),
     "build_unknown_target": lambda: build(tiny_model(), target="SM1"),
     "load_here": lambda: bool(TensorRTEngine.load(plan)),
     "load_refused_by_the_runtime": load_refused_by_the_runtime,
