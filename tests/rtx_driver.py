@@ -8,9 +8,11 @@ import json
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 from fake_tensorrt import FakeContext, FakeEngine
+from onnx import TensorProto
 from tiny_onnx import tiny_model
 
 from yolotrt_lab import plans, tensorrt
@@ -76,14 +78,16 @@ def from_onnx_uses_its_cache():
 
     with (
         mock.patch.object(tensorrt, "find_gpu", lambda: ADA),
-        mock.patch.object(TensorRTEngine, "load", lambda plan, precision: (plan, precision)),
+        mock.patch.object(
+            TensorRTEngine, "load", lambda plan, precision: SimpleNamespace(plan=plan, precision=precision)
+        ),
         mock.patch.object(tensorrt, "build_plan", wraps=build_plan) as builder,
     ):
         first, second = open_once(), open_once()
     return {
         "same": first == second,
         "targets": [call.kwargs["target"] for call in builder.call_args_list],
-        "precision": first[1],
+        "precision": first.precision,
         "files": sorted(path.name for path in (FOLDER / "cache").iterdir()),
     }
 
@@ -98,6 +102,7 @@ CASES = {
     "build_unsupported_operator": lambda: build(tiny_model(operator="NoSuchOperator")),
     "build_open_batch": lambda: build(tiny_model(("N", 3, 4, 4))),
     "build_that_the_builder_gives_up": build_that_the_builder_gives_up,
+    "build_nms": lambda: build(tiny_model(operator="NonZero", result=TensorProto.INT64)),
     "build_unknown_target": lambda: build(tiny_model(), target="SM1"),
     "load_here": lambda: bool(TensorRTEngine.load(plan)),
     "load_refused_by_the_runtime": load_refused_by_the_runtime,

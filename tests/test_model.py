@@ -3,12 +3,14 @@
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from tiny_onnx import tiny_model
 
 from yolotrt_lab.detector.yolov8 import build_model
-from yolotrt_lab.errors import ModelError
-from yolotrt_lab.model import parse_onnx, precision_of, read_onnx, with_batch, with_best_boxes
+from yolotrt_lab.errors import ModelError, SettingsError
+from yolotrt_lab.model import OnnxModel, describe, parse_onnx, precision_of, printable, read_onnx, with_best_boxes
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 from yolotrt_lab.vision import decode
 
@@ -45,19 +47,201 @@ def test_unreadable_model(tmp_path):
         parse_onnx(tiny_model()[:50])
 
 
-def test_tensors_in_other_files_are_not_read(tmp_path):
+@pytest.fixture
+def outside(tmp_path):
+    """A model whose weights lie in data.bin beside it."""
+    path = tmp_path / "models" / "outside.onnx"
+    path.parent.mkdir()
     model = onnx.load_from_string(tiny_model())
-    onnx.save(model, tmp_path / "outside.onnx", save_as_external_data=True, location="data.bin", size_threshold=0)
-    (tmp_path / "data.bin").unlink()
-    assert precision_of(parse_onnx(tmp_path / "outside.onnx")) == "fp32"
+    onnx.save(model, path, save_as_external_data=True, location="data.bin", size_threshold=0)
+    return path
+
+
+def test_weights_in_another_file_are_read_beside_the_model_and_nowhere_else(outside, tmp_path, monkeypatch):
+    weights = np.frombuffer((outside.parent / "data.bin").read_bytes(), np.float32)
+    (tmp_path / "data.bin").write_bytes((10 * weights).tobytes())
+    monkeypatch.chdir(tmp_path)  # other weights of the same name lie in the working directory
+    image = {"images": np.random.default_rng(0).random((1, 3, 4, 4), np.float32)}
+    expected = OnnxRuntimeEngine(tiny_model()).run(image)["output0"]
+    for path in (outside, outside.relative_to(tmp_path), str(outside)):
+        np.testing.assert_array_equal(OnnxRuntimeEngine(path).run(image)["output0"], expected)
+    whole = read_onnx(outside)
+    (outside.parent / "data.bin").write_bytes((2 * weights).tobytes())
+    assert read_onnx(outside) != whole  # a plan is filed under these bytes
+
+
+def test_weights_in_another_file_that_cannot_be_read_are_an_error(outside, tmp_path, monkeypatch):
+    content = outside.read_bytes()
+    with pytest.raises(ModelError, match=r"must have its weights in it, got some in the file 'data\.bin'") as caught:
+        OnnxRuntimeEngine(content)
+    assert "pass the path" in caught.value.fix
+    (outside.parent / "data.bin").write_bytes(b"short")
+    with pytest.raises(ModelError, match=r"outside\.onnx, in 'data\.bin' beside it, cannot be read"):
+        read_onnx(outside)
+    (outside.parent / "data.bin").rename(tmp_path / "data.bin")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="put that file beside the model"):
+        read_onnx(outside)
+    model = onnx.load_from_string(content)
+    for entry in (each for tensor in model.graph.initializer for each in tensor.external_data):
+        entry.value = "../data.bin" if entry.key == "location" else entry.value
+    outside.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"in '\.\./data\.bin' beside it, cannot be read"):
+        read_onnx(outside)
+
+
+def shapes_of(model):
+    graph = parse_onnx(model.content).graph
+    return [[d.dim_value for d in x.type.tensor_type.shape.dim] for x in (graph.input[0], graph.output[0])]
 
 
 def test_open_batch_becomes_a_number_and_a_fixed_one_stays():
     open_model, fixed = build_model(dynamic_batch=True), build_model(batch=2)
-    graph = parse_onnx(with_batch(open_model, 1)).graph
-    shapes = [[d.dim_value for d in x.type.tensor_type.shape.dim] for x in (graph.input[0], graph.output[0])]
-    assert shapes == [[1, 3, 640, 640], [1, 84, 8400]]
-    assert with_batch(fixed, 1) is fixed
+    for batch in (1, 3):
+        assert shapes_of(OnnxModel.read(open_model, batch=batch)) == [[batch, 3, 640, 640], [batch, 84, 8400]]
+    assert OnnxModel.read(fixed).content is fixed
+
+
+def pooled(**metadata):
+    """A model whose batch and sides are open, and whose output has a column for each 8 x 8 pixels."""
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["grid"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Concat", ["grid", "grid"], ["both"], axis=1),
+        helper.make_node("Shape", ["both"], ["two"], end=2),
+        helper.make_node("Concat", ["two", "rest"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["both", "shape"], ["output0"]),
+    ]
+    edges = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("images", ["batch", 3, "height", "width"]), ("output0", ["batch", 6, "anchors"]))
+    ]
+    rest = numpy_helper.from_array(np.array([-1]), "rest")
+    model = helper.make_model(
+        helper.make_graph(nodes, "pooled", edges[:1], edges[1:], [rest]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    helper.set_model_props(model, metadata)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "asked", "size"),
+    [
+        ({"imgsz": "[64, 96]"}, None, (64, 96)),
+        ({"imgsz": "64"}, None, (64, 64)),
+        ({"imgsz": "[64, 96]"}, 128, (128, 128)),
+        ({"imgsz": "unreadable"}, (32, 64), (32, 64)),
+        ({"stride": "16"}, 48, (48, 48)),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_open_sides_become_the_size_that_is_asked_for_or_the_metadatas(metadata, asked, size, batch):
+    model = OnnxModel.read(pooled(**metadata), batch=batch, image_size=asked)
+    cells = size[0] * size[1] // 64
+    assert shapes_of(model) == [[batch, 3, *size], [batch, 6, cells]]
+    engine = OnnxRuntimeEngine(pooled(**metadata), batch=batch, image_size=asked)
+    assert engine.run({"images": np.ones((batch, 3, *size), np.float32)})["output0"].shape == (batch, 6, cells)
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "error", "message"),
+    [
+        (pooled(), None, ModelError, "must say how large its images are"),
+        (pooled(imgsz="[0, 64]"), None, ModelError, r"image_size=640"),
+        (pooled(), 100, SettingsError, "multiples of 32, got 100"),
+        (pooled(stride="64"), 96, SettingsError, "multiples of 64, got 96"),
+        (pooled(), "large", SettingsError, "multiples of 32, got 'large'"),
+        (pooled(), (64, 64, 3), SettingsError, "multiples of 32"),
+        (pooled(imgsz="[64, 100]"), None, SettingsError, "multiples of 32"),
+        (build_model("n", classes=2, image_size=64), 32, SettingsError, r"must be \(64, 64\)(.|\n)*dynamic=True"),
+    ],
+)
+def test_a_size_that_a_model_cannot_have_is_refused(model, asked, error, message):
+    with pytest.raises(error, match=message):
+        OnnxModel.read(model, image_size=asked)
+
+
+IMAGE, EIGHTY = [[1, 3, 640, 640]], str(dict(enumerate(map(str, range(80)))))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "metadata", "classes", "end2end"),
+    [
+        ([[1, 84, 8400]], {}, 80, False),
+        ([[1, 84, 8400]], {"names": EIGHTY, "task": "detect", "end2end": "False"}, 80, False),
+        ([[1, 84, 34000]], {}, 80, False),  # P2
+        ([[1, 84, 8500]], {}, 80, False),  # P6
+        ([[1, 84, 123]], {"names": EIGHTY}, 80, False),
+        ([[1, 84, 2000]], {}, 80, False),  # P4 and P5 alone, as YOLOv3-tiny has them
+        ([[1, 84, 0]], {}, 80, False),
+        ([[1, 84, 100]], {"boxes": "100"}, 80, False),
+        ([[1, 300, 6]], {"names": EIGHTY}, 80, True),
+        ([[4, 100, 6]], {}, 0, True),
+        ([[1, 300, 0]], {"end2end": "True", "names": EIGHTY}, 80, True),  # as exported with dynamic=True
+        ([[1, 84, 8400]], {"names": "{0: 'a'", "boxes": "x", "end2end": "?"}, 80, False),  # unreadable
+    ],
+)
+def test_outputs_that_are_read(outputs, metadata, classes, end2end):
+    info = describe("mine", IMAGE, outputs, metadata)
+    assert (info.classes, info.end2end, info.image_size) == (classes, end2end, (640, 640))
+    assert len(info.names) == (80 if metadata.get("names") == EIGHTY else 0)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "metadata", "words"),
+    [
+        *((IMAGE, [[1, 84, 8400]], {"task": task}, f"'detect', got '{task}'") for task in ("pose", "obb", "segment")),
+        (IMAGE, [[1, 1000]], {}, "classifier"),
+        (IMAGE, [[1, 25200, 85]], {}, "the layout of YOLOv5"),
+        (IMAGE, [[1, 25200, 85]], {"names": EIGHTY}, "the layout of YOLOv5"),
+        ([[1, 3, 64, 64]], [[1, 252, 85]], {"names": EIGHTY}, "the layout of YOLOv5"),
+        ([[1, 3, 0, 0]], [[1, 0, 85]], {"names": EIGHTY}, "the layout of YOLOv5"),
+        (IMAGE, [[1, 8400, 84]], {}, "cells first"),
+        (IMAGE, [[1, 300, 84]], {"names": EIGHTY}, "RT-DETR"),
+        ([[1, 3, 64, 64]], [[1, 300, 84]], {"names": EIGHTY}, "RT-DETR"),
+        (IMAGE, [[1, 116, 8400], [1, 32, 160, 160]], {}, "masks"),
+        (IMAGE, [[1, 1], [1, 100, 4], [1, 100], [1, 100]], {}, "plugin for NMS"),
+        (IMAGE, [[1, 20, 8400]], {"names": "{0: 'a', 1: 'b'}"}, "2 class names do not fit 16 rows"),  # obb, no task
+        (IMAGE, [[1, 84, 8399]], {}, "no detector of Ultralytics"),
+        (IMAGE, [[1, 4, 8400]], {}, "no detector of Ultralytics"),
+        (IMAGE, [], {}, "no detector of Ultralytics"),
+        ([[1, 1, 640, 640]], [[1, 84, 8400]], {}, r"take images \(batch, 3"),
+        ([], [], {}, r"take images \(batch, 3"),
+    ],
+)
+def test_outputs_that_are_not_read_say_what_they_are(inputs, outputs, metadata, words):
+    with pytest.raises(ModelError, match=f"mine must .*{words}") as caught:
+        describe("mine", inputs, outputs, metadata)
+    assert "export a detect" in caught.value.fix
+
+
+@given(st.text() | st.sampled_from(["[" * 3_000, "{0: 'a'", "None", "{0: 'a', 2: 'b'}", "{'a': 0}", "7"]))
+def test_metadata_that_cannot_be_read_refuse_no_model(text):
+    metadata = dict.fromkeys(("imgsz", "names", "stride", "boxes", "end2end", "description"), text)
+    info = describe("mine", IMAGE, [[1, 84, 8400]], metadata)
+    assert (info.classes, info.names, info.image_size) == (80, (), (640, 640))
+
+
+def test_names_hold_nothing_that_moves_a_terminal_or_is_no_character():
+    names = ["\x1b]0;title\x07nut", "\udc80", "a\nb", "\u202eexe", "Schraube ä 螺栓", "n" * 5_000]
+    info = describe("mine", IMAGE, [[1, 10, 8400]], {"names": str(dict(enumerate(names)))})
+    assert info.names == ("?]0;title?nut", "?", "a?b", "?exe", "Schraube ä 螺栓", "n" * 100)
+    assert printable("plain") == "plain"
+
+
+def test_the_name_of_a_model_is_its_files_or_what_it_says_of_itself(tmp_path):
+    content = build_model("s", classes=2, image_size=64)
+    (tmp_path / "mine.onnx").write_bytes(content)
+    read = OnnxModel.read(tmp_path / "mine.onnx")
+    assert (read.name, OnnxModel.read(content).name) == ("mine", "yolov8s")
+    assert (
+        OnnxModel.read(pooled(description="Ultralytics YOLO11n model trained on coco8.yaml", imgsz="64")).name
+        == "YOLO11n"
+    )
+    assert (read.precision, read.metadata["task"]) == ("fp32", "detect")
+    assert read.parameters == pytest.approx(11.1e6, rel=0.01)
+    assert OnnxModel.read(read) is read
 
 
 def test_best_boxes_are_the_best_cell_of_each_group():

@@ -67,7 +67,7 @@ def test_open_batch_is_fixed(name, batch):
 
 def test_other_open_dimensions_are_refused():
     with pytest.raises(ModelError, match="images must have fixed sizes"):
-        OnnxRuntimeEngine(tiny_model(("N", 3, "H", 4)))
+        OnnxRuntimeEngine(tiny_model(("N", "C", 4, 4)))
 
 
 def test_misfit_input():

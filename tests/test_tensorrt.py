@@ -210,7 +210,7 @@ def test_refused_plan_carries_the_log(tensorrt, monkeypatch):
 def test_plan_of_tensorrt_is_filed_under_its_gpu(tensorrt, monkeypatch, tmp_path):
     built = []
     monkeypatch.setattr(backend, "build_plan", lambda *model, **options: built.append(options) or b"plan")
-    monkeypatch.setattr(TensorRTEngine, "load", lambda plan, precision: plan)
+    monkeypatch.setattr(TensorRTEngine, "load", lambda plan, precision: Mock())
     for gpu in (Gpu("one", (8, 9)), Gpu("two", (8, 9)), Gpu("two", (9, 0)), Gpu("one", (8, 9))):
         monkeypatch.setattr(backend, "find_gpu", lambda gpu=gpu: gpu)
         TensorRTEngine.from_onnx(tiny_model(), module="tensorrt", cache_dir=tmp_path)

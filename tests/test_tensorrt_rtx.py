@@ -56,6 +56,7 @@ FAILURES = {
     "build_unsupported_operator": ("ModelError", "support the operator NoSuchOperator", "While parsing node number 1"),
     "build_open_batch": ("ModelError", "(-1, 3, 4, 4)", ""),
     "build_that_the_builder_gives_up": ("EngineError", "no optimization profile", "buildSerializedNetwork"),
+    "build_nms": ("ModelError", "nms=None", ""),
     "build_unknown_target": ("SettingsError", "SM89", ""),
     "load_truncated": ("PlanError", "is damaged: it must have", ""),
     "load_other_build": ("PlanError", "is installed", ""),

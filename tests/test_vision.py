@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolotrt_lab.device import HostBuffer
-from yolotrt_lab.errors import DtypeError, SettingsError, ShapeError
+from yolotrt_lab.errors import DtypeError, ModelError, SettingsError, ShapeError
 from yolotrt_lab.types import Detections, TensorSpec
 from yolotrt_lab.vision import (
     Letterbox,
@@ -27,19 +27,20 @@ def random_frame(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("frame", "scale", "left", "top", "width", "height"),
+    ("frame", "scales", "left", "top", "width", "height"),
     [
-        ((1080, 1920), 1 / 3, 0, 140, 640, 360),
-        ((640, 640), 1, 0, 0, 640, 640),
-        ((427, 640), 1, 0, 106, 640, 427),  # an odd rest: Ultralytics puts the smaller part on top
-        ((1000, 333), 0.64, 213, 0, 213, 640),
-        ((160, 320), 2, 0, 160, 640, 320),
-        ((1, 5000), 0.128, 0, 319, 640, 1),
+        ((1080, 1920), (1 / 3, 1 / 3), 0, 140, 640, 360),
+        ((640, 640), (1, 1), 0, 0, 640, 640),
+        ((427, 640), (1, 1), 0, 106, 640, 427),  # an odd rest: Ultralytics puts the smaller part on top
+        ((1000, 333), (213 / 333, 0.64), 213, 0, 213, 640),
+        ((4000, 6000), (640 / 6000, 427 / 4000), 0, 106, 640, 427),
+        ((160, 320), (2, 2), 0, 160, 640, 320),
+        ((1, 5000), (0.128, 1), 0, 319, 640, 1),
     ],
 )
-def test_geometry(frame, scale, left, top, width, height):
+def test_geometry(frame, scales, left, top, width, height):
     geometry = letterbox_geometry(frame, (640, 640))
-    assert geometry.scale == pytest.approx(scale)
+    assert geometry.scales == pytest.approx(scales)
     assert (geometry.left, geometry.top, geometry.width, geometry.height) == (left, top, width, height)
     assert geometry.frame_shape == frame
 
@@ -183,14 +184,64 @@ def test_boxes_come_back_to_the_frame(frame, target, sides):
     height, width = frame
     left, right = sorted((sides[0] * width, sides[1] * width))
     top, bottom = sorted((sides[2] * height, sides[3] * height))
-    placed = np.array([left, top, right, bottom]) * geometry.scale + [geometry.left, geometry.top] * 2
+    placed = np.array([left, top, right, bottom]) * (geometry.scales * 2) + [geometry.left, geometry.top] * 2
     middle, size = (placed[:2] + placed[2:]) / 2, placed[2:] - placed[:2]
     output = np.array([*middle, *size, 0.9], np.float32).reshape(1, 5, 1)
     found = decode(output, geometry)
     if (output[0, 2:4] > 0).all():
-        np.testing.assert_allclose(found.boxes, [[left, top, right, bottom]], atol=0.001 / geometry.scale)
+        np.testing.assert_allclose(found.boxes, [[left, top, right, bottom]], atol=0.001 / min(geometry.scales))
     else:
         assert len(found) == 0
+
+
+@pytest.mark.parametrize("frame", [(4000, 6000), (3024, 4032), (333, 1000)])
+@pytest.mark.parametrize("end2end", [False, True])
+def test_a_box_around_the_whole_letterboxed_frame_is_the_whole_frame(frame, end2end):
+    geometry = letterbox_geometry(frame, (640, 640))
+    left, top, right, bottom = geometry.left, geometry.top, geometry.left + 640, geometry.top + geometry.height
+    inside = (left + 1, top + 1, right - 1, bottom - 1)  # which no clipping touches
+    for box, off in (((left, top, right, bottom), 0), (inside, 1)):
+        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1])
+        output = np.array([[*box, 0.9, 0]] if end2end else np.array([[*centre, 0.9]]).T, np.float32)
+        x, y = off / geometry.scales[0], off / geometry.scales[1]
+        [found] = decode(output, geometry, end2end=end2end).boxes
+        np.testing.assert_allclose(found, [x, y, frame[1] - x, frame[0] - y], atol=1e-3, rtol=1e-6)
+
+
+def test_end2end_output_is_taken_as_it_is_best_first():
+    rows = [(1, 2, 3, 4, 0.5, 7), (10, 10, 20, 20, 0.9, 2), (10, 10, 20, 20, 0.8, 2), (5, 5, 5, 9, 0.7, 0), (0,) * 6]
+    output = np.array([rows], np.float32)
+    found = decode(output, end2end=True)
+    assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.5])  # overlapping ones stay, one without area goes
+    assert found.boxes.tolist() == [[10, 10, 20, 20], [10, 10, 20, 20], [1, 2, 3, 4]]
+    assert (found.classes.tolist(), found.boxes.dtype, found.classes.dtype) == ([2, 2, 7], np.float32, np.int64)
+    assert len(decode(output, end2end=True, max_detections=1)) == 1
+    assert decode(output[0].astype(np.float16), end2end=True, confidence=0.6).classes.tolist() == [2, 2]
+    assert decode(output, end2end=True, classes=[7]).classes.tolist() == [7]
+
+
+def test_only_the_classes_that_are_asked_for():
+    output = np.zeros((1, 7, 4), np.float32)
+    output[0, :4] = (10, 10, 4, 4)
+    output[0, [4, 5, 6, 4], range(4)] = (0.9, 0.8, 0.7, 0.6)
+    assert decode(output, classes={1, 2}, max_detections=1).classes.tolist() == [1]
+    assert decode(output, classes=[]).boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("wrong", [799.0, 1.01, -0.5])
+@pytest.mark.parametrize("end2end", [False, True])
+def test_a_score_that_none_can_be_proves_another_layout(wrong, end2end):
+    output = np.array([[10, 10, 40, 40, wrong, 0]], np.float32)
+    with pytest.raises(ModelError, match=f"scores must be from 0 to 1, got {wrong:g}"):
+        decode(output if end2end else output[0, :5, None], end2end=end2end)
+    output[0, 4] = 1.0005  # a score of 1 that was rounded
+    assert len(decode(output if end2end else output[0, :5, None], end2end=end2end)) == 1
+
+
+def test_names_of_any_text_are_drawn():
+    found = Detections(np.array([[10, 30, 40, 60]], np.float32), np.array([0.5], np.float32), np.array([0]))
+    for name in ("\udc80", "\x1b[2J", "\x00", "螺栓", "n" * 100_000):
+        assert draw(np.zeros((80, 80, 3), np.uint8), found, [name]).any()
 
 
 def test_boxes_are_clipped_to_the_frame():
@@ -217,6 +268,9 @@ def test_scores_that_are_not_numbers_are_no_candidates_and_no_cells_give_no_boxe
         (np.zeros((1, 84, 10), np.float32), {"confidence": 25}, SettingsError),
         (np.zeros((1, 84, 10), np.float32), {"iou": -0.1}, SettingsError),
         (np.zeros((1, 84, 10), np.float32), {"max_detections": 0}, SettingsError),
+        (np.zeros((1, 300, 7), np.float32), {"end2end": True}, ShapeError),
+        (np.zeros((2, 300, 6), np.float32), {"end2end": True}, ShapeError),
+        (np.zeros(6, np.float32), {"end2end": True}, ShapeError),
     ],
 )
 def test_decode_refuses_what_it_cannot_use(output, settings, error):

@@ -37,3 +37,21 @@ def detector_model(*boxes, classes=2, names=None, batch=1, task="detect", dtype=
     metadata = {"task": task} | ({} if names is None else {"names": str(dict(enumerate(names)))})
     helper.set_model_props(model, metadata)
     return model.SerializeToString()
+
+
+def constant_model(*tables, size=SIZE, **metadata):
+    """Serialized: 'images' of (1, 3, size, size) to the tables as they are, 'output0' and so on."""
+    edge, names = helper.make_tensor_value_info, [f"output{number}" for number in range(len(tables))]
+    dtype = helper.np_dtype_to_tensor_dtype(tables[0].dtype)
+    nodes = [
+        helper.make_node("ReduceMin", ["images"], ["least"], keepdims=0),
+        helper.make_node("Mul", ["least", "zero"], ["nothing"]),
+        *(helper.make_node("Add", [f"table{number}", "nothing"], [name]) for number, name in enumerate(names)),
+    ]
+    weights = [numpy_helper.from_array(table, f"table{number}") for number, table in enumerate(tables)]
+    weights.append(numpy_helper.from_array(np.zeros((), tables[0].dtype), "zero"))
+    outputs = [edge(name, dtype, table.shape) for name, table in zip(names, tables, strict=True)]
+    graph = helper.make_graph(nodes, "constant", [edge("images", dtype, [1, 3, size, size])], outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata)
+    return model.SerializeToString()

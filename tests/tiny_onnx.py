@@ -4,7 +4,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 
-def tiny_model(shape=(1, 3, 4, 4), dtype=np.float32, operator="Relu", opset=17):
+def tiny_model(shape=(1, 3, 4, 4), dtype=np.float32, operator="Relu", opset=17, result=None):
     """Convolution (3 to 2 channels, seeded) and one more operator: 'images' of `shape` to 'output0', as bytes."""
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     weights = np.random.default_rng(0).standard_normal((2, 3, 3, 3)).astype(dtype)
@@ -16,7 +16,7 @@ def tiny_model(shape=(1, 3, 4, 4), dtype=np.float32, operator="Relu", opset=17):
         nodes,
         "tiny",
         [helper.make_tensor_value_info("images", kind, shape)],
-        [helper.make_tensor_value_info("output0", kind, None)],
+        [helper.make_tensor_value_info("output0", result or kind, None)],
         [numpy_helper.from_array(weights, "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)

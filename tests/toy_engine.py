@@ -38,7 +38,7 @@ def toy_engine(batch: int = 1, *, dtype: str = "float32", anchors: int = 16) -> 
         result[:, 4:] = tensors["images"][:, :, places % SIDE, places % SIDE]
         return {"output0": result}
 
-    return SimulatedEngine("toy", COST, [images], [output], compute)
+    return SimulatedEngine("toy", COST, [images], [output], compute, metadata={"boxes": str(anchors)})
 
 
 def toy_frame(number: int, side: int = SIDE) -> np.ndarray:

@@ -390,11 +390,15 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 @_command(
     _option("source", help='a video, an image, a folder of images, a camera\'s number, or "synthetic"'),
-    _option("--model", type=Path, metavar="FILE", help="a YOLOv8 detector in ONNX (default: the lab's own)"),
+    _option("--model", type=Path, metavar="FILE", help="a YOLO detector in ONNX (default: the lab's own)"),
     _option("--out", type=Path, required=True, metavar="DIR", help="drawn images and boxes.json go here"),
     _option("--limit", type=int, metavar="N", help="at most N frames (default: all; 100 of an endless source)"),
     _option("--confidence", type=float, default=0.25, help="boxes below it are left out (default: 0.25)"),
     _option("--iou", type=float, default=0.7, help="of boxes that overlap by more, the best stays (default: 0.7)"),
+    _option("--max-detections", type=int, default=300, metavar="N", help="at most N boxes a frame (default: 300)"),
+    _option("--classes", nargs="+", metavar="CLASS", help="these alone, by name or number (default: all)"),
+    _option("--imgsz", type=int, nargs="+", metavar="N", help="side, or height and width, for a model of open sizes"),
+    _option("--labels", action="store_true", help="labels/*.txt for each frame as well, as Ultralytics reads them"),
     _option(
         "--engine", choices=["auto", "tensorrt", "onnxruntime"], default="auto", help="default: what fits the machine"
     ),
@@ -406,6 +410,7 @@ def _detect(arguments: argparse.Namespace) -> None:
       yolotrt-lab detect synthetic --limit 20 --out boxes           the lab's own detector on its own scene
       yolotrt-lab detect clip.mp4 --model yolov8n.onnx --out boxes  a model exported by Ultralytics on a video
       yolotrt-lab detect 0 --model yolov8n.onnx --out boxes         100 frames of the first camera
+      yolotrt-lab detect photos --model yolo11n.onnx --classes person dog --labels --out boxes
     """
     from rich.console import Console
 
@@ -416,16 +421,34 @@ def _detect(arguments: argparse.Namespace) -> None:
     with open_frames(arguments.source) as source:
         model = arguments.model or shipped_model()
         about = {"source": arguments.source, "model": model.name}
-        detector = open_detector(model, engine=arguments.engine, confidence=arguments.confidence, iou=arguments.iou)
+        if arguments.model is None and arguments.source != "synthetic":
+            _step("the lab's own model knows machine parts alone; for anything else add --model FILE")
+        how = {name: getattr(arguments, name) for name in ("engine", "confidence", "iou", "max_detections", "classes")}
+        detector = open_detector(model, image_size=_size(arguments.imgsz), **how)
         with Console(stderr=True).status("") as status:  # it prints nothing where there is no terminal
 
             def show(done: int) -> None:
                 status.update(f"{done} frames done")
 
-            frames = annotate(source, detector, arguments.out, limit=arguments.limit, about=about, progress=show)
+            frames = annotate(
+                source,
+                detector,
+                arguments.out,
+                limit=arguments.limit,
+                labels=arguments.labels,
+                about=about,
+                progress=show,
+                on_skip=lambda what: _step(f"left out: {what}"),
+            )
     count = sum(len(frame["boxes"]) for frame in frames)
     boxes, of = "box" if count == 1 else "boxes", "frame" if len(frames) == 1 else "frames"
     print(f"{count} {boxes} in {len(frames)} {of} by {detector.engine.label}: {arguments.out}")
+
+
+def _size(sides: list[int] | None) -> tuple[int, int] | None:
+    if sides is not None and len(sides) > 2:
+        raise SettingsError(f"--imgsz must be one or two numbers, got {len(sides)}", fix="use --imgsz 640")
+    return None if sides is None else (sides[0], sides[-1])
 
 
 @_command(

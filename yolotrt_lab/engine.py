@@ -19,6 +19,7 @@ import numpy as np
 
 from .device import Device, DeviceBuffer, HostBuffer, Stream
 from .errors import CaptureError, DtypeError, EngineError, SettingsError, ShapeError, whole
+from .model import ModelInfo, OnnxModel, describe
 from .types import HostMemory, TensorSpec
 from .vision import HostWork
 
@@ -95,6 +96,18 @@ class Engine(ABC):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    model: str = "the model"
+    """The model's name: that of its file, or what it calls itself."""
+    metadata: Mapping[str, str] = MappingProxyType({})
+    """What the model's file says of itself; nothing where it was loaded from a plan."""
+
+    def describe(self) -> ModelInfo:
+        """How boxes are read from the output: one reading for all loops and kernels that look for boxes.
+
+        ModelError where the model is no detector, or its output has a layout that is not read.
+        """
+        inputs, outputs = ([spec.shape for spec in specs] for specs in (self.inputs, self.outputs))
+        return describe(self.model, inputs, outputs, self.metadata)
 
     @abstractmethod
     def context(self, device: Device) -> Context:
@@ -179,6 +192,7 @@ class LendingEngine(Engine):
 
     def __init__(self, engine: Engine) -> None:
         self.label, self.inputs, self.outputs = engine.label, engine.inputs, engine.outputs
+        self.model, self.metadata = engine.model, engine.metadata
         self._engine = engine
         self._free: list[Context] = []
 
@@ -218,11 +232,12 @@ PRECISIONS = ("fp16", "fp32")
 
 def open_engine(
     device: Device,
-    model: bytes | str | Path | None = None,
+    model: bytes | str | Path | OnnxModel | None = None,
     *,
     variant: str = "n",
     precision: str = "fp16",
     batch: int = 1,
+    image_size: int | tuple[int, int] | None = None,
     boxes: int | None = None,
     compute: bool = False,
     backend: str = "auto",
@@ -230,16 +245,18 @@ def open_engine(
 ) -> Engine:
     """The engine for that device, of an ONNX `model` or of YOLOv8 with seeded weights (`variant`, `precision`).
 
-    A batch dimension that a model leaves open becomes `batch`, how many frames go through at once; SettingsError where
-    a `batch` is asked for and the model has another. With `boxes` the engine gives the cells of the best scores alone,
-    so many, and its output is small: (1, 84, boxes), 33,600 bytes for 100 boxes instead of 2,822,400. `batch` and
-    `boxes` are whole numbers from 1 on, SettingsError otherwise; `boxes` must divide the cells (8,400 at 640 px).
+    What a model leaves open (Ultralytics: dynamic=True) is fixed here: the batch dimension becomes `batch`, how many
+    frames go through at once, and height and width become `image_size`, one number or (height, width), by default that
+    of the model's metadata. SettingsError where one is asked for and the model has another. Weights in other files are
+    read beside the model. With `boxes` the engine gives the cells of the best scores alone, so many, and its output is
+    small: (1, 84, boxes), 33,600 bytes for 100 boxes instead of 2,822,400. `batch` and `boxes` are whole numbers from 1
+    on, SettingsError otherwise; `boxes` must divide the cells (8,400 at 640 px).
 
     On a GPU, `backend` is 'tensorrt' (also 'auto': TensorRT or TensorRT-RTX, whichever is installed, built on first use
     and cached in `cache_dir`) or 'onnxruntime'. On the simulated device the engine takes the time that the preset
     measured for `yolov8<variant>-<precision>`; with `compute` (or a `model`) it also computes its outputs, by ONNX
-    Runtime on the CPU, which takes real time but no virtual time. Each frame is still charged what the preset measured
-    for that name, by default YOLOv8n in FP16 at 640 px, whatever the model.
+    Runtime on the CPU, which takes real time but no virtual time. A `model` is timed as the one of those that the
+    preset measured whose number of parameters is nearest; the label says which.
 
     >>> from yolotrt_lab import open_device
     >>> open_engine(open_device("simulated")).label
@@ -250,28 +267,27 @@ def open_engine(
     if precision not in PRECISIONS:
         raise SettingsError(f"the precision must be one of {', '.join(PRECISIONS)}, got {precision!r}", fix="use one")
     batch, boxes = whole("batch", batch, 1), None if boxes is None else whole("boxes", boxes, 1)
-    simulated = device.kind == "simulated"
+    simulated, seeded = device.kind == "simulated", f"yolov8{variant}-{precision}"
+    if model is None and image_size is not None:
+        raise SettingsError("image_size must go with a model whose sizes are open", fix="leave it out, or name a model")
+    given = model is not None
     if model is None and (compute or not simulated):
         from .detector import build_model
 
         model = build_model(variant, precision=precision, batch=batch)
-    if boxes is not None and model is not None:
-        from .model import read_onnx, with_batch, with_best_boxes
-
-        model = with_best_boxes(with_batch(read_onnx(model), batch), boxes)
+    found = None if model is None else OnnxModel.read(model, batch=batch, image_size=image_size, boxes=boxes)
     if simulated:
         from .simulate import open_timed_engine
 
-        return _of_batch(open_timed_engine(device, f"yolov8{variant}-{precision}", model, batch, boxes), batch)
-    assert model is not None
+        return _of_batch(open_timed_engine(device, "" if given else seeded, found, batch, boxes), batch)
+    assert found is not None
     if backend == "onnxruntime":
         from .onnxruntime import OnnxRuntimeEngine
 
-        return _of_batch(OnnxRuntimeEngine(model, provider="cuda", batch=batch), batch)
-    from .model import read_onnx, with_batch
+        return _of_batch(OnnxRuntimeEngine(found, provider="cuda"), batch)
     from .tensorrt import TensorRTEngine
 
-    return _of_batch(TensorRTEngine.from_onnx(with_batch(read_onnx(model), batch), cache_dir=cache_dir), batch)
+    return _of_batch(TensorRTEngine.from_onnx(found, cache_dir=cache_dir), batch)
 
 
 def _of_batch(engine: Engine, batch: int) -> Engine:

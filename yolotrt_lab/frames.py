@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -243,18 +243,21 @@ class Camera(_Capture):
 class ImageFolder(FrameSource):
     """The images of a folder in the order of their names, or one image file. `index` is the number of the next.
 
-    FrameSourceError if there is none, and from `read` if one cannot be read.
+    Hidden ones are left out, and listed in `hidden`. FrameSourceError if there is none or none can be read, and from
+    `read` if one cannot be read; the next call goes on with the one after it.
     """
 
     def __init__(self, path: str | Path) -> None:
         folder = Path(path)
         files = folder.iterdir() if folder.is_dir() else [folder]
-        self.paths = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        found = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        self.hidden = [file for file in found if folder.is_dir() and file.name.startswith(".")]
+        self.paths = [file for file in found if file not in self.hidden]
         if not self.paths:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
             raise FrameSourceError(f"there are no images in {path}", fix=f"name a folder with {suffixes} files")
         self.index = 0
-        self.size = _read_image(self.paths[0]).shape[1::-1]
+        self.size = _first_readable(self.paths).shape[1::-1]
 
     def read(self) -> np.ndarray | None:
         """The next image as a fresh array, None at the end; FrameSourceError if it cannot be read."""
@@ -266,6 +269,14 @@ class ImageFolder(FrameSource):
     def close(self) -> None:
         """Go to the end."""
         self.index = len(self.paths)
+
+
+def _first_readable(paths: Sequence[Path]) -> np.ndarray:
+    """The first image that can be read; the error of the first one where none can."""
+    for path in paths:
+        with suppress(FrameSourceError):
+            return _read_image(path)
+    return _read_image(paths[0])
 
 
 def _read_image(path: Path) -> np.ndarray:

@@ -106,7 +106,8 @@ class Loop(ABC):
     """A loop that is ready to run.
 
     With `postprocess` the boxes of the latest frame are in `detections`, and `on_boxes(frame, boxes)` is called for
-    each frame after the warm-up. ModelError for an engine of several inputs: a loop fills one.
+    each frame after the warm-up. ModelError for an engine of several inputs: a loop fills one; with `postprocess` also
+    for one whose output is none of boxes.
     """
 
     _recorder: FrameRecorder
@@ -119,6 +120,7 @@ class Loop(ABC):
             )
         self.device, self.engine, self.settings, self.on_boxes = device, engine, settings, on_boxes
         self.detections: Detections | None = None
+        self._end2end = settings.postprocess and engine.describe().end2end
         self._machine = machine_info()
         self._busy = Lock()
 
@@ -134,7 +136,8 @@ class Loop(ABC):
         if not self._busy.acquire(blocking=False):
             raise SettingsError("this loop is running already", fix="create a loop for each thread")
         try:
-            settings = {**asdict(self.settings), "engine": self.engine.label, **self._more_settings()}
+            named = {"engine": self.engine.label, "model": self.engine.model}
+            settings = {**asdict(self.settings), **named, **self._more_settings()}
             labels = {"label": label, "command": command}
             self._recorder = FrameRecorder(
                 path, overwrite=overwrite, source=self.device.source, machine=self._machine, settings=settings, **labels
@@ -295,7 +298,7 @@ class FrameLoop(Loop):
     def _decode(self, slot: Slot, frame_shape: tuple[int, int]) -> Detections:
         height, width = self.engine.inputs[0].shape[-2:]
         geometry = letterbox_geometry(frame_shape, (height, width))
-        return decode(slot.output.array, geometry, confidence=self.settings.confidence)
+        return decode(slot.output.array, geometry, end2end=self._end2end, confidence=self.settings.confidence)
 
     def _abandon(self) -> None:
         self._in_flight.clear()

@@ -11,7 +11,7 @@ import numpy as np
 from .device import Device, Stream
 from .engine import Context, Engine, OneThread, checked, require_gpu
 from .errors import DtypeError, EngineError, MissingPackageError, ModelError, SettingsError
-from .model import parse_onnx, precision_of, read_onnx, with_batch
+from .model import OnnxModel
 from .packages import load
 from .types import TensorSpec
 
@@ -28,19 +28,27 @@ class OnnxRuntimeEngine(Engine):
     it a copy of the weights, because ONNX Runtime ties a session to one stream.
     """
 
-    def __init__(self, onnx: bytes | str | Path, *, provider: str = "cpu", batch: int = 1) -> None:
-        """Load a model. `batch` becomes the size of a batch dimension that the model leaves open.
+    def __init__(
+        self,
+        onnx: bytes | str | Path | OnnxModel,
+        *,
+        provider: str = "cpu",
+        batch: int = 1,
+        image_size: int | tuple[int, int] | None = None,
+    ) -> None:
+        """Load a model. `batch` and `image_size` are for sizes that it leaves open, as in `open_engine`.
 
         Raises MissingPackageError, ModelError, DtypeError, or EngineError if the provider does not load.
         """
         self.ort = _import_onnxruntime(provider)
-        self._model = with_batch(read_onnx(onnx), batch)
+        found = OnnxModel.read(onnx, batch=batch, image_size=image_size)
+        self._model, self.model, self.metadata = found.content, found.name, found.metadata
         self._provider = provider
         self._session = self.session({})
         self.inputs = tuple(_spec(tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(_spec(tensor) for tensor in self._session.get_outputs())
-        precision = precision_of(parse_onnx(self._model))
-        self.label = ", ".join(filter(None, [f"ONNX Runtime {self.ort.__version__} {provider.upper()}", precision]))
+        runtime = f"ONNX Runtime {self.ort.__version__} {provider.upper()}"
+        self.label = ", ".join(filter(None, [runtime, found.precision]))
 
     def run(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs of one inference, from one array on the host for each input.

@@ -32,6 +32,7 @@ MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 
 _MAGIC = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
 _HEADER_BYTES = 64
+_WITHOUT_IT = "export the model without it (NonZero belongs to an NMS: nms=None), or run it in ONNX Runtime"
 
 
 def import_tensorrt(module: str = "") -> Any:
@@ -221,6 +222,7 @@ def build_plan(onnx: bytes | str | Path, *, module: str = "", target: str = "") 
         config.set_compute_capability(targets[target], 0)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
+        _refuse_operators(log)
         raise log.error(EngineError, "TensorRT did not build the plan", fix="read all lines in .log")
     return bytes(plan)
 
@@ -235,7 +237,7 @@ def _parse(parser: Any, network: Any, model: bytes, log: Log) -> None:
         if operator and (error.code().name.startswith("UNSUPPORTED") or not parser.supports_operator(operator)):
             raise ModelError(
                 f"TensorRT does not support the operator {operator} as node {error.node_name()!r} uses it",
-                fix="export the model without it, or run the model in ONNX Runtime",
+                fix=_WITHOUT_IT,
                 log=lines,
             )
     raise ModelError(
@@ -245,10 +247,20 @@ def _parse(parser: Any, network: Any, model: bytes, log: Log) -> None:
     )
 
 
+def _refuse_operators(log: Log) -> None:
+    """ModelError where the builder has nothing that runs an operator, such as NonZero in front of an NMS."""
+    if any("has no runners" in line for line in log.lines):
+        raise log.error(
+            ModelError,
+            "TensorRT cannot run an operator of the model",
+            fix=_WITHOUT_IT,
+        )
+
+
 def _require_fixed_sizes(network: Any) -> None:
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         if -1 in tensor.shape:
             raise ModelError(
                 f"{tensor.name} must have fixed sizes, got {tuple(tensor.shape)}",
-                fix="export the model with fixed sizes (Ultralytics: dynamic=False)",
+                fix="open it with open_engine(device, model), which fixes them, or export it with dynamic=False",
             )

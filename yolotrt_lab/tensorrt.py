@@ -17,7 +17,7 @@ from .cuda import find_gpu
 from .device import Device, DeviceBuffer, Stream
 from .engine import Context, Engine, OneThread, require_gpu
 from .errors import DtypeError, EngineError, PlanError, ShapeError
-from .model import parse_onnx, precision_of, read_onnx
+from .model import OnnxModel, printable
 from .plans import (
     MODULES,
     build_plan,
@@ -57,7 +57,7 @@ class TensorRTEngine(Engine):
         if open_outputs := [spec.name for spec in self.outputs if spec.dynamic]:
             raise ShapeError(
                 f"outputs must have fixed sizes, and that of {', '.join(open_outputs)} depends on the data",
-                fix="export the model without NMS: the lab runs NMS itself",
+                fix="export the model with nms=None: the lab finds the boxes itself",
             )
 
     @classmethod
@@ -92,18 +92,28 @@ class TensorRTEngine(Engine):
                 f"{name} cannot be loaded on {gpu.name}",
                 fix="build it again on this machine; if TensorRT-RTX does not support the GPU, use module='tensorrt'",
             )
-        return cls(engine, trt, label=f"{label}, {precision}" if precision else label)
+        loaded = cls(engine, trt, label=f"{label}, {precision}" if precision else label)
+        loaded.model = loaded.model if isinstance(plan, bytes) else printable(Path(plan).stem)
+        return loaded
 
     @classmethod
     def from_onnx(
-        cls, onnx: bytes | str | Path, *, module: str = "", cache_dir: str | Path | None = None
+        cls,
+        onnx: bytes | str | Path | OnnxModel,
+        *,
+        module: str = "",
+        batch: int = 1,
+        image_size: int | tuple[int, int] | None = None,
+        cache_dir: str | Path | None = None,
     ) -> TensorRTEngine:
         """Load the plan of an ONNX model for the local GPU: from the cache (`cache_folder`), or built and cached first.
 
-        Raises what `build_plan` and `load` raise.
+        `batch` and `image_size` are for sizes that the model leaves open, as in `open_engine`: the plan is built for
+        these alone. Raises what `build_plan` and `load` raise.
         """
         trt = import_tensorrt(module)
-        model = read_onnx(onnx)
+        found = OnnxModel.read(onnx, batch=batch, image_size=image_size)
+        model = found.content
         gpu = find_gpu()
         target = "SM{}{}".format(*gpu.compute_capability)
         if target not in build_targets(trt):
@@ -111,7 +121,9 @@ class TensorRTEngine(Engine):
         gpu_name = target or f"{gpu.name} {gpu.compute_capability}"
         path = cache_folder(cache_dir) / plan_name(model, builder=f"{trt.__name__}-{trt.__version__}", target=gpu_name)
         plan = cached_plan(path, lambda: build_plan(model, module=trt.__name__, target=target))
-        return cls.load(plan, precision=precision_of(parse_onnx(model)))
+        loaded = cls.load(plan, precision=found.precision)
+        loaded.model, loaded.metadata = found.name, found.metadata
+        return loaded
 
     def context(self, device: Device) -> Context:
         """See `Engine.context`; EngineError on a simulated device."""

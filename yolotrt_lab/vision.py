@@ -6,7 +6,7 @@ threads is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Sequence, Sized
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,25 +14,32 @@ from typing import Protocol
 import numpy as np
 
 from .device import HostBuffer
-from .errors import DtypeError, SettingsError, ShapeError
+from .errors import DtypeError, ModelError, SettingsError, ShapeError
+from .model import printable
 from .packages import import_cv2
 from .types import Detections, TensorSpec
 
 _PADDING = 114
 _HALVES = (np.arange(256, dtype=np.float32) * np.float32(1 / 255)).astype(np.float16).view(np.int16)
 """The bits of each grey level in float16."""
+_ROUNDING = 1e-3  # of a score in float16
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where a letterboxed frame lies in the network input: a pixel x of the frame is at `x * scale + left`."""
+    """Where a letterboxed frame lies in the network input: a pixel (x, y) of the frame is at `x * scales[0] + left` and
+    `y * scales[1] + top`."""
 
     frame_shape: tuple[int, int]
-    scale: float
     left: int
     top: int
     width: int
     height: int
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Of x and of y. They differ a little, as each side is a whole number of pixels."""
+        return self.width / self.frame_shape[1], self.height / self.frame_shape[0]
 
     @property
     def region(self) -> tuple[slice, slice]:
@@ -45,7 +52,7 @@ def letterbox_geometry(frame_shape: tuple[int, int], input_shape: tuple[int, int
     scale = min(input_shape[0] / frame_shape[0], input_shape[1] / frame_shape[1])
     height, width = (max(round(size * scale), 1) for size in frame_shape)
     top, left = (round((space - size) / 2 - 0.1) for space, size in zip(input_shape, (height, width), strict=True))
-    return Geometry(frame_shape, scale, left, top, width, height)
+    return Geometry(frame_shape, left, top, width, height)
 
 
 class Letterbox:
@@ -118,41 +125,67 @@ def decode(
     output: np.ndarray,
     geometry: Geometry | None = None,
     *,
+    end2end: bool = False,
     confidence: float = 0.25,
     iou: float = 0.7,
     max_detections: int = 300,
+    classes: Collection[int] | None = None,
 ) -> Detections:
-    """The boxes in `output`, float32 or float16 (1, 4 + classes, n) or (4 + classes, n), best first.
+    """The boxes in `output`, float32 or float16, best first: of `classes` alone where they are given.
 
-    A box has the class of its best score. It is a candidate if that score is above `confidence` and it has an area. Of
-    two candidates of one class that overlap by more than `iou`, the worse one is dropped (greedy non-maximum
-    suppression). With a `geometry` boxes are in pixels of the frame and clipped to it, without one in pixels of the
-    network input. The defaults are those of Ultralytics' predict. ShapeError or DtypeError for an output of another
-    form, SettingsError if a threshold is out of range.
+    (1, 4 + classes, n) or (4 + classes, n): a box has the class of its best score. It is a candidate if that score is
+    above `confidence` and it has an area. Of two candidates of one class that overlap by more than `iou`, the worse one
+    is dropped (greedy non-maximum suppression). With `end2end` it is (1, n, 6) or (n, 6): left, top, right, bottom,
+    score and class of boxes that the model has suppressed itself; `iou` is not used. `Engine.describe` says which of
+    the two an engine gives.
+
+    With a `geometry` boxes are in pixels of the frame and clipped to it, without one in pixels of the network input.
+    The defaults are those of Ultralytics' predict. ShapeError or DtypeError for an output of another form, ModelError
+    where scores are not from 0 to 1, SettingsError if a threshold is out of range.
 
     >>> output = np.array([[32, 33], [32, 32], [20, 20], [10, 10], [0.9, 0.8]], np.float32)
     >>> decode(output).boxes
     array([[22., 27., 42., 37.]], dtype=float32)
+    >>> decode(np.array([[22, 27, 42, 37, 0.9, 3]], np.float32), end2end=True).classes
+    array([3])
     """
-    table = _checked_output(output)
+    table = _checked_output(output, end2end)
     if not (0 <= confidence <= 1 and 0 <= iou <= 1 and max_detections > 0):
         raise SettingsError(
             "confidence and iou must be from 0 to 1 and max_detections 1 or more, "
             f"got {confidence}, {iou} and {max_detections}",
             fix="pass confidence=0.25, iou=0.7, max_detections=300, for example",
         )
-    best = table[4:].max(axis=0)
-    candidates = np.flatnonzero((best > confidence) & (table[2] > 0) & (table[3] > 0))
+    best, sizes = (table[4], table[2:4] - table[:2]) if end2end else (table[4:].max(axis=0), table[2:4])
+    check_scores(best)
+    candidates = np.flatnonzero((best > confidence) & (sizes[0] > 0) & (sizes[1] > 0))
     candidates = candidates[np.argsort(-best[candidates], kind="stable")]
-    scores, classes = best[candidates], table[4:, candidates].argmax(axis=0)
-    centres, sizes = table[:2, candidates].T, table[2:4, candidates].T
-    kept = _suppress(np.hstack([centres - sizes / 2, sizes]), scores, classes, iou)[:max_detections]
-    boxes = np.hstack([centres[kept] - sizes[kept] / 2, centres[kept] + sizes[kept] / 2])
+    kinds = table[5, candidates].astype(np.int64) if end2end else table[4:, candidates].argmax(axis=0)
+    if classes is not None:
+        wanted = np.isin(kinds, list(classes))
+        candidates, kinds = candidates[wanted], kinds[wanted]
+    if end2end:
+        kept = np.arange(len(candidates))[:max_detections]
+        boxes = np.ascontiguousarray(table[:4, candidates[kept]].T)
+    else:
+        centres, sizes = table[:2, candidates].T, table[2:4, candidates].T
+        kept = _suppress(np.hstack([centres - sizes / 2, sizes]), best[candidates], kinds, iou)[:max_detections]
+        boxes = np.hstack([centres[kept] - sizes[kept] / 2, centres[kept] + sizes[kept] / 2])
     if geometry is not None:
         corner = np.array([geometry.left, geometry.top] * 2, np.float32)
         limit = np.array([*geometry.frame_shape[::-1]] * 2, np.float32)
-        boxes = ((boxes - corner) / np.float32(geometry.scale)).clip(0, limit)
-    return Detections(boxes, scores[kept], classes[kept].astype(np.int64))
+        boxes = ((boxes - corner) / np.array(geometry.scales * 2, np.float32)).clip(0, limit)
+    return Detections(boxes, best[candidates[kept]], kinds[kept].astype(np.int64))
+
+
+def check_scores(scores: np.ndarray) -> None:
+    """ModelError unless they are from 0 to 1: any other number proves that the output has another layout."""
+    wrong = scores[(scores < -_ROUNDING) | (scores > 1 + _ROUNDING)]
+    if len(wrong):
+        raise ModelError(
+            f"scores must be from 0 to 1, got {wrong[0]:g}: the output of this model has another layout",
+            fix="export a detector with Ultralytics, format='onnx', and keep its metadata: they say what a model is",
+        )
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -172,8 +205,8 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def class_name(number: int, names: Sequence[str]) -> str:
-    """The name of a class, 'class 7' for one without."""
-    return names[number] if number < len(names) else f"class {number}"
+    """The name of a class without control characters, 'class 7' for one without a name."""
+    return printable(names[number]) if 0 <= number < len(names) else f"class {number}"
 
 
 def draw(frame: np.ndarray, detections: Detections, names: Sequence[str] = ()) -> np.ndarray:
@@ -251,13 +284,17 @@ def _checked_target(out: np.ndarray) -> np.ndarray:
     return out.reshape(out.shape[-3:])
 
 
-def _checked_output(output: np.ndarray) -> np.ndarray:
-    """`output` as float32 (4 + classes, n); the same memory unless it is float16."""
+def _checked_output(output: np.ndarray, end2end: bool) -> np.ndarray:
+    """`output` as float32 with a column for each box; the same memory unless it is float16."""
     _check_floats("network output", output.dtype)
-    if output.shape[:-2] not in ((), (1,)) or output.ndim < 2 or output.shape[-2] < 5:
-        fix = "pass output[i : i + 1] of a batch"
-        raise ShapeError(f"the network output must be (1, 4 + classes, n), got {output.shape}", fix=fix)
-    return output.reshape(output.shape[-2:]).astype(np.float32, copy=False)
+    rows = output.shape[-1 if end2end else -2] if output.ndim > 1 else 0
+    if output.shape[:-2] not in ((), (1,)) or (rows != 6 if end2end else rows < 5):
+        form = "(1, n, 6)" if end2end else "(1, 4 + classes, n)"
+        raise ShapeError(
+            f"the network output must be {form}, got {output.shape}", fix="pass output[i : i + 1] of a batch"
+        )
+    table = output.reshape(output.shape[-2:]).astype(np.float32, copy=False)
+    return table.T if end2end else table
 
 
 def _check_floats(what: str, dtype: np.dtype) -> None:

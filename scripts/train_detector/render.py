@@ -68,7 +68,7 @@ def render_scene(job: Job) -> Rendered:
         letterbox(scene.render(index), square)
         np.rint(square[:, rows, columns] * 255, out=images[row], casting="unsafe")
         truth = scene.truth(index)
-        boxes[row, : len(truth)] = truth.boxes * place.scale
+        boxes[row, : len(truth)] = truth.boxes * (place.scales * 2)
         classes[row, : len(truth)] = truth.classes
         valid[row, : len(truth)] = True
     return Rendered(job.seed, images, boxes, classes, valid)

@@ -1,6 +1,7 @@
 """Boxes drawn and written for every kind of source."""
 
 import json
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -61,6 +62,7 @@ def test_a_folder_of_images(photos, detector, tmp_path):
         "iou": 0.7,
         "max_detections": 300,
         "names": ["nut", "bolt"],
+        "skipped": [],
         "frames": frames,
     }
     assert {path.name for path in out.iterdir()} == {"000000-a.jpg", "000001-b.jpg", "boxes.json"}
@@ -88,11 +90,81 @@ def test_a_limit_ends_it_and_a_source_without_an_end_has_one(monkeypatch, video,
     assert len(annotate(SyntheticScene(size=(128, 64)), detector, tmp_path)) == 3
 
 
-def test_the_frames_before_an_error_are_kept(photos, detector, tmp_path):
-    (photos / "aa.jpg").write_bytes(b"no image")
-    with pytest.raises(FrameSourceError, match=r"aa\.jpg is no readable image"):
-        annotate(ImageFolder(photos), detector, tmp_path / "out")
+def test_bad_and_hidden_files_of_a_folder_are_reported_and_the_others_go_on(photos, detector, tmp_path):
+    for name in ("0.jpg", "aa.jpg", "z.png", "._a.jpg"):
+        (photos / name).write_bytes(b"no image")
+    told = []
+    frames = annotate(ImageFolder(photos), detector, tmp_path / "out", on_skip=told.append)
+    assert [frame["source"] for frame in frames] == ["a.jpg", "b.png"]
+    assert written(tmp_path / "out")["skipped"] == told
+    ends = [
+        "._a.jpg is hidden",
+        "0.jpg is no readable image",
+        "aa.jpg is no readable image",
+        "z.png is no readable image",
+    ]
+    assert [each.rpartition("/")[2] for each in told] == ends
+
+
+def test_a_folder_without_a_readable_image_is_an_error(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(FrameSourceError, match=r"a\.jpg is no readable image"):
+        ImageFolder(tmp_path)
+    (tmp_path / "a.jpg").rename(tmp_path / ".a.jpg")
+    with pytest.raises(FrameSourceError, match="there are no images"):
+        ImageFolder(tmp_path)
+
+
+class _Breaks(ImageFolder):
+    def read(self):
+        if self.index:
+            raise OSError(28, "No space left on device")
+        return super().read()
+
+
+def test_the_frames_before_an_error_are_kept(photos, video, detector, tmp_path):
+    with pytest.raises(SettingsError, match="No space left"):
+        annotate(_Breaks(photos), detector, tmp_path / "out")
     assert [frame["source"] for frame in written(tmp_path / "out")["frames"]] == ["a.jpg"]
+
+
+def test_what_an_earlier_run_wrote_goes_and_nothing_else(photos, video, detector, tmp_path):
+    out = tmp_path / "out"
+    annotate(VideoFile(video), detector, out, labels=True)
+    (out / "mine.jpg").write_bytes(b"kept")
+    assert len(list((out / "labels").iterdir())) == 5
+    annotate(ImageFolder(photos), detector, out)
+    assert {path.name for path in out.glob("*.*")} == {"000000-a.jpg", "000001-b.jpg", "boxes.json", "mine.jpg"}
+    assert list((out / "labels").iterdir()) == []
+    with pytest.raises(OSError, match="lost"), mock.patch.object(detector, "_run", side_effect=OSError("lost")):
+        detector(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(SettingsError), mock.patch.object(detector, "_run", side_effect=OSError("lost")):
+        annotate(ImageFolder(photos), detector, out)  # fails before its first frame
+    assert len(written(out)["frames"]) == 2
+    stray = tmp_path / "stray.jpg"
+    stray.write_bytes(b"kept")
+    (out / "boxes.json").write_text(json.dumps({"frames": [{"file": "../stray.jpg", "labels": "../../x.txt"}]}))
+    annotate(ImageFolder(photos), detector, out)
+    assert stray.exists()
+
+
+def test_labels_are_fractions_of_the_frame(photos, detector, tmp_path):
+    [wide, square] = annotate(ImageFolder(photos), detector, tmp_path / "out", labels=True)
+    assert (tmp_path / "out" / wide["labels"]).read_text() == "1 0.500000 0.500000 0.312500 0.312500\n"
+    assert (tmp_path / "out" / square["labels"]).read_text() == "1 0.500000 0.500000 0.312500 0.156250\n"
+
+
+@pytest.mark.parametrize(("classes", "found"), [(["nut"], [0]), ([1], [1]), (["1", "nut"], [1, 0]), (None, [1, 0])])
+def test_only_the_classes_that_are_asked_for(classes, found):
+    model = detector_model((10, 40, 8, 8, 0.5, 0), (32, 32, 20, 10, 0.75, 1), names=("nut", "bolt"))
+    frame = np.full((64, 64, 3), 255, np.uint8)
+    assert open_detector(model, classes=classes)(frame).classes.tolist() == found
+
+
+@pytest.mark.parametrize("unknown", ["screw", "2", 2, -1])
+def test_a_class_that_the_model_does_not_know_is_refused(unknown):
+    with pytest.raises(SettingsError, match=f"that the model knows, got {unknown!r}\nFix: use some of nut, bolt"):
+        open_detector(MODEL, classes=[unknown])
 
 
 def test_a_folder_that_is_read_or_cannot_be_written_is_refused(photos, detector, tmp_path):
@@ -111,6 +183,7 @@ def test_the_command(photos, tmp_path, capsys):
     assert main(command) == 0
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith("1 box in 1 frame by ONNX Runtime ")
+    assert "machine parts alone" not in capsys.readouterr().err
     result = written(out)
     assert (result["source"], result["model"], result["confidence"]) == (str(photos), "model.onnx", 0.3)
 
@@ -123,6 +196,11 @@ def test_the_command(photos, tmp_path, capsys):
         (["{photos}", "--model", "{photos}/a.jpg"], "a.jpg must be an ONNX model"),
         (["{photos}", "--model", "{model}", "--confidence", "25"], "confidence and iou must be from 0 to 1"),
         (["{photos}", "--model", "{model}", "--limit", "0"], "limit must be 1 frame or more, got 0"),
+        (["{photos}", "--model", "{model}", "--max-detections", "0"], "max_detections 1 or more"),
+        (["{photos}", "--model", "{model}", "--classes", "dog"], "got 'dog'\nFix: use some of nut, bolt"),
+        (["{photos}", "--model", "{model}", "--imgsz", "640"], "image_size must be (64, 64), the one that model has"),
+        (["{photos}", "--model", "{model}", "--imgsz", "1", "2", "3"], "--imgsz must be one or two numbers, got 3"),
+        (["{photos}", "--classes", "dog"], "the lab's own model knows machine parts alone"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, message, photos, tmp_path, capsys):

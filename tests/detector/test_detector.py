@@ -97,7 +97,7 @@ def test_thresholds_are_passed_on():
         (b"no model", "must be an ONNX model"),
         ("missing.onnx", "missing.onnx cannot be read"),
         (detector_model(*BOXES, task="segment"), "segment"),
-        (detector_model(*BOXES, names=("nut",)), "metadata"),
+        (detector_model(*BOXES, names=("nut",)), "1 class names do not fit 2 rows"),
         (detector_model(*BOXES, batch=2), "must take 1 frame at a time, got one that takes 2"),
     ],
 )

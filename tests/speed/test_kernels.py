@@ -14,7 +14,7 @@ import pytest
 
 from yolotrt_lab.cuda import has_gpu
 from yolotrt_lab.device import HostBuffer, open_device
-from yolotrt_lab.errors import DtypeError, ShapeError
+from yolotrt_lab.errors import DtypeError, ModelError, ShapeError
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.kernels import CAPACITY, NV12_WEIGHTS, Decoder, Letterboxer, nv12_to_bgr, unpack
 from yolotrt_lab.types import HostMemory, Pixels, TensorSpec
@@ -220,6 +220,46 @@ def test_boxes_are_the_hosts_to_the_bit(any_device, dtype, ties, count):
             assert np.array_equal(found.scores, expected.scores)
             assert np.array_equal(found.classes, expected.classes)
             assert (found.boxes.dtype, found.classes.dtype) == (expected.boxes.dtype, expected.classes.dtype)
+
+
+def heads_table(generator, rows, *, ties=False, items=2):
+    """An end-to-end output: boxes in any order, some below every threshold, some flat, the last rows empty."""
+    table = np.zeros((items, rows, 6), np.float32)
+    used = rows - rows // 10
+    table[:, :used, :2] = generator.uniform(-20, 640, (items, used, 2))
+    table[:, :used, 2:4] = table[:, :used, :2] + generator.uniform(-5, 200, (items, used, 2))
+    table[:, :used, 4] = generator.uniform(0.1, 1, (items, used)).round(1 if ties else 6)
+    table[:, :used, 5] = generator.integers(0, 80, (items, used))
+    return table
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("rows", [1, 30, 300, CAPACITY])
+def test_boxes_of_an_end_to_end_head_are_the_hosts_to_the_bit(any_device, dtype, ties, rows):
+    table = heads_table(np.random.default_rng(rows), rows, ties=ties).astype(dtype)
+    for settings in ({}, {"confidence": 0.6}):
+        found = decoded(any_device, table, end2end=True, **settings)
+        for one, heads in zip(found, table, strict=True):
+            expected = decode(heads, GEOMETRY, end2end=True, **settings)
+            assert np.array_equal(one.boxes, expected.boxes)
+            assert np.array_equal(one.scores, expected.scores)
+            assert np.array_equal(one.classes, expected.classes)
+
+
+@pytest.mark.parametrize("end2end", [False, True])
+def test_each_side_is_scaled_back_by_its_own_factor(any_device, monkeypatch, end2end):
+    monkeypatch.setitem(globals(), "GEOMETRY", letterbox_geometry((4000, 6000), (640, 640)))
+    table = heads_table(np.random.default_rng(3), 30) if end2end else scores_table(np.random.default_rng(3), 30)
+    for found, rows in zip(decoded(any_device, table, end2end=end2end), table, strict=True):
+        assert np.array_equal(found.boxes, decode(rows, GEOMETRY, end2end=end2end).boxes)
+
+
+def test_a_score_above_1_that_the_gpu_found_is_an_error(any_device):
+    table = np.zeros((1, 5, 64), np.float32)
+    table[0, :, 0] = (50, 50, 20, 20, 799)
+    with pytest.raises(ModelError, match="got 799"):
+        decoded(any_device, table)
 
 
 def test_flat_boxes_and_a_threshold_that_is_just_met_are_no_candidates(any_device):

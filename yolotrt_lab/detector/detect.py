@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -14,12 +14,12 @@ import numpy as np
 from ..cuda import has_gpu
 from ..device import Device, open_device
 from ..engine import Engine, open_engine
-from ..errors import EngineError, ModelError, SettingsError
+from ..errors import EngineError, FrameSourceError, ModelError, SettingsError
 from ..frames import Camera, FrameSource, ImageFolder
 from ..memory import SlotPool
-from ..model import read_model_info
+from ..model import OnnxModel, read_model_info
 from ..onnxruntime import OnnxRuntimeEngine
-from ..packages import import_cv2, shipped_model
+from ..packages import import_cv2, replace_file, shipped_model
 from ..types import Detections
 from ..vision import Letterbox, class_name, decode, draw
 from .scene import SyntheticScene
@@ -32,9 +32,10 @@ class Detector:
 
     With a device the engine runs there, with one context and one slot of pinned memory; without one it must be an ONNX
     Runtime engine on the CPU. `confidence`, `iou` and `max_detections` are those of `vision.decode`. `names` are the
-    names of the classes, empty if the model has none. ModelError if the engine takes several frames at a time,
-    EngineError if it computes nothing or cannot run there. On the CPU, threads take turns. On a device, the detector
-    belongs to the thread that calls it first (EngineError in another).
+    names of the classes, by default the model's; `classes` are those to look for, by number or name, all without it.
+    ModelError if the engine takes several frames at a time or gives no boxes, EngineError if it computes nothing or
+    cannot run there, SettingsError for a class that there is not. On the CPU, threads take turns. On a device, the
+    detector belongs to the thread that calls it first (EngineError in another).
 
     >>> import numpy as np
     >>> detector = open_detector(engine="onnxruntime")
@@ -51,15 +52,20 @@ class Detector:
         confidence: float = 0.25,
         iou: float = 0.7,
         max_detections: int = 300,
+        classes: Sequence[int | str] | None = None,
     ) -> None:
+        info = engine.describe()
         if (batch := engine.inputs[0].shape[0]) != 1:
             fix = "export it with batch=1, or with a dynamic batch"
             raise ModelError(f"the model must take 1 frame at a time, got one that takes {batch}", fix=fix)
         if getattr(engine, "compute", engine) is None:  # the simulated engine without a model
             fix = "open_engine(device, compute=True), or open_detector()"
             raise EngineError(f"the engine must compute boxes, got {engine.label}, which only takes time", fix=fix)
-        self.engine, self.device, self.names = engine, device, names
+        self.engine, self.device, self.names = engine, device, names or info.names
         self.settings: dict[str, Any] = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
+        if classes is not None:
+            self.settings["classes"] = _numbers(classes, self.names, info.classes)
+        self._end2end = info.end2end
         self._letterbox, self._turn = Letterbox(), Lock()
         self._input, self._run = _on_cpu(engine) if device is None else _on_device(engine, device)
 
@@ -70,7 +76,18 @@ class Detector:
         """
         with self._turn:
             geometry = self._letterbox(frame, self._input)
-            return decode(self._run(), geometry, **self.settings)
+            return decode(self._run(), geometry, end2end=self._end2end, **self.settings)
+
+
+def _numbers(classes: Sequence[int | str], names: Sequence[str], count: int) -> list[int]:
+    """The numbers of classes that are given by number or name."""
+    numbers = {name: number for number, name in reversed([*enumerate(names)])}
+    found = [numbers.get(str(each), int(each) if str(each).isdecimal() else -1) for each in classes]
+    for each, number in zip(classes, found, strict=True):
+        if number < 0 or number >= (count or number + 1):
+            known = ", ".join(names[:20]) or f"0 to {count - 1}"
+            raise SettingsError(f"a class must be one that the model knows, got {each!r}", fix=f"use some of {known}")
+    return found
 
 
 def _on_cpu(engine: Engine) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
@@ -99,15 +116,18 @@ def open_detector(
     model: bytes | str | Path | None = None,
     *,
     engine: str = "auto",
+    image_size: int | tuple[int, int] | None = None,
     confidence: float = 0.25,
     iou: float = 0.7,
     max_detections: int = 300,
+    classes: Sequence[int | str] | None = None,
 ) -> Detector:
-    """A detector of a YOLOv8 model in ONNX, exported by anyone; without one, of the lab's own (`shipped_model`).
+    """A detector of a YOLO model in ONNX, exported by Ultralytics; without one, of the lab's own (`shipped_model`).
 
-    `engine` is 'tensorrt' (on a GPU), 'onnxruntime' (on the CPU), or 'auto': TensorRT if there is a GPU. The names of
-    the classes are those of the model's metadata. The boxes are always computed, never simulated. Raises what
-    `read_model_info`, `open_device` and `open_engine` raise, SettingsError for another engine.
+    `image_size` is for a model exported with dynamic=True, as in `open_engine`. `engine` is 'tensorrt' (on a GPU),
+    'onnxruntime' (on the CPU), or 'auto': TensorRT if there is a GPU. The other settings are those of `Detector`, and
+    the names of the classes those of the model's metadata. The boxes are always computed, never simulated. Raises what
+    `read_model_info`, `open_device`, `open_engine` and `Detector` raise, SettingsError for another engine.
 
     >>> open_detector(engine="onnxruntime").names[:3]
     ('gear', 'bolt', 'nut')
@@ -116,10 +136,12 @@ def open_detector(
     if engine not in engines:
         raise SettingsError(f"engine must be one of {', '.join(engines)}, got {engine!r}", fix="use 'auto'")
     model = shipped_model() if model is None else model
-    names = read_model_info(model).names
+    read_model_info(model)  # what is no detector is refused before an engine is built
     device = open_device("cuda") if engine == "tensorrt" or (engine == "auto" and has_gpu()) else None
-    loaded = OnnxRuntimeEngine(model) if device is None else open_engine(device, model)
-    return Detector(loaded, device, names=names, confidence=confidence, iou=iou, max_detections=max_detections)
+    found = OnnxModel.read(model, image_size=image_size)
+    loaded = OnnxRuntimeEngine(found) if device is None else open_engine(device, found)
+    limits: dict[str, Any] = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
+    return Detector(loaded, device, classes=classes, **limits)
 
 
 def annotate(
@@ -128,8 +150,10 @@ def annotate(
     folder: str | Path,
     *,
     limit: int | None = None,
+    labels: bool = False,
     about: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
+    on_skip: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Write each frame of `source` with its boxes drawn into `folder` as a JPEG, and the boxes as `boxes.json`.
 
@@ -137,8 +161,13 @@ def annotate(
     `frames`, one dict a frame: `index`, `file` (the drawn image), `width`, `height`, `source` (the image's own name;
     folders only), and `boxes`, best first: `class`, `name`, `score`, and `left`, `top`, `right`, `bottom` in pixels of
     the frame. Above them stand the engine, the thresholds, the names of the classes, and the entries of `about`, such
-    as the model's name. After an error or Ctrl-C the JSON holds the frames that were drawn. SettingsError if the folder
-    cannot be written or is the one that is read; the errors of the source and the detector are passed on.
+    as the model's name; under `skipped` the hidden and the unreadable files of a folder, of which `on_skip` is told.
+    With `labels` each frame has a file in `labels/` as Ultralytics reads it: class, centre, width and height of each
+    box, in fractions of the frame.
+
+    What an earlier run wrote into `folder` goes. After an error or Ctrl-C the JSON holds the frames that were drawn.
+    SettingsError if the folder cannot be written or is the one that is read; the errors of the source (of a folder
+    where no file can be read) and of the detector are passed on.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -147,34 +176,86 @@ def annotate(
     ('000000.jpg', 320, 'washer')
     """
     out = Path(folder)
-    images = source if isinstance(source, ImageFolder) else None
-    if images and any(path.parent.resolve() == out.resolve() for path in images.paths):
+    if isinstance(source, ImageFolder) and any(path.parent.resolve() == out.resolve() for path in source.paths):
         raise SettingsError(f"the folder to write must not be the one to read, got {out}", fix="name another folder")
     if limit is None and isinstance(source, Camera | SyntheticScene):
         limit = _ENDLESS_LIMIT
     if limit is not None and limit < 1:
         raise SettingsError(f"limit must be 1 frame or more, got {limit}", fix="use 1 or more, or leave it out")
     frames: list[dict[str, Any]] = []
+    skipped: list[str] = []
+
+    def skip(what: str) -> None:
+        skipped.append(what)
+        if on_skip is not None:
+            on_skip(what)
+
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        earlier = _files_of(out)
+        (out / "labels" if labels else out).mkdir(parents=True, exist_ok=True)
         try:
-            for index, frame in enumerate(islice(source, limit)):
-                found, name = detector(frame), images.paths[images.index - 1].name if images else ""
-                file = f"{index:06}-{Path(name).stem}.jpg" if name else f"{index:06}.jpg"
+            for index, (frame, name) in enumerate(islice(_named_frames(source, skip), limit)):
+                found = detector(frame)
+                stem = f"{index:06}-{Path(name).stem}" if name else f"{index:06}"
+                entry = {"index": index, "file": f"{stem}.jpg", "width": frame.shape[1], "height": frame.shape[0]}
                 _, content = import_cv2().imencode(".jpg", draw(frame, found, detector.names))
-                (out / file).write_bytes(content)  # cv2.imwrite fails on non-ASCII paths on Windows
-                entry = {"index": index, "file": file, "width": frame.shape[1], "height": frame.shape[0]}
+                (out / f"{stem}.jpg").write_bytes(content)  # cv2.imwrite fails on non-ASCII paths on Windows
+                if labels:
+                    entry["labels"] = f"labels/{stem}.txt"
+                    (out / "labels" / f"{stem}.txt").write_text(_as_label(found, frame.shape), encoding="utf-8")
                 frames.append(entry | ({"source": name} if name else {}) | {"boxes": _as_dicts(found, detector.names)})
                 if progress is not None:
                     progress(len(frames))
         finally:
-            made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings, "names": detector.names}
-            written = json.dumps({**made_by, "frames": frames}, indent=1)
-            (out / "boxes.json").write_text(written, encoding="utf-8")
+            if frames or not earlier:
+                made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings}
+                about_all = {**made_by, "names": detector.names, "skipped": skipped, "frames": frames}
+                replace_file(out / "boxes.json", json.dumps(about_all, indent=1).encode())
+                for path in earlier - _written(out, frames):
+                    path.unlink(missing_ok=True)
     except OSError as error:
         fix = "name a folder on a disk with space that you may write to"
         raise SettingsError(f"the folder {out} must be one that can be written, got: {error}", fix=fix) from error
     return frames
+
+
+def _named_frames(source: FrameSource, skip: Callable[[str], None]) -> Iterator[tuple[np.ndarray, str]]:
+    """Each frame, with the name of its file where it comes from a folder. Files that cannot be read are left out."""
+    if not isinstance(source, ImageFolder):
+        yield from ((frame, "") for frame in source)
+        return
+    for path in source.hidden:
+        skip(f"{path} is hidden")
+    while source.index < len(source.paths):
+        try:
+            frame = source.read()
+        except FrameSourceError as error:
+            skip(error.message)
+            continue
+        if frame is not None:
+            yield frame, source.paths[source.index - 1].name
+
+
+def _files_of(out: Path) -> set[Path]:
+    """What an earlier run wrote into the folder, by its `boxes.json`."""
+    try:
+        return _written(out, json.loads((out / "boxes.json").read_text(encoding="utf-8"))["frames"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
+
+
+def _written(out: Path, frames: Iterable[Mapping[str, Any]]) -> set[Path]:
+    """The images and labels of these frames, none outside of the folder."""
+    stems = [Path(str(frame["file"])).stem for frame in frames]
+    labels = {Path(str(frame["labels"])).stem for frame in frames if "labels" in frame}
+    return {out / f"{stem}.jpg" for stem in stems} | {out / "labels" / f"{stem}.txt" for stem in labels}
+
+
+def _as_label(found: Detections, shape: tuple[int, ...]) -> str:
+    centres, sizes = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2, found.boxes[:, 2:] - found.boxes[:, :2]
+    rows = np.hstack([centres, sizes]) / np.array([shape[1], shape[0]] * 2)
+    lines = zip(found.classes.tolist(), rows.tolist(), strict=True)
+    return "".join(f"{kind} {' '.join(f'{value:.6f}' for value in row)}\n" for kind, row in lines)
 
 
 def _as_dicts(found: Detections, names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from math import prod
-from pathlib import Path
+from math import inf, log, prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ import numpy as np
 from ..device import Device, HostBuffer, Kernel, Stream
 from ..engine import Context, Engine, OneThread
 from ..errors import EngineError, SettingsError
+from ..model import OnnxModel
 from ..types import Detections, HostMemory, TensorSpec
 from ..vision import HostWork
 from .machine import SimulatedBuffer, Touch
-from .preset import EngineCost
+from .preset import EngineCost, Preset
 from .races import READ, WRITE
 from .simulated import SimulatedDevice
 
@@ -25,6 +26,8 @@ Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 _CELLS = 8_400
 """Cells of YOLOv8's output for an image of 640 x 640."""
+
+_PARAMETERS = {"yolov8n": 3.15e6, "yolov8s": 11.2e6, "yolov8m": 25.9e6, "yolov8l": 43.7e6, "yolov8x": 68.2e6}
 
 _IMAGE = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.float32))
 
@@ -163,8 +166,11 @@ class SimulatedEngine(Engine):
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         compute: Compute | None = None,
+        *,
+        model: str = "the model",
+        metadata: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.label = label
+        self.label, self.model, self.metadata = label, model, metadata
         self.cost = cost
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
@@ -223,6 +229,7 @@ class SpinEngine(Engine):
         self.label = f"spin kernel of {duration_ns / 1e6:g} ms" + (f", {kernels} times" if kernels > 1 else "")
         self.inputs = (image,)
         self.outputs = (TensorSpec("output0", (1, 6, 300), np.dtype(np.float32)),)
+        self.metadata = {"boxes": "300"}
 
     def context(self, device: Device) -> SpinContext:
         """A context on any device."""
@@ -234,16 +241,19 @@ class SpinEngine(Engine):
 
 
 def open_timed_engine(
-    device: Device, model_name: str, model: bytes | str | Path | None, batch: int, boxes: int | None = None
+    device: Device, measured: str, model: OnnxModel | None, batch: int, boxes: int | None = None
 ) -> SimulatedEngine:
-    """An engine at the cost of `model_name` ('yolov8n-fp16') in the device's preset; its outputs are those of `model`,
-    computed by ONNX Runtime, or it computes none. To find the best `boxes` cells takes no time here.
+    """An engine at the cost of `measured` ('yolov8n-fp16') in the device's preset, by default of what is nearest to
+    `model` there. Its outputs are those of `model`, computed by ONNX Runtime, or it computes none. To find the best
+    `boxes` cells takes no time here.
 
     SettingsError where the preset did not measure that model or batch, and where `boxes` does not divide the cells.
     """
     assert isinstance(device, SimulatedDevice)
-    cost = device.preset.engine(model_name).for_batch(batch)
-    label = f"simulated {model_name}" + (f", batch {batch}" if batch > 1 else "")
+    timed_as = measured or nearest_measured(device.preset, model)
+    cost = device.preset.engine(timed_as).for_batch(batch)
+    label = f"simulated {timed_as}" if measured or model is None else f"simulated {model.name}, timed as {timed_as}"
+    label += f", batch {batch}" if batch > 1 else ""
     label += f", {boxes} boxes" if boxes is not None else ""
     if model is None:
         if boxes is not None and _CELLS % boxes:  # as `with_best_boxes` refuses it
@@ -255,8 +265,29 @@ def open_timed_engine(
                 ("output0", (batch, 84, _CELLS if boxes is None else boxes)),
             )
         )
-        return SimulatedEngine(label, cost, [images], [output])
+        metadata = {} if boxes is None else {"boxes": str(boxes)}
+        return SimulatedEngine(label, cost, [images], [output], model=timed_as, metadata=metadata)
     from ..onnxruntime import OnnxRuntimeEngine
 
-    runtime = OnnxRuntimeEngine(model, batch=batch)
-    return SimulatedEngine(f"{label}, outputs by {runtime.label}", cost, runtime.inputs, runtime.outputs, runtime.run)
+    runtime = OnnxRuntimeEngine(model)
+    label += f", outputs by {runtime.label}"
+    return SimulatedEngine(
+        label, cost, runtime.inputs, runtime.outputs, runtime.run, model=runtime.model, metadata=runtime.metadata
+    )
+
+
+def nearest_measured(preset: Preset, model: OnnxModel | None) -> str:
+    """Which of the models that the preset measured is nearest to `model`: by the number of parameters, then by
+    precision. The first one where none of them is a YOLOv8, and '' without any.
+
+    >>> from yolotrt_lab.detector import build_model
+    >>> nearest_measured(Preset.load("h200"), OnnxModel.read(build_model("n", image_size=64)))
+    'yolov8n-fp16'
+    """
+    parameters = max(model.parameters, 1) if model else 1
+
+    def distance(name: str) -> tuple[float, bool]:
+        kind, _, precision = name.partition("-")
+        return abs(log(_PARAMETERS.get(kind, inf) / parameters)), model is None or precision != model.precision
+
+    return min(preset.engines, key=distance, default="")

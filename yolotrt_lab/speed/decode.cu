@@ -1,6 +1,6 @@
 // The network's output (4 + classes, anchors) to boxes, as `vision.decode` finds them on the host.
 // `candidates` lists the anchors whose best score is above the threshold, `suppress` keeps the best of those that
-// overlap. Compiled without fused multiply-add: every number is rounded as on the host.
+// overlap; `take` reads an end-to-end head, (boxes, 6), which has done both. Compiled without fused multiply-add: every number is rounded as on the host.
 // NUMBER is float or unsigned short (the bits of a float16).
 
 #define GROUPS 8
@@ -70,12 +70,15 @@ __device__ float overlap(Box a, Box b) {
     return 1.0f - (float)(1.0 - shared / (areas - shared));
 }
 
-__device__ float clipped(float value, int limit) { return fminf(fmaxf(value, 0.0f), (float)limit); }
+// A position in the network's input as one in the frame.
+__device__ float placed(float value, int corner, float scale, int limit) {
+    return fminf(fmaxf((value - corner) / scale, 0.0f), (float)limit);
+}
 
 // One block a frame. Candidates are ranked by score, then anchor; the best of each class suppresses what it overlaps.
 extern "C" __global__ void suppress(
     const NUMBER *outputs, int *scratch, int *results, int classes, int anchors, float iou, int frame_height,
-    int frame_width, float scale, int left, int top) {
+    int frame_width, float scale_x, float scale_y, int left, int top) {
     __shared__ Box boxes[CAPACITY];
     __shared__ float scores[CAPACITY];
     __shared__ short kinds[CAPACITY];
@@ -118,10 +121,10 @@ extern "C" __global__ void suppress(
         int anchor = places[i];
         float x = number(table[anchor]), y = number(table[(size_t)anchors + anchor]);
         float half_width = boxes[rank].width / 2.0f, half_height = boxes[rank].height / 2.0f;
-        corners[4 * place] = clipped((x - half_width - left) / scale, frame_width);
-        corners[4 * place + 1] = clipped((y - half_height - top) / scale, frame_height);
-        corners[4 * place + 2] = clipped((x + half_width - left) / scale, frame_width);
-        corners[4 * place + 3] = clipped((y + half_height - top) / scale, frame_height);
+        corners[4 * place] = placed(x - half_width, left, scale_x, frame_width);
+        corners[4 * place + 1] = placed(y - half_height, top, scale_y, frame_height);
+        corners[4 * place + 2] = placed(x + half_width, left, scale_x, frame_width);
+        corners[4 * place + 3] = placed(y + half_height, top, scale_y, frame_height);
         best[place] = scores[rank];
         kind_of[place] = kinds[rank];
     }
@@ -132,4 +135,42 @@ extern "C" __global__ void suppress(
     result[0] = found <= CAPACITY ? min(total, KEPT) : -1;
     result[1] = found;
     mine[0] = 0;  // for the next frame
+}
+
+// One block a frame. Rows are left, top, right, bottom, score, class; those above the threshold are ranked by score,
+// then row. The caller sees to it that there are CAPACITY rows at most.
+extern "C" __global__ void take(
+    const NUMBER *outputs, int *results, int rows, float confidence, int frame_height, int frame_width, float scale_x,
+    float scale_y, int left, int top) {
+    __shared__ float scores[CAPACITY];
+    const NUMBER *table = outputs + (size_t)blockIdx.z * rows * 6;
+    int *result = results + blockIdx.z * RESULT;
+    for (int i = threadIdx.x; i < rows; i += blockDim.x) {
+        const NUMBER *row = table + 6 * i;
+        bool good = number(row[4]) > confidence && number(row[2]) - number(row[0]) > 0.0f &&
+                    number(row[3]) - number(row[1]) > 0.0f;
+        scores[i] = good ? number(row[4]) : -1.0f;
+    }
+    __syncthreads();
+    float *corners = (float *)(result + 4), *best = corners + 4 * KEPT;
+    int *kind_of = (int *)(best + KEPT);
+    for (int i = threadIdx.x; i < rows; i += blockDim.x) {
+        const NUMBER *row = table + 6 * i;
+        float score = scores[i];
+        int place = 0;
+        if (score < 0.0f) continue;
+        for (int j = 0; j < rows; ++j) place += scores[j] > score || (scores[j] == score && j < i);
+        if (place >= KEPT) continue;
+        corners[4 * place] = placed(number(row[0]), left, scale_x, frame_width);
+        corners[4 * place + 1] = placed(number(row[1]), top, scale_y, frame_height);
+        corners[4 * place + 2] = placed(number(row[2]), left, scale_x, frame_width);
+        corners[4 * place + 3] = placed(number(row[3]), top, scale_y, frame_height);
+        best[place] = score;
+        kind_of[place] = (int)number(row[5]);
+    }
+    if (threadIdx.x) return;
+    int total = 0;
+    for (int i = 0; i < rows; ++i) total += scores[i] >= 0.0f;
+    result[0] = min(total, KEPT);
+    result[1] = total;
 }

@@ -12,7 +12,7 @@ from ..device import Device, DeviceBuffer, HostBuffer, Kernel, Stream
 from ..errors import DtypeError, ShapeError
 from ..frames import check_pairs
 from ..types import Detections, Pixels, TensorSpec
-from ..vision import Geometry, decode, letterbox_geometry
+from ..vision import Geometry, check_scores, decode, letterbox_geometry
 
 CAPACITY = 1024
 """How many candidates of a frame there is room for; a frame with more is decoded on the host."""
@@ -134,9 +134,9 @@ def _interpolated(pixels: np.ndarray, axis: int, count: int, step: np.float32) -
 class Decoder:
     """The search for boxes on the GPU: the network's output to the boxes of each frame, which alone are downloaded.
 
-    The output `spec` is (batch, 4 + classes, anchors), and `geometry` that of the batch's frames. Finds what
-    `vision.decode` finds with these settings: the same boxes, corners, scores and classes, to the bit. ShapeError or
-    DtypeError where the output is none of boxes.
+    The output `spec` is (batch, 4 + classes, anchors), with `end2end` (batch, boxes, 6), and `geometry` that of the
+    batch's frames. Finds what `vision.decode` finds with these settings: the same boxes, corners, scores and classes,
+    to the bit. ShapeError or DtypeError where the output is none of boxes.
 
     >>> from yolotrt_lab import open_device, open_engine
     >>> device = open_device("simulated")
@@ -145,25 +145,36 @@ class Decoder:
     """
 
     def __init__(
-        self, device: Device, spec: TensorSpec, geometry: Geometry, *, confidence: float = 0.25, iou: float = 0.7
+        self,
+        device: Device,
+        spec: TensorSpec,
+        geometry: Geometry,
+        *,
+        end2end: bool = False,
+        confidence: float = 0.25,
+        iou: float = 0.7,
     ) -> None:
-        if len(spec.shape) != 3 or spec.shape[1] < 5:
-            raise ShapeError(
-                f"{spec.name} must be (batch, 4 + classes, anchors), got {spec.shape}",
-                fix="export the model without its NMS",
-            )
+        if len(spec.shape) != 3 or (spec.shape[2] != 6 or spec.shape[1] > CAPACITY if end2end else spec.shape[1] < 5):
+            form = f"(batch, {CAPACITY} boxes or fewer, 6)" if end2end else "(batch, 4 + classes, anchors)"
+            raise ShapeError(f"{spec.name} must be {form}, got {spec.shape}", fix="use gpu_decode=False")
         batch, rows, anchors = spec.shape
         self.result = TensorSpec("boxes", (batch, RESULT_WORDS), np.dtype(np.int32))
         """What is downloaded; `unpack` reads it."""
         self._scratch = TensorSpec("scratch", (batch, _SCRATCH_WORDS), np.dtype(np.int32))
         self._device, self._spec, self._geometry, self._iou = device, spec, geometry, iou
-        self._candidates = _kernel("decode.cu", "candidates", spec, self._list_reference)
-        self._suppress = _kernel("decode.cu", "suppress", spec, self._suppress_reference, (256, 1, 1))
+        self._end2end = end2end
+        if end2end:
+            self._take = _kernel("decode.cu", "take", spec, self._take_reference, (256, 1, 1))
+        else:
+            self._candidates = _kernel("decode.cu", "candidates", spec, self._list_reference)
+            self._suppress = _kernel("decode.cu", "suppress", spec, self._suppress_reference, (256, 1, 1))
         self._grid = (-(-anchors // _BLOCK[0]), 1, batch)
         sizes = (np.int32(rows - 4), np.int32(anchors))
         frame, corner = map(np.int32, geometry.frame_shape), map(np.int32, (geometry.left, geometry.top))
+        place = (*frame, *map(np.float32, geometry.scales), *corner)
         self._list_values = (*sizes, np.float32(confidence))
-        self._suppress_values = (*sizes, np.float32(iou), *frame, np.float32(geometry.scale), *corner)
+        self._suppress_values = (*sizes, np.float32(iou), *place)
+        self._take_values = (np.int32(rows), np.float32(confidence), *place)
 
     def scratch(self, stream: Stream) -> DeviceBuffer:
         """Device memory that the kernels need between them: each lane has its own."""
@@ -174,8 +185,11 @@ class Decoder:
 
     def launch(self, outputs: DeviceBuffer, scratch: DeviceBuffer, results: DeviceBuffer, stream: Stream) -> None:
         """Submit the search in the whole batch to `stream`."""
-        self.list_candidates(outputs, scratch, stream)
         grid = (1, 1, self._grid[2])
+        if self._end2end:
+            self._device.launch(self._take, grid, (outputs, results, *self._take_values), stream)
+            return
+        self.list_candidates(outputs, scratch, stream)
         self._device.launch(self._suppress, grid, (outputs, scratch, results, *self._suppress_values), stream)
 
     def list_candidates(self, outputs: DeviceBuffer, scratch: DeviceBuffer, stream: Stream) -> None:
@@ -196,10 +210,18 @@ class Decoder:
             result[:2] = -1, count
             if count <= CAPACITY:
                 candidates = np.ascontiguousarray(table[:, words[1 : 1 + count]])
-                kept = decode(candidates, self._geometry, confidence=0.0, iou=self._iou, max_detections=KEPT)
-                result[0] = len(kept)
-                for part, values in zip(_parts(result), (kept.boxes, kept.scores, kept.classes), strict=True):
-                    part[:] = values
+                _pack(decode(candidates, self._geometry, confidence=0.0, iou=self._iou, max_detections=KEPT), result)
+
+    def _take_reference(self, outputs: np.ndarray, results: np.ndarray, _: Any, confidence: float, *__: Any) -> None:
+        for table, result in zip(_tensor(outputs, self._spec), _tensor(results, self.result), strict=True):
+            found = decode(table, self._geometry, end2end=True, confidence=float(confidence), max_detections=KEPT)
+            _pack(found, result)
+
+
+def _pack(found: Detections, result: np.ndarray) -> None:
+    result[0] = len(found)
+    for part, values in zip(_parts(result), (found.boxes, found.scores, found.classes), strict=True):
+        part[:] = values
 
 
 def _parts(result: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -211,8 +233,12 @@ def _parts(result: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def unpack(results: np.ndarray, item: int) -> Detections | None:
-    """The boxes of one frame of the batch, copied out of `results`; None where there were too many candidates."""
+    """The boxes of one frame of the batch, copied out of `results`; None where there were too many candidates.
+
+    ModelError where a score is above 1: the output is none of boxes.
+    """
     if results[item, 0] < 0:
         return None
     boxes, scores, classes = _parts(results[item])
+    check_scores(scores[:1])  # the best first
     return Detections(boxes.copy(), scores.copy(), classes.astype(np.int64))

@@ -328,7 +328,8 @@ def climb(
 
     `engines` are by batch (`open_engines`). `images` are 1080p frames, which the loops use in turn (None for an engine
     that computes nothing). Each rung's step is also measured alone, with a fifth of the frames. A rung that breaks is a
-    claim that fails, and the next is measured. SettingsError for a rung that there is not, and for too few frames.
+    claim that fails, and the next is measured. SettingsError for a rung that there is not, and for too few frames;
+    ModelError for engines whose output is none of boxes.
 
     >>> device = open_device("simulated")
     >>> engines = open_engines(device, lambda _: None, batches=[1])
@@ -338,6 +339,8 @@ def climb(
     """
     chosen = checked_rungs(rungs)
     check_frames(frames)
+    for engine in engines.values():
+        engine.describe()
     confidence = 0.25 if images is None else confidence_for(device, engines[1], images)
     progress("measuring the limits")
     limits = measure_limits(device, engines)

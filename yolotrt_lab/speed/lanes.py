@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,14 +55,12 @@ class Lanes:
         self._input, self._output = engine.inputs[0], engine.outputs[0]
         height, width = self._input.shape[-2:]
         self.geometry = letterbox_geometry(frame_shape, (height, width))
+        self._decoding: dict[str, Any] = {"confidence": settings.confidence}
+        self._decoding["end2end"] = settings.postprocess and engine.describe().end2end
         self._letterboxer = (
             Letterboxer(device, self._input, frame_shape, settings.pixels) if settings.gpu_letterbox else None
         )
-        self._decoder = (
-            Decoder(device, self._output, self.geometry, confidence=settings.confidence)
-            if settings.gpu_decode
-            else None
-        )
+        self._decoder = Decoder(device, self._output, self.geometry, **self._decoding) if settings.gpu_decode else None
         uploaded = [self._letterboxer.frames if self._letterboxer else self._input]
         downloaded = [self._decoder.result] if self._decoder else list(engine.outputs)
         self.pool = SlotPool(
@@ -94,7 +92,7 @@ class Lanes:
         return self._decode(slot.outputs[self._output.name].array, item)
 
     def _decode(self, output: np.ndarray, item: int) -> Detections:
-        return decode(output[item : item + 1], self.geometry, confidence=self._settings.confidence)
+        return decode(output[item : item + 1], self.geometry, **self._decoding)
 
     def _full_output(self, lane: Lane) -> np.ndarray:
         """The network's whole output, which a lane has until it is submitted again: for a frame of very many boxes."""

@@ -157,15 +157,15 @@ def confidence_for(device: Device, engine: Engine, images: Sequence[np.ndarray],
     With seeded weights scores mean nothing; with this threshold there is work for the search for boxes all the same.
     It lies in the middle of a gap between two scores, so that rounding moves no candidate across it.
     """
-    spec, letterbox = engine.inputs[0], Letterbox()
+    spec, letterbox, end2end = engine.inputs[0], Letterbox(), engine.describe().end2end
     batch = np.empty(spec.shape, spec.dtype)
     scores = []
     for image in images:
         for item in batch:
             letterbox(image, item)
         output = engine.infer(device, {spec.name: batch})[engine.outputs[0].name]
-        scores.append(output[0, 4:].astype(np.float32).max(axis=0))
-    ordered = np.sort(np.concatenate(scores))[::-1]
+        scores.append(output[0, :, 4] if end2end else output[0, 4:].max(axis=0))
+    ordered = np.sort(np.concatenate(scores).astype(np.float32))[::-1]
     wanted = boxes * len(images)
     near = ordered[wanted // 2 : 2 * wanted]
     widest = int(np.argmax(near[:-1] - near[1:]))
