@@ -11,7 +11,7 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from ..errors import NsysError, ReportError, TraceError
 from ..packages import shipped_file
 from ..types import Source, SourceKind
 from .capture import export_sqlite
-from .intervals import distinct, each, taken
+from .intervals import coded, distinct, each, look_up, taken
+from .pages import NO_INTEGER, NULL, OddFileError, integer_columns
 from .scrub import quoted
 from .trace import DIRECTIONS, MEMORIES, Columns, Graph, Trace, calls_of, packed, rows_of
 from .traced_frames import outermost
@@ -40,6 +41,8 @@ _TABLES: Mapping[str, tuple[str, Sequence[str], Mapping[str, int]]] = {
 }
 """For each table its name in the report, the columns that it needs, and what stands for those it may lack."""
 
+_SCHEMA = """SELECT m.name, m.rootpage, m.sql, c.name, c.type, c.pk, c.hidden
+FROM sqlite_master AS m JOIN pragma_table_xinfo(m.name) AS c WHERE m.type = 'table'"""
 _RARE = ("memsets", "graphs")
 _NO_KERNELS = f"the report has no {_TABLES['kernels'][0]}"
 _RANGE_EVENTS = (59, 60)  # push/pop and start/end, by ENUM_NSYS_EVENT_TYPE
@@ -71,19 +74,19 @@ def read_trace(path: str | Path) -> Trace:
     if not path.is_file():
         raise ReportError(f"{path} does not exist, or is a folder", fix="name a .sqlite or .nsys-rep file")
     if path.suffix not in _RAW:
-        return _Report(path).trace()
+        return _trace_of(path)
     beside = path.with_suffix(".sqlite")
     if beside.is_file() and beside.stat().st_mtime >= path.stat().st_mtime:
-        return _Report(beside).trace()
+        return _trace_of(beside)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "report.sqlite"
         try:
             export_sqlite(path, exported)
         except NsysError:
             if beside.is_file():
-                return _Report(beside, f"read from {beside.name}, which is older than {path.name}").trace()
+                return _trace_of(beside, f"read from {beside.name}, which is older than {path.name}")
             raise
-        return _Report(exported).trace()
+        return _trace_of(exported)
 
 
 def shipped_trace(name: str) -> Trace:
@@ -117,20 +120,36 @@ def rules(said: str) -> Iterator[tuple[str, str]]:
         yield head.partition("] with [")[2].partition(".py]")[0], text.strip("\n") + "\n"
 
 
+def _trace_of(path: Path, *notes: str) -> Trace:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            database.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            return _Report(path, database, notes).trace()
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own message may quote damaged bytes
+        raise ReportError(
+            f"{path} cannot be read as SQLite: {error}",
+            fix="it is damaged, cut off or something else: export the report again",
+        ) from error
+
+
 class _Report:
     """What is read of a report on the way to its trace; ReportError where it is none, or damaged."""
 
-    def __init__(self, path: Path, *notes: str) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, notes: Sequence[str]) -> None:
         self.path = path
+        self.database = database
         self.notes = list(notes)
         self.names: dict[str, int] = {}
         """The names of the trace, each with its place."""
-        tables = [name for (name,) in self._query("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        self.tables = {
-            name: [*(row[1] for row in self._query(f"PRAGMA table_info({quoted(name)})")), "rowid"] for name in tables
-        }
-        """The columns of every table in the report."""
-        if not any(name in tables for name, _, _ in _TABLES.values()):
+        self.tables: dict[str, dict[str, bool]] = {}
+        """The columns of every table in the report, and whether each is stored as it is read."""
+        self.roots: dict[str, int] = {}
+        """The first page of every table that has pages of its own."""
+        for table, root, script, *column in database.execute(_SCHEMA):
+            name, kind, key, hidden = column
+            self.tables.setdefault(table, {"rowid": True})[name] = "INT" in kind.upper() and not key
+            self.roots[table] = 0 if hidden or "WITHOUT" in script.upper() else min(root, self.roots.get(table, root))
+        if not any(name in self.tables for name, _, _ in _TABLES.values()):
             raise ReportError(
                 f"{path} is no report of Nsight Systems: it has none of the tables of CUDA and NVTX",
                 fix="export a report that was taken with `nsys profile --trace cuda,nvtx`",
@@ -141,65 +160,56 @@ class _Report:
         if not self.strings:
             self.notes.append("the report has no StringIds: calls, kernels and ranges have no names")
 
-    def _query(self, query: str) -> list[tuple[Any, ...]]:
-        try:
-            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-                connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-                return connection.execute(query).fetchall()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own message may quote damaged bytes
-            raise ReportError(
-                f"{self.path} cannot be read as SQLite: {error}",
-                fix="it is damaged, cut off or something else: export the report again",
-            ) from error
-
-    def _rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
+    def _rows(self, table: str, *columns: str, where: str = "TRUE") -> list[tuple[Any, ...]]:
         """Those columns of a small table; none where it is absent or lacks one of them."""
-        if not set(columns) <= set(self.tables.get(table, ())):
+        if not set(columns) <= self.tables.get(table, {}).keys():
             return []
-        return self._query(f"SELECT {', '.join(columns)} FROM {table}")
+        return self.database.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {where}").fetchall()
 
-    def _integers(
-        self, table: str, needed: Sequence[str], optional: Mapping[str, int], where: str
-    ) -> tuple[Columns, int]:
-        """Columns as int64 of shape (rows,), and how many rows were left out.
-
-        Rows are left out where one of `needed` holds no integer; one of `optional` that holds none becomes the value
-        given there. `where` is an SQL condition.
-        """
-        # SQLite joins each column into one text, without a Python object for each number: up to some 50 million rows.
-        sound = " AND ".join(f"typeof({quoted(name)}) = 'integer'" for name in needed)
-        read = [quoted(name) for name in needed]
-        read += [f"IIF(typeof({quoted(name)}) = 'integer', {quoted(name)}, {optional[name]})" for name in optional]
-        texts = ", ".join(f"GROUP_CONCAT({column}, ' ')" for column in read)
-        total = f"(SELECT COUNT(*) FROM {table} WHERE {where})"
-        [(left_out, *columns)] = self._query(
-            f"SELECT {total} - COUNT(*), {texts} FROM {table} WHERE {where} AND {sound}"
+    def _integers(self, table: str, wanted: Sequence[str]) -> Columns:
+        """Columns as int64 of shape (rows,), with NULL and NO_INTEGER where a row has no integer."""
+        if self.roots[table] and all(self.tables[table][name] for name in wanted):
+            _, *stored = self.tables[table]
+            found = [name for name in stored if name in wanted]
+            with suppress(OddFileError):
+                values = integer_columns(self.path, self.roots[table], [stored.index(name) for name in found])
+                return Columns(zip(["rowid", *found], values, strict=True))
+        cells = (
+            f"CASE typeof({cell}) WHEN 'integer' THEN {cell} WHEN 'null' THEN {NULL} ELSE {NO_INTEGER} END"
+            for cell in map(quoted, wanted)
         )
-        values = [np.fromstring(text, np.int64, sep=" ") if text else np.empty(0, np.int64) for text in columns]
-        return Columns(zip((*needed, *optional), values, strict=True)), left_out
+        rows = self.database.execute(f"SELECT {', '.join(cells)} FROM {table}").fetchall()
+        return Columns(zip(wanted, np.array(rows, np.int64).reshape(-1, len(wanted)).T, strict=True))
 
     def _read_table(self, table: str) -> Columns:
         """One table's columns by their names in the report, without rows where it can't be used."""
         name, needed, optional = _TABLES[table]
-        there = self.tables.get(name, ())
+        there = self.tables.get(name, {})
         if missing := [column for column in needed if column not in there]:
             if there:
                 self.notes.append(f"{name} lacks {', '.join(missing)}: it is left out")
             elif table not in _RARE:
                 self.notes.append(f"the report has no {name}")
             return Columns({column: np.empty(0, np.int64) for column in (*needed, *optional)})
-        found = {column: value for column, value in optional.items() if column in there}
-        where = "TRUE"
-        if table == "ranges":
-            where = '"end" IS NOT NULL' + (f" AND eventType IN {_RANGE_EVENTS}" if "eventType" in there else "")
-        columns, left_out = self._integers(name, needed, found, where)
         absent = {column: value for column, value in optional.items() if column not in there}
-        columns |= {column: np.full(len(columns["start"]), value) for column, value in absent.items()}
         self.notes += [f"{name} lacks {column}" for column in absent if column != "textId"]
-        forwards = columns["end"] >= columns["start"]
-        if left_out := left_out + int((~forwards).sum()):
-            self.notes.append(f"{left_out} rows of {name} are damaged and left out")
-        return rows_of(columns, forwards)
+        kinds = ["eventType"] if table == "ranges" and "eventType" in there else []
+        columns = self._integers(name, [*needed, *(column for column in optional if column in there), *kinds])
+        if table == "ranges":  # one that has not ended, or something else, is no damage
+            chosen = columns["end"] != NULL
+            if kinds:
+                chosen &= np.isin(columns.pop("eventType"), _RANGE_EVENTS)
+            columns = rows_of(columns, chosen)
+        sound = columns["end"] >= columns["start"]
+        for column in needed:
+            sound &= columns[column] > NO_INTEGER
+        if not sound.all():
+            self.notes.append(f"{int((~sound).sum())} rows of {name} are damaged and left out")
+            columns = rows_of(columns, sound)
+        for column, value in optional.items():
+            found = columns.get(column, np.full(len(columns["start"]), NULL))
+            columns[column] = np.where(found > NO_INTEGER, found, value)
+        return columns
 
     def trace(self) -> Trace:
         """The trace that the report holds."""
@@ -223,7 +233,7 @@ class _Report:
 
     def _codes(self, numbers: np.ndarray) -> np.ndarray:
         """Numbers of StringIds as places in `names`."""
-        unique, place_of = np.unique(numbers, return_inverse=True)
+        unique, place_of = coded(numbers)
         different = unique.tolist()
         if any(number >= 0 and number not in self.strings for number in different):
             self.notes.append("the report lacks the names of some calls, kernels or ranges")
@@ -240,10 +250,11 @@ class _Report:
         """The names of ranges, by their number or, where that is, the text in their row."""
         columns = self.columns["ranges"]
         codes = self._codes(columns["textId"])
-        place_of = dict(zip(columns["rowid"].tolist(), range(len(codes)), strict=True))
-        for row, text in self._rows("NVTX_EVENTS", "rowid", "text"):
-            if text is not None and row in place_of:
-                codes[place_of[row]] = self._place(str(text))
+        texts = self._rows("NVTX_EVENTS", "rowid", "text", where="text IS NOT NULL")
+        places = look_up(columns["rowid"], np.array([row for row, _ in texts], np.int64))
+        for place, (_, text) in zip(places.tolist(), texts, strict=True):
+            if place >= 0:
+                codes[place] = self._place(str(text))
         return codes
 
     def _kernels(self) -> dict[str, np.ndarray]:
@@ -319,7 +330,7 @@ def _pid(number: np.ndarray) -> np.ndarray:
 
 
 def _mapped(numbers: np.ndarray, codes: Mapping[int, int], default: int) -> np.ndarray:
-    different, place_of = np.unique(numbers, return_inverse=True)
+    different, place_of = coded(numbers)
     return np.take(np.array([codes.get(number, default) for number in different.tolist()], np.int8), place_of)
 
 
