@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from yolotrt_lab.nsight.pages import NO_INTEGER, NULL, OddFileError, integer_columns
+from yolotrt_lab.nsight import pages
+from yolotrt_lab.nsight.pages import NO_INTEGER, NULL, OddFileError
 from yolotrt_lab.packages import lab_path
 
 VALUE = st.one_of(
@@ -31,6 +32,11 @@ def write(path, rows, page=512, schema="a INT, b INT, c INT", **more):
         database.executemany("INSERT INTO t VALUES (?, ?, ?)", rows)
         database.commit()
         return root(database, "t")
+
+
+def integer_columns(path, start, places):
+    """The numbers of rows, and the columns, as they are."""
+    return list(pages.integer_columns(path, start, places, lambda values: dict(enumerate(values))).values())
 
 
 def root(database, table):

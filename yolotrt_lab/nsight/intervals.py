@@ -100,12 +100,16 @@ def each(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """`values[places]`, and -1 where the place is negative."""
-    return np.take(np.append(values, -1), places)
+    if not len(values):
+        return np.full(len(places), -1)
+    found: np.ndarray = np.take(values, places, mode="clip")
+    found[places < 0] = -1
+    return found
 
 
 def look_up(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """For each wanted key its first place in `keys`, which are in any order; -1 for none."""
-    if not len(keys):
+    if not len(keys) or not len(wanted):
         return np.full(len(wanted), -1)
     low, high = int(keys.min()), int(keys.max())
     if high - low <= 4 * len(keys):  # as correlation numbers of one process are

@@ -6,7 +6,7 @@ file, rows that go on in other pages, damage) is left to SQLite itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,12 +21,16 @@ _THREADS = 4
 _WIDTHS = np.array([0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0], np.int64)  # bytes of a value, by its serial type
 
 
+Finish = Callable[[list[np.ndarray]], Mapping[str, np.ndarray]]
+
+
 class OddFileError(Exception):
     """The file is for SQLite to read, or to refuse."""
 
 
-def integer_columns(path: Path, root: int, places: Sequence[int]) -> list[np.ndarray]:
-    """The row numbers of a table, and after them its columns at these places in rising order; int64 of shape (rows,).
+def integer_columns(path: Path, root: int, places: Sequence[int], finish: Finish) -> dict[str, np.ndarray]:
+    """Columns that `finish` makes of some rows' numbers and their columns at `places`, which rise: int64 arrays of one
+    shape, which it gets in this order. Columns of the same rows may be of other types.
 
     `root` is the table's first page, as sqlite_master has it. OddFileError where SQLite itself must look.
     """
@@ -45,18 +49,20 @@ def integer_columns(path: Path, root: int, places: Sequence[int]) -> list[np.nda
         if (kind != _LEAF).any() or (high << 8 | low).max() > size // 4:
             raise OddFileError("its tree of pages is broken")
         ends = np.cumsum(high << 8 | low)
-        columns = [np.empty(ends[-1], np.int64) for _ in range(1 + len(places))]
         several = max(_AT_A_TIME // size, 1)
 
-        def block(begin: int) -> None:
+        def block(begin: int) -> Mapping[str, np.ndarray]:
             # Each maps the file anew: the pages that were read do not stay in this process's memory.
-            pages = _pages(path, size)[leaves[begin : begin + several] - 1]
-            first, last = ends[begin - 1] if begin else 0, ends[begin : begin + several][-1]
-            for column, values in zip(columns, _decoded(pages, header[20], places), strict=True):
-                column[first:last] = values
+            return finish(_decoded(_pages(path, size)[leaves[begin : begin + several] - 1], header[20], places))
 
+        def keep(begin: int) -> None:
+            rows = slice(ends[begin - 1] if begin else 0, ends[begin : begin + several][-1])
+            for name, values in block(begin).items():
+                columns[name][rows] = values
+
+        columns = {name: np.empty(ends[-1], values.dtype) for name, values in block(0).items()}
         with ThreadPoolExecutor(_THREADS) as pool:  # NumPy lets several compute at a time
-            list(pool.map(block, range(0, len(leaves), several)))
+            list(pool.map(keep, range(0, len(leaves), several)))
     except IndexError as error:
         raise OddFileError("it names places that it does not have") from error
     return columns
@@ -137,7 +143,7 @@ def _varint(flat: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _width(kind: np.ndarray) -> np.ndarray:
     """The bytes that values take, by their serial types."""
-    width = np.take(_WIDTHS, kind, mode="clip")
+    width: np.ndarray = np.take(_WIDTHS, kind, mode="clip")
     return (
         np.where(kind < len(_WIDTHS), width, (kind.astype(np.int64) - 12) >> 1) if kind.max(initial=0) > 11 else width
     )
@@ -146,7 +152,7 @@ def _width(kind: np.ndarray) -> np.ndarray:
 def _integers(words: np.ndarray, kind: np.ndarray, width: np.ndarray, end: np.ndarray) -> np.ndarray:
     """The values that end at these places, by their serial types."""
     shift = 64 - 8 * width
-    value = words[end - 8].byteswap(inplace=True)
+    value: np.ndarray = words[end - 8].byteswap(inplace=True)
     value <<= shift
     value >>= shift
     if ((kind == 0) | (kind > 6)).any():

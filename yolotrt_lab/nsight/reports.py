@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +43,9 @@ _TABLES: Mapping[str, tuple[str, Sequence[str], Mapping[str, int]]] = {
 
 _SCHEMA = """SELECT m.name, m.rootpage, m.sql, c.name, c.type, c.pk, c.hidden
 FROM sqlite_master AS m JOIN pragma_table_xinfo(m.name) AS c WHERE m.type = 'table'"""
+_USED = ("start", "end", "globalTid", "globalPid", "deviceId", "streamId", "graphNodeId")
+_RENAMED = {"correlationId": "correlation"}
+_NONE, _DAMAGED, _SOUND = range(3)
 _RARE = ("memsets", "graphs")
 _NO_KERNELS = f"the report has no {_TABLES['kernels'][0]}"
 _RANGE_EVENTS = (59, 60)  # push/pop and start/end, by ENUM_NSYS_EVENT_TYPE
@@ -166,23 +169,26 @@ class _Report:
             return []
         return self.database.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {where}").fetchall()
 
-    def _integers(self, table: str, wanted: Sequence[str]) -> Columns:
-        """Columns as int64 of shape (rows,), with NULL and NO_INTEGER where a row has no integer."""
+    def _integers(self, table: str, wanted: Sequence[str], finish: Callable[[Columns], Columns]) -> Columns:
+        """What `finish` makes of columns: int64 of shape (rows,), NULL and NO_INTEGER where a row has no integer."""
         if self.roots[table] and all(self.tables[table][name] for name in wanted):
             _, *stored = self.tables[table]
             found = [name for name in stored if name in wanted]
+            names, places = ["rowid", *found], [stored.index(name) for name in found]
             with suppress(OddFileError):
-                values = integer_columns(self.path, self.roots[table], [stored.index(name) for name in found])
-                return Columns(zip(["rowid", *found], values, strict=True))
+                pages = (self.path, self.roots[table])
+                return Columns(
+                    integer_columns(*pages, places, lambda values: finish(Columns(zip(names, values, strict=True))))
+                )
         cells = (
             f"CASE typeof({cell}) WHEN 'integer' THEN {cell} WHEN 'null' THEN {NULL} ELSE {NO_INTEGER} END"
             for cell in map(quoted, wanted)
         )
         rows = self.database.execute(f"SELECT {', '.join(cells)} FROM {table}").fetchall()
-        return Columns(zip(wanted, np.array(rows, np.int64).reshape(-1, len(wanted)).T, strict=True))
+        return finish(Columns(zip(wanted, np.array(rows, np.int64).reshape(-1, len(wanted)).T, strict=True)))
 
     def _read_table(self, table: str) -> Columns:
-        """One table's columns by their names in the report, without rows where it can't be used."""
+        """One table's columns, those that need no names as a trace has them; without rows where it can't be used."""
         name, needed, optional = _TABLES[table]
         there = self.tables.get(name, {})
         if missing := [column for column in needed if column not in there]:
@@ -190,38 +196,24 @@ class _Report:
                 self.notes.append(f"{name} lacks {', '.join(missing)}: it is left out")
             elif table not in _RARE:
                 self.notes.append(f"the report has no {name}")
-            return Columns({column: np.empty(0, np.int64) for column in (*needed, *optional)})
-        absent = {column: value for column, value in optional.items() if column not in there}
-        self.notes += [f"{name} lacks {column}" for column in absent if column != "textId"]
-        kinds = ["eventType"] if table == "ranges" and "eventType" in there else []
-        columns = self._integers(name, [*needed, *(column for column in optional if column in there), *kinds])
-        if table == "ranges":  # one that has not ended, or something else, is no damage
-            chosen = columns["end"] != NULL
-            if kinds:
-                chosen &= np.isin(columns.pop("eventType"), _RANGE_EVENTS)
-            columns = rows_of(columns, chosen)
-        sound = columns["end"] >= columns["start"]
-        for column in needed:
-            sound &= columns[column] > NO_INTEGER
-        if not sound.all():
-            self.notes.append(f"{int((~sound).sum())} rows of {name} are damaged and left out")
-            columns = rows_of(columns, sound)
-        for column, value in optional.items():
-            found = columns.get(column, np.full(len(columns["start"]), NULL))
-            columns[column] = np.where(found > NO_INTEGER, found, value)
-        return columns
+            columns = _finished(table, Columns({column: np.empty(0, np.int64) for column in needed}))
+            del columns["fit"]
+            return columns
+        wanted = [*needed, *(column for column in optional if column in there)]
+        self.notes += [f"{name} lacks {column}" for column in optional if column not in there and column != "textId"]
+        if table == "ranges" and "eventType" in there:
+            wanted.append("eventType")
+        columns = self._integers(name, wanted, lambda rows: _finished(table, rows))
+        fit = columns.pop("fit")
+        if damaged := int((fit == _DAMAGED).sum()):
+            self.notes.append(f"{damaged} rows of {name} are damaged and left out")
+        return columns if (fit == _SOUND).all() else rows_of(columns, fit == _SOUND)
 
     def trace(self) -> Trace:
         """The trace that the report holds."""
-        columns = self.columns
-        on_gpu = {
-            "kernels": Columns(self._kernels()),
-            "copies": Columns(_on_gpu(columns["copies"]) | self._copies()),
-            "memsets": Columns(_on_gpu(columns["memsets"]) | {"bytes": columns["memsets"]["bytes"]}),
-        }
-        calls = {"correlation": columns["api"]["correlationId"], "name": self._call_names()}
-        api = _without_nested(Columns(_on_host(columns["api"]) | calls), on_gpu)
-        ranges = Columns(_on_host(columns["ranges"]) | {"name": self._range_names()})
+        on_gpu = {"kernels": self._kernels(), "copies": self._copies(), "memsets": self.columns["memsets"]}
+        api = _without_nested(Columns(self.columns["api"] | {"name": self._call_names()}), on_gpu)
+        ranges = Columns(self.columns["ranges"] | {"name": self._range_names()})
         source = self._source(self._number_devices(on_gpu))
         warnings = self._rows("DIAGNOSTIC_EVENT", "severity", "text")
         self.notes += [f"nsys warned: {text}" for level, text in warnings if type(level) is int and level >= _WARNING]
@@ -257,28 +249,28 @@ class _Report:
                 codes[place] = self._place(str(text))
         return codes
 
-    def _kernels(self) -> dict[str, np.ndarray]:
+    def _kernels(self) -> Columns:
         """Kernels, and after them the graphs that the report shows as one block."""
-        columns = self.columns["kernels"]
-        kernels = _on_gpu(columns) | {"name": self._codes(columns["shortName"])}
-        graphs = _on_gpu(self.columns["graphs"])
+        kernels = self.columns["kernels"]
+        kernels["name"] = self._codes(kernels.pop("shortName"))
+        graphs = self.columns["graphs"]
         if not (count := len(graphs["start_ns"])):
             return kernels
         self.notes = [note for note in self.notes if note != _NO_KERNELS]
         self.notes.append("CUDA graphs are shown as one block: the kernels and copies in them can't be told apart")
         graphs |= {"graph": np.full(count, Graph.WHOLE), "name": np.full(count, self._place("CUDA graph"))}
-        return {name: np.concatenate([values, graphs[name]]) for name, values in kernels.items()}
+        return Columns({name: np.concatenate([values, graphs[name]]) for name, values in kernels.items()})
 
-    def _copies(self) -> dict[str, np.ndarray]:
-        """Direction, memory on the host's side and bytes of every copy. Memory is told by its label, not its number."""
+    def _copies(self) -> Columns:
+        """Copies with direction and memory on the host's side. Memory is told by its label, not its number."""
         columns, rows = self.columns["copies"], self._rows("ENUM_CUDA_MEM_KIND", "id", "label")
-        if not rows and len(columns["start"]):
+        if not rows and len(columns["bytes"]):
             self.notes.append("the report has no ENUM_CUDA_MEM_KIND: the kinds of memory are unknown")
         kinds = {number: MEMORIES.index(_LABELS.get(str(label).lower(), "unknown")) for number, label in rows}
         direction = _mapped(columns["copyKind"], _DIRECTION_OF, _OTHER)
         source, target = (_mapped(columns[side], kinds, _UNKNOWN) for side in ("srcKind", "dstKind"))
         memory = np.where(direction == DIRECTIONS.index("d2h"), target, source)
-        return {"direction": direction, "host_memory": memory, "bytes": columns["bytes"]}
+        return Columns(columns | {"direction": direction, "host_memory": memory})
 
     def _number_devices(self, on_gpu: Mapping[str, Columns]) -> set[int]:
         """Turn each process's own numbers of GPUs into the machine's, in place; returns those that are used."""
@@ -305,22 +297,27 @@ class _Report:
         return Source(SourceKind.RECORDED, ", ".join(dict.fromkeys(names)), driver, date)
 
 
-def _on_host(columns: Columns) -> dict[str, np.ndarray]:
-    thread = columns["globalTid"]
-    times = {"start_ns": columns["start"], "end_ns": columns["end"]}
-    return times | {"pid": _pid(thread), "tid": (thread & 0xFFFFFF).astype(np.int32)}
-
-
-def _on_gpu(columns: Columns) -> dict[str, np.ndarray]:
-    return {
-        "start_ns": columns["start"],
-        "end_ns": columns["end"],
-        "device": columns["deviceId"],
-        "stream": columns["streamId"],
-        "pid": _pid(columns["globalPid"]),
-        "correlation": columns["correlationId"],
-        "graph": columns.get("graphNodeId", np.zeros(len(columns["start"]), np.int64)) != 0,
-    }
+def _finished(table: str, read: Columns) -> Columns:
+    """Rows of a table of a report as a trace has them, the names and kinds as they are; `fit` says which are good."""
+    _, needed, optional = _TABLES[table]
+    count = len(read["start"])
+    fit = np.where(read["end"] >= read["start"], _SOUND, _DAMAGED).astype(np.int8)
+    for name in needed:
+        fit[read[name] <= NO_INTEGER] = _DAMAGED
+    if table == "ranges":  # one that has not ended, or something else than a range
+        fit[(read["end"] == NULL) | ~np.isin(read.get("eventType", _RANGE_EVENTS[0]), _RANGE_EVENTS)] = _NONE
+    for name, value in optional.items():
+        found = read.get(name, np.full(count, NULL))
+        read[name] = np.where(found > NO_INTEGER, found, value)
+    columns = Columns(start_ns=read["start"], end_ns=read["end"], fit=fit)
+    if "globalTid" in needed:
+        columns |= {"pid": _pid(read["globalTid"]), "tid": (read["globalTid"] & 0xFFFFFF).astype(np.int32)}
+    else:
+        columns |= {"pid": _pid(read["globalPid"]), "graph": read.get("graphNodeId", np.zeros(count)) != 0}
+        columns |= {"device": read["deviceId"].astype(np.int32), "stream": read["streamId"].astype(np.int32)}
+    return Columns(
+        columns | {_RENAMED.get(name, name): read[name] for name in (*needed, *optional) if name not in _USED}
+    )
 
 
 def _pid(number: np.ndarray) -> np.ndarray:

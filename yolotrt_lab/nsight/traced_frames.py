@@ -140,13 +140,15 @@ def _work(trace: Trace) -> Columns:
     trace; `queue` one number for a process, a GPU and a stream.
     """
     tables = (trace.kernels, trace.copies, trace.memsets)
-    names = ("start_ns", "end_ns", "device", "pid", "stream", "correlation")
+    names = ("start_ns", "end_ns", "device", "pid")
     work = Columns({name: np.concatenate([table[name] for table in tables]) for name in names})
+    # a process has 24 bits
+    work["queue"] = np.concatenate(
+        [packed(each, "stream") + (each["device"].astype(np.int64) << 56) for each in tables]
+    )
     work["kind"] = np.repeat(np.arange(3, dtype=np.int8), [len(table["pid"]) for table in tables])
-    work = rows_of(work, np.argsort(work["start_ns"], kind="stable"))
-    work["call"] = calls_of(trace.api, work)
-    work["queue"] = packed(work, "stream") + (work["device"].astype(np.int64) << 56)  # a process has 24 bits
-    return work
+    work["call"] = np.concatenate([calls_of(trace.api, table) for table in tables])
+    return rows_of(work, np.argsort(work["start_ns"], kind="stable"))
 
 
 class Joined:
