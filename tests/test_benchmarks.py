@@ -16,6 +16,7 @@ SIMULATED = ("--device", "simulated", "--frames", "10")
     ("command", "words"),
     [
         (("bench_growth.py", "1", "1000"), "1,000 frames: slope"),
+        (("bench_nsight.py", "100"), "of its time"),
         (("bench_overlap.py", "50"), "rung 8, timers off: "),
         (("bench_ranges.py", "1"), "simulated device "),
         (("bench_reading.py", "100", "300"), "of 300 damaged inputs read"),
