@@ -19,6 +19,7 @@ SIMULATED = ("--device", "simulated", "--frames", "10")
     ("command", "words"),
     [
         (("bench_growth.py", "1", "1000"), "1,000 frames: slope"),
+        (("bench_nsight.py", "100"), "of its time"),
         (("bench_overlap.py", "50"), "rung 9, timers off: "),
         (("bench_planes.py", "64"), "batch 16, contexts 4, slots 4: "),
         (("bench_ranges.py", "1"), "simulated device "),

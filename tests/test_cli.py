@@ -79,9 +79,11 @@ def test_run_executes_reports_and_tells_of_failures(folder, capsys):
     write(folder / "bad.ipynb", "# divide\n1 / 0")
     assert cli.main(["run", "bad.ipynb", "good.ipynb", "-p", "frames", "41", "--out", "results"]) == 1
     out, err = capsys.readouterr()
-    lines = out.splitlines()
-    assert [line.split()[:2] for line in lines[:2]] == [["FAILED", "bad"], ["ok", "good"]]
-    assert lines[2].split() == ["report:", str(Path("results", "report.html"))]
+    first, *ended, last = out.splitlines()
+    assert first.startswith("2 notebooks, ")
+    assert sorted(line.split()[:2] for line in ended) == [["FAILED", "bad"], ["ok", "good"]]
+    assert [line.partition("(")[2] for line in ended] == ["1 of 2)", "2 of 2)"]
+    assert last.split() == ["report:", str(Path("results", "report.html"))]
     assert "cell 2: # divide\n        ZeroDivisionError: division by zero\n" in err
     assert "yolotrt-lab: 1 of 2 notebooks failed: bad\nFix: " in err
     page = (folder / "results" / "report.html").read_text(encoding="utf-8")
@@ -110,9 +112,11 @@ def test_cuda_without_a_gpu_is_refused_before_anything_runs(folder, monkeypatch,
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_stops_the_notebook_and_says_so(folder):
-    write(folder / "slow.ipynb", "open('started', 'w').close()\nimport time\ntime.sleep(600)")
-    command = [sys.executable, "-m", "yolotrt_lab", "run", "slow.ipynb"]
+def test_ctrl_c_leaves_a_report_of_what_ran_and_says_so(folder):
+    slow = "open('started', 'w').close()\nimport time\ntime.sleep(600)"
+    for name, cell in {"done": "print(6 * 7)", "slow": slow, "waits": "open('waited', 'w')"}.items():
+        write(folder / f"{name}.ipynb", cell)
+    command = [sys.executable, "-m", "yolotrt_lab", "run", "done.ipynb", "slow.ipynb", "waits.ipynb", "--jobs", "1"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT) as process:
         deadline = time.monotonic() + 600
@@ -121,7 +125,43 @@ def test_ctrl_c_stops_the_notebook_and_says_so(folder):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=600)
-    assert (process.returncode, out, err) == (130, "", "\nstopped by Ctrl-C\n")
+    assert (process.returncode, err) == (130, "\nstopped by Ctrl-C\n")
+    assert [line.split()[:2] for line in out.splitlines()][1:] == [["ok", "done"], ["report:", "build/report.html"]]
+    assert not (folder / "waited").exists()
+    page = (folder / "build" / "report.html").read_text(encoding="utf-8")
+    assert "<pre>42\n" in page
+    assert (
+        "failed at cell 2: <code>open(&#39;started&#39;, &#39;w&#39;).close()</code></p>\n<pre>stopped by Ctrl-C"
+        in page
+    )
+    assert "failed before its first cell</p>\n<pre>stopped by Ctrl-C" in page
+
+
+@pytest.mark.parametrize("taken", ["build", "build/notebooks", "build/report.html"])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(folder, taken, capsys):
+    write(folder / "good.ipynb", "open('ran', 'w')")
+    target = folder / taken
+    target.parent.mkdir(exist_ok=True)
+    target.mkdir() if taken.endswith("html") else target.write_text("a file")
+    assert cli.main(["run", "good.ipynb"]) == 2
+    assert re.fullmatch(rf"yolotrt-lab: {taken} can't be written: .*\nFix: .*\n", capsys.readouterr().err)
+    assert not (folder / "ran").exists()
+
+
+def test_of_two_runs_into_one_folder_one_is_refused(folder, capsys):
+    write(folder / "good.ipynb", "open('ran', 'w')")
+    with notebooks.reserved(Path("build")):
+        assert cli.main(["run", "good.ipynb"]) == 2
+        assert "another run writes into build\nFix: wait until it ends" in capsys.readouterr().err
+        assert not (folder / "ran").exists()
+        assert cli.main(["run", "good.ipynb", "--out", "elsewhere"]) == 0
+    assert cli.main(["run", "good.ipynb"]) == 0
+
+
+def test_notebooks_at_a_time_are_a_positive_number(folder, capsys):
+    write(folder / "good.ipynb")
+    assert cli.main(["run", "good.ipynb", "--jobs", "0"]) == 2
+    assert "--jobs must be at least 1, got 0\nFix: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("state", "status"), [(State.OK, 0), (State.MISSING, 1)])

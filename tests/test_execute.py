@@ -162,6 +162,19 @@ def test_a_kernel_that_dies_is_the_failure_of_the_cell_it_died_in(runs):
     assert runs["dies"].failure == Failure(3, "import os", "DeadKernelError: Kernel died")
 
 
+def test_several_run_at_a_time_and_are_returned_in_the_order_given(tmp_path):
+    """Each waits for the other one's file."""
+    cell = "import pathlib, time\npathlib.Path(MINE).touch()\nwhile not pathlib.Path(OTHER).exists(): time.sleep(0.01)"
+    files = [str(tmp_path / name) for name in "ab"]
+    for name, (mine, other) in {"short": files, "a-longer-one": files[::-1]}.items():
+        cells = [cell.replace("MINE", repr(mine)).replace("OTHER", repr(other)), *["x = 1"] * len(name)]
+        write(tmp_path / f"{name}.ipynb", *cells)
+    paths, ended = [tmp_path / "short.ipynb", tmp_path / "a-longer-one.ipynb"], []
+    both = run_notebooks(paths, [{}, {}], tmp_path / "out", jobs=2, done=ended.append)
+    assert [(run.name, run.failure) for run in both] == [("short", None), ("a-longer-one", None)]
+    assert sorted(ended, key=str) == sorted(both, key=str)
+
+
 def test_a_notebook_is_not_overwritten_by_its_copy(lab):
     before = Path("notebooks/01-a.ipynb").read_bytes()
     with pytest.raises(SettingsError, match="would be overwritten"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import NotebookError, SettingsError, TraceError
+from .errors import NotebookError, SettingsError, TraceError, plain
 from .files import check_output, write_file
 from .terminal import Parser, completion, exit_status, say
 
@@ -121,6 +121,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     ),
     _option("--device", choices=["cuda", "simulated"], help="the device to run on"),
     _option("--out", type=Path, default=Path("build"), metavar="FOLDER", help="default: build"),
+    _option("-j", "--jobs", type=int, metavar="N", help="notebooks at a time (default: all cores; on a GPU 1)"),
     _option("--nsys", action="store_true", help="under Nsight Systems, into FOLDER/trace.sqlite"),
     _option("--nsys-ranges", action="store_true", help="the same, of the first `with nsight.profiled():`"),
 )
@@ -139,8 +140,8 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     from datetime import datetime
 
-    from .cuda import find_gpu
-    from .notebooks import Run, chosen_parameters, find_notebooks, run_notebooks, write_report
+    from .cuda import find_gpu, has_gpu
+    from .notebooks import Run, chosen_parameters, find_notebooks, reserved, run_notebooks, write_report
 
     # jsonschema tries to import this checker of IRIs, which takes 1.5 s and which no notebook needs
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
@@ -149,18 +150,46 @@ def _run(arguments: argparse.Namespace) -> None:
     parameters = chosen_parameters(notebooks, dict(arguments.given), arguments.device)
     if arguments.device == "cuda":
         find_gpu()
-    runs: list[Run] = []
-    for run in run_notebooks(notebooks, parameters, arguments.out / "notebooks", progress=sys.stderr.isatty()):
-        runs.append(run)
-        print(f"{'FAILED' if run.failure else 'ok':6}  {run.name}  {run.seconds:.1f} s", flush=True)
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise SettingsError(f"--jobs must be at least 1, got {arguments.jobs}", fix="leave it out to use all cores")
+    measures = arguments.device == "cuda" or (arguments.device is None and has_gpu())
+    jobs = min(arguments.jobs or (1 if measures else _cores()), len(notebooks))
+    ended = 0
+
+    def tell(run: Run) -> None:
+        nonlocal ended
+        ended += 1
+        line = f"{'FAILED' if run.failure else 'ok':6}  {run.name}  {run.seconds:.1f} s  ({ended} of {len(notebooks)})"
+        _write_above_bars(line, sys.stdout)
         if run.failure:
-            say(textwrap.indent(str(run.failure), " " * 8))
-    print(f"report: {write_report(runs, arguments.out / 'report.html', made=datetime.now())}")
+            _write_above_bars(plain(textwrap.indent(str(run.failure), " " * 8)), sys.stderr)
+
+    with reserved(arguments.out):
+        print(f"{len(notebooks)} notebooks, {jobs} at a time, into {arguments.out}", flush=True)
+        how: dict[str, Any] = {"jobs": jobs, "progress": sys.stderr.isatty(), "done": tell}
+        runs = run_notebooks(notebooks, parameters, arguments.out / "notebooks", **how)
+        report = arguments.out / "report.html"
+        print(f"report: {write_report(runs, report, made=datetime.now())}")
+    if any(run.stopped for run in runs):
+        raise KeyboardInterrupt
     if failed := [run.name for run in runs if run.failure]:
         raise NotebookError(
             f"{len(failed)} of {len(runs)} notebooks failed: {', '.join(failed)}",
             fix=f"see the report, or the executed copies in {arguments.out / 'notebooks'}",
         )
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_above_bars(text: str, stream: Any) -> None:
+    """Print while bars of progress may be on the screen."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=stream)
+    stream.flush()
 
 
 @_command(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from queue import SimpleQueue
+from tempfile import TemporaryFile
 from typing import Any
 
 from . import __version__
 from .errors import SettingsError, closest
+from .files import write_file
 from .packages import install_command, lab_path, load
 
 _KERNEL_ENVIRONMENT = {
@@ -20,7 +26,13 @@ _KERNEL_ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "PYTHONWARNINGS": "",
 }
+# The lab's figures fill their size: looking for a tight frame around what is drawn would draw each once more.
+_KERNEL_OPTIONS = ["--log-level=CRITICAL", "--InlineBackend.print_figure_kwargs={'bbox_inches': None}"]
 _ADDED_CELLS = {"injected-parameters", "papermill-error-cell-tag"}
+
+
+STOPPED = "stopped by Ctrl-C"
+"""The error of a notebook that Ctrl-C ended, or kept from starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,11 @@ class Run:
     def name(self) -> str:
         """The notebook's file name without its ending."""
         return self.notebook.stem
+
+    @property
+    def stopped(self) -> bool:
+        """Ctrl-C ended it, or kept it from starting."""
+        return self.failure is not None and self.failure.error == STOPPED
 
 
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
@@ -138,41 +155,134 @@ def _converted(name: str, text: str, default: Any) -> Any:
     return value
 
 
-def run_notebooks(
-    notebooks: Sequence[Path], parameters: Sequence[Mapping[str, Any]], folder: Path, *, progress: bool = False
-) -> Iterator[Run]:
-    """Run the notebooks one after the other and save their executed copies in `folder`; a failure stops only its own.
+@contextmanager
+def reserved(out: Path) -> Iterator[None]:
+    """Keep the folder of a run for this one until the block ends: its copies in `notebooks`, its `report.html`.
 
-    `parameters` holds one mapping a notebook, as `chosen_parameters` returns them. With `progress` a bar on standard
-    error counts the cells. MissingPackageError where papermill or ipykernel is not installed; SettingsError where a
-    copy would overwrite its notebook.
+    SettingsError where something in it can't be written, or another run has it.
+    """
+    try:
+        for place in (out, out / "notebooks"):
+            place.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=place).close()
+        if (out / "report.html").exists():
+            (out / "report.html").open("ab").close()
+        lock = (out / ".lock").open("ab")
+    except OSError as error:
+        where = error.filename or out
+        raise SettingsError(f"{where} can't be written: {error.strerror}", fix="choose another --out") from error
+    with lock:
+        try:
+            _lock(lock.fileno())
+        except (BlockingIOError, PermissionError) as error:
+            fix = "wait until it ends, or choose another --out"
+            raise SettingsError(f"another run writes into {out}", fix=fix) from error
+        yield
+
+
+def _lock(file: int) -> None:
+    """Lock a file until it is closed; BlockingIOError or, on Windows, PermissionError where another process has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def run_notebooks(
+    notebooks: Sequence[Path],
+    parameters: Sequence[Mapping[str, Any]],
+    folder: Path,
+    *,
+    jobs: int = 1,
+    progress: bool = False,
+    done: Callable[[Run], None] = lambda run: None,
+) -> list[Run]:
+    """Run notebooks, up to `jobs` at a time, and save their executed copies in `folder`; a failure stops only its own.
+
+    `parameters` holds one mapping a notebook, as `chosen_parameters` returns them. The largest notebooks start first
+    where several run at a time. `done` is called as each ends; the runs are returned in the order of `notebooks`. With
+    `progress` bars on standard error count the cells. Ctrl-C ends all that run; those and the rest are `stopped`.
+
+    MissingPackageError where papermill or ipykernel is not installed; SettingsError where a copy would overwrite its
+    notebook.
     """
     for notebook in notebooks:
         if notebook.resolve() == (folder / notebook.name).resolve():
             raise SettingsError(f"{notebook} would be overwritten by its executed copy", fix="choose another --out")
-    manager = _kernel_manager()
+    # papermill changes the current folder, of all threads, as it writes: nothing depends on that
+    kernels, here = list[Any](), Path.cwd()
+    how = {"kernel_manager_class": _kernel_manager(kernels), "resources": {"metadata": {"path": str(here)}}}
+    from jupyter_core.utils import ensure_event_loop
+
     folder.mkdir(parents=True, exist_ok=True)
-    for notebook, values in zip(notebooks, parameters, strict=True):
-        output = folder / notebook.name
-        output.unlink(missing_ok=True)
-        start, failure = time.perf_counter(), None
+    places = SimpleQueue[int]()
+    for place in range(jobs):
+        places.put(place)
+
+    def run(notebook: Path, values: Mapping[str, Any]) -> Run:
+        place = places.get()
+        bar = {"desc": notebook.stem, "leave": False, "position": place} if progress else False
         try:
-            _library("papermill").execute_notebook(
-                notebook,
-                output,
-                parameters=dict(values),
-                kernel_name="python3",
-                language="python",
-                progress_bar={"desc": notebook.stem, "leave": False} if progress else False,
-                kernel_manager_class=manager,
-            )
-        except Exception as error:  # a cell that fails, a kernel that dies or never starts
-            failure = _failure(output, error)
-        yield Run(notebook, output, time.perf_counter() - start, failure)
+            with closing(ensure_event_loop(prefer_selector_loop=True)):  # this thread's, which papermill takes
+                return _run(notebook, folder / notebook.name, values, here, progress_bar=bar, **how)
+        finally:
+            places.put(place)
+
+    work = list(zip(notebooks, parameters, strict=True))
+    if jobs > 1:
+        work.sort(key=lambda each: -each[0].stat().st_size)
+    runs = {notebook: Run(notebook, folder / notebook.name, 0, Failure(0, "", STOPPED)) for notebook in notebooks}
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(run, *each) for each in work]
+        try:
+            for future in as_completed(futures):
+                runs[future.result().notebook] = future.result()
+                done(future.result())
+        except KeyboardInterrupt:
+            runs |= {run.notebook: run for run in _stop(futures, kernels)}
+        except BaseException:
+            _stop(futures, kernels)
+            raise
+    return list(runs.values())
 
 
-def _kernel_manager() -> type:
-    """A kernel manager for this interpreter; a `python3` that is registered for another one has no say."""
+def _run(notebook: Path, output: Path, values: Mapping[str, Any], here: Path, **how: Any) -> Run:
+    written = here / output
+    written.unlink(missing_ok=True)
+    start, failure = time.perf_counter(), None
+    how |= {"parameters": dict(values), "kernel_name": "python3", "language": "python"}
+    try:
+        _library("papermill").execute_notebook(here / notebook, written, **how)
+    except Exception as error:  # a cell that fails, a kernel that dies or never starts
+        failure = _failure(written, error)
+    return Run(notebook, output, time.perf_counter() - start, failure)
+
+
+def _stop(futures: Sequence[Future[Run]], kernels: Sequence[Any]) -> list[Run]:
+    """End what runs and return all that had started: papermill comes back when its kernel is dead."""
+    ended = [future for future in futures if future.done()]
+    for future in futures:
+        future.cancel()
+    while wait(futures, timeout=0.1).not_done:
+        for kernel in list(kernels):  # one that has just started too
+            if process := getattr(kernel.provisioner, "process", None):
+                process.kill()
+    runs = []
+    for future in futures:
+        if not future.cancelled():
+            run = future.result()
+            if run.failure is not None and future not in ended:
+                run = replace(run, failure=replace(run.failure, error=STOPPED))
+            runs.append(run)
+    return runs
+
+
+def _kernel_manager(kernels: list[Any]) -> type:
+    """A kernel manager for this interpreter, listing its kernels; a `python3` registered for another has no say."""
     for module in ("papermill", "ipykernel"):
         _library(module)
     from ipykernel.kernelspec import get_kernel_dict
@@ -180,8 +290,12 @@ def _kernel_manager() -> type:
     from jupyter_client.manager import AsyncKernelManager
 
     class LabKernelManager(AsyncKernelManager):
-        kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env=_KERNEL_ENVIRONMENT)
+        kernel_spec = KernelSpec(**get_kernel_dict(_KERNEL_OPTIONS), env=_KERNEL_ENVIRONMENT)
         transport_encryption = "auto"  # unencrypted, ipykernel warns about it in the first cell's output
+
+        def __init__(self, *positional: Any, **named: Any) -> None:
+            super().__init__(*positional, **named)
+            kernels.append(self)
 
     return LabKernelManager
 
@@ -228,10 +342,8 @@ def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
     page = Environment(loader=templates, autoescape=True, trim_blocks=True, keep_trailing_newline=True).get_template(
         "notebooks.html.j2"
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
     content = page.render(sections=sections, style=_style(), version=__version__, made=f"{made:%Y-%m-%d %H:%M}")
-    target.write_text(content, encoding="utf-8")
-    return target
+    return write_file(target, content)
 
 
 def _section(run: Run, convert: Callable[..., Any], anchors: Mapping[str, str]) -> _Section:

@@ -15,11 +15,12 @@ from ..cuda import has_gpu
 from ..device import Device, open_device
 from ..engine import Engine, open_engine
 from ..errors import EngineError, FrameSourceError, ModelError, SettingsError
+from ..files import write_file
 from ..frames import Camera, FrameSource, ImageFolder
 from ..memory import SlotPool
 from ..model import OnnxModel, read_model_info
 from ..onnxruntime import OnnxRuntimeEngine
-from ..packages import import_cv2, replace_file, shipped_model
+from ..packages import import_cv2, shipped_model
 from ..types import Detections
 from ..vision import Letterbox, class_name, decode, draw
 from .scene import SyntheticScene
@@ -210,7 +211,7 @@ def annotate(
             if frames or not earlier:
                 made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings}
                 about_all = {**made_by, "names": detector.names, "skipped": skipped, "frames": frames}
-                replace_file(out / "boxes.json", json.dumps(about_all, indent=1).encode())
+                write_file(out / "boxes.json", json.dumps(about_all, indent=1))
                 for path in earlier - _written(out, frames):
                     path.unlink(missing_ok=True)
     except OSError as error:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+_AT_A_TIME = 1 << 15  # windows: what is computed of them stays in the processor's cache
+
 
 class Cover:
     """The union of half-open intervals.
@@ -21,20 +23,25 @@ class Cover:
         first = np.flatnonzero(opens)
         self.starts = start[first]
         self.ends = reach[np.append(first[1:], len(start)) - 1] if len(start) else end
-        lengths = self.ends - self.starts
-        self._before = np.cumsum(lengths) - lengths
+        self.before = np.append(0, np.cumsum(self.ends - self.starts))
+        """What lies in front of each, and in the end the length of all."""
 
     def measure(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """How much of each window is covered, int64 of the windows' shape."""
-        covered: np.ndarray = self._until(end) - self._until(start)
+        """How much of each window, which ends no earlier than it starts, is covered; int64 of the windows' shape."""
+        covered = np.zeros(len(start), np.int64)
+        for begin in range(0, len(start) if len(self.starts) else 0, _AT_A_TIME):
+            some = slice(begin, begin + _AT_A_TIME)
+            first = np.searchsorted(self.starts, start[some], side="right") - 1
+            last = first.copy()  # most windows end before the next interval starts
+            more = np.flatnonzero(end[some] >= np.take(self.starts, first + 1, mode="clip"))
+            last[more] = np.searchsorted(self.starts, end[some][more], side="right") - 1
+            covered[some] = self._until(end[some], last) - self._until(start[some], first)
         return covered
 
-    def _until(self, time: np.ndarray) -> np.ndarray:
-        if not len(self.starts):
-            return np.zeros(len(time), np.int64)
-        place = np.maximum(np.searchsorted(self.starts, time, side="right") - 1, 0)
-        start = self.starts[place]
-        covered: np.ndarray = self._before[place] + np.clip(time - start, 0, self.ends[place] - start)
+    def _until(self, time: np.ndarray, place: np.ndarray) -> np.ndarray:
+        place = np.maximum(place, 0)
+        start = np.take(self.starts, place)
+        covered: np.ndarray = np.take(self.before, place) + np.clip(time - start, 0, np.take(self.ends, place) - start)
         return covered
 
 
@@ -80,7 +87,9 @@ class GroupedCover:
 
     def totals(self) -> np.ndarray:
         """How much each group covers, int64 of shape (groups,)."""
-        return self.measure(np.arange(len(self._low)), self._low, self._high)
+        first = np.searchsorted(self._cover.starts, self._low + self._offset)
+        totals: np.ndarray = np.diff(self._cover.before[np.append(first, len(self._cover.starts))])
+        return totals
 
 
 def each(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -91,16 +100,35 @@ def each(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """`values[places]`, and -1 where the place is negative."""
-    return np.take(np.append(values, -1), places)
+    if not len(values):
+        return np.full(len(places), -1)
+    found: np.ndarray = np.take(values, places, mode="clip")
+    found[places < 0] = -1
+    return found
 
 
 def look_up(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """For each wanted key its place in `keys`, which are in any order; -1 for none."""
-    if not len(keys):
+    """For each wanted key its first place in `keys`, which are in any order; -1 for none."""
+    if not len(keys) or not len(wanted):
         return np.full(len(wanted), -1)
+    low, high = int(keys.min()), int(keys.max())
+    if high - low <= 4 * len(keys):  # as correlation numbers of one process are
+        places = np.full(high - low + 2, -1)
+        places[keys[::-1] - low] = np.arange(len(keys) - 1, -1, -1)
+        return places[np.where((wanted >= low) & (wanted <= high), wanted - low, -1)]
     order = np.argsort(keys, kind="stable")
     place = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
     return np.where(keys[place] == wanted, place, -1)
+
+
+def coded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different numbers, in rising order, and for each number its place among them; quick for small numbers."""
+    low, high = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+    if high - low > len(numbers) + 65_536:
+        return np.unique(numbers, return_inverse=True)
+    there = np.zeros(high - low + 1, bool)
+    there[numbers - low] = True
+    return np.flatnonzero(there) + low, (np.cumsum(there) - 1)[numbers - low]
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
@@ -108,12 +136,12 @@ def distinct(values: np.ndarray) -> np.ndarray:
     return values[:1] if (values == values[:1]).all() else np.unique(values)
 
 
-def find(starts: np.ndarray, ends: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """For each time the interval, of disjoint ones in rising order, that it lies in; -1 for none."""
-    if not len(starts):
-        return np.full(len(time), -1)
-    place = np.searchsorted(starts, time, side="right") - 1
-    return np.where((place >= 0) & (time < ends[place]), place, -1)
+def find(starts: np.ndarray, ends: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """For each of some times in rising order the interval, of disjoint ones in rising order, that it lies in; or -1."""
+    edges = np.searchsorted(times, np.stack([starts, ends], axis=1).ravel())
+    place = np.full(2 * len(starts) + 1, -1)
+    place[1::2] = np.arange(len(starts))
+    return np.repeat(place, np.diff(edges, prepend=0, append=len(times)))
 
 
 def sums(group: np.ndarray, values: np.ndarray, groups: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from ..errors import NsysError, ReportError, TraceError
 from ..packages import shipped_file
 from ..types import Source, SourceKind
 from .capture import export_sqlite
-from .intervals import distinct, each, taken
+from .intervals import coded, distinct, each, look_up, taken
+from .pages import NO_INTEGER, NULL, OddFileError, integer_columns
 from .scrub import quoted
 from .trace import DIRECTIONS, MEMORIES, Columns, Graph, Trace, calls_of, packed, rows_of
 from .traced_frames import outermost
@@ -40,6 +41,11 @@ _TABLES: Mapping[str, tuple[str, Sequence[str], Mapping[str, int]]] = {
 }
 """For each table its name in the report, the columns that it needs, and what stands for those it may lack."""
 
+_SCHEMA = """SELECT m.name, m.rootpage, m.sql, c.name, c.type, c.pk, c.hidden
+FROM sqlite_master AS m JOIN pragma_table_xinfo(m.name) AS c WHERE m.type = 'table'"""
+_USED = ("start", "end", "globalTid", "globalPid", "deviceId", "streamId", "graphNodeId")
+_RENAMED = {"correlationId": "correlation"}
+_NONE, _DAMAGED, _SOUND = range(3)
 _RARE = ("memsets", "graphs")
 _NO_KERNELS = f"the report has no {_TABLES['kernels'][0]}"
 _RANGE_EVENTS = (59, 60)  # push/pop and start/end, by ENUM_NSYS_EVENT_TYPE
@@ -71,19 +77,19 @@ def read_trace(path: str | Path) -> Trace:
     if not path.is_file():
         raise ReportError(f"{path} does not exist, or is a folder", fix="name a .sqlite or .nsys-rep file")
     if path.suffix not in _RAW:
-        return _Report(path).trace()
+        return _trace_of(path)
     beside = path.with_suffix(".sqlite")
     if beside.is_file() and beside.stat().st_mtime >= path.stat().st_mtime:
-        return _Report(beside).trace()
+        return _trace_of(beside)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "report.sqlite"
         try:
             export_sqlite(path, exported)
         except NsysError:
             if beside.is_file():
-                return _Report(beside, f"read from {beside.name}, which is older than {path.name}").trace()
+                return _trace_of(beside, f"read from {beside.name}, which is older than {path.name}")
             raise
-        return _Report(exported).trace()
+        return _trace_of(exported)
 
 
 def shipped_trace(name: str) -> Trace:
@@ -117,20 +123,36 @@ def rules(said: str) -> Iterator[tuple[str, str]]:
         yield head.partition("] with [")[2].partition(".py]")[0], text.strip("\n") + "\n"
 
 
+def _trace_of(path: Path, *notes: str) -> Trace:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            database.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            return _Report(path, database, notes).trace()
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own message may quote damaged bytes
+        raise ReportError(
+            f"{path} cannot be read as SQLite: {error}",
+            fix="it is damaged, cut off or something else: export the report again",
+        ) from error
+
+
 class _Report:
     """What is read of a report on the way to its trace; ReportError where it is none, or damaged."""
 
-    def __init__(self, path: Path, *notes: str) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, notes: Sequence[str]) -> None:
         self.path = path
+        self.database = database
         self.notes = list(notes)
         self.names: dict[str, int] = {}
         """The names of the trace, each with its place."""
-        tables = [name for (name,) in self._query("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        self.tables = {
-            name: [*(row[1] for row in self._query(f"PRAGMA table_info({quoted(name)})")), "rowid"] for name in tables
-        }
-        """The columns of every table in the report."""
-        if not any(name in tables for name, _, _ in _TABLES.values()):
+        self.tables: dict[str, dict[str, bool]] = {}
+        """The columns of every table in the report, and whether each is stored as it is read."""
+        self.roots: dict[str, int] = {}
+        """The first page of every table that has pages of its own."""
+        for table, root, script, *column in database.execute(_SCHEMA):
+            name, kind, key, hidden = column
+            self.tables.setdefault(table, {"rowid": True})[name] = "INT" in kind.upper() and not key
+            self.roots[table] = 0 if hidden or "WITHOUT" in script.upper() else min(root, self.roots.get(table, root))
+        if not any(name in self.tables for name, _, _ in _TABLES.values()):
             raise ReportError(
                 f"{path} is no report of Nsight Systems: it has none of the tables of CUDA and NVTX",
                 fix="export a report that was taken with `nsys profile --trace cuda,nvtx`",
@@ -141,77 +163,57 @@ class _Report:
         if not self.strings:
             self.notes.append("the report has no StringIds: calls, kernels and ranges have no names")
 
-    def _query(self, query: str) -> list[tuple[Any, ...]]:
-        try:
-            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-                connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-                return connection.execute(query).fetchall()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own message may quote damaged bytes
-            raise ReportError(
-                f"{self.path} cannot be read as SQLite: {error}",
-                fix="it is damaged, cut off or something else: export the report again",
-            ) from error
-
-    def _rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
+    def _rows(self, table: str, *columns: str, where: str = "TRUE") -> list[tuple[Any, ...]]:
         """Those columns of a small table; none where it is absent or lacks one of them."""
-        if not set(columns) <= set(self.tables.get(table, ())):
+        if not set(columns) <= self.tables.get(table, {}).keys():
             return []
-        return self._query(f"SELECT {', '.join(columns)} FROM {table}")
+        return self.database.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {where}").fetchall()
 
-    def _integers(
-        self, table: str, needed: Sequence[str], optional: Mapping[str, int], where: str
-    ) -> tuple[Columns, int]:
-        """Columns as int64 of shape (rows,), and how many rows were left out.
-
-        Rows are left out where one of `needed` holds no integer; one of `optional` that holds none becomes the value
-        given there. `where` is an SQL condition.
-        """
-        # SQLite joins each column into one text, without a Python object for each number: up to some 50 million rows.
-        sound = " AND ".join(f"typeof({quoted(name)}) = 'integer'" for name in needed)
-        read = [quoted(name) for name in needed]
-        read += [f"IIF(typeof({quoted(name)}) = 'integer', {quoted(name)}, {optional[name]})" for name in optional]
-        texts = ", ".join(f"GROUP_CONCAT({column}, ' ')" for column in read)
-        total = f"(SELECT COUNT(*) FROM {table} WHERE {where})"
-        [(left_out, *columns)] = self._query(
-            f"SELECT {total} - COUNT(*), {texts} FROM {table} WHERE {where} AND {sound}"
+    def _integers(self, table: str, wanted: Sequence[str], finish: Callable[[Columns], Columns]) -> Columns:
+        """What `finish` makes of columns: int64 of shape (rows,), NULL and NO_INTEGER where a row has no integer."""
+        if self.roots[table] and all(self.tables[table][name] for name in wanted):
+            _, *stored = self.tables[table]
+            found = [name for name in stored if name in wanted]
+            names, places = ["rowid", *found], [stored.index(name) for name in found]
+            with suppress(OddFileError):
+                pages = (self.path, self.roots[table])
+                return Columns(
+                    integer_columns(*pages, places, lambda values: finish(Columns(zip(names, values, strict=True))))
+                )
+        cells = (
+            f"CASE typeof({cell}) WHEN 'integer' THEN {cell} WHEN 'null' THEN {NULL} ELSE {NO_INTEGER} END"
+            for cell in map(quoted, wanted)
         )
-        values = [np.fromstring(text, np.int64, sep=" ") if text else np.empty(0, np.int64) for text in columns]
-        return Columns(zip((*needed, *optional), values, strict=True)), left_out
+        rows = self.database.execute(f"SELECT {', '.join(cells)} FROM {table}").fetchall()
+        return finish(Columns(zip(wanted, np.array(rows, np.int64).reshape(-1, len(wanted)).T, strict=True)))
 
     def _read_table(self, table: str) -> Columns:
-        """One table's columns by their names in the report, without rows where it can't be used."""
+        """One table's columns, those that need no names as a trace has them; without rows where it can't be used."""
         name, needed, optional = _TABLES[table]
-        there = self.tables.get(name, ())
+        there = self.tables.get(name, {})
         if missing := [column for column in needed if column not in there]:
             if there:
                 self.notes.append(f"{name} lacks {', '.join(missing)}: it is left out")
             elif table not in _RARE:
                 self.notes.append(f"the report has no {name}")
-            return Columns({column: np.empty(0, np.int64) for column in (*needed, *optional)})
-        found = {column: value for column, value in optional.items() if column in there}
-        where = "TRUE"
-        if table == "ranges":
-            where = '"end" IS NOT NULL' + (f" AND eventType IN {_RANGE_EVENTS}" if "eventType" in there else "")
-        columns, left_out = self._integers(name, needed, found, where)
-        absent = {column: value for column, value in optional.items() if column not in there}
-        columns |= {column: np.full(len(columns["start"]), value) for column, value in absent.items()}
-        self.notes += [f"{name} lacks {column}" for column in absent if column != "textId"]
-        forwards = columns["end"] >= columns["start"]
-        if left_out := left_out + int((~forwards).sum()):
-            self.notes.append(f"{left_out} rows of {name} are damaged and left out")
-        return rows_of(columns, forwards)
+            columns = _finished(table, Columns({column: np.empty(0, np.int64) for column in needed}))
+            del columns["fit"]
+            return columns
+        wanted = [*needed, *(column for column in optional if column in there)]
+        self.notes += [f"{name} lacks {column}" for column in optional if column not in there and column != "textId"]
+        if table == "ranges" and "eventType" in there:
+            wanted.append("eventType")
+        columns = self._integers(name, wanted, lambda rows: _finished(table, rows))
+        fit = columns.pop("fit")
+        if damaged := int((fit == _DAMAGED).sum()):
+            self.notes.append(f"{damaged} rows of {name} are damaged and left out")
+        return columns if (fit == _SOUND).all() else rows_of(columns, fit == _SOUND)
 
     def trace(self) -> Trace:
         """The trace that the report holds."""
-        columns = self.columns
-        on_gpu = {
-            "kernels": Columns(self._kernels()),
-            "copies": Columns(_on_gpu(columns["copies"]) | self._copies()),
-            "memsets": Columns(_on_gpu(columns["memsets"]) | {"bytes": columns["memsets"]["bytes"]}),
-        }
-        calls = {"correlation": columns["api"]["correlationId"], "name": self._call_names()}
-        api = _without_nested(Columns(_on_host(columns["api"]) | calls), on_gpu)
-        ranges = Columns(_on_host(columns["ranges"]) | {"name": self._range_names()})
+        on_gpu = {"kernels": self._kernels(), "copies": self._copies(), "memsets": self.columns["memsets"]}
+        api = _without_nested(Columns(self.columns["api"] | {"name": self._call_names()}), on_gpu)
+        ranges = Columns(self.columns["ranges"] | {"name": self._range_names()})
         source = self._source(self._number_devices(on_gpu))
         warnings = self._rows("DIAGNOSTIC_EVENT", "severity", "text")
         self.notes += [f"nsys warned: {text}" for level, text in warnings if type(level) is int and level >= _WARNING]
@@ -223,7 +225,7 @@ class _Report:
 
     def _codes(self, numbers: np.ndarray) -> np.ndarray:
         """Numbers of StringIds as places in `names`."""
-        unique, place_of = np.unique(numbers, return_inverse=True)
+        unique, place_of = coded(numbers)
         different = unique.tolist()
         if any(number >= 0 and number not in self.strings for number in different):
             self.notes.append("the report lacks the names of some calls, kernels or ranges")
@@ -240,34 +242,35 @@ class _Report:
         """The names of ranges, by their number or, where that is, the text in their row."""
         columns = self.columns["ranges"]
         codes = self._codes(columns["textId"])
-        place_of = dict(zip(columns["rowid"].tolist(), range(len(codes)), strict=True))
-        for row, text in self._rows("NVTX_EVENTS", "rowid", "text"):
-            if text is not None and row in place_of:
-                codes[place_of[row]] = self._place(str(text))
+        texts = self._rows("NVTX_EVENTS", "rowid", "text", where="text IS NOT NULL")
+        places = look_up(columns["rowid"], np.array([row for row, _ in texts], np.int64))
+        for place, (_, text) in zip(places.tolist(), texts, strict=True):
+            if place >= 0:
+                codes[place] = self._place(str(text))
         return codes
 
-    def _kernels(self) -> dict[str, np.ndarray]:
+    def _kernels(self) -> Columns:
         """Kernels, and after them the graphs that the report shows as one block."""
-        columns = self.columns["kernels"]
-        kernels = _on_gpu(columns) | {"name": self._codes(columns["shortName"])}
-        graphs = _on_gpu(self.columns["graphs"])
+        kernels = self.columns["kernels"]
+        kernels["name"] = self._codes(kernels.pop("shortName"))
+        graphs = self.columns["graphs"]
         if not (count := len(graphs["start_ns"])):
             return kernels
         self.notes = [note for note in self.notes if note != _NO_KERNELS]
         self.notes.append("CUDA graphs are shown as one block: the kernels and copies in them can't be told apart")
         graphs |= {"graph": np.full(count, Graph.WHOLE), "name": np.full(count, self._place("CUDA graph"))}
-        return {name: np.concatenate([values, graphs[name]]) for name, values in kernels.items()}
+        return Columns({name: np.concatenate([values, graphs[name]]) for name, values in kernels.items()})
 
-    def _copies(self) -> dict[str, np.ndarray]:
-        """Direction, memory on the host's side and bytes of every copy. Memory is told by its label, not its number."""
+    def _copies(self) -> Columns:
+        """Copies with direction and memory on the host's side. Memory is told by its label, not its number."""
         columns, rows = self.columns["copies"], self._rows("ENUM_CUDA_MEM_KIND", "id", "label")
-        if not rows and len(columns["start"]):
+        if not rows and len(columns["bytes"]):
             self.notes.append("the report has no ENUM_CUDA_MEM_KIND: the kinds of memory are unknown")
         kinds = {number: MEMORIES.index(_LABELS.get(str(label).lower(), "unknown")) for number, label in rows}
         direction = _mapped(columns["copyKind"], _DIRECTION_OF, _OTHER)
         source, target = (_mapped(columns[side], kinds, _UNKNOWN) for side in ("srcKind", "dstKind"))
         memory = np.where(direction == DIRECTIONS.index("d2h"), target, source)
-        return {"direction": direction, "host_memory": memory, "bytes": columns["bytes"]}
+        return Columns(columns | {"direction": direction, "host_memory": memory})
 
     def _number_devices(self, on_gpu: Mapping[str, Columns]) -> set[int]:
         """Turn each process's own numbers of GPUs into the machine's, in place; returns those that are used."""
@@ -294,22 +297,27 @@ class _Report:
         return Source(SourceKind.RECORDED, ", ".join(dict.fromkeys(names)), driver, date)
 
 
-def _on_host(columns: Columns) -> dict[str, np.ndarray]:
-    thread = columns["globalTid"]
-    times = {"start_ns": columns["start"], "end_ns": columns["end"]}
-    return times | {"pid": _pid(thread), "tid": (thread & 0xFFFFFF).astype(np.int32)}
-
-
-def _on_gpu(columns: Columns) -> dict[str, np.ndarray]:
-    return {
-        "start_ns": columns["start"],
-        "end_ns": columns["end"],
-        "device": columns["deviceId"],
-        "stream": columns["streamId"],
-        "pid": _pid(columns["globalPid"]),
-        "correlation": columns["correlationId"],
-        "graph": columns.get("graphNodeId", np.zeros(len(columns["start"]), np.int64)) != 0,
-    }
+def _finished(table: str, read: Columns) -> Columns:
+    """Rows of a table of a report as a trace has them, the names and kinds as they are; `fit` says which are good."""
+    _, needed, optional = _TABLES[table]
+    count = len(read["start"])
+    fit = np.where(read["end"] >= read["start"], _SOUND, _DAMAGED).astype(np.int8)
+    for name in needed:
+        fit[read[name] <= NO_INTEGER] = _DAMAGED
+    if table == "ranges":  # one that has not ended, or something else than a range
+        fit[(read["end"] == NULL) | ~np.isin(read.get("eventType", _RANGE_EVENTS[0]), _RANGE_EVENTS)] = _NONE
+    for name, value in optional.items():
+        found = read.get(name, np.full(count, NULL))
+        read[name] = np.where(found > NO_INTEGER, found, value)
+    columns = Columns(start_ns=read["start"], end_ns=read["end"], fit=fit)
+    if "globalTid" in needed:
+        columns |= {"pid": _pid(read["globalTid"]), "tid": (read["globalTid"] & 0xFFFFFF).astype(np.int32)}
+    else:
+        columns |= {"pid": _pid(read["globalPid"]), "graph": read.get("graphNodeId", np.zeros(count)) != 0}
+        columns |= {"device": read["deviceId"].astype(np.int32), "stream": read["streamId"].astype(np.int32)}
+    return Columns(
+        columns | {_RENAMED.get(name, name): read[name] for name in (*needed, *optional) if name not in _USED}
+    )
 
 
 def _pid(number: np.ndarray) -> np.ndarray:
@@ -319,7 +327,7 @@ def _pid(number: np.ndarray) -> np.ndarray:
 
 
 def _mapped(numbers: np.ndarray, codes: Mapping[int, int], default: int) -> np.ndarray:
-    different, place_of = np.unique(numbers, return_inverse=True)
+    different, place_of = coded(numbers)
     return np.take(np.array([codes.get(number, default) for number in different.tolist()], np.int8), place_of)
 
 

@@ -200,7 +200,8 @@ def _row_and_name(table: str, line: Mapping[str, int], names: Sequence[str]) -> 
 
 def rows_of(table: Columns, keep: np.ndarray) -> Columns:
     """Those rows of a table, by a mask or by their numbers."""
-    return Columns({name: values[keep] for name, values in table.items()})
+    rows = np.flatnonzero(keep) if keep.dtype == bool else keep
+    return Columns({name: np.take(values, rows) for name, values in table.items()})
 
 
 def packed(table: Mapping[str, np.ndarray], number: str = "tid") -> np.ndarray:

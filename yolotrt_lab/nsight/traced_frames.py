@@ -140,13 +140,15 @@ def _work(trace: Trace) -> Columns:
     trace; `queue` one number for a process, a GPU and a stream.
     """
     tables = (trace.kernels, trace.copies, trace.memsets)
-    names = ("start_ns", "end_ns", "device", "pid", "stream", "correlation")
+    names = ("start_ns", "end_ns", "device", "pid")
     work = Columns({name: np.concatenate([table[name] for table in tables]) for name in names})
+    # a process has 24 bits
+    work["queue"] = np.concatenate(
+        [packed(each, "stream") + (each["device"].astype(np.int64) << 56) for each in tables]
+    )
     work["kind"] = np.repeat(np.arange(3, dtype=np.int8), [len(table["pid"]) for table in tables])
-    work = rows_of(work, np.argsort(work["start_ns"], kind="stable"))
-    work["call"] = calls_of(trace.api, work)
-    work["queue"] = packed(work, "stream") + (work["device"].astype(np.int64) << 56)  # a process has 24 bits
-    return work
+    work["call"] = np.concatenate([calls_of(trace.api, table) for table in tables])
+    return rows_of(work, np.argsort(work["start_ns"], kind="stable"))
 
 
 class Joined:
@@ -202,8 +204,7 @@ class Joined:
         before, after = np.zeros(len(call), np.int64), np.zeros(len(call), np.int64)
         for thread, mine in each(np.where(ours, taken(self.call_thread, call), -1)):
             if thread >= 0:
-                loop = self.loop_of(thread)
-                cover = Cover(self.work["start_ns"][loop], self.work["end_ns"][loop])
+                cover = self.union(self.loop_of(thread))
                 before[mine] = cover.measure(start[mine], begin[mine])
                 after[mine] = cover.measure(finish[mine], end[mine])
         return np.where(ours, end - start, 0), before + after, before
@@ -222,10 +223,17 @@ class Joined:
         """The work of each group."""
         return GroupedCover(group, self.work["start_ns"], self.work["end_ns"], groups)
 
+    @cached_property
+    def _whole(self) -> Cover:
+        return Cover(self.work["start_ns"], self.work["end_ns"])
+
+    def union(self, of: np.ndarray) -> Cover:
+        """Some of the work, by a mask."""
+        return self._whole if of.all() else Cover(self.work["start_ns"][of], self.work["end_ns"][of])
+
     def devices_cover(self, of: np.ndarray) -> Cover:
         """All work on the GPUs that some of the work (a mask) runs on."""
-        there = np.isin(self.work["device"], distinct(self.work["device"][of]))
-        return Cover(self.work["start_ns"][there], self.work["end_ns"][there])
+        return self.union(np.isin(self.work["device"], distinct(self.work["device"][of])))
 
     def of_thread(self, thread: int) -> np.ndarray:
         """A mask of the work of the frames of one thread."""

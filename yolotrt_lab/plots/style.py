@@ -59,8 +59,7 @@ def figure(
 
     >>> drawn, (left, right) = figure(1, 2, title="left is faster")
     """
-    plt = load("matplotlib.pyplot", needed_for="plots")
-    drawn, axes = plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained", **keywords)
+    drawn, axes = _pyplot().subplots(rows, columns, figsize=(width, height * rows), layout="constrained", **keywords)
     return _furnished(drawn, np.ravel(axes), title), axes
 
 
@@ -72,10 +71,16 @@ def panels(
     >>> drawn, axes = panels([["left", "right"], ["below", "below"]])
     >>> _ = axes["below"].plot([1, 2])
     """
-    plt = load("matplotlib.pyplot", needed_for="plots")
     size = (width, height * len(layout))
-    drawn, axes = plt.subplot_mosaic(layout, figsize=size, layout="constrained", **keywords)
+    drawn, axes = _pyplot().subplot_mosaic(layout, figsize=size, layout="constrained", **keywords)
     return _furnished(drawn, axes.values(), title), axes
+
+
+def _pyplot() -> Any:
+    plt = load("matplotlib.pyplot", needed_for="plots")
+    if "inline" in plt.get_backend():  # a notebook, which displays each figure at the end of its cell
+        plt.uninstall_repl_displayhook()  # it draws each before that, for windows that stay open
+    return plt
 
 
 def _furnished(drawn: Figure, axes: Iterable[Axes], title: str) -> Figure:
