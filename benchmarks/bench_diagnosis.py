@@ -109,7 +109,13 @@ def billed(drawn: Drawn) -> Billed:
     """Simulate it and bill what was recorded."""
     recording = _recorded(drawn, _device(drawn)) if len(drawn.scenarios) == 1 else _recorded_pair(drawn)
     measured = Measured.of(recording)
-    return Billed(drawn, bill(measured), bill(replace(measured, telemetry={})))
+    truth = tuple(cause for cause in drawn.truth if cause is not Cause.HEAT or _gets_hot(measured))
+    return Billed(replace(drawn, truth=truth), bill(measured), bill(replace(measured, telemetry={})))
+
+
+def _gets_hot(measured: Measured) -> bool:
+    """Whether the simulated GPU slows down for heat at all: beside long preprocessing it may stay below its limit."""
+    return bool(measured.telemetry["throttle_sw_thermal_slowdown"].any())
 
 
 def _device(drawn: Drawn) -> SimulatedDevice:

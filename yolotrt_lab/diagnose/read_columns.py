@@ -77,8 +77,7 @@ class Columns:
             self.keep = np.nan_to_num(column.values) == 0
         elif known and column.unit not in UNITS_NS and known not in self.telemetry:
             in_mib = known.endswith("used_bytes") and not name.endswith("bytes")
-            bytes_each = names.BYTES.get(column.unit or ("mib" if in_mib else "b"), 1.0)
-            self.telemetry[known] = column.values * (bytes_each if known.endswith("bytes") else 1.0)
+            self.telemetry[known] = column.values * names.SCALES.get(column.unit or ("mib" if in_mib else ""), 1.0)
         elif column.unit in names.RATES or (word == names.RATE and column.unit is None):
             self.rates.setdefault(column.header, self._rate(column))
         elif word == names.CLOCK and (scale := self._clock_scale(column, name, unit)):

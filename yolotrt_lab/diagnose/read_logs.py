@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import MeasurementsError, SettingsError
 from .measured import Measured
 from .names import CLOCK, RATE, RATES, UNITS_NS, ending_name, split_unit, time_name
-from .numbers import DEVIATION, NUMBER, Ambiguous, cells, floats, is_unit, stamps
+from .numbers import DEVIATION, NUMBER, Ambiguous, arrow_of, cells, floats, is_unit, numbers_of, stamps, text_array
 from .read_columns import EXPORT, NAMING, Column, measured_of
 
 _UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
@@ -58,7 +58,7 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
     raw, lines = lines, _looked_through(lines)
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
-        rest = lines if len(left) == len(lines) else lines.take(left)
+        rest = lines if len(left) == len(lines) else lines.take(arrow_of(left))
         templates = _templates(_sample(rest))
         for items in templates:
             rows, texts = _matched(rest, items)
@@ -67,7 +67,7 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
                 kept = np.ones(len(left), np.bool_)
                 kept[rows] = False
                 left = left[kept]
-                rest = rest.filter(kept) if len(left) else rest[:0]
+                rest = rest.filter(arrow_of(kept)) if len(left) else rest[:0]
         if not templates or len(left) < len(lines) / 20:
             break
     if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(raw)):
@@ -106,7 +106,6 @@ def _looked_through(lines: Any) -> Any:
 
 def _sample(lines: Any) -> list[str]:
     """Lines with digits from all of the log, most from its start."""
-    import pyarrow as pa
 
     last = len(lines) - _SAMPLED
     places = [
@@ -114,7 +113,7 @@ def _sample(lines: Any) -> list[str]:
         *(range(_SAMPLED, last, max(1, last // _SAMPLED))),
         *range(max(last, _SAMPLED), len(lines)),
     ]
-    texts = lines.take(pa.array([place for place in places if place < len(lines)], pa.int64())).to_pylist()
+    texts = lines.take(arrow_of(np.array([place for place in places if place < len(lines)], np.int64))).to_pylist()
     return [text[:2_000] for text in texts if text and any(map(str.isdigit, text))]
 
 
@@ -244,7 +243,7 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
         return np.zeros(0, np.int64), []
     valid = found.is_valid()
     found = found.filter(valid)
-    return np.flatnonzero(valid), [pc.struct_field(found, f"n{place}") for place in range(len(items))]
+    return np.flatnonzero(numbers_of(valid)), [pc.struct_field(found, f"n{place}") for place in range(len(items))]
 
 
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: str, unit: str | None) -> Measured:
@@ -269,7 +268,7 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: s
         "log lines with name: value unit",
         file,
         unit,
-        lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(rows)),
+        lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(arrow_of(rows))),
     )
 
 
@@ -350,7 +349,6 @@ def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
 
 def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) -> Measured:
     """The groups of the user's expression, one column a name; SettingsError where it has no named group."""
-    import pyarrow as pa
 
     try:
         compiled = re.compile(pattern, re.MULTILINE)
@@ -372,7 +370,7 @@ def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) ->
         rows = np.array([row for row, each in enumerate(found) if each[name] is not None], np.int64)
         if not len(rows):
             continue
-        values, own, _ = cells(pa.array([found[row][name] for row in rows], pa.large_string()))
+        values, own, _ = cells(text_array([found[row][name] for row in rows]))
         after = re.match(rf"\s*[(\[]?({_UNITS})(?![A-Za-z])", text[found[rows[0]].end(name) :][:12])
         events.append((len(names), rows, place, values))
         names.append((name, own or split_unit(name)[1] or (after[1].lower() if after else None)))

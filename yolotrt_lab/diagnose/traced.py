@@ -64,6 +64,12 @@ class TracedFrames:
         return float(np.median(self.seen.frames["in_allocate_ns"])) / 1e6
 
     @property
+    def allocate_share(self) -> float:
+        """The share of all frames' time that calls take which allocate or free memory."""
+        frames = self.seen.frames
+        return float(frames["in_allocate_ns"].sum() / (frames["end_ns"] - frames["start_ns"]).sum())
+
+    @property
     def moved_ms(self) -> float:
         """How long copy calls of the median frame wait for other work than their copy, where that is worth telling."""
         found = self.finding("moved_wait")
