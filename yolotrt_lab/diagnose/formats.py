@@ -21,7 +21,7 @@ from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
 from .measured import Kind, Measured, with_origin
 from .names import UNITS_NS
-from .numbers import stamps, text_array
+from .numbers import lines_of, stamps, text_array
 from .read_columns import EXPORT, Column, measured_of, unit_in_ns
 from .read_logs import read_log, read_pattern
 from .read_tables import COMMENTS, find_table, objects_in, read_arrow, read_json, read_table
@@ -291,7 +291,6 @@ def read_text(data: bytes, file: str = "text", unit: str | None = None, pattern:
 
 
 def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -> Measured:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     if pattern is not None:
@@ -306,7 +305,7 @@ def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -
         return found
     if table := find_table(head[:_FEW]):
         return read_table(data, table, file, unit)
-    lines = pc.split_pattern(pa.array([data], pa.large_binary()).cast(pa.large_string()), "\n")[0].values
+    lines = lines_of(data)
     if any(line.lstrip().startswith(COMMENTS) for line in head):
         lines = lines.filter(pc.invert(pc.match_substring_regex(lines, r"^\s*(#|//|%)")))
     return read_log(lines, file, unit)

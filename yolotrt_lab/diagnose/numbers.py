@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,6 +40,21 @@ def text_array(texts: Sequence[str]) -> Any:
     data = [each.encode("utf-8", "replace") for each in texts]
     ends = np.cumsum([0, *map(len, data)], dtype=np.int64)
     return pa.LargeStringArray.from_buffers(len(data), pa.py_buffer(ends), pa.py_buffer(b"".join(data)))
+
+
+def lines_of(data: bytes) -> Any:
+    """The lines of a text as an Arrow array on top of its bytes; each ends with its newline."""
+    import pyarrow as pa
+
+    codes, step = np.frombuffer(data, np.uint8), 1 << 24
+    ends = [np.flatnonzero(codes[i : i + step] == ord("\n")) + i + 1 for i in range(0, len(codes), step)]
+    starts = np.concatenate([[0], *ends, [] if data.endswith(b"\n") else [len(data)]]).astype(np.int64)
+    return pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(data))
+
+
+def in_slices(values: Any, rows: int = 1 << 17) -> Iterator[Any]:
+    """Parts of an Arrow array, so that what is made of a long one stays small."""
+    yield from (values[first : first + rows] for first in range(0, max(len(values), 1), rows))
 
 
 def arrow_of(values: np.ndarray) -> Any:
@@ -156,21 +171,27 @@ def is_unit(text: str | None) -> bool:
 def stamps(text: Any) -> np.ndarray | None:
     """Time stamps such as '2026-11-25 21:00:01,123' in ns since 1970, or midnight; None where some lack one."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     form = next((form for form in _STAMPS if _all_match(text[: min(len(text), 20)], form)), None)
     if form is None or not len(text):
         return None
+    try:
+        return np.concatenate([_stamps_in(form, part) for part in in_slices(text)])
+    except pa.ArrowInvalid:
+        return None
+
+
+def _stamps_in(form: str, text: Any) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     found = pc.struct_field(pc.extract_regex(text, form), "s")
     if "," in (found[0].as_py() or ""):
         found = pc.replace_substring(found, ",", ".")
     if (stamp := _STAMPS[form]) is not None:
         pattern, replacement = stamp
         found = pc.replace_substring_regex(found, pattern, replacement)
-    try:
-        return numbers_of(found.cast(pa.timestamp("ns")).cast(pa.int64()))
-    except pa.ArrowInvalid:
-        return None
+    return numbers_of(found.cast(pa.timestamp("ns")).cast(pa.int64()))
 
 
 def _all_match(text: Any, form: str) -> bool:
