@@ -413,16 +413,19 @@ def _leak(look: Look) -> Verdicts:
         yield from _wait_changes(look)
     if look.frames and (grown := look.grew(look.whole)):
         yield "possible", f"{look.whole} goes {from_to(grown)}"
+    yield from _room_for_memory(look)
+
+
+def _room_for_memory(look: Look) -> Verdicts:
     if look.roomy:
-        yield (
-            "possible",
-            f"{look.roomy[0]} takes {ms(look.median(look.roomy[0]))}, long enough to keep memory in every frame",
-        )
+        room = f"{look.roomy[0]} takes {ms(look.median(look.roomy[0]))}"
+        yield "possible", f"{room}, long enough to keep memory in every frame"
 
 
 def _device_leak(look: Look) -> Verdicts:
     used, others = look.telemetry.get("gpu_memory_used_bytes"), look.telemetry.get("gpu_processes")
     if used is None:
+        yield from _room_for_memory(look)
         return
     if kept := look.kept_bytes("gpu_memory_used_bytes"):
         grows = f"memory of the GPU grows by {number(kept / 1e6)} MB in {look.frames:,} frames"
@@ -439,7 +442,7 @@ def _device_leak(look: Look) -> Verdicts:
 def _preprocess(look: Look) -> Verdicts:
     grown, fell = look.grew(Stage.PREPROCESS), look.fell(Stage.PREPROCESS)
     if grown is not None and grown.size >= at.HOST_WANDERS * grown.start and (stays := _host_stays(look, grown)):
-        yield "proven", f"preprocess goes {from_to(grown)} while {stays}: the host itself is not slower"
+        yield "proven", f"preprocess goes {from_to(grown)} while {stays}: its cores are not slower"
     if Stage.PREPROCESS not in look.series:
         return
     shape, stages = look.shape(Stage.PREPROCESS), look.grew("stages")
@@ -487,6 +490,12 @@ def _host_contention(look: Look) -> Verdicts:
 
 
 def _shape_change(look: Look) -> Verdicts:
+    if look.traced and (found := look.traced.new_sizes()):
+        sizes, new_ms, others_ms = found
+        uploads = f"uploads are of {len(sizes)} sizes, {number(sizes[0] / 1e6)} to {number(sizes[-1] / 1e6)} MB"
+        slow = new_ms > at.FAST_START * others_ms
+        takes = f"a frame of a new size takes {ms(new_ms)}, others {ms(others_ms)}"
+        yield "proven" if slow else "possible", f"{uploads}; {takes}"
     if stalls := _stalling(look, (Stage.INFER,)):
         yield "possible", stalls
     if Stage.INFER in look.stages:

@@ -21,7 +21,7 @@ from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
 from .measured import Kind, Measured, with_origin
 from .names import UNITS_NS
-from .numbers import lines_of, stamps, text_array
+from .numbers import PROGRESS, lines_of, stamps, text_array
 from .read_columns import EXPORT, Column, measured_of, unit_in_ns
 from .read_logs import read_log, read_pattern
 from .read_tables import COMMENTS, find_table, objects_in, read_arrow, read_json, read_table
@@ -249,11 +249,15 @@ FORMATS = (
 of the lab, Parquet, Arrow, reports of Nsight Systems, JSON and tables by their names, and log lines."""
 
 
-def read(source: str | Path, unit: str | None = None, pattern: str | None = None) -> Measured:
+def read(
+    source: str | Path, unit: str | None = None, pattern: str | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Measured:  # fmt: skip
     """What a file holds, whoever wrote it; `source` is its path, or '-' for what comes by a pipe.
 
     `unit` ('ms', 'us', 'ns', 's') is that of times for which the file names none. `pattern` is a regular expression
     whose named groups are the columns, such as r"net=(?P<infer_ms>[0-9.]+)". `kind` says whether it is frames at all.
+    `progress` is told the share of what is done, which starts from 0 again with each turn over the file.
 
     MeasurementsError, with the place, for what can't be read; TraceError for a damaged report; SettingsError for
     another unit or pattern.
@@ -262,6 +266,7 @@ def read(source: str | Path, unit: str | None = None, pattern: str | None = None
     >>> read(lab.lab_path("data", "recordings", "h200", "overload.parquet")).format
     'recording of the lab'
     """
+    PROGRESS.set(progress)
     if unit is not None:
         unit_in_ns(unit)
     path = None if str(source) == "-" else Path(source)

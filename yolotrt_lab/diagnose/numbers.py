@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,15 @@ def lines_of(data: bytes) -> Any:
     return pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(data))
 
 
+PROGRESS: ContextVar[Callable[[float], None]] = ContextVar("PROGRESS", default=lambda share: None)
+"""Is told the share of a long file that is read, from 0 to 1."""
+
+
 def in_slices(values: Any, rows: int = 1 << 17) -> Iterator[Any]:
     """Parts of an Arrow array, so that what is made of a long one stays small."""
-    yield from (values[first : first + rows] for first in range(0, max(len(values), 1), rows))
+    for first in range(0, max(len(values), 1), rows):
+        PROGRESS.get()(first / max(len(values), 1))
+        yield values[first : first + rows]
 
 
 def arrow_of(values: np.ndarray) -> Any:

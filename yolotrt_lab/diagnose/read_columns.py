@@ -14,6 +14,7 @@ from ..types import Stage
 from . import names
 from .measured import Measured
 from .names import UNITS_NS, plain, split_unit, telemetry_name, time_name
+from .numbers import PROGRESS
 
 NAMING = (
     "name the times as the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms, or give a pattern"
@@ -269,7 +270,8 @@ def measured_of(
     sorted_ = Columns(file, unit, named=named)
     sorted_.clock = clock_ns
     with np.errstate(all="ignore"):  # of values that are then refused
-        for column in columns:
+        for place, column in enumerate(columns):
+            PROGRESS.get()(place / len(columns))
             sorted_.add(column)
         return sorted_.measured(form, notes)
 
