@@ -274,9 +274,10 @@ def _measured(arguments: argparse.Namespace, file: str) -> Measured:
             told = time.monotonic()
             _step(f"reading {file}: {share:.0%}")
 
-    if file == "-" or (Path(file).exists() and Path(file).stat().st_size > 1 << 26):
+    is_long = file == "-" or (Path(file).exists() and Path(file).stat().st_size > 1 << 26)
+    if is_long:
         _step(f"reading {file}")
-    measured = diagnose.read(file, arguments.unit, arguments.pattern, progress)
+    measured = diagnose.read(file, arguments.unit, arguments.pattern, progress if is_long else None)
     if arguments.range is not None and measured.trace is None:
         what = f"--range must be for a report of Nsight Systems, got {measured.format}"
         raise SettingsError(what, fix="leave --range out")

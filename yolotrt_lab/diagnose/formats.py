@@ -251,7 +251,7 @@ of the lab, Parquet, Arrow, reports of Nsight Systems, JSON and tables by their 
 
 def read(
     source: str | Path, unit: str | None = None, pattern: str | None = None,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Callable[[float], None] | None = None,
 ) -> Measured:  # fmt: skip
     """What a file holds, whoever wrote it; `source` is its path, or '-' for what comes by a pipe.
 
@@ -266,7 +266,7 @@ def read(
     >>> read(lab.lab_path("data", "recordings", "h200", "overload.parquet")).format
     'recording of the lab'
     """
-    PROGRESS.set(progress)
+    PROGRESS.set(progress or (lambda share: None))
     if unit is not None:
         unit_in_ns(unit)
     path = None if str(source) == "-" else Path(source)
