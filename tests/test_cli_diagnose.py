@@ -92,11 +92,12 @@ def test_an_option_that_would_do_nothing_is_refused(tmp_path, capsys):
     log = tmp_path / "log.csv"
     log.write_text("\n".join(["infer_ms", *(str(1 + 0.001 * frame) for frame in range(100))]), encoding="utf-8")
     for file, option, value in ((log, "--range", "frame"), (OVERLOAD, "--range", "frame"), (OVERLOAD, "--unit", "ms")):
-        assert cli.main(["diagnose", str(file), option, value]) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith(f"yolotrt-lab: {option} must be for ")
-        assert err.endswith(f"\nFix: leave {option} out\n")
+        for command in (["diagnose", str(file)], ["compare", str(file), str(file)]):
+            assert cli.main([*command, option, value]) == 2
+            out, err = capsys.readouterr()
+            assert out == ""
+            assert err.startswith(f"yolotrt-lab: {option} must be for ")
+            assert err.endswith(f"\nFix: leave {option} out\n")
 
 
 def test_compare_prints_both(capsys):

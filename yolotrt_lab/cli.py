@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .device import Device
+    from .diagnose import Measured
 
 _Function = Callable[[argparse.Namespace], int | None]
 _Option = tuple[tuple[str, ...], dict[str, Any]]
@@ -250,6 +252,31 @@ _READING = (
 )
 
 
+def _measured(arguments: argparse.Namespace, file: str) -> Measured:
+    """Read a file, and say how far that is where it takes long; SettingsError for an option that it has no use for."""
+    from . import diagnose
+
+    told = time.monotonic()
+
+    def progress(share: float) -> None:
+        nonlocal told
+        if time.monotonic() > told + 2:
+            told = time.monotonic()
+            _step(f"reading {file}: {share:.0%}")
+
+    is_long = file == "-" or (Path(file).exists() and Path(file).stat().st_size > 1 << 26)
+    if is_long:
+        _step(f"reading {file}")
+    measured = diagnose.read(file, arguments.unit, arguments.pattern, progress if is_long else None)
+    if arguments.range is not None and measured.trace is None:
+        what = f"--range must be for a report of Nsight Systems, got {measured.format}"
+        raise SettingsError(what, fix="leave --range out")
+    if arguments.unit is not None and (measured.trace is not None or measured.format == "recording of the lab"):
+        what = f"--unit must be for times that name no unit, got {measured.format}"
+        raise SettingsError(what, fix="leave --unit out")
+    return measured
+
+
 @_command(
     _option("file", metavar="FILE", help="a recording, a table, a log or a trace; - reads what comes by a pipe"),
     _option("--json", action="store_true", help="print JSON, for scripts; the package holds the schema"),
@@ -274,19 +301,7 @@ def _diagnose(arguments: argparse.Namespace) -> None:
 
     if arguments.html is not None:
         check_output(arguments.html, ".html")
-    if arguments.file == "-":
-        _step("reading standard input" + (", to its end: Ctrl-D" if sys.stdin.isatty() else ""))
-    elif os.path.exists(arguments.file) and os.path.getsize(arguments.file) > 1 << 26:  # noqa: PTH110, PTH202
-        _step(f"reading {arguments.file}")
-    measured = diagnose.read(arguments.file, arguments.unit, arguments.pattern)
-    if arguments.range is not None and measured.trace is None:
-        raise SettingsError(
-            f"--range must be for a report of Nsight Systems, got {measured.format}", fix="leave --range out"
-        )
-    if arguments.unit is not None and (measured.trace is not None or measured.format == "recording of the lab"):
-        raise SettingsError(
-            f"--unit must be for times that name no unit, got {measured.format}", fix="leave --unit out"
-        )
+    measured = _measured(arguments, arguments.file)
     if arguments.telemetry is not None:
         measured = diagnose.join(measured, diagnose.read(arguments.telemetry))
     bill = diagnose.bill(measured, frame_range=arguments.range)
@@ -308,8 +323,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     """
     from . import diagnose
 
-    files = (arguments.before, arguments.after)
-    read = (diagnose.read(file, arguments.unit, arguments.pattern) for file in files)
+    read = (_measured(arguments, file) for file in (arguments.before, arguments.after))
     print(diagnose.compare(*(diagnose.bill(each, frame_range=arguments.range) for each in read)))
 
 

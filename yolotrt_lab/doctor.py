@@ -24,7 +24,7 @@ from .errors import LabError, NoGpuError
 from .packages import install_command, lab_path
 
 _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
-    name: name for name in ("numpy", "scipy", "onnx", "onnxruntime", "pyarrow", "matplotlib")
+    name: name for name in ("numpy", "onnx", "onnxruntime", "pyarrow", "matplotlib")
 }
 _NOTEBOOKS = ("papermill", "ipykernel", "nbconvert")
 _CORE = ("Python", "numpy", "opencv-python-headless", "onnx", "pyarrow", "lab data")

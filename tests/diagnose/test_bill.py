@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -39,6 +40,29 @@ def test_a_flat_loop_is_steady_and_no_all_clear():
     assert Cause.ALLOCATION in found.possible
     assert found.verdict("shared_gpu") == found.verdict("clock_drop") == "excluded"
     assert "1,980 MHz" in because(found, "clock_drop")
+
+
+def test_what_was_there_from_the_first_frame_on_is_not_excluded_by_a_flat_series():
+    found = bill(replace(loop(), telemetry={}))
+    assert {found.verdict(cause) for cause in ("clock_drop", "heat", "shared_gpu", "host_contention")} == {"possible"}
+    assert "from the first frame on" in because(found, "clock_drop")
+
+
+def test_a_throttle_reason_in_any_frame_leaves_heat_possible():
+    flagged = STEADY | {"throttle_sw_thermal_slowdown": np.arange(N) == 500}
+    assert bill(loop(telemetry=STEADY | {"throttle_sw_thermal_slowdown": 0.0})).verdict("heat") == "excluded"
+    assert bill(loop(telemetry=flagged)).verdict("heat") == "possible"
+    assert bill(loop(telemetry=flagged)).verdict("clock_drop") == "possible"
+
+
+@pytest.mark.parametrize("changed", [slice(8), slice(-8, None), slice(300, 330)])
+def test_what_changes_at_any_time_is_not_excluded(changed):
+    short = {"preprocess": np.full(N, 0.7), "upload": np.full(N, 0.005), "infer": np.full(N, 0.006)}
+    for stage, cause in (("preprocess", "preprocess"), ("upload", "pageable_overload"), ("infer", "launch_queue")):
+        values = short[stage].copy()
+        values[changed] += 0.4
+        found = bill(only(loop(**short | {stage: values}), *short, "download", "synchronize"))
+        assert found.verdict(cause) == "possible"
 
 
 def test_where_a_frame_goes_adds_up():
@@ -82,16 +106,6 @@ def test_without_instants_a_queue_shows_in_latency_beyond_the_stages():
     assert found.verdict("pageable_overload") == "possible"
     unknown = bill(only(loop(period_ms=1.3), "latency", "preprocess", "upload", "infer"))
     assert unknown.verdict("queueing") == "possible"  # what is beyond the stages may be a wait that was not measured
-
-
-def test_a_pageable_upload_is_known_by_its_rate():
-    names = ("latency", "preprocess", "upload", "infer", "download", "synchronize", "postprocess")
-    timers = only(loop(period_ms=1.3), *names)
-    verdicts = {
-        size: bill(Measured("frames", "a test", timers.times_ns, bytes=size)).verdict("pageable_overload")
-        for size in (4_915_200, 49_152_000)
-    }
-    assert verdicts == {4_915_200: "proven", 49_152_000: "excluded"}  # 16 GB/s, and faster than the bus
 
 
 def test_an_upload_call_that_climbs_alone_is_pageable():

@@ -344,6 +344,17 @@ def test_parquet_arrow_gzip_and_pipes(tmp_path, monkeypatch):
         assert len(found) == count and found.origin.startswith("standard input")
 
 
+def test_progress_is_told(tmp_path):
+    shares = []
+    (tmp_path / "a.log").write_text("infer: 7.9 ms\n" * 300_000)
+    assert len(read(tmp_path / "a.log", progress=shares.append)) == 300_000
+    assert [round(share, 2) for share in shares[:3]] == [0, 0.44, 0.87]
+    (tmp_path / "a.csv").write_text("infer_ms,sync_ms\n7,8\n9,9\n")
+    shares.clear()
+    read(tmp_path / "a.csv", progress=shares.append)
+    assert shares == [0, 0.5]
+
+
 def test_a_recording_of_the_lab_and_a_report_of_nsight(tmp_path):
     own = read(shipped_file("recordings", "overload.parquet"))
     assert own.format == "recording of the lab" and own.memory == {"input": "pageable", "output": "pinned"}

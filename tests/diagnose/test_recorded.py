@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.device import open_device
 from yolotrt_lab.diagnose import Measured, bill, read
 from yolotrt_lab.diagnose.traced import traced_frames
@@ -15,7 +16,7 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.nsight.reports import shipped_trace
-from yolotrt_lab.nsight.trace import Trace
+from yolotrt_lab.nsight.trace import DIRECTIONS, Columns, Trace
 from yolotrt_lab.nsight.trace_findings import findings
 from yolotrt_lab.packages import lab_path, shipped_file
 from yolotrt_lab.recording import Recording
@@ -89,6 +90,21 @@ def of(trace):
     return Measured("events", "a trace", trace=trace)
 
 
+@pytest.mark.parametrize(("after", "verdict"), [(0, "proven"), (5, "possible")])
+def test_a_change_of_shape_is_proven_where_frames_take_longer_whose_uploads_are_of_a_new_size(after, verdict):
+    device = open_device("simulated", trace=True)
+    run_scenario("shape-change", device, open_engine(device), frames=200)  # 110, 170 and 230 take 5 ms more
+    trace = Trace.from_spans(device.spans, device.source)
+    assert bill(of(trace)).verdict("shape_change") == "possible"
+    upload = trace.copies["direction"] == DIRECTIONS.index("h2d")
+    halved = upload & (np.cumsum(upload) > 110 + after) & (np.cumsum(upload) <= 170 + after)
+    sizes = np.where(halved, trace.copies["bytes"] // 2, trace.copies["bytes"])
+    found = bill(of(replace(trace, copies=Columns(trace.copies | {"bytes": sizes}))))
+    assert found.verdict("shape_change") == verdict
+    because = next(each.because for each in found.causes if each.cause == "shape_change")
+    assert because.startswith("uploads are of 2 sizes, 2.46 to 4.92 MB")
+
+
 def test_frames_are_ranges_of_any_name_that_repeats():
     _, trace = traced(fill="in_place")
     renamed = replace(trace, names=tuple("step" if name == "frame" else name for name in trace.names))
@@ -122,8 +138,6 @@ def test_fewer_than_eight_frames_are_billed_as_a_whole():
 
 def test_an_allocation_in_every_traced_frame_is_proven_and_without_one_excluded():
     device = open_device("simulated", trace=True)
-    from yolotrt_lab.causes.running import run_scenario
-
     run_scenario("trap-allocate", device, open_engine(device), frames=40)
     assert Cause.ALLOCATION in bill(of(Trace.from_spans(device.spans, device.source))).proven
     _, trace = traced(fill="copy", input_memory="pinned")

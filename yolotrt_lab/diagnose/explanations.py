@@ -1,12 +1,14 @@
 """What can explain a loop's times: each cause with what proves it, excludes it, or leaves it possible.
 
-A rule is a function that returns the number which decides, as text, or '' where nothing does. They are asked in the
-order proof, exclusion, room; where none has an answer, the cause was not measured.
+A rule yields verdicts with the number that decides, the strongest first; the first one holds, and without any the cause
+was not measured. What is there from the first frame on leaves a series flat: that a wait stays as it is excludes no
+clock, no heat and no other work. An exclusion rests on what a cause would have to show in every frame, such as a clock
+that was measured or a call too short to hold it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +20,7 @@ from .look import HOST_WORK, QUEUE, Look, from_to, ms, number
 from .series import Change
 
 Verdict = Literal["proven", "possible", "excluded", "not_measured"]
-Rule = Callable[[Look], str]
+Verdicts = Iterator[tuple[Verdict, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,7 @@ class Explanation:
     cause: Cause
     words: str
     """It in words, for a reader who does not know its name."""
-    proof: Rule
-    exclusion: Rule
-    room: Rule
+    rule: Callable[[Look], Verdicts]
     needs: str
     """What would have to be measured."""
     fix: str
@@ -39,92 +39,76 @@ class Explanation:
 
     def judge(self, look: Look) -> tuple[Verdict, str]:
         """The verdict, and the number it rests on."""
-        if because := self.proof(look):
-            return "proven", because
-        if because := self.exclusion(look):
-            return "excluded", because
-        if because := self.room(look):
-            return "possible", because
-        if self.cause in (Cause.PREPROCESS, Cause.HOST_CONTENTION) and 0 < look.frames < at.FEWEST_FRAMES:
-            return "not_measured", f"needs {self.needs}, of {at.FEWEST_FRAMES} frames or more"
-        return "not_measured", f"needs {self.needs}"
-
-
-def _never(look: Look) -> str:
-    return ""
-
-
-def _telemetry(look: Look, name: str, change: Change | None) -> tuple[float, float]:
-    """A column of telemetry before and after a change; NaN where it was not measured."""
-    if change is None or name not in look.telemetry:
-        return float("nan"), float("nan")
-    return look.level(name, change.before), look.level(name, change.after)
-
-
-def _wait_text(look: Look) -> str:
-    """How the wait for the GPU changed; '' where it did not."""
-    if look.wait is None:
-        return ""
-    name, change = look.wait
-    what = "the calls that wait for the GPU go" if name == "gpu" else f"{name} goes"
-    return f"{what} {from_to(change)}"
-
-
-def _waits_stay(look: Look) -> str:
-    """How the calls that wait for the GPU stay as they are; '' where they don't, are no wait, or were not measured."""
-    if look.wait is not None or not look.waits_measured or look.frames < at.FEWEST_FRAMES:
-        return ""
-    wait = look.median("gpu")
-    if sum(look.median(s) for s in (Stage.SYNCHRONIZE, Stage.DOWNLOAD) if s in look.stages) < wait / 2:
-        return ""  # the host submits for longer than it waits: a slower GPU would hide behind it
-    shows = look.shape("gpu").shows_ms
-    if shows > at.COMES_BACK * wait:  # too loud to show anything
-        return ""
-    return f"the calls that wait for the GPU stay at {ms(wait)}, and this run could show {ms(shows)}"
+        few = self.cause in (Cause.PREPROCESS, Cause.HOST_CONTENTION) and 0 < look.frames < at.FEWEST_FRAMES
+        needs = f"needs {self.needs}" + (f", of {at.FEWEST_FRAMES} frames or more" if few else "")
+        return next(self.rule(look), ("not_measured", needs))
 
 
 # A queue in front of the loop.
 
 
-def _queueing_proof(look: Look) -> str:
-    if look.queue is None or _stream_proof(look):
-        return ""
-    why = (
-        f"a frame is {ms(look.excess_ms)} too long for its clock" if look.has_instants else "its stages add up to less"
-    )
-    return (
-        f"latency beyond the stages climbs {from_to(look.queue)}, {number(look.queue.size / look.service_ms)} frames' "
-        f"work; {why}"
-    )
-
-
-def _queueing_exclusion(look: Look) -> str:
-    if look.sees_queue and look.frames >= at.FEWEST_FRAMES:
-        most = max(look.shape(QUEUE).change.to, look.shape(QUEUE).late)
-        return f"latency holds at most {ms(max(most, 0.0))} beyond the stages" if most < look.service_ms else ""
-    if QUEUE not in look.series and (grown := look.grew("stages")) is not None and grown.size > grown.start:
-        return f"the calls themselves grow by {ms(grown.size)}; a queue in front of the loop leaves them as they are"
-    return ""
-
-
-def _queueing_room(look: Look) -> str:
+def _queueing(look: Look) -> Verdicts:
+    if look.queue is not None and not _waits_for_others(look):
+        why = (
+            f"a frame is {ms(look.excess_ms)} too long for its clock"
+            if look.has_instants
+            else "its stages add up to less"
+        )
+        frames = number(look.queue.size / look.service_ms)
+        yield "proven", f"latency beyond the stages climbs {from_to(look.queue)}, {frames} frames' work; {why}"
+    yield from _no_queue(look)
     if look.sees_queue or _beyond(look):
-        return f"latency holds {ms(look.shape(QUEUE).late)} beyond the stages, of a frame of {ms(look.service_ms)}"
+        late = ms(look.shape(QUEUE).late)
+        yield "possible", f"latency holds {late} beyond the stages, of a frame of {ms(look.service_ms)}"
     if look.frames and not look.stages and look.grew(look.whole):
-        return f"{look.whole} grows, and no stage was measured"
-    return ""
+        yield "possible", f"{look.whole} grows, and no stage was measured"
 
 
-def _overload_proof(look: Look) -> str:
-    if look.pageable_input and look.queue is not None:
+def _no_queue(look: Look) -> Verdicts:
+    if look.sees_queue and look.frames >= at.FEWEST_FRAMES:
+        most = max(look.shape(QUEUE).highest, 0.0)
+        if most < look.service_ms:
+            yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
+    grown = look.grew("stages")
+    if QUEUE not in look.series and grown is not None and grown.size > grown.start:
+        yield (
+            "excluded",
+            f"the calls themselves grow by {ms(grown.size)}; a queue in front of the loop leaves them as they are",
+        )
+
+
+def _beyond(look: Look) -> bool:
+    return QUEUE in look.series and look.shape(QUEUE).change.to > at.QUEUED_FRAMES * look.service_ms
+
+
+def _pageable_overload(look: Look) -> Verdicts:
+    if look.pageable_input and look.queue is not None and look.holds(Stage.UPLOAD):
         upload = look.level(Stage.UPLOAD, look.queue.before)
-        if look.holds(Stage.UPLOAD) and upload > look.excess_ms > 0:
+        if upload > look.excess_ms > 0:
             too_long = f"a frame is {ms(look.excess_ms)} too long for its clock"
-            return f"{too_long}, and its pageable upload call takes {ms(upload)}"
-    return f"the pageable upload call {from_to(grown)}, and no other call with it" if (grown := _lone(look)) else ""
+            yield "proven", f"{too_long}, and its pageable upload call takes {ms(upload)}"
+    if (lone := _grows_alone(look)) is not None:
+        yield "proven", f"the pageable upload call {from_to(lone)}, and no other call with it"
+    if look.memory("input"):
+        yield "excluded", "the input is page-locked"
+    if Stage.UPLOAD not in look.series:
+        return
+    if look.pageable_input is False and not look.holds(Stage.UPLOAD, look.shape(Stage.UPLOAD).highest):
+        yield (
+            "excluded",
+            f"the upload call takes {ms(look.median(Stage.UPLOAD))}, no longer than a call that does not wait",
+        )
+    grown, stages = look.grew(Stage.UPLOAD), look.grew("stages")
+    if stages is not None and look.queue is None and (grown is None or grown.size < stages.size / 5):
+        part = ms(grown.size if grown else 0.0)
+        yield "excluded", f"the upload call accounts for {part} of {ms(stages.size)} of growth"
+    if grown is None:
+        yield from _no_queue(look)
+    if look.holds(Stage.UPLOAD, look.shape(Stage.UPLOAD).highest):
+        yield "possible", f"the upload call holds the host for {ms(look.shape(Stage.UPLOAD).late)}"
 
 
-def _lone(look: Look) -> Change | None:
+def _grows_alone(look: Look) -> Change | None:
     """The rise of a pageable upload call that waits for what lies in front of it, and no other call with it."""
     grown = look.grew(Stage.UPLOAD)
     if not look.pageable_input or grown is None or grown.to < 2 * grown.start or not look.waits_measured:
@@ -134,27 +118,26 @@ def _lone(look: Look) -> Change | None:
     return grown if rest < grown.size / 2 else None
 
 
-def _overload_exclusion(look: Look) -> str:
-    if look.memory("input"):
-        return "the input is page-locked"
-    if Stage.UPLOAD not in look.series:
-        return ""
-    upload = look.median(Stage.UPLOAD)
-    if look.pageable_input is False:
-        return f"the upload call takes {ms(upload)}, no longer than a call that does not wait"
-    grown, stages = look.grew(Stage.UPLOAD), look.grew("stages")
-    if stages is not None and look.queue is None and (not grown or grown.size < stages.size / 5):
-        return f"the upload call accounts for {ms(grown.size if grown else 0.0)} of {ms(stages.size)} of growth"
-    return _queueing_exclusion(look) if grown is None else ""
+def _shared_stream(look: Look) -> Verdicts:
+    if found := _waits_for_others(look):
+        yield "proven", found
+    if len(look.in_flight) and look.in_flight.max() <= 1:
+        yield "excluded", "one frame is in flight at a time"
+    if look.traced and look.traced.alone:
+        yield "excluded", "no synchronize call in the trace waits for work of others"
+    if look.traced and look.traced.waits_outside:
+        calls = f"{look.traced.waits_outside} synchronize calls of the trace are in no frame"
+        yield "possible", f"{calls}: another thread makes them"
+    if _beyond(look):
+        times = number(look.shape(QUEUE).late / look.service_ms)
+        yield "possible", f"latency is {times} times what the stages add up to"
+    if Stage.SYNCHRONIZE in look.series or not look.waits_measured:
+        yield from _wait_changes(look)
+    if Stage.SYNCHRONIZE in look.series:
+        yield from _wait_is(look, "work of another thread in front of it, from the first frame on, would look the same")
 
 
-def _overload_room(look: Look) -> str:
-    if Stage.UPLOAD not in look.series or not look.holds(Stage.UPLOAD):
-        return ""
-    return f"the upload call holds the host for {ms(look.shape(Stage.UPLOAD).late)}"
-
-
-def _stream_proof(look: Look) -> str:
+def _waits_for_others(look: Look) -> str:
     flight, span = look.in_flight, 32
     if len(flight) <= span or Stage.SYNCHRONIZE not in look.series:
         return ""
@@ -164,147 +147,121 @@ def _stream_proof(look: Look) -> str:
     usual, during = float(np.median(waits)), float(np.median(waits[first : first + span]))
     if more[first] < at.CLIMB * span or during < at.FAST_START * usual:
         return ""
-    return (
-        f"frames in flight go from {flight[first]} to {flight.max()} within {span} frames, and synchronize then takes "
-        f"{ms(during)} instead of {ms(usual)}: it waits for frames of others"
-    )
-
-
-def _stream_exclusion(look: Look) -> str:
-    if len(look.in_flight) and look.in_flight.max() <= 1:
-        return "one frame is in flight at a time"
-    if look.traced and look.traced.alone:
-        return "no synchronize call in the trace waits for work of others"
-    stays = _waits_stay(look)
-    return stays if stays and not _beyond(look) else ""
-
-
-def _beyond(look: Look) -> bool:
-    return QUEUE in look.series and look.shape(QUEUE).change.to > at.QUEUED_FRAMES * look.service_ms
-
-
-def _stream_room(look: Look) -> str:
-    if look.traced and look.traced.waits_outside:
-        return f"{look.traced.waits_outside} synchronize calls of the trace are in no frame: another thread makes them"
-    if _beyond(look):
-        return f"latency is {number(look.shape(QUEUE).late / look.service_ms)} times what the stages add up to"
-    return _wait_text(look) if Stage.SYNCHRONIZE in look.series or not look.waits_measured else ""
+    frames = f"frames in flight go from {flight[first]} to {flight.max()} within {span} frames"
+    return f"{frames}, and synchronize then takes {ms(during)} instead of {ms(usual)}: it waits for frames of others"
 
 
 # Where the wait is.
 
 
-def _queue_of_launches_proof(look: Look) -> str:
-    grown = look.grew(Stage.INFER)
-    if Stage.SYNCHRONIZE not in look.series or grown is None or not len(look.in_flight):
-        return ""
-    deep = float(np.median(look.in_flight[grown.after.first : grown.after.end]))
-    waited = look.level(Stage.SYNCHRONIZE, grown.after)
-    if deep < at.IN_FLIGHT or waited > at.NO_WAIT * grown.to or grown.to < at.FAST_START * grown.start:
-        return ""
-    return f"submitting goes {from_to(grown)} with {number(deep)} frames in flight, and synchronize waits for nothing"
+def _launch_queue(look: Look) -> Verdicts:
+    grown, flight = look.grew(Stage.INFER), look.in_flight
+    if grown is not None and Stage.SYNCHRONIZE in look.series and len(flight):
+        deep = float(np.median(flight[grown.after.first : grown.after.end]))
+        waited = look.level(Stage.SYNCHRONIZE, grown.after)
+        if deep >= at.IN_FLIGHT and waited <= at.NO_WAIT * grown.to and grown.to >= at.FAST_START * grown.start:
+            submitting = f"submitting goes {from_to(grown)} with {number(deep)} frames in flight"
+            yield "proven", f"{submitting}, and synchronize waits for nothing"
+    if len(flight) and flight.max() < at.IN_FLIGHT:
+        yield "excluded", f"at most {flight.max()} frames are in flight"
+    if look.waits_measured and look.stays(Stage.INFER) and not look.holds(Stage.INFER, look.shape(Stage.INFER).highest):
+        yield "excluded", f"submitting takes {ms(look.shape(Stage.INFER).highest)} at most: it waits for nothing"
+    if grown is not None:
+        yield "possible", f"submitting goes {from_to(grown)}"
+    if Stage.INFER in look.stages and look.waits_measured:
+        yield "possible", f"submitting takes {ms(look.median(Stage.INFER))}, be it work or a wait"
 
 
-def _queue_of_launches_exclusion(look: Look) -> str:
-    if len(look.in_flight) and look.in_flight.max() < at.IN_FLIGHT:
-        return f"at most {look.in_flight.max()} frames are in flight"
-    if Stage.INFER not in look.series or look.frames < at.FEWEST_FRAMES:
-        return ""
-    if look.waits_measured and look.grew(Stage.INFER) is None:
-        return f"submitting stays at {ms(look.median(Stage.INFER))}"
-    return ""
-
-
-def _queue_of_launches_room(look: Look) -> str:
-    grown = look.grew(Stage.INFER)
-    return f"submitting goes {from_to(grown)}" if grown else ""
-
-
-def _moved_proof(look: Look) -> str:
+def _moved_wait(look: Look) -> Verdicts:
     if look.traced and look.traced.moved_ms:
-        return f"copy calls wait {ms(look.traced.moved_ms)} in a traced frame for other work than their copy"
+        yield "proven", f"copy calls wait {ms(look.traced.moved_ms)} in a traced frame for other work than their copy"
     download, wait = look.median(Stage.DOWNLOAD), look.median(Stage.SYNCHRONIZE)
-    if look.memory("output") or not wait <= at.NO_WAIT * download or not look.holds(Stage.DOWNLOAD):
-        return ""
-    return f"synchronize takes {ms(wait)} behind a download call of {ms(download)}, which has waited for the GPU"
-
-
-def _moved_exclusion(look: Look) -> str:
+    if not look.memory("output") and wait <= at.NO_WAIT * download and look.holds(Stage.DOWNLOAD):
+        waited = f"a download call of {ms(download)}, which has waited for the GPU"
+        yield "proven", f"synchronize takes {ms(wait)} behind {waited}"
     if look.memory("output"):
-        return "the output is page-locked"
+        yield "excluded", "the output is page-locked"
     late = look.shape(Stage.SYNCHRONIZE).late if Stage.SYNCHRONIZE in look.series else float("nan")
-    if late > at.HOLDS * at.CALL_FLOOR_MS and not late < look.median(Stage.DOWNLOAD):
-        return f"synchronize itself waits {ms(late)}"
-    if Stage.DOWNLOAD in look.series and not look.holds(Stage.DOWNLOAD):
-        return f"the download call takes {ms(look.median(Stage.DOWNLOAD))}: it waits for nothing"
-    return ""
+    if Stage.DOWNLOAD not in look.series:
+        if late > at.HOLDS * at.CALL_FLOOR_MS:
+            yield "excluded", f"synchronize itself waits {ms(late)}"
+        if Stage.SYNCHRONIZE in look.series:
+            yield "possible", "synchronize waits for nothing, and no download call was measured"
+        return
+    highest = look.shape(Stage.DOWNLOAD).highest
+    if late > at.HOLDS * at.CALL_FLOOR_MS and not late < highest:
+        yield "excluded", f"synchronize itself waits {ms(late)}"
+    if not look.holds(Stage.DOWNLOAD, highest):
+        yield "excluded", f"the download call takes {ms(download)}: it waits for nothing"
+    yield "possible", f"the download call takes {ms(download)}"
 
 
-def _moved_room(look: Look) -> str:
-    if Stage.DOWNLOAD in look.series:
-        return f"the download call takes {ms(look.median(Stage.DOWNLOAD))}"
-    return (
-        "synchronize waits for nothing, and no download call was measured" if Stage.SYNCHRONIZE in look.series else ""
-    )
-
-
-def _launch_bound_proof(look: Look) -> str:
-    found = look.traced.finding("launch_bound") if look.traced else None
-    return found.text if found else ""
-
-
-def _launch_bound_exclusion(look: Look) -> str:
+def _launch_bound(look: Look) -> Verdicts:
+    if look.traced and (found := look.traced.finding("launch_bound")):
+        yield "proven", found.text
     if look.traced and look.traced.has_frames:
-        return "in the trace the GPU idles between the launches of a frame for less than is worth telling"
-    infer, gpu = look.median(Stage.INFER), look.median("gpu")
-    if look.waits_measured and infer < at.LAUNCH_SHARE * gpu:
-        return f"submitting takes {ms(infer)} of the {ms(gpu)} until the GPU is done"
-    return ""
-
-
-def _launch_bound_room(look: Look) -> str:
+        yield "excluded", "in the trace the GPU idles between the launches of a frame for less than is worth telling"
+    gpu = look.median("gpu")
+    most = look.shape(Stage.INFER).highest if Stage.INFER in look.series else float("nan")
+    if look.waits_measured and most < at.LAUNCH_SHARE * gpu:
+        yield "excluded", f"submitting takes at most {ms(most)} of the {ms(gpu)} until the GPU is done"
     facts = look.measured.facts
     if facts.get("enqueue", 0.0) > facts.get("gpu_compute", float("inf")):
-        return f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
-    return f"submitting takes {ms(look.median(Stage.INFER))}" if Stage.INFER in look.series else ""
+        yield "possible", f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
+    if Stage.INFER in look.series:
+        yield "possible", f"submitting takes {ms(look.median(Stage.INFER))}"
 
 
 # A slower GPU.
 
 
-def _shared_proof(look: Look) -> str:
-    if look.wait is None or "gpu_processes" not in look.telemetry or "sm_clock_mhz" not in look.telemetry:
+def _wait_text(look: Look) -> str:
+    """How the wait for the GPU changed; '' where it did not."""
+    if look.wait is None:
         return ""
     name, change = look.wait
-    before, after = _telemetry(look, "gpu_processes", change)
-    came = (after - before) * (1 if change.to > change.start else -1)
-    levels = len(np.unique(look.telemetry["gpu_processes"][change.before.first : change.after.end]))
-    if levels < 3 and change.form != "step":  # one that came once, while the wait changed bit by bit
-        return ""
-    if came < 1 or look.follows(name, "gpu_processes") < at.FOLLOWS or _by_clock(look) > at.EXPLAINED * change.size:
-        return ""
-    if look.climbs("host_memory_bytes") > max(at.LEAK_BYTES, at.LEAK_SHARE * look.telemetry["host_memory_bytes"][0]):
-        return ""
-    clock = look.level("sm_clock_mhz", change.after)
-    return (
-        f"{_wait_text(look)} as other processes go from {number(before)} to {number(after)} in step; the SM "
-        f"clock of {number(clock)} MHz accounts for {ms(_by_clock(look))}"
-    )
+    return f"{'the calls that wait for the GPU go' if name == 'gpu' else f'{name} goes'} {from_to(change)}"
 
 
-def _shared_exclusion(look: Look) -> str:
-    if "gpu_processes" in look.telemetry and np.nanmax(look.telemetry["gpu_processes"]) == 0:
-        return "no other process is on the GPU in any frame"
-    return ""
-
-
-def _shared_room(look: Look) -> str:
-    if look.traced and (found := look.traced.finding("unexplained_wait")):
-        return found.text
+def _wait_changes(look: Look) -> Verdicts:
     if text := _wait_text(look):
-        return text
+        yield "possible", text
+
+
+def _wait_is(look: Look, then: str) -> Verdicts:
+    """What a wait that stays as it is leaves open."""
+    if look.waits_measured:
+        yield "possible", f"the calls that wait for the GPU take {ms(look.median('gpu'))}; {then}"
+    elif look.frames and (not look.stages or Stage.INFER in look.stages):
+        name = Stage.INFER if look.stages else look.whole
+        yield "possible", f"{name} takes {ms(look.median(name))}; {then}"
+
+
+def _shared_gpu(look: Look) -> Verdicts:
     others = look.telemetry.get("gpu_processes")
-    return f"processes listed on the GPU: up to {number(np.nanmax(others))}" if others is not None else ""
+    if look.wait is not None and others is not None and "sm_clock_mhz" in look.telemetry and not _leaks(look):
+        name, change = look.wait
+        before, after = (look.level("gpu_processes", window) for window in (change.before, change.after))
+        came = (after - before) * (1 if change.to > change.start else -1)
+        in_steps = len(np.unique(others[change.before.first : change.after.end])) > 2 or change.form == "step"
+        by_clock = _by_clock(look)
+        follows = came >= 1 and in_steps and look.follows(name, "gpu_processes") >= at.FOLLOWS
+        if follows and by_clock <= at.EXPLAINED * change.size:
+            came_text = f"{_wait_text(look)} as other processes go from {number(before)} to {number(after)} in step"
+            clock = number(look.level("sm_clock_mhz", change.after))
+            yield "proven", f"{came_text}; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
+    if others is not None and np.all(others == 0):
+        yield "excluded", "no other process is on the GPU in any frame"
+    if look.traced and (found := look.traced.finding("unexplained_wait")):
+        yield "possible", found.text
+    yield from _wait_changes(look)
+    if others is not None:
+        yield "possible", f"processes listed on the GPU: up to {number(np.nanmax(others))}"
+    yield from _wait_is(look, "others that are there from the first frame on would look the same")
+
+
+def _leaks(look: Look) -> bool:
+    return look.kept_bytes("host_memory_bytes") > 0
 
 
 def _by_clock(look: Look) -> float:
@@ -312,7 +269,7 @@ def _by_clock(look: Look) -> float:
     if look.wait is None:
         return 0.0
     name, change = look.wait
-    clocks = _telemetry(look, "sm_clock_mhz", change)
+    clocks = [look.level("sm_clock_mhz", window) for window in (change.before, change.after)]
     slow, fast = min(clocks), max(clocks)
     right_way = (clocks[0] > clocks[1]) == (change.to > change.start)
     busy = max(min(change.start, change.to), look.level("gpu", change.before) if name != "gpu" else 0.0)
@@ -320,100 +277,117 @@ def _by_clock(look: Look) -> float:
 
 
 def _clock_explains(look: Look) -> str:
-    share = _by_clock(look) / look.wait[1].size if look.wait else 0.0
-    if look.wait and look.wait[1].to < look.wait[1].start and look.wait[1].before.first < look.frames // 4:
-        return ""  # clocks that come up at the start are a warm-up
-    if not at.EXPLAINED <= share <= 1 / at.EXPLAINED:
+    """How the clock accounts for the change of the wait; '' where it does not. One that comes up is a warm-up."""
+    if look.wait is None:
         return ""
-    before, after = _telemetry(look, "sm_clock_mhz", look.wait[1] if look.wait else None)
-    return (
-        f"{_wait_text(look)} as the SM clock goes from {number(before)} to {number(after)} MHz; that accounts for "
-        f"{ms(_by_clock(look))}"
-    )
+    change = look.wait[1]
+    warms_up = change.to < change.start and change.before.first < look.frames // 4
+    if warms_up or not at.EXPLAINED <= _by_clock(look) / change.size <= 1 / at.EXPLAINED:
+        return ""
+    before, after = (number(look.level("sm_clock_mhz", window)) for window in (change.before, change.after))
+    clocks = f"{_wait_text(look)} as the SM clock goes from {before} to {after} MHz"
+    return f"{clocks}; that accounts for {ms(_by_clock(look))}"
 
 
-def _hot(look: Look) -> bool | None:
-    """Whether the GPU slows down for heat where the wait changes; None where nothing tells."""
-    change = look.wait[1] if look.wait else None
-    flags = [f"throttle_{kind}_thermal_slowdown" for kind in ("sw", "hw")]
-    told = [(_mean(look, flag, change, 0), _mean(look, flag, change, 1)) for flag in flags if flag in look.telemetry]
-    if told and change is not None:
-        return any(abs(after - before) > at.THROTTLED for before, after in told)
-    heat = look.telemetry.get("temperature_c")
-    return False if heat is not None and np.nanmax(heat) < at.HOT_C else None
+def _throttled(look: Look, reasons: tuple[str, ...]) -> float | None:
+    """The share of the frames for which the GPU gives one of the reasons; None where it does not tell."""
+    told = [look.telemetry[name] for name in reasons if name in look.telemetry]
+    return max(float(np.nanmean(each)) for each in told) if told else None
 
 
-def _mean(look: Look, name: str, change: Change | None, side: int) -> float:
-    if change is None:
-        return float("nan")
-    window = (change.before, change.after)[side]
-    return float(np.nanmean(look.telemetry[name][window.first : window.end]))
+_THERMAL = ("throttle_sw_thermal_slowdown", "throttle_hw_thermal_slowdown")
 
 
-def _clock_proof(look: Look) -> str:
-    return _clock_explains(look) if _hot(look) is False else ""
+def _heat_follows(look: Look) -> bool:
+    """True where the GPU gives heat as its reason for much longer after the change of the wait, or for much less."""
+    windows = () if look.wait is None else (look.wait[1].before, look.wait[1].after)
+    told = [[float(np.nanmean(look.telemetry[name][w.first : w.end])) for w in windows]
+            for name in _THERMAL if name in look.telemetry]  # fmt: skip
+    return any(shares and abs(shares[1] - shares[0]) > at.THROTTLED for shares in told)
 
 
-def _heat_proof(look: Look) -> str:
-    told = any(f"throttle_{kind}_thermal_slowdown" in look.telemetry for kind in ("sw", "hw"))
-    explained = _clock_explains(look) if _hot(look) and told else ""
-    return f"{explained}, and the GPU gives heat as the reason" if explained else ""
-
-
-def _clock_stays(look: Look) -> str:
-    clock = look.telemetry.get("sm_clock_mhz")
-    if clock is not None:
-        stays = np.nanmin(clock) > (1 - at.CLOCK) * np.nanmax(clock)
-        return f"the SM clock stays at {number(float(np.nanmedian(clock)))} MHz" if stays else ""
-    if look.traced and (kernels := look.traced.kernels_stay()):
-        return kernels
-    return _waits_stay(look)
-
-
-def _clock_room(look: Look) -> str:
-    clock = look.telemetry.get("sm_clock_mhz")
-    if look.wait is None and clock is not None:
-        return f"the SM clock goes down to {number(float(np.nanmin(clock)))} of {number(float(np.nanmax(clock)))} MHz"
-    return _wait_text(look)
-
-
-def _clock_exclusion(look: Look) -> str:
-    return _clock_stays(look) or ("the GPU gives heat as the reason" if _hot(look) and _clock_explains(look) else "")
-
-
-def _heat_exclusion(look: Look) -> str:
-    if stays := _clock_stays(look):
-        return stays
-    if _hot(look) is False:
-        heat = look.telemetry.get("temperature_c")
-        at_most = f"; it is at most {number(float(np.nanmax(heat)))} degrees warm" if heat is not None else ""
-        return f"the GPU does not slow down for heat{at_most}"
+def _is_cool(look: Look) -> str:
+    """Why heat is no reason in any frame; '' where it may be one."""
+    heat, share = look.telemetry.get("temperature_c"), _throttled(look, _THERMAL)
+    warm = f"; it is at most {number(float(np.nanmax(heat)))} degrees warm" if heat is not None else ""
+    if share == 0 if share is not None else heat is not None and np.nanmax(heat) < at.HOT_C:
+        return f"the GPU does not slow down for heat{warm}"
     return ""
+
+
+def _clock_stays(look: Look) -> Verdicts:
+    clock = look.telemetry.get("sm_clock_mhz")
+    reasons = tuple(name for name in look.telemetry if name.startswith("throttle_"))
+    if clock is not None and np.isfinite(clock).all() and not _throttled(look, reasons):
+        if clock.min() > (1 - at.CLOCK) * clock.max():
+            yield "excluded", f"the SM clock stays at {number(float(np.median(clock)))} MHz"
+    elif look.traced and look.wait is not None and (kernels := look.traced.kernels_stay()):
+        yield "excluded", kernels
+
+
+def _clock_moves(look: Look) -> Verdicts:
+    clock, low = look.telemetry.get("sm_clock_mhz"), "a clock that is low from the first frame on would look the same"
+    if look.wait is None and clock is not None:
+        least, most = number(float(np.nanmin(clock))), number(float(np.nanmax(clock)))
+        told = [name for name, values in look.telemetry.items() if name.startswith("throttle_") and values.any()]
+        reasons = f"; the GPU gives {', '.join(told).replace('throttle_', '')} as the reason" if told else ""
+        yield "possible", f"the SM clock goes down to {least} of {most} MHz{reasons}"
+    yield from _wait_changes(look)
+    if look.traced and (kernels := look.traced.kernels_stay()):
+        yield "possible", f"{kernels}; {low}"
+    yield from _wait_is(look, low)
+
+
+def _clock_drop(look: Look) -> Verdicts:
+    explained = _clock_explains(look)
+    if explained and _is_cool(look):
+        yield "proven", explained
+    yield from _clock_stays(look)
+    if explained and _heat_follows(look):
+        yield "excluded", "the GPU gives heat as the reason"
+    yield from _clock_moves(look)
+
+
+def _heat(look: Look) -> Verdicts:
+    explained = _clock_explains(look)
+    if explained and _heat_follows(look):
+        yield "proven", f"{explained}, and the GPU gives heat as the reason"
+    if cool := _is_cool(look):
+        yield from _clock_stays(look)
+        yield "excluded", cool
+    if share := _throttled(look, _THERMAL):
+        yield "possible", f"the GPU gives heat as a reason for its clock in {share:.0%} of the frames"
+    yield from _clock_stays(look)
+    yield from _clock_moves(look)
 
 
 # Memory and the host.
 
 
-def _allocation_proof(look: Look) -> str:
-    if look.traced and look.traced.allocate_ms > at.TRACE_SHARE * look.traced.frame_ms:
-        return f"calls that allocate or free memory take {ms(look.traced.allocate_ms)} of a traced frame"
-    return ""
-
-
-def _roomy(look: Look) -> list[str]:
-    """The stages, and the time that no column covers, which are long enough to hold an allocation."""
-    names = [str(s) for s in look.stages if s not in (Stage.SYNCHRONIZE, Stage.WAIT)]
-    names += [name for name in ("in no column",) if name in look.series]
-    return [name for name in names if look.shape(name).first_highest > 0 and look.median(name) > at.ALLOCATION_MS]
-
-
-def _allocation_exclusion(look: Look) -> str:
+def _allocation(look: Look) -> Verdicts:
     if look.traced and look.traced.has_frames:
-        return f"calls that allocate or free memory take {ms(look.traced.allocate_ms)} of a traced frame"
+        took = f"calls that allocate or free memory take {ms(look.traced.allocate_ms)} of a traced frame"
+        if look.traced.allocate_ms > at.TRACE_SHARE * look.traced.frame_ms:
+            yield "proven", took
+        if look.traced.allocate_share < at.TRACE_SHARE:
+            yield "excluded", took
+        yield (
+            "possible",
+            f"calls that allocate or free memory take {look.traced.allocate_share:.0%} of all traced frames",
+        )
+    stalls, rooms = _stalling(look, (Stage.PREPROCESS, Stage.UPLOAD)), look.roomy
     whole = look.stages and (Stage.PREPROCESS in look.series or QUEUE in look.series)
-    if whole and not _roomy(look) and not _stalling(look, (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER)):
-        return f"no stage takes {ms(at.ALLOCATION_MS)}, the least that an allocation takes, but for the waits"
-    return ""
+    if whole and not (rooms or stalls or _stalling(look, (Stage.INFER,))):
+        least = f"no stage takes {ms(at.ALLOCATION_MS)}, the least that an allocation takes"
+        yield "excluded", f"{least}, but for the waits"
+    if rooms:
+        longest = max(rooms, key=look.median)
+        room = f"{longest} takes {ms(look.median(longest))}, long enough to hold one in every frame"
+        yield "possible", "; ".join(filter(None, [room, stalls]))
+    if stalls:
+        yield "possible", stalls
+    if look.frames:
+        yield "possible", f"what {look.whole} of {ms(look.median(look.whole))} holds was not measured"
 
 
 def _stalling(look: Look, stages: tuple[Stage, ...]) -> str:
@@ -425,189 +399,136 @@ def _stalling(look: Look, stages: tuple[Stage, ...]) -> str:
     return ""
 
 
-def _allocation_room(look: Look) -> str:
-    stalls, rooms = _stalling(look, (Stage.PREPROCESS, Stage.UPLOAD)), _roomy(look)
-    if rooms:
-        longest = max(rooms, key=look.median)
-        room = f"{longest} takes {ms(look.median(longest))}, long enough to hold one in every frame"
-        return "; ".join(filter(None, [room, stalls]))
-    if stalls:
-        return stalls
-    return f"what {look.whole} of {ms(look.median(look.whole))} holds was not measured" if look.frames else ""
-
-
-def _kept(look: Look, name: str) -> float:
-    kept, start = look.climbs(name), look.telemetry.get(name, np.zeros(1))[0]
-    return kept if kept > max(at.LEAK_BYTES, at.LEAK_SHARE * start) else 0.0
-
-
-def _leak_proof(look: Look) -> str:
-    kept = _kept(look, "host_memory_bytes")
-    per_frame = f"{number(kept / 1e6)} MB more of host memory in {look.frames:,} frames, some in every fifth of the run"
-    return f"the process keeps {per_frame}" if kept else ""
-
-
-def _leak_exclusion(look: Look) -> str:
-    held = look.telemetry.get("host_memory_bytes")
-    if held is None or held[-1] - held[0] > at.LEAK_BYTES:
-        return ""
-    return f"host memory ends {number((held[-1] - held[0]) / 1e6)} MB from where it starts"
-
-
-def _leak_room(look: Look) -> str:
+def _leak(look: Look) -> Verdicts:
+    if kept := look.kept_bytes("host_memory_bytes"):
+        more = f"{number(kept / 1e6)} MB more of host memory in {look.frames:,} frames"
+        yield "proven", f"the process keeps {more}, some in every fifth of the run"
     held = look.telemetry.get("host_memory_bytes")
     if held is not None:
-        return f"host memory ends {number((held[-1] - held[0]) / 1e6)} MB above where it starts, not evenly"
+        most = float(np.nanmax(held)) - held[0]
+        if most <= at.LEAK_BYTES:
+            yield "excluded", f"host memory ends {number((held[-1] - held[0]) / 1e6)} MB from where it starts"
+        yield "possible", f"host memory lies up to {number(most / 1e6)} MB above where it starts, not evenly"
     if look.wait and look.wait[1].to > look.wait[1].start:
-        return _wait_text(look)
-    grown = look.grew(look.whole) if look.frames else None
-    if grown:
-        return f"{look.whole} goes {from_to(grown)}"
-    rooms = _roomy(look)
-    return f"{rooms[0]} takes {ms(look.median(rooms[0]))}, long enough to keep memory in every frame" if rooms else ""
+        yield from _wait_changes(look)
+    if look.frames and (grown := look.grew(look.whole)):
+        yield "possible", f"{look.whole} goes {from_to(grown)}"
+    yield from _room_for_memory(look)
 
 
-def _device_leak_proof(look: Look) -> str:
-    alone = look.telemetry.get("gpu_processes")
-    if alone is None or np.nanmax(alone) > 0 or not (kept := _kept(look, "gpu_memory_used_bytes")):
-        return ""
-    return (
-        f"memory of the GPU grows by {number(kept / 1e6)} MB in {look.frames:,} frames, and no other process is there"
-    )
+def _room_for_memory(look: Look) -> Verdicts:
+    if look.roomy:
+        room = f"{look.roomy[0]} takes {ms(look.median(look.roomy[0]))}"
+        yield "possible", f"{room}, long enough to keep memory in every frame"
 
 
-def _device_leak_exclusion(look: Look) -> str:
-    used = look.telemetry.get("gpu_memory_used_bytes")
-    if used is None or _kept(look, "gpu_memory_used_bytes"):
-        return ""
-    grown, jump = used[-1] - used[0], float(np.nanmax(np.diff(used, prepend=used[0])))
-    jumps = f", by jumps of up to {number(jump / 1e6)} MB and not with every frame" if grown > at.LEAK_BYTES else ""
-    return f"memory of the GPU ends {number(grown / 1e6)} MB from where it starts{jumps}"
+def _device_leak(look: Look) -> Verdicts:
+    used, others = look.telemetry.get("gpu_memory_used_bytes"), look.telemetry.get("gpu_processes")
+    if used is None:
+        yield from _room_for_memory(look)
+        return
+    if kept := look.kept_bytes("gpu_memory_used_bytes"):
+        grows = f"memory of the GPU grows by {number(kept / 1e6)} MB in {look.frames:,} frames"
+        if others is not None and np.all(others == 0):
+            yield "proven", f"{grows}, and no other process is there"
+        yield "possible", f"{grows}, whoever keeps it"
+    ends = f"memory of the GPU ends {number((used[-1] - used[0]) / 1e6)} MB from where it starts"
+    most, jump = float(np.nanmax(used)) - used[0], float(np.nanmax(np.diff(used, prepend=used[0])))
+    if most <= max(at.LEAK_BYTES, at.LEAK_SHARE * used[0]):
+        yield "excluded", ends
+    yield "possible", f"{ends}, by jumps of up to {number(jump / 1e6)} MB"
 
 
-def _device_leak_room(look: Look) -> str:
-    kept = _kept(look, "gpu_memory_used_bytes")
-    return (
-        f"memory of the GPU grows by {number(kept / 1e6)} MB in {look.frames:,} frames, whoever keeps it"
-        if kept
-        else ""
-    )
+def _preprocess(look: Look) -> Verdicts:
+    grown, fell = look.grew(Stage.PREPROCESS), look.fell(Stage.PREPROCESS)
+    if grown is not None and grown.size >= at.HOST_WANDERS * grown.start and (stays := _host_stays(look, grown)):
+        yield "proven", f"preprocess goes {from_to(grown)} while {stays}: its cores are not slower"
+    if Stage.PREPROCESS not in look.series:
+        return
+    shape, stages = look.shape(Stage.PREPROCESS), look.grew("stages")
+    if look.frames < at.FEWEST_FRAMES:  # a start and an end are no series, but what has no part in a growth can be read
+        part = max(0.0, shape.late - shape.early)
+        if grown is None and fell is None and stages is not None and abs(shape.late - shape.early) <= stages.size / 20:
+            yield "excluded", f"preprocess accounts for {ms(round(part, 6))} of {ms(stages.size)} of growth"
+    elif look.stays(Stage.PREPROCESS):
+        yield "excluded", f"preprocess takes {ms(shape.lowest)} to {ms(shape.highest)}: no growth that the frame feels"
+    if change := grown or fell:
+        yield "possible", f"preprocess goes {from_to(change)}"
+    if look.frames >= at.FEWEST_FRAMES:
+        yield "possible", f"preprocess takes {ms(shape.lowest)} to {ms(shape.highest)}"
 
 
-def _host_changes(look: Look) -> dict[str, Change]:
-    """The stages of host work that grew: those that touch no GPU, and submitting where it is work and no wait."""
-    grown = {str(s): c for s in HOST_WORK if (c := look.grew(s))}
-    infer = look.grew(Stage.INFER)
-    if infer and look.waits_measured and look.median(Stage.INFER) > at.HOLDS * look.call_ms:
-        grown[str(Stage.INFER)] = infer
-    return grown
-
-
-def _preprocess_proof(look: Look) -> str:
-    grown = look.grew(Stage.PREPROCESS)
-    if grown is None or grown.size < at.HOST_WANDERS * grown.start:
-        return ""
+def _host_stays(look: Look, grown: Change) -> str:
+    """The other work of the host that does not grow as preprocessing does."""
     part = at.ALIKE * grown.size / max(grown.start, 1e-9)
     for stage in (Stage.INFER, Stage.POSTPROCESS):
         before, after = (look.level(stage, w) for w in (grown.before, grown.after))
         if before > at.ALLOCATION_MS and after / before - 1 < part and (stage != Stage.INFER or look.waits_measured):
-            return f"preprocess goes {from_to(grown)} while {stage} stays at {ms(after)}: the host itself is not slower"
+            return f"{stage} stays at {ms(after)}"
     return ""
 
 
-def _preprocess_exclusion(look: Look) -> str:
-    if Stage.PREPROCESS not in look.series or look.grew(Stage.PREPROCESS):
-        return ""
-    if look.fell(Stage.PREPROCESS):
-        return ""
-    if look.frames < at.FEWEST_FRAMES:
-        return _no_part_of_growth(look, Stage.PREPROCESS)
-    shape = look.shape(Stage.PREPROCESS)
-    if shape.shows_ms > max(at.COMES_BACK * shape.settled, at.OF_STAGE * look.whole_ms):
-        return ""
-    return f"preprocess takes {ms(shape.early)} early and {ms(shape.late)} late: no growth that the frame feels"
+def _host_contention(look: Look) -> Verdicts:
+    work = [s for s in (*HOST_WORK, Stage.INFER) if s in look.stages]
+    grown = {str(s): look.grew(s) for s in work if s is not Stage.INFER or (look.waits_measured and look.holds(s))}
+    stalls = _stalling(look, (*HOST_WORK, Stage.INFER, Stage.UPLOAD))
+    if any(grown.values()):
+        yield "possible", "; ".join(f"{name} goes {from_to(change)}" for name, change in grown.items() if change)
+    if stalls:
+        yield "possible", stalls
+    if look.frames and (shape := look.shape(look.whole)).stalls:
+        yield "possible", f"{look.whole} takes {ms(shape.stalls.median)} in {shape.stalls.frames} frames"
+    if work and look.waits_measured and look.frames >= at.FEWEST_FRAMES:
+        most = sum(look.shape(s).highest for s in work)
+        if most < at.OF_STAGE * look.whole_ms:
+            yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
+        longest = max(work, key=look.median)
+        yield (
+            "possible",
+            f"{longest} takes {ms(look.median(longest))}; what takes cores from the first frame on would look the same",
+        )
 
 
-def _no_part_of_growth(look: Look, stage: Stage) -> str:
-    """A start and an end are no series; that a stage has no part in a growth between them can be read all the same."""
-    shape, stages = look.shape(stage), look.grew("stages")
-    if stages is None or abs(shape.late - shape.early) > stages.size / 20:
-        return ""
-    return f"{stage} accounts for {ms(round(max(0.0, shape.late - shape.early), 6))} of {ms(stages.size)} of growth"
-
-
-def _preprocess_room(look: Look) -> str:
-    grown = look.grew(Stage.PREPROCESS) or look.fell(Stage.PREPROCESS)
-    return f"preprocess goes {from_to(grown)}" if grown else ""
-
-
-def _contention_exclusion(look: Look) -> str:
-    measured = [s for s in (*HOST_WORK, Stage.INFER) if s in look.stages and look.median(s) > at.ALLOCATION_MS]
-    if not measured or look.frames < at.FEWEST_FRAMES:
-        return ""
-    if _host_changes(look) or any(look.fell(s) or look.shape(s).stalls for s in measured):
-        return ""
-    return f"the host's own work stays as it is: {measured[0]} at {ms(look.median(measured[0]))}, without stalls"
-
-
-def _contention_room(look: Look) -> str:
-    if grown := _host_changes(look):
-        return "; ".join(f"{name} goes {from_to(change)}" for name, change in grown.items())
-    if text := _stalling(look, (*HOST_WORK, Stage.INFER, Stage.UPLOAD)):
-        return text
-    stalls = look.shape(look.whole).stalls if look.frames else None
-    return f"{look.whole} takes {ms(stalls.median)} in {stalls.frames} frames" if stalls else ""
-
-
-def _shapes_exclusion(look: Look) -> str:
-    if Stage.INFER not in look.stages or look.frames < at.FEWEST_FRAMES:
-        return ""
-    shape = look.shape(Stage.INFER)
-    if shape.stalls or shape.grew or shape.fell or shape.period:
-        return ""
-    return f"{Stage.INFER} stays at {ms(shape.settled)}, without stalls"
-
-
-def _shapes_room(look: Look) -> str:
-    if text := _stalling(look, (Stage.INFER,)):
-        return text
+def _shape_change(look: Look) -> Verdicts:
+    if look.traced and (found := look.traced.new_sizes()):
+        sizes, new_ms, others_ms = found
+        uploads = f"uploads are of {len(sizes)} sizes, {number(sizes[0] / 1e6)} to {number(sizes[-1] / 1e6)} MB"
+        slow = new_ms > at.FAST_START * others_ms
+        takes = f"a frame of a new size takes {ms(new_ms)}, others {ms(others_ms)}"
+        yield "proven" if slow else "possible", f"{uploads}; {takes}"
+    if stalls := _stalling(look, (Stage.INFER,)):
+        yield "possible", stalls
     if Stage.INFER in look.stages:
-        return f"infer takes {ms(look.median(Stage.INFER))}, and the shapes of the inputs are unknown"
-    return _contention_room(look) if not look.stages else ""
+        highest = look.shape(Stage.INFER).highest
+        if look.stays(Stage.INFER) and look.waits_measured and not look.holds(Stage.INFER, highest):
+            yield "excluded", f"infer takes {ms(highest)} at most, without stalls: too short to prepare a new shape"
+        yield "possible", f"infer takes {ms(look.median(Stage.INFER))}, and the shapes of the inputs are unknown"
+    if not look.stages:
+        yield from _host_contention(look)
 
 
-def _warm_up_proof(look: Look) -> str:
-    if not look.frames >= at.FEWEST_FRAMES:
-        return ""
-    shape, values = look.shape(look.whole), look.series[look.whole]
-    later = float(np.nanmax(values[at.EDGE_FRAMES :]))
-    if shape.first_highest < at.WARM * shape.settled or shape.first_highest <= later or shape.grew or look.wait:
-        return ""
-    return f"the slowest of the first {at.EDGE_FRAMES} frames takes {ms(shape.first_highest)}, no later one {ms(later)}"
-
-
-def _warm_up_exclusion(look: Look) -> str:
+def _warm_up(look: Look) -> Verdicts:
     if look.frames < 2:
-        return ""
-    shape = look.shape(look.whole)
+        return
+    shape, values = look.shape(look.whole), look.series[look.whole]
+    first, settled = shape.first_highest, shape.settled
     if look.frames < at.FEWEST_FRAMES:
-        grown = look.grew(look.whole)
-        return f"it is fast at first, and slow later: {look.whole} goes {from_to(grown)}" if grown else ""
-    if shape.fell is not None and shape.fell.form == "step" and shape.fell.since > look.frames // 2:
-        return f"it is slow for {shape.fell.since:,} of {look.frames:,} frames, and then at once no more"
-    if shape.first_highest < (at.NOT_WARM if shape.fell is None else 1.0) * shape.settled:
-        first, rest = ms(shape.first_highest), ms(shape.settled)
-        return f"the slowest of the first {at.EDGE_FRAMES} frames takes {first}, half of all later ones {rest}"
-    return ""
-
-
-def _warm_up_room(look: Look) -> str:
-    if not look.frames:
-        return ""
-    shape = look.shape(look.whole)
-    if shape.first_highest <= shape.settled:
-        return ""
-    return f"{look.whole} takes up to {ms(shape.first_highest)} at first, and {ms(shape.settled)} in the second half"
+        if grown := look.grew(look.whole):
+            yield "excluded", f"it is fast at first, and slow later: {look.whole} goes {from_to(grown)}"
+    else:
+        later = float(np.nanmax(values[at.EDGE_FRAMES :]))
+        if first >= at.WARM * settled and first > later and not shape.grew and not look.wait:
+            yield (
+                "proven",
+                f"the slowest of the first {at.EDGE_FRAMES} frames takes {ms(first)}, no later one {ms(later)}",
+            )
+        if shape.fell is not None and shape.fell.form == "step" and shape.fell.since > look.frames // 2:
+            yield "excluded", f"it is slow for {shape.fell.since:,} of {look.frames:,} frames, and then at once no more"
+        if first < (at.NOT_WARM if shape.fell is None else 1.0) * settled:
+            half = f"half of all later ones {ms(settled)}"
+            yield "excluded", f"the slowest of the first {at.EDGE_FRAMES} frames takes {ms(first)}, {half}"
+    if first > settled:
+        yield "possible", f"{look.whole} takes up to {ms(first)} at first, and {ms(settled)} in the second half"
 
 
 _SMI = (
@@ -620,56 +541,47 @@ _STAGES = "time every call of a frame: preprocess, upload, infer, download, sync
 
 # fmt: off
 EXPLANATIONS = (
-    Explanation(Cause.QUEUEING, "frames arrive faster than they are served",
-                _queueing_proof, _queueing_exclusion, _queueing_room, "when each frame was due, and its result came",
+    Explanation(Cause.QUEUEING, "frames arrive faster than they are served", _queueing,
+                "when each frame was due, and its result came",
                 "bring fewer frames, drop all but the latest, or shorten the longest stage", _STAGES),
-    Explanation(Cause.PAGEABLE_OVERLOAD, "pageable uploads are why frames are served too slowly",
-                _overload_proof, _overload_exclusion, _overload_room, "the upload call, and when each frame was due",
-                "pinned memory, filled in place", _STAGES),
-    Explanation(Cause.SHARED_GPU, "other processes use this GPU",
-                _shared_proof, _shared_exclusion, _shared_room, "the processes on the GPU beside the frames",
+    Explanation(Cause.PAGEABLE_OVERLOAD, "pageable uploads are why frames are served too slowly", _pageable_overload,
+                "the upload call, and when each frame was due", "pinned memory, filled in place", _STAGES),
+    Explanation(Cause.SHARED_GPU, "other processes use this GPU", _shared_gpu,
+                "the processes on the GPU beside the frames",
                 "fewer processes on this GPU, or one process for all", _APPS),
-    Explanation(Cause.SHARED_STREAM, "synchronize waits for what another thread has submitted",
-                _stream_proof, _stream_exclusion, _stream_room, "synchronize, and when each frame starts and ends",
+    Explanation(Cause.SHARED_STREAM, "synchronize waits for what another thread has submitted", _shared_stream,
+                "synchronize, and when each frame starts and ends",
                 "wait for an event of the frame's own instead of the stream", _TRACE),
-    Explanation(Cause.LAUNCH_QUEUE, "the queue of launches is full, and every launch waits",
-                _queue_of_launches_proof, _queue_of_launches_exclusion, _queue_of_launches_room, "the enqueue call",
-                "let few frames be in flight", _TRACE),
-    Explanation(Cause.MOVED_WAIT, "the download call waits in synchronize's place",
-                _moved_proof, _moved_exclusion, _moved_room, "the download and the synchronize call",
+    Explanation(Cause.LAUNCH_QUEUE, "the queue of launches is full, and every launch waits", _launch_queue,
+                "the enqueue call", "let few frames be in flight", _TRACE),
+    Explanation(Cause.MOVED_WAIT, "the download call waits in synchronize's place", _moved_wait,
+                "the download and the synchronize call",
                 "pinned output; the wait for the network then shows in synchronize", _STAGES),
-    Explanation(Cause.CLOCK_DROP, "the GPU runs at a lower clock",
-                _clock_proof, _clock_exclusion, _clock_room, "the SM clock beside the frames",
+    Explanation(Cause.CLOCK_DROP, "the GPU runs at a lower clock", _clock_drop,
+                "the SM clock beside the frames",
                 "no gaps between frames, or locked clocks (nvidia-smi -lgc)", _SMI),
-    Explanation(Cause.HEAT, "the GPU is too hot and lowers its clock",
-                _heat_proof, _heat_exclusion, _clock_room, "temperature and throttle reasons beside the frames",
-                "better cooling, or a lower power limit", _SMI),
-    Explanation(Cause.ALLOCATION, "memory is allocated in the loop",
-                _allocation_proof, _allocation_exclusion, _allocation_room, "a trace, which has every call",
-                "allocate once, before the loop", _TRACE),
-    Explanation(Cause.LEAK, "the process keeps more host memory with every frame",
-                _leak_proof, _leak_exclusion, _leak_room, "the memory of the process beside the frames",
+    Explanation(Cause.HEAT, "the GPU is too hot and lowers its clock", _heat,
+                "temperature and throttle reasons beside the frames", "better cooling, or a lower power limit", _SMI),
+    Explanation(Cause.ALLOCATION, "memory is allocated in the loop", _allocation,
+                "a trace, which has every call", "allocate once, before the loop", _TRACE),
+    Explanation(Cause.LEAK, "the process keeps more host memory with every frame", _leak,
+                "the memory of the process beside the frames",
                 "release, or register once, what each frame keeps", "ps -o rss= -p PID  # does it climb?"),
-    Explanation(Cause.DEVICE_LEAK, "the process keeps more memory of the GPU with every frame",
-                _device_leak_proof, _device_leak_exclusion, _device_leak_room, "the memory in use on the GPU",
-                "free what each frame allocates, or allocate it once", _APPS),
-    Explanation(Cause.PREPROCESS, "the loop's own work on the host takes longer",
-                _preprocess_proof, _preprocess_exclusion, _preprocess_room, "the time of preprocessing",
-                "make the stage smaller, or move it to the GPU or a thread",
+    Explanation(Cause.DEVICE_LEAK, "the process keeps more memory of the GPU with every frame", _device_leak,
+                "the memory in use on the GPU", "free what each frame allocates, or allocate it once", _APPS),
+    Explanation(Cause.PREPROCESS, "the loop's own work on the host takes longer", _preprocess,
+                "the time of preprocessing", "make the stage smaller, or move it to the GPU or a thread",
                 "run preprocessing alone on the same frames: does it grow there too?"),
-    Explanation(Cause.HOST_CONTENTION, "other work takes this machine's cores or memory bandwidth",
-                _never, _contention_exclusion, _contention_room, "the host's own stages, such as preprocessing",
+    Explanation(Cause.HOST_CONTENTION, "other work takes this machine's cores or memory bandwidth", _host_contention,
+                "the host's own stages, such as preprocessing",
                 "fewer programs on the machine, or cores of the loop's own (taskset)",
                 "vmstat 1  # is the processor full?"),
-    Explanation(Cause.SHAPE_CHANGE, "the input's shape changes",
-                _never, _shapes_exclusion, _shapes_room, "the enqueue call, and each input's shape",
-                "one shape: pad, or letterbox", "log each input's shape"),
-    Explanation(Cause.LAUNCH_BOUND, "launching takes the host longer than the GPU needs",
-                _launch_bound_proof, _launch_bound_exclusion, _launch_bound_room, "the enqueue call, and a trace",
-                "a CUDA graph", _TRACE),
-    Explanation(Cause.WARM_UP, "the first frames are slow, and only these",
-                _warm_up_proof, _warm_up_exclusion, _warm_up_room, "the first frames of a run",
-                "leave the first frames out", "run it longer"),
+    Explanation(Cause.SHAPE_CHANGE, "the input's shape changes", _shape_change,
+                "the enqueue call, and each input's shape", "one shape: pad, or letterbox", "log each input's shape"),
+    Explanation(Cause.LAUNCH_BOUND, "launching takes the host longer than the GPU needs", _launch_bound,
+                "the enqueue call, and a trace", "a CUDA graph", _TRACE),
+    Explanation(Cause.WARM_UP, "the first frames are slow, and only these", _warm_up,
+                "the first frames of a run", "leave the first frames out", "run it longer"),
 )
 # fmt: on
 """All causes, in the order of a bill."""

@@ -32,17 +32,10 @@ def fixes(look: Look, verdicts: _Verdicts) -> Iterator[Fix]:
     """All fixes, each with its bound."""
     for name, bound in _FIXES.items():
         at_most, because = bound(look, verdicts)
-        if at_most is not None and name != "fewer_frames":
-            because += _queue_text(look, at_most)
+        if at_most is not None and name != "fewer_frames" and look.queue is not None:
+            ends = "it ends the queue" if at_most > look.excess_ms else "it does not end the queue"
+            because += f"; a frame is {ms(look.excess_ms)} too long for its clock: {ends}"
         yield Fix(name, at_most, because)
-
-
-def _queue_text(look: Look, at_most: float) -> str:
-    """Whether a fix ends the queue; '' where there is none."""
-    if look.queue is None:
-        return ""
-    ends = "it ends the queue" if at_most > look.excess_ms else "it does not end the queue"
-    return f"; a frame is {ms(look.excess_ms)} too long for its clock: {ends}"
 
 
 def _late(look: Look, name: str) -> float:
@@ -51,45 +44,48 @@ def _late(look: Look, name: str) -> float:
     return max(shape.late, shape.grew.to if shape.grew else 0.0)
 
 
-def _pinned_input(look: Look, verdicts: _Verdicts) -> _Found:
+def _by_the_trace(look: Look, kind: str, nothing: str) -> _Found | None:
+    """What a finding of the trace is worth; None where there is no trace of frames."""
+    if not look.traced or not look.traced.has_frames:
+        return None
+    found = look.traced.finding(kind)
+    return (found.numbers["gain_ns"] / 1e6, found.text) if found else (0.0, f"by the trace, {nothing}")
+
+
+def _pinned(look: Look, side: str, stage: Stage, way: str) -> _Found:
+    """What page-locked memory on one side can take off, where no other call waits in its copy call."""
+    copy = {"input": "h2d", "output": "d2h"}[side]
     if look.traced and look.traced.has_frames:
-        saved = look.traced.pinning_ms("h2d")
-        return saved, f"by the trace, pageable uploads hold the host for {ms(saved)} that pinned memory saves"
-    if look.memory("input"):
-        return 0.0, "the input is page-locked already"
-    if Stage.UPLOAD in look.series:
-        upload = _late(look, Stage.UPLOAD)
-        return upload, f"the upload call takes {ms(upload)}; from pinned memory it returns at once"
-    if "h2d" in look.measured.facts:
-        return look.measured.facts["h2d"], f"the copy to the GPU takes {ms(look.measured.facts['h2d'])}"
-    return None, "not measured: time the upload call"
+        saved = look.traced.pinning_ms(copy)
+        return saved, f"by the trace, pageable {stage}s hold the host for {ms(saved)} that pinned memory saves"
+    if look.memory(side):
+        return 0.0, f"the {side} is page-locked already"
+    if stage in look.series:
+        return (took := _late(look, stage)), f"the {stage} call takes {ms(took)}"
+    if copy in look.measured.facts:
+        return (took := look.measured.facts[copy]), f"the copy {way} the GPU takes {ms(took)}"
+    return None, f"not measured: time the {stage} call"
+
+
+def _pinned_input(look: Look, verdicts: _Verdicts) -> _Found:
+    at_most, because = _pinned(look, "input", Stage.UPLOAD, "to")
+    return at_most, because + (
+        "; from pinned memory it returns at once" if because.startswith("the upload call") else ""
+    )
 
 
 def _pinned_output(look: Look, verdicts: _Verdicts) -> _Found:
-    if look.traced and look.traced.has_frames:
-        saved = look.traced.pinning_ms("d2h")
-        return saved, f"by the trace, pageable downloads hold the host for {ms(saved)} that pinned memory saves"
-    if look.memory("output"):
-        return 0.0, "the output is page-locked already"
-    if Stage.DOWNLOAD in look.series:
-        download = _late(look, Stage.DOWNLOAD)
-        if verdicts[Cause.MOVED_WAIT] in ("proven", "possible") and look.holds(Stage.DOWNLOAD):
-            what = "how much of it is the copy and how much the network's, a synchronize in front of it would tell"
-            return None, f"not measured: the download call takes {ms(download)}; {what}"
-        return download, f"the download call takes {ms(download)}"
-    if "d2h" in look.measured.facts:
-        return look.measured.facts["d2h"], f"the copy from the GPU takes {ms(look.measured.facts['d2h'])}"
-    return None, "not measured: time the download call"
+    at_most, because = _pinned(look, "output", Stage.DOWNLOAD, "from")
+    moved = verdicts[Cause.MOVED_WAIT] in ("proven", "possible") and look.holds(Stage.DOWNLOAD)
+    if moved and because.startswith("the download call"):
+        what = "how much of it is the copy and how much the network's, a synchronize in front of it would tell"
+        return None, f"not measured: {because}; {what}"
+    return at_most, because
 
 
 def _cuda_graph(look: Look, verdicts: _Verdicts) -> _Found:
-    if look.traced and look.traced.has_frames:
-        found = look.traced.finding("launch_bound")
-        return (
-            (found.numbers["gain_ns"] / 1e6, found.text)
-            if found
-            else (0.0, "by the trace, no frame waits for launches")
-        )
+    if found := _by_the_trace(look, "launch_bound", "no frame waits for launches"):
+        return found
     facts = look.measured.facts
     if {"enqueue", "gpu_compute"} <= facts.keys():
         saved = max(0.0, facts["enqueue"] - facts["gpu_compute"])
@@ -98,26 +94,20 @@ def _cuda_graph(look: Look, verdicts: _Verdicts) -> _Found:
         return None, "not measured: time the enqueue call"
     infer = _late(look, Stage.INFER)
     if not look.waits_measured:
-        return (
-            None,
-            f"not measured: infer takes {ms(infer)}, and a synchronize behind it would tell the wait from the launches",
-        )
+        apart = "a synchronize behind it would tell the wait from the launches"
+        return None, f"not measured: infer takes {ms(infer)}, and {apart}"
     return infer, f"submitting takes {ms(infer)}; what the GPU needs meanwhile moves to synchronize"
 
 
 def _overlap(look: Look, verdicts: _Verdicts) -> _Found:
-    if look.traced and look.traced.has_frames:
-        found = look.traced.finding("serial_copies")
-        return (found.numbers["gain_ns"] / 1e6, found.text) if found else (0.0, "by the trace, nothing to gain is left")
+    if found := _by_the_trace(look, "serial_copies", "nothing to gain is left"):
+        return found
     if len(look.stages) < 2:
         return None, "not measured: time the stages of a frame"
     levels = {str(stage): _late(look, stage) for stage in look.stages}
     longest = max(levels, key=levels.__getitem__)
-    rest = sum(levels.values()) - levels[longest]
-    return (
-        rest,
-        f"with all stages of different frames at once, a frame takes as long as {longest}, {ms(levels[longest])}",
-    )
+    as_long = f"a frame takes as long as {longest}, {ms(levels[longest])}"
+    return sum(levels.values()) - levels[longest], f"with all stages of different frames at once, {as_long}"
 
 
 def _gpu_alone(look: Look, verdicts: _Verdicts) -> _Found:

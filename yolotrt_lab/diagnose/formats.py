@@ -24,7 +24,7 @@ from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
 from .measured import Kind, Measured, with_origin
 from .names import UNITS_NS
-from .numbers import stamps
+from .numbers import PROGRESS, lines_of, stamps, text_array
 from .read_columns import EXPORT, Column, measured_of, unit_in_ns
 from .read_logs import read_log, read_pattern
 from .read_tables import COMMENTS, find_table, objects_in, read_arrow, read_json, read_table
@@ -37,18 +37,16 @@ _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "
 _ESCAPES = re.compile(rb"\x1b(?:\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in (9, 10, 13))
 
-_TIME = r"([\d.]+) ?(s|ms|us|ns)"
-_AVERAGE = (
-    r"Average on \d+ runs - GPU latency: ([\d.]+) ms(?: - Host latency: ([\d.]+) ms)?"
-    r"(?: \((?:end to end ([\d.]+) ms, )?enqueue ([\d.]+) ms\))?"
-)
 _MEDIANS = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
 _MEDIANS |= {"gpu_compute": "GPU Compute Time"}
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of text, known by a pattern in its first lines. `rows` finds names and times, added up by name."""
+    """A kind of text, known by a pattern in its first or last lines.
+
+    `rows` finds a row: its groups are columns, such as 'infer__ms', or 'name' and 'time', which are added up by name.
+    """
 
     name: str
     kind: Kind
@@ -56,6 +54,25 @@ class Format:
     read: Callable[[str, str, Format], Measured | None]
     rows: str = ""
     export: str = EXPORT
+    note: str = ""
+
+
+def _matches(text: str, pattern: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """A column for each group that finds anything, NaN where it does not, and the time stamps."""
+    found = [each.groups() for each in re.finditer(pattern, text, re.MULTILINE)]
+    cells = dict(zip(re.compile(pattern).groupindex, zip(*found, strict=True), strict=bool(found)))
+    clock = _stamped([each or "" for each in cells.pop("when", ())])
+    return {name: np.array([*map(_number, each)]) for name, each in cells.items() if any(each)}, clock
+
+
+def _columns(text: str, file: str, form: Format) -> Measured | None:
+    """The groups of the format's pattern, one row a match; None where there are fewer than two."""
+    columns, clock = _matches(text, form.rows)
+    if not columns or len(next(iter(columns.values()))) < 2:
+        return None
+    split = {name: name.split("__") for name in columns}
+    named = [Column(split[name][0], values, split[name][1] or None) for name, values in columns.items()]
+    return measured_of(named, form.name, file, notes=[form.note] if form.note else [], clock_ns=clock)
 
 
 def _totals(text: str, file: str, form: Format) -> Measured:
@@ -64,119 +81,64 @@ def _totals(text: str, file: str, form: Format) -> Measured:
     header = re.search(r"(?:Total ?Time|Duration) ?\((\w+)\)", text)
     rows = [each.groupdict() for each in re.finditer(form.rows, text, re.MULTILINE)]
     for found in rows:
-        name = found["name"].strip() if found["name"] else found["last"].strip()
+        name = (found["name"] or found["last"]).strip()
         scale = UNITS_NS.get(found.get("unit") or (header[1] if header else "ns"), 1.0) / 1e6
-        with suppress(ValueError):
-            facts[name] = facts.get(name, 0.0) + float(found["time"].replace(",", "")) * scale
-    return Measured(form.kind, form.name, rows_read=len(rows), origin=file, facts=facts, export=form.export)
+        facts[name] = facts.get(name, 0.0) + _number(found["time"].replace(",", "")) * scale
+    return _summed(facts, len(rows), file, form)
+
+
+def _summed(facts: dict[str, float], rows: int, file: str, form: Format) -> Measured:
+    kind: Kind = "summary" if form.kind == "frames" else form.kind
+    return Measured(kind, form.name, rows_read=rows, origin=file, facts=facts, export=form.export)
 
 
 def _trtexec(text: str, file: str, form: Format) -> Measured:
     """The averages of each ten runs, if the log has them, and the medians of its summary."""
-    medians = {name: re.search(rf"^(?:.*\] )?{said}: .*median = {_TIME}", text, re.MULTILINE)
-               for name, said in _MEDIANS.items()}  # fmt: skip
-    facts = {name: _number(each[1]) * UNITS_NS[each[2]] / 1e6 for name, each in medians.items() if each}
-    if highest := re.search(rf"^(?:.*\] )?Latency: .*max = {_TIME}", text, re.MULTILINE):
-        facts["latency_max"] = _number(highest[1]) * UNITS_NS[highest[2]] / 1e6
+    times = r"(?P<unit>s|ms|us|ns)"
+    facts = {}
+    for name, said in [*_MEDIANS.items(), ("latency_max", "Latency")]:
+        which = "max" if name == "latency_max" else "median"
+        if each := re.search(rf"^(?:.*\] )?{said}: .*{which} = (?P<time>[\d.]+) ?{times}", text, re.MULTILINE):
+            facts[name] = _number(each["time"]) * UNITS_NS[each["unit"]] / 1e6
     if rate := re.search(r"Throughput: ([\d.]+) qps", text):
         facts["queries_per_second"] = _number(rate[1])
-    lines = [line for line in text.split("\n") if "Average on" in line]
-    rows = [each.groups() for line in lines if (each := re.search(_AVERAGE, line))]
-    if not rows:
-        return Measured("summary", form.name, rows_read=len(facts), origin=file, facts=facts, export=form.export)
-    values = np.array([[_number(each) for each in row] for row in rows]) * 1e6
-    named = zip(("gpu_compute", "latency", "end to end", "enqueue"), values.T, strict=True)
-    times = {name: each for name, each in named if not np.isnan(each).any() and name != "end to end"}
+    columns, clock = _matches(text, form.rows)
+    if not columns:
+        return _summed(facts, len(facts), file, form)
+    series = {name.split("__")[0]: values * 1e6 for name, values in columns.items() if not np.isnan(values).any()}
     notes = ["each row is an average of several runs"]
-    if not np.isnan(values[:, 2]).any():
+    if series.pop("end", None) is not None:
         notes.append("'end to end' is not read: it is from one query's start to the result of the next")
-    return Measured(
-        "frames", form.name, times, clock_ns=_stamped(lines), rows_read=len(rows), notes=tuple(notes), facts=facts
-    )
+    rows = len(columns["gpu_compute__ms"])
+    return Measured("frames", form.name, series, clock_ns=clock, rows_read=rows, notes=tuple(notes), facts=facts)
 
 
 def _deepstream(text: str, file: str, form: Format) -> Measured:
     """Frames a second of each source; the numbers in brackets are averages since the start."""
     lines = re.findall(r"\*\*PERF:(.*)", re.sub(r"\([^)\n]*\)|'[^'\n]*':", " ", text))
-    rows = [[*map(float, re.findall(r"(?<![\w.(])(\d+\.?\d*)(?![\w.)])", line))] for line in lines]  # fmt: skip
+    rows = [[*map(float, re.findall(r"(?<![\w.(])(\d+\.?\d*)(?![\w.)])", line))] for line in lines]
     width = max(map(len, rows), default=0)
-    table = np.array([row for row in rows if len(row) == width])
     if not width:
         raise MeasurementsError(f"{file}: no line of PERF in it has a rate", fix="wait until the pipeline runs")
     names = ["frame", *(f"source {source}" for source in range(1, width))]
-    columns = [Column(name, values, "fps") for name, values in zip(names, table.T, strict=True)]
+    rates = zip(*(row for row in rows if len(row) == width), strict=True)
+    columns = [Column(name, np.array(values), "fps") for name, values in zip(names, rates, strict=True)]
     return measured_of(columns, form.name, file)
-
-
-def _sink(text: str, file: str, form: Format) -> Measured:
-    """GStreamer's rates; the average since the start is not read."""
-    return replace(read_pattern(text, r"current: (?P<fps>[\d.]+)", file), format=form.name)
-
-
-def _ultralytics(text: str, file: str, form: Format) -> Measured | None:
-    """The stages of the lines 'Speed:', else the time at the end of each image's line, which is the inference."""
-    stages = (
-        r"([\d.]+) ?ms pre-?process, ([\d.]+) ?ms inference, (?:[\d.]+ ?ms loss, )?([\d.]+) ?ms (?:postprocess|NMS)"
-    )
-    speed = re.findall(rf"Speed: {stages}", text)
-    sized = re.findall(r"^.*?\b\d+x\d+ .*?,? \(?([\d.]+) ?ms\)?\s*$", text, re.M)
-    if len(speed) >= max(2, len(sized) / 2):
-        before, infer, after = zip(*speed, strict=True)
-        named = {"preprocess": before, "infer": infer, "postprocess": after}
-        notes = []
-    else:
-        if len(sized) < 2:  # YOLOv5 and others, whose lines are read as any log's
-            return None
-        named, notes = (
-            {"frame": tuple(sized)},
-            ["the frame is the inference: ultralytics prints nothing else on these lines"],
-        )
-    columns = [Column(name, np.array([*map(_number, each)]), "ms") for name, each in named.items()]
-    return measured_of(columns, form.name, file, notes=notes)
 
 
 def _dmon(text: str, file: str, form: Format) -> Measured:
     """One row a sample; of several GPUs the first."""
-    lines = [line for line in text.split("\n") if line.strip()]
-    header = next(line for line in lines if re.match(r"#.*\bgpu\b", line)).lstrip("# ").split()
-    rows = [line.split() for line in lines if not line.startswith("#")]
-    rows = [row for row in rows if len(row) == len(header)]
-    gpu = header.index("gpu")
-    one = [row for row in rows if row[gpu] == rows[0][gpu]]
-    notes = [f"GPU {rows[0][gpu]} of {len({row[gpu] for row in rows})}"] if len(one) < len(rows) else []
-    columns, stamped = [], None
-    for place, name in enumerate(header):
-        cells = [row[place] for row in one]
-        if name.lower() == "time":
-            day = [row[header.index("Date")] + " " if "Date" in header else "" for row in one]
-            stamped = _stamped([date + time for date, time in zip(day, cells, strict=True)])
-        elif name not in ("gpu", "Date"):
-            columns.append(Column(name, np.array([_number(each) for each in cells]), None))
-    return measured_of(columns, form.name, file, notes=notes, clock_ns=stamped)
-
-
-_TEGRA = {
-    "gpu_utilisation_percent": (r"GR3D_FREQ (\d+)%", 1),
-    "sm_clock_mhz": (r"GR3D_FREQ \d+%@\[?(\d+)", 1),
-    "memory_clock_mhz": (r"EMC_FREQ \d+%@(\d+)", 1),
-    "temperature_c": (r"\b[Gg][Pp][Uu]@([\d.]+)C", 1),
-    "power_w": (r"(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) (\d+)(?:mW)?/", 1e-3),
-    "gpu_memory_used_bytes": (r"\bRAM (\d+)/", 2**20),
-}
-
-
-def _tegrastats(text: str, file: str, form: Format) -> Measured:
-    lines = [line for line in text.split("\n") if re.search(r"\bRAM \d+/\d+MB", line)]
-    columns = []
-    for name, (pattern, scale) in _TEGRA.items():
-        found = [re.search(pattern, line) for line in lines]
-        if any(found):
-            columns.append(Column(name, np.array([_number(each[1] if each else "") * scale for each in found])))
-    date = [re.match(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d)", line) for line in lines]
-    clock = _stamped([f"{each[3]}-{each[1]}-{each[2]} {each[4]}" for each in date if each]) if all(date) else None
-    return measured_of(
-        columns, form.name, file, notes=["a Jetson's memory is one for the CPU and the GPU"], clock_ns=clock
-    )
+    lines = [line.split() for line in text.replace("#", "# ", 1).split("\n") if line.strip()]
+    header = next(line for line in lines if line[0] == "#" and "gpu" in line)[1:]
+    rows = [line for line in lines if len(line) == len(header) and not line[0].startswith("#")]
+    gpus = [row[header.index("gpu")] for row in rows]
+    of_one = [row for row, gpu in zip(rows, gpus, strict=True) if gpu == gpus[0]]
+    cells = dict(zip(header, zip(*of_one, strict=True), strict=True))
+    when = [cells.pop(name) for name in ("Date", "Time") if name in cells]
+    notes = [f"GPU {gpus[0]} of {len(set(gpus))}"] if len(set(gpus)) > 1 else []
+    columns = [Column(name, np.array([*map(_number, each)])) for name, each in cells.items() if name != "gpu"]
+    clock = _stamped([" ".join(each) for each in zip(*when, strict=True)])
+    return measured_of(columns, form.name, file, notes=notes, clock_ns=clock)
 
 
 def _objects(text: str, file: str, form: Format) -> list[Any]:
@@ -184,9 +146,8 @@ def _objects(text: str, file: str, form: Format) -> list[Any]:
     for ending in ("", "]", "]}"):
         with suppress(ValueError, RecursionError):
             return objects_in(json.loads(text.rstrip().rstrip(",") + ending if ending else text))
-    raise MeasurementsError(
-        f"{file}: it looks like {form.name}, and its JSON breaks off or is damaged", fix="take it again"
-    )
+    what = f"{file}: it looks like {form.name}, and its JSON breaks off or is damaged"
+    raise MeasurementsError(what, fix="take it again")
 
 
 def _of_objects(text: str, file: str, form: Format) -> Measured:
@@ -196,7 +157,7 @@ def _of_objects(text: str, file: str, form: Format) -> Measured:
     rows = [each for each in _objects(text, file, form) if isinstance(each.get(key), int | float)]
     for each in rows:
         facts[str(each.get("name"))] = facts.get(str(each.get("name")), 0.0) + each[key] * scale
-    return Measured(form.kind, form.name, rows_read=len(rows), origin=file, facts=facts, export=form.export)
+    return _summed(facts, len(rows), file, form)
 
 
 def _export_times(text: str, file: str, form: Format) -> Measured:
@@ -204,20 +165,16 @@ def _export_times(text: str, file: str, form: Format) -> Measured:
     rows = _objects(text, file, form)
     known = {"latencyMs": "latency", "computeMs": "gpu_compute", "h2dMs": "h2d", "d2hMs": "d2h"}
     try:
-        times = {
-            name: np.array([row[key] for row in rows], np.float64) * 1e6
-            for key, name in known.items()
-            if key in rows[0]
-        }
+        series = {name: np.array([row[key] for row in rows]) for key, name in known.items() if key in rows[0]}
         if {"startEnqMs", "endEnqMs"} <= rows[0].keys():
-            times["enqueue"] = np.array([row["endEnqMs"] - row["startEnqMs"] for row in rows]) * 1e6
-        if bad := [name for name, values in times.items() if not (values >= 0).all()]:
-            raise ValueError(f"{bad[0]} below 0 in query {int((~(times[bad[0]] >= 0)).argmax()) + 1}")
+            series["enqueue"] = np.array([row["endEnqMs"] - row["startEnqMs"] for row in rows])
+        series = {name: values.astype(np.float64) * 1e6 for name, values in series.items()}
+        if bad := [name for name, values in series.items() if not (values >= 0).all()]:
+            raise ValueError(f"{bad[0]} below 0 in query {int((~(series[bad[0]] >= 0)).argmax()) + 1}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise MeasurementsError(
-            f"{file}: a query of trtexec in it is damaged: {error!r}", fix="export it again"
-        ) from None
-    return Measured("frames", form.name, times, rows_read=len(rows), origin=file)
+        what = f"{file}: a query of trtexec in it is damaged: {error!r}"
+        raise MeasurementsError(what, fix="export it again") from None
+    return Measured("frames", form.name, series, rows_read=len(rows), origin=file)
 
 
 _NAMED = r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"
@@ -243,38 +200,67 @@ _TRTEXEC = r"Average on \d+ runs - GPU|=== Performance summary|Throughput: [\d.]
 _QUERIES = r'\A\s*\[\s*\{[^{}]*"(?:latencyMs|startComputeMs)"'
 _PROFILE = r'\A\s*\[\s*\{ ?"count" ?: ?\d+|"averageMs" ?: '
 _NSYS_TRACE = r"^\s*\"?Start ?\(\w+\)\"?[\s,]+\"?Duration ?\(\w+\)"
+_NVPROF_START = r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]"
 _NVPROF = r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls"
 _TEGRASTATS = r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)"
-_ULTRALYTICS = r"Speed: [\d.]+ ?ms pre-?process|^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$"
+_TEGRASTATS_ROW = (
+    r"^(?P<when>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)?(?=.*\bRAM (?P<gpu_memory_used_bytes__mib>\d+)/\d+MB)"
+    r"(?:(?=.*GR3D_FREQ (?P<gpu_utilisation_percent__>\d+)%))?(?:(?=.*GR3D_FREQ \d+%@\[?(?P<sm_clock_mhz__>\d+)))?"
+    r"(?:(?=.*EMC_FREQ \d+%@(?P<memory_clock_mhz__>\d+)))?(?:(?=.*\b[Gg][Pp][Uu]@(?P<temperature_c__>[\d.]+)C))?"
+    r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
+    r"(?P<power_w__mw>\d+)(?:mW)?/))?"
+)
+_SPEED = r"Speed: [\d.]+ ?ms pre-?process"
+_SPEED_ROW = (
+    r"Speed: (?P<preprocess__ms>[\d.]+) ?ms pre-?process, (?P<infer__ms>[\d.]+) ?ms inference, (?:[\d.]+ ?ms loss, )?"
+    r"(?P<postprocess__ms>[\d.]+) ?ms (?:postprocess|NMS)"
+)
+_SIZED = r"^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$"
+_SIZED_ROW = r"^.*?\b\d+x\d+ .*?,? \(?(?P<frame__ms>[\d.]+) ?ms\)?\s*$"
+_SIZED_NOTE = "the frame is the inference: ultralytics prints nothing else on these lines"
+_AVERAGE_ROW = (
+    r"^(?P<when>.*)Average on \d+ runs - GPU latency: (?P<gpu_compute__ms>[\d.]+) ms"
+    r"(?: - Host latency: (?P<latency__ms>[\d.]+) ms)?"
+    r"(?: \((?:end to end (?P<end__ms>[\d.]+) ms, )?enqueue (?P<enqueue__ms>[\d.]+) ms\))?"
+)
+_SINK = r"rendered: \d+, dropped: \d+, current: "
+_SINK_ROW = _SINK + r"(?P<frame__fps>[\d.]+)"
+_DMON = r"^# ?(?:Date\s+)?(?:Time\s+)?gpu\b"
+_JETSON = "a Jetson's memory is one for the CPU and the GPU"
+# fmt: off
 FORMATS = (
-    Format("trtexec log", "frames", _TRTEXEC, _trtexec, export=_EXPORT_TIMES),
+    Format("trtexec log", "frames", _TRTEXEC, _trtexec, _AVERAGE_ROW, _EXPORT_TIMES),
     Format("trtexec --exportTimes", "frames", _QUERIES, _export_times),
     Format("trtexec --exportProfile", "layers", _PROFILE, _of_objects, export=_EXPORT_TIMES),
     Format("profile of ONNX Runtime", "events", _ORT, _of_objects),
     Format("Chrome trace", "events", r'"traceEvents"|"ph" ?: ?"[XB]"', _of_objects),
     Format("nsys stats, a trace", "events", _NSYS_TRACE, _totals, _TRACE_ROW, _SQLITE_EXPORT),
     Format("nsys stats, a summary", "summary", r"Time ?\(%\).{1,9}Total ?Time", _totals, _NSYS_ROW, _SQLITE_EXPORT),
-    Format(
-        "nvprof, a trace", "events", r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]", _totals, _NVPROF_TRACE, _SQLITE_EXPORT
-    ),
+    Format("nvprof, a trace", "events", _NVPROF_START, _totals, _NVPROF_TRACE, _SQLITE_EXPORT),
     Format("nvprof, a summary", "summary", _NVPROF, _totals, _NVPROF_ROW, _SQLITE_EXPORT),
     Format("torch.profiler, a summary", "summary", r"Self C(?:PU|UDA) ?%|CPU time avg", _totals, _TORCH_ROW),
     Format("DeepStream PERF", "rates", r"^\W*\*\*PERF:", _deepstream),
-    Format("GStreamer fpsdisplaysink", "rates", r"rendered: \d+, dropped: \d+, current: ", _sink),
-    Format("tegrastats", "telemetry", _TEGRASTATS, _tegrastats),
-    Format("nvidia-smi dmon", "telemetry", r"^# ?(?:Date\s+)?(?:Time\s+)?gpu\b", _dmon),
-    Format("ultralytics lines", "frames", _ULTRALYTICS, _ultralytics),
+    Format("GStreamer fpsdisplaysink", "rates", _SINK, _columns, _SINK_ROW),
+    Format("tegrastats", "telemetry", _TEGRASTATS, _columns, _TEGRASTATS_ROW, note=_JETSON),
+    Format("nvidia-smi dmon", "telemetry", _DMON, _dmon),
+    Format("ultralytics lines", "frames", _SPEED, _columns, _SPEED_ROW),
+    Format("ultralytics lines", "frames", _SIZED, _columns, _SIZED_ROW, note=_SIZED_NOTE),
     Format("layers of a network", "layers", _LAYER, _totals, _LAYER_ROW, _EXPORT_TIMES),
 )
+# fmt: on
 """What is known by a pattern in its first or last lines, in the order in which it is tried. Besides these: recordings
 of the lab, Parquet, Arrow, reports of Nsight Systems, JSON and tables by their names, and log lines."""
 
 
-def read(source: str | Path, unit: str | None = None, pattern: str | None = None) -> Measured:
+def read(
+    source: str | Path, unit: str | None = None, pattern: str | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Measured:  # fmt: skip
     """What a file holds, whoever wrote it; `source` is its path, or '-' for what comes by a pipe.
 
     `unit` ('ms', 'us', 'ns', 's') is that of times for which the file names none. `pattern` is a regular expression
     whose named groups are the columns, such as r"net=(?P<infer_ms>[0-9.]+)". `kind` says whether it is frames at all.
+    `progress` is told the share of what is done, which starts from 0 again with each turn over the file.
 
     MeasurementsError, with the place, for what can't be read; TraceError for a damaged report; SettingsError for
     another unit or pattern.
@@ -283,6 +269,7 @@ def read(source: str | Path, unit: str | None = None, pattern: str | None = None
     >>> read(lab.lab_path("data", "recordings", "h200", "overload.parquet")).format
     'recording of the lab'
     """
+    PROGRESS.set(progress or (lambda share: None))
     if unit is not None:
         unit_in_ns(unit)
     path = None if str(source) == "-" else Path(source)
@@ -312,7 +299,6 @@ def read_text(data: bytes, file: str = "text", unit: str | None = None, pattern:
 
 
 def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -> Measured:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     if pattern is not None:
@@ -327,7 +313,7 @@ def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -
         return found
     if table := find_table(head[:_FEW]):
         return read_table(data, table, file, unit)
-    lines = pc.split_pattern(pa.array([data], pa.large_binary()).cast(pa.large_string()), "\n")[0].values
+    lines = lines_of(data)
     if any(line.lstrip().startswith(COMMENTS) for line in head):
         lines = lines.filter(pc.invert(pc.match_substring_regex(lines, r"^\s*(#|//|%)")))
     return read_log(lines, file, unit)
@@ -475,9 +461,7 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
 
 
 def _stamped(texts: Sequence[str]) -> np.ndarray | None:
-    import pyarrow as pa
-
-    return stamps(pa.array(texts, pa.large_string())) if texts else None
+    return stamps(text_array(texts)) if texts else None
 
 
 def _number(cell: str | None) -> float:

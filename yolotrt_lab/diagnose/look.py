@@ -193,21 +193,33 @@ class Look:
 
     @cached_property
     def pageable_input(self) -> bool | None:
-        """Whether uploads are from pageable memory: as said, or as their rate says; None where both leave it open."""
-        locked, upload = self.memory("input"), self.median(Stage.UPLOAD)
-        if locked is not None or not math.isfinite(upload):
-            return None if locked is None else not locked
-        size = self.measured.bytes
-        if size and upload > 0:
-            return size / (upload * 1e6) < at.BUS_GB_S and self.holds(Stage.UPLOAD)
-        return None if self.holds(Stage.UPLOAD) else False
+        """Whether uploads are from pageable memory, as far as it is said; False where the call is too short to copy."""
+        locked = self.memory("input")
+        if locked is not None:
+            return not locked
+        return False if Stage.UPLOAD in self.series and not self.holds(Stage.UPLOAD) else None
 
-    def holds(self, stage: str) -> bool:
-        """True where a call holds the host for much longer than this loop's shortest call."""
+    def holds(self, stage: str, took_ms: float | None = None) -> bool:
+        """True where a call (its median, or one of `took_ms`) holds the host much longer than this loop's shortest."""
         others = [s for s in (Stage.UPLOAD, *GPU_CALLS) if s in self.stages and s != stage]
         if stage not in self.series:
             return False
-        return not others or self.median(stage) > at.HOLDS * self.call_ms
+        return not others or (self.median(stage) if took_ms is None else took_ms) > at.HOLDS * self.call_ms
+
+    def stays(self, name: str) -> bool:
+        """True where a time is as long in every part of the run, the first and the last frames included."""
+        if name not in self.series or self.frames < at.FEWEST_FRAMES:
+            return False
+        shape = self.shape(name)
+        wanders = max(at.ALIKE * shape.settled, at.OF_STAGE * self.whole_ms)
+        return not (shape.grew or shape.fell) and shape.highest - shape.lowest <= wanders
+
+    @cached_property
+    def roomy(self) -> list[str]:
+        """The stages, and the time that no column covers, which are long enough to hold an allocation."""
+        names = [str(s) for s in self.stages if s is not Stage.SYNCHRONIZE]
+        names += [UNCOVERED] if UNCOVERED in self.series else []
+        return [name for name in names if self.shape(name).highest > at.ALLOCATION_MS]
 
     @cached_property
     def service_ms(self) -> float:
@@ -257,15 +269,15 @@ class Look:
             return np.empty(0)
         return np.searchsorted(np.sort(instants["start"]), instants["done"], side="left") - np.arange(self.frames)
 
-    def climbs(self, name: str) -> float:
-        """By how much a column of telemetry grows, where every fifth of the run adds to it; else 0."""
+    def kept_bytes(self, name: str) -> float:
+        """By how much memory grows, where every fifth of the run adds to it and it is more than noise; else 0."""
         values = self.telemetry.get(name, np.empty(0))
         values = values[np.isfinite(values)]
         if len(values) < at.FEWEST_FRAMES:
             return 0.0
-        rises = np.diff(in_blocks(values, 6)[1])
-        mean = float(rises.mean())
-        return float(values[-1] - values[0]) if mean > 0 and rises.min() > at.LEAK_STEADY * mean else 0.0
+        rises, kept = np.diff(in_blocks(values, 6)[1]), float(values[-1] - values[0])
+        steady = rises.mean() > 0 and rises.min() > at.LEAK_STEADY * rises.mean()
+        return kept if steady and kept > max(at.LEAK_BYTES, at.LEAK_SHARE * values[0]) else 0.0
 
     def follows(self, name: str, other: str) -> float:
         """The rank correlation of a time with a column of telemetry, over blocks of frames."""
@@ -291,4 +303,4 @@ def _start_and_end(values: np.ndarray, felt: float) -> Shape | None:
     change = Change(Window(0, 1), Window(1, 2), start, end, "step", 1)
     counts = abs(end - start) > max(felt, at.OF_STAGE * max(values))
     grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
-    return Shape(start, end, grew, fell, change, 0.0, None, None, end, start)
+    return Shape(start, end, grew, fell, change, 0.0, None, None, end, min(start, end), max(start, end), start)

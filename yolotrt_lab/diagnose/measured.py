@@ -41,8 +41,6 @@ class Measured:
     """Some of `TELEMETRY_COLUMNS`, NaN where the GPU does not tell."""
     memory: Mapping[str, str] = field(default_factory=dict)
     """The kind of host memory ('pageable', 'pinned') under 'input' and 'output', where it is known."""
-    bytes: int | None = None
-    """The size of a frame's upload, where it is known."""
     clock_ns: np.ndarray | None = None
     """The time of day of each row in ns since 1970 (of a file without dates, since midnight), where the rows have time
     stamps; `join` uses it."""

@@ -27,6 +27,8 @@ UNITS_NS = {
 RATES = ("fps", "qps", "hz", "it/s", "frames/s", "img/s", "images/s")
 BYTES = {"b": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 """Bytes in each unit of memory."""
+SCALES = BYTES | {"mw": 1e-3}
+"""Units of telemetry that are no W, MHz or %, in those."""
 
 _TIMES = {
     "latency": "latency e2e end_to_end total_latency host_latency 延迟 时延 端到端",

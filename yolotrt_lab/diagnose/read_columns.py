@@ -14,6 +14,7 @@ from ..types import Stage
 from . import names
 from .measured import Measured
 from .names import UNITS_NS, plain, split_unit, telemetry_name, time_name
+from .numbers import PROGRESS
 
 NAMING = (
     "name the times as the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms, or give a pattern"
@@ -77,8 +78,7 @@ class Columns:
             self.keep = np.nan_to_num(column.values) == 0
         elif known and column.unit not in UNITS_NS and known not in self.telemetry:
             in_mib = known.endswith("used_bytes") and not name.endswith("bytes")
-            bytes_each = names.BYTES.get(column.unit or ("mib" if in_mib else "b"), 1.0)
-            self.telemetry[known] = column.values * (bytes_each if known.endswith("bytes") else 1.0)
+            self.telemetry[known] = column.values * names.SCALES.get(column.unit or ("mib" if in_mib else ""), 1.0)
         elif column.unit in names.RATES or (word == names.RATE and column.unit is None):
             self.rates.setdefault(column.header, self._rate(column))
         elif word == names.CLOCK and (scale := self._clock_scale(column, name, unit)):
@@ -270,7 +270,8 @@ def measured_of(
     sorted_ = Columns(file, unit, named=named)
     sorted_.clock = clock_ns
     with np.errstate(all="ignore"):  # of values that are then refused
-        for column in columns:
+        for place, column in enumerate(columns):
+            PROGRESS.get()(place / len(columns))
             sorted_.add(column)
         return sorted_.measured(form, notes)
 

@@ -17,7 +17,19 @@ import numpy as np
 from ..errors import MeasurementsError, SettingsError
 from .measured import Measured
 from .names import CLOCK, RATE, RATES, UNITS_NS, ending_name, split_unit, time_name
-from .numbers import DEVIATION, NUMBER, Ambiguous, cells, floats, is_unit, stamps
+from .numbers import (
+    DEVIATION,
+    NUMBER,
+    Ambiguous,
+    arrow_of,
+    cells,
+    floats,
+    in_slices,
+    is_unit,
+    numbers_of,
+    stamps,
+    text_array,
+)
 from .read_columns import EXPORT, NAMING, Column, measured_of
 
 _UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
@@ -39,6 +51,10 @@ _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
 _SPACES = re.compile(r"(?:\\?\s)+")
 
 
+_Event = tuple[int, np.ndarray, int, np.ndarray]
+"""A column, the rows it is in, its place in the row, its values."""
+
+
 @dataclass(frozen=True)
 class _Item:
     """A number of a line: its name in the log, its unit ('' for none), and the expression that finds it."""
@@ -58,7 +74,7 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
     raw, lines = lines, _looked_through(lines)
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
-        rest = lines if len(left) == len(lines) else lines.take(left)
+        rest = lines if len(left) == len(lines) else lines.take(arrow_of(left))
         templates = _templates(_sample(rest))
         for items in templates:
             rows, texts = _matched(rest, items)
@@ -67,7 +83,7 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
                 kept = np.ones(len(left), np.bool_)
                 kept[rows] = False
                 left = left[kept]
-                rest = rest.filter(kept) if len(left) else rest[:0]
+                rest = rest.filter(arrow_of(kept)) if len(left) else rest[:0]
         if not templates or len(left) < len(lines) / 20:
             break
     if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(raw)):
@@ -106,7 +122,6 @@ def _looked_through(lines: Any) -> Any:
 
 def _sample(lines: Any) -> list[str]:
     """Lines with digits from all of the log, most from its start."""
-    import pyarrow as pa
 
     last = len(lines) - _SAMPLED
     places = [
@@ -114,8 +129,8 @@ def _sample(lines: Any) -> list[str]:
         *(range(_SAMPLED, last, max(1, last // _SAMPLED))),
         *range(max(last, _SAMPLED), len(lines)),
     ]
-    texts = lines.take(pa.array([place for place in places if place < len(lines)], pa.int64())).to_pylist()
-    return [text[:2_000] for text in texts if text and any(map(str.isdigit, text))]
+    texts = lines.take(arrow_of(np.array([place for place in places if place < len(lines)], np.int64))).to_pylist()
+    return [text.rstrip("\n")[:2_000] for text in texts if text and any(map(str.isdigit, text))]
 
 
 def _templates(sample: Sequence[str]) -> list[tuple[_Item, ...]]:
@@ -238,13 +253,16 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 
     patterns = (item.pattern.replace("(?P<@>", f"(?P<n{place}>") for place, item in enumerate(items))
     pattern = ".*?".join(patterns)
-    try:
-        found = pc.extract_regex(lines, pattern)
-    except pa.ArrowInvalid:
-        return np.zeros(0, np.int64), []
-    valid = found.is_valid()
-    found = found.filter(valid)
-    return np.flatnonzero(valid), [pc.struct_field(found, f"n{place}") for place in range(len(items))]
+    valid, parts = [], []
+    for part in in_slices(lines):
+        try:
+            found = pc.extract_regex(part, pattern)
+        except pa.ArrowInvalid:
+            return np.zeros(0, np.int64), []
+        valid.append(numbers_of(found.is_valid()))
+        parts.append(found.drop_null())
+    texts = [pa.chunked_array([pc.struct_field(part, f"n{place}") for part in parts]) for place in range(len(items))]
+    return np.flatnonzero(np.concatenate(valid)), texts
 
 
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: str, unit: str | None) -> Measured:
@@ -269,7 +287,7 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: s
         "log lines with name: value unit",
         file,
         unit,
-        lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(rows)),
+        lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(arrow_of(rows))),
     )
 
 
@@ -286,7 +304,7 @@ def _told(texts: Sequence[Any], file: str) -> bool | None:
     if not texts:
         return None
     try:
-        floats(pa.chunked_array(texts).combine_chunks())
+        floats(pa.chunked_array([part for each in texts for part in each.chunks]))
     except Ambiguous as error:
         what = f"{file}: the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
@@ -295,7 +313,7 @@ def _told(texts: Sequence[Any], file: str) -> bool | None:
 
 
 def frames_of(
-    events: Sequence[tuple[int, np.ndarray, int, np.ndarray]], names: Sequence[tuple[str, str | None]], form: str,
+    events: Sequence[_Event], names: Sequence[tuple[str, str | None]], form: str,
     file: str, unit: str | None, stamped: Callable[[np.ndarray], np.ndarray | None] = lambda rows: None, *,
     named: bool = False,
 ) -> Measured:  # fmt: skip
@@ -303,20 +321,38 @@ def frames_of(
 
     A frame starts where the first name that comes once a frame comes again.
     """
+    one_line = all(rows is events[0][1] for _, rows, *_ in events)
+    starts, found = _one_a_line(events) if one_line else _cut_into_frames(events, len(names))
+    columns, turns = [], Counter[int]()
+    for column, values in found:
+        name, own = names[column]
+        called = f"{name} {turns[column] + 1}".strip() if turns[column] else name
+        columns.append(Column(called, values, own, lambda at: f"line {starts[at] + 1}"))
+        turns[column] += 1
+    if not columns:
+        what = f"{file}: line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
+        raise MeasurementsError(what, fix="give the lines of every frame the same names")
+    seldom = [name for column, (name, _) in enumerate(names) if column not in turns]
+    notes = [f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack"] if seldom else []
+    return measured_of(columns, form, file, unit, notes, stamped(starts), named=named)
+
+
+def _one_a_line(events: Sequence[_Event]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    return events[0][1], [(column, values) for column, _, _, values in events]
+
+
+def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """The first line of each frame, and the columns, of a name that comes again in a frame up to four."""
     code = np.concatenate([np.full(len(rows), column) for column, rows, *_ in events])
     row = np.concatenate([rows for _, rows, *_ in events])
     value = np.concatenate([values for *_, values in events])
-    if len({len(rows) for _, rows, *_ in events}) > 1 or any(rows is not events[0][1] for _, rows, *_ in events):
-        order = np.lexsort((np.concatenate([np.full(len(rows), place) for _, rows, place, _ in events]), row))
-        code, row, value = code[order], row[order], value[order]
-        frame, first = _frame_numbers(code, len(names))
-    else:  # one line a frame
-        first = np.arange(len(events[0][1]))
-        frame = np.tile(first, len(events))
+    order = np.lexsort((np.concatenate([np.full(len(rows), place) for _, rows, place, _ in events]), row))
+    code, row, value = code[order], row[order], value[order]
+    frame, first = _frame_numbers(code, count)
     starts, keep = row[first], frame >= 0
-    code, frame, value, row = code[keep], frame[keep], value[keep], row[keep]
-    columns, seldom = [], []
-    for column, (name, own) in enumerate(names):
+    code, frame, value = code[keep], frame[keep], value[keep]
+    columns = []
+    for column in range(count):
         mine = np.flatnonzero(code == column)
         again = np.arange(len(mine)) - np.searchsorted(frame[mine], frame[mine])  # which time in its frame
         for turn in range(min(int(again.max(initial=0)) + 1, 4)):
@@ -324,15 +360,8 @@ def frames_of(
             if len(chosen) > len(starts) / 2:
                 values = np.full(len(starts), np.nan)
                 values[frame[chosen]] = value[chosen]
-                called = f"{name} {turn + 1}".strip() if turn else name
-                columns.append(Column(called, values, own, lambda at: f"line {starts[at] + 1}"))
-            elif turn == 0 and len(chosen):
-                seldom.append(name)
-    if not columns:
-        what = f"{file}: line {int(row[0]) + 1 if len(row) else 1}: no time comes back frame after frame"
-        raise MeasurementsError(what, fix="give the lines of every frame the same names")
-    notes = [f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack"] if seldom else []
-    return measured_of(columns, form, file, unit, notes, stamped(starts), named=named)
+                columns.append((column, values))
+    return starts, columns
 
 
 def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -350,7 +379,6 @@ def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
 
 def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) -> Measured:
     """The groups of the user's expression, one column a name; SettingsError where it has no named group."""
-    import pyarrow as pa
 
     try:
         compiled = re.compile(pattern, re.MULTILINE)
@@ -372,7 +400,7 @@ def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) ->
         rows = np.array([row for row, each in enumerate(found) if each[name] is not None], np.int64)
         if not len(rows):
             continue
-        values, own, _ = cells(pa.array([found[row][name] for row in rows], pa.large_string()))
+        values, own, _ = cells(text_array([found[row][name] for row in rows]))
         after = re.match(rf"\s*[(\[]?({_UNITS})(?![A-Za-z])", text[found[rows[0]].end(name) :][:12])
         events.append((len(names), rows, place, values))
         names.append((name, own or split_unit(name)[1] or (after[1].lower() if after else None)))

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import MeasurementsError
 from .measured import Measured
 from .names import RATES, UNITS_NS, split_unit, telemetry_name, time_name
-from .numbers import MISSING, NUMBER, Ambiguous, cells, stamps
+from .numbers import MISSING, NUMBER, Ambiguous, cells, numbers_of, stamps, text_array
 from .read_columns import Column, measured_of
 
 COMMENTS = ("#", "//", "%", "```")
@@ -197,7 +197,6 @@ def _arrow(body: bytes, table: Table) -> list[Any] | None:
 
 def _by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[list[Any], Callable[[int], str]]:
     """The columns as text, without comments, rules and headers that come again, and where a row is."""
-    import pyarrow as pa
 
     rows: list[Any] = []
     numbers: list[int] = []
@@ -220,7 +219,7 @@ def _by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[lis
             raise MeasurementsError(what, fix="write as many cells in each row as in the header")
         rows.append(found)
         numbers.append(number)
-    return [pa.array(each, pa.large_string()) for each in zip(*rows, strict=True)], lambda row: f"line {numbers[row]}"
+    return [text_array(each) for each in zip(*rows, strict=True)], lambda row: f"line {numbers[row]}"
 
 
 def _of_columns(
@@ -237,14 +236,13 @@ def _of_columns(
             whole = values.cast(pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.duration("ns")).cast(
                 pa.int64()
             )
-            numbers = np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
+            numbers = numbers_of(whole)
             if pa.types.is_duration(kind):
                 columns.append(Column(name, numbers, "ns", where))
             elif clock is None:
                 clock = numbers
         elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-            numbers = values.cast(pa.int8()) if pa.types.is_boolean(kind) else values
-            numbers = np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+            numbers = numbers_of(values.cast(pa.int8()) if pa.types.is_boolean(kind) else values)
             columns.append(Column(name, numbers, split_unit(name)[1], where))
         elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             text.append(name)
@@ -290,14 +288,13 @@ def read_arrow(table: Any, file: str, unit: str | None = None) -> Measured:
 
 def read_json(text: str, file: str, unit: str | None) -> Measured | None:
     """JSON in which names of times are known, whole or an object a line; None for other text."""
-    import pyarrow as pa
 
     objects, notes = _objects_of(text)
     rows = [dict(_named(each)) for each in objects]
     names = dict.fromkeys(name for row in rows for name in row)
     if not any(_is_known(name) or not name for name in names):
         return None
-    named = ((name, pa.array([row.get(name, "") for row in rows], pa.large_string())) for name in names)
+    named = ((name, text_array([row.get(name, "") for row in rows])) for name in names)
     return _of_columns(named, "JSON by names", file, unit, notes, lambda row: f"object {row + 1}")
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from . import thresholds as at
-from .slope import correlation_time, in_blocks, sign_autocorrelation
+from .slope import autocovariance, correlation_time, in_blocks, sign_autocorrelation
 
 Form = Literal["ramp", "step", "plateau", "wave"]
 
@@ -89,6 +89,10 @@ class Shape:
     period: int | None
     settled: float
     """The median of the second half."""
+    lowest: float
+    """The lowest level anywhere: of 60 blocks of frames (of 5 or more), the first 8 and the last 8 frames."""
+    highest: float
+    """Likewise the highest. What excludes a cause holds for these, whenever the cause may have come or gone."""
     first_highest: float
     """The highest of the first 8 values."""
 
@@ -115,14 +119,18 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     grew, fell = (each if each and (each.size > shows or _is_clear(kept, each)) else None for each in (grew, fell))
     if grew and fell:
         grew, fell = _one_of(grew, fell)
-    if grew is None and n >= at.FEWEST_FRAMES:
-        grew = _from_the_start(kept, max(least, shows))
+    filled = _from_the_start(kept, max(least, shows)) if n >= at.FEWEST_FRAMES else None
+    if filled and (grew is None or grew.size < at.COMES_BACK * filled.size):
+        grew = filled
     if 0 < len(known) < len(values):  # in frames of the whole series
         grew, fell = (each and _placed(each, known, len(values)) for each in (grew, fell))
         up = _placed(up, known, len(values))
     early, late, settled = (float(np.median(some(part))) for part in (kept[:side], kept[-side:], kept[n // 2 :]))
     stalls, first_highest = find_stalls(kept, period), float(kept[: at.EDGE_FRAMES].max())
-    return Shape(early, late, grew, fell, up, shows, stalls, period, settled, first_highest)
+    ends = [kept[: at.EDGE_FRAMES], kept[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [kept[:1], kept[-1:]]
+    everywhere = np.append(levels.medians, [np.median(part) for part in ends])
+    lowest, highest = float(everywhere.min()), float(everywhere.max())
+    return Shape(early, late, grew, fell, up, shows, stalls, period, settled, lowest, highest, first_highest)
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
@@ -149,7 +157,7 @@ def _from_the_start(kept: np.ndarray, least: float) -> Change | None:
     """What is faster in the first 8 frames than later on, and soon no more: a queue that fills."""
     first, settled = float(np.median(kept[: at.EDGE_FRAMES])), float(np.median(some(kept[len(kept) // 2 :])))
     spread = _deviation(kept[len(kept) // 2 :]) * np.sqrt(np.pi / 2 / at.EDGE_FRAMES)
-    if settled < at.FAST_START * first or settled - first < max(least, at.NOISE * spread):
+    if settled < at.FAST_START * first or settled - first <= max(least, at.NOISE * spread):
         return None
     after = Window(len(kept) // 2, len(kept))
     return Change(Window(0, at.EDGE_FRAMES), after, first, settled, "plateau")
@@ -174,6 +182,7 @@ class _Levels:
             length = cycle * -(-length // cycle)
         self._count = count = max(1, len(coarse) // length)
         centres, medians = in_blocks(coarse, count)
+        self.medians = medians
         self._reach = reach = max(1, round(count / _WINDOW / 2))
         self._levels = np.array([np.median(medians[max(0, i - reach) : i + reach + 1]) for i in range(count)])
         self._form, self._since, fitted = _fit(centres, medians)
@@ -293,9 +302,6 @@ def find_period(values: np.ndarray) -> int | None:
 
     The first peak of its autocorrelation, on ranks, so that no outlier weighs more than another frame.
     """
-    from scipy.fft import irfft, next_fast_len, rfft
-    from scipy.signal import find_peaks
-
     head = values[: 16 * _MOST_LAGS]
     n = len(head)
     if n < 4 * at.PERIOD_CYCLES or np.ptp(head) == 0:
@@ -306,12 +312,22 @@ def find_period(values: np.ndarray) -> int | None:
     if len(centres) > 1 and np.std(inside) < at.PERIOD_SIZE * np.median(np.abs(head)):
         return None
     ranks = np.argsort(np.argsort(around, kind="stable"), kind="stable") - (n - 1) / 2
-    size = next_fast_len(2 * n, real=True)
     lags = min(n // at.PERIOD_CYCLES, _MOST_LAGS) + 2
-    raw = irfft(np.abs(rfft(ranks, size)) ** 2, size)[:lags]
+    raw = autocovariance(ranks)[:lags]
     likeness = raw / raw[0] * n / (n - np.arange(lags))
-    peaks, _ = find_peaks(likeness, height=max(at.PERIOD_LIKE, 4 / np.sqrt(n)), prominence=at.PERIOD_LIKE / 2)
-    if not len(peaks) or peaks[0] < 2:
+    peak = _first_peak(likeness, max(at.PERIOD_LIKE, 4 / np.sqrt(n)), at.PERIOD_LIKE / 2)
+    if peak < 2:
         return None
-    parts = [int(peaks[0]) // part for part in range(8, 1, -1) if peaks[0] % part == 0 and peaks[0] > part]
-    return next((each for each in parts if likeness[each] > _HARMONIC * likeness[peaks[0]]), int(peaks[0]))
+    parts = [peak // part for part in range(8, 1, -1) if peak % part == 0 and peak > part]
+    return next((each for each in parts if likeness[each] > _HARMONIC * likeness[peak]), peak)
+
+
+def _first_peak(values: np.ndarray, height: float, prominence: float) -> int:
+    """The first peak that is so high, and as far above the lowest value before it as above that behind; else 0."""
+    rises = np.diff(values) > 0
+    for peak in np.flatnonzero(rises[:-1] & ~rises[1:] & (values[1:-1] >= height)) + 1:
+        higher = np.flatnonzero(values > values[peak])
+        first, end = higher[higher < peak].max(initial=0), higher[higher > peak].min(initial=len(values))
+        if values[peak] - max(values[first : peak + 1].min(), values[peak:end].min()) >= prominence:
+            return int(peak)
+    return 0

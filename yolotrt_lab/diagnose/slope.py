@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import SettingsError
-from ..packages import load
 
 MIN_FRAMES = 8
 """The fewest frames that have a slope."""
@@ -65,14 +65,13 @@ def slope(series: ArrayLike, *, confidence: float = 0.99) -> Slope:
     (0.1, True)
     """
     values = _checked(series, confidence)
-    ndtri = load("scipy.special", needed_for="slopes and their intervals").ndtri
     count = min(_MAX_BLOCKS, len(values))
     first, _, _ = _theil_sen(values, count, 0.0)
     correlation = sign_autocorrelation(values - first * np.arange(len(values)))
     count = min(
         count, max(_MIN_BLOCKS, int(len(values) / (_BLOCK_IN_CORRELATION_TIMES * correlation_time(correlation))))
     )
-    deviations = -ndtri((1 - confidence) / 2) * np.sqrt(inflation(correlation, len(values) / count))
+    deviations = NormalDist().inv_cdf((1 + confidence) / 2) * np.sqrt(inflation(correlation, len(values) / count))
     return Slope(*_theil_sen(values, count, min(deviations, _MOST_DEVIATIONS)), confidence)
 
 
@@ -117,19 +116,22 @@ def _theil_sen(values: np.ndarray, count: int, deviations: float) -> tuple[float
 
 def sign_autocorrelation(residuals: np.ndarray) -> np.ndarray:
     """Autocorrelation of the signs about the median, from lag 0 to where pairs of lags stop being positive."""
-    from scipy.fft import irfft, next_fast_len, rfft
-
     n = len(residuals)
     signs = np.sign(residuals - np.median(residuals))
     signs -= signs.mean()
-    size = next_fast_len(2 * n, real=True)
-    spectrum = rfft(signs, size)
-    covariance = irfft(spectrum.real**2 + spectrum.imag**2, size)[: n // 2 * 2]
+    covariance = autocovariance(signs)[: n // 2 * 2]
     if n < 2 or covariance[0] <= 0:
         return np.ones(1)
     pairs = covariance[::2] + covariance[1::2]
     ends = np.flatnonzero(pairs <= 0)
     return np.asarray(covariance[: 2 * ends[0] if len(ends) else n] / covariance[0])
+
+
+def autocovariance(values: np.ndarray) -> np.ndarray:
+    """Sums of products of values so many frames apart, at every lag."""
+    size = 1 << (2 * len(values)).bit_length()
+    spectrum = np.fft.rfft(values, size)
+    return np.fft.irfft(spectrum.real**2 + spectrum.imag**2, size)[: len(values)]
 
 
 def correlation_time(correlation: np.ndarray) -> float:

@@ -65,8 +65,6 @@ HOLDS = 10.0
 """Times the loop's shortest call. Shipped pinned upload calls take 1 to 4.5 times as long, pageable ones 36 to 60."""
 NO_WAIT = 0.05
 """Share of the call before. A synchronize that takes less had nothing to wait for (shipped moved wait: 0.4 %)."""
-BUS_GB_S = 64.0
-"""GB/s. PCIe 5 x16, the fastest bus here; a copy call that returns sooner than its bytes can cross it did not copy."""
 ALLOCATION_MS = 0.05
 """ms. The cheapest allocation measured: `cudaMalloc` and `cudaFree` take 59 us (H200); `cudaHostAlloc` 700 to 1,000."""
 LAUNCH_SHARE = 0.5

@@ -64,6 +64,23 @@ class TracedFrames:
         return float(np.median(self.seen.frames["in_allocate_ns"])) / 1e6
 
     @property
+    def allocate_share(self) -> float:
+        """The share of all frames' time that calls take which allocate or free memory."""
+        frames = self.seen.frames
+        return float(frames["in_allocate_ns"].sum() / (frames["end_ns"] - frames["start_ns"]).sum())
+
+    def new_sizes(self) -> tuple[list[int], float, float] | None:
+        """The sizes of the frames' uploads in bytes, and what frames take in ms whose size is new, and the others take;
+        None where all are of one size.
+        """
+        sizes = self.seen.copied("bytes", "h2d")
+        new = np.diff(sizes, prepend=sizes[0]) != 0
+        if not self.has_frames or not new.any():
+            return None
+        took = (self.seen.frames["end_ns"] - self.seen.frames["start_ns"]) / 1e6
+        return np.unique(sizes).tolist(), float(np.median(took[new])), float(np.median(took[~new]))
+
+    @property
     def moved_ms(self) -> float:
         """How long copy calls of the median frame wait for other work than their copy, where that is worth telling."""
         found = self.finding("moved_wait")
