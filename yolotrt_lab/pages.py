@@ -190,6 +190,8 @@ class _Drawn:
         for extra in [each for each in root if each.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}defs")]:
             if extra.tag.endswith("metadata") or extra.find(f"{{{_SVG}}}style") is not None:
                 root.remove(extra)
+        for group in [figure, *(each for each in figure if each.get("id", "").startswith("axes"))]:
+            group.remove(next(each for each in group if each.get("id", "").startswith("patch")))  # its background
         ElementTree.SubElement(root, f"{{{_SVG}}}style").text = _FIGURE_STYLE
         root.attrib |= {"viewBox": f"0 {top:.1f} {width:.1f} {bottom - top:.1f}"}
         root.attrib |= {"width": f"{width:.0f}pt", "height": f"{bottom - top:.0f}pt"}

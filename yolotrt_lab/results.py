@@ -77,7 +77,7 @@ def _curve(ax: Any) -> None:
     pinned = float(np.argmax(steady.columns["pinned"]))
     ax.axvspan(pinned, frames[-1], color=MEMORY_COLOURS["pinned"], alpha=0.12, linewidth=0)
     ax.text(pinned, 1, " pinned", transform=ax.get_xaxis_transform(), va="top", size=8)
-    ax.set(ylim=(0, None), xlim=(0, frames[-1]), xticks=[])
+    ax.set(ylim=(0, 36), xlim=(0, frames[-1]), xticks=[])
     ax.set_ylabel("ms", size=8)
 
 
@@ -90,6 +90,7 @@ def _wait(ax: Any) -> None:
             ax.text(left + value / 2, 0, names.get(wait, wait), ha="center", va="center", size=8, color="#111111")
         left += value
     ax.set(yticks=[], xlim=(0, None), ylim=(-0.9, 0.9))
+    ax.spines["left"].set_visible(False)
     ax.set_xlabel("ms of one synchronize", size=8)
 
 
@@ -98,8 +99,10 @@ def _served(ax: Any) -> None:
         threads = [count for count, kind in _cameras() if kind == pinned]
         rates = [_cameras()[count, bool(pinned)]["frames/s"] for count in threads]
         ax.plot(threads, rates, "o-", color=MEMORY_COLOURS[memory], markersize=3)
-        ax.text(threads[-1], rates[-1] * 1.04, memory, ha="right", va="bottom", size=8)
-    ax.set(xticks=[1, 2, 4, 8], ylim=(0, None))
+        ax.text(
+            threads[-1], rates[-1] + 300 * (2 * pinned - 1), memory, ha="right", va=("top", "bottom")[pinned], size=8
+        )
+    ax.set(xticks=[1, 2, 4, 8], ylim=(0, 6_500))
     ax.set_xlabel("cameras", size=8)
     ax.set_ylabel("frames/s", size=8)
 

@@ -16,13 +16,14 @@ _TEXT, _LINE = "#7b848e", "#8b949e"  # can be read on a light page and on a dark
 
 
 class Interactive:
-    """Something that Bokeh draws, with the scripts that it needs (1.3 MB, and 0.4 MB more with `widgets`).
+    """Something that Bokeh draws from a `source`, with the scripts that it needs (1.3 MB, 0.4 MB more with `widgets`).
 
     JupyterLab shows it as a cell's value; `save` writes a page of its own. A report keeps each script once.
     """
 
-    def __init__(self, drawn: Any, *, widgets: bool = False) -> None:
-        self._drawn, self._parts = drawn, ("bokeh", "bokeh-widgets") if widgets else ("bokeh",)
+    def __init__(self, drawn: Any, source: str, *, title: str = "", widgets: bool = False) -> None:
+        self._drawn, self._source, self._title = drawn, source, title
+        self._parts = ("bokeh", "bokeh-widgets") if widgets else ("bokeh",)
 
     def _repr_html_(self) -> str:
         script, place = bokeh("embed").components(self._drawn)
@@ -32,7 +33,10 @@ class Interactive:
             f"<script>if (!window.{flag}) {{\n{code}\nwindow.{flag} ||= true;\n}}</script>"
             for flag, code, _ in zip(flags, libraries, self._parts, strict=False)
         ]
-        return "\n".join([*loaded, place, script])
+        caption = f"<figcaption>{escape(self._title)}</figcaption>" if self._title else ""
+        source = f'<p class="source"><small>{escape(self._source)}</small></p>'
+        figure = f'<figure style="margin: 1em 0">{caption}{place}{source}</figure>'
+        return "\n".join([*loaded, figure, script])
 
     def save(self, path: str | Path) -> Path:
         """Write a page that any browser opens, offline, and return its path."""
@@ -75,9 +79,8 @@ class InteractiveTimeline(Interactive):
             models.LegendItem(label=kind, renderers=[bars], index=kinds.index(kind)) for kind in kinds_of(rows, False)
         ]
         self.figure.add_layout(models.Legend(items=items, orientation="horizontal"), "above")
-        self.figure.add_layout(stamp_below(source.stamp), "below")
         readable(self.figure)
-        super().__init__(self.figure)
+        super().__init__(self.figure, source.stamp)
 
 
 def _empty_timeline(rows: Sequence[Row], length_ms: float) -> Any:
@@ -105,21 +108,14 @@ def readable(drawn: Any) -> None:
     """Make a figure's text and lines such that they are seen on a light page and on a dark one."""
     drawn.toolbar.logo = None
     drawn.background_fill_color = drawn.border_fill_color = drawn.outline_line_color = None
-    drawn.grid.grid_line_alpha = 0.3
+    drawn.grid.grid_line_color, drawn.grid.grid_line_alpha = _LINE, 0.2
     for axis in drawn.axis:
         axis.axis_label_text_color = axis.major_label_text_color = _TEXT
         axis.axis_line_color = axis.major_tick_line_color = axis.minor_tick_line_color = _LINE
         axis.axis_label_text_font_style = "normal"
-    drawn.title.text_color = _TEXT
     for legend in drawn.legend:
         legend.background_fill_color = legend.border_line_color = None
         legend.label_text_color = _TEXT
-
-
-def stamp_below(text: str) -> Any:
-    """Where a figure's numbers are from, to stand below it."""
-    look = {"text_font_size": "11px", "text_font_style": "normal", "text_color": _TEXT}
-    return bokeh("models").Title(text=text, align="right", **look)
 
 
 def bokeh(module: str) -> Any:
