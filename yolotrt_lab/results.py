@@ -99,9 +99,8 @@ def _served(ax: Any) -> None:
         threads = [count for count, kind in _cameras() if kind == pinned]
         rates = [_cameras()[count, bool(pinned)]["frames/s"] for count in threads]
         ax.plot(threads, rates, "o-", color=MEMORY_COLOURS[memory], markersize=3)
-        ax.text(
-            threads[-1], rates[-1] + 300 * (2 * pinned - 1), memory, ha="right", va=("top", "bottom")[pinned], size=8
-        )
+        side, gap = (("top", -300), ("bottom", 300))[pinned]
+        ax.text(threads[-1], rates[-1] + gap, memory, ha="right", va=side, size=8)
     ax.set(xticks=[1, 2, 4, 8], ylim=(0, 6_500))
     ax.set_xlabel("cameras", size=8)
     ax.set_ylabel("frames/s", size=8)

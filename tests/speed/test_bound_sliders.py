@@ -19,5 +19,5 @@ def test_the_first_view_is_rung_1_as_recorded_and_the_script_has_every_rung():
     assert 1 in FASTER
     script = sliders[0].js_property_callbacks["change:value"][0].args
     assert np.shape(script["NEEDS"]) == (8, 4)
-    assert script["FRAMES"] == [step.together.frame_us for step in climbed.steps]
+    assert script["FRAMES"] == [round(step.together.frame_us) for step in climbed.steps]
     assert f"{climbed.source.stamp}; needs times the sliders" in figure._repr_html_()

@@ -18,7 +18,7 @@ const takes = NEEDS[rung].map((need, place) => need * times[place]), longest = M
 bars.data = {...bars.data, right: takes, alpha: takes.map((each) => each == longest ? 1 : 0.4)};
 const name = bars.data.name[takes.indexOf(longest)], number = Math.round(longest).toLocaleString("en");
 told.text = `No frame of this rung can be shorter than <b>${number} us</b>: bound by the <b>${name}</b>`
-    + (times.every((each) => each == 1) ? `. Measured: <b>${Math.round(FRAMES[rung]).toLocaleString("en")} us</b>` : "");
+    + (times.every((each) => each == 1) ? `. Measured: <b>${FRAMES[rung].toLocaleString("en")} us</b>` : "");
 """
 
 
@@ -36,19 +36,12 @@ def explore_bounds(climbed: Ladder) -> Interactive:
     wide = {"sizing_mode": "stretch_width"}
     labels = [f"{step.rung.number} {step.rung.name}" for step in climbed.steps]
     sliders = {"rungs": models.CategoricalSlider(title="rung", categories=labels, value=labels[0], **wide)}
-    for name, text in (
-        ("engine", "the GPU takes, times"),
-        ("bus", "copies take, times"),
-        ("host", "the host takes, times"),
-    ):
-        sliders[name] = models.CategoricalSlider(
-            title=text, categories=[f"{each:g}" for each in FASTER], value="1", **wide
-        )
+    for name, text in (("engine", "the GPU takes"), ("bus", "copies take"), ("host", "the host takes")):
+        times = {"categories": [f"{each:g}" for each in FASTER], "value": "1"}
+        sliders[name] = models.CategoricalSlider(title=f"{text}, times", **times, **wide)
     told = models.Div(styles={"color": "inherit", "font-size": "14px"}, **wide)
-    told.text = (
-        f"Bound by the <b>{climbed.steps[0].bound}</b>. Measured: <b>{climbed.steps[0].together.frame_us:,.0f} us</b>"
-    )
-    frames = [step.together.frame_us for step in climbed.steps]
+    frames = [round(step.together.frame_us) for step in climbed.steps]
+    told.text = f"Bound by the <b>{climbed.steps[0].bound}</b>. Measured: <b>{frames[0]:,} us</b>"
     show = models.CustomJS(args={**sliders, "bars": bars, "told": told, "NEEDS": needs, "FRAMES": frames}, code=_JS)
     for slider in sliders.values():
         slider.js_on_change("value", show)
