@@ -187,7 +187,7 @@ def figures(tmp_path_factory):
     )
     raw = new_code_cell("raw()\nmore()", metadata={"tags": ["raw"]})
     one = [
-        new_markdown_cell("# One\n\nSee notebook 02, a/b-c#12, `d/e#3`, [the card](card.md) and notebook 09."),
+        new_markdown_cell("# One\n\nSee notebooks 01 and 02, a/b-c#12, `d/e#3`, [the card](card.md) and notebook 09."),
         new_code_cell("plot()", outputs=[says, drawn("it climbs & stays"), drawn("")]),
         raw,
         claims,
@@ -235,7 +235,12 @@ def test_raw_code_is_open_where_it_first_stands(figures):
 
 def test_threads_notebooks_and_files_are_linked_by_name(figures):
     links = {link.get_text(): link["href"] for link in figures[1].main.p.find_all("a")}
-    assert links == {"02": "#02_two", "a/b-c#12": "https://github.com/a/b-c/issues/12", "the card": "../card.md"}
+    assert links == {
+        "01": "#01_one",
+        "02": "#02_two",
+        "a/b-c#12": "https://github.com/a/b-c/issues/12",
+        "the card": "../card.md",
+    }
 
 
 def test_a_long_script_stands_once(figures):

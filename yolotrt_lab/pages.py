@@ -34,7 +34,7 @@ _LONG = 400  # letters of a path: a curve, and no mark
 _ONCE = 50_000  # characters, of a script that stands on the page once however many figures bring it
 _VERSIONS = ("numpy", "matplotlib", "onnxruntime", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt_rtx")
 _THREAD = re.compile(r"(?<![\w/.-])([A-Za-z][\w.-]*/[\w.-]+)#(\d+)\b")
-_NOTEBOOK = re.compile(r"\b([Nn]otebook) (\d\d)\b")
+_NOTEBOOKS = re.compile(r"\b[Nn]otebooks? \d\d\b(?:(?:, | and | to )\d\d\b)*")
 _NO_TEXT = {"a", "code", "pre", "script", "style", "h1", "h2", "h3"}
 
 
@@ -191,7 +191,8 @@ class _Drawn:
             if extra.tag.endswith("metadata") or extra.find(f"{{{_SVG}}}style") is not None:
                 root.remove(extra)
         for group in [figure, *(each for each in figure if each.get("id", "").startswith("axes"))]:
-            group.remove(next(each for each in group if each.get("id", "").startswith("patch")))  # its background
+            if len(group) and "fill: #ffffff" in ElementTree.tostring(group[0], encoding="unicode")[:2000]:
+                group.remove(group[0])  # its background, so that the page's shades are seen
         ElementTree.SubElement(root, f"{{{_SVG}}}style").text = _FIGURE_STYLE
         root.attrib |= {"viewBox": f"0 {top:.1f} {width:.1f} {bottom - top:.1f}"}
         root.attrib |= {"width": f"{width:.0f}pt", "height": f"{bottom - top:.0f}pt"}
@@ -283,7 +284,7 @@ class _Links:
 
     def lead(self, soup: Any, anchor: str, folder: Path) -> None:
         """Lead links within and between notebooks to the page, and what names a thread or a notebook to it."""
-        for text in soup.find_all(string=re.compile(r"[A-Za-z]+ \d\d\b|#\d")):
+        for text in soup.find_all(string=re.compile(r"otebooks? \d\d|#\d")):
             if not any(parent.name in _NO_TEXT for parent in text.parents):
                 self._link_names(text)
         for link in soup.find_all("a", href=True):
@@ -301,12 +302,16 @@ class _Links:
 
         linked = _THREAD.sub(r'<a href="https://github.com/\1/issues/\2">\g<0></a>', str(escape(str(text))))
         numbers = {name[:2]: name for name in self.anchors}
-        linked = _NOTEBOOK.sub(
-            lambda found: (
-                f'{found[1]} <a href="{numbers[found[2]]}.ipynb">{found[2]}</a>' if found[2] in numbers else found[0]
-            ),
-            linked,
-        )
+        link = r'<a href="{}.ipynb">{}</a>'
+
+        def linked_numbers(found: re.Match[str]) -> str:
+            return re.sub(
+                r"\d\d",
+                lambda each: link.format(numbers[each[0]], each[0]) if each[0] in numbers else each[0],
+                found[0],
+            )
+
+        linked = _NOTEBOOKS.sub(linked_numbers, linked)
         if linked != str(escape(str(text))):
             text.replace_with(BeautifulSoup(linked, "html.parser"))
 
