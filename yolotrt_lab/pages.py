@@ -302,16 +302,11 @@ class _Links:
 
         linked = _THREAD.sub(r'<a href="https://github.com/\1/issues/\2">\g<0></a>', str(escape(str(text))))
         numbers = {name[:2]: name for name in self.anchors}
-        link = r'<a href="{}.ipynb">{}</a>'
 
-        def linked_numbers(found: re.Match[str]) -> str:
-            return re.sub(
-                r"\d\d",
-                lambda each: link.format(numbers[each[0]], each[0]) if each[0] in numbers else each[0],
-                found[0],
-            )
+        def as_link(number: re.Match[str]) -> str:
+            return f'<a href="{numbers[number[0]]}.ipynb">{number[0]}</a>' if number[0] in numbers else number[0]
 
-        linked = _NOTEBOOKS.sub(linked_numbers, linked)
+        linked = _NOTEBOOKS.sub(lambda found: re.sub(r"\d\d", as_link, found[0]), linked)
         if linked != str(escape(str(text))):
             text.replace_with(BeautifulSoup(linked, "html.parser"))
 
