@@ -17,6 +17,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from . import __version__
+from .files import write_file
 from .notebooks import Run
 from .packages import install_command, load
 from .results import RESULTS
@@ -81,9 +82,7 @@ def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
         results=[(each, figure_html(each.draw())) for each in RESULTS if each.notebook in anchors],
         anchors=anchors,
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(content, encoding="utf-8")
-    return target
+    return write_file(target, content)
 
 
 def _section(run: Run, notebook: Any, convert: Callable[..., Any], links: _Links, seen: set[str]) -> _Section:

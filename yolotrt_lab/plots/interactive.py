@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_file
 from ..packages import install_command, load
 from .timelines import BAR_HEIGHT, KIND_COLOURS, Drawable, Row, kinds_of, stretch_of
 
@@ -43,9 +44,7 @@ class Interactive:
         path = Path(path)
         schemes = '<meta name="color-scheme" content="light dark">'
         head = f'<html lang="en"><head><meta charset="utf-8">{schemes}<title>{escape(path.stem)}</title></head>'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"<!DOCTYPE html>\n{head}<body>\n{self._repr_html_()}\n</body></html>\n", encoding="utf-8")
-        return path
+        return write_file(path, f"<!DOCTYPE html>\n{head}<body>\n{self._repr_html_()}\n</body></html>\n")
 
 
 class InteractiveTimeline(Interactive):
