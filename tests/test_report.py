@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from yolotrt_lab import __version__, plots
 from yolotrt_lab.errors import MissingPackageError
 from yolotrt_lab.notebooks import Failure, Run
-from yolotrt_lab.pages import write_report
+from yolotrt_lab.page import write_report
 from yolotrt_lab.results import RESULTS
 
 MADE = datetime(2026, 11, 23, 20, 54)

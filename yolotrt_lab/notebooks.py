@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom with papermill, in this very interpreter; `pages` shows them."""
+"""Notebooks run from top to bottom with papermill, in this very interpreter; `page` shows them."""
 
 from __future__ import annotations
 

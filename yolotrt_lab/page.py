@@ -63,7 +63,7 @@ def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
     from jinja2 import Environment, FileSystemLoader
 
     templates = FileSystemLoader(Path(__file__).parent)
-    cells = {"template_name": "basic", "template_file": "pages_cell.html.j2", "extra_loaders": [templates]}
+    cells = {"template_name": "basic", "template_file": "page_cell.html.j2", "extra_loaders": [templates]}
     convert = nbconvert.HTMLExporter(**cells, embed_images=True).from_notebook_node
     anchors = {run.name: re.sub(r"[^\w-]", "-", run.name) for run in runs}
     executed = [nbformat.read(run.output, as_version=4) if run.output.exists() else None for run in runs]
@@ -71,7 +71,7 @@ def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
     links = _Links(anchors, target.parent)
     sections = [_section(run, nb, convert, links, seen) for run, nb in zip(runs, executed, strict=True)]
     page = Environment(loader=templates, autoescape=True, trim_blocks=True, keep_trailing_newline=True).get_template(
-        "pages.html.j2"
+        "page.html.j2"
     )
     content = page.render(
         sections=sections,
@@ -349,5 +349,5 @@ def _style() -> str:
     from pygments.formatters import HtmlFormatter
 
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
-    sheet = Path(__file__).with_name("pages.css").read_text(encoding="utf-8")
+    sheet = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{sheet}"
