@@ -15,6 +15,7 @@ from yolotrt_lab.device import open_device
 from yolotrt_lab.diagnose import Measured, bill
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import MissingPackageError
+from yolotrt_lab.plots.style import finish
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.copy_probe import measure_copies
 from yolotrt_lab.types import SourceKind, Stage
@@ -44,10 +45,9 @@ def tables(device):
 @pytest.fixture(scope="module")
 def cases(frames, tables):
     """Every function that draws on axes: how to call it, and what it shows."""
-    one, trace = frames["recorded"], nsight.shipped_trace("graph-pinned")
+    trace = nsight.shipped_trace("graph-pinned")
     return {
         "latency": (lambda ax: plots.latency(ax, frames), frames.values()),
-        "stages": (lambda ax: plots.stages(ax, one), [one]),
         "stage_bars": (lambda ax: plots.stage_bars(ax, frames), frames.values()),
         "stage_over_frames": (lambda ax: plots.stage_over_frames(ax, Stage.UPLOAD, frames), frames.values()),
         "copy_calls": (lambda ax: plots.copy_calls(ax, tables, "h2d", "call_ns", backlog_ms=5), tables.values()),
@@ -55,7 +55,7 @@ def cases(frames, tables):
     }
 
 
-FUNCTIONS = ("latency", "stages", "stage_bars", "stage_over_frames", "copy_calls", "timeline")
+FUNCTIONS = ("latency", "stage_bars", "stage_over_frames", "copy_calls", "timeline")
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 
 
@@ -97,7 +97,7 @@ def test_draws_on_the_axes_given_with_units_a_legend_and_its_sources(cases, name
 def test_sources_of_several_axes_are_listed_together(frames):
     figure, (left, right) = plots.figure(1, 2)
     plots.latency(left, {"a": frames["recorded"]})
-    plots.stages(right, frames["simulated"])
+    plots.stage_over_frames(right, Stage.UPLOAD, {"b": frames["simulated"]})
     for name in ("recorded", "simulated"):
         assert stamp_of(figure).count(frames[name].source.stamp) == 1
 
@@ -116,17 +116,23 @@ def test_nothing_reaches_over_the_edge_of_the_figure_and_the_source_covers_no_ax
     assert text.get_window_extent(renderer).y1 <= ax.get_tightbbox(renderer).y0
 
 
-@pytest.mark.parametrize("name", ["latency", "stage_over_frames", "copy_calls"])
-def test_simulated_lines_are_dashed_and_others_solid(cases, frames, name):
-    _, ax = plots.figure()
-    lines = cases[name][0](ax)
-    for line in lines:
-        assert line.get_linestyle() == ("--" if "simulated" in line.get_label() else "-")
-    widths = {line.get_label(): line.get_linewidth() for line in lines}
-    assert max(widths, key=widths.get).endswith("recorded")  # so that another line shows on top of it
-    for kind, recording in frames.items():
-        styles = {line.get_linestyle() for line in plots.stages(plots.figure()[1], recording)}
-        assert styles == {"--" if kind == "simulated" else "-"}
+def test_simulated_lines_are_dashed_where_dashes_can_be_seen(cases, frames):
+    simulated = frames["simulated"]
+    frame = np.arange(len(simulated))
+    climbs, jitters = (
+        replace(simulated, columns={**simulated.columns, "upload_ns": values * 1_000}) for values in (frame, frame % 2)
+    )
+    recorded = replace(jitters, source=frames["recorded"].source)
+    shown = {"climbs": climbs, "jitters": jitters, "recorded": recorded}
+    styles = [line.get_linestyle() for line in plots.stage_over_frames(plots.figure()[1], Stage.UPLOAD, shown)]
+    assert styles == ["--", "-", "-"]
+    tables = cases["copy_calls"][0](plots.figure()[1])
+    assert {line.get_label().split(", ")[1]: line.get_linestyle() for line in tables} == {
+        "recorded": "-",
+        "simulated": "--",
+    }
+    widths = {line.get_label(): line.get_linewidth() for line in plots.latency(plots.figure()[1], frames)}
+    assert max(widths, key=widths.get) == "recorded"  # so that another line shows on top of it
 
 
 def test_latency_is_that_of_every_steady_frame_in_ms(frames):
@@ -149,29 +155,6 @@ def test_one_stage_over_frames_is_that_stage(frames):
     for line, recording in zip(lines, frames.values(), strict=True):
         assert np.array_equal(line.get_ydata(), recording.steady.columns["synchronize_ns"] / 1e6)
     assert ax.get_ylabel() == "host time in synchronize [ms]"
-
-
-def test_stages_draws_the_chosen_stages_each_in_its_colour(frames):
-    _, ax = plots.figure()
-    recording, chosen = frames["recorded"], (Stage.UPLOAD, Stage.SYNCHRONIZE)
-    lines = plots.stages(ax, recording, chosen)
-    assert labels(lines) == ["upload", "synchronize"]
-    for line, stage in zip(lines, chosen, strict=True):
-        assert np.array_equal(line.get_ydata(), recording.steady.stage_ns(stage) / 1e6)
-        assert line.get_color() == plots.STAGE_COLOURS[stage]
-    assert len(plots.stages(ax, recording)) == len(Stage)
-
-
-def test_stages_leave_room_for_the_legend_above_every_line_of_a_shared_axis(frames):
-    _, (left, right) = plots.figure(1, 2, sharey=True)
-    tallest_ms = max(
-        np.max(line.get_ydata())
-        for ax, name in ((left, "recorded"), (right, "simulated"))
-        for line in plots.stages(ax, frames[name])
-    )
-    assert left.get_ylim() == right.get_ylim()
-    lowest_ms = left.get_ylim()[0]
-    assert left.get_ylim()[1] >= tallest_ms * (tallest_ms / lowest_ms) ** 0.2  # a fifth of what the curves span
 
 
 def test_bars_are_medians_stacked_to_their_sum(frames):
@@ -305,7 +288,7 @@ def test_cause_and_cure_show_one_quantity_of_every_source(pairs, quantity, colum
         np.testing.assert_array_equal(line.get_ydata(), values / unit)
         np.testing.assert_array_equal(line.get_xdata(), steady["frame"])
     assert labels(lines) == ["cause, recorded", "cure, recorded", "cause, simulated", "cure, simulated"]
-    assert [line.get_color() for line in lines] == 2 * ["#D55E00", "#0072B2"]
+    assert [line.get_color() for line in lines] == 2 * ["#000000", "#999933"]
     assert [line.get_linestyle() for line in lines] == ["-", "-", "--", "--"]
     assert ax.get_title(loc="left") == title
     assert plots.cause_and_cure(ax, quantity, *pairs)
@@ -334,9 +317,10 @@ def test_few_frames_are_marked_and_many_are_lines(frames):
     assert {line.get_marker() for line in diagnose.measured_times(many, measured, bill(measured))} == {"None"}
 
 
-def test_logarithmic_axes_say_plain_numbers(frames):
+def test_logarithmic_axes_say_plain_numbers():
     drawn, ax = plots.figure()
-    plots.stages(ax, frames["recorded"])
+    ax.plot([0.002, 20])
+    finish(ax, yscale="log")
     drawn.canvas.draw()
     words = [label.get_text() for label in ax.get_yticklabels()]
     assert {"0.01", "0.1", "1"} <= set(words)

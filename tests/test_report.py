@@ -1,19 +1,26 @@
 """The report: one page with everything inside, failures first, and no request to anywhere."""
 
+import platform
 import re
 import sys
 from base64 import b64decode
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
+import matplotlib
 import nbformat
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from yolotrt_lab import __version__
+from yolotrt_lab import __version__, plots
 from yolotrt_lab.errors import MissingPackageError
-from yolotrt_lab.notebooks import Failure, Run, write_report
+from yolotrt_lab.notebooks import Failure, Run
+from yolotrt_lab.page import write_report
+from yolotrt_lab.results import RESULTS
 
 MADE = datetime(2026, 11, 23, 20, 54)
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -109,9 +116,9 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 
 def test_code_is_folded_under_its_first_line_except_where_it_matters(page):
-    folds = {fold.summary.get_text().strip(): fold.has_attr("open") for fold in page.find_all("details")}
+    folds = {fold.summary.get_text().strip(): fold.has_attr("open") for fold in page.main.find_all("details")}
     assert folds == {"frames = 7": True, "import numpy": False, "df": False, "widget": False, "1 / (a < b)": True}
-    assert "plot" in page.find_all("details")[1].get_text()
+    assert "plot" in page.main.find_all("details")[1].get_text()
 
 
 def test_outputs_are_shown(page):
@@ -121,7 +128,7 @@ def test_outputs_are_shown(page):
 
 
 def test_failures_come_first_and_say_where_and_why(page):
-    facts = page.header.find("p").get_text().split(" · ")
+    facts = page.header.select_one(".run").get_text().split(" · ")
     assert facts == ["2 notebooks in 3 s", "1 failed", f"yolotrt_lab {__version__}", "2026-11-23 20:54"]
     [banner] = page.header.select(".failure")
     assert banner.p.get_text() == "02-failing failed at cell 2: 1 / (a < b)"
@@ -154,3 +161,105 @@ def test_html_that_a_script_fills_keeps_the_id_by_which_it_is_found(tmp_path):
     page = report.read_text(encoding="utf-8")
     assert filled in page
     assert 'id="01-drawn.Title"' in page
+
+
+def drawn(title):
+    """What a notebook's kernel shows of a figure of the lab."""
+    figure, ax = plots.figure(title=title)
+    ax.plot([1, 2], label="early < late & more")
+    ax.set(xlabel="frame", ylabel="latency [ms]")
+    ax.text(0, 1, "driver 580.159.04")
+    ax.legend()
+    plots.stamp(figure, "recorded on a GPU", "simulated, preset x")
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        return new_output("display_data", data={"image/svg+xml": plots.as_svg(figure), "text/plain": "<Figure>"})
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    """A page of vector figures, claims, raw code, names of threads and notebooks, and a long script twice."""
+    folder = tmp_path_factory.mktemp("figures")
+    (folder / "card.md").touch()
+    script = html(f"<script>const long = '{'x' * 60_000}';</script>")
+    says = new_output("stream", text="this run is simulated, preset x\n")
+    claims = new_code_cell(
+        "assert True", metadata={"tags": ["claims"]}, outputs=[new_output("stream", text="7 claims hold\n")]
+    )
+    raw = new_code_cell("raw()\nmore()", metadata={"tags": ["raw"]})
+    one = [
+        new_markdown_cell("# One\n\nSee notebooks 01 and 02, a/b-c#12, `d/e#3`, [the card](card.md) and notebook 09."),
+        new_code_cell("plot()", outputs=[says, drawn("it climbs & stays"), drawn("")]),
+        raw,
+        claims,
+    ]
+    two = [new_markdown_cell("# Two"), raw, new_code_cell("both", outputs=[script, script])]
+    runs = [executed(folder, "01_one", one), executed(folder, "02_two", two)]
+    target = write_report(runs, folder / "out" / "report.html", made=MADE)
+    return target, read(target)
+
+
+def test_a_figure_has_a_permalink_its_title_as_text_its_sources_and_a_description(figures):
+    first, second = figures[1].main.find_all("figure")
+    assert first.figcaption.get_text() == "Figure 01.1 it climbs & stays"
+    assert first.figcaption.a["href"] == f"#{first['id']}" == "#01_one.figure-1"
+    assert first.select_one(".source").get_text() == "recorded on a GPU · simulated, preset x"
+    assert first.img["alt"] == "it climbs & stays. Labels: frame, latency [ms], driver 580.159.04, early < late & more"
+    assert second.figcaption.get_text().strip() == "Figure 01.2"
+
+
+def test_a_figure_is_an_svg_without_what_stands_beside_it_whose_ink_suits_the_page(figures):
+    first, second = (unquote(each.img["src"]) for each in figures[1].main.find_all("figure"))
+    assert first.startswith("data:image/svg+xml,<svg")
+    root = ElementTree.fromstring(first.partition(",")[2])
+    texts = ["".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"latency [ms]", "early < late & more", "driver 580.159.04"} <= set(texts)
+    assert not {"it climbs & stays", "recorded on a GPU"} & set(texts)
+    heights = [float(re.search(r"viewBox=\"0 [\d.]+ [\d.]+ ([\d.]+)", each)[1]) for each in (first, second)]
+    assert heights[0] < heights[1] < 260  # the title's line is cut off, and each one's stamp
+    assert "prefers-color-scheme:dark" in first
+    for colour in ("#ffffff", "#000000", "#eeeeee"):
+        assert f": {colour}" not in first
+
+
+def test_claims_are_folded_under_how_many_hold(figures):
+    [fold] = figures[1].select("details.claims")
+    assert fold.summary.get_text() == "7 claims hold"
+    assert not fold.has_attr("open")
+    assert len(re.findall("7 claims hold", figures[1].main.get_text())) == 1
+
+
+def test_raw_code_is_open_where_it_first_stands(figures):
+    folds = [fold for fold in figures[1].main.find_all("details") if "raw()" in fold.summary.get_text()]
+    assert [fold.has_attr("open") for fold in folds] == [True, False]
+
+
+def test_threads_notebooks_and_files_are_linked_by_name(figures):
+    links = {link.get_text(): link["href"] for link in figures[1].main.p.find_all("a")}
+    assert links == {
+        "01": "#01_one",
+        "02": "#02_two",
+        "a/b-c#12": "https://github.com/a/b-c/issues/12",
+        "the card": "../card.md",
+    }
+
+
+def test_a_long_script_stands_once(figures):
+    assert figures[0].read_text(encoding="utf-8").count("x" * 60_000) == 1
+
+
+def test_the_header_says_of_what_the_page_is(figures):
+    facts = {row.dt.get_text(): row.dd.get_text() for row in figures[1].header.find_all("div")}
+    assert facts["device"] == "simulated, preset x"
+    assert f"Python {platform.python_version()}, numpy {np.__version__}" in facts["versions"]
+    assert figures[1].select(".results") == []  # their notebooks are not on this page
+
+
+def test_the_four_results_are_those_of_the_data_that_ships(tmp_path):
+    stems = [result.notebook for result in RESULTS]
+    runs = [executed(tmp_path, stem, [new_markdown_cell(f"# {stem}")]) for stem in stems]
+    page = read(write_report(runs, tmp_path / "report.html", made=MADE))
+    cards = page.select(".results li")
+    assert [card.a["href"] for card in cards] == [f"#{stem}" for stem in stems]
+    numbers = [card.strong.get_text() for card in cards]
+    assert numbers == ["0.007 → 22.8 ms", "14.1 of 15.3 ms", "2.3 times the frames", "3,379 → 114 us"]
+    assert all(card.img["alt"] and card.img["src"].startswith("data:image/svg+xml,") for card in cards)

@@ -143,7 +143,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from datetime import datetime
 
     from .cuda import find_gpu, has_gpu
-    from .notebooks import Run, chosen_parameters, find_notebooks, reserved, run_notebooks, write_report
+    from .notebooks import Run, chosen_parameters, find_notebooks, reserved, run_notebooks
+    from .page import write_report
 
     # jsonschema tries to import this checker of IRIs, which takes 1.5 s and which no notebook needs
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]

@@ -1,8 +1,7 @@
-"""Notebooks run from top to bottom with papermill, in this very interpreter, and one HTML page of what they show."""
+"""Notebooks run from top to bottom with papermill, in this very interpreter; `page` shows them."""
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from ast import literal_eval
@@ -10,15 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 from typing import Any
 
-from . import __version__
 from .errors import SettingsError, closest
-from .files import write_file
 from .packages import install_command, lab_path, load
 
 _KERNEL_ENVIRONMENT = {
@@ -26,8 +22,13 @@ _KERNEL_ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "PYTHONWARNINGS": "",
 }
-# The lab's figures fill their size: looking for a tight frame around what is drawn would draw each once more.
-_KERNEL_OPTIONS = ["--log-level=CRITICAL", "--InlineBackend.print_figure_kwargs={'bbox_inches': None}"]
+_KERNEL_OPTIONS = [
+    "--log-level=CRITICAL",
+    # The lab's figures fill their size: looking for a tight frame around what is drawn would draw each once more.
+    "--InlineBackend.print_figure_kwargs={'bbox_inches': None}",
+    "--InlineBackend.figure_formats=svg",  # sharp at any size, and their text is text
+    "--InlineBackend.rc=svg.fonttype=none",
+]
 _ADDED_CELLS = {"injected-parameters", "papermill-error-cell-tag"}
 
 
@@ -311,100 +312,3 @@ def _failure(output: Path, error: Exception) -> Failure:
         if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time"):
             return Failure(number, cell.source.strip().partition("\n")[0], text)
     return Failure(0, "", text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """One notebook on the page."""
-
-    run: Run
-    anchor: str
-    title: str
-    headings: Sequence[tuple[str, str]] = ()
-    """(id, text) of each heading under the title."""
-    body: str = ""
-
-
-def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
-    """Write one HTML page of notebooks that were run, failures first, and return `target`.
-
-    Figures are inside the page and code is folded. A content security policy forbids the page every request, so it
-    opens offline whatever a notebook displayed. MissingPackageError where nbconvert is not installed.
-    """
-    exporter = _library("nbconvert").HTMLExporter
-    from jinja2 import Environment, FileSystemLoader
-
-    templates = FileSystemLoader(Path(__file__).parent)
-    cells = {"template_name": "basic", "template_file": "notebooks_cell.html.j2", "extra_loaders": [templates]}
-    convert = exporter(**cells, embed_images=True).from_notebook_node
-    anchors = {run.name: re.sub(r"[^\w-]", "-", run.name) for run in runs}
-    sections = [_section(run, convert, anchors) for run in runs]
-    page = Environment(loader=templates, autoescape=True, trim_blocks=True, keep_trailing_newline=True).get_template(
-        "notebooks.html.j2"
-    )
-    content = page.render(sections=sections, style=_style(), version=__version__, made=f"{made:%Y-%m-%d %H:%M}")
-    return write_file(target, content)
-
-
-def _section(run: Run, convert: Callable[..., Any], anchors: Mapping[str, str]) -> _Section:
-    """Render one executed notebook; `anchors` holds the ids of all notebooks on the page, by name."""
-    from bs4 import BeautifulSoup
-
-    nbformat, anchor = _library("nbformat"), anchors[run.name]
-    if not run.output.exists():
-        return _Section(run, anchor, run.name)
-    notebook = nbformat.read(run.output, as_version=4)
-    notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", ())]
-    html, _ = convert(notebook, {"metadata": {"path": str(run.notebook.parent)}})
-    soup = BeautifulSoup(html, "html.parser")
-    _keep_inside(soup)
-    _tidy(soup, run.name)
-    _link(soup, anchor, anchors)
-    title = soup.find("h1")
-    headings = [(str(heading["id"]), heading.get_text()) for heading in soup.find_all("h2", id=True)]
-    return _Section(run, anchor, title.get_text() if title else run.name, headings, str(soup))
-
-
-def _keep_inside(soup: Any) -> None:
-    """Replace what would be loaded from elsewhere by a link to it."""
-    for tag in soup.select("link, base, iframe, object, embed, script[src]"):
-        tag.decompose()
-    for tag in soup.select('[src]:not([src^="data:"])'):
-        link = soup.new_tag("a", href=tag["src"])
-        link.string = tag.get("alt") or tag["src"]
-        tag.replace_with(link)
-    for style in soup.find_all("style", string=re.compile(r"@import|url\((?!['\"]?data:)")):
-        style.decompose()
-
-
-def _tidy(soup: Any, name: str) -> None:
-    """Describe images without a description; drop the marks beside headings, and colours for one background only."""
-    for link in soup.select("a.anchor-link"):
-        link.decompose()
-    for number, image in enumerate(soup.find_all("img"), start=1):
-        if image.get("alt") in (None, "", "No description has been provided for this image"):
-            image["alt"] = f"Figure {number} of {name}"
-    for span in soup.select("pre span[style]"):
-        del span["style"]
-
-
-def _link(soup: Any, anchor: str, anchors: Mapping[str, str]) -> None:
-    """Make ids unique on the page, and lead links within and between notebooks to them.
-
-    Outputs of HTML keep their ids, by which their scripts find them.
-    """
-    for tag in soup.find_all(id=True):
-        if not tag.find_parent(class_="output_html"):
-            tag["id"] = f"{anchor}.{tag['id']}"
-    for link in soup.find_all("a", href=re.compile(r"^#|\.ipynb(#|$)")):
-        path, _, heading = link["href"].partition("#")
-        if target := anchors.get(PurePosixPath(path).stem) if path else anchor:
-            link["href"] = f"#{target}.{heading}" if heading else f"#{target}"
-
-
-def _style() -> str:
-    from pygments.formatters import HtmlFormatter
-
-    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
-    sheet = Path(__file__).with_name("notebooks.css").read_text(encoding="utf-8")
-    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{sheet}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -404,20 +405,27 @@ def _as_numpy(column: Any) -> np.ndarray:
 
 def machine_info() -> dict[str, str]:
     """Operating system, CPU, logical cores, Python and package versions; nothing that names a person or a host."""
-    from importlib.metadata import PackageNotFoundError, version  # takes 20 ms to import
-
-    info = {
+    system = {
         "os": f"{platform.system()} {platform.release()}",
         "cpu": _cpu_name(),
         "cpu_count": str(os.cpu_count()),
         "python": platform.python_version(),
     }
+    return system | _package_versions()
+
+
+@cache  # each look-up reads a file, and each loop asks
+def _package_versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version  # takes 20 ms to import
+
+    found = {}
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
-            info[package] = version(package)
-    return info
+            found[package] = version(package)
+    return found
 
 
+@cache
 def _cpu_name() -> str:
     """The model's name if the system tells it, else the architecture."""
     with suppress(OSError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, figure, figure_of, mark_of, plain_numbers, stamp
+from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, figure, figure_of, mark_of, stamp
 from ..types import Stage
 from .accounts import Bill
 from .measured import Measured
@@ -44,7 +44,7 @@ def drawn(measured: Measured, bill: Bill) -> Any:
 
 
 def measured_times(ax: Axes, measured: Measured, bill: Bill) -> list[Any]:
-    """Every measured time but `wait`, on a logarithmic axis. Dotted lines stand where a time starts to change.
+    """Every measured time but `wait`. Dotted lines stand where a time starts to change.
 
     A long series is drawn as the first and the highest of every few frames, so that no spike is lost.
     """
@@ -58,8 +58,7 @@ def measured_times(ax: Axes, measured: Measured, bill: Bill) -> list[Any]:
         lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
     for frame in dict.fromkeys(each.since for each in (*bill.grew, *bill.fell) if each.since):
         ax.axvline(frame, color="#999999", linewidth=0.9, linestyle=":")
-    ax.set(yscale="log", xlabel="frame", ylabel="host time [ms]")
-    plain_numbers(ax.yaxis)
+    ax.set(ylim=(0, None), xlabel="frame", ylabel="host time [ms]")
     compact = {"fontsize": 8, "columnspacing": 1.2, "handlelength": 1}
     legend = ax.legend(frameon=False, ncols=max(len(lines), 1), loc="lower left", bbox_to_anchor=(0, 1), **compact)
     for handle in legend.get_lines():

@@ -1,12 +1,14 @@
-from .curves import cause_and_cure, copy_calls, latency, stage_bars, stage_over_frames, stages
+from .curves import cause_and_cure, copy_calls, latency, stage_bars, stage_over_frames
+from .interactive import Interactive, InteractiveTimeline
 from .report import CALLS, call_ns, frames_on_one_scale, report_calls, report_page, wait_bars
 from .style import MEMORY_COLOURS, STAGE_COLOURS, as_svg, figure, image, panels, stamp, stamp_panel
-from .timelines import InteractiveTimeline, Row, linked, timeline, timeline_grid
+from .timelines import Row, linked, timeline, timeline_grid
 
 __all__ = [
     "CALLS",
     "MEMORY_COLOURS",
     "STAGE_COLOURS",
+    "Interactive",
     "InteractiveTimeline",
     "Row",
     "as_svg",
@@ -23,7 +25,6 @@ __all__ = [
     "report_page",
     "stage_bars",
     "stage_over_frames",
-    "stages",
     "stamp",
     "stamp_panel",
     "timeline",

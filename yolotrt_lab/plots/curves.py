@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import cycle, product
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TITLE_INCHES, _LEGEND_INCHES = 0.28, 0.24
-_PARTS = (("cause", "#D55E00"), ("cure", "#0072B2"))
+_PARTS = (("cause", "#000000"), ("cure", "#999933"))
+_WINDING = 12  # so many times its range a curve goes up and down where dashes can no longer be seen in it
 
 
 def latency(ax: Axes, recordings: Mapping[str, Recording]) -> list[Any]:
-    """Latency of every frame after the warm-up, by label. Simulated curves are dashed, recorded ones broad and pale.
+    """Latency of every frame after the warm-up, by label. Recorded curves are broad and pale, simulated ones
+    dashed where they are smooth enough to show it.
 
     >>> from yolotrt_lab import Recording, plots
     >>> lines = plots.latency(plots.figure()[1], {"recorded": Recording.shipped("graph-pinned")})
@@ -46,27 +48,6 @@ def _over_frames(ax: Axes, recordings: Mapping[str, Recording], quantity: Stage 
         lines.append(_curve(ax, recording, quantity, color=colour, label=label))
     finish(ax, recordings.values(), xlabel="frame", ylabel=_name(quantity), ylim=(0, None))
     ax.legend(frameon=False)
-    return lines
-
-
-def stages(ax: Axes, recording: Recording, which: Sequence[Stage] = tuple(Stage)) -> list[Any]:
-    """The host's time in each stage, frame by frame, after the warm-up.
-
-    On a logarithmic axis, so that a rare slow frame is seen and does not press the others flat.
-
-    >>> from yolotrt_lab import Recording, Stage, plots
-    >>> lines = plots.stages(plots.figure()[1], Recording.shipped("graph-pinned"), [Stage.UPLOAD, Stage.SYNCHRONIZE])
-    """
-    look = {"linewidth": 0.9, "alpha": 1.0}
-    lines = [_curve(ax, recording, stage, color=STAGE_COLOURS[stage], label=f"{stage}", **look) for stage in which]
-    finish(ax, [recording], yscale="log", xlabel="frame", ylabel="host time [ms]")
-    legend = ax.legend(frameon=False, ncols=len(lines), loc="upper left", fontsize=8, columnspacing=1.2, handlelength=1)
-    for handle in legend.get_lines():
-        handle.set_linewidth(3)
-    one_scale = ax.get_shared_y_axes().get_siblings(ax)
-    tallest = max(np.max(line.get_ydata()) for each in one_scale for line in each.get_lines())
-    lowest = min(each.get_ylim()[0] for each in one_scale)
-    ax.set_ylim(top=tallest * max(2.5, (tallest / lowest) ** 0.25))  # room for the legend
     return lines
 
 
@@ -101,7 +82,7 @@ def cause_and_cure(ax: Axes, quantity: Stage | str, *pairs: tuple[Recording, Rec
     """Draw one quantity of each pair of a cause and its cure, frame by frame after the warm-up.
 
     The quantity is a stage or 'latency', in milliseconds, or the name of a telemetry column. Causes have one colour and
-    cures another; simulated curves are dashed, recorded ones broad and pale. One legend serves the whole figure, whose
+    cures another; lines are as in `latency`. One legend serves the whole figure, whose
     axes are to show the same recordings.
 
     >>> from yolotrt_lab import Recording, plots
@@ -140,6 +121,8 @@ def _curve(ax: Axes, recording: Recording, quantity: Stage | str, **look: Any) -
     else:
         values = (steady.latency_ns if quantity == "latency" else steady.stage_ns(Stage(quantity))) / 1e6
     look = LINES[recording.source.kind] | mark_of(len(steady)) | look
+    if np.abs(np.diff(values)).sum() > _WINDING * np.ptp(values):
+        look["linestyle"] = "-"
     return ax.plot(steady.columns["frame"], values, **look)[0]
 
 
@@ -153,7 +136,8 @@ def _name(quantity: Stage | str) -> str:
 def copy_calls(ax: Axes, tables: Mapping[str, Recording], direction: str, call: str, *, backlog_ms: float) -> list[Any]:
     """Host time over the size of the copy, behind one backlog: `call` is 'call_ns' (the copy) or 'sync_ns'.
 
-    `direction` is 'h2d' or 'd2h'. Simulated tables are dashed, with hollow marks.
+    `direction` is 'h2d' or 'd2h'. Simulated tables are dashed, with hollow marks. Both axes are
+    logarithmic: sizes and times span three decades.
 
     >>> from yolotrt_lab import Recording, plots
     >>> tables = {"recorded": Recording.shipped("copies")}

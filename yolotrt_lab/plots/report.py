@@ -13,8 +13,8 @@ import numpy as np
 from ..packages import load
 from ..recording import Recording
 from ..types import Source, Stage
-from .style import LINES, STAGE_COLOURS, figure_of, legend_above, panels, stamp_panel
-from .timelines import Drawable, Row, draw_rows, frame_stretch, name_kinds
+from .style import KERNEL_COLOUR, LINES, STAGE_COLOURS, figure_of, legend_above, panels, stamp_panel
+from .timelines import KIND_COLOURS, Drawable, Row, draw_rows, frame_stretch, name_kinds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +28,12 @@ CALLS: dict[str, tuple[tuple[Stage, ...], str]] = {
 """The calls that the public report times: the loop's stages in each, and its colour."""
 
 WAIT_COLOURS = {
-    "kernels": "#009E73",
-    "copies": "#56B4E9",
-    "other_frames": "#E69F00",
-    "other_streams": "#F0E442",
+    "kernels": KERNEL_COLOUR,
+    "copies": KIND_COLOURS["other copy"],
+    "other_frames": "#EE8866",
+    "other_streams": "#D4B9DA",
     "nothing": "#CCCCCC",
-    "wake_up": "#CC79A7",
+    "wake_up": "#7F7F7F",
 }
 _WAIT_TEXTS = {"nothing": "nothing of ours on the GPU"}
 _SHADE = "#000000"

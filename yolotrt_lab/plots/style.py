@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
+# A colour has one meaning in all figures. Nearly all are Okabe and Ito's, which colour-blind readers can tell apart.
 STAGE_COLOURS: dict[str, str] = {
     Stage.WAIT: "#DDDDDD",
     Stage.PREPROCESS: "#E69F00",
-    Stage.UPLOAD: "#D55E00",
-    Stage.INFER: "#009E73",
+    Stage.UPLOAD: "#56B4E9",
+    Stage.INFER: "#66C2A5",
     Stage.DOWNLOAD: "#CC79A7",
-    Stage.SYNCHRONIZE: "#0072B2",
+    Stage.SYNCHRONIZE: "#9351B6",
     Stage.POSTPROCESS: "#F0E442",
 }
-MEMORY_COLOURS = {"pageable": "#D55E00", "pinned": "#0072B2", "registered": "#56B4E9", "write_combined": "#CC79A7"}
+MEMORY_COLOURS = {"pageable": "#D55E00", "pinned": "#0072B2", "registered": "#44AA99", "write_combined": "#AA7744"}
+KERNEL_COLOUR = "#009E73"
 # A recording is a broad pale line, so that the live or simulated curve shows on top of it.
 LINES: dict[SourceKind, dict[str, Any]] = {
     SourceKind.RECORDED: {"linestyle": "-", "linewidth": 3.2, "alpha": 0.4},
@@ -89,7 +90,7 @@ def _furnished(drawn: Figure, axes: Iterable[Axes], title: str) -> Figure:
         ax.grid(True, color="#EEEEEE")
         ax.set_axisbelow(True)
     if title:
-        drawn.suptitle(title, x=0.01, ha="left", size=13)
+        drawn.suptitle(title, x=0.01, ha="left", size=13, gid="title")
     return drawn
 
 

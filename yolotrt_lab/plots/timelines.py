@@ -1,4 +1,4 @@
-"""Timelines: what the host and the GPU did as rows of bars, with matplotlib for a page and with Bokeh to zoom."""
+"""Timelines: what the host and the GPU did as rows of bars. `interactive` has one that zooms."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..errors import SettingsError
-from ..files import write_file
-from ..packages import install_command, load
+from ..packages import load
 from ..recording import Recording
 from ..types import HostMemory, Source, Span, Stage
-from .style import STAGE_COLOURS, figure_of, legend_above, stamp
+from .style import KERNEL_COLOUR, MEMORY_COLOURS, STAGE_COLOURS, figure_of, legend_above, stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_RANGE_COLOURS: dict[str, str] = {**STAGE_COLOURS, "frame": "#EEEEEE", "range": "#BBBBBB"}
+_RANGE_COLOURS: dict[str, str] = {**STAGE_COLOURS, "frame": "#E4E4E4", "range": "#BBBBBB"}
 KIND_COLOURS = _RANGE_COLOURS | {
-    "copy call": "#CC79A7",
+    "copy call": "#A6D5F2",
     "synchronize call": STAGE_COLOURS[Stage.SYNCHRONIZE],
-    "launch": "#7FCDB5",
+    "launch": STAGE_COLOURS[Stage.INFER],
     "other call": "#AAAAAA",
-    "kernel": "#009E73",
-    "CUDA graph": "#00664B",
-    "memset": "#999999",
-    "pageable copy": "#D55E00",
-    "pinned copy": "#56B4E9",
-    "other copy": "#999933",
+    "kernel": KERNEL_COLOUR,
+    "CUDA graph": "#007A5A",
+    "memset": "#888888",
+    "pageable copy": MEMORY_COLOURS["pageable"],
+    "pinned copy": MEMORY_COLOURS["pinned"],
+    "other copy": "#B08D57",
 }
 """What a bar can be, and its colour."""
 
@@ -47,9 +44,9 @@ _GPU_ROWS = {
 _GPU_LABELS = [*dict.fromkeys(_GPU_ROWS.values()), "memset"]
 _CALL_KINDS = {"Synchronize": "synchronize call", "Memcpy": "copy call", "Launch": "launch"}
 _COPY_KINDS = {str(memory): "pinned copy" if memory.page_locked else "pageable copy" for memory in HostMemory}
-_BAR_HEIGHT = 0.76
+BAR_HEIGHT = 0.76
 _INCHES_A_LETTER = 0.066  # of the text in bars
-_DARK = {"synchronize", "synchronize call", "kernel", "CUDA graph", "infer"}
+_DARK = {"synchronize", "synchronize call", "kernel", "CUDA graph", "pageable copy", "pinned copy"}
 _SHORT_NS = 3_000_000  # up to here an axis counts microseconds
 _LINK_COLOUR = "#888888"
 
@@ -166,7 +163,7 @@ def timeline(
     >>> len(timeline(plots.figure()[1], nsight.shipped_trace("graph-pinned"), legend=True))
     6
     """
-    rows, begin, end, source = _stretch(trace, source, begin_ns, end_ns, 2)
+    rows, begin, end, source = stretch_of(trace, source, begin_ns, end_ns, 2)
     bars = draw_rows(ax, rows, begin, end, source)
     if legend:
         name_kinds(ax, rows)
@@ -239,7 +236,7 @@ def linked(
     return bars
 
 
-def _stretch(
+def stretch_of(
     trace: Drawable | Sequence[Span], source: Source | None, begin_ns: int | None, end_ns: int | None, depth: int
 ) -> tuple[list[Row], int, int, Source]:
     """The rows to draw, from when to when, and where they are from."""
@@ -292,11 +289,10 @@ def draw_rows(ax: Axes, rows: Sequence[Row], begin_ns: int, end_ns: int, source:
     for place, row in enumerate(rows):
         spans = np.stack([row.starts_ns - begin_ns, row.ends_ns - row.starts_ns], axis=1) / unit_ns
         colours, edges = [KIND_COLOURS[kind] for kind in row.kinds], "white" if row.outlined else "face"
-        where = (place - _BAR_HEIGHT / 2, _BAR_HEIGHT)
+        where = (place - BAR_HEIGHT / 2, BAR_HEIGHT)
         bars.append(ax.broken_barh(spans.tolist(), where, facecolors=colours, edgecolors=edges, linewidths=0.4))
     ax.set(xlim=(0, (end_ns - begin_ns) / unit_ns), ylim=(len(rows) - 0.5, -0.5), xlabel=f"time [{unit}]")
-    once = ["" if place and rows[place - 1].label == row.label else row.label for place, row in enumerate(rows)]
-    ax.set_yticks(range(len(rows)), once)
+    ax.set_yticks(range(len(rows)), [row.label for row in rows])
     _write_texts(ax, rows, begin_ns, end_ns, unit_ns)
     if source is not None:
         stamp(figure_of(ax), source)
@@ -313,7 +309,7 @@ def _write_texts(ax: Axes, rows: Sequence[Row], begin: int, end: int, unit_ns: f
             text = row.texts[bar]
             if text and letters[bar] > len(text) + 1:
                 middle = ((left[bar] + right[bar]) / 2 - begin) / unit_ns
-                ink = "white" if row.kinds[bar] in _DARK else "black"
+                ink = "#fefefe" if row.kinds[bar] in _DARK else "#111111"  # on a dark page too
                 ax.text(middle, place, text, ha="center", va="center", size=7.5, color=ink, clip_on=True)
 
 
@@ -321,84 +317,12 @@ def name_kinds(ax: Axes, rows: Sequence[Row], *, ranges: bool = False) -> None:
     """A legend above the axes: a patch for each colour, named by the kinds that have it; `ranges` too if asked."""
     patch = load("matplotlib.patches", needed_for="plots").Patch
     alike: dict[str, list[str]] = defaultdict(list)
-    for kind in _kinds(rows, ranges):
+    for kind in kinds_of(rows, ranges):
         alike[KIND_COLOURS[kind]].append(kind)
     legend_above(ax, [patch(color=colour, label=", ".join(kinds)) for colour, kinds in alike.items()])
 
 
-def _kinds(rows: Sequence[Row], ranges: bool) -> list[str]:
+def kinds_of(rows: Sequence[Row], ranges: bool) -> list[str]:
     """What is drawn, in the order of `KIND_COLOURS`; without `ranges`, which their rows name."""
     drawn = {kind for row in rows for kind in row.kinds}
     return [kind for kind in KIND_COLOURS if kind in drawn and (ranges or kind not in _RANGE_COLOURS)]
-
-
-class InteractiveTimeline:
-    """A trace from `begin_ns` to `end_ns`, or all of it: the wheel zooms, dragging pans, bars tell what they are.
-
-    Drawn by Bokeh on a canvas, whose script (1.3 MB) goes along. JupyterLab shows it as a cell's value; `save` writes a
-    page of its own. MissingPackageError without Bokeh, SettingsError where there is nothing to draw.
-
-    >>> from yolotrt_lab import nsight
-    >>> InteractiveTimeline(nsight.shipped_trace("graph-pinned")).figure.xaxis.axis_label
-    'time [ms]'
-    """
-
-    def __init__(self, trace: Drawable, *, begin_ns: int | None = None, end_ns: int | None = None) -> None:
-        rows, begin, end, source = _stretch(trace, None, begin_ns, end_ns, 3)
-        models = _bokeh("models")
-        self.figure = _bokeh_figure(rows, (end - begin) / 1e6)
-        kinds = [kind for row in rows for kind in row.kinds]
-        start, stop = (np.concatenate([getattr(row, name) for row in rows]) for name in ("starts_ns", "ends_ns"))
-        columns = {
-            "left": (start - begin) / 1e6,
-            "right": (stop - begin) / 1e6,
-            "us": (stop - start) / 1e3,
-            "row": np.repeat(np.arange(len(rows)), [len(row.kinds) for row in rows]),
-            "kind": kinds,
-            "text": [text for row in rows for text in row.texts],
-            "colour": [KIND_COLOURS[kind] for kind in kinds],
-        }
-        data = models.ColumnDataSource(columns)
-        bars = self.figure.hbar("row", _BAR_HEIGHT, "right", "left", color="colour", line_width=0.5, source=data)
-        items = [
-            models.LegendItem(label=kind, renderers=[bars], index=kinds.index(kind)) for kind in _kinds(rows, False)
-        ]
-        self.figure.add_layout(models.Legend(items=items, orientation="horizontal"), "above")
-        stamped = models.Title(text=source.stamp, align="right", text_font_size="11px", text_font_style="normal")
-        self.figure.add_layout(stamped, "below")
-
-    def _repr_html_(self) -> str:
-        script, place = _bokeh("embed").components(self.figure)
-        library = _bokeh("resources").INLINE.js_raw[0]
-        return f"<script>if (!window.Bokeh) {{\n{library}\n}}</script>\n{place}\n{script}"
-
-    def save(self, path: str | Path) -> Path:
-        """Write a page that any browser opens, offline, and return its path."""
-        path = Path(path)
-        head = f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(path.stem)}</title></head>'
-        return write_file(path, f"{head}<body>\n{self._repr_html_()}\n</body></html>\n")
-
-
-def _bokeh_figure(rows: Sequence[Row], length_ms: float) -> Any:
-    """An empty figure with the labels of its rows, which zooms and pans along time."""
-    drawn = _bokeh("plotting").figure(
-        width=960,
-        height=26 * len(rows) + 120,
-        sizing_mode="scale_width",
-        x_range=_bokeh("models").Range1d(0, length_ms, bounds=(0, length_ms)),
-        y_range=(len(rows) - 0.5, -0.5),
-        x_axis_label="time [ms]",
-        tools="xpan,xwheel_zoom,xbox_zoom,reset",
-        tooltips="<b>@text</b><br>@kind<br>@us{0,0.0} us, from @left{0.0000} ms",
-        active_drag="xpan",
-        active_scroll="xwheel_zoom",
-    )
-    drawn.toolbar.logo = None
-    drawn.yaxis.ticker = list(range(len(rows)))
-    drawn.yaxis.major_label_overrides = {place: row.label for place, row in enumerate(rows)}
-    drawn.ygrid.visible = False
-    return drawn
-
-
-def _bokeh(module: str) -> Any:
-    return load(f"bokeh.{module}", needed_for="timelines that zoom", install=install_command("notebooks"))

@@ -7,6 +7,7 @@ from .machine import SimulatedBuffer
 from .namespace import RawModules, open_letterbox, raw_modules
 from .preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration, shipped_presets
 from .simulated import SimulatedDevice
+from .sliders import explore
 from .timed_engine import SPIN, SimulatedEngine, SpinEngine, open_timed_engine, spin
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "SimulatedStream",
     "SpinEngine",
     "calibrate",
+    "explore",
     "measure_copies",
     "open_letterbox",
     "open_timed_engine",

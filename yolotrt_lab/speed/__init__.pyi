@@ -1,3 +1,4 @@
+from .bound_sliders import explore_bounds
 from .kernels import Decoder, Letterboxer
 from .ladder import RUNGS, Ladder, checked_rungs, climb, open_engines, side_by_side, trace_rung
 from .ladder_figures import BOUND_COLOURS, bounds, streams
@@ -18,6 +19,7 @@ __all__ = [
     "bounds",
     "checked_rungs",
     "climb",
+    "explore_bounds",
     "measure_limits",
     "open_engines",
     "side_by_side",

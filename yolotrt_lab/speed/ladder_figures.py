@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plots.style import finish, legend_above
+from ..plots.style import KERNEL_COLOUR, STAGE_COLOURS, finish, legend_above
 from ..plots.timelines import Row, draw_rows, name_kinds
 from ..types import Source, Span, Stage
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-BOUND_COLOURS = {"engine": "#009E73", "upload": "#D55E00", "download": "#CC79A7", "host": "#E69F00"}
+BOUND_COLOURS = {
+    "engine": KERNEL_COLOUR,
+    "upload": STAGE_COLOURS[Stage.UPLOAD],
+    "download": STAGE_COLOURS[Stage.DOWNLOAD],
+    "host": STAGE_COLOURS[Stage.PREPROCESS],
+}
 
 
 def bounds(ax: Axes, rungs: Mapping[str, tuple[float, Mapping[str, float]]]) -> list[Any]:
