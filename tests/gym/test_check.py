@@ -154,7 +154,7 @@ def test_a_mystery_has_a_trace_that_can_be_drawn():
     assert seen.error is None
     assert seen.source.stamp.startswith("simulated")
     waits = [span for span in seen.spans if span.name == "cudaStreamSynchronize" and span.start_ns > seen.begin_ns]
-    assert len(waits) == 2 * (trial.FRAMES - trial.STEADY)
+    assert len(waits) == 2 * (rig.FRAMES - trial.STEADY)
 
 
 @pytest.mark.parametrize(("loop", "exercise"), [(print, None), (lambda frames, done: None, "no_such")])

@@ -48,17 +48,32 @@ def of_notebook(number):
     return [each for each in ALL.values() if each.notebook == number]
 
 
+def cells(exercise):
+    """Its cells in the notebook: the question, the start with its check, and the solution, folded."""
+    folded = f"<details><summary>A solution</summary>\n\n```python\n{exercise.solution}\n```\n\n</details>"
+    texts = [
+        ("markdown", "question", f"### {exercise.title}\n\n{exercise.question}"),
+        *([("code", "figure", exercise.figure)] if exercise.figure else []),
+        ("code", "start", f"{exercise.start}\n\n\nlab.check({exercise.name}, gpu)"),
+        ("markdown", "solution", folded),
+    ]
+    return [
+        {"cell_type": kind, "id": f"{exercise.name}-{part}", "metadata": {"tags": ["exercise"]}, "source": text}
+        for kind, part, text in texts
+    ]
+
+
 def cells_of(number):
     """The cells of a notebook's exercises, from their heading on."""
-    cells = [{"cell_type": "markdown", "id": "exercises", "metadata": {"tags": ["exercise"]}, "source": INTRODUCTION}]
+    first = [{"cell_type": "markdown", "id": "exercises", "metadata": {"tags": ["exercise"]}, "source": INTRODUCTION}]
     if number in SETUP:
-        cells.append({"cell_type": "code", "id": "exercises-setup", "metadata": {"tags": ["exercise"]}})
-        cells[-1]["source"] = SETUP[number]
+        first.append({"cell_type": "code", "id": "exercises-setup", "metadata": {"tags": ["exercise"]}})
+        first[-1]["source"] = SETUP[number]
         hidden = {"tags": ["raw", "exercise"], "jupyter": {"source_hidden": True}}
         for name, text in (("setup", raw_cells.SETUP), ("memory", raw_cells.CELLS["memory"])):
-            cells.append({"cell_type": "code", "id": f"raw-{name}", "metadata": hidden, "source": text})
-    exercises = [cell for each in of_notebook(number) for cell in each.cells()]
-    return exercises if number == "08" else cells + exercises
+            first.append({"cell_type": "code", "id": f"raw-{name}", "metadata": hidden, "source": text})
+    exercises = [cell for each in of_notebook(number) for cell in cells(each)]
+    return exercises if number == "08" else first + exercises
 
 
 def is_exercise(cell):
@@ -67,16 +82,16 @@ def is_exercise(cell):
 
 def put_cells(notebook, number):
     """The notebook with the cells of its exercises: where they are already, or in front of its last text."""
-    cells = [cell for cell in notebook.cells if not is_exercise(cell)]
+    others = [cell for cell in notebook.cells if not is_exercise(cell)]
     first = next((at for at, cell in enumerate(notebook.cells) if is_exercise(cell)), None)
     if first is None:
-        texts = [at for at, cell in enumerate(cells) if cell.cell_type == "markdown"]
+        texts = [at for at, cell in enumerate(others) if cell.cell_type == "markdown"]
         first = texts[-2 if number == "08" else -1]
     new = [nbformat.from_dict(cell) for cell in cells_of(number)]
     for cell in new:
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None)
-    notebook.cells = [*cells[:first], *new, *cells[first:]]
+    notebook.cells = [*others[:first], *new, *others[first:]]
     return notebook
 
 

@@ -65,20 +65,6 @@ class Exercise:
         found: Callable[..., Any] = names[self.name]
         return found
 
-    def cells(self) -> list[dict[str, Any]]:
-        """Its cells in the notebook: the question, the start with its check, and the solution, folded."""
-        folded = f"<details><summary>A solution</summary>\n\n```python\n{self.solution}\n```\n\n</details>"
-        texts = [
-            ("markdown", "question", f"### {self.title}\n\n{self.question}"),
-            *([("code", "figure", self.figure)] if self.figure else []),
-            ("code", "start", f"{self.start}\n\n\nlab.check({self.name}, gpu)"),
-            ("markdown", "solution", folded),
-        ]
-        return [
-            {"cell_type": kind, "id": f"{self.name}-{part}", "metadata": {"tags": ["exercise"]}, "source": text}
-            for kind, part, text in texts
-        ]
-
 
 @cache
 def exercises() -> dict[str, Exercise]:

@@ -3,60 +3,46 @@
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from itertools import pairwise
 from math import isclose
+from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from ..device import Device, open_device
-from ..errors import HazardError, SettingsError
+from ..errors import LabError, SettingsError
 from ..simulate import Preset
 from ..tables import Table
 from .exercise import Exercise, exercises
-from .trial import FRAMES, STEADY, Line, Stopped, Trial, told, try_live, try_loop
+from .rig import FRAMES
+from .trial import STEADY, Line, Stopped, Trial, try_live, try_loop
 
 _AS_FAST = 1.02
 """So much longer than the solution's a frame may be."""
 
-_SLOW = {
-    "pageable upload": "the upload call holds the host for {us} us: from pageable memory the driver makes the copy, "
-    "after all that is in front of it",
-    "pageable download": "the download call holds the host for {us} us: into pageable memory it waits for the GPU, and "
-    "then for the copy. The wait has moved here",
-    "wait": "the host waits {us} us here, and does nothing meanwhile",
-    "enqueue": "the network is launched kernel by kernel, {us} us of each frame",
-    "allocation": "memory is allocated or registered in each frame, {us} us",
-    "naive_letterbox": "letterbox(frame) makes a new array in each frame, {us} us; letterbox(frame, out=array) fills "
-    "one that is there",
-    "letterbox": "the letterbox takes {us} us of each frame, and nothing else runs meanwhile",
-    "copy": "the host copies into pinned memory, {us} us: that costs what pinning saves",
-}
-_CURES = {
-    "pageable upload": "upload from pinned memory, created once: cupyx.empty_pinned(shape, dtype)",
-    "pageable download": "download into pinned memory, created once",
-    "wait": "wait for the event of what you read, no earlier and for no more than that",
-    "enqueue": "capture it into a CUDA graph once and launch that, or run several frames in a batch",
-    "allocation": "allocate once, before the loop",
-    "naive_letterbox": "letterbox(frame, out=...) into the memory that is uploaded",
-    "letterbox": "let the GPU work on the frame before meanwhile",
-    "copy": "write it there in the first place: letterbox(frame, out=...)",
-}
-_WHY = {
-    "pageable upload": "pageable: the driver makes the copy, and the call lasts as long",
-    "pageable download": "pageable: the call waits for the GPU and for the copy",
-    "pinned upload": "pinned: it only submits",
-    "pinned download": "pinned: it only submits",
-    "wait": "what is left of the GPU's work",
-    "enqueue": "launches kernel by kernel",
-    "graph launch": "one launch for all of it",
-    "allocation": "the driver makes memory that the GPU can use",
-    "naive_letterbox": "the host's own work, into a new array",
-    "letterbox": "the host's own work, in place",
-    "copy": "the host's own copy",
-}
+_WIDE = 64  # letters of a line of code in a table
+
+
+class Hold(NamedTuple):
+    """What can hold the host: a row of `holds.md`."""
+
+    why: str
+    slow: str
+    fix: str
+
+
+def _holds() -> dict[str, Hold]:
+    lines = Path(__file__).with_name("holds.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {what: Hold(*texts) for what, *texts in rows[1:]}
+
+
+HOLDS = _holds()
 
 
 class Finding(NamedTuple):
@@ -71,11 +57,12 @@ class Finding(NamedTuple):
 class Check:
     """What `check` found. It shows itself, as text and in Jupyter; `passed` says whether all is right.
 
-    `trial` is the simulated run: `plots.timeline(ax, checked.trial.spans, checked.trial.source)` draws it.
+    `findings` are what is wrong, the worst first. `trial` is the simulated run, None for a value:
+    `plots.timeline(ax, checked.trial.spans, checked.trial.source)` draws it. `calls` is what held the host.
     """
 
-    def __init__(self, title: str, findings: list[Finding], good: str, hint: str, trial: Trial | None) -> None:
-        self.title, self.findings, self.hint, self.trial = title, findings, hint, trial
+    def __init__(self, findings: list[Finding], good: str, hint: str, trial: Trial | None = None) -> None:
+        self.findings, self.hint, self.trial = findings, hint, trial
         self._good = good
         self.notes: list[str] = []
         self.calls: Table | None = None
@@ -89,23 +76,17 @@ class Check:
         if self.passed:
             return [f"Done. {self._good}".rstrip(), *self.notes]
         found = self.findings[0]
-        lines = [f"Not yet: {found.what}."]
-        for place, line in zip(("here", "and here"), found.lines, strict=False):
-            lines.append(f"  {place}: {shown(line)}")
-        lines += [f"Fix: {found.fix}."] * bool(found.fix)
-        lines += [f"Hint: {self.hint}"] * bool(self.hint)
-        return [*lines, *self.notes]
-
-    def __str__(self) -> str:
-        return "\n".join([*self._said(), *([f"\n{self.calls}"] if self.calls else [])])
+        places = [f"  {at}: {shown(line)}" for at, line in zip(("here", "and here"), found.lines, strict=False)]
+        fix, hint = [f"Fix: {found.fix}."] * bool(found.fix), [f"Hint: {self.hint}"] * bool(self.hint)
+        return [f"Not yet: {found.what}.", *places, *fix, *hint, *self.notes]
 
     def __repr__(self) -> str:
-        return str(self)
+        return "\n".join([*self._said(), *([f"\n{self.calls}"] if self.calls else [])])
 
     def _repr_html_(self) -> str:
-        first, *rest = (escape(line) for line in self._said())
-        mark = "&#10003;" if self.passed else "&#10007;"
+        first, *rest = (re.sub("`(.*?)`", r"<code>\1</code>", escape(line)) for line in self._said())
         text = "".join(f"<br><code>{line.strip()}</code>" if line.startswith("  ") else f"<br>{line}" for line in rest)
+        mark = "&#10003;" if self.passed else "&#10007;"
         return f"<p><b>{mark}</b> {first}{text}</p>{self.calls._repr_html_() if self.calls else ''}"
 
 
@@ -143,7 +124,7 @@ def check(loop: Callable[..., Any], device: Device | None = None, *, exercise: s
     >>> print(check(mine, open_device("simulated")).findings[0].what)
     done must get the network's output of one frame, 2,822,400 bytes, got 4,915,200
     """
-    name = exercise or loop.__name__
+    name = str(exercise or getattr(loop, "__name__", ""))
     found = exercises().get(name)
     if exercise is not None and found is None:
         raise SettingsError(f"the exercise must be one of {', '.join(exercises())}, got {exercise!r}", fix="use one")
@@ -152,29 +133,29 @@ def check(loop: Callable[..., Any], device: Device | None = None, *, exercise: s
     device = device or open_device()
     preset = getattr(device, "preset", None) or Preset.load("h200")
     trial = try_loop(loop, found, preset)
-    best = start = None
-    if found is not None:
-        best, start = (_try_known(found, source, preset) for source in (found.solution, found.start))
-    findings = list(_faults(trial)) or list(_slow(trial, best))
-    good = _times(trial, best, start)
-    checked = Check(found.title if found else name, findings, good, _next_hint(found, findings), trial)
-    if best is not None and trial.error is None and trial.calls and findings:
+    best, start = (_try_known(found, part, preset) for part in ("solution", "start")) if found else (None, None)
+    faults = list(_faults(trial))
+    findings = faults or _slow(trial, best)
+    checked = Check(findings, _times(trial, best, start), _next_hint(found, findings), trial)
+    if best is not None and trial.calls and findings:
         checked.notes.append(f"A frame took {trial.frame_us:,.0f} us, that of the solution {best.frame_us:,.0f}.")
     if trial.calls and (found is None or found.tells == "all" or checked.passed):
         checked.calls = _table(trial)
-    if device.kind == "cuda" and trial.error is None and not list(_faults(trial)):
+    if device.kind == "cuda" and not faults:
         _add_live(checked, loop, found, device)
     return checked
 
 
-_known: dict[tuple[str, str, int], Trial] = {}
+_known: list[tuple[tuple[str, str], Preset, Trial]] = []
 
 
-def _try_known(exercise: Exercise, source: str, preset: Preset) -> Trial:
-    key = preset.name, source, id(preset) if preset.name != "h200" else 0
-    if key not in _known:
-        _known[key] = try_loop(exercise.function(source), exercise, preset)
-    return _known[key]
+def _try_known(exercise: Exercise, part: str, preset: Preset) -> Trial:
+    """The trial of its solution or start, which is run once."""
+    found = next((trial for key, of, trial in _known if key == (exercise.name, part) and of == preset), None)
+    if found is None:
+        found = try_loop(exercise.function(getattr(exercise, part)), exercise, preset)
+        _known.append(((exercise.name, part), preset, found))
+    return found
 
 
 def _next_hint(exercise: Exercise | None, findings: list[Finding]) -> str:
@@ -182,106 +163,84 @@ def _next_hint(exercise: Exercise | None, findings: list[Finding]) -> str:
     if exercise is None or not findings:
         _tries.pop(exercise.name if exercise else "", None)
         return ""
-    tried = _tries[exercise.name]
     _tries[exercise.name] += 1
-    number = min(tried, len(exercise.hints) - 1)
-    return f"{exercise.hints[number]} ({number + 1} of {len(exercise.hints)})"
+    number = min(_tries[exercise.name], len(exercise.hints))
+    return f"{exercise.hints[number - 1]} ({number} of {len(exercise.hints)})"
 
 
-def _faults(trial: Trial) -> Any:
+def _faults(trial: Trial) -> Iterator[Finding]:
     """What is wrong but for the time, the worst first."""
     where = () if trial.line is None else (trial.line,)
     if isinstance(trial.error, Stopped):
         yield Finding(str(trial.error), "let the loop end with its frames", where)
-    elif isinstance(trial.error, HazardError):
-        yield Finding(*told(trial.error), trial.error.lines or where)
     elif trial.error is not None:
-        yield Finding(*told(trial.error), where)
+        yield Finding(*_told(trial.error), getattr(trial.error, "lines", ()) or where)
     else:
         yield from _results(trial)
         yield from _memory(trial)
 
 
-def _results(trial: Trial) -> Any:
-    for place, number in enumerate(trial.numbers[: trial.frames]):
-        if number is None:
-            got = "bytes that no download had written yet, or parts of two frames"
-            yield Finding(
-                f"the result of frame {place} must be the network's output, got {got}",
-                "wait for the event behind the download before you read",
-            )
-            return
-        if number != place:
-            yield Finding(
-                f"the result of frame {place} must be its own, got that of frame {number}",
-                "hand over each slot's result before the slot is used again, in the order of the frames",
-            )
-            return
-    if len(trial.numbers) != trial.frames:
+def _results(trial: Trial) -> Iterator[Finding]:
+    numbers = trial.numbers
+    wrong = next((place for place, number in enumerate(numbers[:FRAMES]) if number != place), None)
+    if wrong is not None and numbers[wrong] is None:
         yield Finding(
-            f"done must be called once for each of {trial.frames} frames, got {len(trial.numbers)} calls",
+            f"the result of frame {wrong} must be the network's output, got bytes that no download had written yet, or "
+            "parts of two frames",
+            "wait for the event behind the download before you read",
+        )
+    elif wrong is not None:
+        yield Finding(
+            f"the result of frame {wrong} must be its own, got that of frame {numbers[wrong]}",
+            "hand over each slot's result before the slot is used again, in the order of the frames",
+        )
+    elif len(numbers) != FRAMES:
+        yield Finding(
+            f"done must be called once for each of {FRAMES} frames, got {len(numbers)} calls",
             "call done(result) for every frame, also for those that are in flight when the frames end",
         )
 
 
-def _memory(trial: Trial) -> Any:
+def _memory(trial: Trial) -> Iterator[Finding]:
+    made = tuple(line for _, kind, line in trial.calls if kind == "allocation" and line)
     words = ("bytes of host memory", "bytes of device memory", "pieces of registered memory")
-    made = [(line, kind) for _, kind, line in trial.calls if kind == "allocation" and line]
-    for place, what in enumerate(words):
-        grown = trial.held[-1][place] - trial.held[STEADY][place]
-        held = [each[place] for each in trial.held[STEADY:]]
-        if grown and all(later > sooner for sooner, later in pairwise(held)):
-            yield Finding(
-                f"memory leaks: {grown // (FRAMES - STEADY):,} more {what} with each frame",
-                "create it once, before the loop, or give it back",
-                tuple(line for line, _ in made[:1]),
-            )
+    for what, *held in zip(words, *trial.held[STEADY:], strict=True):
+        if len(held) > 1 and all(later > sooner for sooner, later in pairwise(held)):
+            more = (held[-1] - held[0]) // (len(held) - 1)
+            fix = "create it once, before the loop, or give it back"
+            yield Finding(f"memory leaks: {more:,} more {what} with each frame", fix, made[:1])
 
 
-def _slow(trial: Trial, best: Trial | None) -> Any:
+def _slow(trial: Trial, best: Trial | None) -> list[Finding]:
     """Where the time goes that the solution does not take."""
     if best is None or trial.frame_us <= _AS_FAST * best.frame_us:
-        return
-    theirs: Counter[str] = Counter()
-    for us, kind, _ in best.calls:
-        theirs[kind] += us  # type: ignore[assignment]
-    mine: Counter[str] = Counter()
-    for us, kind, _ in trial.calls:
-        mine[kind] += us  # type: ignore[assignment]
-    kind = max(mine, key=lambda kind: mine[kind] - theirs[kind])
-    us, line = next((us, line) for us, each, line in trial.calls if each == kind)
-    text = _SLOW.get(kind, "{us} us go here").format(us=f"{us:,.0f}")
-    if trial.unused:
-        text = f"pinned memory is there, and no copy uses it: {text}"
-    yield Finding(text, _CURES.get(kind, "look what this line does in each frame"), _only(line))
-
-
-def _only(line: Line | None) -> tuple[Line, ...]:
-    return () if line is None else (line,)
+        return []
+    mine, theirs = ([sum(us for us, each, _ in run.calls if each == what) for what in HOLDS] for run in (trial, best))
+    what = max(zip(HOLDS, mine, theirs, strict=True), key=lambda each: each[1] - each[2])[0]
+    us, line = next(((us, line) for us, each, line in trial.calls if each == what), (0.0, None))
+    unused = "pinned memory is there, and no copy uses it: " if trial.unused else ""
+    return [Finding(unused + HOLDS[what].slow.format(us=f"{us:,.0f}"), HOLDS[what].fix, (line,) if line else ())]
 
 
 def _times(trial: Trial, best: Trial | None, start: Trial | None) -> str:
     if not trial.calls:
         return ""
     text = f"A frame takes {trial.frame_us:,.0f} us"
-    if best is not None:
-        text += f", that of the solution {best.frame_us:,.0f}"
-    if start is not None and start.error is None and start.calls:
-        text += f", of the start {start.frame_us:,.0f}"
+    text += f", that of the solution {best.frame_us:,.0f}" if best else ""
+    text += f", of the start {start.frame_us:,.0f}" if start and start.calls else ""
     return f"{text}; the busiest part of the GPU needs {trial.limit_us:,.0f}. Results, hazards and memory are in order."
 
 
 def _table(trial: Trial) -> Table:
-    rows = [
-        [_short(shown(line)) if line else "", f"{us:,.0f}", kind.replace("_", " "), _WHY.get(kind, "")]
-        for us, kind, line in trial.calls
-        if us > 0.01 * trial.frame_us
-    ]
+    longest = [each for each in trial.calls if each[0] > 0.01 * trial.frame_us]
+    where = [shorten(shown(line), _WIDE, placeholder="...") if line else "" for _, _, line in longest]
+    why = [HOLDS[what].why if what in HOLDS else "" for _, what, _ in longest]
+    rows = [[at, f"{us:,.0f}", what, so] for at, (us, what, _), so in zip(where, longest, why, strict=True)]
     return Table(["what holds the host", "us a frame", "what", "why"], rows, trial.source)
 
 
-def _short(text: str, most: int = 64) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+def _told(error: BaseException) -> tuple[str, str]:
+    return (error.message, error.fix) if isinstance(error, LabError) else (f"{type(error).__name__}: {error}", "")
 
 
 def _add_live(checked: Check, loop: Callable[..., Any], exercise: Exercise | None, device: Device) -> None:
@@ -300,13 +259,13 @@ def _check_value(answer: Callable[..., Any], exercise: Exercise) -> Check:
     try:
         value = answer()
     except Exception as error:
-        findings = [Finding(*told(error))]
+        findings = [Finding(*_told(error))]
     else:
         findings = []
         if not _same(value, exercise.function(exercise.solution)()):
             told_of = (each.message for each in exercise.wrong if _same(value, exercise.function(each.source)()))
             findings = [Finding(next(told_of, f"the answer is not {value!r}"), "look again where the question points")]
-    return Check(exercise.title, findings, "", _next_hint(exercise, findings), None)
+    return Check(findings, "", _next_hint(exercise, findings))
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -20,6 +20,9 @@ from ..simulate import Preset, SimulatedDevice, SimulatedEngine, open_letterbox,
 from ..simulate.races import READ, WRITE
 from .exercise import Exercise
 
+FRAMES = 16
+"""Of a simulated run."""
+
 MODEL = "yolov8n-fp16"
 READY = 8
 """Images that the camera has in pinned memory, in turn."""
@@ -78,10 +81,10 @@ class Names:
 class SimulatedRig:
     """Frames and results on the simulated device. `numbers` are those of the results, None for one without a number."""
 
-    def __init__(self, exercise: Exercise | None, preset: Preset, frames: int) -> None:
+    def __init__(self, exercise: Exercise | None, preset: Preset) -> None:
         self.device = SimulatedDevice(preset, trace=True, moves_bytes=True)
         self.machine = self.device._machine
-        self.frames = frames
+        self.trace: Any = self.machine.host.trace
         self.gpu_ns: dict[str, int] = {}
         self.names = Names(self.device, self._open).all | {"letterbox": self.letterbox}
         self.numbers: list[int | None] = []
@@ -106,7 +109,7 @@ class SimulatedRig:
         self._ring = [self.names["cupyx"].empty_pinned(shape, np.float32) for _ in range(READY * self._ready)]
         ring = cycle(self._ring)
         memory = self.machine.memory
-        for number in range(self.frames):
+        for number in range(FRAMES):
             self.held.append((memory.host_bytes, memory.device_bytes, memory.registered))
             if self._ready:
                 frame = next(ring)
@@ -124,7 +127,7 @@ class SimulatedRig:
         target = np.empty(self.names["image_spec"].shape, np.float32) if out is None else out
         with self.device.host_work(kind):
             self._write(target, int(frame[540, 960, 0]))
-        self.spent.append((kind, begin, self.device.now_ns(), self.machine.gpu.order.line_now()))
+        self.spent.append((kind.replace("_", " "), begin, self.device.now_ns(), self.machine.gpu.order.line_now()))
         return target
 
     def _write(self, target: np.ndarray, colour: int) -> None:
@@ -145,7 +148,7 @@ class SimulatedRig:
         begin = array.__array_interface__["data"][0]
         self.machine.hazards.check_known(begin, begin + array.nbytes, READ)
         first, last = float(array.flat[0]) * 255, float(array.flat[-1]) * 255
-        good = first == last and 0.5 < first < self.frames + 0.5
+        good = first == last and 0.5 < first < FRAMES + 0.5
         self.numbers.append(round(first) - 1 if good else None)
 
 
@@ -166,14 +169,12 @@ class LiveRig:
         self._ready = exercise is not None and exercise.camera == "ready"
         self._device = device
         self._names = names = Names(device)
-        self.names = names.all
-        self.letterboxed = [self.names["letterbox"](image) for image in images]
-        self._ring = [names.cupyx.empty_pinned(each.shape, each.dtype) for each in self.letterboxed]
-        for pinned, image in zip(self._ring, self.letterboxed, strict=True):
-            pinned[:] = image
-        engine = names.engine
-        spec = engine.inputs[0].name
-        self._expected = [next(iter(engine.infer(device, {spec: each}).values())) for each in self.letterboxed]
+        self.names, spec = names.all, names.engine.inputs[0]
+        self._ring = [names.cupyx.empty_pinned(spec.shape, spec.dtype) for _ in images]
+        for pinned, image in zip(self._ring, images, strict=True):
+            pinned[:] = self.names["letterbox"](image)
+        expected = [names.engine.infer(device, {spec.name: each}) for each in self._ring]
+        self._expected = [next(iter(each.values())) for each in expected]
 
     def run(self, loop: Callable[..., Any], frames: int, *, compare: bool) -> tuple[float, int]:
         """us a frame after the first quarter, and how many results were another frame's (with `compare`)."""

@@ -5,27 +5,29 @@ from __future__ import annotations
 import sys
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from types import FrameType, FunctionType, TracebackType
+from traceback import walk_tb
+from types import FrameType, FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..device import Device
-from ..errors import HazardError, LabError, SettingsError
+from ..errors import HazardError, SettingsError
 from ..frames import read_images
 from ..simulate import Preset
 from ..simulate.races import WRITE
 from ..types import Source, Span
 from .exercise import Exercise, exercises
-from .rig import LiveRig, SimulatedRig
+from .rig import FRAMES, LiveRig, SimulatedRig
 
 Line = tuple[str, int]
 
-FRAMES, STEADY = 16, 4
-"""Frames of a simulated run, and from which one on they count."""
+STEADY = 4
+"""From which frame on a simulated run counts."""
 
 _LIVE_FRAMES = 120
 _MOST_LINES, _MOST_SECONDS = 200_000, 10.0
@@ -42,11 +44,10 @@ class Trial:
 
     source: Source
     spans: list[Span]
-    lines: dict[int, Line | None]
-    """The line of each call, by its number."""
-    spent: list[tuple[str, int, int, Line | None]]
     numbers: list[int | None]
+    """The frames that the results are of; None for one that is of none."""
     held: list[tuple[int, int, int]]
+    """At each frame, bytes of host and of device memory, and pieces of registered memory."""
     unused: int = 0
     """Bytes of pinned memory that the loop allocated, and that no copy used."""
     error: BaseException | None = None
@@ -54,28 +55,15 @@ class Trial:
     """Where the error came up."""
     begin_ns: int = 0
     end_ns: int = 0
-    frames: int = FRAMES
-    gpu_ns: dict[str, int] = field(default_factory=dict)
-    """What the network takes the GPU, by its label: a kernel by kernel launch makes it longer."""
+    limit_us: float = 0.0
+    """What the busiest part of the GPU needs for a frame: no loop that asks the same of it is faster."""
     calls: list[tuple[float, str, Line | None]] = field(default_factory=list)
     """What held the host: us a frame, what it was, and where; the longest first."""
 
     @property
     def frame_us(self) -> float:
         """A frame's time, after the first ones."""
-        return (self.end_ns - self.begin_ns) / (self.frames - STEADY) / 1e3
-
-    @property
-    def limit_us(self) -> float:
-        """What the busiest part of the GPU needs for a frame: no loop that asks the same of it is faster."""
-        rows: dict[str, list[int]] = {"upload": [], "kernel": [], "download": []}
-        for span in self.spans:
-            if span.row in rows and self.begin_ns <= span.start_ns < self.end_ns:
-                took = span.end_ns - span.start_ns
-                rows[span.row].append(min(took, self.gpu_ns.get(span.name, took)))
-        # how many a frame: one more or less in the window is not of these frames, and a batch has one for four
-        quarters = {row: round(4 * len(took) / (self.frames - STEADY)) for row, took in rows.items()}
-        return max(float(np.mean(took)) * quarters[row] / 4 for row, took in rows.items() if took) / 1e3
+        return (self.end_ns - self.begin_ns) / (FRAMES - STEADY) / 1e3
 
 
 class Watch:
@@ -97,7 +85,7 @@ class Watch:
         self._before = sys.gettrace()
         sys.settrace(self._on_call)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
 
     def _on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
@@ -151,32 +139,30 @@ def _sample(block: Any) -> np.ndarray:
 
 def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset: Preset | None = None) -> Trial:
     """Run `loop(frames, done)` on a fresh simulated device, whatever it does."""
-    rig = SimulatedRig(exercise, preset or Preset.load("h200"), FRAMES)
+    rig = SimulatedRig(exercise, preset or Preset.load("h200"))
     before = set(map(id, rig.device.namespace.page_locked()))
     names, function = _with_names(loop, rig.names)
     files = {each.__code__.co_filename for each in names.values() if getattr(each, "__globals__", None) is names}
     files.add(loop.__code__.co_filename)
-    trace = rig.machine.host.trace
-    assert trace is not None
-    trial = Trial(rig.device.source, trace.spans, trace.lines, rig.spent, rig.numbers, rig.held, gpu_ns=rig.gpu_ns)
-    watch = Watch(rig, names)
+    trial = Trial(rig.device.source, rig.device.spans, rig.numbers, rig.held)
     try:
-        with watch:
+        with Watch(rig, names):
             function(rig.take(), rig.done)
         trial.end_ns = rig.device.now_ns()
         rig.device.synchronize()  # a hazard of the last frames comes up here
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        trial.error, trial.line = error, _line_of(error, names)
+        at = [(step.f_code.co_filename, line) for step, line in walk_tb(error.__traceback__) if step.f_globals is names]
+        trial.error, trial.line = error.with_traceback(None), at[-1] if at else None
         if isinstance(error, HazardError):
             error.lines = tuple(line for line in error.lines if line[0] in files)
     allocated = [each for each in rig.device.namespace.page_locked() if id(each) not in before and each.size > 1 << 20]
     trial.unused = sum(each.size for each in allocated if not each._copied)
-    begins = [span.start_ns for span in rig.device.spans if span.name == "a frame of the check"]
+    begins = [span.start_ns for span in trial.spans if span.name == "a frame of the check"]
     if trial.error is None and len(begins) == FRAMES:
         trial.begin_ns = begins[STEADY]
-        trial.calls = _calls(trial)
+        trial.limit_us, trial.calls = _limit_us(trial, rig), _calls(trial, rig)
     return trial
 
 
@@ -206,34 +192,34 @@ def _with_names(loop: Callable[..., Any], names: dict[str, Any]) -> tuple[dict[s
     return there, moved(loop)
 
 
-def _line_of(error: BaseException, names: dict[str, Any]) -> Line | None:
-    """The line of the reader's code that the error came out of."""
-    found, step = None, error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_globals is names:
-            found = step.tb_frame.f_code.co_filename, step.tb_lineno
-        step = step.tb_next
-    return found
-
-
 _WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
 _KINDS = {"cudaLaunchKernel": "enqueue", "cudaGraphLaunch": "graph launch", "cudaMalloc": "allocation"}
 _KINDS |= dict.fromkeys(_WAITS, "wait") | dict.fromkeys(("cudaHostAlloc", "cudaHostRegister"), "allocation")
 
 
-def _calls(trial: Trial) -> list[tuple[float, str, Line | None]]:
+def _calls(trial: Trial, rig: SimulatedRig) -> list[tuple[float, str, Line | None]]:
     copies = {span.correlation: span.name for span in trial.spans if span.row in ("upload", "download")}
-    took: dict[tuple[str, Line | None], int] = {}
-    found = [(kind, begin, end, line) for kind, begin, end, line in trial.spent]
+    found = list(rig.spent)
     for span in trial.spans:
         if span.row == "api":
-            kind = _KINDS.get(span.name) or copies.get(span.correlation, span.name)
-            found.append((kind, span.start_ns, span.end_ns, trial.lines.get(span.correlation)))
-    for kind, begin, end, line in found:
+            what = _KINDS.get(span.name) or copies.get(span.correlation, span.name)
+            found.append((what, span.start_ns, span.end_ns, rig.trace.lines.get(span.correlation)))
+    took: Counter[tuple[str, Line | None]] = Counter()
+    for what, begin, end, line in found:
         if begin >= trial.begin_ns and end <= trial.end_ns:
-            took[kind, line] = took.get((kind, line), 0) + end - begin
-    frames = (trial.frames - STEADY) * 1e3
-    return sorted(((ns / frames, kind, line) for (kind, line), ns in took.items()), key=lambda each: -each[0])
+            took[what, line] += end - begin
+    return [(ns / (FRAMES - STEADY) / 1e3, what, line) for (what, line), ns in took.most_common()]
+
+
+def _limit_us(trial: Trial, rig: SimulatedRig) -> float:
+    rows: dict[str, list[int]] = {"upload": [], "kernel": [], "download": []}
+    for span in trial.spans:
+        if span.row in rows and trial.begin_ns <= span.start_ns < trial.end_ns:
+            took = span.end_ns - span.start_ns  # that of a network is longer where it is launched kernel by kernel
+            rows[span.row].append(min(took, rig.gpu_ns.get(span.name, took)))
+    # how many a frame: one more or less in the window is not of these frames, and a batch has one for four
+    quarters = {row: round(4 * len(took) / (FRAMES - STEADY)) for row, took in rows.items()}
+    return max((float(np.mean(took)) * quarters[row] / 4 for row, took in rows.items() if took), default=0.0) / 1e3
 
 
 _RIGS: weakref.WeakKeyDictionary[Device, dict[str, LiveRig]] = weakref.WeakKeyDictionary()
@@ -253,10 +239,3 @@ def try_live(
         for name, function in functions.items():
             took[name].append(rig.run(function, _LIVE_FRAMES, compare=False)[0])
     return {name: (float(np.median(took[name])), wrong[name]) for name in loops}
-
-
-def told(error: BaseException) -> tuple[str, str]:
-    """What an error says, and its fix."""
-    if isinstance(error, LabError):
-        return error.message, error.fix
-    return f"{type(error).__name__}: {error}", ""
