@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -50,7 +51,8 @@ def of_notebook(number):
 
 def cells(exercise):
     """Its cells in the notebook: the question, the start with its check, and the solution, folded."""
-    folded = f"<details><summary>A solution</summary>\n\n```python\n{exercise.solution}\n```\n\n</details>"
+    code = escape(exercise.solution, quote=False).replace("\n\n", "\n&#10;")  # an empty line would end the HTML
+    folded = f"<details><summary>A solution</summary><pre><code>{code}\n</code></pre></details>"
     texts = [
         ("markdown", "question", f"### {exercise.title}\n\n{exercise.question}"),
         *([("code", "figure", exercise.figure)] if exercise.figure else []),
