@@ -98,7 +98,7 @@ def shown(line: Line) -> str:
     """
     file, number = line
     shell = sys.modules.get("IPython")
-    name = file.rpartition("/")[2]
+    name = Path(file).name
     if shell is not None and (running := shell.get_ipython()) is not None:
         known = getattr(running.compile, "format_code_name", lambda file: None)(file)
         name = " ".join(known) if known else name

@@ -69,13 +69,12 @@ class Names:
 
     def _make_context(self, batch: int) -> tuple[Any, Any, Any]:
         engine = self._engines.get(batch) or self._engines.setdefault(batch, self._open(batch))
-        context = engine.raw_context(self._device)
-        memory = []
-        for spec in (*engine.inputs, *engine.outputs):
-            memory.append(self.cupy.empty(spec.shape, spec.dtype))
-            context.set_tensor_address(spec.name, memory[-1].data.ptr)
-        context.set_input_shape(engine.inputs[0].name, engine.inputs[0].shape)
-        return context, memory[0], memory[1]
+        context, (image, output) = engine.raw_context(self._device), (engine.inputs[0], engine.outputs[0])
+        d_image, d_output = (self.cupy.empty(spec.shape, spec.dtype) for spec in (image, output))
+        context.set_input_shape(image.name, image.shape)
+        context.set_tensor_address(image.name, d_image.data.ptr)
+        context.set_tensor_address(output.name, d_output.data.ptr)
+        return context, d_image, d_output
 
 
 class SimulatedRig:

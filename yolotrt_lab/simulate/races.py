@@ -83,12 +83,12 @@ class Order:
         """
         kept, known = [], self._known
         for access in accesses.latest:
-            number = access.lane.number
-            if access.place <= known.get(number, 0):
+            other = access.lane
+            if access.place <= known.get(other.number, 0):
                 continue
             overlap = access.begin < end and begin < access.end
-            ordered = access.lane is lane or access.place <= lane.clock.get(number, 0)
-            if overlap and not ordered and _conflict(access.kind, kind):
+            ordered = other is lane or access.place <= lane.clock.get(other.number, 0)
+            if overlap and not ordered and (access.kind != kind or kind == WRITE):
                 raise HazardError(
                     f"{work.name} {kind} {min(access.end, end) - max(access.begin, begin):,} bytes of {what} that "
                     f"{access.work.name} {access.kind} in another stream, and nothing orders the two",
@@ -115,7 +115,3 @@ def join(clock: dict[int, int], other: dict[int, int]) -> None:
     for lane, count in other.items():
         if clock.get(lane, 0) < count:
             clock[lane] = count
-
-
-def _conflict(one: str, other: str) -> bool:
-    return one != other or one == WRITE

@@ -8,6 +8,7 @@ and every run is the same.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import weakref
@@ -23,7 +24,7 @@ from ..errors import DeviceError
 from ..types import Span
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, NO_ENGINE, UPLOAD_ENGINE, StreamQueue, Work
 
-_NOT_THE_PROGRAM = (f"{Path(__file__).parents[1]}", contextlib.__file__, weakref.__file__)
+_NOT_THE_PROGRAM = (f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__, weakref.__file__)
 
 
 def calling_line() -> tuple[str, int] | None:
