@@ -40,7 +40,7 @@ class SimulatedEvent:
 
     def synchronize(self) -> None:
         """Hold the host until `done`."""
-        self._machine.wait("cudaEventSynchronize", self.work, {} if self.work is None else self.work.clock)
+        self._machine.wait("cudaEventSynchronize", self.work, None if self.work is None else self.work.clock)
 
     def elapsed_ns(self, earlier: Event) -> int:
         """Device time from `earlier` to this mark."""
@@ -137,7 +137,7 @@ class SimulatedGraph:
         host.advance(self.launch_ns[host.is_cold("cudaGraphLaunch")])
         for step in self._steps:
             work = Work(ready=begin + self.submit_ns, **step.work)
-            held = [Touch(buffer, kind, begin, end) for ref, kind, begin, end in step.touches if (buffer := ref())]
+            held = [(buffer, kind, begin, end) for ref, kind, begin, end in step.touches if (buffer := ref())]
             if work.action is not None:
                 work.action = partial(_with, held, work.action)
             check_touches(machine, stream.lane, work, held)
@@ -238,7 +238,7 @@ class Copies:
         step: dict[str, Any] = {"engine": self._engine, "name": self._names[buffer.memory], "nbytes": nbytes}
         if self._machine.moves_bytes:
             step["action"] = self._mover(buffer, weakref.ref(device), offset)
-        touches = [Touch(device, WRITE if self._engine == UPLOAD_ENGINE else READ, offset, end)]
+        touches: list[Touch] = [(device, WRITE if self._engine == UPLOAD_ENGINE else READ, offset, end)]
         host = self._host
         begin = host.begin()
         dma_ns = self._pinned.fixed_ns + int(nbytes / self._pinned.rate)
@@ -359,7 +359,7 @@ class Kernels:
             step["sharing"] = preset.kernel_sharing
         if self._machine.moves_bytes:
             step["action"] = lambda: kernel.reference(*map(_value_of, arguments))
-        touches = [Touch(each, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
+        touches = [(each, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
         begin = host.begin()
         if (graph := self._captures.current(stream.lane)) is not None:
             graph.add(step, duration, touches)

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import count
 from math import exp, prod
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -214,13 +214,8 @@ class SimulatedBuffer:
         return self._data
 
 
-class Touch(NamedTuple):
-    """What work does to device memory, 'reads', 'writes' or 'uses', and from which byte to which."""
-
-    buffer: SimulatedBuffer
-    kind: str
-    begin: int
-    end: int
+Touch = tuple[SimulatedBuffer, str, int, int]
+"""What work does to device memory: which, 'reads', 'writes' or 'uses', and from which byte to which."""
 
 
 class WatchedBuffer(HostBuffer):
@@ -362,7 +357,7 @@ class Hazards:
         """That memory was freed."""
         self._copies.pop(address, None)
         if self._host.latest:
-            self._host.latest = [each for each in self._host.latest if each.begin != address]
+            self._host.latest = [each for each in self._host.latest if each[3] != address]
 
     def freed(self, buffer: HostBuffer) -> None:
         """That memory is given up; the next wait raises a HazardError if a copy turns out to have used it then.
@@ -375,7 +370,7 @@ class Hazards:
                 what = f"{buffer.nbytes} bytes of {buffer.memory} memory are freed at {now} ns"
                 line = self._order.line_now()
                 self._freed += [(work, now, what, line) for work in self._copies.pop(address) if not work.has_run(now)]
-        self._host.latest = [each for each in self._host.latest if not buffer.address <= each.begin < end]
+        self._host.latest = [each for each in self._host.latest if not buffer.address <= each[3] < end]
 
     def check_idle(self, buffer: HostBuffer, verb: str, engine: int | None = None) -> None:
         """HazardError if a copy (on that engine, on any without it) still uses these bytes, which are to be 'read',
@@ -395,13 +390,12 @@ class Hazards:
         copies of them are over: even if this time they are.
         """
         for access in self._host.latest:
-            overlap = access.begin < end and begin < access.end
-            if overlap and WRITE in (kind, access.kind) and not self._order.is_known(access):
+            _, _, how, first, last, work = access
+            if first < end and begin < last and WRITE in (kind, how) and not self._order.is_known(access):
                 raise HazardError(
-                    f"the host {kind} memory that a copy ({access.work.name}) {access.kind}, and no wait says that the "
-                    "copy is over",
+                    f"the host {kind} memory that a copy ({work.name}) {how}, and no wait says that the copy is over",
                     fix=_FIX,
-                    lines=(self._order.line_now(), self._order.line(access.work)),
+                    lines=(self._order.line_now(), self._order.line(work)),
                 )
 
     def check_copies(self) -> None:
@@ -444,7 +438,7 @@ class Machine:
         self.hazards = Hazards(self.gpu, host.threads)
         self.memory = Memory(host, preset, self.hazards)
 
-    def wait(self, name: str, work: Work | None, clock: dict[int, int]) -> None:
+    def wait(self, name: str, work: Work | None, clock: dict[int, int] | None) -> None:
         """A synchronize call: short where the work is done, else until the host has woken up after its end. The host
         knows all of the `clock` then.
         """

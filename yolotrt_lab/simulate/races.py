@@ -7,8 +7,6 @@ a race shows whether or not it happens to go well this time (Flanagan and Freund
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..errors import HazardError
 from .timeline import StreamQueue, Work
 from .virtual_time import Trace, calling_line
@@ -17,15 +15,9 @@ READ, WRITE, TOUCH = "reads", "writes", "uses"
 """TOUCH is what a kernel does to an argument: it reads or writes it, and which is not known. Two of them don't race."""
 
 
-class Access(NamedTuple):
-    """Work that touches the bytes from `begin` to `end`."""
-
-    lane: StreamQueue
-    place: int
-    kind: str
-    begin: int
-    end: int
-    work: Work
+Access = tuple[StreamQueue, int, str, int, int, Work]
+"""Work that touches bytes: its lane and its place in it, how, from which byte to which, and what. A plain tuple, since
+each copy makes two."""
 
 
 class Accesses:
@@ -66,13 +58,13 @@ class Order:
         """The clock of an event behind everything submitted so far."""
         return {**lane.clock, lane.number: lane.count}
 
-    def learn(self, clock: dict[int, int]) -> None:
+    def learn(self, clock: dict[int, int] | None) -> None:
         """The host has waited for a mark of that clock, or was told that it is reached."""
         join(self._known, clock)
 
     def is_known(self, access: Access) -> bool:
         """Whether the host knows that it is over."""
-        return access.place <= self._known.get(access.lane.number, 0)
+        return access[1] <= self._known.get(access[0].number, 0)
 
     def check(
         self, accesses: Accesses, lane: StreamQueue, kind: str, begin: int, end: int, work: Work, what: str
@@ -81,25 +73,30 @@ class Order:
 
         HazardError where other work that touches them may run at the same time, and one of the two writes.
         """
-        kept, known = [], self._known
-        for access in accesses.latest:
-            other = access.lane
-            if access.place <= known.get(other.number, 0):
-                continue
-            overlap = access.begin < end and begin < access.end
-            ordered = other is lane or access.place <= lane.clock.get(other.number, 0)
-            if overlap and not ordered and (access.kind != kind or kind == WRITE):
-                raise HazardError(
-                    f"{work.name} {kind} {min(access.end, end) - max(access.begin, begin):,} bytes of {what} that "
-                    f"{access.work.name} {access.kind} in another stream, and nothing orders the two",
-                    fix="record an event behind the first, and let the other stream wait for it (wait_event)",
-                    lines=(self.line_now(), self.line(access.work)),
-                )
-            covered = begin <= access.begin and access.end <= end
-            if not (ordered and covered and kind in (WRITE, access.kind)):
-                kept.append(access)
-        kept.append(Access(lane, lane.count + 1, kind, begin, end, work))
+        kept = [access for access in accesses.latest if not self.is_known(access)] if accesses.latest else []
+        if kept:
+            kept = self._kept(kept, lane, kind, begin, end, work, what)
+        kept.append((lane, lane.count + 1, kind, begin, end, work))
         accesses.latest = kept
+
+    def _kept(
+        self, accesses: list[Access], lane: StreamQueue, kind: str, begin: int, end: int, work: Work, what: str
+    ) -> list[Access]:
+        """Those that can still race with what comes after `work`."""
+        kept = []
+        for access in accesses:
+            other, place, how, first, last, earlier = access
+            ordered = other is lane or place <= lane.clock.get(other.number, 0)
+            if not ordered and first < end and begin < last and (how != kind or kind == WRITE):
+                raise HazardError(
+                    f"{work.name} {kind} {min(last, end) - max(first, begin):,} bytes of {what} that {earlier.name} "
+                    f"{how} in another stream, and nothing orders the two",
+                    fix="record an event behind the first, and let the other stream wait for it (wait_event)",
+                    lines=(self.line_now(), self.line(earlier)),
+                )
+            if not (ordered and begin <= first and last <= end and kind in (WRITE, how)):
+                kept.append(access)
+        return kept
 
     def line_now(self) -> tuple[str, int] | None:
         """The line of the program that is calling; None where no trace is kept."""
@@ -110,8 +107,8 @@ class Order:
         return self._trace.lines.get(work.correlation) if self._trace is not None else None
 
 
-def join(clock: dict[int, int], other: dict[int, int]) -> None:
+def join(clock: dict[int, int], other: dict[int, int] | None) -> None:
     """Bring the clock up to the other."""
-    for lane, count in other.items():
+    for lane, count in (other or {}).items():
         if clock.get(lane, 0) < count:
             clock[lane] = count

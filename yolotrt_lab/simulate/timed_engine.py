@@ -142,7 +142,7 @@ class SimulatedContext(Context):
 def touches_of(engine: Engine, buffers: Mapping[str, Any]) -> list[Touch]:
     """What an inference does to the device memory of its tensors."""
     kinds = [(spec, READ) for spec in engine.inputs] + [(spec, WRITE) for spec in engine.outputs]
-    return [Touch(buffers[spec.name], kind, 0, spec.nbytes) for spec, kind in kinds]
+    return [(buffers[spec.name], kind, 0, spec.nbytes) for spec, kind in kinds]
 
 
 def compute_into(engine: Engine, compute: Compute, buffers: Mapping[str, Any]) -> None:

@@ -54,7 +54,7 @@ class Work:
     """Two works of one owner must not run at once."""
     correlation: int = field(default=0, init=False)
     """The number of the call that submitted it."""
-    clock: dict[int, int] = field(default_factory=dict, init=False)
+    clock: dict[int, int] | None = field(default=None, init=False)
     """Of a mark: how far each stream is once it is reached (see races.py)."""
     start: int = field(default=PENDING, init=False)
     end: int = field(default=PENDING, init=False)
