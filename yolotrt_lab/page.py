@@ -98,7 +98,7 @@ def _section(run: Run, notebook: Any, convert: Callable[..., Any], links: _Links
         if "claims" in tags and not run.failure:  # what it prints is the name of its fold
             cell.metadata["claims"] = "".join(each.get("text", "") for each in cell.outputs).strip()
             cell.outputs = []
-        cell.metadata["open"] = "raw" in tags and cell.source not in seen  # code to be read, once
+        cell.metadata["open"] = bool({"raw", "exercise"} & set(tags)) and cell.source not in seen  # to be read, once
         seen.add(cell.source)
     html, _ = convert(notebook, {"metadata": {"path": str(run.notebook.parent)}})
     soup = BeautifulSoup(html, "html.parser")

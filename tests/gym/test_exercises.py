@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from html import escape
 from pathlib import Path
@@ -112,6 +113,20 @@ def test_the_notebooks_cells_are_the_exercises(path):
     number = path.stem[:2]
     expected = cells_of(number) if of_notebook(number) else []
     assert found == [(cell["id"], cell["cell_type"], cell["source"]) for cell in expected]
+
+
+def names_in(cells, use):
+    nodes = [node for cell in cells if cell.cell_type == "code" for node in ast.walk(ast.parse(cell.source))]
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, use)}
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("0*.ipynb")), ids=lambda path: path.stem)
+def test_exercises_change_no_name_that_the_notebook_uses_after_them(path):
+    cells = nbformat.read(path, as_version=4).cells
+    first = next((at for at, cell in enumerate(cells) if is_exercise(cell)), len(cells))
+    mine = [cell for cell in cells if is_exercise(cell) and not cell.id.endswith("-start")]
+    later = [cell for cell in cells[first:] if not is_exercise(cell)]
+    assert names_in(mine, ast.Store) & names_in(later, ast.Load) == set()
 
 
 @pytest.mark.parametrize("exercise", ALL.values(), ids=ALL)
