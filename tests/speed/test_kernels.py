@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 import shutil
 import subprocess
@@ -144,6 +145,14 @@ extern "C" void run(int x, int y, int z, const byte *frames, NUMBER *images, con
 """
 
 
+def compiled(folder, text):
+    """The C++ as a library."""
+    (folder / "kernel.cpp").write_text(text)
+    command = ["g++", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-o", "kernel.so", "kernel.cpp"]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    return ctypes.CDLL(str(folder / "kernel.so"))
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 @pytest.mark.parametrize("pixels", [Pixels.BGR, Pixels.NV12, Pixels.NV12_709])
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -153,19 +162,7 @@ def test_letterbox_in_cuda_c_is_its_numpy_reference_to_the_bit(device, tmp_path,
     source = re.sub(r'asm\("cvt.*\);', "to_half(out, value);", first.source)
     values = ", ".join(["x, y, z, frames, images", *(f"i[{n}]" for n in range(8)), "f[0], f[1]"])
     values += "".join(f", i[{n}]" for n in range(8, 13)) if pixels.planar else ""
-    (tmp_path / "kernel.cpp").write_text(CPP + source + MAIN.replace("RUN", f"launch({first.name}, {values});"))
-    command = [
-        "g++",
-        "-O1",
-        "-ffp-contract=off",
-        "-shared",
-        "-fPIC",
-        "-o",
-        tmp_path / "kernel.so",
-        tmp_path / "kernel.cpp",
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    run = ctypes.CDLL(str(tmp_path / "kernel.so")).run
+    run = compiled(tmp_path, CPP + source + MAIN.replace("RUN", f"launch({first.name}, {values});")).run
     for size in ("1080x1920", "480x638"):
         frames = nv12_frames(size)
         if not pixels.planar:
@@ -206,6 +203,63 @@ def decoded(device, table, **settings):
         decoder.launch(outputs, scratch, results, stream)
     found = downloaded(device, results, decoder.result, stream)
     return [unpack(found, item) for item in range(len(table))]
+
+
+SEARCH_CPP = """
+#include <algorithm>
+#define __shared__ static
+using std::min;
+static void __syncthreads() {}
+static int atomicAdd(int *place, int more) { int before = *place; *place += more; return before; }
+static float __int_as_float(int bits) { float value; memcpy(&value, &bits, 4); return value; }
+static int __float_as_int(float value) { int bits; memcpy(&bits, &value, 4); return bits; }
+static void from_half(float &out, unsigned short bits) { _Float16 half; memcpy(&half, &bits, 2); out = half; }
+"""
+SEARCH_MAIN = """
+extern "C" void run(int x, int z, const NUMBER *o, int *scratch, int *results, const int *i, const float *f) {
+    for (blockIdx.z = 0; blockIdx.z < z; ++blockIdx.z) {
+        blockDim = {1, 1, 1};
+        threadIdx = {0, 0, 0};
+        if (i[6]) {
+            take(o, results, i[0], f[0], i[2], i[3], f[2], f[3], i[4], i[5]);
+            continue;
+        }
+        for (blockIdx.x = 0; blockIdx.x < x; ++blockIdx.x)  // the group that joins the others' finds runs last
+            for (threadIdx.y = GROUPS - 1; threadIdx.y >= 0; --threadIdx.y)
+                for (threadIdx.x = 0; threadIdx.x < 32; ++threadIdx.x)
+                    candidates(o, scratch, i[0], i[1], f[0]);
+        threadIdx = {0, 0, 0};
+        suppress(o, scratch, results, i[0], i[1], f[1], i[2], i[3], f[2], f[3], i[4], i[5]);
+    }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_search_in_cuda_c_is_the_hosts_to_the_bit(device, tmp_path, dtype):
+    """The source that a GPU compiles, compiled for the processor: the search of a frame in one thread."""
+    geometry = letterbox_geometry((4000, 6000), (640, 640))
+    library = None
+    for end2end, count, ties in itertools.product((False, True), (0, 30, CAPACITY), (False, True)):
+        generator = np.random.default_rng(count)
+        make = heads_table if end2end else scores_table
+        table = make(generator, max(count, 1) if end2end else count, ties=ties).astype(dtype)
+        spec = TensorSpec("output0", table.shape, table.dtype)
+        decoder = Decoder(device, spec, geometry, end2end=end2end, confidence=0.3)
+        if library is None:
+            source = re.sub(r'asm\("cvt.*\);', "from_half(value, bits);", decoder._suppress.source)
+            library = compiled(tmp_path, CPP + SEARCH_CPP + source + SEARCH_MAIN)
+        rows, anchors = (table.shape[1], 0) if end2end else (table.shape[1] - 4, table.shape[2])
+        place = (*geometry.frame_shape, geometry.left, geometry.top)
+        whole, floats = np.array([rows, anchors, *place, end2end], np.int32), np.array([0.3, 0.7, *geometry.scales])
+        scratch, results = np.zeros(decoder._scratch.shape, np.int32), np.zeros(decoder.result.shape, np.int32)
+        memory = (table, scratch, results, whole, floats.astype(np.float32))
+        library.run(decoder._grid[0], len(table), *(ctypes.c_void_p(each.ctypes.data) for each in memory))
+        for item, rows in enumerate(table):
+            found, expected = unpack(results, item), decode(rows, geometry, end2end=end2end, confidence=0.3)
+            for name in ("boxes", "scores", "classes"):
+                assert np.array_equal(getattr(found, name), getattr(expected, name)), (end2end, count, ties, name)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
