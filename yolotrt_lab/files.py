@@ -96,7 +96,7 @@ def write_file(path: str | Path, content: str | bytes | memoryview, error: type[
     yolotrt_lab.errors.SettingsError: . cannot be written: it is a folder
     Fix: name another file, where there is room for it
     """
-    path, data = Path(path), content.encode() if isinstance(content, str) else content
+    path, data = Path(path), content.encode("utf-8", "replace") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.tmp") if path.name else path
     try:
         _check_place(path)
