@@ -47,15 +47,15 @@ smoke: .venv/for-test  ## train the detector in miniature, on the CPU; it needs 
 rtx: $(RTX_FOLDERS)  ## fetch two versions of TensorRT-RTX for the tests; they build engines without a GPU
 
 $(RTX_FOLDERS): build/rtx/%: | .venv/for-run
-	@echo "TensorRT-RTX $*, about 1 GB"
+	@echo "TensorRT-RTX $*, about 220 MB on the disk"
 	@rm -rf $@.part
 	@$(PIP) --quiet --no-deps --target $@.part \
 		tensorrt-rtx-cu13==$* tensorrt-rtx-cu13-bindings==$* tensorrt-rtx-cu13-libs==$*
 	@mv $@.part $@
 
 SAYS_run := about 700 MB
-SAYS_test := about 1.1 GB
-SAYS_lint := about 1.1 GB
+SAYS_test := about 1.2 GB
+SAYS_lint := about 1.3 GB
 SAYS_lab := about 800 MB
 EXTRAS_run := notebooks
 EXTRAS_test := notebooks,test

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from yolotrt_lab import telemetry
-from yolotrt_lab.errors import SettingsError
+from yolotrt_lab.errors import SettingsError, plain
 from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.conditions import Conditions
 from yolotrt_lab.telemetry import Nvml, Telemetry, driver_version, host_memory_bytes
@@ -259,3 +259,22 @@ def test_host_memory_grows_with_what_is_touched_and_is_nan_if_the_system_does_no
     monkeypatch.setattr(telemetry, "_STATM", telemetry.Path("/no/such/file"))
     monkeypatch.setattr(sys, "platform", "darwin")
     assert np.isnan(host_memory_bytes())
+
+
+WORDS = ["x\x1b[2J", b"\xff\x00", None, [], {}, float("inf"), -1, 2**70, object(), lambda: 1]
+
+
+@pytest.mark.parametrize("word", WORDS, ids=lambda word: type(word).__name__)
+def test_whatever_nvml_answers_a_sample_is_numbers_and_the_version_is_plain_text(nvml, word):
+    fake = nvml()
+    for name in vars(fake).copy():
+        if name.startswith("nvml") and callable(getattr(fake, name)) and name not in ("nvmlInit", "nvmlShutdown"):
+            setattr(fake, name, lambda *_: word)
+    values = sample()
+    assert all(type(value) is float for value in values.values())
+    assert driver_version() == plain(driver_version())
+
+
+def test_a_version_in_bytes_reads_as_text(nvml):
+    nvml().nvmlSystemGetDriverVersion = lambda: b"470.82.01"
+    assert driver_version() == "470.82.01"

@@ -300,8 +300,7 @@ def _diagnose(arguments: argparse.Namespace) -> None:
     """
     from . import diagnose
 
-    if arguments.html is not None:
-        check_output(arguments.html, ".html")
+    check_output(arguments.html, ".html")
     measured = _measured(arguments, arguments.file)
     if arguments.telemetry is not None:
         measured = diagnose.join(measured, diagnose.read(arguments.telemetry))
@@ -412,9 +411,8 @@ def _bench(arguments: argparse.Namespace) -> None:
     rungs = arguments.rungs or [rung.number for rung in speed.RUNGS]
     speed.checked_rungs(rungs)
     check_frames(arguments.frames)
-    for path, endings in ((arguments.json, (".json",)), (arguments.plot, (".png", ".svg", ".pdf"))):
-        if path is not None:
-            check_output(path, *endings)
+    check_output(arguments.json, ".json")
+    check_output(arguments.plot, ".png", ".svg", ".pdf")
     device, images = _open_device(arguments)
     engines = speed.open_engines(device, _step)
     climbed = speed.climb(device, engines, images, frames=arguments.frames, rungs=rungs, progress=_step)

@@ -58,17 +58,19 @@ def read_file(source: Path | BinaryIO, name: object = "", error: type[LabError] 
     return b"".join(pieces)
 
 
-def check_output(path: Path, *endings: str, overwrite: bool = True) -> None:
+def check_output(path: Path | None, *endings: str, overwrite: bool = True) -> None:
     """SettingsError where a file may not be written: before the work for it starts, and without a trace on the disk.
 
     It must have one of these endings, and must not lie in the way of what is no such file: a folder, a device, a pipe,
-    a link, a file of another kind. Without `overwrite` no file may lie there.
+    a link, a file of another kind. Without `overwrite` no file may lie there. None: nothing is to be written.
 
     >>> check_output(Path("figures.txt"), ".json")
     Traceback (most recent call last):
     yolotrt_lab.errors.SettingsError: the output must end in .json, got figures.txt
     Fix: call it figures.json
     """
+    if path is None:
+        return
     if path.suffix.lower() not in endings:
         fix = f"call it {path.with_suffix(endings[0]) if path.name else 'NAME' + endings[0]}"
         raise SettingsError(f"the output must end in {' or '.join(endings)}, got {path}", fix=fix)
@@ -96,7 +98,7 @@ def write_file(path: str | Path, content: str | bytes | memoryview, error: type[
     yolotrt_lab.errors.SettingsError: . cannot be written: it is a folder
     Fix: name another file, where there is room for it
     """
-    path, data = Path(path), content.encode() if isinstance(content, str) else content
+    path, data = Path(path), content.encode("utf-8", "replace") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.tmp") if path.name else path
     try:
         _check_place(path)

@@ -209,6 +209,16 @@ def test_nsys_exports_a_raw_report(raw, tmp_path, monkeypatch):
         read_trace(raw)
 
 
+@pytest.mark.parametrize("odd", ["GPU-uuid", b"\xff", 1.5, None, ""], ids=repr)
+@pytest.mark.parametrize("place", range(3))
+def test_a_gpu_whose_numbers_are_none_keeps_that_of_its_process(tmp_path, odd, place):
+    report, numbers = TinyReport(), [7, 0, 10]
+    report.kernel("k", 0, 1, 1)
+    numbers[place] = odd
+    report.words["TARGET_INFO_CUDA_DEVICE gpuId cudaId pid"] = [tuple(numbers)]
+    assert read_trace(report.write(tmp_path / "r.sqlite")).kernels["device"].tolist() == [0]
+
+
 def damaged(report, path, seed):
     """The report with one thing broken: a table or column gone, rows shuffled, the file cut off, or bytes changed."""
     rng, kind = np.random.default_rng(seed), seed % 5

@@ -234,7 +234,9 @@ class Copies:
         assert isinstance(stream, SimulatedStream) and isinstance(device, SimulatedBuffer)
         nbytes, page_locked, end = buffer.nbytes, buffer.memory.page_locked, offset + buffer.nbytes
         if end > device.nbytes:
-            raise DeviceError(f"a copy of {nbytes} bytes does not fit device memory of {device.nbytes}")
+            raise DeviceError(
+                f"a copy must fit device memory of {device.nbytes} bytes, got {nbytes}", fix="create more of it"
+            )
         step: dict[str, Any] = {"engine": self._engine, "name": self._names[buffer.memory], "nbytes": nbytes}
         if self._machine.moves_bytes:
             step["action"] = self._mover(buffer, weakref.ref(device), offset)

@@ -181,7 +181,9 @@ class Gpu:
         while work.end == PENDING:
             following = timeline.next_start()
             if following is None:
-                raise DeviceError("the host waits for work that waits for an event nobody records")
+                raise DeviceError(
+                    "the host waits for work that waits for an event nobody records", fix="record it before the wait"
+                )
             lane, start = following
             if threads.ready and threads.turn(until=start):
                 continue

@@ -66,7 +66,9 @@ class PinnedMemory(Names):
         """That part of it, for a copy."""
         offset = address - self.ptr
         if offset + nbytes > self.size:
-            raise DeviceError(f"a copy must fit the {self.size} bytes of pinned memory, got {offset} + {nbytes}")
+            raise DeviceError(
+                f"a copy must fit the {self.size} bytes of pinned memory, got {offset} + {nbytes}", fix="allocate more"
+            )
         if self._holder() is None:
             raise HazardError(
                 f"a copy must use memory that is still held, got {nbytes} bytes that were freed or the pool has back",
