@@ -24,7 +24,7 @@ from yolotrt_lab import Fill, FrameLoop, LoopSettings, OverlappedLoop, SlotPool,
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.detector.yolov8 import build_model, read_weights
 from yolotrt_lab.device import Device, open_device
-from yolotrt_lab.engine import Engine
+from yolotrt_lab.engine import Engine, LendingEngine
 from yolotrt_lab.frames import FrameSource
 from yolotrt_lab.model import read_model_info
 from yolotrt_lab.packages import import_cv2, load, shipped_model
@@ -33,12 +33,12 @@ from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, climb, open_engines
 from yolotrt_lab.speed.limits import FRAME_BYTES, copy_us, engine_us, figures
 from yolotrt_lab.speed.overlap import OverlapSettings
 from yolotrt_lab.speed.sources import bgr_to_nv12
+from yolotrt_lab.tensorrt import TensorRTEngine
 from yolotrt_lab.types import Detections, Pixels, TensorSpec
 from yolotrt_lab.vision import overlaps
 
 _SETTLED = 1_000  # from this frame on neither latency nor memory may grow
 _IOU = 0.99
-_CONVERTED = {9: Pixels.NV12, 8: Pixels.BGR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,37 +189,52 @@ class _Rendered(Sequence[np.ndarray]):
 
 
 def box_claims(bench: Bench, upload_us: float, frames: int = 500) -> Iterator[Claim]:
-    """Rungs 6 to 8 find the boxes of rung 1 in the synthetic scene, rung 9 those of rung 8 in its converted frames.
+    """Rungs 6 to 8 find the boxes of rung 1 in the synthetic scene, rung 9 in its planes those of its frames in BGR.
 
     By the lab's detector: seeded weights give crowds of scores that mean nothing, and any threshold cuts through one.
-    An engine for batches may have kernels of its own, which round differently in FP16; so what batches change there is
-    also held against what FP16 itself changes, and the speed of rung 8 in FP32 against its own limit: the larger of
-    `upload_us` and what its engine alone takes.
+    An engine for batches may have kernels of its own, which round differently in FP16. So rung 9 is held against the
+    same loop, and batches of sixteen against batches of four by themselves: in FP32 (without TF32) the boxes must be
+    the same, in FP16 about as many frames may differ from FP32's. The speed of rung 8 in FP32 has its own limit: the
+    larger of `upload_us` and what its engine alone takes.
     """
-    naive, by_batches = {}, {}
+    naive, by_4, by_16 = {}, {}, {}
     for precision in ("fp16", "fp32"):
         trained = _trained(bench, precision)
         expected = naive[precision] = _boxes(trained, 1, frames)
         for rung in (6, 7, 8):
             claim = _same_boxes(f"rung {rung} in {precision}", "rung 1's", _boxes(trained, rung, frames), expected)
             yield claim
-        by_batches[8, precision] = claim
-        found, converted = (_boxes(trained, rung, frames, _Planes(of)) for rung, of in _CONVERTED.items())
-        claim = by_batches[9, precision] = _same_boxes(f"rung 9 in {precision}", "rung 8's", found, converted)
-        if precision == "fp32":
-            yield claim
-    apart = int((_agreements(naive["fp16"], naive["fp32"]) <= _IOU).sum())
-    for rung, other in ((8, 1), (9, 8)):
-        name = f"rung {rung} in fp16: frames whose boxes are not rung {other}'s, against those whose are not fp32's"
-        differ = int(by_batches[rung, "fp16"].value)
-        yield Claim(name, differ / max(apart, 1), 1.0, detail=f"{differ} and {apart} of {frames}")
+            if (rung, precision) == (8, "fp16"):
+                differ = int(claim.value)
+        planes = _boxes(trained, 9, frames, _Planes(Pixels.NV12))
+        by_16[precision] = _boxes(trained, 9, frames, _Planes(Pixels.BGR), pixels=Pixels.BGR)
+        by_4[precision] = _boxes(trained, 8, frames, _Planes(Pixels.BGR))
+        yield _same_boxes(f"rung 9 in {precision}", "the same loop's in BGR", planes, by_16[precision])
+    apart = _differing(naive["fp16"], naive["fp32"])
+    name = "rung 8 in fp16: frames whose boxes are not rung 1's, against those whose are not fp32's"
+    yield Claim(name, differ / max(apart, 1), 1.0, detail=f"{differ} and {apart} of {frames}")
+    yield from _batch_claims(by_16, by_4, trained.confidence)
     took_us, last = figures(trained.run(8, frames=10 * frames)).frame_us, RUNGS[7]
     limit_us = max(upload_us, engine_us(bench.device, trained.engines[last.batch], last.settings.contexts))
     name = "rung 8 in fp32, us a frame, against the upload and its engine alone"
     yield Claim(name, took_us / limit_us, 1.15, detail=f"{took_us:.1f} of {limit_us:.1f} us")
 
 
-def _same_boxes(what: str, whose: str, found: Sequence[Detections], expected: Sequence[Detections]) -> Claim:
+_Found = Sequence[Detections]
+
+
+def _batch_claims(by_16: Mapping[str, _Found], by_4: Mapping[str, _Found], confidence: float) -> Iterator[Claim]:
+    """Batches of sixteen against batches of four, by precision: what each found in the same frames in BGR."""
+    same = _same_boxes("batches of 16 in fp32", "those of batches of 4", by_16["fp32"], by_4["fp32"])
+    yield replace(same, detail=_apart(by_16["fp32"], by_4["fp32"], confidence))
+    wide, narrow = (_differing(found["fp16"], by_4["fp32"]) for found in (by_16, by_4))
+    detail = f"{wide} and {narrow} of {len(by_4['fp16'])}, {_differing(by_16['fp16'], by_4['fp16'])} between the two: "
+    detail += _apart(by_16["fp16"], by_4["fp16"], confidence)
+    name = "batches of 16 in fp16: frames whose boxes are not fp32's, against those of batches of 4"
+    yield Claim(name, wide / max(narrow, 1), 1.25, detail=detail)
+
+
+def _same_boxes(what: str, whose: str, found: _Found, expected: _Found) -> Claim:
     """That no frame has other boxes."""
     agreement, count = _agreements(found, expected), np.mean([len(boxes) for boxes in expected])
     name = f"{what}: frames of {len(expected)} whose boxes are not {whose}"
@@ -227,25 +242,39 @@ def _same_boxes(what: str, whose: str, found: Sequence[Detections], expected: Se
     return Claim(name, int((agreement <= _IOU).sum()), 0, detail=detail)
 
 
+def _apart(found: _Found, expected: _Found, confidence: float) -> str:
+    """How far the scores of boxes that both found are apart, and whether the other boxes lie at the threshold."""
+    apart, alone = [0.0], []
+    for one, other in zip(found, expected, strict=True):
+        ones, others, overlap = _pairs(one, other)
+        ones, others = ones[overlap > 0.5], others[overlap > 0.5]
+        apart += abs(one.scores[ones] - other.scores[others]).tolist()
+        alone += [*np.delete(one.scores, ones), *np.delete(other.scores, others)]
+    near = sum(score <= confidence + max(apart) for score in alone)
+    alike = f"scores differ by {max(apart):.2g} at most"
+    return f"{alike}; {len(alone)} boxes without a partner, {near} of them that near the threshold"
+
+
 def _trained(bench: Bench, precision: str) -> Bench:
-    """The bench with the lab's detector."""
+    """The bench with the lab's detector, whose float32 is not computed as TF32."""
     content = shipped_model().read_bytes()
     info = read_model_info(content)
     weights, names = read_weights(content), info.names
     model = build_model(classes=info.classes, dynamic_batch=True, precision=precision, weights=weights, names=names)
-    engines = open_engines(bench.device, _say, model, sorted({rung.batch for rung in RUNGS}))
+    engines = {}
+    for batch in sorted({rung.batch for rung in RUNGS}):
+        _say(f"opening the detector in {precision}, batch {batch}")
+        engines[batch] = LendingEngine(TensorRTEngine.from_onnx(model, batch=batch, tf32=False))
     return replace(bench, engines=engines, confidence=LoopSettings().confidence)
 
 
-def _boxes(bench: Bench, rung: int, frames: int, images: FrameSource | None = None) -> list[Detections]:
+def _boxes(bench: Bench, rung: int, frames: int, images: FrameSource | None = None, **changes: Any) -> list[Detections]:
     """What a rung finds in the first frames of the synthetic scene, or of `images`."""
     found: list[Detections] = []
-    changes: dict[str, Any] = {}
+    source: Any = _Rendered(frames)
     if isinstance(bench.settings(rung), OverlapSettings):
-        images, changes = images or SyntheticScene(), {"fill": Fill.IN_PLACE}
-    else:
-        images = _Rendered(frames)
-    bench.loop(rung, images, lambda _, boxes: found.append(boxes), frames=frames, warmup=0, **changes).run()
+        source, changes = images or SyntheticScene(), {"fill": Fill.IN_PLACE, **changes}
+    bench.loop(rung, source, lambda _, boxes: found.append(boxes), frames=frames, warmup=0, **changes).run()
     return found
 
 
@@ -262,7 +291,12 @@ class _Planes(FrameSource):
         return planes if self.pixels.planar else np.asarray(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12))
 
 
-def _agreements(found: Sequence[Detections], expected: Sequence[Detections]) -> np.ndarray:
+def _differing(found: _Found, expected: _Found) -> int:
+    """How many frames have other boxes."""
+    return int((_agreements(found, expected) <= _IOU).sum())
+
+
+def _agreements(found: _Found, expected: _Found) -> np.ndarray:
     """`_agreement`, frame by frame."""
     return np.array([_agreement(one, other) for one, other in zip(found, expected, strict=True)])
 
@@ -271,13 +305,16 @@ def _agreement(found: Detections, expected: Detections) -> float:
     """The smallest IoU of pairs of boxes of one class, paired as well as can be; 0 where numbers differ."""
     if len(found) != len(expected) or sorted(found.classes) != sorted(expected.classes):
         return 0.0
-    if not len(found):
-        return 1.0
+    return float(_pairs(found, expected)[2].min(initial=1.0))
+
+
+def _pairs(found: Detections, expected: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes paired as well as can be: which of `found`, which of `expected`, and the IoU, 0 where classes differ."""
     same = (found.boxes[:, None] == expected.boxes).all(axis=2)  # of no area, where a box was clipped to the edge
     close = np.where(same, 1.0, overlaps(found.boxes, expected.boxes))
     close[found.classes[:, None] != expected.classes] = 0.0
-    assign = load("scipy.optimize", needed_for="pairs of boxes").linear_sum_assignment
-    return float(close[assign(close, maximize=True)].min())
+    ones, others = load("scipy.optimize", needed_for="pairs of boxes").linear_sum_assignment(close, maximize=True)
+    return ones, others, close[ones, others]
 
 
 class _Patches(FrameSource):

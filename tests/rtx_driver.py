@@ -66,6 +66,7 @@ def facts():
         "targets": list(build_targets(trt)),
         "mask": mask(plan),
         "masks": [mask(build_plan(tiny_model(), module=MODULE, target=target)) for target in ("SM75", "SM89")],
+        "tf32": [build_plan(tiny_model(), module=MODULE, tf32=tf32) == plan for tf32 in (True, False)],
         "dtypes": [name for name in tensorrt._DTYPES if getattr(trt.DataType, name).name == name],
         "lacking": lacks(FakeEngine) + lacks(FakeContext),
         "one_logger": log is log_of(import_tensorrt(MODULE)),

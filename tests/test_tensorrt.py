@@ -207,15 +207,18 @@ def test_refused_plan_carries_the_log(tensorrt, monkeypatch):
     assert caught.value.log == ("ERROR: expecting compute 8.6",)
 
 
-def test_plan_of_tensorrt_is_filed_under_its_gpu(tensorrt, monkeypatch, tmp_path):
+def test_plan_of_tensorrt_is_filed_under_its_gpu_and_its_arithmetic(tensorrt, monkeypatch, tmp_path):
     built = []
     monkeypatch.setattr(backend, "build_plan", lambda *model, **options: built.append(options) or b"plan")
     monkeypatch.setattr(TensorRTEngine, "load", lambda plan, precision: Mock())
     for gpu in (Gpu("one", (8, 9)), Gpu("two", (8, 9)), Gpu("two", (9, 0)), Gpu("one", (8, 9))):
         monkeypatch.setattr(backend, "find_gpu", lambda gpu=gpu: gpu)
         TensorRTEngine.from_onnx(tiny_model(), module="tensorrt", cache_dir=tmp_path)
-    assert [options["target"] for options in built] == ["", "", ""]
-    assert len(list(tmp_path.glob("tensorrt-10.13.3.9.post1-*.plan"))) == 3
+    for _ in range(2):
+        TensorRTEngine.from_onnx(tiny_model(), module="tensorrt", cache_dir=tmp_path, tf32=False)
+    assert [options["target"] for options in built] == [""] * 4
+    assert [options["tf32"] for options in built] == [True] * 3 + [False]
+    assert len(list(tmp_path.glob("tensorrt-10.13.3.9.post1-*.plan"))) == 4
 
 
 def test_plan_of_another_tensorrt(tensorrt):

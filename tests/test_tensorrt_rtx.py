@@ -98,6 +98,7 @@ def test_rtx_builds_for_many_gpus_or_for_one(rtx):
     assert [turing.bit_count(), ada.bit_count()] == [1, 1]
     assert facts["mask"].bit_count() >= 4
     assert [facts["mask"] & turing, facts["mask"] & ada] == [0, ada]
+    assert facts["tf32"] == [True, False]
 
 
 def test_rtx_has_the_names_that_the_tables_leave_open(rtx):

@@ -192,8 +192,10 @@ def cached_plan(path: Path, build: Callable[[], bytes]) -> bytes:
     return plan
 
 
-def build_plan(onnx: bytes | str | Path, *, module: str = "", target: str = "") -> bytes:
+def build_plan(onnx: bytes | str | Path, *, module: str = "", target: str = "", tf32: bool = True) -> bytes:
     """Build a plan from an ONNX model with fixed sizes. Its data types are those of the model.
+
+    Without `tf32`, products of float32 have 24 bits; with it TensorRT may round factors to 11, as it does by default.
 
     TensorRT builds for the local GPU. TensorRT-RTX needs no GPU: it builds for every compute capability from 8.0 on, or
     for one `target`, such as 'SM75'. Raises NoGpuError (TensorRT without a GPU), SettingsError (an unknown target),
@@ -220,6 +222,8 @@ def build_plan(onnx: bytes | str | Path, *, module: str = "", target: str = "") 
     if target:
         config.num_compute_capabilities = 1
         config.set_compute_capability(targets[target], 0)
+    if not tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         _refuse_operators(log)

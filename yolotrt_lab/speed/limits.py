@@ -18,7 +18,7 @@ from ..vision import Letterbox
 
 FRAME_BYTES = 1080 * 1920 * 3
 NV12_BYTES = FRAME_BYTES // 2
-CHOICES = ((1, 4), (1, 6), (4, 2), (4, 4), (8, 2), (16, 2), (16, 4))
+CHOICES = ((1, 4), (1, 6), (4, 2), (4, 4), (8, 2), (16, 2), (16, 3), (16, 4))
 """Batches and contexts among which the engine's best rate is looked for."""
 
 
