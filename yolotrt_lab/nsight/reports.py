@@ -124,6 +124,8 @@ def rules(said: str) -> Iterator[tuple[str, str]]:
 
 
 def _trace_of(path: Path, *notes: str) -> Trace:
+    # glibc keeps what is freed for the next array only up to the largest size that was freed, and at most 32 MB.
+    np.empty(31 << 20, np.uint8)
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             database.text_factory = lambda raw: raw.decode("utf-8", "replace")
