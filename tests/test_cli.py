@@ -16,7 +16,6 @@ from tiny_notebooks import write
 from yolotrt_lab import __version__, cli, cuda, doctor, notebooks
 from yolotrt_lab.doctor import Finding, State
 from yolotrt_lab.errors import NoGpuError, SettingsError, plain
-from yolotrt_lab.packages import lab_path
 from yolotrt_lab.terminal import exit_status
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
@@ -182,10 +181,9 @@ def test_a_reader_that_stops_early_is_no_error():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_an_output_that_cannot_be_written_is_two_lines_and_exit_status_2(more):
-    recording = lab_path("data", "recordings", "h200", "overload.parquet")
-    command = [sys.executable, "-m", "yolotrt_lab", "diagnose", str(recording), *more]
+@pytest.mark.parametrize("arguments", [["record"], ["doctor", "--json"]], ids=" ".join)
+def test_an_output_that_cannot_be_written_is_two_lines_and_exit_status_2(arguments):
+    command = [sys.executable, "-m", "yolotrt_lab", *arguments]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert done.returncode == 2

@@ -14,17 +14,17 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
-from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 
 from .errors import LabError, NoGpuError
 from .packages import install_command, lab_path
 
 _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
-    name: name for name in ("numpy", "onnx", "onnxruntime", "pyarrow", "matplotlib")
+    name: name for name in ("numpy", "onnx", "onnxruntime", "pyarrow")
 }
 _NOTEBOOKS = ("papermill", "ipykernel", "nbconvert")
 _CORE = ("Python", "numpy", "opencv-python-headless", "onnx", "pyarrow", "lab data")
@@ -82,6 +82,7 @@ def examine() -> list[Finding]:
     checks: Checks = {
         "Python": _python,
         **{package: partial(_imported, module, package) for module, package in _NEEDED_MODULES.items()},
+        "matplotlib": partial(_matplotlib, installed),
         **{each: partial(version, each, State.MISSING, "`run` needs it", extra) for each in _NOTEBOOKS},
         **{f"lab {folder}": partial(_folder, folder) for folder in ("data", "notebooks")},
         "system": lambda: (State.OK, f"{platform.platform()}, {os.cpu_count()} cores", ""),
@@ -168,11 +169,13 @@ def _reason(error: BaseException) -> str:
 
 
 def _distributions() -> dict[str, str]:
-    """The version of each installed distribution, by its name."""
-    found = {}
-    for each in metadata.distributions():
-        with suppress(Exception):  # metadata that cannot be read raises anything
-            found[each.name.lower().replace("_", "-")] = each.version
+    """The version of each installed distribution, by its name: as the folders are called, which is read at once."""
+    found: dict[str, str] = {}
+    for folder in map(Path, sys.path):
+        for each in [*folder.glob("*.dist-info"), *folder.glob("*.egg-info")]:
+            name, version, *_ = *each.stem.split("-"), ""
+            if any((each / text).is_file() for text in ("METADATA", "PKG-INFO")) or each.is_file():
+                found.setdefault(name.lower().replace("_", "-").replace(".", "-"), version)
     return {name: version for name, version in found.items() if version}
 
 
@@ -201,11 +204,11 @@ def _gpu() -> tuple[Cuda, Found]:
     return offered, (State.OK, detail, "")
 
 
-def _imported(module: str, package: str) -> Found:
+def _imported(module: str, package: str, version: str = "") -> Found:
     """Import a package that the lab needs: only that shows whether its libraries load."""
     try:
         loaded = importlib.import_module(module)
-        detail = str(loaded.__version__)
+        detail = version or str(loaded.__version__)
         if module == "onnxruntime":
             detail += f", {', '.join(loaded.get_available_providers())}"
     except (Exception, SystemExit) as error:
@@ -213,6 +216,20 @@ def _imported(module: str, package: str) -> Found:
         state, option = (State.MISSING, "") if missing else (State.BROKEN, "--force-reinstall --no-deps ")
         return state, _reason(error), f"python -m pip install {option}{package}"
     return State.OK, detail, ""
+
+
+def _matplotlib(installed: Mapping[str, str]) -> Found:
+    """Import one of its libraries, which needs NumPy's: all of it takes as long to import as the rest together."""
+    spec = importlib.util.find_spec("matplotlib")
+    if "matplotlib" in sys.modules or spec is None or "matplotlib" not in installed:
+        return _imported("matplotlib", "matplotlib")
+    package = ModuleType("matplotlib")
+    package.__path__ = list(spec.submodule_search_locations or ())
+    sys.modules["matplotlib"] = package
+    found = _imported("matplotlib._path", "matplotlib", installed["matplotlib"])
+    for name in ("matplotlib", "matplotlib._path"):
+        sys.modules.pop(name, None)
+    return found
 
 
 def _cupy(installed: Mapping[str, str], cuda: Cuda) -> Found:

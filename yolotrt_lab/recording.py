@@ -20,7 +20,7 @@ import numpy as np
 
 from .errors import RecordingError, SettingsError
 from .files import check_output, limit_bytes, read_file, too_large, write_file
-from .packages import arrow_stream, load, shipped_file
+from .packages import arrow_stream, arrow_table, load, shipped_file
 from .types import HostMemory, Source, Stage
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
 _METADATA_KEY = b"yolotrt_lab"
 _OTHER = "take another copy, or record again; the columns are those that `Recording` describes"
+_NUMBERS = {name: name for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")} | {
+    "float": "float32",
+    "double": "float64",
+}
+"""The types of numbers of Arrow, as NumPy calls them."""
 _STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream starts; Parquet starts with PAR1
 _PACKAGES = (
     *("yolotrt-lab", "numpy", "scipy", "pyarrow", "opencv-python", "opencv-python-headless", "onnx", "onnxruntime"),
@@ -351,9 +356,7 @@ def _gaps(recording: Recording) -> str:
 
 
 def _table(columns: Mapping[str, np.ndarray], metadata: Any = None) -> Any:
-    import pyarrow
-
-    return pyarrow.table(dict(columns), metadata={_METADATA_KEY: json.dumps(metadata)})
+    return arrow_table(columns, {_METADATA_KEY: json.dumps(metadata)})
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
@@ -386,10 +389,11 @@ def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
                     batches.append(batch)
             table = pyarrow.Table.from_batches(batches, reader.schema)
         else:
-            held = parquet.read_metadata(pyarrow.BufferReader(data))
-            if (nbytes := 8 * held.num_rows * held.num_columns) > limit_bytes():  # a few bytes can say a million zeros
+            file = parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True)
+            nbytes = 8 * file.metadata.num_rows * file.metadata.num_columns
+            if nbytes > limit_bytes():  # a few bytes can say a million zeros
                 raise too_large(f"{path}: the table", nbytes, RecordingError)
-            table = parquet.read_table(pyarrow.BufferReader(data), page_checksum_verification=True)
+            table = file.read()
         text = (table.schema.metadata or {}).get(_METADATA_KEY, b"null")
         return {name: _as_numpy(table[name]) for name in table.column_names}, json.loads(text)
     except (pyarrow.ArrowException, ValueError, KeyError, OSError) as error:
@@ -399,8 +403,18 @@ def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
 
 def _as_numpy(column: Any) -> np.ndarray:
     """As NumPy has it; empty values become NaN or None, which no column of a schema may hold."""
-    text = str(column.type) in ("string", "large_string", "string_view") and not column.null_count
-    return np.array(column.to_numpy(), np.str_ if text else None)
+    kind = "" if column.null_count else str(column.type)
+    if kind in ("string", "large_string", "string_view"):
+        return np.array(column.to_pylist(), np.str_)
+    if not len(column):
+        return np.array(column.to_numpy())
+    array = column.combine_chunks()
+    begin, end = array.offset, array.offset + len(array)
+    if kind == "bool":  # `to_numpy` would import pandas, where it is there
+        return np.unpackbits(np.frombuffer(array.buffers()[1], np.uint8), bitorder="little")[begin:end].astype(bool)
+    if kind in _NUMBERS:
+        return np.frombuffer(array.buffers()[1], _NUMBERS[kind])[begin:end].copy()
+    return np.array(column.to_numpy())
 
 
 def machine_info() -> dict[str, str]:

@@ -260,12 +260,13 @@ def _idle(joined: Joined) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         cover, calls = joined.devices_cover(joined.of_thread(thread)), np.flatnonzero(frames.thread[frame] == thread)
         idle[mine] -= cover.measure(frames.start[mine], frames.end[mine])
         idle_in_call[calls] -= cover.measure(start[calls], end[calls])
-    columns = {"idle_ns": idle, "idle_outside_ns": idle.copy()}
+    group, groups = frame * len(KINDS) + joined.call_kind[rows], (count, len(KINDS))
+    in_kind, idle_in_kind = (
+        sums(group, each, count * len(KINDS)).reshape(groups) for each in (end - start, idle_in_call)
+    )
+    columns = {"idle_ns": idle, "idle_outside_ns": idle - idle_in_kind.sum(axis=1)}
     for place, kind in enumerate(KINDS):
-        group = np.where(joined.call_kind[rows] == place, frame, -1)
-        columns[f"in_{kind}_ns"] = sums(group, end - start, count)
-        columns[f"idle_in_{kind}_ns"] = sums(group, idle_in_call, count)
-        columns["idle_outside_ns"] -= columns[f"idle_in_{kind}_ns"]
+        columns |= {f"in_{kind}_ns": in_kind[:, place].copy(), f"idle_in_{kind}_ns": idle_in_kind[:, place].copy()}
     by_name = sums(trace.api["name"][rows], idle_in_call, len(trace.names))
     longest_first = np.argsort(-by_name, kind="stable")
     return columns, {trace.names[code]: int(by_name[code]) for code in longest_first if by_name[code]}

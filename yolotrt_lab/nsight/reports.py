@@ -41,7 +41,7 @@ _TABLES: Mapping[str, tuple[str, Sequence[str], Mapping[str, int]]] = {
 }
 """For each table its name in the report, the columns that it needs, and what stands for those it may lack."""
 
-_SCHEMA = """SELECT m.name, m.rootpage, m.sql, c.name, c.type, c.pk, c.hidden
+_SCHEMA = """SELECT m.name, IFNULL(m.rootpage, 0), IFNULL(m.sql, ''), c.name, c.type, c.pk, c.hidden
 FROM sqlite_master AS m JOIN pragma_table_xinfo(m.name) AS c WHERE m.type = 'table'"""
 _USED = ("start", "end", "globalTid", "globalPid", "deviceId", "streamId", "graphNodeId")
 _RENAMED = {"correlationId": "correlation"}
@@ -124,6 +124,8 @@ def rules(said: str) -> Iterator[tuple[str, str]]:
 
 
 def _trace_of(path: Path, *notes: str) -> Trace:
+    # glibc keeps what is freed for the next array only up to the largest size that was freed, and at most 32 MB.
+    np.empty(31 << 20, np.uint8)
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             database.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -176,10 +178,11 @@ class _Report:
             found = [name for name in stored if name in wanted]
             names, places = ["rowid", *found], [stored.index(name) for name in found]
             with suppress(OddFileError):
-                pages = (self.path, self.roots[table])
-                return Columns(
-                    integer_columns(*pages, places, lambda values: finish(Columns(zip(names, values, strict=True))))
-                )
+
+                def named(values: list[np.ndarray]) -> Columns:
+                    return finish(Columns(zip(names, values, strict=True)))
+
+                return Columns(integer_columns(self.path, self.roots[table], places, named))
         cells = (
             f"CASE typeof({cell}) WHEN 'integer' THEN {cell} WHEN 'null' THEN {NULL} ELSE {NO_INTEGER} END"
             for cell in map(quoted, wanted)

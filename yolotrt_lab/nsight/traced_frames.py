@@ -170,7 +170,7 @@ class Joined:
     @cached_property
     def call_kind(self) -> np.ndarray:
         """Places in KINDS."""
-        kinds = np.array([*(KINDS.index(kind_of(name)) for name in self.trace.names), 0])
+        kinds = np.array([*(KINDS.index(kind_of(name)) for name in self.trace.names), 0], np.int8)
         return np.take(kinds, self.trace.api["name"])
 
     @cached_property
