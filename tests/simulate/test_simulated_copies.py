@@ -76,7 +76,7 @@ def test_two_uploads_share_one_copy_engine(device):
 
 def test_copy_that_does_not_fit_is_refused(device):
     stream = device.stream()
-    with pytest.raises(DeviceError, match="does not fit"):
+    with pytest.raises(DeviceError, match="must fit device memory"):
         device.upload(device.empty_host((10,), np.uint8, PINNED), device.empty_device(9), stream)
 
 

@@ -63,9 +63,13 @@ class Names:
         return made[place]
 
     def start_over(self) -> None:
-        """As before the last run: `new_context` gives the same ones again, since creating them may take seconds."""
+        """As before the last run: CuPy's own pool, with nothing in it. `new_context` gives the same ones again, since
+        creating them may take seconds.
+        """
+        pool = self.cupy.get_default_pinned_memory_pool()
+        pool.free_all_blocks()
+        self.cupy.cuda.set_pinned_memory_allocator(pool.malloc)
         self._taken = Counter({1: 1})  # the first one is `context`
-        self.cupy.cuda.set_pinned_memory_allocator(self.cupy.get_default_pinned_memory_pool().malloc)
 
     def _make_context(self, batch: int) -> tuple[Any, Any, Any]:
         engine = self._engines.get(batch) or self._engines.setdefault(batch, self._open(batch))
