@@ -209,7 +209,7 @@ def test_a_figure_has_a_permalink_its_title_as_text_its_sources_and_a_descriptio
 
 def test_a_figure_is_an_svg_without_what_stands_beside_it_whose_ink_suits_the_page(figures):
     first, second = (unquote(each.img["src"]) for each in figures[1].main.find_all("figure"))
-    assert first.startswith("data:image/svg+xml,<svg")
+    assert first.startswith("data:image/svg+xml;charset=utf-8,<svg")
     root = ElementTree.fromstring(first.partition(",")[2])
     texts = ["".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"latency [ms]", "early < late & more", "driver 580.159.04"} <= set(texts)
@@ -262,4 +262,4 @@ def test_the_four_results_are_those_of_the_data_that_ships(tmp_path):
     assert [card.a["href"] for card in cards] == [f"#{stem}" for stem in stems]
     numbers = [card.strong.get_text() for card in cards]
     assert numbers == ["0.007 → 22.8 ms", "14.1 of 15.3 ms", "2.3 times the frames", "3,379 → 114 us"]
-    assert all(card.img["alt"] and card.img["src"].startswith("data:image/svg+xml,") for card in cards)
+    assert all(card.img["alt"] and card.img["src"].startswith("data:image/svg+xml;charset=utf-8,") for card in cards)

@@ -13,7 +13,6 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 from xml.etree import ElementTree
 
 from . import __version__
@@ -30,6 +29,7 @@ _FIGURE_STYLE = (
     "svg{--ink:#000;--page:#fff;--grid:#eee;--soft:#555}"
     "@media(prefers-color-scheme:dark){svg{--ink:#e6edf3;--page:#0f1318;--grid:#272e37;--soft:#9da7b1}}"
 )
+_ESCAPED = str.maketrans({letter: f"%{ord(letter):02X}" for letter in "%#\"<>&'`\\"})  # of a URL in an attribute
 _TITLE_LINE, _STAMP_LINE = 7.0, 11.0  # points below the first's baseline, and above the second's
 _LONG = 400  # letters of a path: a curve, and no mark
 _ONCE = 50_000  # characters, of a script that stands on the page once however many figures bring it
@@ -199,7 +199,7 @@ class _Drawn:
         said = " ".join(title) or (written[0] if written else "")
         rest = ", ".join(dict.fromkeys(each for each in written if each != said))
         return cls(
-            "data:image/svg+xml," + quote(_small(root), safe=" !$()*+,/:;=?@[]^_{|}~-."),
+            "data:image/svg+xml;charset=utf-8," + _small(root).translate(_ESCAPED),
             round(width * 4 / 3),
             round((bottom - top) * 4 / 3),
             " ".join(title),
@@ -325,11 +325,17 @@ def _printed(notebook: Any) -> list[str]:
 def _facts(printed: Sequence[str]) -> list[tuple[str, str]]:
     """What the page is of: the devices that its notebooks name, versions, the commit."""
     devices = dict.fromkeys(found for text in printed for found in re.findall(r"this run is (.+)", text))
-    installed = {each.metadata["Name"].lower().replace("-", "_"): each.version for each in metadata.distributions()}
-    found = [(name, installed.get(name.replace("-", "_"))) for name in _VERSIONS]
+    found = [(name, _version(name)) for name in _VERSIONS]
     versions = [f"Python {platform.python_version()}", *(f"{name} {version}" for name, version in found if version)]
     facts = [("device", "; ".join(devices)), ("versions", ", ".join(versions)), ("commit", _commit())]
     return [(name, text) for name, text in facts if text]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _commit() -> str:

@@ -84,7 +84,8 @@ def explore(preset: str = "h200") -> Interactive:
         }
     )
     wide = {"sizing_mode": "stretch_width"}
-    texts = (f"{call} <b>{times[0]:.3f} ms</b>" for call, times in zip(CALLS, calls, strict=True))
+    says = '<span style="color: {}">&#9632;</span> {} <b>{:.3g} ms</b>'
+    texts = [says.format(colour, call, times[0]) for call, colour, times in zip(CALLS, _COLOURS, calls, strict=True)]
     told = models.Div(text=" &nbsp; ".join(texts), styles={"color": "inherit", "font-size": "14px"}, **wide)
     shown = {"curves": curves, "dots": dots, "frame": frame, "told": told, "bars": bars.ravel().tolist()}
     controls = _controls(models, shown)
