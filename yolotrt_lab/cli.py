@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import io
 import json
 import logging
@@ -12,15 +11,14 @@ import shlex
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
 from .errors import NotebookError, SettingsError, TraceError, plain
 from .files import check_output, write_file
-from .terminal import Parser, completion, exit_status, say
+from .terminal import Commands, completion, exit_status, option, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +26,13 @@ if TYPE_CHECKING:
     from .device import Device
     from .diagnose import Measured
 
-_Function = Callable[[argparse.Namespace], int | None]
-_Option = tuple[tuple[str, ...], dict[str, Any]]
-_COMMANDS: list[tuple[_Function, Sequence[_Option]]] = []
-_GROUPS = {"trace": "Take, read and export traces of Nsight Systems."}
+_commands = Commands(
+    {"trace": "Take, read and export traces of Nsight Systems."},
+    prog="yolotrt-lab",
+    description="Why does cudaStreamSynchronize get slower as a YOLOv8-TensorRT loop runs, and what fixes it?",
+    epilog="Start with: yolotrt-lab doctor. The help of each command has examples, such as: yolotrt-lab run -h",
+)
+_command = _commands.register
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,55 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     typed = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(typed)
+    arguments = _commands.parser().parse_args(typed)
     arguments.typed, arguments.command_line = typed, shlex.join(["yolotrt-lab", *typed])
     debug = getattr(arguments, "debug", False) or bool(os.environ.get("YOLOTRT_LAB_DEBUG"))
     return exit_status(lambda: arguments.function(arguments), debug)
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        prog="yolotrt-lab",
-        description="Why does cudaStreamSynchronize get slower as a YOLOv8-TensorRT loop runs, and what fixes it?",
-        epilog="Start with: yolotrt-lab doctor. The help of each command has examples, such as: yolotrt-lab run -h",
-    )
-    parser.add_argument("-V", "--version", action="version", version=f"yolotrt-lab {__version__}")
-    groups = {"": _group(parser)}
-    for function, options in _COMMANDS:
-        *group, name = function.__name__[1:].split("_")
-        if (of := "".join(group)) not in groups:
-            groups[of] = _group(groups[""].add_parser(of, help=_GROUPS[of]))
-        text, raw = inspect.getdoc(function) or "", argparse.RawDescriptionHelpFormatter
-        command = groups[of].add_parser(name, help=text.partition("\n")[0], description=text, formatter_class=raw)
-        for names, how in (*options, _option("--debug", action="store_true", help="show the traceback of an error")):
-            command.add_argument(*names, **how)
-        command.set_defaults(function=function)
-    return parser
-
-
-def _group(parser: Parser) -> Any:
-    """The place for commands under a parser; without one of them its help is printed."""
-    parser.set_defaults(function=lambda _: parser.print_help())
-    return parser.add_subparsers(metavar="COMMAND")
-
-
-def _option(*names: str, **how: Any) -> _Option:
-    return names, how
-
-
-def _command(*options: _Option) -> Callable[[_Function], _Function]:
-    """Decorate a function that runs a command: `_trace_show` is `trace show`, its docstring the help."""
-
-    def register(function: _Function) -> _Function:
-        _COMMANDS.append((function, options))
-        return function
-
-    return register
-
-
 _DEVICE = (
-    _option("--device", choices=["auto", "cuda", "simulated"], default="auto", help="default: auto"),
-    _option("--preset", default="h200", help="what the simulated device runs on: a name or a JSON file"),
+    option("--device", choices=["auto", "cuda", "simulated"], default="auto", help="default: auto"),
+    option("--preset", default="h200", help="what the simulated device runs on: a name or a JSON file"),
 )
 
 
@@ -106,7 +67,7 @@ def _step(step: str) -> None:
     say(f"... {step}")  # not a spinner: its thread would disturb what is measured
 
 
-@_command(_option("--json", action="store_true", help="print JSON, for scripts"))
+@_command(option("--json", action="store_true", help="print JSON, for scripts"))
 def _doctor(arguments: argparse.Namespace) -> int:
     """Say what is here, what is missing, and the command that installs it."""
     from . import doctor
@@ -117,15 +78,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 @_command(
-    _option("notebooks", nargs="*", metavar="NOTEBOOK", help="a file, or the name of one of the lab's own"),
-    _option(
-        "-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"
-    ),
-    _option("--device", choices=["cuda", "simulated"], help="the device to run on"),
-    _option("--out", type=Path, default=Path("build"), metavar="FOLDER", help="default: build"),
-    _option("-j", "--jobs", type=int, metavar="N", help="notebooks at a time (default: all cores; on a GPU 1)"),
-    _option("--nsys", action="store_true", help="under Nsight Systems, into FOLDER/trace.sqlite"),
-    _option("--nsys-ranges", action="store_true", help="the same, of the first `with nsight.profiled():`"),
+    option("notebooks", nargs="*", metavar="NOTEBOOK", help="a file, or the name of one of the lab's own"),
+    option("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"),
+    option("--device", choices=["cuda", "simulated"], help="the device to run on"),
+    option("--out", type=Path, default=Path("build"), metavar="FOLDER", help="default: build"),
+    option("-j", "--jobs", type=int, metavar="N", help="notebooks at a time (default: all cores; on a GPU 1)"),
+    option("--nsys", action="store_true", help="under Nsight Systems, into FOLDER/trace.sqlite"),
+    option("--nsys-ranges", action="store_true", help="the same, of the first `with nsight.profiled():`"),
 )
 def _run(arguments: argparse.Namespace) -> None:
     """Run notebooks and write one report.
@@ -138,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.nsys or arguments.nsys_ranges:
         again = [each for each in arguments.typed if each not in ("--nsys", "--nsys-ranges")]
         options = ["--ranges"] * arguments.nsys_ranges + ["--out", str(arguments.out / "trace")]
-        _trace_capture(_parser().parse_args(["trace", "capture", *options, "--", "yolotrt-lab", *again]))
+        _trace_capture(_commands.parser().parse_args(["trace", "capture", *options, "--", "yolotrt-lab", *again]))
         return
     from datetime import datetime
 
@@ -196,13 +155,13 @@ def _write_above_bars(text: str, stream: Any) -> None:
 
 
 @_command(
-    _option("scenarios", nargs="*", metavar="SCENARIO", help="without one, the scenarios are listed"),
-    _option("--out", type=Path, help="a Parquet file; a folder for several scenarios, which then take turns"),
-    _option("--force", action="store_true", help="overwrite recordings that lie there"),
-    _option("--frames", type=int, help="how many frames after the warm-up (default: the scenario's)"),
-    _option("--period-us", type=float, help="the clock's period (default: measured where there is one)"),
-    _option("--severity", type=float, default=1.0, help="how strong the cause is (default: 1)"),
-    _option("--no-telemetry", action="store_true", help="leave out the GPU's clocks, power and so on"),
+    option("scenarios", nargs="*", metavar="SCENARIO", help="without one, the scenarios are listed"),
+    option("--out", type=Path, help="a Parquet file; a folder for several scenarios, which then take turns"),
+    option("--force", action="store_true", help="overwrite recordings that lie there"),
+    option("--frames", type=int, help="how many frames after the warm-up (default: the scenario's)"),
+    option("--period-us", type=float, help="the clock's period (default: measured where there is one)"),
+    option("--severity", type=float, default=1.0, help="how strong the cause is (default: 1)"),
+    option("--no-telemetry", action="store_true", help="leave out the GPU's clocks, power and so on"),
     *_DEVICE,
 )
 def _record(arguments: argparse.Namespace) -> None:
@@ -245,11 +204,9 @@ def _record(arguments: argparse.Namespace) -> None:
 
 
 _READING = (
-    _option("--unit", choices=["s", "ms", "us", "ns"], help="the unit of numbers that do not name theirs"),
-    _option(
-        "--pattern", metavar="REGEX", help="of a log line, with a named group for each time: (?P<infer_ms>[0-9.]+)"
-    ),
-    _option("--range", metavar="NAME", help="the NVTX range that is one frame of a trace"),
+    option("--unit", choices=["s", "ms", "us", "ns"], help="the unit of numbers that do not name theirs"),
+    option("--pattern", metavar="REGEX", help="of a log line, with a named group for each time: (?P<infer_ms>[0-9.]+)"),
+    option("--range", metavar="NAME", help="the NVTX range that is one frame of a trace"),
 )
 
 
@@ -265,7 +222,7 @@ def _measured(arguments: argparse.Namespace, file: str) -> Measured:
             told = time.monotonic()
             _step(f"reading {file}: {share:.0%}")
 
-    is_long = file == "-" or (Path(file).exists() and Path(file).stat().st_size > 1 << 26)
+    is_long = file == "-" or (os.path.exists(file) and os.path.getsize(file) > 1 << 26)  # noqa: PTH110, PTH202
     if is_long:
         _step(f"reading {file}")
     measured = diagnose.read(file, arguments.unit, arguments.pattern, progress if is_long else None)
@@ -279,10 +236,10 @@ def _measured(arguments: argparse.Namespace, file: str) -> Measured:
 
 
 @_command(
-    _option("file", metavar="FILE", help="a recording, a table, a log or a trace; - reads what comes by a pipe"),
-    _option("--json", action="store_true", help="print JSON, for scripts; the package holds the schema"),
-    _option("--html", type=Path, metavar="FILE", help="write a page with the figure as well"),
-    _option(
+    option("file", metavar="FILE", help="a recording, a table, a log or a trace; - reads what comes by a pipe"),
+    option("--json", action="store_true", help="print JSON, for scripts; the package holds the schema"),
+    option("--html", type=Path, metavar="FILE", help="write a page with the figure as well"),
+    option(
         "--telemetry", type=Path, metavar="FILE", help="clocks, power, processes with time stamps, as nvidia-smi logs"
     ),
     *_READING,
@@ -311,8 +268,8 @@ def _diagnose(arguments: argparse.Namespace) -> None:
 
 
 @_command(
-    _option("before", metavar="BEFORE", help="a recording, a table, a log or a trace"),
-    _option("after", metavar="AFTER", help="the same after a fix"),
+    option("before", metavar="BEFORE", help="a recording, a table, a log or a trace"),
+    option("after", metavar="AFTER", help="the same after a fix"),
     *_READING,
 )
 def _compare(arguments: argparse.Namespace) -> None:
@@ -328,12 +285,12 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 @_command(
-    _option("--out", type=Path, default=Path("trace"), metavar="NAME", help="default: trace"),
-    _option("--ranges", action="store_true", help="record only the first `with nsight.profiled():`"),
-    _option("--graphs", choices=["graph", "node"], default="graph", help="CUDA graphs as one block, or node by node"),
-    _option("--frames", type=int, help="see that the trace holds that many whole frames at its end"),
-    _option("--keep-report", action="store_true", help="keep the .nsys-rep, with the environment in it"),
-    _option("command", nargs="+", metavar="COMMAND", help="what to run, after --"),
+    option("--out", type=Path, default=Path("trace"), metavar="NAME", help="default: trace"),
+    option("--ranges", action="store_true", help="record only the first `with nsight.profiled():`"),
+    option("--graphs", choices=["graph", "node"], default="graph", help="CUDA graphs as one block, or node by node"),
+    option("--frames", type=int, help="see that the trace holds that many whole frames at its end"),
+    option("--keep-report", action="store_true", help="keep the .nsys-rep, with the environment in it"),
+    option("command", nargs="+", metavar="COMMAND", help="what to run, after --"),
 )
 def _trace_capture(arguments: argparse.Namespace) -> None:
     """Run a command under nsys and keep its trace.
@@ -354,10 +311,10 @@ def _trace_capture(arguments: argparse.Namespace) -> None:
     print(f"{trace.count('kernels')} kernels, {trace.count('copies')} copies: {report}")
 
 
-_REPORT = _option("report", type=Path, help="a .sqlite, or a .nsys-rep where there is an nsys")
+_REPORT = option("report", type=Path, help="a .sqlite, or a .nsys-rep where there is an nsys")
 
 
-@_command(_REPORT, _option("--range", metavar="NAME", help="the NVTX range that is one frame"))
+@_command(_REPORT, option("--range", metavar="NAME", help="the NVTX range that is one frame"))
 def _trace_show(arguments: argparse.Namespace) -> None:
     """Print where the time of a frame goes, and what that means."""
     from .diagnose.traced import traced_frames
@@ -381,7 +338,7 @@ def _trace_show(arguments: argparse.Namespace) -> None:
 
 @_command(
     _REPORT,
-    _option("--perfetto", type=Path, metavar="FILE", required=True, help="a .json to write"),
+    option("--perfetto", type=Path, metavar="FILE", required=True, help="a .json to write"),
 )
 def _trace_export(arguments: argparse.Namespace) -> None:
     """Write a trace for ui.perfetto.dev."""
@@ -392,10 +349,10 @@ def _trace_export(arguments: argparse.Namespace) -> None:
 
 
 @_command(
-    _option("--frames", type=int, default=5_000, help="frames of each rung (default: 5000)"),
-    _option("--rungs", type=int, nargs="+", metavar="N", help="which rungs (default: all)"),
-    _option("--json", type=Path, metavar="FILE", help="write all figures there"),
-    _option("--plot", type=Path, metavar="FILE", help="draw there which resource bounds each rung"),
+    option("--frames", type=int, default=5_000, help="frames of each rung (default: 5000)"),
+    option("--rungs", type=int, nargs="+", metavar="N", help="which rungs (default: all)"),
+    option("--json", type=Path, metavar="FILE", help="write all figures there"),
+    option("--plot", type=Path, metavar="FILE", help="draw there which resource bounds each rung"),
     *_DEVICE,
 )
 def _bench(arguments: argparse.Namespace) -> None:
@@ -431,17 +388,17 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 @_command(
-    _option("source", help='a video, an image, a folder of images, a camera\'s number, or "synthetic"'),
-    _option("--model", type=Path, metavar="FILE", help="a YOLO detector in ONNX (default: the lab's own)"),
-    _option("--out", type=Path, required=True, metavar="DIR", help="drawn images and boxes.json go here"),
-    _option("--limit", type=int, metavar="N", help="at most N frames (default: all; 100 of an endless source)"),
-    _option("--confidence", type=float, default=0.25, help="boxes below it are left out (default: 0.25)"),
-    _option("--iou", type=float, default=0.7, help="of boxes that overlap by more, the best stays (default: 0.7)"),
-    _option("--max-detections", type=int, default=300, metavar="N", help="at most N boxes a frame (default: 300)"),
-    _option("--classes", nargs="+", metavar="CLASS", help="these alone, by name or number (default: all)"),
-    _option("--imgsz", type=int, nargs="+", metavar="N", help="side, or height and width, for a model of open sizes"),
-    _option("--labels", action="store_true", help="labels/*.txt for each frame as well, as Ultralytics reads them"),
-    _option(
+    option("source", help='a video, an image, a folder of images, a camera\'s number, or "synthetic"'),
+    option("--model", type=Path, metavar="FILE", help="a YOLO detector in ONNX (default: the lab's own)"),
+    option("--out", type=Path, required=True, metavar="DIR", help="drawn images and boxes.json go here"),
+    option("--limit", type=int, metavar="N", help="at most N frames (default: all; 100 of an endless source)"),
+    option("--confidence", type=float, default=0.25, help="boxes below it are left out (default: 0.25)"),
+    option("--iou", type=float, default=0.7, help="of boxes that overlap by more, the best stays (default: 0.7)"),
+    option("--max-detections", type=int, default=300, metavar="N", help="at most N boxes a frame (default: 300)"),
+    option("--classes", nargs="+", metavar="CLASS", help="these alone, by name or number (default: all)"),
+    option("--imgsz", type=int, nargs="+", metavar="N", help="side, or height and width, for a model of open sizes"),
+    option("--labels", action="store_true", help="labels/*.txt for each frame as well, as Ultralytics reads them"),
+    option(
         "--engine", choices=["auto", "tensorrt", "onnxruntime"], default="auto", help="default: what fits the machine"
     ),
 )
@@ -494,7 +451,7 @@ def _size(sides: list[int] | None) -> tuple[int, int] | None:
 
 
 @_command(
-    _option("--out", type=Path, required=True, metavar="FILE", help="the preset, a JSON file named after it"),
+    option("--out", type=Path, required=True, metavar="FILE", help="the preset, a JSON file named after it"),
     *_DEVICE,
 )
 def _calibrate(arguments: argparse.Namespace) -> None:
@@ -521,13 +478,9 @@ def _calibrate(arguments: argparse.Namespace) -> None:
 
 @_command()
 def _completion(arguments: argparse.Namespace) -> None:
-    """Print a script that completes commands, options and scenarios in bash and zsh.
-
-    examples:
-      eval "$(yolotrt-lab completion)"      in ~/.bashrc or ~/.zshrc
-    """
+    """Print a script that completes what can be typed, for ~/.bashrc or ~/.zshrc: eval "$(yolotrt-lab completion)"."""
     from .causes import COPIES, SCENARIOS
     from .notebooks import find_notebooks
 
     words = {"record": [*SCENARIOS, COPIES], "run": [path.stem for path in find_notebooks()]}
-    print(completion(_parser(), words), end="")
+    print(completion(_commands.parser(), words), end="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import io
 import os
 import re
@@ -13,8 +14,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+from . import __version__
 from .errors import LabError, NotebookError, closest, plain
 
+Function = Callable[[argparse.Namespace], int | None]
+Option = tuple[tuple[str, ...], dict[str, Any]]
 _SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 _COMPLETION = """\
 _yolotrt_lab() {{
@@ -48,6 +52,61 @@ class Parser(argparse.ArgumentParser):
         wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL)
         meant = closest(wrong[1], re.findall(r"[\w-]+", wrong[2])) if wrong else ""
         super().error(plain(message + meant))
+
+
+def option(*names: str, **how: Any) -> Option:
+    """An option of a command, as `add_argument` takes it."""
+    return names, how
+
+
+class Commands:
+    """Functions that run commands, registered by a decorator. `groups` has the help of groups, such as `trace`;
+    `about` says what the command itself is.
+
+    >>> commands = Commands({}, prog="lab")
+    >>> @commands.register(option("--loud", action="store_true"))
+    ... def _hello(arguments):
+    ...     "Say hello."
+    ...     print("HELLO" if arguments.loud else "hello")
+    >>> arguments = commands.parser().parse_args(["hello", "--loud"])
+    >>> arguments.function(arguments)
+    HELLO
+    """
+
+    def __init__(self, groups: Mapping[str, str], **about: Any) -> None:
+        self._groups, self._about = groups, about
+        self._commands: list[tuple[Function, Sequence[Option]]] = []
+
+    def register(self, *options: Option) -> Callable[[Function], Function]:
+        """Decorate a function that runs a command: `_trace_show` is `trace show`, its docstring the help."""
+
+        def remember(function: Function) -> Function:
+            self._commands.append((function, options))
+            return function
+
+        return remember
+
+    def parser(self) -> Parser:
+        """A parser of them all; without a command it prints its help."""
+        parser = Parser(**self._about)
+        parser.add_argument("-V", "--version", action="version", version=f"{parser.prog} {__version__}")
+        groups = {"": _group(parser)}
+        for function, options in self._commands:
+            *group, name = function.__name__[1:].split("_")
+            if (of := "".join(group)) not in groups:
+                groups[of] = _group(groups[""].add_parser(of, help=self._groups[of]))
+            text, raw = inspect.getdoc(function) or "", argparse.RawDescriptionHelpFormatter
+            command = groups[of].add_parser(name, help=text.partition("\n")[0], description=text, formatter_class=raw)
+            for names, how in (*options, option("--debug", action="store_true", help="show the traceback of an error")):
+                command.add_argument(*names, **how)
+            command.set_defaults(function=function)
+        return parser
+
+
+def _group(parser: Parser) -> Any:
+    """The place for commands under a parser; without one of them its help is printed."""
+    parser.set_defaults(function=lambda _: parser.print_help())
+    return parser.add_subparsers(metavar="COMMAND")
 
 
 def completion(parser: argparse.ArgumentParser, words: Mapping[str, Sequence[str]]) -> str:

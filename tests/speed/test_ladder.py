@@ -109,7 +109,7 @@ def test_ladder_is_read_back_from_its_file(climbed, tmp_path):
     replace(ladder, source=Source(SourceKind.LIVE, "a GPU")).save(path)
     assert Ladder.load(path).source == Source(SourceKind.RECORDED, "a GPU")
     with pytest.raises(SettingsError, match="cannot be written"):
-        ladder.save(tmp_path)
+        ladder.save(path / "below a file.json")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"limits": {"rates_us": 3}}', "a rung that was not measured"])
