@@ -25,7 +25,7 @@ run: .venv/for-run  ## run every notebook: build/report.html, all figures in one
 
 test: .venv/for-test  ## run the tests
 	@echo "3 of 3: run the tests, some minutes on all cores; some of them: make test ARGS='tests/test_loop.py'"
-	@$(PY) -m pytest -n auto $(ARGS)
+	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 lab: .venv/for-lab  ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)

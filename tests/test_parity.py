@@ -65,18 +65,25 @@ def boxes(model, **settings):
     return loop.detections
 
 
-@pytest.mark.parametrize("fill", list(Fill))
-@pytest.mark.parametrize("kind", ["static fp32", "dynamic batch", "float16 in and out"])
-def test_loop_finds_the_same_boxes_in_every_form_of_a_model_and_every_way_to_fill(kind, fill):
-    """The reference is the plain path, without a loop."""
-    model = {
-        "static fp32": build_model("n", **SMALL),
-        "dynamic batch": build_model("n", **SMALL, dynamic_batch=True),
-        "float16 in and out": with_half_edges(build_model("n", **SMALL, precision="fp16")),
-    }[kind]
+@pytest.fixture(scope="module")
+def reference():
+    """The boxes of the plain path, without a loop."""
     tensor = np.empty((1, 3, 320, 320), np.float32)
     geometry = Letterbox()(FRAME, tensor)
-    reference = decode(OnnxRuntimeEngine(build_model("n", **SMALL)).run({"images": tensor})["output0"], geometry)
+    return decode(OnnxRuntimeEngine(build_model("n", **SMALL)).run({"images": tensor})["output0"], geometry)
+
+
+@pytest.fixture(scope="module", params=["static fp32", "dynamic batch", "float16 in and out"])
+def form(request):
+    """A kind of model, and one of it."""
+    if request.param == "float16 in and out":
+        return request.param, with_half_edges(build_model("n", **SMALL, precision="fp16"))
+    return request.param, build_model("n", **SMALL, dynamic_batch=request.param == "dynamic batch")
+
+
+@pytest.mark.parametrize("fill", list(Fill))
+def test_loop_finds_the_same_boxes_in_every_form_of_a_model_and_every_way_to_fill(form, fill, reference):
+    kind, model = form
     found = boxes(model, input_memory="pageable" if fill is Fill.FRESH else "pinned", fill=fill)
     best = slice(3 if kind == "float16 in and out" else None)  # float16 may put the weakest on the other side of 0.25
     assert len(reference) > 3

@@ -255,7 +255,7 @@ def _run(notebook: Path, output: Path, values: Mapping[str, Any], here: Path, **
     written = here / output
     written.unlink(missing_ok=True)
     start, failure = time.perf_counter(), None
-    how |= {"parameters": dict(values), "kernel_name": "python3", "language": "python"}
+    how |= {"parameters": dict(values), "kernel_name": "python3", "language": "python", "start_timeout": 300}
     try:
         _library("papermill").execute_notebook(here / notebook, written, **how)
     except Exception as error:  # a cell that fails, a kernel that dies or never starts

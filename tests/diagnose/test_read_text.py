@@ -427,7 +427,7 @@ MARKS = (*",;\t =\"'#[)", "\n", "\r\n", "\n\n", ": ", "avg ", "\x1b[31m", "\ufef
 PIECES = st.sampled_from([*WORDS, *NUMBERS, *MARKS])
 
 
-@settings(max_examples=400)
+@settings(max_examples=120)
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=200), st.sampled_from([None, "ms", "ns"]))
 @example("sync_ms\n1\n" + "9" * 500, None)
 @example(("9" * 5_000 + " 1\n") * 2, "ms")
@@ -437,7 +437,7 @@ def test_any_text_is_read_or_refused(text, unit):
     reads_or_says_why(lambda: read_text(text, unit=unit))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.binary(max_size=200),
     st.sampled_from([b"", b"PAR1", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"infer_ms\n1\n"]),
@@ -448,7 +448,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data, start):
     reads_or_says_why(lambda: read(file, unit="ms"))
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_damaged_parquet_file_is_refused(tmp_path_factory, data):
     file = tmp_path_factory.getbasetemp() / "damaged.parquet"
