@@ -189,7 +189,7 @@ def _stalls(look: Look) -> Iterator[Stalled]:
     for name in look.named:
         stalls = look.shape(name).stalls if name != Stage.WAIT else None
         if stalls is not None and (name == look.whole or stalls.median > look.whole_ms * at.OF_STAGE):
-            share = stalls.share * float(np.nansum(look.series[name]) / np.nansum(look.series[look.whole]))
+            share = stalls.share * float(np.sum(look.series[name]) / np.sum(look.series[look.whole]))
             yield Stalled(name, stalls.frames, stalls.median, stalls.longest, min(share, 1.0))
     highest, usual = (look.measured.facts.get(name, 0.0) for name in ("latency_max", "latency"))
     if highest > at.STALL_TIMES * usual > 0:

@@ -516,7 +516,7 @@ def _warm_up(look: Look) -> Verdicts:
         if grown := look.grew(look.whole):
             yield "excluded", f"it is fast at first, and slow later: {look.whole} goes {from_to(grown)}"
     else:
-        later = float(np.nanmax(values[at.EDGE_FRAMES :]))
+        later = float(np.max(values[at.EDGE_FRAMES :]))
         if first >= at.WARM * settled and first > later and not shape.grew and not look.wait:
             yield (
                 "proven",
