@@ -207,7 +207,7 @@ class Look:
         if name not in self.series or self.frames < at.FEWEST_FRAMES:
             return False
         shape = self.shape(name)
-        wanders = max(at.ALIKE * shape.settled, at.OF_STAGE * self.whole_ms)
+        wanders = max(at.STAYS * shape.settled, at.OF_STAGE * self.whole_ms)
         return not (shape.grew or shape.fell) and shape.highest - shape.lowest <= wanders
 
     @cached_property
