@@ -18,6 +18,7 @@ from yolotrt_lab.diagnose import Measured, as_html, bill, compare
 from yolotrt_lab.diagnose.accounts import Judged
 from yolotrt_lab.diagnose.explanations import EXPLANATIONS
 from yolotrt_lab.diagnose.fixes import Fix
+from yolotrt_lab.errors import MeasurementsError
 from yolotrt_lab.types import Cause
 
 SCHEMA = json.loads((Path(diagnose.__file__).parent / "schema.json").read_text(encoding="utf-8"))
@@ -226,7 +227,6 @@ LOOPS = {
     "short": loop(9),
     "one frame": loop(1),
     "zeros": only(loop(300, synchronize=0.0), "synchronize"),
-    "nan": only(loop(300, synchronize=np.full(300, np.nan)), "synchronize"),
     "summary": Measured(
         "summary", "trtexec log", facts={"enqueue": 7.87, "gpu_compute": 7.14, "h2d": 0.01}, export="run"
     ),
@@ -261,6 +261,11 @@ def test_the_schema_knows_every_cause_and_fix():
     assert fixes == [each.fix for each in bill(loop(40)).fixes]
     assert Judged.__slots__ == ("cause", "verdict", "because")
     assert Fix.__slots__ == ("fix", "at_most_ms", "because")
+
+
+def test_times_are_finite():
+    with pytest.raises(MeasurementsError, match="times must be finite, got 'infer' with nan"):
+        Measured("frames", "a test", {"infer": np.array([1.0, np.nan])})
 
 
 def test_what_is_no_series_of_frames_says_what_it_is():

@@ -11,7 +11,7 @@ import numpy as np
 from ..nsight.trace import Trace
 from ..types import Cause, Stage
 from . import thresholds as at
-from .explanations import EXPLANATIONS, Verdict
+from .explanations import ALL_ALONG, EXPLANATIONS, Verdict
 from .fixes import Fix, fixes
 from .look import QUEUE, UNCOVERED, Look, ms, number
 from .measured import Kind, Measured
@@ -146,7 +146,7 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
         steady=None,
         causes=causes,
         fixes=tuple(fixes(look, verdicts)),
-        next=tuple(_next(look, verdicts)),
+        next=tuple(_next(look, causes)),
         unread=measured.unread,
         format=measured.format,
         origin=measured.origin,
@@ -189,7 +189,7 @@ def _stalls(look: Look) -> Iterator[Stalled]:
     for name in look.named:
         stalls = look.shape(name).stalls if name != Stage.WAIT else None
         if stalls is not None and (name == look.whole or stalls.median > look.whole_ms * at.OF_STAGE):
-            share = stalls.share * float(np.nansum(look.series[name]) / np.nansum(look.series[look.whole]))
+            share = stalls.share * float(np.sum(look.series[name]) / np.sum(look.series[look.whole]))
             yield Stalled(name, stalls.frames, stalls.median, stalls.longest, min(share, 1.0))
     highest, usual = (look.measured.facts.get(name, 0.0) for name in ("latency_max", "latency"))
     if highest > at.STALL_TIMES * usual > 0:
@@ -230,20 +230,20 @@ def _range_of(name: str, values: np.ndarray) -> str:
     return f"{name} goes from {number(low)} to {number(high)}{unit}"
 
 
-def _next(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[str]:
-    """What decides most of what is open: of causes that are possible, the first for what changed."""
+def _next(look: Look, causes: tuple[Judged, ...]) -> Iterator[str]:
+    """What decides most of what is open: of causes that are possible, first those that something speaks for."""
     if look.measured.export:
         yield look.measured.export
     elif look.measured.kind == "telemetry":
         yield "yolotrt-lab diagnose FRAMES.csv --telemetry THIS_FILE  # frames with time stamps beside it"
     if not look.frames:
         return
-    wanted = [each for each in EXPLANATIONS if verdicts[each.cause] == "possible"]
-    if look.wait is not None:
-        slower = (Cause.CLOCK_DROP, Cause.SHARED_GPU, Cause.HEAT, Cause.LEAK)
-        wanted.sort(key=lambda each: each.cause not in slower)
-    wanted += [each for each in EXPLANATIONS if verdicts[each.cause] == "not_measured"]
-    yield from dict.fromkeys(each.next for each in wanted[:3])
+    slower = (Cause.CLOCK_DROP, Cause.SHARED_GPU, Cause.HEAT, Cause.LEAK) if look.wait is not None else ()
+    possible = [each for each in causes if each.verdict == "possible"]
+    possible.sort(key=lambda each: (each.because.endswith(ALL_ALONG), each.cause not in slower))
+    wanted = [*possible, *(each for each in causes if each.verdict == "not_measured")][:3]
+    commands = {each.cause: each.next for each in EXPLANATIONS}
+    yield from dict.fromkeys(commands[each.cause] for each in wanted)
 
 
 def compare(before: Bill, after: Bill) -> str:

@@ -19,6 +19,8 @@ from . import thresholds as at
 from .look import HOST_WORK, QUEUE, Look, from_to, ms, number
 from .series import Change
 
+ALL_ALONG = "from the first frame on would look the same"
+"""How the number ends of a cause that nothing speaks for, and that a series which stays as it is can't exclude."""
 Verdict = Literal["proven", "possible", "excluded", "not_measured"]
 Verdicts = Iterator[tuple[Verdict, str]]
 
@@ -134,7 +136,7 @@ def _shared_stream(look: Look) -> Verdicts:
     if Stage.SYNCHRONIZE in look.series or not look.waits_measured:
         yield from _wait_changes(look)
     if Stage.SYNCHRONIZE in look.series:
-        yield from _wait_is(look, "work of another thread in front of it, from the first frame on, would look the same")
+        yield from _wait_is(look, "work of another thread in front of it")
 
 
 def _waits_for_others(look: Look) -> str:
@@ -228,8 +230,9 @@ def _wait_changes(look: Look) -> Verdicts:
         yield "possible", text
 
 
-def _wait_is(look: Look, then: str) -> Verdicts:
+def _wait_is(look: Look, what: str) -> Verdicts:
     """What a wait that stays as it is leaves open."""
+    then = f"{what} {ALL_ALONG}"
     if look.waits_measured:
         yield "possible", f"the calls that wait for the GPU take {ms(look.median('gpu'))}; {then}"
     elif look.frames and (not look.stages or Stage.INFER in look.stages):
@@ -257,7 +260,7 @@ def _shared_gpu(look: Look) -> Verdicts:
     yield from _wait_changes(look)
     if others is not None:
         yield "possible", f"processes listed on the GPU: up to {number(np.nanmax(others))}"
-    yield from _wait_is(look, "others that are there from the first frame on would look the same")
+    yield from _wait_is(look, "others that are there")
 
 
 def _leaks(look: Look) -> bool:
@@ -326,7 +329,7 @@ def _clock_stays(look: Look) -> Verdicts:
 
 
 def _clock_moves(look: Look) -> Verdicts:
-    clock, low = look.telemetry.get("sm_clock_mhz"), "a clock that is low from the first frame on would look the same"
+    clock, low = look.telemetry.get("sm_clock_mhz"), "a clock that is low"
     if look.wait is None and clock is not None:
         least, most = number(float(np.nanmin(clock))), number(float(np.nanmax(clock)))
         told = [name for name, values in look.telemetry.items() if name.startswith("throttle_") and values.any()]
@@ -334,7 +337,7 @@ def _clock_moves(look: Look) -> Verdicts:
         yield "possible", f"the SM clock goes down to {least} of {most} MHz{reasons}"
     yield from _wait_changes(look)
     if look.traced and (kernels := look.traced.kernels_stay()):
-        yield "possible", f"{kernels}; {low}"
+        yield "possible", f"{kernels}; {low} {ALL_ALONG}"
     yield from _wait_is(look, low)
 
 
@@ -419,7 +422,7 @@ def _leak(look: Look) -> Verdicts:
 def _room_for_memory(look: Look) -> Verdicts:
     if look.roomy:
         room = f"{look.roomy[0]} takes {ms(look.median(look.roomy[0]))}"
-        yield "possible", f"{room}, long enough to keep memory in every frame"
+        yield "possible", f"{room}; a call in it that keeps memory {ALL_ALONG}"
 
 
 def _device_leak(look: Look) -> Verdicts:
@@ -483,10 +486,7 @@ def _host_contention(look: Look) -> Verdicts:
         if most < at.OF_STAGE * look.whole_ms:
             yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
         longest = max(work, key=look.median)
-        yield (
-            "possible",
-            f"{longest} takes {ms(look.median(longest))}; what takes cores from the first frame on would look the same",
-        )
+        yield "possible", f"{longest} takes {ms(look.median(longest))}; what takes cores {ALL_ALONG}"
 
 
 def _shape_change(look: Look) -> Verdicts:
@@ -516,7 +516,7 @@ def _warm_up(look: Look) -> Verdicts:
         if grown := look.grew(look.whole):
             yield "excluded", f"it is fast at first, and slow later: {look.whole} goes {from_to(grown)}"
     else:
-        later = float(np.nanmax(values[at.EDGE_FRAMES :]))
+        later = float(np.max(values[at.EDGE_FRAMES :]))
         if first >= at.WARM * settled and first > later and not shape.grew and not look.wait:
             yield (
                 "proven",

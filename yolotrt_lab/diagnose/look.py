@@ -57,11 +57,7 @@ class Look:
 
     def __init__(self, measured: Measured, traced: TracedFrames | None = None) -> None:
         self.measured, self.traced = measured, traced
-        self.series = {
-            str(name): np.asarray(values, np.float64) / 1e6
-            for name, values in measured.times_ns.items()
-            if np.isfinite(values).any()
-        }
+        self.series = {str(name): np.asarray(values) / 1e6 for name, values in measured.times_ns.items()}
         self.named = tuple(self.series)
         self.telemetry = {name: v for name, v in measured.telemetry.items() if np.isfinite(v).any()}
         self.frames = len(next(iter(self.series.values()))) if self.series else 0
@@ -72,12 +68,12 @@ class Look:
         self._add_from_instants()
 
     def _any(self, name: str) -> bool:
-        return bool(np.nanmax(self.series[name]) > 0)
+        return bool(np.max(self.series[name]) > 0)
 
     def _add_sums(self) -> None:
         for name, chosen in (("gpu", [s for s in self.stages if s in GPU_CALLS]), ("stages", list(self.stages))):
             if chosen:
-                self.series[name] = np.sum([np.nan_to_num(self.series[stage]) for stage in chosen], axis=0)
+                self.series[name] = np.sum([self.series[stage] for stage in chosen], axis=0)
 
     def _add_from_instants(self) -> None:
         instants = self.measured.instants_ns
@@ -90,7 +86,7 @@ class Look:
         if {"frame", "stages"} <= self.series.keys() and (apart or "latency" in self.series or self.traced):
             self.series[UNCOVERED] = self.series["frame"] - self.series["stages"]
         if "done" in instants and self.frames > 1:
-            self.series["interval"] = np.append(np.nan, np.diff(instants["done"]) / 1e6)
+            self.series["interval"] = np.diff(instants["done"]) / 1e6
 
     @property
     def has_instants(self) -> bool:
@@ -121,7 +117,7 @@ class Look:
         if self.has_instants and "frame" in self.series:
             return min(self.median("frame"), self.median("interval"))
         values = self.series["stages" if "stages" in self.series else self.whole]
-        return float(np.nanmean(values) if self.period else np.nanmedian(values[: edge(self.frames)]))
+        return float(np.mean(values) if self.period else np.median(values[: edge(self.frames)]))
 
     def shape(self, name: str) -> Shape:
         """The shape of a series; a change that the whole frame does not feel is none."""
@@ -148,7 +144,7 @@ class Look:
     def median(self, name: str) -> float:
         """The median of a time over the run; NaN where it was not measured."""
         if name not in self._medians:
-            self._medians[name] = float(np.nanmedian(some(self.series[name]))) if name in self.series else float("nan")
+            self._medians[name] = float(np.median(some(self.series[name]))) if name in self.series else float("nan")
         return self._medians[name]
 
     def level(self, name: str, window: Window) -> float:
@@ -211,7 +207,7 @@ class Look:
         if name not in self.series or self.frames < at.FEWEST_FRAMES:
             return False
         shape = self.shape(name)
-        wanders = max(at.ALIKE * shape.settled, at.OF_STAGE * self.whole_ms)
+        wanders = max(at.STAYS * shape.settled, at.OF_STAGE * self.whole_ms)
         return not (shape.grew or shape.fell) and shape.highest - shape.lowest <= wanders
 
     @cached_property
@@ -240,7 +236,7 @@ class Look:
         late = self.shape(QUEUE).late
         if change.size < at.QUEUED_FRAMES * self.service_ms or late - change.start < change.size / 2:
             return None
-        least = float(np.nanmin(values[: min(n, at.EDGE_FRAMES)]))
+        least = float(np.min(values[: min(n, at.EDGE_FRAMES)]))
         known = self.has_instants or least < self.service_ms / 2  # else it may be work that no column covers
         return change if known and (self.has_instants or self.waits_measured) else None
 

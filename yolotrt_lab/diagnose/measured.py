@@ -60,6 +60,12 @@ class Measured:
     trace: Trace | None = None
     """The trace, where the input is a report of Nsight Systems."""
 
+    def __post_init__(self) -> None:
+        for name, values in self.times_ns.items():
+            if not np.isfinite(values).all():
+                what = f"times must be finite, got {name!r} with {np.asarray(values)[~np.isfinite(values)][0]}"
+                raise MeasurementsError(what, fix="leave out the frames that lack a time")
+
     def __len__(self) -> int:
         series = [*self.times_ns.values(), *self.telemetry.values()]
         return len(series[0]) if series else 0

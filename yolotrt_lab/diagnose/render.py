@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from .accounts import Bill, Grew
-from .explanations import EXPLANATIONS
+from .explanations import ALL_ALONG, EXPLANATIONS
 from .look import ms, number
 from .measured import Measured
 
@@ -64,18 +64,20 @@ def _why(because: str) -> str:
 
 
 def _causes(bill: Bill) -> Iterator[Section]:
-    for verdict in ("proven", "possible", "excluded"):
-        rows = [(str(c.cause), f"{_WORDS[str(c.cause)]}: {c.because}") for c in bill.causes if c.verdict == verdict]
-        if verdict != "excluded":
-            fixes = {str(c.cause): _FIXES[str(c.cause)] for c in bill.causes}
-            rows = [(cause, f"{text}. Fix: {fixes[cause]}") for cause, text in rows]
-        else:
-            rows = [(str(c.cause), c.because) for c in bill.causes if c.verdict == verdict]
-        if rows:
-            yield Section(f"{_VERDICTS[verdict]}", tuple(rows))
-    rows = [(str(c.cause), c.because) for c in bill.causes if c.verdict == "not_measured"]
-    if rows:
-        yield Section("not measured", tuple(rows))
+    """The causes by verdict; last of what is possible that which nothing speaks for."""
+    for verdict in ("proven", "possible", "excluded", "not_measured"):
+        causes = [each for each in bill.causes if each.verdict == verdict]
+        if verdict in ("proven", "possible"):
+            told = [each for each in causes if not each.because.endswith(ALL_ALONG)]
+            rows = tuple(
+                (str(c.cause), f"{_WORDS[str(c.cause)]}: {c.because}. Fix: {_FIXES[str(c.cause)]}") for c in told
+            )
+            causes = [each for each in causes if each not in told]
+            if rows:
+                yield Section(_VERDICTS[verdict], rows)
+        if causes:
+            title = "possible, and nothing speaks for it" if verdict == "possible" else _VERDICTS[verdict]
+            yield Section(title, tuple((str(each.cause), each.because) for each in causes))
 
 
 def _moves(bill: Bill) -> Iterator[str]:

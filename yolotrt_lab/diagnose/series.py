@@ -103,31 +103,26 @@ def edge(frames: int) -> int:
 
 
 def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) -> Shape:
-    """The shape of a series of shape (n,), n >= 1, NaN where it has no value. A change below `least` is none.
+    """The shape of a series of shape (n,), n >= 1, finite. A change below `least` is none.
 
     `period` is one that is known already, of the whole frame for example.
     """
-    known = np.flatnonzero(np.isfinite(values))
-    kept = values[known] if len(known) else np.zeros(1)
-    n, side = len(kept), edge(len(kept))
-    period = period or find_period(kept)
-    levels = _Levels(kept, period)
+    n, side = len(values), edge(len(values))
+    period = period or find_period(values)
+    levels = _Levels(values, period)
     up, down = levels.furthest(1), levels.furthest(-1)
     shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
-    least = max(least, at.OF_STAGE * abs(float(np.median(some(kept)))))
+    least = max(least, at.OF_STAGE * abs(float(np.median(some(values)))))
     grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
-    grew, fell = (each if each and (each.size > shows or _is_clear(kept, each)) else None for each in (grew, fell))
+    grew, fell = (each if each and (each.size > shows or _is_clear(values, each)) else None for each in (grew, fell))
     if grew and fell:
         grew, fell = _one_of(grew, fell)
-    filled = _from_the_start(kept, max(least, shows)) if n >= at.FEWEST_FRAMES else None
+    filled = _from_the_start(values, max(least, shows)) if n >= at.FEWEST_FRAMES else None
     if filled and (grew is None or grew.size < at.COMES_BACK * filled.size):
         grew = filled
-    if 0 < len(known) < len(values):  # in frames of the whole series
-        grew, fell = (each and _placed(each, known, len(values)) for each in (grew, fell))
-        up = _placed(up, known, len(values))
-    early, late, settled = (float(np.median(some(part))) for part in (kept[:side], kept[-side:], kept[n // 2 :]))
-    stalls, first_highest = find_stalls(kept, period), float(kept[: at.EDGE_FRAMES].max())
-    ends = [kept[: at.EDGE_FRAMES], kept[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [kept[:1], kept[-1:]]
+    early, late, settled = (float(np.median(some(part))) for part in (values[:side], values[-side:], values[n // 2 :]))
+    stalls, first_highest = find_stalls(values, period), float(values[: at.EDGE_FRAMES].max())
+    ends = [values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [values[:1], values[-1:]]
     everywhere = np.append(levels.medians, [np.median(part) for part in ends])
     lowest, highest = float(everywhere.min()), float(everywhere.max())
     return Shape(early, late, grew, fell, up, shows, stalls, period, settled, lowest, highest, first_highest)
@@ -161,12 +156,6 @@ def _from_the_start(kept: np.ndarray, least: float) -> Change | None:
         return None
     after = Window(len(kept) // 2, len(kept))
     return Change(Window(0, at.EDGE_FRAMES), after, first, settled, "plateau")
-
-
-def _placed(change: Change, known: np.ndarray, frames: int) -> Change:
-    ends = np.append(known, frames)
-    before, after = (Window(int(ends[w.first]), int(ends[w.end])) for w in (change.before, change.after))
-    return replace(change, before=before, after=after, since=int(ends[change.since]))
 
 
 class _Levels:

@@ -93,6 +93,9 @@ HOST_WANDERS = 0.4
 """Share by which host times of machines of one kind differ by themselves (H200: 10 to 40 %)."""
 ALIKE = 0.3
 """Share of the relative growth of one host stage that another one must share to speak for a slower host."""
+STAYS = 0.3
+"""Share of a level within which it stays as it is: in 500 frames with noise of 12 %, the medians of blocks lie within
+0.27 of it in 95 of 100 series (simulated)."""
 WARM = 3.0
 """Times the settled level that the slowest of the first frames takes (H100, warm-up: 43 times)."""
 NOT_WARM = 1.5
