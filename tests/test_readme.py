@@ -28,10 +28,13 @@ def test_what_batches_of_sixteen_change_is_said_once_it_was_measured():
     assert "batches of four in 74. In FP32 without TF32 sixteen and four differ in none." in said
 
 
-def test_what_was_claimed_of_the_shipped_ladder_holds():
+def test_one_claim_of_the_shipped_ladder_fails_and_readme_says_which():
     claims = Ladder.shipped().claims
     assert len(claims) > 20
-    assert [claim.name for claim in claims if not claim.holds] == []
+    assert [claim.name for claim in claims if not claim.holds] == [
+        "batches of 16 in fp32: frames of 500 whose boxes are not those of batches of 4"
+    ]
+    assert f"the one claim of {len(claims)} that fails" in " ".join(README.split())
 
 
 def table(header: str) -> list[list[str]]:
