@@ -192,6 +192,8 @@ def test_outputs_that_are_read(outputs, metadata, classes, end2end):
     ("inputs", "outputs", "metadata", "words"),
     [
         *((IMAGE, [[1, 84, 8400]], {"task": task}, f"'detect', got '{task}'") for task in ("pose", "obb", "segment")),
+        (IMAGE, [[1, 300, 6]], {"head": "RTDETRDecoder", "names": EIGHTY}, "RT-DETR"),
+        (IMAGE, [[1, 300, 6]], {"description": "Ultralytics rtdetr-l model "}, "RT-DETR"),
         (IMAGE, [[1, 1000]], {}, "classifier"),
         (IMAGE, [[1, 25200, 85]], {}, "the layout of YOLOv5"),
         (IMAGE, [[1, 25200, 85]], {"names": EIGHTY}, "the layout of YOLOv5"),

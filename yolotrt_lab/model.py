@@ -335,6 +335,9 @@ def describe(
     if (task := metadata.get("task", "detect")) != "detect":
         fix = "export a detection model, such as yolo11n.pt: no option of the export turns another kind into one"
         raise ModelError(f"{name} must be made for the task 'detect', got {task!r}", fix=fix)
+    if "rtdetr" in (metadata.get("head", "") + metadata.get("description", "")).lower():
+        found = "an RT-DETR, whose boxes are fractions of a stretched image"  # in the shape of an end-to-end head
+        raise ModelError(f"{name} must be a YOLO detector, got {found}", fix=_USABLE)
     names = _stated_names(metadata)
     match inputs:
         case [[_, 3, height, width]]:
