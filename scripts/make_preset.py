@@ -79,7 +79,7 @@ def refit(preset: Preset, copies: Recording, loops: dict[str, Recording]) -> Pre
         input_bytes=INPUT_BYTES,
         output_bytes=OUTPUT_BYTES,
     )
-    engines, source = {MODEL: replace(preset.engine(MODEL), **cost)}, copies.source
+    engines, source = {**preset.engines, MODEL: replace(preset.engine(MODEL), **cost)}, copies.source
     return replace(preset, gpu=source.gpu, driver=source.driver, date=source.date, engines=engines, **fitted)
 
 
