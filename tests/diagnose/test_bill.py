@@ -174,9 +174,11 @@ def test_leaks_are_proven_by_the_memory_itself():
     assert once.verdict("leak") == "possible"
 
 
-def test_preprocessing_that_climbs_alone_is_proven_and_a_slower_host_is_not():
+def test_preprocessing_that_climbs_alone_is_possible_since_memory_bandwidth_would_look_the_same():
     alone = bill(loop(preprocess=ramp(N, 0.7, 1.7), infer=0.3))
-    assert alone.proven == (Cause.PREPROCESS,)
+    assert alone.proven == ()
+    assert Cause.PREPROCESS in alone.possible
+    assert "infer stays at 0.300 ms: no slower cores" in " ".join(str(alone).split())
     slower = step(N, 1.0, 1.7)
     host = bill(loop(preprocess=0.7 * slower, infer=0.8 * slower))
     assert host.proven == ()
