@@ -92,7 +92,8 @@ def main() -> None:
     kept = {
         name: getattr(old, name) for name in ("neighbours", "registration", "upload_turn_times", "cold_synchronize_ns")
     }
-    preset = replace(preset, **kept)  # not measured by this
+    engines = {**old.engines, **preset.engines}  # those of scripts/measure_sizes.py stay
+    preset = replace(preset, **kept, engines=engines)  # not measured by this
     preset.save(ROOT / "data" / "presets" / f"{name}.json")
 
 

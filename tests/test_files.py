@@ -108,9 +108,14 @@ def test_reading_stops_at_the_limit_whether_a_file_is_sparse_or_never_ends(tmp_p
     assert read_file(io.BytesIO(bytes(1_000_000))) == bytes(1_000_000)
 
 
-@pytest.mark.parametrize("limit", ["", "many", "-5", "0"])
-def test_a_limit_that_is_no_number_is_the_default_or_the_least(limit, monkeypatch):
+@pytest.mark.parametrize("limit", ["2GB", "many", "-5", "0"])
+def test_a_limit_that_is_no_number_is_refused(limit, monkeypatch):
     monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", limit)
+    with pytest.raises(
+        SettingsError, match=f"must be a whole number of MB, got '{limit}'\nFix: YOLOTRT_LAB_MAX_MB=500"
+    ):
+        read_file(io.BytesIO(b"x"))
+    monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "")
     assert read_file(io.BytesIO(b"x")) == b"x"
 
 

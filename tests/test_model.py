@@ -155,11 +155,20 @@ def test_open_sides_become_the_size_that_is_asked_for_or_the_metadatas(metadata,
         (pooled(), (64, 64, 3), SettingsError, "multiples of 32"),
         (pooled(imgsz="[64, 100]"), None, SettingsError, "multiples of 32"),
         (build_model("n", classes=2, image_size=64), 32, SettingsError, r"must be \(64, 64\)(.|\n)*dynamic=True"),
+        (build_model("n", classes=2, image_size=64), "640", SettingsError, r"must be \(64, 64\)(.|\n)*dynamic=True"),
     ],
 )
 def test_a_size_that_a_model_cannot_have_is_refused(model, asked, error, message):
     with pytest.raises(error, match=message):
         OnnxModel.read(model, image_size=asked)
+
+
+def test_one_side_that_is_fixed_stays():
+    model = onnx.load_from_string(pooled())
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 64
+    with pytest.raises(SettingsError, match=r"must be \(64, any\), the one that .* has, got 32"):
+        OnnxModel.read(model.SerializeToString(), image_size=32)
+    assert shapes_of(OnnxModel.read(model.SerializeToString(), image_size=(64, 32)))[0] == [1, 3, 64, 32]
 
 
 IMAGE, EIGHTY = [[1, 3, 640, 640]], str(dict(enumerate(map(str, range(80)))))

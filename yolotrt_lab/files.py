@@ -17,13 +17,15 @@ _STARTS = {".parquet": b"P", ".json": b"{[", ".html": b"<", ".svg": b"<", ".png"
 def limit_bytes() -> int:
     """How large a file, or the table in it, may be to be read: 500 MB, or what YOLOTRT_LAB_MAX_MB says.
 
+    SettingsError where that is no number.
+
     >>> limit_bytes() >= 1_000_000
     True
     """
-    try:
-        return max(int(os.environ.get(LIMIT_VARIABLE, "500")), 1) * 1_000_000
-    except ValueError:
-        return 500_000_000
+    text = os.environ.get(LIMIT_VARIABLE, "") or "500"
+    if not text.isdecimal() or not int(text):
+        raise SettingsError(f"{LIMIT_VARIABLE} must be a whole number of MB, got {text!r}", fix=f"{LIMIT_VARIABLE}=500")
+    return int(text) * 1_000_000
 
 
 def too_large(what: object, nbytes: int, error: type[LabError] = SettingsError) -> LabError:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -179,16 +180,15 @@ def _fix_sizes(parsed: Any, name: str, batch: int, image_size: int | tuple[int, 
     inputs, outputs = _shapes(parsed.graph.input), _shapes(parsed.graph.output)
     sides = [dimension for shape in inputs if len(shape) == 4 for dimension in shape[2:]]
     open_sides = [side for side in sides if side.dim_value < 1]
-    size = _image_size(name, _metadata(parsed), image_size) if open_sides else ()
-    if image_size is not None and not open_sides:
-        has = tuple(side.dim_value for side in sides)
-        if has != _pair(image_size):
+    size = _image_size(name, _metadata(parsed), image_size) if open_sides else _pair(image_size) if image_size else ()
+    for side, value in zip(sides, size, strict=False):
+        if image_size is not None and side.dim_value not in (0, value):
+            has = ", ".join(str(each.dim_value or "any") for each in sides)
             raise SettingsError(
-                f"image_size must be {has}, the one that {name} has, got {image_size}",
+                f"image_size must be ({has}), the one that {name} has, got {image_size}",
                 fix="leave it out, or export the model with dynamic=True",
             )
-    for side, value in zip(sides, size, strict=False):
-        side.dim_value = value
+        side.dim_value = side.dim_value or value
     open_batches = [shape[0] for shape in (*inputs, *outputs) if shape and shape[0].dim_value < 1]
     for dimension in open_batches:
         dimension.dim_value = batch
@@ -208,8 +208,12 @@ def _infer_outputs(parsed: Any) -> None:
 
 
 def _pair(size: Any) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
+    """Height and width; (0, 0), which no model has, for what is neither one number nor two."""
+    try:
+        height, width = (size, size) if isinstance(size, Integral) else size
+        return int(height), int(width)
+    except (TypeError, ValueError):
+        return 0, 0
 
 
 def _image_size(name: str, metadata: Mapping[str, str], asked: Any) -> tuple[int, int]:
@@ -221,10 +225,7 @@ def _image_size(name: str, metadata: Mapping[str, str], asked: Any) -> tuple[int
             fix="pass image_size=640, or export the model with dynamic=False",
         )
     stride = int(metadata["stride"]) if metadata.get("stride", "") in map(str, _ALL_STRIDES) else STRIDES[-1]
-    try:
-        height, width = map(int, _pair(size))
-    except (TypeError, ValueError):
-        height, width = 0, 0
+    height, width = _pair(size)
     if min(height, width) < stride or height % stride or width % stride:
         raise SettingsError(f"image_size must be multiples of {stride}, got {size!r}", fix="pass 640, for example")
     return height, width
