@@ -144,6 +144,14 @@ def test_memory_that_goes_with_the_loop_is_missed_on_the_line_of_its_copy(gpu):
     assert found.lines == (("mine.py", 11),)
 
 
+def test_a_place_in_a_batch_may_be_an_index(gpu):
+    exercise = exercises()["batch_the_cameras"]
+    place = "d_images.data.ptr + i % 4 * frame.nbytes"
+    assert exercise.solution.count(place) == 1
+    checked = check(exercise.function(exercise.solution.replace(place, "d_images[i % 4].data.ptr")), gpu)
+    assert checked.passed, str(checked)
+
+
 def test_helpers_beside_the_loop_see_the_same_device(gpu):
     source = LOOP.replace(UPLOAD, "send(image)") + f"\n\ndef send(image):\n    {UPLOAD}\n"
     assert check(function(source), gpu).passed
