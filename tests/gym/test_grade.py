@@ -122,6 +122,36 @@ def test_the_copy_into_pinned_memory_takes_time(gpu):
     assert copied.frame_us - filled.frame_us == pytest.approx(took, rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["wait_for_the_event", "other_boxes"])
+def test_a_forgotten_last_result_is_counted_before_its_memory_is_missed(name, gpu):
+    exercise = exercises()[name]
+    source = "\n".join(exercise.solution.splitlines()[:-2])
+    loop = exercise.function(f"{source}\n\n\ndef grade(gpu):\n    return lab.check({name}, gpu)\n")
+    for checked in (check(loop, gpu), loop.__globals__["grade"](gpu)):
+        (found,) = checked.findings[:1]
+        assert found.what == (
+            "the loop ends while frames are in flight: done must be called once for each of 16 frames, got 15 calls"
+        )
+        assert "call done(result) for every frame" in found.fix
+        assert found.lines == ()
+
+
+def test_memory_that_goes_with_the_loop_is_missed_on_the_line_of_its_copy(gpu):
+    loop = function(LOOP + f"    {UPLOAD}\n\n\ndef grade(gpu):\n    return check(mine, gpu)\n")
+    loop.__globals__["check"] = check
+    (found,) = loop.__globals__["grade"](gpu).findings
+    assert "bytes of pinned memory are freed" in found.what
+    assert found.lines == (("mine.py", 11),)
+
+
+def test_a_place_in_a_batch_may_be_an_index(gpu):
+    exercise = exercises()["batch_the_cameras"]
+    place = "d_images.data.ptr + i % 4 * frame.nbytes"
+    assert exercise.solution.count(place) == 1
+    checked = check(exercise.function(exercise.solution.replace(place, "d_images[i % 4].data.ptr")), gpu)
+    assert checked.passed, str(checked)
+
+
 def test_helpers_beside_the_loop_see_the_same_device(gpu):
     source = LOOP.replace(UPLOAD, "send(image)") + f"\n\ndef send(image):\n    {UPLOAD}\n"
     assert check(function(source), gpu).passed

@@ -221,6 +221,19 @@ def test_the_other_line_is_named_too(preset):
     assert "bench.device.upload(" in linecache.getline(*caught.value.lines[1])
 
 
+@pytest.mark.parametrize("trace", [True, False])
+def test_an_instant_is_told_in_ms_where_no_line_is(trace, preset):
+    device = SimulatedDevice(preset, trace=trace)
+    host, memory = device.empty_host((MB,), np.uint8, HostMemory.PINNED), device.empty_device(MB)
+    device.upload(host, memory, device.stream())
+    when = "" if trace else rf" at {device.now_ns() / 1e6:.3f} ms"
+    with pytest.raises(HazardError, match=f"are written{when} while a copy"):
+        device.check_idle(host, "written")
+    device.namespace.machine.hazards.freed(host)
+    with pytest.raises(HazardError, match=f"are freed{when} while a copy"):
+        device.synchronize()
+
+
 def test_without_a_trace_there_are_no_lines(preset):
     device = SimulatedDevice(preset)
     host, memory = device.empty_host((MB,), np.uint8, HostMemory.PINNED), device.empty_device(MB)

@@ -424,3 +424,28 @@ def test_raw_context_needs_tensorrt(device):
 def test_kernel_must_be_the_spin(raw):
     with pytest.raises(SettingsError, match="must be 'spin', got 'add'"):
         raw.cupy.RawKernel("", "add")
+
+
+def test_an_array_is_indexed_along_its_first_axis_as_cupys(raw):
+    images = raw.cupy.empty((4, 3, 5), np.float32)
+    one, pair = images[-1], images[1:3]
+    assert (one.shape, one.nbytes, one.size, one.dtype) == ((3, 5), 60, 15, np.float32)
+    assert one.data.ptr == images.data.ptr + 3 * 60
+    assert (pair.shape, pair.nbytes, pair.data.ptr) == ((2, 3, 5), 120, images.data.ptr + 60)
+    assert [each.data.ptr for each in pair] == [images[1].data.ptr, images[2].data.ptr]
+    assert pair[1][2].data.ptr == images.data.ptr + 2 * 60 + 2 * 20
+    assert (len(images), images[3:1].shape, images[np.int64(1)].shape) == (4, (0, 3, 5), (3, 5))
+
+
+def test_a_view_holds_the_memory_of_its_array(raw):
+    space, part = raw.device.namespace, raw.cupy.empty((2, MB), np.uint8)[1]
+    assert space.find_device_memory(part.data.ptr, MB)[1] == MB
+
+
+@pytest.mark.parametrize(
+    ("index", "error"),
+    [(4, IndexError), (-5, IndexError), (slice(None, None, 2), SettingsError), ((0, 1), SettingsError)],
+)
+def test_an_index_that_is_not_simulated_is_refused(index, error, raw):
+    with pytest.raises(error):
+        raw.cupy.empty((4, 3), np.float32)[index]

@@ -173,7 +173,7 @@ def _faults(trial: Trial) -> Iterator[Finding]:
     where = () if trial.line is None else (trial.line,)
     if isinstance(trial.error, Stopped):
         yield Finding(str(trial.error), "let the loop end with its frames", where)
-    elif trial.error is not None:
+    elif trial.error is not None and not trial.in_flight:
         yield Finding(*_told(trial.error), getattr(trial.error, "lines", ()) or where)
     else:
         yield from _results(trial)
@@ -196,7 +196,8 @@ def _results(trial: Trial) -> Iterator[Finding]:
         )
     elif len(numbers) != FRAMES:
         yield Finding(
-            f"done must be called once for each of {FRAMES} frames, got {len(numbers)} calls",
+            "the loop ends while frames are in flight: " * trial.in_flight
+            + f"done must be called once for each of {FRAMES} frames, got {len(numbers)} calls",
             "call done(result) for every frame, also for those that are in flight when the frames end",
         )
 

@@ -20,6 +20,7 @@ from ..errors import HazardError, SettingsError
 from ..frames import read_images
 from ..simulate import Preset
 from ..simulate.races import WRITE
+from ..simulate.virtual_time import calling_line
 from ..types import Source, Span
 from .exercise import Exercise, exercises
 from .rig import FRAMES, LiveRig, SimulatedRig
@@ -53,6 +54,8 @@ class Trial:
     error: BaseException | None = None
     line: Line | None = None
     """Where the error came up."""
+    in_flight: bool = False
+    """The loop returned while copies still used its memory, and results were missing."""
     begin_ns: int = 0
     end_ns: int = 0
     limit_us: float = 0.0
@@ -145,6 +148,7 @@ def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset:
     files = {each.__code__.co_filename for each in names.values() if getattr(each, "__globals__", None) is names}
     files.add(loop.__code__.co_filename)
     trial = Trial(rig.device.source, rig.device.spans, rig.numbers, rig.held)
+    asked = calling_line()  # memory that goes when the loop returns is freed there
     try:
         with Watch(rig, names):
             function(rig.take(), rig.done)
@@ -156,7 +160,8 @@ def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset:
         at = [(step.f_code.co_filename, line) for step, line in walk_tb(error.__traceback__) if step.f_globals is names]
         trial.error, trial.line = error.with_traceback(None), at[-1] if at else None
         if isinstance(error, HazardError):
-            error.lines = tuple(line for line in error.lines if line[0] in files)
+            trial.in_flight = error.lines[:1] == (asked,) and len(rig.numbers) < FRAMES
+            error.lines = tuple(line for line in error.lines if line[0] in files and line != asked)
     allocated = [each for each in rig.device.namespace.page_locked() if id(each) not in before and each.size > 1 << 20]
     trial.unused = sum(each.size for each in allocated if not each._copied)
     begins = [span.start_ns for span in trial.spans if span.name == "a frame of the check"]

@@ -315,6 +315,11 @@ class Memory:
 _FIX = "wait for the event that follows the copy, or use another slot"
 
 
+def _when(now: int, line: tuple[str, int] | None) -> str:
+    """The instant, where no line says where it was."""
+    return "" if line else f" at {now / 1e6:.3f} ms"
+
+
 class Hazards:
     """Remembers the copies that the GPU makes by itself, and the host memory that they use."""
 
@@ -369,8 +374,8 @@ class Hazards:
         now, end = self._threads.now, buffer.address + buffer.nbytes
         for address in list(self._copies):
             if buffer.address <= address < end:
-                what = f"{buffer.nbytes} bytes of {buffer.memory} memory are freed at {now} ns"
                 line = self._order.line_now()
+                what = f"{buffer.nbytes} bytes of {buffer.memory} memory are freed{_when(now, line)}"
                 self._freed += [(work, now, what, line) for work in self._copies.pop(address) if not work.has_run(now)]
         self._host.latest = [each for each in self._host.latest if not buffer.address <= each[3] < end]
 
@@ -380,11 +385,12 @@ class Hazards:
         """
         for work in self._copies.get(buffer.address, ()):
             if engine in (None, work.engine) and not self._gpu.is_done(work):
+                line = self._order.line_now()
                 raise HazardError(
-                    f"{buffer.nbytes} bytes of {buffer.memory} memory are {verb} at {self._threads.now} ns while a "
-                    f"copy ({work.name}) still uses them",
+                    f"{buffer.nbytes} bytes of {buffer.memory} memory are {verb}{_when(self._threads.now, line)} while "
+                    f"a copy ({work.name}) still uses them",
                     fix=_FIX,
-                    lines=(self._order.line_now(), self._order.line(work)),
+                    lines=(line, self._order.line(work)),
                 )
 
     def check_known(self, begin: int, end: int, kind: str) -> None:

@@ -9,8 +9,9 @@ import ctypes
 import weakref
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -127,15 +128,38 @@ class DeviceMemory(Names):
         self.ptr = self._buffer.address
         space.device_memory[self.ptr] = self._buffer
 
+    def _at(self, offset: int) -> DeviceMemory:
+        """So many bytes into it: the same memory, and held by this as well."""
+        part = copy(self)
+        part.ptr += offset
+        return part
+
 
 class DeviceArray(Names):
-    """`cupy.ndarray`: its device memory is `data`."""
+    """`cupy.ndarray`: its device memory is `data`. An index along the first axis is a view."""
 
-    def __init__(self, space: Namespace, shape: int | Sequence[int], dtype: Any = float) -> None:
+    def __init__(
+        self, space: Namespace, shape: int | Sequence[int], dtype: Any = float, data: DeviceMemory | None = None
+    ) -> None:
         spec = TensorSpec("", (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype))
         self.shape, self.dtype, self.nbytes = spec.shape, spec.dtype, spec.nbytes
         self.size = self.nbytes // self.dtype.itemsize
-        self.data = DeviceMemory(space, self.nbytes)
+        self.data = data or DeviceMemory(space, self.nbytes)
+        self._space = space
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice) -> DeviceArray:
+        places = range(self.shape[0] if self.shape else 0)[index] if isinstance(index, SupportsIndex | slice) else None
+        if places is None or (isinstance(places, range) and places.step != 1):
+            raise SettingsError(
+                f"an index of the simulated cupy.ndarray must be a whole number or a slice of step 1, got {index!r}",
+                fix="index the first axis alone; a GPU has the whole library",
+            )
+        first, shape = (places.start, (len(places),)) if isinstance(places, range) else (places, ())
+        row = self.nbytes // self.shape[0] if self.shape[0] else 0
+        return DeviceArray(self._space, (*shape, *self.shape[1:]), self.dtype, self.data._at(first * row))
 
 
 # Streams
