@@ -167,6 +167,17 @@ def test_hints_come_one_at_a_time_and_start_over_once_it_is_done(gpu):
     assert check(start, gpu).hint == said[0]
 
 
+def test_a_call_that_the_solution_does_without_is_named_whatever_it_is(gpu):
+    exercise = exercises()["pin_it"]
+    assert exercise.solution.count("        done(") == 1
+    slow = exercise.solution.replace("        done(", "        for _ in range(300): mark.record(stream)\n        done(")
+    found = check(
+        exercise.function(slow.replace("    for frame", "    mark = cupy.cuda.Event()\n    for frame", 1)), gpu
+    )
+    assert found.findings[0].what.startswith("cudaEventRecord takes ")
+    assert "300): mark.record(stream)" in str(found)
+
+
 def test_an_exam_shows_the_calls_only_once_it_is_passed(gpu):
     exam = exercises()["other_boxes"]
     assert check(exam.function(exam.start), gpu).calls is None
