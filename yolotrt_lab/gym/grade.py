@@ -218,9 +218,28 @@ def _slow(trial: Trial, best: Trial | None) -> list[Finding]:
         return []
     mine, theirs = ([sum(us for us, each, _ in run.calls if each == what) for what in HOLDS] for run in (trial, best))
     what = max(zip(HOLDS, mine, theirs, strict=True), key=lambda each: each[1] - each[2])[0]
+    unused = Finding("pinned memory is there, and no copy uses it", "let the copies use it, or leave it out")
+    if best.runs < FRAMES < 2 * trial.runs and what in ("enqueue", "graph launch", "wait"):
+        return [_no_batch(trial, best), *([unused] if trial.unused else [])]
     us, line = next(((us, line) for us, each, line in trial.calls if each == what), (0.0, None))
-    unused = "pinned memory is there, and no copy uses it: " if trial.unused else ""
-    return [Finding(unused + HOLDS[what].slow.format(us=f"{us:,.0f}"), HOLDS[what].fix, (line,) if line else ())]
+    text = HOLDS[what].slow.format(us=f"{us:,.0f}")
+    found = Finding(text, HOLDS[what].fix, (line,) if line else ())
+    if not trial.unused:
+        return [found]
+    if what in ("pageable upload", "pageable download", "copy", "naive letterbox"):  # for that very reason
+        return [found._replace(what=f"{unused.what}. {text[0].upper()}{text[1:]}")]
+    return [found, unused]
+
+
+def _no_batch(trial: Trial, best: Trial) -> Finding:
+    """The solution runs the network for several frames at once."""
+    size = FRAMES // best.runs
+    line = next((line for _, each, line in trial.calls if each in ("enqueue", "graph launch")), None)
+    return Finding(
+        f"the network runs {trial.runs} times for {FRAMES} frames, in the solution {best.runs} times",
+        f"run {size} frames in a batch, in the context of new_context(batch={size})",
+        (line,) if line else (),
+    )
 
 
 def _times(trial: Trial, best: Trial | None, start: Trial | None) -> str:
@@ -265,7 +284,7 @@ def _check_value(answer: Callable[..., Any], exercise: Exercise) -> Check:
         findings = []
         if not _same(value, exercise.function(exercise.solution)()):
             told_of = (each.message for each in exercise.wrong if _same(value, exercise.function(each.source)()))
-            findings = [Finding(next(told_of, f"the answer is not {value!r}"), "look again where the question points")]
+            findings = [Finding(next(told_of, f"the answer is not {value!r}"), f"return {exercise.asks}")]
     return Check(findings, "", _next_hint(exercise, findings))
 
 
