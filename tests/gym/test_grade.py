@@ -152,6 +152,55 @@ def test_a_place_in_a_batch_may_be_an_index(gpu):
     assert checked.passed, str(checked)
 
 
+GRAPH = """
+def batch_the_cameras(frames, done):
+    context.execute_async_v3(stream.ptr)
+    stream.synchronize()
+    with stream:
+        stream.begin_capture()
+        context.execute_async_v3(stream.ptr)
+        graph = stream.end_capture()
+    for frame in frames:
+        memcpy_async(d_image.data.ptr, frame.ctypes.data, frame.nbytes, TO_DEVICE, stream.ptr)
+        graph.launch(stream)
+        memcpy_async(h_output.ctypes.data, d_output.data.ptr, h_output.nbytes, TO_HOST, stream.ptr)
+        stream.synchronize()
+        done(h_output)
+"""
+
+
+@pytest.mark.parametrize("by", ["kernel by kernel", "a graph"])
+def test_where_a_batch_is_asked_for_no_graph_is_advised(by, gpu):
+    exercise = exercises()["batch_the_cameras"]
+    source, line, runs = (exercise.start, 4, 16) if by == "kernel by kernel" else (GRAPH, 11, 17)
+    (found,) = check(exercise.function(source), gpu).findings
+    assert found.what.startswith(f"the network runs {runs} times for 16 frames, in the solution 4 times")
+    assert found.fix.startswith("run 4 frames in a batch")
+    assert [number for _, number in found.lines] == [line]
+
+
+def test_unused_pinned_memory_is_a_finding_of_its_own_where_it_is_not_what_holds_the_host(gpu):
+    exercise = exercises()["batch_the_cameras"]
+    left = GRAPH.replace("    for frame", "    left = cupyx.empty_pinned(d_image.shape, d_image.dtype)\n    for frame")
+    slow, unused = check(exercise.function(left), gpu).findings
+    assert slow.what.startswith("the network runs")
+    assert unused.what == "pinned memory is there, and no copy uses it"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("whose_wait", 0.446, "return a number from 0 to 1: a share of synchronize, not of the frame"),
+        ("whose_wait", "0.92", "return a number from 0 to 1: a share of synchronize, not of the frame"),
+        ("fault_in_trace", "a graph", "return one of the four texts that the question names"),
+        ("read_a_bill", None, "return the number of milliseconds that the bill says, as a number"),
+    ],
+)
+def test_a_value_is_told_what_it_must_be(name, value, fix, gpu):
+    (found,) = check(lambda: value, gpu, exercise=name).findings
+    assert (found.what, found.fix) == (f"the answer is not {value!r}", fix)
+
+
 def test_helpers_beside_the_loop_see_the_same_device(gpu):
     source = LOOP.replace(UPLOAD, "send(image)") + f"\n\ndef send(image):\n    {UPLOAD}\n"
     assert check(function(source), gpu).passed

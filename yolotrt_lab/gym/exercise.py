@@ -46,6 +46,8 @@ class Exercise:
     """'frames' to be letterboxed, or 'ready': images in pinned memory."""
     tells: str
     """'all' that the check found, or 'little': its first finding, without the calls."""
+    asks: str
+    """What a value must be; of a loop nothing."""
     question: str
     start: str
     hints: tuple[str, ...]
@@ -79,7 +81,7 @@ def _read(path: Path, text: str) -> Exercise:
     notebook, _, name = path.stem.split("_", 2)
     bodies = dict(section.split("\n", 1) for section in sections)
     wrong, solution = "wrong: ", _code(bodies["solution"])
-    fields: dict[str, Any] = {"kind": "loop", "camera": "frames", "tells": "all"}
+    fields: dict[str, Any] = {"kind": "loop", "camera": "frames", "tells": "all", "asks": ""}
     fields |= dict(line.split(": ", 1) for line in settings.splitlines())
     fields |= {part: _code(bodies[part]) for part in ("start", "loop", "figure") if part in bodies}
     return Exercise(

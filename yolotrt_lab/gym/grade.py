@@ -225,10 +225,29 @@ def _slow(trial: Trial, best: Trial | None) -> list[Finding]:
         for us, each, _ in run.calls:
             more[each] += sign * us
     what = max({each for _, each, _ in trial.calls}, key=lambda each: more[each])
+    unused = Finding("pinned memory is there, and no copy uses it", "let the copies use it, or leave it out")
+    if best.runs < FRAMES < 2 * trial.runs and what in ("enqueue", "graph launch", "wait"):
+        return [_no_batch(trial, best), *([unused] if trial.unused else [])]
     us, line = next((us, line) for us, each, line in trial.calls if each == what)
     hold = HOLDS.get(what, _ANY_CALL)
-    unused = "pinned memory is there, and no copy uses it: " if trial.unused else ""
-    return [Finding(unused + hold.slow.format(what=what, us=f"{us:,.0f}"), hold.fix, (line,) if line else ())]
+    text = hold.slow.format(what=what, us=f"{us:,.0f}")
+    found = Finding(text, hold.fix, (line,) if line else ())
+    if not trial.unused:
+        return [found]
+    if what in ("pageable upload", "pageable download", "copy", "naive letterbox"):  # for that very reason
+        return [found._replace(what=f"{unused.what}. {text[0].upper()}{text[1:]}")]
+    return [found, unused]
+
+
+def _no_batch(trial: Trial, best: Trial) -> Finding:
+    """The solution runs the network for several frames at once."""
+    size = FRAMES // best.runs
+    line = next((line for _, each, line in trial.calls if each in ("enqueue", "graph launch")), None)
+    return Finding(
+        f"the network runs {trial.runs} times for {FRAMES} frames, in the solution {best.runs} times",
+        f"run {size} frames in a batch, in the context of new_context(batch={size})",
+        (line,) if line else (),
+    )
 
 
 def _times(trial: Trial, best: Trial | None, start: Trial | None) -> str:
@@ -273,7 +292,7 @@ def _check_value(answer: Callable[..., Any], exercise: Exercise) -> Check:
         findings = []
         if not _same(value, exercise.function(exercise.solution)()):
             told_of = (each.message for each in exercise.wrong if _same(value, exercise.function(each.source)()))
-            findings = [Finding(next(told_of, f"the answer is not {value!r}"), "look again where the question points")]
+            findings = [Finding(next(told_of, f"the answer is not {value!r}"), f"return {exercise.asks}")]
     return Check(findings, "", _next_hint(exercise, findings))
 
 

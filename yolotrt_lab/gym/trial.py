@@ -49,6 +49,8 @@ class Trial:
     """The frames that the results are of; None for one that is of none."""
     held: list[tuple[int, int, int]]
     """At each frame, bytes of host and of device memory, and pieces of registered memory."""
+    runs: int = 0
+    """How often the network ran."""
     unused: int = 0
     """Bytes of pinned memory that the loop allocated, and that no copy used."""
     error: BaseException | None = None
@@ -164,6 +166,7 @@ def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset:
             error.lines = tuple(line for line in error.lines if line[0] in files and line != asked)
     allocated = [each for each in rig.device.namespace.page_locked() if id(each) not in before and each.size > 1 << 20]
     trial.unused = sum(each.size for each in allocated if not each._copied)
+    trial.runs = sum(span.row == "kernel" for span in trial.spans)
     begins = [span.start_ns for span in trial.spans if span.name == "a frame of the check"]
     if trial.error is None and len(begins) == FRAMES:
         trial.begin_ns = begins[STEADY]
