@@ -74,7 +74,14 @@ def curve() -> list[str]:
     sync, upload = "cudaStreamSynchronize", "cudaMemcpyAsync"
     host = [each["copy_from_Mat"] - each[upload] for each in (a, b)]
     fresh, once = preprocess_ms(0, pinned=False), preprocess_ms(0, pinned=True)
+    steady = lab.Recording.shipped("report").steady
+    worst = (steady.columns["processes"] == 20) & (steady.columns["pinned"] == 0)
+    mean = sum(float(steady.stage_ns(stage)[worst].mean()) for stage in Stage) / 1e6
+    frame = float((steady.columns["done_ns"] - steady.columns["start_ns"])[worst].mean()) / 1e6
+    calls = b["copy_from_Mat"] + b["enqueueV3"] + b[sync]
     return [
+        f"the three calls make {calls:.1f} ms of a frame of {b['frame']:.1f} in the left column",
+        f"all stages make {mean:.1f} ms of a frame of {frame:.1f}",
         f"Synchronize climbs from {a[sync]:.3f} to {b[sync]:.0f} ms",
         f"Of {b[sync]:.0f} ms",
         f"takes {a[sync]:.3f} ms: by the time",
@@ -118,7 +125,12 @@ def traced() -> list[str]:
     preprocess = preprocess_ms(20, pinned=False)
     wait, nothing = us(b.frames["synchronize_ns"]) / 1e3, us(b.waits_ns("nothing")) / 1e3
     copied = [us(each.copied("gpu_ns", "h2d")) for each in (b, c)]
+    late = b.waits_ns("wake_up")
+    bar = sum(np.mean(b.waits_ns(each)[3:]) for each in nsight.WAITS) / 1e6
     return [
+        f"B's bar is {bar:.1f} ms, its row of synchronize {wait:.1f}:",
+        f"{us(late):.0f} us in the median and {np.mean(late[3:]) / 1e3:.0f} in the mean",
+        f"in A, {us(a.waits_ns('nothing')):.1f} of {us(a.frames['synchronize_ns']):.1f} us",
         f"Kernels: {us(a.frames['kernels_ns']):.0f} us alone, {us(b.frames['kernels_ns']):.0f} beside twenty",
         f"Of {wait:.1f} ms in B, {nothing:.1f} are time in which",
         f"{copied[1]:.0f} instead of {copied[0]:.0f} us",

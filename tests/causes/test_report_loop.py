@@ -183,8 +183,9 @@ def test_pinned_input_shortens_the_upload_call_alone_and_the_others_leave_nothin
     before, cured, alone = levels[MOST, 0], levels[MOST, 1], levels[0, 1]
     assert before[Stage.UPLOAD] > 1.2 * levels[0, 0][Stage.UPLOAD]
     assert cured[Stage.UPLOAD] <= 80
-    assert cured[Stage.SYNCHRONIZE] == pytest.approx(before[Stage.SYNCHRONIZE], rel=0.05)
-    assert cured[Stage.PREPROCESS] == before[Stage.PREPROCESS]  # the same steps into other memory
+    saved_us = sum(before[stage] - cured[stage] for stage in (Stage.PREPROCESS, Stage.UPLOAD))
+    assert cured[Stage.SYNCHRONIZE] - before[Stage.SYNCHRONIZE] == pytest.approx(saved_us, rel=0.1)
+    assert cured[Stage.PREPROCESS] < 0.6 * before[Stage.PREPROCESS]  # no new array each frame
     assert alone[Stage.SYNCHRONIZE] <= 12
 
 
