@@ -122,6 +122,25 @@ def test_calls_that_grow_exclude_no_queue_and_a_constant_upload_no_overload():
     assert measured.verdict("queueing") == measured.verdict("pageable_overload") == "excluded"
 
 
+def test_a_service_that_gets_slower_is_billed_where_it_is_slow():
+    found = bill(loop(period_ms=10.0, preprocess=step(N, 6.0, 9.0, 0.3), synchronize=2.0, upload=0.0))
+    assert found.proven == (Cause.QUEUEING,)
+    assert "a frame is 1.0" in because(found, "queueing")
+    assert "a frame every 11.0 ms or more" in fix(found, "fewer_frames").because
+
+
+def test_overlap_takes_no_more_off_a_frame_than_the_frame_has():
+    stages = {"preprocess": np.full(N, 4e6), "upload": np.full(N, 3e6), "synchronize": np.full(N, 5e6)}
+    found = bill(Measured("frames", "a test", stages | {"frame": np.full(N, 6e6)}))
+    assert found.at_most_ms("overlap") == pytest.approx(1.0)
+    assert "add up to 12 ms, more than the frame of 6 ms" in fix(found, "overlap").because
+
+
+def test_equal_stalls_of_which_the_first_is_at_the_start_are_no_warm_up():
+    found = bill(loop(noise=0, synchronize=np.where(np.arange(N) % 60 == 0, 8.0, 3.0)))
+    assert found.verdict("warm_up") == "excluded"
+
+
 def test_one_long_stall_of_a_stage_excludes_neither_it_nor_the_queue_behind_it():
     stalled = np.where(np.arange(N) == 400, 400.0, 3.0)
     found = bill(loop(period_ms=8.0, preprocess=stalled, synchronize=2.0))

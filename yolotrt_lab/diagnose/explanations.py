@@ -294,7 +294,9 @@ def _clock_explains(look: Look) -> str:
         return ""
     before, after = (number(look.level("sm_clock_mhz", window)) for window in (change.before, change.after))
     clocks = f"{_wait_text(look)} as the SM clock goes from {before} to {after} MHz"
-    return f"{clocks}; that accounts for {ms(_by_clock(look))}"
+    by_clock = _by_clock(look)
+    part = f"all of {ms(change.size)}" if by_clock >= change.size else f"{ms(by_clock)} of {ms(change.size)}"
+    return f"{clocks}; that accounts for {part}"
 
 
 def _throttled(look: Look, reasons: tuple[str, ...]) -> float | None:
@@ -535,6 +537,8 @@ def _warm_up(look: Look) -> Verdicts:
         if first < (at.NOT_WARM if shape.fell is None else 1.0) * settled:
             half = f"half of all later ones {ms(settled)}"
             yield "excluded", f"the slowest of the first {at.EDGE_FRAMES} frames takes {ms(first)}, {half}"
+        if float(np.sum(values[at.EDGE_FRAMES :] > at.NOT_WARM * settled)) >= 2 and first <= later:
+            yield "excluded", f"later frames are as slow: the first ones take up to {ms(first)}, later ones {ms(later)}"
     if first > settled:
         yield "possible", f"{look.whole} takes up to {ms(first)} at first, and {ms(settled)} in the second half"
 
@@ -555,7 +559,7 @@ EXPLANATIONS = (
     Explanation(Cause.PAGEABLE_OVERLOAD, "pageable uploads are why frames are served too slowly", _pageable_overload,
                 "the upload call, and when each frame was due", "pinned memory, filled in place", _STAGES),
     Explanation(Cause.SHARED_GPU, "other processes use this GPU", _shared_gpu,
-                "the processes on the GPU beside the frames",
+                "the processes on the GPU beside the frames, a column compute_processes",
                 "fewer processes on this GPU, or one process for all", _APPS),
     Explanation(Cause.SHARED_STREAM, "synchronize waits for what another thread has submitted", _shared_stream,
                 "synchronize, and when each frame starts and ends",
@@ -573,7 +577,7 @@ EXPLANATIONS = (
     Explanation(Cause.ALLOCATION, "memory is allocated in the loop", _allocation,
                 "a trace, which has every call", "allocate once, before the loop", _TRACE),
     Explanation(Cause.LEAK, "the process keeps more host memory with every frame", _leak,
-                "the memory of the process beside the frames",
+                "the memory of the process beside the frames, such as a column rss_mb",
                 "release, or register once, what each frame keeps", "ps -o rss= -p PID  # does it climb?"),
     Explanation(Cause.DEVICE_LEAK, "the process keeps more memory of the GPU with every frame", _device_leak,
                 "the memory in use on the GPU", "free what each frame allocates, or allocate it once", _APPS),

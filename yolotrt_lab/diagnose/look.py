@@ -226,6 +226,12 @@ class Look:
         name = "stages" if "stages" in self.series else self.whole
         return self.level(name, window)
 
+    @property
+    def longest_service_ms(self) -> float:
+        """How long a frame is worked on where its stages are slowest: at the start of a run, or at its end."""
+        name = "stages" if "stages" in self.series else self.whole
+        return max(self.service_ms, self.shape(name).late)
+
     @cached_property
     def queue(self) -> Change | None:
         """The climb of a queue: frames lie for several frames' work before they are taken up, and that does not pass.
@@ -246,11 +252,13 @@ class Look:
 
     @cached_property
     def excess_ms(self) -> float:
-        """What a frame takes longer than the next one waits; 0 without a queue."""
+        """What a frame takes longer than the next one waits, where the queue climbs fastest; 0 without a queue."""
         if self.queue is None:
             return 0.0
         due, done = (self.measured.instants_ns[name] for name in ("due", "done"))
-        return float(np.mean(np.diff(done)) - np.mean(np.diff(due))) / 1e6
+        first = self.shape("stages").grew if "stages" in self.series else None
+        since = min(first.since, self.frames - edge(self.frames)) if first and first.form == "step" else 0
+        return float(np.mean(np.diff(done[since:])) - np.mean(np.diff(due[since:]))) / 1e6
 
     @cached_property
     def in_flight(self) -> np.ndarray:
