@@ -419,3 +419,19 @@ def test_a_pattern_of_the_user_s_names_the_columns():
             text(said, pattern=wrong)
     with pytest.raises(MeasurementsError, match="no line matches"):
         text(said, pattern=r"(?P<infer>zzz)")
+
+
+def test_a_compressed_file_that_is_cut_off_says_so(tmp_path):
+    path = tmp_path / "cut.csv.gz"
+    path.write_bytes(gzip.compress(b"frame,sync_ms\n" + b"1,2.0\n" * 500)[:-12])
+    with pytest.raises(MeasurementsError, match="copy it again: it is damaged or cut off"):
+        read(path)
+
+
+def test_memory_with_its_unit_at_the_end_of_the_name_is_read(tmp_path):
+    path = tmp_path / "leak.csv"
+    path.write_text("frame_ms,rss_mb,gpu_mem_used_mib\n" + "".join(f"5.0,{500 + i},1000\n" for i in range(40)))
+    found = read(path)
+    assert found.telemetry["host_memory_bytes"][:2].tolist() == [500e6, 501e6]
+    assert found.telemetry["gpu_memory_used_bytes"][0] == 1000 * 2**20
+    assert found.unread == ()

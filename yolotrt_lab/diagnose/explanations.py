@@ -51,17 +51,12 @@ class Explanation:
 
 def _queueing(look: Look) -> Verdicts:
     if look.queue is not None and not _waits_for_others(look):
-        why = (
-            f"a frame is {ms(look.excess_ms)} too long for its clock"
-            if look.has_instants
-            else "its stages add up to less"
-        )
+        why = f"a frame is {ms(look.excess_ms)} too long for its clock"
         frames = number(look.queue.size / look.service_ms)
         yield "proven", f"latency beyond the stages climbs {from_to(look.queue)}, {frames} frames' work; {why}"
     yield from _no_queue(look)
     if look.sees_queue or _beyond(look):
-        late = ms(look.shape(QUEUE).late)
-        yield "possible", f"latency holds {late} beyond the stages, of a frame of {ms(look.service_ms)}"
+        yield "possible", _beyond_text(look)
     if look.frames and not look.stages and look.grew(look.whole):
         yield "possible", f"{look.whole} grows, and no stage was measured"
 
@@ -71,16 +66,20 @@ def _no_queue(look: Look) -> Verdicts:
         most = max(look.shape(QUEUE).highest, 0.0)
         if most < look.service_ms:
             yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
-    grown = look.grew("stages")
-    if QUEUE not in look.series and grown is not None and grown.size > grown.start:
-        yield (
-            "excluded",
-            f"the calls themselves grow by {ms(grown.size)}; a queue in front of the loop leaves them as they are",
-        )
 
 
 def _beyond(look: Look) -> bool:
     return QUEUE in look.series and look.shape(QUEUE).change.to > at.QUEUED_FRAMES * look.service_ms
+
+
+def _beyond_text(look: Look) -> str:
+    """What lies beyond the stages, which without instants may as well be in the frame as in front of it."""
+    late, most = look.shape(QUEUE).late, max(look.shape(QUEUE).highest, look.shape(QUEUE).late)
+    whole = "latency" if look.sees_queue else look.whole
+    held = (
+        f"{whole} holds up to {ms(most)} beyond the stages, {ms(late)} at the end, of a frame of {ms(look.service_ms)}"
+    )
+    return held if look.has_instants else f"{held}: a queue, or work that no column covers"
 
 
 def _pageable_overload(look: Look) -> Verdicts:
@@ -101,13 +100,19 @@ def _pageable_overload(look: Look) -> Verdicts:
             f"the upload call takes {ms(look.median(Stage.UPLOAD))}, no longer than a call that does not wait",
         )
     grown, stages = look.grew(Stage.UPLOAD), look.grew("stages")
-    if stages is not None and look.queue is None and (grown is None or grown.size < stages.size / 5):
+    if (
+        stages is not None
+        and look.has_instants
+        and look.queue is None
+        and (grown is None or grown.size < stages.size / 5)
+    ):
         part = ms(grown.size if grown else 0.0)
         yield "excluded", f"the upload call accounts for {part} of {ms(stages.size)} of growth"
     if grown is None:
         yield from _no_queue(look)
     if look.holds(Stage.UPLOAD, look.shape(Stage.UPLOAD).highest):
-        yield "possible", f"the upload call holds the host for {ms(look.shape(Stage.UPLOAD).late)}"
+        clock = "" if look.sees_queue else "; if that makes a frame too long for its clock was not measured"
+        yield "possible", f"the upload call holds the host for {ms(look.shape(Stage.UPLOAD).late)}{clock}"
 
 
 def _grows_alone(look: Look) -> Change | None:
@@ -289,7 +294,9 @@ def _clock_explains(look: Look) -> str:
         return ""
     before, after = (number(look.level("sm_clock_mhz", window)) for window in (change.before, change.after))
     clocks = f"{_wait_text(look)} as the SM clock goes from {before} to {after} MHz"
-    return f"{clocks}; that accounts for {ms(_by_clock(look))}"
+    by_clock = _by_clock(look)
+    part = f"all of {ms(change.size)}" if by_clock >= change.size else f"{ms(by_clock)} of {ms(change.size)}"
+    return f"{clocks}; that accounts for {part}"
 
 
 def _throttled(look: Look, reasons: tuple[str, ...]) -> float | None:
@@ -393,10 +400,11 @@ def _allocation(look: Look) -> Verdicts:
         yield "possible", f"what {look.whole} of {ms(look.median(look.whole))} holds was not measured"
 
 
-def _stalling(look: Look, stages: tuple[Stage, ...]) -> str:
+def _stalling(look: Look, stages: tuple[Stage, ...], share: float = at.OF_STAGE) -> str:
+    """The first stage with stalls by more than a share of the frame, in words; '' without one."""
     for stage in stages:
         stalls = look.shape(stage).stalls if stage in look.stages else None
-        if stalls and stalls.longest > at.OF_STAGE * look.whole_ms:
+        if stalls and stalls.longest - look.median(stage) > share * look.whole_ms:
             times = f"{stalls.frames} frames" if stalls.frames > 1 else "one frame"
             return f"{stage} takes up to {ms(stalls.longest)} in {times}, in most {ms(look.median(stage))}"
     return ""
@@ -447,15 +455,18 @@ def _preprocess(look: Look) -> Verdicts:
     if Stage.PREPROCESS not in look.series:
         return
     shape, stages = look.shape(Stage.PREPROCESS), look.grew("stages")
+    stalls = _stalling(look, (Stage.PREPROCESS,), at.STALL_TIMES - 1)  # those that make a stall of the frame
     if look.frames < at.FEWEST_FRAMES:  # a start and an end are no series, but what has no part in a growth can be read
         part = max(0.0, shape.late - shape.early)
         if grown is None and fell is None and stages is not None and abs(shape.late - shape.early) <= stages.size / 20:
             yield "excluded", f"preprocess accounts for {ms(round(part, 6))} of {ms(stages.size)} of growth"
-    elif look.stays(Stage.PREPROCESS):
+    elif look.stays(Stage.PREPROCESS) and not stalls:
         yield "excluded", f"preprocess takes {ms(shape.lowest)} to {ms(shape.highest)}: no growth that the frame feels"
     if change := grown or fell:
         stays = f" while {_host_stays(look, grown)}: no slower cores" if grown and _host_stays(look, grown) else ""
         yield "possible", f"preprocess goes {from_to(change)}{stays}"
+    if stalls:
+        yield "possible", stalls
     if look.frames >= at.FEWEST_FRAMES:
         yield "possible", f"preprocess takes {ms(shape.lowest)} to {ms(shape.highest)}"
 
@@ -526,6 +537,8 @@ def _warm_up(look: Look) -> Verdicts:
         if first < (at.NOT_WARM if shape.fell is None else 1.0) * settled:
             half = f"half of all later ones {ms(settled)}"
             yield "excluded", f"the slowest of the first {at.EDGE_FRAMES} frames takes {ms(first)}, {half}"
+        if float(np.sum(values[at.EDGE_FRAMES :] > at.NOT_WARM * settled)) >= 2 and first <= later:
+            yield "excluded", f"later frames are as slow: the first ones take up to {ms(first)}, later ones {ms(later)}"
     if first > settled:
         yield "possible", f"{look.whole} takes up to {ms(first)} at first, and {ms(settled)} in the second half"
 
@@ -546,7 +559,7 @@ EXPLANATIONS = (
     Explanation(Cause.PAGEABLE_OVERLOAD, "pageable uploads are why frames are served too slowly", _pageable_overload,
                 "the upload call, and when each frame was due", "pinned memory, filled in place", _STAGES),
     Explanation(Cause.SHARED_GPU, "other processes use this GPU", _shared_gpu,
-                "the processes on the GPU beside the frames",
+                "the processes on the GPU beside the frames, a column compute_processes",
                 "fewer processes on this GPU, or one process for all", _APPS),
     Explanation(Cause.SHARED_STREAM, "synchronize waits for what another thread has submitted", _shared_stream,
                 "synchronize, and when each frame starts and ends",
@@ -564,7 +577,7 @@ EXPLANATIONS = (
     Explanation(Cause.ALLOCATION, "memory is allocated in the loop", _allocation,
                 "a trace, which has every call", "allocate once, before the loop", _TRACE),
     Explanation(Cause.LEAK, "the process keeps more host memory with every frame", _leak,
-                "the memory of the process beside the frames",
+                "the memory of the process beside the frames, such as a column rss_mb",
                 "release, or register once, what each frame keeps", "ps -o rss= -p PID  # does it climb?"),
     Explanation(Cause.DEVICE_LEAK, "the process keeps more memory of the GPU with every frame", _device_leak,
                 "the memory in use on the GPU", "free what each frame allocates, or allocate it once", _APPS),

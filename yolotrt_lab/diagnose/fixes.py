@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..types import Cause, Stage
+from . import thresholds as at
 from .explanations import Verdict
 from .look import QUEUE, Look, ms
 
@@ -106,8 +107,12 @@ def _overlap(look: Look, verdicts: _Verdicts) -> _Found:
         return None, "not measured: time the stages of a frame"
     levels = {str(stage): _late(look, stage) for stage in look.stages}
     longest = max(levels, key=levels.__getitem__)
-    as_long = f"a frame takes as long as {longest}, {ms(levels[longest])}"
-    return sum(levels.values()) - levels[longest], f"with all stages of different frames at once, {as_long}"
+    as_long = f"with all stages of different frames at once, a frame takes as long as {longest}, {ms(levels[longest])}"
+    together, frame = look.median("stages"), look.median("frame")
+    if together > (1 + at.OF_FRAME) * frame:
+        as_long += f"; the stages add up to {ms(together)}, more than the frame of {ms(frame)}: some overlap already"
+        return max(0.0, frame - levels[longest]), as_long
+    return sum(levels.values()) - levels[longest], as_long
 
 
 def _gpu_alone(look: Look, verdicts: _Verdicts) -> _Found:
@@ -127,7 +132,7 @@ def _fewer_frames(look: Look, verdicts: _Verdicts) -> _Found:
         return None, "not measured: when each frame was due, and when its result came"
     late = max(0.0, look.shape(QUEUE).late)
     if look.queue is not None:
-        needed = f"a frame every {ms(look.service_ms)} or more ends the queue"
+        needed = f"a frame every {ms(look.longest_service_ms)} or more ends the queue"
         return late, f"latency holds {ms(late)} beyond the stages at the end; {needed}"
     return late, f"latency holds {ms(late)} beyond the stages"
 

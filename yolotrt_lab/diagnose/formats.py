@@ -338,7 +338,9 @@ def _bytes(path: Path | None, file: str) -> bytes:
         return data
     except (OSError, EOFError, zlib.error) as error:
         what = f"{file} cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise MeasurementsError(what, fix=f"check its name; it was looked for in {Path.cwd()}") from error
+        damaged = isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile))
+        there = f"check its name; it was looked for in {Path.cwd()}"
+        raise MeasurementsError(what, fix="copy it again: it is damaged or cut off" if damaged else there) from error
     except ValueError as error:  # a name with a NUL in it
         raise MeasurementsError(f"{str(path)!r} is no name of a file: {error}", fix="name another file") from error
 

@@ -226,19 +226,24 @@ class Look:
         name = "stages" if "stages" in self.series else self.whole
         return self.level(name, window)
 
+    @property
+    def longest_service_ms(self) -> float:
+        """How long a frame is worked on where its stages are slowest: at the start of a run, or at its end."""
+        name = "stages" if "stages" in self.series else self.whole
+        return max(self.service_ms, self.shape(name).late)
+
     @cached_property
     def queue(self) -> Change | None:
-        """The climb of a queue: latency beyond the stages grows to several frames' work, and does not pass."""
-        if QUEUE not in self.series or self.frames < at.FEWEST_FRAMES:
+        """The climb of a queue: frames lie for several frames' work before they are taken up, and that does not pass.
+
+        None without instants: latency beyond the stages may then be work that no column covers.
+        """
+        if QUEUE not in self.series or not self.has_instants or self.frames < at.FEWEST_FRAMES:
             return None
-        values, n = self.series[QUEUE], edge(self.frames)
         change = self.grew(QUEUE) or self.shape(QUEUE).change
         late = self.shape(QUEUE).late
-        if change.size < at.QUEUED_FRAMES * self.service_ms or late - change.start < change.size / 2:
-            return None
-        least = float(np.min(values[: min(n, at.EDGE_FRAMES)]))
-        known = self.has_instants or least < self.service_ms / 2  # else it may be work that no column covers
-        return change if known and (self.has_instants or self.waits_measured) else None
+        short = change.size < at.QUEUED_FRAMES * self.service_ms or late - change.start < change.size / 2
+        return None if short else change
 
     @property
     def waits_measured(self) -> bool:
@@ -247,15 +252,13 @@ class Look:
 
     @cached_property
     def excess_ms(self) -> float:
-        """What a frame takes longer than the next one waits: from the clock, else from how fast the queue climbs."""
+        """What a frame takes longer than the next one waits, where the queue climbs fastest; 0 without a queue."""
         if self.queue is None:
             return 0.0
-        if self.has_instants:
-            due, done = (self.measured.instants_ns[name] for name in ("due", "done"))
-            return float(np.mean(np.diff(done)) - np.mean(np.diff(due))) / 1e6
-        change = self.queue
-        frames = (change.after.first + change.after.end - change.before.first - change.before.end) / 2
-        return change.size / max(frames, 1.0)
+        due, done = (self.measured.instants_ns[name] for name in ("due", "done"))
+        first = self.shape("stages").grew if "stages" in self.series else None
+        since = min(first.since, self.frames - edge(self.frames)) if first and first.form == "step" else 0
+        return float(np.mean(np.diff(done[since:])) - np.mean(np.diff(due[since:]))) / 1e6
 
     @cached_property
     def in_flight(self) -> np.ndarray:

@@ -64,7 +64,8 @@ _TELEMETRY = {
     "pcie_generation": "pcie.link.gen.current pcie.link.gen.gpucurrent",
     "pcie_width": "pcie.link.width.current",
     "gpu_utilisation_percent": "utilization.gpu gpu_utilization gpu_util gpu_util_percent sm",
-    "gpu_memory_used_bytes": "memory.used gpu_memory_used fb",
+    "host_memory_bytes": "rss host_memory process_memory memory.rss",
+    "gpu_memory_used_bytes": "memory.used gpu_memory_used gpu_mem_used gpu_mem vram vram_used fb",
     "gpu_processes": "compute_processes",
 } | {
     f"throttle_{reason}": " ".join(f"{group}.{reason}" for group in ("clocks_throttle_reasons", "clocks_event_reasons"))
@@ -135,4 +136,5 @@ def split_unit(header: str) -> tuple[str, str | None]:
     if bracketed and (bracketed[2].lower() in (*UNITS_NS, *RATES) or telemetry_name(bracketed[1])):
         return bracketed[1], bracketed[2].lower()
     tail = _AT_END.fullmatch(header) or _CAMEL.fullmatch(header)
-    return (tail[1], tail[2].lower()) if tail and tail[2].lower() in UNITS_NS else (header, None)
+    known = tail and (tail[2].lower() in UNITS_NS or (tail[2].lower() in BYTES and telemetry_name(tail[1])))
+    return (tail[1], tail[2].lower()) if tail and known else (header, None)
