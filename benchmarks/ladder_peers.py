@@ -146,6 +146,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     ladder = replace(ladder, peers=measure_peers(bench.images))
     save(ladder, arguments)
     print(ladder.limits_table())
+    for name, why in ladder.peers.items():
+        if isinstance(why, str):
+            print(f"{name}: {why}")
 
 
 if __name__ == "__main__":
