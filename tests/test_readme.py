@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import yolotrt_lab as lab
 from scripts.write_ladder import section
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
@@ -82,3 +83,9 @@ def test_what_the_profiler_adds_is_what_was_measured():
                 assert float(cell.replace(",", "")) == pytest.approx(
                     took[stage], abs=0.51 * 10 ** -len(cell.partition(".")[2])
                 )
+
+
+def test_the_bill_that_readme_shows_is_the_one_that_diagnose_prints():
+    shown = README[README.index("```\n  latency grew") + 4 :].split("```")[0].split("\n\n")
+    printed = str(lab.diagnose.bill(lab.diagnose.read(lab_path("data", "recordings", "h200", "shared-gpu.parquet"))))
+    assert all(part.strip("\n") in printed for part in shown)
