@@ -89,3 +89,9 @@ def test_the_bill_that_readme_shows_is_the_one_that_diagnose_prints():
     shown = README[README.index("```\n  latency grew") + 4 :].split("```")[0].split("\n\n")
     printed = str(lab.diagnose.bill(lab.diagnose.read(lab_path("data", "recordings", "h200", "shared-gpu.parquet"))))
     assert all(part.strip("\n") in printed for part in shown)
+
+
+def test_the_fixed_loop_is_the_solution_of_its_exercise():
+    code = README[README.index("def fill_in_place") :].split("```")[0]
+    bare = [line.split("  # ")[0] for line in code.strip().splitlines()]
+    assert bare == lab.gym.exercises()["fill_in_place"].solution.strip().splitlines()
