@@ -95,3 +95,12 @@ def test_the_fixed_loop_is_the_solution_of_its_exercise():
     code = README[README.index("def fill_in_place") :].split("```")[0]
     bare = [line.split("  # ")[0] for line in code.strip().splitlines()]
     assert bare == lab.gym.exercises()["fill_in_place"].solution.strip().splitlines()
+
+
+def test_the_public_programs_upload_in_cpp_is_the_shipped_recording():
+    levels = lab.causes.report_levels(Recording.shipped("public-program"))
+    alone, beside, pinned = levels[0, False], levels[20, False], levels[20, True]
+    copy, sync = "copy_from_Mat", "cudaStreamSynchronize"
+    said = f"from {alone[copy]:.2f} to {beside[copy]:.2f} ms and synchronize to {beside[sync]:.1f}; pinned, the upload"
+    assert f"{said} call takes {pinned['cudaMemcpyAsync']:.2f} ms" in " ".join(README.split())
+    assert pinned["frame"] == pytest.approx(beside["frame"], rel=0.01)
