@@ -127,7 +127,7 @@ def in_cpp() -> list[str]:
     return [
         f"`copy_from_Mat` goes from {alone[copy]:.2f} to {beside[copy]:.2f} ms and synchronize from {alone[sync]:.2f} "
         f"to {beside[sync]:.1f}: the report's numbers",
-        f"the upload call takes {pinned[upload]:.2f} ms of its {beside[upload]:.2f}, and the frame stays: "
+        f"the upload call takes {pinned[upload]:.2f} ms instead of {beside[upload]:.2f}, and the frame stays: "
         f"{beside['frame']:.1f} ms pageable, {pinned['frame']:.1f} pinned",
         f"Alone it goes from {alone['frame']:.2f} to {found[0, True]['frame']:.2f} ms",
     ]
