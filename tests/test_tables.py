@@ -66,12 +66,12 @@ def test_html_has_every_cell_and_escapes_what_is_markup():
 
 
 def test_prose_wraps_and_stands_left_while_numbers_stay_right():
-    rows = [["a/b_c", "1", "a sentence that is longer than a number", "none"], ["b", "2", "short", "no"]]
+    rows = [["a/b_cdE", "1", "a sentence that is longer than a number", "none"], ["b", "2", "short", "no"]]
     page = Table(["name", "us", "why", "verdict"], rows)._repr_html_()
     prose, word = 'style="text-align: left; white-space: normal"', 'style="text-align: left"'
     assert f"<td {prose}>a sentence that is longer than a number</td><td {word}>none</td>" in page
     assert f"<td {word}>b</td><td>2</td><td {prose}>short</td>" in page
-    assert ">a/<wbr>b_<wbr>c</td>" in page
+    assert ">a/<wbr>b_<wbr>cd<wbr>E</td>" in page
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -12,6 +13,9 @@ from .recording import Recording
 from .types import Source, Stage
 
 _PROSE = 28  # letters, of a cell whose column wraps its lines as HTML
+
+
+_IN_NAMES = re.compile(r"(?<=[/_])|(?<=[a-z])(?=[A-Z])")  # where a line may break inside a long name
 
 
 class Table:
@@ -49,8 +53,7 @@ class Table:
         ]
 
         def row(cells: Sequence[str], tag: str) -> str:
-            # lines may break inside long names too
-            texts = [escape(cell).replace("/", "/<wbr>").replace("_", "_<wbr>") for cell in cells]
+            texts = [_IN_NAMES.sub("<wbr>", escape(cell)) for cell in cells]
             shown = zip(styles, texts, strict=True)
             return "<tr>" + "".join(f"<{tag}{style}>{text}</{tag}>" for style, text in shown) + "</tr>"
 
