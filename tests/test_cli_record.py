@@ -19,6 +19,7 @@ from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.running import COPIES, listing
 from yolotrt_lab.errors import RecordingError
 from yolotrt_lab.recording import FrameRecorder, Recording
+from yolotrt_lab.simulate.copy_probe import CopyProbe
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.types import TELEMETRY_COLUMNS, SourceKind
 
@@ -163,6 +164,16 @@ def test_a_recording_is_overwritten_where_that_is_asked_for(tmp_path):
     assert record(path, "served-pinned", "--force").label == "served-pinned"
 
 
+def test_what_a_full_disk_left_is_named_and_force_goes_on(tmp_path, capsys):
+    path, left = tmp_path / "mine.parquet", tmp_path / "mine.parquet.partial"
+    record(path, "graph-pinned")
+    path.rename(left)
+    capsys.readouterr()
+    assert f"{left} holds what a run recorded" in refused(["record", "steady", *SIMULATED, "--out", path], capsys)
+    assert record(path, "steady", "--force").label == "steady"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 PIECES = ("graph-pinned", "report", "cameras", "shared-gpu", "shared-stream", "steady")
 
 
@@ -196,6 +207,16 @@ def test_ctrl_c_keeps_every_frame_so_far_of_every_kind_of_scenario_and_says_wher
     assert [each.name for each in tmp_path.iterdir()] == ["mine.parquet"]
     assert cli.main(["diagnose", str(path)]) == 0
     assert "unfinished: KeyboardInterrupt ended the run" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_the_rows_of_the_copy_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(CopyProbe, "median", Mock(side_effect=[(1, 2), (3, 4), KeyboardInterrupt]))
+    path = tmp_path / "copies.parquet"
+    assert cli.main(["record", COPIES, "--device", "simulated", "--out", str(path)]) == 130
+    assert f"2 rows are kept in {path}" in capsys.readouterr().err
+    kept = Recording.load(path)
+    assert kept.columns["sync_ns"].tolist() == [2, 4]
+    assert kept.notes == ("unfinished: KeyboardInterrupt ended the run after 2 rows",)
 
 
 def test_ctrl_c_keeps_each_of_several_scenarios(tmp_path, monkeypatch, capsys):

@@ -255,6 +255,15 @@ def test_the_name_of_a_model_is_its_files_or_what_it_says_of_itself(tmp_path):
     assert OnnxModel.read(read) is read
 
 
+def test_a_model_that_was_read_is_read_again_where_more_is_asked_of_it():
+    read = OnnxModel.read(build_model("n", classes=2, image_size=64))
+    assert shapes_of(OnnxModel.read(read, boxes=28))[1] == [1, 6, 28]
+    with pytest.raises(SettingsError, match="must take 2 frames at once, got a model for 1"):
+        OnnxModel.read(read, batch=2)
+    with pytest.raises(SettingsError, match="image_size must be"):
+        OnnxRuntimeEngine(read, image_size=32)
+
+
 def test_best_boxes_are_the_best_cell_of_each_group():
     """28 groups of 3 of the 84 cells, by their best class score."""
     whole = build_model("n", classes=2, image_size=64)

@@ -84,6 +84,14 @@ def test_a_layout_that_its_shape_does_not_tell_is_told_by_its_scores(way):
         BOXES[way](constant_model(table))
 
 
+@pytest.mark.parametrize("way", set(BOXES) - {"gpu_decode"})
+def test_an_angle_is_told_from_a_score_where_it_is_negative(way):
+    table = zeros(1, 20, CELLS)
+    table[0, :4, 0], table[0, 4, 0], table[0, -1, 1] = 20, 0.9, -0.3
+    with pytest.raises(ModelError, match=r"scores must be from 0 to 1, got -0\.3"):
+        BOXES[way](constant_model(table))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("way", BOXES)
 def test_end_to_end_heads_are_read(way, dtype):

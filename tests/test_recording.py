@@ -391,12 +391,17 @@ class TestRecorder:
         assert len(Recording.load(saved)) == 10
         assert list(saved.parent.iterdir()) == [saved]
 
-    def test_an_unfinished_recording_is_not_overwritten(self, saved):
+    def test_what_a_run_left_unfinished_is_named_and_overwritten_where_that_is_asked_for(self, saved):
         partial = saved.with_name("run.parquet.partial")
         saved.rename(partial)
-        with pytest.raises(RecordingError, match=r"another run records to .*partial, or left it unfinished"):
-            FrameRecorder(saved, source=LIVE)
+        with pytest.raises(
+            RecordingError, match=r"partial holds what a run recorded that a full disk.*\nFix: .*--force"
+        ):
+            FrameRecorder(saved, source=LIVE, overwrite=False)
         assert len(Recording.load(partial)) == 10
+        recorder_of(3, saved).finish()
+        assert len(Recording.load(saved)) == 3
+        assert list(saved.parent.iterdir()) == [saved]
 
     def test_where_nothing_can_be_recorded(self, tmp_path):
         with pytest.raises(RecordingError, match="it is a folder"):

@@ -279,20 +279,12 @@ def open_engine(
     if simulated:
         from .simulate import open_timed_engine
 
-        return _of_batch(open_timed_engine(device, "" if given else seeded, found, batch, boxes), batch)
+        return open_timed_engine(device, "" if given else seeded, found, batch, boxes)
     assert found is not None
     if backend == "onnxruntime":
         from .onnxruntime import OnnxRuntimeEngine
 
-        return _of_batch(OnnxRuntimeEngine(found, provider="cuda"), batch)
+        return OnnxRuntimeEngine(found, provider="cuda")
     from .tensorrt import TensorRTEngine
 
-    return _of_batch(TensorRTEngine.from_onnx(found, cache_dir=cache_dir), batch)
-
-
-def _of_batch(engine: Engine, batch: int) -> Engine:
-    if batch > 1 and (found := engine.inputs[0].shape[0]) != batch:
-        raise SettingsError(
-            f"the model must take {batch} frames at once, got one for {found}", fix="export it with an open batch"
-        )
-    return engine
+    return TensorRTEngine.from_onnx(found, cache_dir=cache_dir)

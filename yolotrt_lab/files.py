@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import uuid
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from .errors import LabError, SettingsError
 
@@ -116,6 +117,22 @@ def write_file(path: str | Path, content: str | bytes | memoryview, error: type[
     except (OSError, ValueError) as caught:
         raise _unwritable(path, caught, error, len(data)) from caught
     return path
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; False where another process (or open file) has it or has deleted it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return os.fstat(file.fileno()).st_nlink > 0
 
 
 def _check_place(path: Path) -> None:

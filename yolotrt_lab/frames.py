@@ -243,19 +243,24 @@ class Camera(_Capture):
 class ImageFolder(FrameSource):
     """The images of a folder in the order of their names, or one image file. `index` is the number of the next.
 
-    Hidden ones are left out, and listed in `hidden`. FrameSourceError if there is none or none can be read, and from
-    `read` if one cannot be read; the next call goes on with the one after it.
+    `left_out` says what of the folder is not read: hidden images, and folders in it. FrameSourceError if there is no
+    image or none can be read, and from `read` if one cannot be read; the next call goes on with the one after it.
     """
 
     def __init__(self, path: str | Path) -> None:
         folder = Path(path)
-        files = folder.iterdir() if folder.is_dir() else [folder]
-        found = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-        self.hidden = [file for file in found if folder.is_dir() and file.name.startswith(".")]
-        self.paths = [file for file in found if file not in self.hidden]
+        files = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+        found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+        hidden = [file for file in found if folder.is_dir() and file.name.startswith(".")]
+        self.paths = [file for file in found if file not in hidden]
+        self.left_out = [f"{file} is hidden" for file in hidden]
+        if within := [file.name for file in files if file.is_dir() and not file.name.startswith(".")]:
+            names = ", ".join(within[:3]) + ", ..." * (len(within) > 3)
+            self.left_out.append(f"{len(within)} folder{'s' * (len(within) > 1)} in {path}: {names}")
         if not self.paths:
+            others = "".join(f"; not read: {each}" for each in self.left_out)
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise FrameSourceError(f"there are no images in {path}", fix=f"name a folder with {suffixes} files")
+            raise FrameSourceError(f"there are no images in {path}{others}", fix=f"name a folder with {suffixes} files")
         self.index = 0
         self.size = _first_readable(self.paths).shape[1::-1]
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -145,10 +145,12 @@ class OnnxModel:
 
         Both are for sizes that the model leaves open (Ultralytics: dynamic=True); without an `image_size` it is that of
         the metadata. `boxes` shrinks the output (`with_best_boxes`). ModelError if the model cannot be read, or leaves
-        open what nothing says; SettingsError for an `image_size` that it cannot have.
+        open what nothing says; SettingsError for an `image_size` or a `batch` that it cannot have.
         """
         if isinstance(model, OnnxModel):
-            return model
+            if (batch, image_size, boxes) == (1, None, None):
+                return model
+            return replace(cls.read(model.content, batch=batch, image_size=image_size, boxes=boxes), name=model.name)
         content = read_onnx(model)
         parsed = _parsed(model, content)
         if _fix_sizes(parsed, _name(model, parsed), batch, image_size):
@@ -192,6 +194,10 @@ def _fix_sizes(parsed: Any, name: str, batch: int, image_size: int | tuple[int, 
     open_batches = [shape[0] for shape in (*inputs, *outputs) if shape and shape[0].dim_value < 1]
     for dimension in open_batches:
         dimension.dim_value = batch
+    if batch > 1 and (found := inputs[0][0].dim_value) != batch:
+        raise SettingsError(
+            f"{name} must take {batch} frames at once, got a model for {found}", fix="export it with an open batch"
+        )
     if open_sides:
         _infer_outputs(parsed)
     return bool(open_sides or open_batches)
@@ -327,6 +333,8 @@ def describe(
     its file says of itself; `boxes` there is the number of cells that `with_best_boxes` kept.
 
     ModelError for what is no detector, or has an output of another layout: it names the layout and what to export.
+    Without metadata an oriented or a pose model has the shape of a detector of more classes: `vision.decode` refuses it
+    by its values, where one is no score.
 
     >>> describe("mine", [[1, 3, 640, 640]], [[1, 84, 8400]], {}).classes
     80

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from .errors import SettingsError, closest
+from .files import lock
 from .packages import install_command, lab_path, load
 
 _KERNEL_ENVIRONMENT = {
@@ -168,29 +168,15 @@ def reserved(out: Path) -> Iterator[None]:
             TemporaryFile(dir=place).close()
         if (out / "report.html").exists():
             (out / "report.html").open("ab").close()
-        lock = (out / ".lock").open("ab")
+        file = (out / ".lock").open("ab")
     except OSError as error:
         where = error.filename or out
         raise SettingsError(f"{where} can't be written: {error.strerror}", fix="choose another --out") from error
-    with lock:
-        try:
-            _lock(lock.fileno())
-        except (BlockingIOError, PermissionError) as error:
+    with file:
+        if not lock(file):
             fix = "wait until it ends, or choose another --out"
-            raise SettingsError(f"another run writes into {out}", fix=fix) from error
+            raise SettingsError(f"another run writes into {out}", fix=fix)
         yield
-
-
-def _lock(file: int) -> None:
-    """Lock a file until it is closed; BlockingIOError or, on Windows, PermissionError where another process has it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def run_notebooks(

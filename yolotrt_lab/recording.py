@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import RecordingError, SettingsError
-from .files import check_output, limit_bytes, read_file, too_large, write_file
+from .files import check_output, limit_bytes, lock, read_file, too_large, write_file
 from .packages import arrow_stream, arrow_table, load, shipped_file
 from .types import HostMemory, Source, Stage
 
@@ -219,8 +219,8 @@ class FrameRecorder:
     outlive a crash; `finish` replaces it by the Parquet file. All rows stay in memory, 96 bytes a frame. `fields` are
     those of a `Recording`: `source`, and `machine`, `settings`, `label` and `command` if they are known.
 
-    RecordingError if `path` cannot be written, if an unfinished recording lies there, and without `overwrite` if a
-    finished one does.
+    RecordingError if `path` cannot be written, while another run records there, and without `overwrite` if a recording
+    lies there, or the `.partial` of a run that ended early.
     """
 
     def __init__(self, path: str | Path | None = None, *, overwrite: bool = True, **fields: Any) -> None:
@@ -260,10 +260,13 @@ class FrameRecorder:
         """
         recording = replace(self.recording(), notes=notes)
         if self._path:
-            self._file.close()
-            if len(recording):
-                recording.save(self._path)
-            self._partial.unlink(missing_ok=True)
+            with closing(self._file):
+                if len(recording):
+                    recording.save(self._path)
+                with suppress(PermissionError):  # Windows deletes no open file
+                    self._partial.unlink(missing_ok=True)
+            if sys.platform == "win32":
+                self._partial.unlink(missing_ok=True)
         return recording
 
     def _open(self, path: Path, overwrite: bool) -> None:
@@ -271,19 +274,25 @@ class FrameRecorder:
         # pyarrow is loaded here, since that takes too long between two frames
         header = _table(self._template.columns, self._template.metadata).schema.serialize()
         try:
-            check_output(path, path.suffix.lower())
+            for place in (path, self._partial):
+                check_output(place, place.suffix.lower())
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._partial.open("xb", buffering=0)  # only one run can create it
-        except FileExistsError as error:
-            fix = "read it with Recording.load and save it, or delete it, or record elsewhere"
-            what = f"another run records to {self._partial}, or left it unfinished"
-            raise RecordingError(what, fix=fix) from error
+            self._file = self._partial.open("ab", buffering=0)
         except (OSError, SettingsError) as error:
             what = getattr(error, "message", f"{self._partial} cannot be created: {error}")
             raise RecordingError(what, fix="record elsewhere") from error
+        if not lock(self._file):
+            self._file.close()
+            raise RecordingError(f"another run records to {path}", fix="wait until it ends, or record elsewhere")
+        if self._file.tell() and not overwrite:
+            self._file.close()
+            left = f"{self._partial} holds what a run recorded that a full disk, a crash or a kill ended"
+            fix = "keep it under another name (diagnose reads it as it is), or overwrite it: --force"
+            raise RecordingError(left, fix=fix)
         try:
             if path.exists() and not overwrite:  # by a run that ended since this one was asked for
                 raise RecordingError(f"{path} exists already", fix="name another file, or overwrite it: --force")
+            self._file.truncate(0)
             self._write(header)
         except RecordingError:
             self.finish()

@@ -158,6 +158,8 @@ def decode(
         )
     best, sizes = (table[4], table[2:4] - table[:2]) if end2end else (table[4:].max(axis=0), table[2:4])
     check_scores(best)
+    if not end2end:
+        check_scores(table[-1])  # of an oriented or a pose model an angle or a key point, which can be negative
     candidates = np.flatnonzero((best > confidence) & (sizes[0] > 0) & (sizes[1] > 0))
     candidates = candidates[np.argsort(-best[candidates], kind="stable")]
     kinds = table[5, candidates].astype(np.int64) if end2end else table[4:, candidates].argmax(axis=0)

@@ -93,12 +93,15 @@ def test_a_limit_ends_it_and_a_source_without_an_end_has_one(monkeypatch, video,
 def test_bad_and_hidden_files_of_a_folder_are_reported_and_the_others_go_on(photos, detector, tmp_path):
     for name in ("0.jpg", "aa.jpg", "z.png", "._a.jpg"):
         (photos / name).write_bytes(b"no image")
+    for name in ("more", "yet more", ".cache"):
+        (photos / name).mkdir()
     told = []
     frames = annotate(ImageFolder(photos), detector, tmp_path / "out", on_skip=told.append)
     assert [frame["source"] for frame in frames] == ["a.jpg", "b.png"]
     assert written(tmp_path / "out")["skipped"] == told
     ends = [
         "._a.jpg is hidden",
+        f"{photos.name}: more, yet more",
         "0.jpg is no readable image",
         "aa.jpg is no readable image",
         "z.png is no readable image",
@@ -111,7 +114,10 @@ def test_a_folder_without_a_readable_image_is_an_error(tmp_path):
     with pytest.raises(FrameSourceError, match=r"a\.jpg is no readable image"):
         ImageFolder(tmp_path)
     (tmp_path / "a.jpg").rename(tmp_path / ".a.jpg")
-    with pytest.raises(FrameSourceError, match="there are no images"):
+    (tmp_path / "below").mkdir()
+    with pytest.raises(
+        FrameSourceError, match=r"no images in .*; not read: .*\.a\.jpg is hidden; not read: 1 folder in "
+    ):
         ImageFolder(tmp_path)
 
 

@@ -33,13 +33,13 @@ def expected_ns(direction, memory, nbytes, backlog_ns):
 
 
 def test_table_has_every_combination_at_the_presets_cost_and_says_what_it_is(device):
-    recording = measure_copies(device, repeats=1, label="mine", command="a command")
+    recording = measure_copies(device, repeats=1, command="a command")
     names = ("direction", "host_memory", "bytes", "backlog_ns", "call_ns", "sync_ns")
     rows = list(zip(*(recording.columns[name].tolist() for name in names), strict=True))
     combinations = list(product(DIRECTIONS, MEMORIES, SIZES, BACKLOGS_NS))
     assert len(recording) == len(rows) == 96
     assert {row[:4]: row[4:] for row in rows} == {each: expected_ns(*each) for each in combinations}
-    assert (recording.kind, recording.label, recording.command) == ("copies", "mine", "a command")
+    assert (recording.kind, recording.label, recording.command) == ("copies", "copies", "a command")
     assert recording.source.kind is SourceKind.SIMULATED
     assert recording.settings == {"repeats": 1}
 

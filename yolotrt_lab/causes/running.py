@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -163,7 +164,9 @@ def run_scenario(
     paths = {} if path is None else {name: Path(path)}
     if name == COPIES:
         with _kept(paths, device, command, claim=True, overwrite=overwrite) as sampled:
-            return _finished(measure_copies(device), sampled, path, label=COPIES, command=command)
+            keep = None if path is None else partial(_rescued, path=Path(path))
+            copies = measure_copies(device, command=command, keep=keep)
+            return _finished(copies, sampled, path, label=COPIES, command=command)
     scenario = SCENARIOS[name]
     run = _prepared(scenario, Run(device, engine, scenario.settings, images, severity), frames)
     if period_us is None and scenario.other is not None:
@@ -246,7 +249,8 @@ def _rescued(recording: Recording, path: Path) -> str:
         recording.save(path)
     except RecordingError:
         return _elsewhere(recording, path)
-    return f"{len(recording):,} frames are kept in {path}, which says that the run is not whole"
+    what = "rows" if recording.kind == COPIES else "frames"
+    return f"{len(recording):,} {what} are kept in {path}, which says that the run is not whole"
 
 
 def _elsewhere(recording: Recording, path: Path) -> str:

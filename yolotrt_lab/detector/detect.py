@@ -162,7 +162,8 @@ def annotate(
     `frames`, one dict a frame: `index`, `file` (the drawn image), `width`, `height`, `source` (the image's own name;
     folders only), and `boxes`, best first: `class`, `name`, `score`, and `left`, `top`, `right`, `bottom` in pixels of
     the frame. Above them stand the engine, the thresholds, the names of the classes, and the entries of `about`, such
-    as the model's name; under `skipped` the hidden and the unreadable files of a folder, of which `on_skip` is told.
+    as the model's name; under `skipped` what of a folder is not read, of which `on_skip` is told: hidden and unreadable
+    files, and the folders in it.
     With `labels` each frame has a file in `labels/` as Ultralytics reads it: class, centre, width and height of each
     box, in fractions of the frame.
 
@@ -225,8 +226,8 @@ def _named_frames(source: FrameSource, skip: Callable[[str], None]) -> Iterator[
     if not isinstance(source, ImageFolder):
         yield from ((frame, "") for frame in source)
         return
-    for path in source.hidden:
-        skip(f"{path} is hidden")
+    for what in source.left_out:
+        skip(what)
     while source.index < len(source.paths):
         try:
             frame = source.read()

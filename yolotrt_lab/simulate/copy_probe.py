@@ -6,8 +6,9 @@ behind it, and the host synchronizes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -70,13 +71,14 @@ def measure_copies(
     sizes: Sequence[int] = SIZES,
     backlogs_ns: Sequence[int] = BACKLOGS_NS,
     repeats: int = 6,
-    label: str = "copies",
     command: str = "",
+    keep: Callable[[Recording], str] | None = None,
 ) -> Recording:
     """The copy table: a row for each direction, kind of host memory, size and backlog, medians of `repeats` copies.
 
     Its columns are `direction`, `host_memory`, `bytes`, `backlog_ns`, `call_ns` and `sync_ns`. About 4 seconds on a GPU
-    with the default arguments. SettingsError where there is no size, no backlog or no repeat.
+    with the default arguments. SettingsError where there is no size, no backlog or no repeat. After an error or Ctrl-C
+    `keep` gets the rows so far, with a note, and says where they lie: the error says it then.
 
     >>> from yolotrt_lab import open_device
     >>> len(measure_copies(open_device("simulated"), sizes=[4_096], backlogs_ns=[0], repeats=1))
@@ -88,19 +90,22 @@ def measure_copies(
         ("repeats", repeats),
     ):
         whole(name, number, 1)
-    rows = []
-    for nbytes, memory in product(sizes, MEMORIES):
-        probe = CopyProbe(device, memory, nbytes)
-        for direction, backlog_ns in product(DIRECTIONS, backlogs_ns):
-            median_ns = probe.median(direction, backlog_ns, repeats=repeats)
-            rows.append((direction, str(memory), nbytes, backlog_ns, *median_ns))
-    names = ("direction", "host_memory", "bytes", "backlog_ns", "call_ns", "sync_ns")
-    return Recording(
-        kind="copies",
-        columns={name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)},
-        source=device.source,
-        machine=machine_info(),
-        settings={"repeats": repeats},
-        label=label,
-        command=command,
-    )
+    rows: list[tuple[Any, ...]] = []
+
+    def table(*notes: str) -> Recording:
+        names = ("direction", "host_memory", "bytes", "backlog_ns", "call_ns", "sync_ns")
+        columns = {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+        about: dict[str, Any] = {"machine": machine_info(), "settings": {"repeats": repeats}, "command": command}
+        return Recording("copies", columns, device.source, label="copies", notes=notes, **about)
+
+    try:
+        for nbytes, memory in product(sizes, MEMORIES):
+            probe = CopyProbe(device, memory, nbytes)
+            for direction, backlog_ns in product(DIRECTIONS, backlogs_ns):
+                median_ns = probe.median(direction, backlog_ns, repeats=repeats)
+                rows.append((direction, str(memory), nbytes, backlog_ns, *median_ns))
+    except BaseException as error:
+        if keep is not None and rows:
+            error.add_note(keep(table(f"unfinished: {type(error).__name__} ended the run after {len(rows)} rows")))
+        raise
+    return table()
