@@ -20,7 +20,7 @@ from yolotrt_lab import __version__, plots
 from yolotrt_lab.errors import MissingPackageError
 from yolotrt_lab.notebooks import Failure, Run
 from yolotrt_lab.page import write_report
-from yolotrt_lab.results import RESULTS
+from yolotrt_lab.page_figures import RESULTS
 
 MADE = datetime(2026, 11, 23, 20, 54)
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -148,9 +148,9 @@ def test_a_notebook_without_output_or_title_still_has_its_place(tmp_path):
     assert page.header.select_one(".failure p").get_text() == "lost failed before its first cell"
 
 
-def test_writing_without_nbconvert_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "nbconvert", None)
-    with pytest.raises(MissingPackageError, match=r"(?s)nbconvert is not installed.*pip install.*\[notebooks\]"):
+def test_writing_without_the_extra_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingPackageError, match=r"(?s)jinja2 is not installed.*pip install.*\[notebooks\]"):
         write_report([], tmp_path / "report.html", made=MADE)
 
 

@@ -26,7 +26,7 @@ from .packages import install_command, lab_path
 _NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
     name: name for name in ("numpy", "onnx", "onnxruntime", "pyarrow")
 }
-_NOTEBOOKS = ("papermill", "ipykernel", "nbconvert")
+_NOTEBOOKS = ("papermill", "ipykernel", "jinja2")
 _CORE = ("Python", "numpy", "opencv-python-headless", "onnx", "pyarrow", "lab data")
 _USES = {
     "record": _CORE,

@@ -6,308 +6,231 @@ import os
 import platform
 import re
 import subprocess
-from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from html import escape
 from importlib import metadata
+from itertools import groupby
+from mimetypes import guess_type
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.etree import ElementTree
+
+from markdown_it import MarkdownIt
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer, get_lexer_by_name
+from pygments.util import ClassNotFound
 
 from . import __version__
 from .files import write_file
 from .notebooks import Run
 from .packages import install_command, load
-from .results import RESULTS
+from .page_figures import RESULTS, figure_html
 
-_SVG = "http://www.w3.org/2000/svg"
-_INKS = {"#000000": "--ink", "#ffffff": "--page", "#eeeeee": "--grid", "#555555": "--soft"}
-"""The colours of a figure that are not data, and what the page calls them."""
-_FIGURE_STYLE = (
-    "*{stroke-linejoin:round;stroke-linecap:butt}text{fill:var(--ink)}"
-    "svg{--ink:#000;--page:#fff;--grid:#eee;--soft:#555}"
-    "@media(prefers-color-scheme:dark){svg{--ink:#e6edf3;--page:#0f1318;--grid:#272e37;--soft:#9da7b1}}"
-)
-_ESCAPED = str.maketrans({letter: f"%{ord(letter):02X}" for letter in "%#\"<>&'`\\"})  # of a URL in an attribute
-_TITLE_LINE, _STAMP_LINE = 7.0, 11.0  # points below the first's baseline, and above the second's
-_LONG = 400  # letters of a path: a curve, and no mark
 _ONCE = 50_000  # characters, of a script that stands on the page once however many figures bring it
+_SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
+"""The forms of an output, the first that there is is shown."""
+_ELSEWHERE = "link, base, iframe, object, embed, script[src]"
 _VERSIONS = ("numpy", "matplotlib", "onnxruntime", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt_rtx")
 _THREAD = re.compile(r"(?<![\w/.-])([A-Za-z][\w.-]*/[\w.-]+)#(\d+)\b")
 _NOTEBOOKS = re.compile(r"\b[Nn]otebooks? \d\d\b(?:(?:, | and | to )\d\d\b)*")
 _NO_TEXT = {"a", "code", "pre", "script", "style", "h1", "h2", "h3"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """One notebook on the page."""
-
-    run: Run
-    anchor: str
-    title: str
-    headings: Sequence[tuple[str, str]] = ()
-    """(id, text) of each heading under the title."""
-    body: str = ""
+_ANSI = re.compile(r"\x1b\[(?:([\d;]*)m|[\d;?]*[@-ln-~])")
+_NO_NAME = re.compile(r"[34]8;(?:5;\d+|2;\d+;\d+;\d+)")  # one of 256 colours, or of all: chosen for one background
+_COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+_CLASSES = {"1": "ansi-bold", "01": "ansi-bold", "3": "ansi-italic", "4": "ansi-underline"}
+_CLASSES |= {f"3{number}": f"ansi-{name}-fg" for number, name in enumerate(_COLOURS)}
+_CLASSES |= {f"9{number}": f"ansi-{name}-intense-fg" for number, name in enumerate(_COLOURS)}
 
 
 def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
     """Write one HTML page of notebooks that were run, failures first, and return `target`.
 
     Figures are inside the page, code and claims are folded. A content security policy forbids the page every request,
-    so it opens offline whatever a notebook displayed. MissingPackageError where nbconvert is not installed.
+    so it opens offline whatever a notebook displayed. MissingPackageError where the extra `notebooks` is not installed.
     """
-    nbconvert, nbformat = (
-        load(each, needed_for="the report", install=install_command("notebooks")) for each in ("nbconvert", "nbformat")
-    )
-    from jinja2 import Environment, FileSystemLoader
-
-    templates = FileSystemLoader(Path(__file__).parent)
-    cells = {"template_name": "basic", "template_file": "page_cell.html.j2", "extra_loaders": [templates]}
-    convert = nbconvert.HTMLExporter(**cells, embed_images=True).from_notebook_node
-    anchors = {run.name: re.sub(r"[^\w-]", "-", run.name) for run in runs}
-    executed = [nbformat.read(run.output, as_version=4) if run.output.exists() else None for run in runs]
-    seen: set[str] = set()
-    links = _Links(anchors, target.parent)
-    sections = [_section(run, nb, convert, links, seen) for run, nb in zip(runs, executed, strict=True)]
-    page = Environment(loader=templates, autoescape=True, trim_blocks=True, keep_trailing_newline=True).get_template(
-        "page.html.j2"
-    )
-    content = page.render(
+    jinja2 = _library("jinja2")
+    page = _Page([run.name for run in runs], target.parent)
+    sections = [_Section(run, page) for run in runs]
+    templates = jinja2.FileSystemLoader(Path(__file__).parent)
+    template = jinja2.Environment(
+        loader=templates, autoescape=True, trim_blocks=True, keep_trailing_newline=True
+    ).get_template("page.html.j2")
+    content = template.render(
         sections=sections,
         style=_style(),
         version=__version__,
         made=f"{made:%Y-%m-%d %H:%M}",
-        facts=_facts([text for nb in executed if nb for text in _printed(nb)]),
-        results=[(each, figure_html(each.draw())) for each in RESULTS if each.notebook in anchors],
-        anchors=anchors,
+        facts=_facts(text for section in sections for text in section.printed),
+        results=[(each, figure_html(each.draw())) for each in RESULTS if each.notebook in page.anchors],
+        anchors=page.anchors,
     )
     return write_file(target, content)
 
 
-def _section(run: Run, notebook: Any, convert: Callable[..., Any], links: _Links, seen: set[str]) -> _Section:
-    """Render one executed notebook; `seen` holds what stands on the page once."""
-    from bs4 import BeautifulSoup
-
-    anchor = links.anchors[run.name]
-    if notebook is None:
-        return _Section(run, anchor, run.name)
-    notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", ())]
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags", ())
-        if "claims" in tags and not run.failure:  # what it prints is the name of its fold
-            cell.metadata["claims"] = "".join(each.get("text", "") for each in cell.outputs).strip()
-            cell.outputs = []
-        cell.metadata["open"] = bool({"raw", "exercise"} & set(tags)) and cell.source not in seen  # to be read, once
-        seen.add(cell.source)
-    html, _ = convert(notebook, {"metadata": {"path": str(run.notebook.parent)}})
-    soup = BeautifulSoup(html, "html.parser")
-    _keep_inside(soup, seen)
-    links.make_unique(soup, anchor)
-    _figures(soup, run.name, anchor)
-    for span in soup.select("pre span[style]"):  # colours for one background only
-        del span["style"]
-    for table in soup.find_all("table"):
-        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
-    links.lead(soup, anchor, run.notebook.parent)
-    title = soup.find("h1")
-    headings = [(str(each["id"]), _words(each)) for each in soup.find_all("h2", id=True)]
-    return _Section(run, anchor, _words(title) if title else run.name, headings, str(soup))
+def _library(name: str) -> Any:
+    return load(name, needed_for="the report", install=install_command("notebooks"))
 
 
-def _words(heading: Any) -> str:
-    return str(heading.get_text()).removesuffix("#").strip()
+class _Section:
+    """One notebook on the page."""
 
+    def __init__(self, run: Run, page: _Page) -> None:
+        self.run, self.anchor, self.title = run, page.anchors[run.name], run.name
+        self.headings: list[tuple[str, str]] = []
+        """(id, text) of each heading under the title."""
+        self.printed: list[str] = []
+        self._page, self._figures = page, 0
+        if not run.output.exists():
+            self.body = f"<h1>{escape(run.name)}</h1>"
+            return
+        cells = _library("nbformat").v4.reads(run.output.read_text(encoding="utf-8")).cells
+        kept = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", ())]
+        self.body = "\n".join(map(self._cell, kept))
 
-def _keep_inside(soup: Any, seen: set[str]) -> None:
-    """Replace what would be loaded from elsewhere by a link to it; keep the first of equal long scripts."""
-    for tag in soup.select("link, base, iframe, object, embed, script[src]"):
-        tag.decompose()
-    for tag in soup.select('[src]:not([src^="data:"])'):
-        link = soup.new_tag("a", href=tag["src"])
-        link.string = tag.get("alt") or tag["src"]
-        tag.replace_with(link)
-    for style in soup.find_all("style", string=re.compile(r"@import|url\((?!['\"]?data:)")):
-        style.decompose()
-    for script in soup.find_all("script", string=lambda text: bool(text) and len(text) > _ONCE):
-        if script.string in seen:
-            script.decompose()
-        else:
-            seen.add(str(script.string))
+    def _cell(self, cell: Any) -> str:
+        if cell.cell_type == "code":
+            return self._code(cell)
+        if cell.cell_type == "raw":
+            return f"<pre>{escape(cell.source)}</pre>"
+        text = self._markdown(cell.source, cell.get("attachments", {}))
+        return f'<div class="text_cell_render">\n{text}</div>'
 
-
-def _figures(soup: Any, name: str, anchor: str) -> None:
-    """Give each image of an output a number, a permalink, its title as text that wraps, and a description."""
-    from bs4 import BeautifulSoup
-
-    number = 0
-    for image in soup.find_all("img"):
-        output = image.find_parent(class_=re.compile("^output_(svg|png|jpeg)$"))
-        if output is None:
-            image["alt"] = image.get("alt") or f"A picture in {name}"
-            continue
-        number += 1
-        drawn = _Drawn.of(image["src"])
-        alt = drawn.alt if drawn else image.get("alt")
-        if not alt or alt.startswith("No description"):
-            alt = f"Figure {number} of {name}"
-        label = f"Figure {name[:2]}.{number}" if name[:2].isdigit() else f"Figure {number}"
-        figure = figure_html(drawn or image["src"], alt=alt, label=label, identity=f"{anchor}.figure-{number}")
-        output.replace_with(BeautifulSoup(figure, "html.parser"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """A figure of matplotlib as the page shows it: title and sources are text beside it."""
-
-    source: str
-    """A data URL."""
-    width: float
-    height: float
-    title: str
-    stamps: tuple[str, ...]
-    alt: str
-
-    @classmethod
-    def of(cls, image: str) -> _Drawn | None:
-        """From the SVG text or its data URL; None where it is no SVG with matplotlib's groups."""
-        head, _, encoded = image.partition("base64,")
-        text = b64decode(encoded).decode() if head == "data:image/svg+xml;" else image
-        if "figure_1" not in text[:4000]:
-            return None
-        ElementTree.register_namespace("", _SVG)
-        ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-        root = ElementTree.fromstring(text)
-        top, width, bottom = (float(each) for each in root.attrib["viewBox"].split()[1:])
-        figure = next(group for group in root if group.get("id") == "figure_1")
-        title, baseline = _taken(figure, "title")
-        if title:
-            top = baseline[-1] + _TITLE_LINE
-        stamps, baseline = _taken(figure, "source")
-        if stamps:
-            bottom = baseline[0] - _STAMP_LINE
-        for extra in [each for each in root if each.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}defs")]:
-            if extra.tag.endswith("metadata") or extra.find(f"{{{_SVG}}}style") is not None:
-                root.remove(extra)
-        for group in [figure, *(each for each in figure if each.get("id", "").startswith("axes"))]:
-            if len(group) and "fill: #ffffff" in ElementTree.tostring(group[0], encoding="unicode")[:2000]:
-                group.remove(group[0])  # its background, so that the page's shades are seen
-        ElementTree.SubElement(root, f"{{{_SVG}}}style").text = _FIGURE_STYLE
-        root.attrib |= {"viewBox": f"0 {top:.1f} {width:.1f} {bottom - top:.1f}"}
-        root.attrib |= {"width": f"{width:.0f}pt", "height": f"{bottom - top:.0f}pt"}
-        written = [text for text in _texts(root) if re.search("[A-Za-z]{2}", text)]
-        said = " ".join(title) or (written[0] if written else "")
-        rest = ", ".join(dict.fromkeys(each for each in written if each != said))
-        return cls(
-            "data:image/svg+xml;charset=utf-8," + _small(root).translate(_ESCAPED),
-            round(width * 4 / 3),
-            round((bottom - top) * 4 / 3),
-            " ".join(title),
-            tuple(stamps),
-            f"{said}. Labels: {rest}" if rest else said,
-        )
-
-
-def _taken(figure: Any, name: str) -> tuple[list[str], list[float]]:
-    """The lines of the figure's own texts of that gid, which are taken out of it, and their baselines."""
-    lines, baselines = [], []
-    for group in [each for each in figure if each.get("id") == name]:
-        for text in group.iter(f"{{{_SVG}}}text"):
-            lines += [line.strip() for line in "".join(text.itertext()).split("   |   ")]
-            moved = re.search(r"translate\(\S+ (\S+?)\)", text.get("transform", ""))
-            baselines.append(float(moved[1] if moved else text.get("y", 0)))
-        figure.remove(group)
-    return lines, baselines
-
-
-def _texts(root: Any) -> list[str]:
-    return ["".join(text.itertext()).strip() for text in root.iter(f"{{{_SVG}}}text")]
-
-
-def _small(root: Any) -> str:
-    """The SVG in few letters: one line, coordinates to a tenth of a point, and the page's names for what is no data."""
-    for each in root.iter():
-        for name in ("d", "x", "y", "transform"):
-            if value := each.get(name):
-                each.set(name, re.sub(r"(\.\d)\d+" if len(value) > _LONG else r"(\.\d\d)\d+", r"\1", value))
-        if "style" in each.attrib:
-            style = re.sub(r"'DejaVu Sans'[^;]*sans-serif", "DejaVu Sans, Verdana, sans-serif", each.attrib["style"])
-            for colour, ink in _INKS.items():
-                style = style.replace(f": {colour}", f": var({ink})")
-            each.set("style", style)
-    return re.sub(r"\s+", " ", ElementTree.tostring(root, encoding="unicode"))
-
-
-def figure_html(drawn: Any, *, alt: str = "", label: str = "", identity: str = "") -> str:
-    """A `<figure>` of an SVG's text, of a drawn figure, or of another image by its URL."""
-    from markupsafe import Markup
-
-    found = drawn if isinstance(drawn, _Drawn) else _Drawn.of(drawn)
-    size = f'width="{found.width}" height="{found.height}" ' if found else 'class="pixels" '
-    parts = [f'<img {size}alt="{{alt}}" src="{{source}}">']
-    if label:
+    def _code(self, cell: Any) -> str:
+        """The code, folded under its first line, and its outputs. Claims that hold fold under what they print."""
+        tags, outputs, kind = set(cell.metadata.get("tags", ())), list(_joined(cell.outputs)), "code"
+        self.printed += [each.text for each in outputs if each.output_type == "stream"]
+        summary = f"<code>{escape(cell.source.strip().partition(chr(10))[0])}</code>"
+        if "claims" in tags and not self.run.failure:
+            kind, summary = "code claims", escape("".join(each.get("text", "") for each in outputs).strip())
+            outputs = []
+        failed = any(each.output_type == "error" for each in outputs)
+        to_be_read = tags & {"raw", "exercise"} and self._page.is_new(cell.source)
+        opened = " open" if failed or to_be_read or "injected-parameters" in tags else ""
         parts = [
-            '<figcaption><a class="permalink" href="#{identity}">{label}</a> {title}</figcaption>',
-            f'<div class="scroll wide" tabindex="0">{parts[0]}</div>',
-            *('<p class="source">{stamps}</p>' for _ in range(bool(found and found.stamps))),
+            f'<details class="{kind}"{opened}>\n<summary>{summary}</summary>',
+            highlight(cell.source, PythonLexer(), HtmlFormatter()),
+            "</details>",
         ]
-    return Markup("<figure id='{identity}'>" + "".join(parts) + "</figure>").format(
-        identity=identity,
-        label=label,
-        title=found.title if found else "",
-        stamps=" · ".join(found.stamps) if found else "",
-        alt=alt or (found.alt if found else ""),
-        source=found.source if found else drawn,
-    )
+        if outputs:
+            areas = [f'<div class="output_area">{self._output(each, cell)}</div>' for each in outputs]
+            parts += ['<div class="output">', *areas, "</div>"]
+        return "\n".join(parts)
+
+    def _output(self, output: Any, cell: Any) -> str:
+        if output.output_type == "stream":
+            return f'<div class="output_{output.name}"><pre>{_coloured(output.text)}</pre></div>'
+        if output.output_type == "error":
+            traceback = _coloured("\n".join(output.traceback))
+            return f'<div class="output_error"><pre>{traceback}</pre></div>'
+        form = next((each for each in _SHOWN if each in output.data), "")
+        match form, output.data.get(form, ""):
+            case "text/html", text:
+                return f'<div class="output_html">{self._page.inside(text, self)}</div>'
+            case "text/markdown", text:
+                return f'<div class="text_cell_render">{self._markdown(text)}</div>'
+            case "image/svg+xml", text:
+                return self._figure(text, output, cell, form)
+            case (("image/png" | "image/jpeg"), encoded):
+                return self._figure(f"data:{form};base64,{encoded}", output, cell, form)
+            case _, text:
+                return f"<pre>{_coloured(text)}</pre>"
+
+    def _figure(self, drawn: str, output: Any, cell: Any, form: str) -> str:
+        """With its number, a permalink, its title as text that wraps, and a description."""
+        self._figures += 1
+        name, number = self.run.name, self._figures
+        label = f"Figure {name[:2]}.{number}" if name[:2].isdigit() else f"Figure {number}"
+        said = output.get("metadata", {}).get(form, {}).get("alt") or cell.metadata.get("alt")
+        otherwise = said or f"Figure {number} of {name}"
+        return str(figure_html(drawn, alt=otherwise, label=label, identity=f"{self.anchor}.figure-{number}"))
+
+    def _markdown(self, text: str, attachments: Any = None) -> str:
+        for name, forms in (attachments or {}).items():
+            form, encoded = next(iter(forms.items()))
+            text = text.replace(f"attachment:{name}", f"data:{form};base64,{encoded}")
+        return self._page.inside(self._page.markdown(text), self, ours=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Links:
-    """Where links of notebooks lead on the page."""
+class _Page:
+    """What its notebooks have in common: where links lead, and what stands on it once."""
 
-    anchors: Mapping[str, str]
-    """The ids of all notebooks on the page, by name."""
-    folder: Path
-    """Where the page will be."""
+    def __init__(self, names: Iterable[str], folder: Path) -> None:
+        self.anchors = {name: re.sub(r"[^\w-]", "-", name) for name in names}
+        """The ids of all notebooks on the page, by name."""
+        self._numbers = {name[:2]: name for name in self.anchors}
+        self._folder, self._seen = folder, set[str]()
+        parser = MarkdownIt("commonmark", {"html": True, "highlight": _highlighted})
+        self.markdown = parser.enable(["table", "strikethrough"]).render
 
-    def make_unique(self, soup: Any, anchor: str) -> None:
-        """Make ids unique on the page, and each heading's mark its permalink.
+    def is_new(self, text: str) -> bool:
+        """True the first time."""
+        new = text not in self._seen
+        self._seen.add(text)
+        return new
 
-        Outputs of HTML keep their ids, by which their scripts find them.
+    def inside(self, html: str, section: _Section, *, ours: bool = False) -> str:
+        """HTML that loads nothing from elsewhere, whose links lead to the page. `ours` is a notebook's text: its ids
+        are made unique on the page; outputs keep theirs, by which their scripts find them.
         """
-        for tag in soup.find_all(id=True):
-            if not tag.find_parent(class_="output_html"):
-                tag["id"] = f"{anchor}.{tag['id']}"
-        for link in soup.select("a.anchor-link"):
-            link.string, link["class"], link["aria-label"] = "#", "permalink", "permalink"
+        soup = _library("bs4").BeautifulSoup(html, "html.parser")
+        self._keep_inside(soup, section)
+        for table in soup.find_all("table"):
+            table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
+        if ours:
+            _name_headings(soup, section)
+        self._lead(soup, section)
+        return str(soup)
 
-    def lead(self, soup: Any, anchor: str, folder: Path) -> None:
+    def _keep_inside(self, soup: Any, section: _Section) -> None:
+        """Put images of the notebook's folder into the page, and links in place of what would be loaded from elsewhere;
+        keep the first of equal long scripts.
+        """
+        for tag in soup.select(_ELSEWHERE):
+            tag.decompose()
+        folder = section.run.notebook.parent.resolve()
+        for tag in soup.select('[src]:not([src^="data:"])'):
+            file = (folder / tag["src"]).resolve()
+            if tag.name == "img" and file.is_relative_to(folder) and file.is_file():
+                tag["src"] = f"data:{guess_type(file)[0]};base64,{b64encode(file.read_bytes()).decode()}"
+            else:
+                link = soup.new_tag("a", href=tag["src"])
+                link.string = tag.get("alt") or tag["src"]
+                tag.replace_with(link)
+        for image in soup.find_all("img"):
+            image["alt"] = image.get("alt") or f"A picture in {section.run.name}"
+        for style in soup.find_all("style", string=re.compile(r"@import|url\((?!['\"]?data:)")):
+            style.decompose()
+        for script in soup.find_all("script", string=lambda text: bool(text) and len(text) > _ONCE):
+            if not self.is_new(str(script.string)):
+                script.decompose()
+
+    def _lead(self, soup: Any, section: _Section) -> None:
         """Lead links within and between notebooks to the page, and what names a thread or a notebook to it."""
         for text in soup.find_all(string=re.compile(r"otebooks? \d\d|#\d")):
             if not any(parent.name in _NO_TEXT for parent in text.parents):
                 self._link_names(text)
+        folder = section.run.notebook.parent
         for link in soup.find_all("a", href=True):
             path, _, heading = link["href"].partition("#")
             if target := self.anchors.get(PurePosixPath(path).stem) if path.endswith(".ipynb") else None:
                 link["href"] = f"#{target}.{heading}" if heading else f"#{target}"
-            elif not path and not link["href"].startswith(f"#{anchor}."):
-                link["href"] = f"#{anchor}.{heading}"
+            elif not path and not heading.startswith(f"{section.anchor}."):
+                link["href"] = f"#{section.anchor}.{heading}"
             elif path and ":" not in path and (folder / path).exists():
                 link["href"] = self._file((folder / path).resolve())
 
     def _link_names(self, text: Any) -> None:
-        from bs4 import BeautifulSoup
-        from markupsafe import escape
-
-        linked = _THREAD.sub(r'<a href="https://github.com/\1/issues/\2">\g<0></a>', str(escape(str(text))))
-        numbers = {name[:2]: name for name in self.anchors}
-
         def as_link(number: re.Match[str]) -> str:
-            return f'<a href="{numbers[number[0]]}.ipynb">{number[0]}</a>' if number[0] in numbers else number[0]
+            name = self._numbers.get(number[0])
+            return f'<a href="{name}.ipynb">{number[0]}</a>' if name else number[0]
 
+        before = escape(str(text), quote=False)
+        linked = _THREAD.sub(r'<a href="https://github.com/\1/issues/\2">\g<0></a>', before)
         linked = _NOTEBOOKS.sub(lambda found: re.sub(r"\d\d", as_link, found[0]), linked)
-        if linked != str(escape(str(text))):
-            text.replace_with(BeautifulSoup(linked, "html.parser"))
+        if linked != before:
+            text.replace_with(_library("bs4").BeautifulSoup(linked, "html.parser"))
 
     def _file(self, path: Path) -> str:
         """A file of the repository: on its host in an action, else as it lies beside the page."""
@@ -315,14 +238,59 @@ class _Links:
         names = [os.environ.get(f"GITHUB_{name}") for name in ("SERVER_URL", "REPOSITORY", "SHA")]
         if all(names) and path.is_relative_to(root):
             return f"{names[0]}/{names[1]}/blob/{names[2]}/{path.relative_to(root).as_posix()}"
-        return Path(os.path.relpath(path, self.folder)).as_posix()
+        return Path(os.path.relpath(path, self._folder)).as_posix()
 
 
-def _printed(notebook: Any) -> list[str]:
-    return [each.text for cell in notebook.cells for each in cell.get("outputs", ()) if each.output_type == "stream"]
+def _name_headings(soup: Any, section: _Section) -> None:
+    """Ids that are unique on the page, permalinks at headings, and the section's title and contents."""
+    for tag in soup.find_all(id=True):
+        tag["id"] = f"{section.anchor}.{tag['id']}"
+    for heading in soup.find_all(re.compile(r"^h[1-6]$")):
+        text = heading.get_text().strip()
+        heading["id"] = f"{section.anchor}.{text.replace(' ', '-')}"
+        if heading.name == "h1" and section.title == section.run.name:
+            section.title = text
+        if heading.name == "h2":
+            section.headings.append((heading["id"], text))
+        link = {"class": "permalink", "href": f"#{heading['id']}", "aria-label": "permalink"}
+        heading.append(soup.new_tag("a", attrs=link, string="#"))
 
 
-def _facts(printed: Sequence[str]) -> list[tuple[str, str]]:
+def _highlighted(code: str, language: str, _: str) -> str:
+    """A block of code in a text; nothing for a language that Pygments does not know."""
+    try:
+        spans = highlight(code, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
+    except ClassNotFound:
+        return ""
+    return f'<pre class="highlight"><code>{spans}</code></pre>'
+
+
+def _joined(outputs: Sequence[Any]) -> Iterator[Any]:
+    """Streams in one piece, as a terminal shows them: a line that was written over has its last text."""
+    for name, group in groupby(outputs, key=lambda each: each.get("name", "")):
+        if not name:
+            yield from group
+            continue
+        pieces = list(group)
+        pieces[0].text = re.sub(r"[^\n]*\r(?=[^\n])", "", "".join(each.text for each in pieces))
+        yield pieces[0]
+
+
+def _coloured(text: str) -> str:
+    """Text for a `<pre>`: ANSI's named colours and bold as classes, its other sequences left out."""
+    first, *rest = _ANSI.split(text)
+    pieces, classes = [escape(first, quote=False)], list[str]()
+    for codes, piece in zip(rest[::2], rest[1::2], strict=True):
+        for code in _NO_NAME.sub("39", codes or "").split(";"):
+            name = _CLASSES.get(code, "")  # a code without a class ends all
+            classes = [each for each in classes if name and each.endswith("-fg") != name.endswith("-fg")]
+            classes += [name] * bool(name)
+        shown = escape(piece, quote=False)
+        pieces.append(f'<span class="{" ".join(classes)}">{shown}</span>' if classes and piece else shown)
+    return "".join(pieces)
+
+
+def _facts(printed: Iterable[str]) -> list[tuple[str, str]]:
     """What the page is of: the devices that its notebooks name, versions, the commit."""
     devices = dict.fromkeys(found for text in printed for found in re.findall(r"this run is (.+)", text))
     found = [(name, _version(name)) for name in _VERSIONS]
@@ -352,8 +320,6 @@ def _commit() -> str:
 
 
 def _style() -> str:
-    from pygments.formatters import HtmlFormatter
-
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
     sheet = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{sheet}"
