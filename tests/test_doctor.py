@@ -40,7 +40,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(parts.modules)
     for name in ("cupy", "tensorrt", "tensorrt_rtx"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(doctor, "_NEEDED_MODULES", {"numpy": "numpy"})
+    monkeypatch.setattr(doctor, "_MODULES", {"numpy": "numpy"})
     monkeypatch.setattr(doctor, "_distributions", lambda: installed)
     monkeypatch.setattr(cuda, "find_gpu", find)
     monkeypatch.setattr(cuda, "cuda_version", lambda: parts.driver[1])
@@ -154,7 +154,7 @@ def test_a_tensorrt_for_a_newer_driver_is_broken(machine):
     ],
 )
 def test_a_needed_package_in_any_condition(machine, monkeypatch, source, state, detail):
-    monkeypatch.setattr(doctor, "_NEEDED_MODULES", {"needed": "needed-headless"})
+    monkeypatch.setattr(doctor, "_MODULES", {"needed-headless": "needed"})
     monkeypatch.setattr(doctor, "_CORE", ("needed-headless",))
     if source is not None:
         module(machine, "needed", source)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import logging
 import os
 import shlex
 import sys
@@ -99,6 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
         options = ["--ranges"] * arguments.nsys_ranges + ["--out", str(arguments.out / "trace")]
         _trace_capture(_commands.parser().parse_args(["trace", "capture", *options, "--", "yolotrt-lab", *again]))
         return
+    import logging
     from datetime import datetime
 
     from .cuda import find_gpu, has_gpu
@@ -255,6 +254,8 @@ def _diagnose(arguments: argparse.Namespace) -> None:
       yolotrt-lab diagnose mine.parquet --html page.html    one page with the figure, to send to somebody
       yolotrt-lab diagnose times.csv --telemetry gpu.csv    with what nvidia-smi wrote meanwhile
     """
+    from json import dumps as as_json
+
     from . import diagnose
 
     check_output(arguments.html, ".html")
@@ -264,7 +265,7 @@ def _diagnose(arguments: argparse.Namespace) -> None:
     bill = diagnose.bill(measured, frame_range=arguments.range)
     if arguments.html is not None:
         write_file(arguments.html, diagnose.as_html(bill, measured, arguments.file))
-    print(json.dumps(bill.as_dict(), indent=1, ensure_ascii=False) if arguments.json else bill)
+    print(as_json(bill.as_dict(), indent=1, ensure_ascii=False) if arguments.json else bill)
 
 
 @_command(

@@ -23,9 +23,15 @@ from types import ModuleType
 from .errors import LabError, NoGpuError
 from .packages import install_command, lab_path
 
-_NEEDED_MODULES = {"cv2": "opencv-python-headless"} | {
-    name: name for name in ("numpy", "onnx", "onnxruntime", "pyarrow")
+_MODULES = {
+    "numpy": "numpy",
+    "opencv-python-headless": "cv2",
+    "onnx": "onnx.onnx_cpp2py_export",
+    "onnxruntime": "onnxruntime",
+    "pyarrow": "pyarrow",
+    "matplotlib": "matplotlib._path",
 }
+"""Packages, and what is imported of each."""
 _NOTEBOOKS = ("papermill", "ipykernel", "jinja2")
 _CORE = ("Python", "numpy", "opencv-python-headless", "onnx", "pyarrow", "lab data")
 _USES = {
@@ -81,8 +87,7 @@ def examine() -> list[Finding]:
 
     checks: Checks = {
         "Python": _python,
-        **{package: partial(_imported, module, package) for module, package in _NEEDED_MODULES.items()},
-        "matplotlib": partial(_matplotlib, installed),
+        **{package: partial(_imported, package, module, installed) for package, module in _MODULES.items()},
         **{each: partial(version, each, State.MISSING, "`run` needs it", extra) for each in _NOTEBOOKS},
         **{f"lab {folder}": partial(_folder, folder) for folder in ("data", "notebooks")},
         "system": lambda: (State.OK, f"{platform.platform()}, {os.cpu_count()} cores", ""),
@@ -204,32 +209,28 @@ def _gpu() -> tuple[Cuda, Found]:
     return offered, (State.OK, detail, "")
 
 
-def _imported(module: str, package: str, version: str = "") -> Found:
-    """Import a package that the lab needs: only that shows whether its libraries load."""
+def _imported(package: str, module: str, installed: Mapping[str, str]) -> Found:
+    """Import a package, or of one that takes long its `module` alone: only that shows whether its libraries load."""
+    name, _, library = module.partition(".")
     try:
-        loaded = importlib.import_module(module)
-        detail = version or str(loaded.__version__)
-        if module == "onnxruntime":
+        spec = importlib.util.find_spec(name) if library and name not in sys.modules else None
+        if spec is not None and package in installed:
+            sys.modules[name] = stand_in = ModuleType(name)
+            stand_in.__path__ = list(spec.submodule_search_locations or ())
+            try:
+                importlib.import_module(module)
+            finally:
+                del sys.modules[name]
+            return State.OK, installed[package], ""
+        loaded = importlib.import_module(name)
+        detail = str(loaded.__version__)
+        if name == "onnxruntime":
             detail += f", {', '.join(loaded.get_available_providers())}"
     except (Exception, SystemExit) as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == module
+        missing = isinstance(error, ModuleNotFoundError) and error.name == name
         state, option = (State.MISSING, "") if missing else (State.BROKEN, "--force-reinstall --no-deps ")
         return state, _reason(error), f"python -m pip install {option}{package}"
     return State.OK, detail, ""
-
-
-def _matplotlib(installed: Mapping[str, str]) -> Found:
-    """Import one of its libraries, which needs NumPy's: all of it takes as long to import as the rest together."""
-    spec = importlib.util.find_spec("matplotlib")
-    if "matplotlib" in sys.modules or spec is None or "matplotlib" not in installed:
-        return _imported("matplotlib", "matplotlib")
-    package = ModuleType("matplotlib")
-    package.__path__ = list(spec.submodule_search_locations or ())
-    sys.modules["matplotlib"] = package
-    found = _imported("matplotlib._path", "matplotlib", installed["matplotlib"])
-    for name in ("matplotlib", "matplotlib._path"):
-        sys.modules.pop(name, None)
-    return found
 
 
 def _cupy(installed: Mapping[str, str], cuda: Cuda) -> Found:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import uuid
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -102,7 +101,7 @@ def write_file(path: str | Path, content: str | bytes | memoryview, error: type[
     Fix: name another file, where there is room for it
     """
     path, data = Path(path), content.encode("utf-8", "replace") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.tmp") if path.name else path
+    temporary = path.with_name(f".{path.name[:50]}.{os.urandom(6).hex()}.tmp") if path.name else path
     try:
         _check_place(path)
         path.parent.mkdir(parents=True, exist_ok=True)

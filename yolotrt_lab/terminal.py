@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import io
 import os
 import re
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -95,8 +95,9 @@ class Commands:
             *group, name = function.__name__[1:].split("_")
             if (of := "".join(group)) not in groups:
                 groups[of] = _group(groups[""].add_parser(of, help=self._groups[of]))
-            text, raw = inspect.getdoc(function) or "", argparse.RawDescriptionHelpFormatter
-            command = groups[of].add_parser(name, help=text.partition("\n")[0], description=text, formatter_class=raw)
+            first, _, rest = (function.__doc__ or "").partition("\n")
+            text, raw = f"{first}\n{textwrap.dedent(rest)}".strip(), argparse.RawDescriptionHelpFormatter
+            command = groups[of].add_parser(name, help=first, description=text, formatter_class=raw)
             for names, how in (*options, option("--debug", action="store_true", help="show the traceback of an error")):
                 command.add_argument(*names, **how)
             command.set_defaults(function=function)
