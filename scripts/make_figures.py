@@ -80,7 +80,15 @@ def nsight_pair() -> None:
     """Two frames of the pageable and of the pinned loop, as Nsight Systems saw them."""
     figure, axes = plots.figure(2, 1, height=2.4)
     pair = {memory: nsight.shipped_trace(f"graph-{memory}") for memory in ("pageable", "pinned")}
-    plots.timeline_grid(axes, pair, frames=(20, 21))
+    seen = {memory: nsight.attribute(trace).frames for memory, trace in pair.items()}
+    begins = {memory: int(frames["start_ns"][20]) for memory, frames in seen.items()}
+    lengths = {memory: int(frames["end_ns"][21]) - begins[memory] for memory, frames in seen.items()}
+    shown = round(1.02 * max(lengths.values()))
+    for ax, (memory, trace) in zip(axes, pair.items(), strict=True):
+        plots.timeline(ax, trace, begin_ns=begins[memory], end_ns=begins[memory] + shown, legend=ax is axes[0])
+        ax.axvline(lengths[memory] / 1e3, color="black", linewidth=1)
+        ax.set_title(memory, loc="left")
+        ax.label_outer()
     save(figure, "nsight.png")
 
 

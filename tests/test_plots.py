@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 from matplotlib.colors import to_hex
 
@@ -191,7 +192,7 @@ def test_copy_calls_draws_the_rows_asked_for(tables, direction, call, backlog_ms
     assert labels(lines) == [f"{memory}, {table}" for table in tables for memory in ("pageable", "pinned")]
     for line in lines:
         memory, table = line.get_label().split(", ")
-        rows = tables[table].to_pandas()
+        rows = pandas.DataFrame(dict(tables[table].columns))
         rows = rows[(rows.direction == direction) & (rows.host_memory == memory)]
         rows = rows[rows.backlog_ns == backlog_ms * 1_000_000]
         assert len(rows) == 6

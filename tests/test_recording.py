@@ -187,7 +187,7 @@ class TestFile:
     def test_other_libraries_take_a_recording_and_its_file_as_they_are(self, tmp_path):
         recording, path = copies(sync_ns=np.array([4_900, 996_500, 2**62])), tmp_path / "copies.parquet"
         recording.save(path)
-        tables = [pandas.read_parquet(path), polars.read_parquet(path), recording.to_pandas()]
+        tables = [pandas.read_parquet(path), polars.read_parquet(path)]
         tables += [polars.DataFrame(recording), polars.DataFrame(pyarrow.table(recording))]
         if hasattr(pandas.DataFrame, "from_arrow"):  # pandas 3
             tables.append(pandas.DataFrame.from_arrow(recording))

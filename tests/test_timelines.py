@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from matplotlib.colors import to_hex
-from matplotlib.patches import ConnectionPatch
 
 from yolotrt_lab import plots, speed
 from yolotrt_lab.causes.running import run_scenario
@@ -18,7 +17,6 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import MissingPackageError, SettingsError
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, SCHEMA, Graph, Trace, empty_table
 from yolotrt_lab.plots.timelines import KIND_COLOURS
-from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import Source, SourceKind, Span
 
 SIMULATED = Source(SourceKind.SIMULATED, "NVIDIA H200", "580.159.04", "2026-01-01", "h200")
@@ -160,62 +158,6 @@ def test_the_legend_names_what_is_drawn_and_nothing_else():
     assert texts == ["copy call", "synchronize call", "kernel", "pinned copy"]
 
 
-def test_two_traces_share_one_scale_and_begin_with_their_frame(run):
-    _, trace = run
-    _, axes = plots.figure(2, 1)
-    plots.timeline_grid(axes, {"all": trace, "again": trace}, frames=(60, 61))
-    frames = trace.where("ranges", trace.named("ranges", "frame".__eq__)).ranges
-    length_us = (frames["end_ns"][61] - frames["start_ns"][60]) / 1e3
-    for ax in axes:
-        assert ax.get_xlim() == pytest.approx((0, 1.02 * length_us))
-        assert bars(ax.collections[0])[0][0][0] == 0.0
-        [mark] = ax.get_lines()
-        assert mark.get_xdata()[0] == pytest.approx(length_us)
-    assert axes[0].get_legend() is not None and axes[1].get_legend() is None
-    assert [ax.get_title("left") for ax in axes] == ["all", "again"]
-
-
-@pytest.mark.parametrize("frames", [(0, 70), (-1, 0), (5, 4)])
-def test_frames_that_the_trace_does_not_hold_are_refused(run, frames):
-    _, axes = plots.figure(2, 1)
-    with pytest.raises(SettingsError, match="frames must be from 0 to 69, got"):
-        plots.timeline_grid(axes, {"a": run[1], "b": run[1]}, frames=frames)
-
-
-def test_a_curve_and_its_trace_show_the_same_frames_and_are_linked(run):
-    recording, trace = run
-    figure, (curve, below) = plots.figure(2, 1)
-    plots.latency(curve, {"here": recording})
-    drawn = plots.linked(curve, below, recording, trace, (7, 9))
-    frame_row = bars(drawn[0])
-    assert len(frame_row) == 3
-    starts = trace.ranges["start_ns"][trace.named("ranges", "frame".__eq__)]
-    row = int(np.flatnonzero(recording.columns["frame"] == 7)[0])
-    assert recording.columns["start_ns"][row] - starts[row] < 10_000  # the loop's own clock, and the trace's
-    assert below.get_xlim()[1] == pytest.approx(frame_row[-1][0][1])
-    [mark] = curve.patches
-    assert (mark.get_x(), mark.get_x() + mark.get_width()) == (6.5, 9.5)
-    links = [artist for artist in figure.get_children() if isinstance(artist, ConnectionPatch)]
-    assert [(link.xy1, link.xy2) for link in links] == [((6.5, 0), (0.0, 1)), ((9.5, 0), (1.0, 1))]
-    figure.canvas.draw()
-
-
-def test_a_recording_pairs_with_the_last_frames_of_its_trace(run):
-    recording, trace = run
-    _, (curve, all_of_it, steady) = plots.figure(3, 1)
-    drawn = [bars(each) for each in plots.linked(curve, all_of_it, recording, trace, (7, 9))]
-    assert [bars(each) for each in plots.linked(curve, steady, recording.steady, trace, (7, 9))] == drawn
-
-
-def test_frames_outside_the_recording_and_foreign_traces_are_refused(run):
-    recording, trace = run
-    _, (curve, below) = plots.figure(2, 1)
-    with pytest.raises(SettingsError, match="frames must be from -50 to 19, got 19 to 20"):
-        plots.linked(curve, below, recording, trace, (19, 20))
-    with pytest.raises(SettingsError, match=r"the trace must hold the \d+ frames of the recording, got 70"):
-        plots.linked(curve, below, Recording.shipped("overload"), trace, (0, 1))
-
-
 def test_nothing_to_draw_says_how_to_get_a_trace():
     _, ax = plots.figure()
     for trace in ([], SPANS):
@@ -272,8 +214,8 @@ def test_a_stretch_that_zooms_begins_at_its_begin():
     assert np.allclose(timeline.figure.renderers[0].data_source.data["left"], [-0.024, -0.005, -0.017, 0.005])
 
 
-def test_the_html_needs_no_network_and_says_where_its_numbers_come_from(tmp_path):
-    page = plots.InteractiveTimeline(TRACE).save(tmp_path / "new" / "trace.html").read_text(encoding="utf-8")
+def test_the_html_needs_no_network_and_says_where_its_numbers_come_from():
+    page = plots.InteractiveTimeline(TRACE)._repr_html_()
     soup = BeautifulSoup(page, "html.parser")
     assert soup.find_all(["link", "iframe", "img"]) == []
     assert soup.find_all("script", src=True) == []

@@ -14,17 +14,14 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .errors import RecordingError, SettingsError
 from .files import check_output, limit_bytes, lock, read_file, too_large, write_file
-from .packages import arrow_stream, arrow_table, load, shipped_file
+from .packages import arrow_stream, arrow_table, shipped_file
 from .types import HostMemory, Source, Stage
-
-if TYPE_CHECKING:
-    import pandas
 
 SCHEMA_VERSION = 1
 
@@ -134,11 +131,6 @@ class Recording:
         if (column := self.columns.get(name)) is None:
             raise RecordingError(f"the recording has no column {name!r}", fix=f"use one of {', '.join(self.columns)}")
         return column
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """The columns as a pandas DataFrame."""
-        table: pandas.DataFrame = load("pandas", needed_for="a DataFrame").DataFrame(dict(self.columns))
-        return table
 
     @property
     def metadata(self) -> dict[str, Any]:

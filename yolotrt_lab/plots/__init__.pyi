@@ -2,7 +2,7 @@ from .curves import cause_and_cure, copy_calls, latency, stage_bars, stage_over_
 from .interactive import Interactive, InteractiveTimeline
 from .report import CALLS, call_ns, frames_on_one_scale, report_calls, report_page, wait_bars
 from .style import MEMORY_COLOURS, STAGE_COLOURS, as_svg, figure, image, panels, stamp, stamp_panel
-from .timelines import Row, linked, timeline, timeline_grid
+from .timelines import Row, timeline
 
 __all__ = [
     "CALLS",
@@ -19,7 +19,6 @@ __all__ = [
     "frames_on_one_scale",
     "image",
     "latency",
-    "linked",
     "panels",
     "report_calls",
     "report_page",
@@ -28,6 +27,5 @@ __all__ = [
     "stamp",
     "stamp_panel",
     "timeline",
-    "timeline_grid",
     "wait_bars",
 ]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import write_file
 from ..packages import install_command, load
 from .timelines import BAR_HEIGHT, KIND_COLOURS, Drawable, Row, kinds_of, stretch_of
 
@@ -19,7 +17,7 @@ _TEXT, _LINE = "#7b848e", "#8b949e"  # can be read on a light page and on a dark
 class Interactive:
     """Something that Bokeh draws from a `source`, with the scripts that it needs (1.3 MB, 0.4 MB more with `widgets`).
 
-    JupyterLab shows it as a cell's value; `save` writes a page of its own. A report keeps each script once.
+    JupyterLab shows it as a cell's value. A report keeps each script once.
     """
 
     def __init__(self, drawn: Any, source: str, *, title: str = "", widgets: bool = False) -> None:
@@ -38,13 +36,6 @@ class Interactive:
         source = f'<p class="source"><small>{escape(self._source)}</small></p>'
         figure = f'<figure style="margin: 1em 0">{caption}{place}{source}</figure>'
         return "\n".join([*loaded, figure, script])
-
-    def save(self, path: str | Path) -> Path:
-        """Write a page that any browser opens, offline, and return its path."""
-        path = Path(path)
-        schemes = '<meta name="color-scheme" content="light dark">'
-        head = f'<html lang="en"><head><meta charset="utf-8">{schemes}<title>{escape(path.stem)}</title></head>'
-        return write_file(path, f"<!DOCTYPE html>\n{head}<body>\n{self._repr_html_()}\n</body></html>\n")
 
 
 class InteractiveTimeline(Interactive):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from ..errors import SettingsError
 from ..packages import load
-from ..recording import Recording
 from ..types import HostMemory, Source, Span, Stage
 from .style import KERNEL_COLOUR, MEMORY_COLOURS, STAGE_COLOURS, figure_of, legend_above, stamp
 
@@ -167,72 +166,6 @@ def timeline(
     bars = draw_rows(ax, rows, begin, end, source)
     if legend:
         name_kinds(ax, rows)
-    return bars
-
-
-def timeline_grid(
-    axes: Iterable[Axes], traces: Mapping[str, Drawable], frames: tuple[int, int] = (0, 0)
-) -> list[list[Any]]:
-    """Traces one above the other on one scale: in each, the frames from the first to the last, counted from 0.
-
-    Time counts from the begin of the first of these frames, so that what takes longer reaches further to the right.
-    Returns the bars of each as `timeline` does. SettingsError for frames that a trace does not have.
-
-    >>> from yolotrt_lab import nsight, plots
-    >>> pair = {memory: nsight.shipped_trace(f"graph-{memory}") for memory in ("pageable", "pinned")}
-    >>> [len(bars) for bars in timeline_grid(plots.figure(2, 1)[1], pair, frames=(20, 21))]
-    [6, 6]
-    """
-    axes = list(axes)
-    stretches = [frame_stretch(trace, *frames) for trace in traces.values()]
-    shown = round(1.02 * max(end - begin for begin, end in stretches))
-    drawn, every_row = [], list[Row]()
-    for ax, (label, trace), (begin, end) in zip(axes, traces.items(), stretches, strict=True):
-        rows = trace.rows(begin, begin + shown)
-        drawn.append(draw_rows(ax, rows, begin, begin + shown, trace.source))
-        ax.axvline((end - begin) / _unit(shown)[0], color="black", linewidth=1)
-        ax.set_title(label, loc="left")
-        ax.label_outer()
-        every_row += rows
-    name_kinds(axes[0], every_row)
-    return drawn
-
-
-def linked(
-    curve: Axes, below: Axes, recording: Recording, trace: Drawable, frames: tuple[int, int], **keywords: Any
-) -> list[Any]:
-    """Mark frames on axes that show `recording` frame by frame, draw their trace below, and link the two.
-
-    `frames` are the first and the last as `recording` numbers them; its rows are the last frames of the trace.
-    Keywords are those of `timeline`. SettingsError for frames that either does not have.
-
-    >>> import yolotrt_lab as lab
-    >>> device = lab.open_device("simulated", trace=True)
-    >>> timers = lab.run_loop(device, lab.open_engine(device), lab.LoopSettings(frames=5))
-    >>> _, (curve, below) = lab.plots.figure(2, 1)
-    >>> trace = lab.nsight.Trace.from_spans(device.spans, device.source)
-    >>> bars = lab.plots.linked(curve, below, timers, trace, (2, 4))
-    """
-    numbers, times = recording.columns["frame"], _frame_times(trace)
-    if not numbers[0] <= frames[0] <= frames[1] <= numbers[-1]:
-        raise SettingsError(
-            f"frames must be from {numbers[0]} to {numbers[-1]}, got {frames[0]} to {frames[1]}",
-            fix="choose frames of the recording",
-        )
-    if len(times) < len(recording):
-        raise SettingsError(
-            f"the trace must hold the {len(recording)} frames of the recording, got {len(times)}",
-            fix="pair a recording and a trace of one run",
-        )
-    first, last = np.searchsorted(numbers, frames) - len(recording)  # counted from the end, in either
-    bars = timeline(below, trace, begin_ns=int(times[first, 0]), end_ns=int(times[last, 1]), **keywords)
-    left, right = frames[0] - 0.5, frames[1] + 0.5
-    curve.axvspan(left, right, color=_LINK_COLOUR, alpha=0.25, linewidth=0)
-    patch = load("matplotlib.patches", needed_for="plots").ConnectionPatch
-    for x_curve, x_trace in ((left, 0.0), (right, 1.0)):
-        ends = {"coordsA": curve.get_xaxis_transform(), "coordsB": below.transAxes}
-        behind = {"color": _LINK_COLOUR, "linewidth": 0.8, "zorder": -1}  # the axes and what they write around them
-        figure_of(curve).add_artist(patch((x_curve, 0), (x_trace, 1), **ends, **behind))
     return bars
 
 
