@@ -26,7 +26,7 @@ from . import __version__
 from .files import write_file
 from .notebooks import Run
 from .packages import install_command, load
-from .page_figures import RESULTS, figure_html
+from .page_figures import figure_html, results
 
 _ONCE = 50_000  # characters, of a script that stands on the page once however many figures bring it
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
@@ -63,7 +63,7 @@ def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
         version=__version__,
         made=f"{made:%Y-%m-%d %H:%M}",
         facts=_facts(text for section in sections for text in section.printed),
-        results=[(each, figure_html(each.draw())) for each in RESULTS if each.notebook in page.anchors],
+        results=results(page.anchors),
         anchors=page.anchors,
     )
     return write_file(target, content)
