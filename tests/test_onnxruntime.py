@@ -1,24 +1,18 @@
-"""ONNX Runtime on the CPU for real; its CUDA provider up to where a GPU would be needed."""
+"""ONNX Runtime on the CPU."""
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from unittest.mock import Mock
 
 import numpy as np
 import onnxruntime
 import pytest
-from fake_tensorrt import FakeGpu, FakeStream
 from onnx import TensorProto, helper
 from tiny_onnx import tiny_model, tiny_reference
 
-from yolotrt_lab.device import open_device
 from yolotrt_lab.errors import (
     DtypeError,
     EngineError,
     MissingPackageError,
     ModelError,
-    NoGpuError,
-    SettingsError,
     ShapeError,
 )
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
@@ -110,91 +104,6 @@ def test_missing_package(monkeypatch):
         OnnxRuntimeEngine(tiny_model())
 
 
-def test_provider_and_device_must_fit(device):
-    with pytest.raises(SettingsError, match="cpu, cuda"):
-        OnnxRuntimeEngine(tiny_model(), provider="tpu")
+def test_the_cpu_has_no_context(device):
     with pytest.raises(EngineError, match=r"engine\.run"):
         OnnxRuntimeEngine(tiny_model()).context(device)
-
-
-@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="has the CUDA provider")
-def test_cuda_needs_its_package():
-    with pytest.raises(MissingPackageError, match="pip install onnxruntime-gpu"):
-        OnnxRuntimeEngine(tiny_model(), provider="cuda")
-
-
-def test_silent_fallback_to_the_cpu_is_an_error(monkeypatch):
-    """As onnxruntime does when CUDA fails to load: it lists the CUDA provider, and runs on the CPU."""
-    session = onnxruntime.InferenceSession(tiny_model(), providers=["CPUExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *arguments, **options: session)
-    with pytest.raises(EngineError, match="fell back to"):
-        OnnxRuntimeEngine(tiny_model(), provider="cuda")
-
-
-@pytest.fixture
-def cuda_engine(monkeypatch):
-    """An engine that takes itself for one on CUDA; `opened` has the options and the mock of each session."""
-    engine = OnnxRuntimeEngine(tiny_model())
-    engine._provider, engine.opened = "cuda", []
-
-    def session(options):
-        engine.opened.append((options, Mock()))
-        return engine.opened[-1][1]
-
-    monkeypatch.setattr(engine, "session", session)
-    return engine
-
-
-def test_cuda_context_runs_on_the_callers_stream(cuda_engine):
-    context = cuda_engine.context(FakeGpu())
-    assert cuda_engine.opened == []
-    for _ in range(2):
-        context.enqueue(FakeStream())
-    ((options, session),) = cuda_engine.opened
-    binding = session.io_binding.return_value
-    assert options == {"user_compute_stream": "77"}
-    binding.bind_input.assert_called_once_with("images", "cuda", 0, np.float32, (1, 3, 4, 4), 4096)
-    binding.bind_output.assert_called_once_with("output0", "cuda", 0, np.float32, (1, 2, 4, 4), 8192)
-    assert [call.args[0] for call in session.run_with_iobinding.call_args_list] == [binding] * 2
-    run_options = session.run_with_iobinding.call_args.args[1]
-    assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
-
-
-def test_refused_inference_is_an_engine_error(cuda_engine):
-    context = cuda_engine.context(FakeGpu())
-    context.enqueue(FakeStream())
-    cuda_engine.opened[0][1].run_with_iobinding.side_effect = RuntimeError("CUDA failure 900")
-    with pytest.raises(EngineError, match="did not submit the inference: CUDA failure 900"):
-        context.enqueue(FakeStream())
-
-
-def test_cuda_context_stays_on_its_stream(cuda_engine):
-    context = cuda_engine.context(FakeGpu())
-    context.enqueue(FakeStream())
-    with pytest.raises(EngineError, match="a context per stream"):
-        context.enqueue(FakeStream(78))
-    cuda_engine.context(FakeGpu()).enqueue(FakeStream(78))
-    assert [options["user_compute_stream"] for options, _ in cuda_engine.opened] == ["77", "78"]
-
-
-def test_cuda_context_belongs_to_one_thread(cuda_engine):
-    context = cuda_engine.context(FakeGpu())
-    context.enqueue(FakeStream())
-    with ThreadPoolExecutor() as pool, pytest.raises(EngineError, match="two threads"):
-        pool.submit(context.enqueue, FakeStream()).result()
-
-
-def test_cuda_engine_refuses_the_simulated_device(cuda_engine, device):
-    with pytest.raises(EngineError, match="simulated device"):
-        cuda_engine.context(device)
-
-
-@pytest.mark.gpu
-def test_gpu_computes_the_model():
-    try:
-        device, engine = open_device("cuda"), OnnxRuntimeEngine(tiny_model(), provider="cuda")
-    except (NoGpuError, MissingPackageError) as error:
-        pytest.skip(error.message)
-    results = super(OnnxRuntimeEngine, engine).infer(device, {"images": IMAGES})
-    np.testing.assert_allclose(results["output0"], tiny_reference(IMAGES), rtol=1e-2, atol=1e-2)

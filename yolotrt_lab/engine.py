@@ -117,9 +117,7 @@ class Engine(ABC):
         """TensorRT's own `IExecutionContext`, for code in TensorRT's own names: its input shapes are set, its tensors'
         addresses are the caller's. The simulated device has one of the same names. EngineError for any other engine.
         """
-        raise EngineError(
-            f"raw calls must have an engine of TensorRT, got {self.label}", fix="open_engine(device) without a backend"
-        )
+        raise EngineError(f"raw calls must have an engine of TensorRT, got {self.label}", fix="open_engine(device)")
 
     def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:
         """What the host does to the pixels of frames for this engine: `work()`, unless the engine brings its own."""
@@ -173,14 +171,6 @@ def checked(spec: TensorSpec, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
             f"{spec.name} must be {spec.dtype}, got {array.dtype}", fix=f"pass array.astype(np.{spec.dtype})"
         )
     return np.ascontiguousarray(array)
-
-
-def require_gpu(device: Device, engine: str) -> None:
-    """EngineError unless `device` is a real GPU: the addresses of a simulated one would crash a real runtime."""
-    if device.kind != "cuda":
-        raise EngineError(
-            f"{engine} must run on a GPU, got the {device.kind} device", fix="open_device('cuda') opens the GPU"
-        )
 
 
 class LendingEngine(Engine):
@@ -240,7 +230,6 @@ def open_engine(
     image_size: int | tuple[int, int] | None = None,
     boxes: int | None = None,
     compute: bool = False,
-    backend: str = "auto",
     cache_dir: str | Path | None = None,
 ) -> Engine:
     """The engine for that device, of an ONNX `model` or of YOLOv8 with seeded weights (`variant`, `precision`).
@@ -252,8 +241,8 @@ def open_engine(
     small: (1, 84, boxes), 33,600 bytes for 100 boxes instead of 2,822,400. `batch` and `boxes` are whole numbers from 1
     on, SettingsError otherwise; `boxes` must divide the cells (8,400 at 640 px).
 
-    On a GPU, `backend` is 'tensorrt' (also 'auto': TensorRT or TensorRT-RTX, whichever is installed, built on first use
-    and cached in `cache_dir`) or 'onnxruntime'. On the simulated device the engine takes the time that the preset
+    On a GPU it is a plan of TensorRT or TensorRT-RTX, whichever is installed, built on first use and cached in
+    `cache_dir`. On the simulated device the engine takes the time that the preset
     measured for `yolov8<variant>-<precision>`; with `compute` (or a `model`) it also computes its outputs, by ONNX
     Runtime on the CPU, which takes real time but no virtual time. A `model` is timed as the one of those that the
     preset measured whose number of parameters is nearest; the label says which.
@@ -262,8 +251,6 @@ def open_engine(
     >>> open_engine(open_device("simulated")).label
     'simulated yolov8n-fp16'
     """
-    if backend not in ("auto", "tensorrt", "onnxruntime"):
-        raise SettingsError(f"the backend must be 'auto', 'tensorrt' or 'onnxruntime', got {backend!r}", fix="use one")
     if precision not in PRECISIONS:
         raise SettingsError(f"the precision must be one of {', '.join(PRECISIONS)}, got {precision!r}", fix="use one")
     batch, boxes = whole("batch", batch, 1), None if boxes is None else whole("boxes", boxes, 1)
@@ -281,10 +268,6 @@ def open_engine(
 
         return open_timed_engine(device, "" if given else seeded, found, batch, boxes)
     assert found is not None
-    if backend == "onnxruntime":
-        from .onnxruntime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(found, provider="cuda")
     from .tensorrt import TensorRTEngine
 
     return TensorRTEngine.from_onnx(found, cache_dir=cache_dir)

@@ -15,7 +15,7 @@ import numpy as np
 
 from .cuda import find_gpu
 from .device import Device, DeviceBuffer, Stream
-from .engine import Context, Engine, OneThread, require_gpu
+from .engine import Context, Engine, OneThread
 from .errors import DtypeError, EngineError, PlanError, ShapeError
 from .model import OnnxModel, printable
 from .plans import (
@@ -128,15 +128,21 @@ class TensorRTEngine(Engine):
 
     def context(self, device: Device) -> Context:
         """See `Engine.context`; EngineError on a simulated device."""
-        require_gpu(device, self.label)
+        self._require_gpu(device)
         return TensorRTContext(_Execution(self, self._new_context()), device)
 
     def raw_context(self, device: Device) -> Any:
         """See `Engine.raw_context`. It keeps this engine, whose runtime cache must outlive it."""
-        require_gpu(device, self.label)
+        self._require_gpu(device)
         context = self._new_context()
         weakref.finalize(context, _forget, self).atexit = False
         return context
+
+    def _require_gpu(self, device: Device) -> None:
+        """The addresses of a simulated device would crash a real runtime."""
+        if device.kind != "cuda":
+            fix = "open_device('cuda') opens the GPU"
+            raise EngineError(f"{self.label} must run on a GPU, got the {device.kind} device", fix=fix)
 
     def _new_context(self) -> Any:
         """A new `IExecutionContext` that knows the shapes of the inputs."""
