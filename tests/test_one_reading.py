@@ -14,7 +14,7 @@ from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import LendingEngine, open_engine
 from yolotrt_lab.errors import ModelError, ShapeError
 from yolotrt_lab.loop import LoopSettings, run_loop
-from yolotrt_lab.speed.ladder import climb
+from yolotrt_lab.speed import ladder
 from yolotrt_lab.speed.overlap import OverlapSettings
 
 FRAME = np.full((32, 64, 3), 200, np.uint8)  # 16 px of grey above and below
@@ -22,8 +22,10 @@ NAMES = str(dict(enumerate(("nut", "bolt"))))
 
 
 @pytest.fixture(autouse=True)
-def no_gpu(monkeypatch):
+def no_gpu_and_no_limits(monkeypatch):
+    """The ladder's limits, thousands of copies, are those that ship."""
     monkeypatch.setattr(detect, "has_gpu", lambda: False)
+    monkeypatch.setattr(ladder, "measure_limits", lambda *_: ladder.Ladder.shipped().limits)
 
 
 def zeros(*shape):
@@ -45,7 +47,9 @@ def rows(found):
 
 def by_ladder(model, rung):
     device = open_device("simulated")
-    return climb(device, {1: open_engine(device, model)}, [FRAME], frames=10, rungs=[rung], progress=lambda _: None)
+    return ladder.climb(
+        device, {1: open_engine(device, model)}, [FRAME], frames=10, rungs=[rung], progress=lambda _: None
+    )
 
 
 ONE_FRAME = {"frames": 1, "warmup": 0, "postprocess": True}

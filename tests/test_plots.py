@@ -104,14 +104,13 @@ def test_sources_of_several_axes_are_listed_together(frames):
 
 
 @every_function
-@pytest.mark.parametrize("width", [10.0, 7.0])
-def test_nothing_reaches_over_the_edge_of_the_figure_and_the_source_covers_no_axes(cases, name, width):
-    figure, ax = plots.figure(width=width)
+def test_nothing_reaches_over_the_edge_of_the_figure_and_the_source_covers_no_axes(cases, name):
+    figure, ax = plots.figure(width=7.0)
     cases[name][0](ax)
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     box = figure.get_tightbbox(renderer)
-    assert box.x0 >= 0 and box.x1 <= width
+    assert box.x0 >= 0 and box.x1 <= 7.0
     assert box.y0 >= 0 and box.y1 <= figure.get_figheight()
     (text,) = [text for text in figure.texts if text.get_gid() == "source"]
     assert text.get_window_extent(renderer).y1 <= ax.get_tightbbox(renderer).y0
@@ -183,11 +182,11 @@ def test_bars_are_medians_stacked_to_their_sum(frames):
     assert ax.get_legend() is None
 
 
-@pytest.mark.parametrize("direction", ["h2d", "d2h"])
-@pytest.mark.parametrize("call", ["call_ns", "sync_ns"])
-@pytest.mark.parametrize("backlog_ms", [0, 5])
+@pytest.mark.parametrize(
+    ("direction", "call", "backlog_ms"), [("h2d", "call_ns", 5), ("d2h", "call_ns", 0), ("d2h", "sync_ns", 5)]
+)
 def test_copy_calls_draws_the_rows_asked_for(tables, direction, call, backlog_ms):
-    figure, ax = plots.figure()
+    _, ax = plots.figure()
     lines = plots.copy_calls(ax, tables, direction, call, backlog_ms=backlog_ms)
     assert labels(lines) == [f"{memory}, {table}" for table in tables for memory in ("pageable", "pinned")]
     for line in lines:
@@ -203,7 +202,6 @@ def test_copy_calls_draws_the_rows_asked_for(tables, direction, call, backlog_ms
     words = {"h2d": "upload", "d2h": "download", "call_ns": "the copy call", "sync_ns": "synchronize after it"}
     assert ax.get_title("left") == f"{words[direction]}: {words[call]}"
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    figure.canvas.draw()
     marks = [set(line.get_ydata()) for line in ax.get_lines() if line not in lines]
     assert marks == ([{backlog_ms}] if backlog_ms else [])
 
