@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
@@ -111,16 +111,10 @@ class NvtxRange:
         self._pop()
 
 
-class NoRange:
+class NoRange(nullcontext[None]):
     """Stands in for a range where the nvtx package is missing."""
 
     payload: int | None = None
-
-    def __enter__(self) -> None:
-        """Nothing."""
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing."""
 
 
 class NvtxRanges:

@@ -217,9 +217,6 @@ class _Lent(Context):
         return _Lent(self._context.sibling(device), self._first or self)
 
 
-PRECISIONS = ("fp16", "fp32")
-
-
 def open_engine(
     device: Device,
     model: bytes | str | Path | OnnxModel | None = None,
@@ -251,8 +248,8 @@ def open_engine(
     >>> open_engine(open_device("simulated")).label
     'simulated yolov8n-fp16'
     """
-    if precision not in PRECISIONS:
-        raise SettingsError(f"the precision must be one of {', '.join(PRECISIONS)}, got {precision!r}", fix="use one")
+    if precision not in ("fp16", "fp32"):
+        raise SettingsError(f"the precision must be 'fp16' or 'fp32', got {precision!r}", fix="use one of these")
     batch, boxes = whole("batch", batch, 1), None if boxes is None else whole("boxes", boxes, 1)
     simulated, seeded = device.kind == "simulated", f"yolov8{variant}-{precision}"
     if model is None and image_size is not None:

@@ -12,7 +12,6 @@ import importlib
 import os
 import re
 import struct
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ import platformdirs
 
 from .cuda import find_gpu
 from .errors import EngineError, MissingPackageError, ModelError, PlanError, SettingsError
+from .files import write_file
 from .model import read_onnx
 
 MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
@@ -118,9 +118,8 @@ def read_header(plan: bytes, name: str = "the plan") -> tuple[str, tuple[int, ..
 
 def write_plan(path: Path, plan: bytes) -> None:
     """Write a plan and its checksum, `<path>.sha256`, in the format of `sha256sum`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(Path(f"{path}.sha256"), f"{hashlib.sha256(plan).hexdigest()}  {path.name}\n".encode())
-    _replace(path, plan)
+    write_file(f"{path}.sha256", f"{hashlib.sha256(plan).hexdigest()}  {path.name}\n")
+    write_file(path, plan)
 
 
 def read_plan(path: str | Path) -> bytes:
@@ -140,16 +139,6 @@ def read_plan(path: str | Path) -> bytes:
             fix=f"delete {path} and build it again",
         )
     return plan
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that other processes see whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:
@@ -184,11 +173,9 @@ def cached_plan(path: Path, build: Callable[[], bytes]) -> bytes:
     plan = build()
     try:
         write_plan(path, plan)
-    except OSError as error:
-        raise SettingsError(
-            f"the plan cache {path.parent} cannot be written: {error}",
-            fix="set YOLOTRT_LAB_CACHE, or pass cache_dir=, to a folder that can be written",
-        ) from error
+    except SettingsError as error:
+        fix = "set YOLOTRT_LAB_CACHE, or pass cache_dir=, to a folder that can be written"
+        raise SettingsError(f"a plan cannot be cached: {error.message}", fix=fix) from error
     return plan
 
 
@@ -254,11 +241,7 @@ def _parse(parser: Any, network: Any, model: bytes, log: Log) -> None:
 def _refuse_operators(log: Log) -> None:
     """ModelError where the builder has nothing that runs an operator, such as NonZero in front of an NMS."""
     if any("has no runners" in line for line in log.lines):
-        raise log.error(
-            ModelError,
-            "TensorRT cannot run an operator of the model",
-            fix=_WITHOUT_IT,
-        )
+        raise log.error(ModelError, "TensorRT cannot run an operator of the model", fix=_WITHOUT_IT)
 
 
 def _require_fixed_sizes(network: Any) -> None:

@@ -142,9 +142,15 @@ class Recording:
     def save(self, path: str | Path) -> None:
         """Write the Parquet file whole or not at all: a failure leaves a file that was there before as it was.
 
-        RecordingError if it cannot be written, such as on a full disk; the recording is still in memory.
+        RecordingError if it cannot be written, such as on a full disk; the recording is still in memory. The pages
+        carry checksums, by which `load` finds damage.
         """
-        write_columns(Path(path), self.columns, self.metadata | {"rows": len(self)})
+        import pyarrow
+        from pyarrow import parquet
+
+        table, sink = _table(self.columns, self.metadata | {"rows": len(self)}), pyarrow.BufferOutputStream()
+        parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        write_file(path, memoryview(sink.getvalue()), RecordingError)
 
     @classmethod
     def load(cls, path: str | Path) -> Recording:
@@ -349,7 +355,7 @@ def _gaps(recording: Recording) -> str:
     """Which frames of the run are in no row, in words; '' where none is missing."""
     if recording.kind != "frames" or not len(recording):
         return ""
-    there = np.unique(recording.columns["frame"][~recording.columns["warmup"]])
+    there = np.unique(recording.columns["frame"])
     before = np.flatnonzero(np.diff(there) > 1)
     gaps = [f"{there[each] + 1:,} to {there[each + 1] - 1:,}" for each in before[:3]]
     more = f" and {len(before) - 3:,} further gaps" if len(before) > 3 else ""
@@ -358,19 +364,6 @@ def _gaps(recording: Recording) -> str:
 
 def _table(columns: Mapping[str, np.ndarray], metadata: Any = None) -> Any:
     return arrow_table(columns, {_METADATA_KEY: json.dumps(metadata)})
-
-
-def write_columns(path: Path, columns: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Write columns and JSON metadata as Parquet, whole or not at all; RecordingError if that fails.
-
-    Its pages carry checksums, by which `read_columns` finds damage.
-    """
-    import pyarrow
-    from pyarrow import parquet
-
-    sink = pyarrow.BufferOutputStream()
-    parquet.write_table(_table(columns, metadata), sink, compression="zstd", write_page_checksum=True)
-    write_file(path, memoryview(sink.getvalue()), RecordingError)
 
 
 def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
