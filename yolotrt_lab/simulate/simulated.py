@@ -72,7 +72,7 @@ class SimulatedDevice(Device):
         state = None
         if conditions is not None:
             held = lambda: (memory.device_bytes, memory.host_bytes)  # noqa: E731
-            state = State(conditions, self.preset.neighbours, self.now_ns(), held)
+            state = State(conditions, self.preset.other_processes, self.now_ns(), held)
         self._host.state = state
         self._machine.gpu.timeline.elapsed = state.elapsed if state else None
 
@@ -81,20 +81,21 @@ class SimulatedDevice(Device):
         """The conditions in use."""
         return self._host.state.conditions if self._host.state else None
 
-    def set_neighbours(self, count: int) -> None:
-        """From now on so many neighbours.
+    def set_other_processes(self, count: int) -> None:
+        """From now on so many other processes use the GPU.
 
         SettingsError for a negative number, where no conditions are in use, and where the preset does not say what
-        neighbours cost.
+        other processes cost.
         """
         state = self._host.state
         if state is None or count < 0:
             raise SettingsError(
-                f"{count} neighbours" + (" without conditions" if state is None else ""),
+                f"the number of other processes must be 0 or more, on a device under conditions, got {count}"
+                + (" without conditions" if state is None else ""),
                 fix="call device.use(Conditions()) before, and give 0 or more",
             )
         state.tick_until(self.now_ns())
-        state.set_neighbours(count)
+        state.set_other_processes(count)
 
     def telemetry(self, times_ns: np.ndarray) -> dict[str, np.ndarray]:
         """`TELEMETRY_COLUMNS` as they were at these times, float64 (times,); NaN where no conditions are in use."""
