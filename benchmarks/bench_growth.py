@@ -58,7 +58,7 @@ LENGTHS = (100, 300, 1_000, 1_500, 10_000)
 
 
 def staircase(frames: np.ndarray) -> np.ndarray:
-    """Seven levels of neighbours on a GPU, 200 frames each, and back to the first."""
+    """Seven levels of other processes on a GPU, 200 frames each, and back to the first."""
     return np.repeat([0.06, 1.9, 4.6, 10.8, 14.8, 18.4, 23.1, 0.06], 200)[frames]
 
 

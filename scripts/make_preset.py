@@ -90,7 +90,8 @@ def main() -> None:
     loops = {loop: Recording.load(folder / f"{scenario}.parquet") for loop, scenario in SCENARIO_OF_LOOP.items()}
     preset = refit(old if "--refit" in sys.argv else measure(name), copy_table(loops["pinned"].source), loops)
     kept = {
-        name: getattr(old, name) for name in ("neighbours", "registration", "upload_turn_times", "cold_synchronize_ns")
+        name: getattr(old, name)
+        for name in ("other_processes", "registration", "upload_turn_times", "cold_synchronize_ns")
     }
     engines = {**old.engines, **preset.engines}  # those of scripts/measure_sizes.py stay
     preset = replace(preset, **kept, engines=engines)  # not measured by this

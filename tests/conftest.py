@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yolotrt_lab.simulate.preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration
+from yolotrt_lab.simulate.preset import EngineCost, OtherProcessesCost, PageableCopy, PinnedCopy, Preset, Registration
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 
 collect_ignore = ["rtx_driver.py"]  # a program, which a test starts
@@ -44,7 +44,7 @@ ROUND = Preset(
         )
     },
     host_work_ns={"letterbox": 100_000, "naive_letterbox": 300_000, "copy_to_slot": 200_000, "decode": 50_000},
-    neighbours=NeighbourCost(
+    other_processes=OtherProcessesCost(
         turns_ns={"2": 4_000_000, "4": 6_000_000}, slice_ns=2_000_000, upload_share=0.1, call_ns=1_000, source="round"
     ),
     registration=Registration(call_ns=600_000, kept_ns=100, source="round"),

@@ -95,7 +95,7 @@ def test_period_is_the_one_given_or_measured_where_the_scenario_has_a_clock(tmp_
 
 def test_severity_telemetry_and_preset_are_what_the_options_say(preset, tmp_path):
     recording = record(tmp_path / "shared.parquet", "shared-gpu", "--severity", "0.5", "--no-telemetry")
-    assert recording.settings["neighbours"] == [0, 2, 4, 6]
+    assert recording.settings["other_processes"] == [0, 2, 4, 6]
     assert not set(TELEMETRY_COLUMNS) & set(recording.columns)
     preset.save(tmp_path / "round.json")
     recording = record(tmp_path / "run.parquet", "graph-pinned", "--preset", str(tmp_path / "round.json"))

@@ -261,7 +261,7 @@ def test_ranges_and_timers_are_those_of_the_thread_that_runs_the_loop(device, mo
     entered, around = [], device.range
 
     def watched(name):
-        entered.append(device._host.threads.running.number)
+        entered.append(device.machine.threads.running.number)
         return around(name)
 
     monkeypatch.setattr(device, "range", watched)

@@ -230,7 +230,7 @@ def test_frame_gets_the_latest_sample_at_or_before_its_end(device):
     device.use(Conditions())
     with Telemetry(device, interval_ns=100_000_000) as sampled:
         device.wait_until_ns(150_000_000)
-        device.set_neighbours(3)
+        device.set_other_processes(3)
         spin(device, 1_000_000, device.stream())
         device.synchronize()
         device.wait_until_ns(260_000_000)

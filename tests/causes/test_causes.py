@@ -57,7 +57,7 @@ def test_telemetry_changes_no_time(preset):
 
 
 def test_conditions_in_use_are_kept_by_a_scenario_that_sets_none(device):
-    device.use(mine := Conditions(neighbours=2))
+    device.use(mine := Conditions(other_processes=2))
     recording = run_scenario("plain-pageable", device, open_engine(device), frames=20)
     assert set(recording.steady.columns["gpu_processes"][5:].tolist()) == {2}
     assert device.conditions is mine
@@ -94,11 +94,11 @@ def test_severity_moves_the_clock_of_the_overload(device):
 # Shared GPU
 
 
-def test_synchronize_climbs_in_steps_with_the_neighbours_and_pinning_cures_the_upload_alone():
+def test_synchronize_climbs_in_steps_with_the_other_processes_and_pinning_cures_the_upload_alone():
     steps = {}
     for name in ("shared-gpu", "shared-gpu-pinned"):
         recording = run(name, frames=400)
-        assert recording.settings["neighbours"] == [0, 4, 8, 12]
+        assert recording.settings["other_processes"] == [0, 4, 8, 12]
         assert recording.columns["frame"].tolist() == list(range(400))
         assert (np.diff(recording.columns["start_ns"]) > 0).all()
         quarters = np.arange(400).reshape(4, 100)[:, 20:]
@@ -118,12 +118,12 @@ def test_synchronize_climbs_in_steps_with_the_neighbours_and_pinning_cures_the_u
     assert abs(pinned_synchronize[-1] / synchronize[-1] - 1) < 0.1
 
 
-def test_severity_is_how_many_neighbours_come():
-    assert run("shared-gpu", frames=40, severity=0.5).settings["neighbours"] == [0, 2, 4, 6]
+def test_severity_is_how_many_other_processes_come():
+    assert run("shared-gpu", frames=40, severity=0.5).settings["other_processes"] == [0, 2, 4, 6]
 
 
 class SlowGroup:
-    """Neighbours that take a few looks until they are busy."""
+    """Other processes that take a few looks until they are busy."""
 
     def __init__(self):
         self.looks = 0
@@ -139,7 +139,7 @@ class SlowGroup:
         return self.looks > 3
 
 
-def test_loop_goes_on_while_neighbours_start(device):
+def test_loop_goes_on_while_other_processes_start(device):
     group = SlowGroup()
     settings = replace(SCENARIOS["shared-gpu"].settings, warmup=5)
     recording = shared_gpu.record_steps(Run(device, open_engine(device), settings, None), group, [(1, 10), (2, 0)])

@@ -1,4 +1,4 @@
-"""Neighbour processes with a CuPy that has no GPU: they start, say when they are busy, and always end."""
+"""Other processes with a CuPy that has no GPU: they start, say when they are busy, and always end."""
 
 from __future__ import annotations
 

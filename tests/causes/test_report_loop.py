@@ -17,7 +17,7 @@ from yolotrt_lab.causes.scenario import Run
 from yolotrt_lab.device import HostBuffer, open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.simulate import Conditions, NeighbourCost, Preset, SimulatedDevice
+from yolotrt_lab.simulate import Conditions, OtherProcessesCost, Preset, SimulatedDevice
 from yolotrt_lab.types import HostMemory, Stage
 
 MODEL = "yolov8n-fp16"
@@ -39,7 +39,7 @@ def measured():
 
 
 OTHER_MACHINE = measured()
-THEIRS = NeighbourCost(
+THEIRS = OtherProcessesCost(
     {
         "1": 350_000,
         "2": 2_600_000,
@@ -101,7 +101,7 @@ class Processes:
         self._device, self._looks, self._left = device, looks, 0
 
     def become(self, count):
-        self._device.set_neighbours(count)
+        self._device.set_other_processes(count)
         self._left = self._looks
 
     @property
@@ -112,7 +112,7 @@ class Processes:
 
 @pytest.fixture(scope="module")
 def like_the_measured_one():
-    preset = replace(with_host(Preset.load("h200"), OTHER_MACHINE), neighbours=THEIRS)
+    preset = replace(with_host(Preset.load("h200"), OTHER_MACHINE), other_processes=THEIRS)
     return medians_us(run(preset, [Level(processes) for processes, _ in TABLE]))
 
 

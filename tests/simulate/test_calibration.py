@@ -227,7 +227,7 @@ LOOPS_OF = {"cameras": 2 * (1 + 2 + 4 + 8)}
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenarios_run_on_a_bare_preset_or_say_what_it_lacks(preset, name):
-    device = SimulatedDevice(replace(bare(preset), neighbours=None, registration=None))
+    device = SimulatedDevice(replace(bare(preset), other_processes=None, registration=None))
     engine = open_engine(device)
     others = "other processes on the GPU"
     lacking = {"shared-gpu": others, "shared-gpu-pinned": others, "report": others, "leak": "stays registered"}

@@ -14,7 +14,7 @@ from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.conditions import TICK_NS, Card, Clocks, Conditions, Heat
-from yolotrt_lab.simulate.preset import NeighbourCost, Preset
+from yolotrt_lab.simulate.preset import OtherProcessesCost, Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import TELEMETRY_COLUMNS, Fill, HostMemory, Stage
 
@@ -52,8 +52,8 @@ def test_conditions_that_change_nothing_change_no_time(preset):
 
 
 def test_conditions_can_be_taken_away(device):
-    device.use(Conditions(neighbours=2))
-    assert device.conditions.neighbours == 2
+    device.use(Conditions(other_processes=2))
+    assert device.conditions.other_processes == 2
     assert run_under(device, None, 100) == [(5, 105)]
     assert device.conditions is None
 
@@ -63,11 +63,11 @@ def test_conditions_can_be_taken_away(device):
 
 def test_work_that_arrives_after_its_turn_waits_for_the_others(device):
     # The turns come every 4 ms from the begin on, and every 4 ms from the end of the first kernel on.
-    assert run_under(device, Conditions(neighbours=2), 100, times=2) == [(5, 4_100), (4_108, 8_200)]
+    assert run_under(device, Conditions(other_processes=2), 100, times=2) == [(5, 4_100), (4_108, 8_200)]
 
 
 def test_work_that_lies_ready_runs_on_in_its_slice(device):
-    device.use(Conditions(neighbours=2))
+    device.use(Conditions(other_processes=2))
     stream = device.stream()
     for _ in range(2):
         spin(device, 100_000, stream)
@@ -84,7 +84,7 @@ def test_work_that_lies_ready_runs_on_in_its_slice(device):
     ],
 )
 def test_others_and_slices_say_when_work_ends(device, others, length_us, end_us):
-    assert run_under(device, Conditions(neighbours=others), length_us) == [(5, end_us)]
+    assert run_under(device, Conditions(other_processes=others), length_us) == [(5, end_us)]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_others_and_slices_say_when_work_ends(device, others, length_us, end_us)
     ],
 )
 def test_others_stretch_uploads_and_page_locked_calls(device, memory, call_ns, copy_ns):
-    device.use(Conditions(neighbours=4))
+    device.use(Conditions(other_processes=4))
     stream, target = device.stream(), device.empty_device(5_000_000)
     source = device.empty_host((5_000_000,), np.uint8, memory)
     assert time_of(device, lambda: device.upload(source, target, stream)) == call_ns
@@ -108,8 +108,8 @@ TIMES = {"2": 1.5, "4": 2.0}
 
 def beside_measured(preset, others, **fields):
     """The device beside so many others, for which the preset says how many times as long things take."""
-    device = SimulatedDevice(replace(preset, neighbours=replace(preset.neighbours, **fields)), trace=True)
-    device.use(Conditions(neighbours=others))
+    device = SimulatedDevice(replace(preset, other_processes=replace(preset.other_processes, **fields)), trace=True)
+    device.use(Conditions(other_processes=others))
     return device
 
 
@@ -137,8 +137,7 @@ def test_measured_times_stretch_the_enqueue_and_the_hosts_work(preset, others, f
     device.conditions.host_factor = 2.0
 
     def work():
-        with device.host_work("letterbox"):
-            pass
+        device.host_work("letterbox")
 
     assert time_of(device, work) == 2 * 100_000 * factor
 
@@ -166,21 +165,21 @@ def test_clocks_slow_copies_by_their_share(device, share, memory, copy_ns):
 
 
 def test_wait_ends_at_once_when_the_others_leave(device):
-    device.use(Conditions(neighbours=4))
+    device.use(Conditions(other_processes=4))
     stream = device.stream()
     spin_us(device, 100, stream)
-    device.set_neighbours(0)
+    device.set_other_processes(0)
     spin_us(device, 100, stream)
     assert kernels(device)[1] == (6_108, 6_208)
 
 
 def test_others_that_were_not_measured_are_refused(preset):
-    device = SimulatedDevice(replace(preset, neighbours=None))
+    device = SimulatedDevice(replace(preset, other_processes=None))
     with pytest.raises(SettingsError, match="does not say what other processes"):
-        device.use(Conditions(neighbours=1))
+        device.use(Conditions(other_processes=1))
     device.use(Conditions())
     with pytest.raises(SettingsError, match="does not say what other processes") as caught:
-        device.set_neighbours(1)
+        device.set_other_processes(1)
     assert "h200" in caught.value.fix
     spin_us(device, 100, device.stream())  # which runs without any
 
@@ -193,9 +192,9 @@ TURNS_MS = {2: 2.68, 4: 5.42, 6: 11.67, 8: 15.71, 10: 19.35, 12: 24.1}
 
 def beside(others, memory):
     turns_ns = {str(count): round(turn_ms * 1e6) for count, turn_ms in TURNS_MS.items()}
-    cost = NeighbourCost(turns_ns, 2_000_000, upload_share=0.0556, call_ns=1_900, source="that day")
-    device = SimulatedDevice(replace(Preset.load("h200"), neighbours=cost))
-    device.use(Conditions(neighbours=others))
+    cost = OtherProcessesCost(turns_ns, 2_000_000, upload_share=0.0556, call_ns=1_900, source="that day")
+    device = SimulatedDevice(replace(Preset.load("h200"), other_processes=cost))
+    device.use(Conditions(other_processes=others))
     settings = LoopSettings(frames=60, warmup=5, fill=Fill.READY, input_memory=memory)
     steady = run_loop(device, open_engine(device), settings).steady
     return [float(np.median(steady.stage_ns(stage))) / 1e6 for stage in (Stage.UPLOAD, Stage.SYNCHRONIZE)]
@@ -267,8 +266,7 @@ def test_clock_falls_once_the_gpu_is_too_hot_until_temperature_and_power_agree(d
 
 def test_busy_host_stretches_its_own_work_and_nothing_else(device):
     device.use(Conditions(host_factor=1.5))
-    with device.host_work("letterbox"):
-        pass
+    device.host_work("letterbox")
     assert device.now_ns() == 150_000
 
 
@@ -284,7 +282,7 @@ def test_memory_that_stays_registered_lengthens_every_wait(device):
 
 def test_telemetry_holds_every_column_and_nan_before_the_conditions(device):
     device.wait_until_ns(SECOND)
-    device.use(Conditions(neighbours=2, card=Card(base_memory_bytes=100.0, neighbour_memory_bytes=10.0)))
+    device.use(Conditions(other_processes=2, card=Card(base_memory_bytes=100.0, other_process_memory_bytes=10.0)))
     kept = device.empty_host((1_000,), np.uint8, HostMemory.PINNED)
     buffer = device.empty_device(1_000)
     told = device.telemetry(np.array([SECOND - 1, SECOND, 2 * SECOND]))
@@ -323,16 +321,16 @@ def test_telemetry_sees_device_memory_that_is_freed(device):
     assert (used, buffer) == ([1_100, 100], None)
 
 
-@pytest.mark.parametrize("settings", [{"neighbours": -1}, {"host_factor": 0}, {"host_factor": float("nan")}])
+@pytest.mark.parametrize("settings", [{"other_processes": -1}, {"host_factor": 0}, {"host_factor": float("nan")}])
 def test_conditions_that_cannot_be_are_refused(settings):
-    with pytest.raises(SettingsError, match=r"neighbours .* must be 0 or more and host_factor positive, got"):
+    with pytest.raises(SettingsError, match="other_processes must be 0 or more and host_factor positive, got"):
         Conditions(**settings)
 
 
 def test_others_come_to_a_device_under_conditions_alone(device):
     with pytest.raises(SettingsError) as caught:
-        device.set_neighbours(2)
+        device.set_other_processes(2)
     assert "use(Conditions())" in caught.value.fix
     device.use(Conditions())
     with pytest.raises(SettingsError, match="-2"):
-        device.set_neighbours(-2)
+        device.set_other_processes(-2)

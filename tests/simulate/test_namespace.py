@@ -250,12 +250,12 @@ def test_block_goes_back_to_the_pool_with_the_last_array_on_it(view, raw):
 
 def test_memory_without_a_pool_is_freed(raw):
     raw.cupy.cuda.set_pinned_memory_allocator()
-    before = raw.device._machine.memory.host_bytes
+    before = raw.device.machine.memory.host_bytes
     block = raw.cupy.cuda.alloc_pinned_memory(MB)
-    assert (block.size(), raw.device._machine.memory.host_bytes - before) == (MB, MB)
+    assert (block.size(), raw.device.machine.memory.host_bytes - before) == (MB, MB)
     del block
     gc.collect()
-    assert raw.device._machine.memory.host_bytes == before
+    assert raw.device.machine.memory.host_bytes == before
 
 
 def test_copy_call_depends_on_where_the_address_lies(raw):

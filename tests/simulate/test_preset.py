@@ -37,7 +37,7 @@ def written(preset, path, **changes):
             "kernel_ns": {"letterbox": 7},
             "kernel_sharing": (1.0, 2.0),
         },
-        {"engines": {}, "host_work_ns": {}, "neighbours": None, "registration": None},
+        {"engines": {}, "host_work_ns": {}, "other_processes": None, "registration": None},
         {"engines": {MODEL: COST}},
     ],
     ids=["all", "bare", "contexts and batches"],
@@ -61,7 +61,7 @@ def test_shipped_preset_says_what_was_measured_and_holds_possible_figures(name):
     assert preset.pinned_upload.rate > preset.pageable_upload.rate > 0
     assert preset.pinned_download.rate > preset.pageable_download.rate > 0
     assert preset.pageable_upload.staging_bytes > 0
-    assert preset.gpu in preset.neighbours.source and preset.gpu in preset.registration.source
+    assert preset.gpu in preset.other_processes.source and preset.gpu in preset.registration.source
     assert preset.launch_queue_depth > preset.engine(MODEL).kernels > 0
     costs = [preset, *preset.engines.values(), preset.pinned_upload, preset.pageable_upload, preset.pageable_download]
     for name_of, value in (item for cost in costs for item in asdict(cost).items() if item[0].endswith("_ns")):

@@ -111,7 +111,7 @@ def test_device_synchronize_is_one_call_that_waits_for_the_last_stream(device):
 
 def test_stream_that_nobody_holds_goes_once_its_work_has_run(preset):
     device = SimulatedDevice(preset)
-    lanes = lambda: len(device._machine.gpu.timeline.lanes)  # noqa: E731
+    lanes = lambda: len(device.machine.timeline.lanes)  # noqa: E731
     stream = device.stream()
     spin(device, 1 * MB, stream)
     del stream

@@ -104,8 +104,7 @@ def cold(preset):
 
 def test_synchronize_is_cold_once_after_the_host_has_moved_megabytes(cold):
     thread = Thread(cold, HostMemory.PINNED)
-    with cold.host_work("letterbox"):
-        pass
+    cold.host_work("letterbox")
     thread.calls("synchronize", "synchronize")
     assert thread.took == [7_000, 2_000]
 
@@ -119,7 +118,6 @@ def test_synchronize_behind_a_pageable_download_is_warm_since_that_call_has_wait
 def test_cold_synchronize_is_no_longer_where_it_waits_for_work(cold, device):
     for each in (cold, device):
         thread = Thread(each, HostMemory.PINNED)
-        with each.host_work("letterbox"):
-            pass
+        each.host_work("letterbox")
         thread.calls("upload", "synchronize")
         assert thread.took == [6_000, 100_000 + 5_000 + 1_000 + 3_000 - 6_000]

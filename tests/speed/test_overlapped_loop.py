@@ -30,8 +30,8 @@ from yolotrt_lab.frames import FrameSource
 from yolotrt_lab.loop import FrameLoop, LoopSettings, run_loop
 from yolotrt_lab.memory import Slot, SlotState
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.simulate.calls import SimulatedStream
 from yolotrt_lab.simulate.simulated import SimulatedDevice
+from yolotrt_lab.simulate.streams import SimulatedStream
 from yolotrt_lab.simulate.timed_engine import SpinEngine
 from yolotrt_lab.speed.overlap import OverlappedLoop, OverlapSettings
 from yolotrt_lab.speed.sources import bgr_to_nv12
@@ -678,7 +678,7 @@ def test_memory_that_only_a_graph_uses_lives_as_long_as_the_graph(settings):
 @pytest.mark.parametrize("graph", [False, True])
 def test_memory_of_a_loop_that_is_gone_is_free_again(preset, graph):
     device, engine = SimulatedDevice(preset), toy_engine()
-    memory = device._machine.memory
+    memory = device.machine.memory
     run_loop(device, engine, replace(BASE, graph=graph), [toy_frame(0)])
     assert (memory.device_bytes, memory.host_bytes) == (0, 0)
     loop = OverlappedLoop(device, engine, replace(CONTEXTS, graph=graph), [toy_frame(0)])

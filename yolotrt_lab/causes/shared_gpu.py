@@ -31,7 +31,7 @@ class _Simulated:
     busy = True
 
     def __init__(self, device: SimulatedDevice) -> None:
-        self.become = device.set_neighbours
+        self.become = device.set_other_processes
 
 
 def prepare(run: Run) -> None:
@@ -64,7 +64,7 @@ def record_steps(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Re
     """
     parts = list(_parts(run, group, steps))
     frames = sum(len(part.steady) for part in parts)
-    return joined(parts, frames=frames, neighbours=[count for count, _ in steps])
+    return joined(parts, frames=frames, other_processes=[count for count, _ in steps])
 
 
 def _parts(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Iterator[Recording]:

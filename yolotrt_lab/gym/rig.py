@@ -17,7 +17,7 @@ from ..device import Device
 from ..engine import Engine, open_engine
 from ..errors import SettingsError, ShapeError
 from ..simulate import Preset, SimulatedDevice, SimulatedEngine, open_letterbox, open_timed_engine, raw_modules
-from ..simulate.races import READ, WRITE
+from ..simulate.hazards import READ, WRITE
 from .exercise import Exercise
 
 FRAMES = 16
@@ -86,8 +86,8 @@ class SimulatedRig:
 
     def __init__(self, exercise: Exercise | None, preset: Preset) -> None:
         self.device = SimulatedDevice(preset, trace=True, moves_bytes=True)
-        self.machine = self.device._machine
-        self.trace: Any = self.machine.host.trace
+        self.machine = self.device.machine
+        self.trace: Any = self.machine.trace
         self.gpu_ns: dict[str, int] = {}
         self.names = Names(self.device, self._open).all | {"letterbox": self.letterbox}
         self.numbers: list[int | None] = []
@@ -128,16 +128,25 @@ class SimulatedRig:
         kind = "naive_letterbox" if out is None else "letterbox"
         begin = self.device.now_ns()
         target = np.empty(self.names["image_spec"].shape, np.float32) if out is None else out
-        with self.device.host_work(kind):
-            self._write(target, int(frame[540, 960, 0]))
-        self.spent.append((kind.replace("_", " "), begin, self.device.now_ns(), self.machine.gpu.order.line_now()))
+        self._write(target, int(frame[540, 960, 0]))
+        self.device.host_work(kind)
+        self.spent.append((kind.replace("_", " "), begin, self.device.now_ns(), self.machine.hazards.line_now()))
         return target
 
     def _write(self, target: np.ndarray, colour: int) -> None:
-        begin = target.__array_interface__["data"][0]
-        self.machine.hazards.check_known(begin, begin + target.nbytes, WRITE)
+        self._check_known(target, WRITE)
         target.fill(colour / 255)
         self.on_write(target)
+
+    def _check_known(self, array: np.ndarray, kind: str) -> None:
+        begin = array.__array_interface__["data"][0]
+        if (block := self.block_at(begin)) is not None:
+            self.machine.hazards.check_known(block._buffer.accesses, begin, begin + array.nbytes, kind)
+
+    def block_at(self, address: int) -> Any:
+        """The page-locked memory that has this address; None for any other."""
+        found = (each for each in self.device.namespace.page_locked() if each.ptr <= address < each.ptr + each.size)
+        return next(found, None)
 
     def done(self, result: Any) -> None:
         """Take the result of the frame that is next."""
@@ -148,8 +157,7 @@ class SimulatedRig:
                 f"done must get the network's output of one frame, {spec.nbytes:,} bytes, got {array.nbytes:,}",
                 fix=f"hand over an array of shape {spec.shape[1:]}, or that with a 1 in front, and dtype {spec.dtype}",
             )
-        begin = array.__array_interface__["data"][0]
-        self.machine.hazards.check_known(begin, begin + array.nbytes, READ)
+        self._check_known(array, READ)
         first, last = float(array.flat[0]) * 255, float(array.flat[-1]) * 255
         good = first == last and 0.5 < first < FRAMES + 0.5
         self.numbers.append(round(first) - 1 if good else None)

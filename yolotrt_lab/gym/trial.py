@@ -19,7 +19,7 @@ from ..device import Device
 from ..errors import HazardError, SettingsError
 from ..frames import read_images
 from ..simulate import Preset
-from ..simulate.races import WRITE
+from ..simulate.hazards import WRITE
 from ..simulate.virtual_time import calling_line
 from ..types import Source, Span
 from .exercise import Exercise, exercises
@@ -115,12 +115,12 @@ class Watch:
             if seen is None or not (changed := np.count_nonzero(sample != seen)):
                 continue
             try:
-                machine.hazards.check_known(block.ptr, block.ptr + block.size, WRITE)
+                machine.hazards.check_known(block._buffer.accesses, block.ptr, block.ptr + block.size, WRITE)
             except HazardError as error:
                 lines = (self._at, *error.lines[1:])
                 raise HazardError(error.message, fix=error.fix, lines=lines) from None
             begin, share = device.now_ns(), changed / len(sample) * block.size / self._rig.names["image_spec"].nbytes
-            machine.host.advance(int(share * machine.preset.host_work_ns.get("copy_to_slot", 0)))
+            machine.advance(int(share * machine.preset.host_work_ns.get("copy_to_slot", 0)))
             self._rig.spent.append(("copy", begin, device.now_ns(), self._at))
 
     def refresh(self, array: np.ndarray) -> None:

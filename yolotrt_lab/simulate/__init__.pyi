@@ -1,13 +1,13 @@
 from .calibration import calibrate
-from .calls import SimulatedEvent, SimulatedGraph, SimulatedStream
 from .concurrency import BATCHES
 from .conditions import Card, Clocks, Conditions, Heat
 from .copy_probe import CopyProbe, measure_copies
 from .machine import SimulatedBuffer
 from .namespace import RawModules, open_letterbox, raw_modules
-from .preset import EngineCost, NeighbourCost, PageableCopy, PinnedCopy, Preset, Registration, shipped_presets
+from .preset import EngineCost, OtherProcessesCost, PageableCopy, PinnedCopy, Preset, Registration, shipped_presets
 from .simulated import SimulatedDevice
 from .sliders import explore
+from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream
 from .timed_engine import SPIN, SimulatedEngine, SpinEngine, open_timed_engine, spin
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "CopyProbe",
     "EngineCost",
     "Heat",
-    "NeighbourCost",
+    "OtherProcessesCost",
     "PageableCopy",
     "PinnedCopy",
     "Preset",

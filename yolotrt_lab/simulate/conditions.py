@@ -2,8 +2,8 @@
 
 Other processes take turns with this one: once its work has run dry, or its time slice is over, each of them has the GPU
 for a turn before this process has it again. How long they have it altogether, by their number, is fitted to measured
-waits (`NeighbourCost` in the preset), and so is how much longer uploads, enqueues and the host's own work take beside
-them. Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat` and `Card` are assumptions, good for
+waits (`OtherProcessesCost` in the preset), and so is how much longer uploads, enqueues and the host's own work take.
+Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat` and `Card` are assumptions, good for
 the shape of what they cause and not for its size.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS
-from .preset import NeighbourCost
+from .preset import OtherProcessesCost
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE
 
 TICK_NS = 20_000_000
@@ -81,7 +81,7 @@ class Card:
     pcie_generation: float = 5.0
     pcie_width: float = 16.0
     base_memory_bytes: float = 700e6
-    neighbour_memory_bytes: float = 700e6
+    other_process_memory_bytes: float = 700e6
     """Device memory of each other process."""
     base_host_bytes: float = 400e6
 
@@ -92,13 +92,13 @@ class Conditions:
 
     >>> from yolotrt_lab import open_device
     >>> device = open_device("simulated")
-    >>> device.use(Conditions(neighbours=2))
+    >>> device.use(Conditions(other_processes=2))
     >>> device.telemetry([device.now_ns()])["gpu_processes"]
     array([2.])
     """
 
-    neighbours: int = 0
-    """Other processes that keep the GPU busy, to start with (`SimulatedDevice.set_neighbours`)."""
+    other_processes: int = 0
+    """Other processes that keep the GPU busy, to start with (`SimulatedDevice.set_other_processes`)."""
     host_factor: float = 1.0
     """The host's own work takes so many times as long. It may be changed at any time."""
     clocks: Clocks | None = None
@@ -106,10 +106,10 @@ class Conditions:
     card: Card = field(default_factory=Card)
 
     def __post_init__(self) -> None:
-        if self.neighbours < 0 or not self.host_factor > 0:
+        if self.other_processes < 0 or not self.host_factor > 0:
             raise SettingsError(
-                "neighbours (other processes) must be 0 or more and host_factor positive, "
-                f"got {self.neighbours} and {self.host_factor}",
+                "other_processes must be 0 or more and host_factor positive, "
+                f"got {self.other_processes} and {self.host_factor}",
                 fix="use 0 other processes or more, and 1 for a host at its own speed",
             )
 
@@ -122,11 +122,15 @@ class State:
     """
 
     def __init__(
-        self, conditions: Conditions, cost: NeighbourCost | None, begin_ns: int, memory: Callable[[], tuple[int, int]]
+        self,
+        conditions: Conditions,
+        cost: OtherProcessesCost | None,
+        begin_ns: int,
+        memory: Callable[[], tuple[int, int]],
     ) -> None:
         self.conditions = conditions
-        self._cost = cost or NeighbourCost({}, 0, 0.0, 0, "")
-        self.set_neighbours(conditions.neighbours)
+        self._cost = cost or OtherProcessesCost({}, 0, 0.0, 0, "")
+        self.set_other_processes(conditions.other_processes)
         self._memory = memory
         self._next_tick = begin_ns
         self._busy_ns = 0
@@ -138,20 +142,20 @@ class State:
         self._ticks: list[int] = []
         self._readings: list[dict[str, float]] = []
 
-    def set_neighbours(self, count: int) -> None:
+    def set_other_processes(self, count: int) -> None:
         """From now on so many other processes are on the GPU."""
         if count and not self._cost.turns_ns:
             raise SettingsError(
                 "this preset does not say what other processes on the GPU cost, which calibrate does not measure",
                 fix="use preset 'h200', or no other processes",
             )
-        self.conditions.neighbours = count
+        self.conditions.other_processes = count
 
     def elapsed(self, engine: int, start: int, duration: int) -> int:
         """From `start`, when the engine takes up work that would take `duration`, to the end of that work."""
         if start >= self._next_tick:
             self.tick_until(start)
-        others = self.conditions.neighbours
+        others = self.conditions.other_processes
         if engine == COMPUTE_ENGINE:
             clock = min(self._level, self._cap)
             if clock < 1.0:
@@ -162,7 +166,7 @@ class State:
 
     def _copy_ns(self, engine: int, duration: int) -> int:
         """How long a copy takes that would take `duration`."""
-        clocks, others = self.conditions.clocks, self.conditions.neighbours
+        clocks, others = self.conditions.clocks, self.conditions.other_processes
         if engine not in _COPYING:
             return duration
         if clocks is not None and clocks.copies_share:
@@ -171,20 +175,20 @@ class State:
 
     def call_ns(self) -> int:
         """How much longer a page-locked copy call blocks the host."""
-        return self._cost.call_ns * self.conditions.neighbours
+        return self._cost.call_ns * self.conditions.other_processes
 
     def enqueue_ns(self, duration: int) -> int:
         """How long an enqueue blocks the host that would block it for `duration`."""
-        return int(duration * self._cost.enqueue_factor(self.conditions.neighbours))
+        return int(duration * self._cost.enqueue_factor(self.conditions.other_processes))
 
     def host_work_ns(self, duration: int) -> int:
         """How long the host's own work takes that would take `duration`."""
         conditions = self.conditions
-        return int(duration * conditions.host_factor * self._cost.host_work_factor(conditions.neighbours))
+        return int(duration * conditions.host_factor * self._cost.host_work_factor(conditions.other_processes))
 
     def _in_turns(self, start: int, duration: int) -> int:
         """`elapsed` beside others: work waits for the turn of this process, and each end of a slice interrupts it."""
-        slice_ns, others_ns = self._cost.slice_ns, self._cost.others_ns(self.conditions.neighbours)
+        slice_ns, others_ns = self._cost.slice_ns, self._cost.others_ns(self.conditions.other_processes)
         begin = start
         if start > self._released_at:
             turns = -(-(start - self._released_at) // others_ns)
@@ -206,7 +210,7 @@ class State:
         conditions, card = self.conditions, self.conditions.card
         busy_ns = min(self._busy_ns, TICK_NS)
         self._busy_ns -= busy_ns
-        share = 1.0 if conditions.neighbours else busy_ns / TICK_NS
+        share = 1.0 if conditions.other_processes else busy_ns / TICK_NS
         self._busy_share += (share - self._busy_share) / _AVERAGED_TICKS
         if conditions.clocks is not None:
             self._govern(conditions.clocks)
@@ -232,7 +236,7 @@ class State:
 
     def _read(self, clock: float, power: float) -> None:
         """Keep what telemetry reads now."""
-        clocks, card, others = self.conditions.clocks, self.conditions.card, self.conditions.neighbours
+        clocks, card, others = self.conditions.clocks, self.conditions.card, self.conditions.other_processes
         device_bytes, host_bytes = self._memory()
         self._ticks.append(self._next_tick)
         self._readings.append(
@@ -244,7 +248,9 @@ class State:
                 "pcie_generation": card.pcie_generation,
                 "pcie_width": card.pcie_width,
                 "gpu_utilisation_percent": 100 * self._busy_share,
-                "gpu_memory_used_bytes": card.base_memory_bytes + device_bytes + others * card.neighbour_memory_bytes,
+                "gpu_memory_used_bytes": card.base_memory_bytes
+                + device_bytes
+                + others * card.other_process_memory_bytes,
                 "gpu_processes": others,
                 "host_memory_bytes": card.base_host_bytes + host_bytes,
                 "throttle_gpu_idle": clocks is not None and self._level < 1.0 and self._busy_share <= clocks.busy_above,

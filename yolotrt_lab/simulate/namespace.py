@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -24,8 +24,8 @@ from ..errors import DeviceError, SettingsError
 from ..packages import load
 from ..types import HostMemory
 from ..vision import Letterbox, naive_letterbox
-from .calls import Captures, SimulatedGraph, SimulatedStream
-from .machine import Machine, SimulatedBuffer
+from .hazards import WatchedBuffer
+from .machine import SimulatedBuffer
 from .raw_objects import (
     DeviceArray,
     DeviceMemory,
@@ -40,6 +40,7 @@ from .raw_objects import (
     pointer_type,
 )
 from .simulated import SimulatedDevice
+from .streams import SimulatedGraph, SimulatedStream
 from .timed_engine import SimulatedEngine
 
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
@@ -89,15 +90,15 @@ def open_letterbox(device: Device, input_shape: tuple[int, int] = (640, 640)) ->
     into = Letterbox()
 
     def letterbox(frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        simulated = isinstance(device, SimulatedDevice)
         work = "naive_letterbox" if out is None else "letterbox"
-        with device.host_work(work) if isinstance(device, SimulatedDevice) else nullcontext():
-            if simulated and not device.moves_bytes:  # type: ignore[attr-defined]
+        if isinstance(device, SimulatedDevice):
+            device.host_work(work)
+            if not device.machine.moves_bytes:
                 return np.empty((1, 3, *input_shape), np.float32) if out is None else out
-            if out is None:
-                return naive_letterbox(frame, input_shape)
-            into(frame, out)
-            return out
+        if out is None:
+            return naive_letterbox(frame, input_shape)
+        into(frame, out)
+        return out
 
     return letterbox
 
@@ -108,8 +109,8 @@ class Namespace:
     handles = count(0x5000_0000, 16)
     """One for all devices: a stream of another is found by none."""
 
-    def __init__(self, device: SimulatedDevice, machine: Machine, captures: Captures) -> None:
-        self.device, self.machine, self.captures = device, machine, captures
+    def __init__(self, device: SimulatedDevice) -> None:
+        self.device, self.machine = device, device.machine
         self.streams: weakref.WeakValueDictionary[int, SimulatedStream] = weakref.WeakValueDictionary()
         self.device_memory: weakref.WeakValueDictionary[int, SimulatedBuffer] = weakref.WeakValueDictionary()
         self._page_locked: weakref.WeakValueDictionary[int, PinnedMemory] = weakref.WeakValueDictionary()
@@ -158,6 +159,10 @@ class Namespace:
             Module("time", perf_counter_ns=self.device.now_ns),
         )
 
+    def capture(self) -> SimulatedGraph | None:
+        """The graph that takes what the running thread submits."""
+        return self.machine.captures.get(self.machine.threads.running)
+
     def context(self, engine: SimulatedEngine) -> ExecutionContext:
         """A new execution context."""
         return ExecutionContext(self, engine)
@@ -174,7 +179,7 @@ class Namespace:
 
     def entered(self) -> list[Stream]:
         """The `with` blocks of streams that the running thread is in."""
-        return self._entered[self.machine.host.threads.running]
+        return self._entered[self.machine.threads.running]
 
     def current_stream(self) -> Stream:
         """The innermost of them."""
@@ -216,7 +221,7 @@ class Namespace:
 
     def _free(self, memory: PinnedMemory) -> None:
         """`cudaFreeHost`. Its bytes are kept for a while, so that nothing else gets the address and a copy is found."""
-        memory._buffer.forget()  # type: ignore[attr-defined]
+        memory._buffer.forget()
         self._freed.append(memory)
 
     def _set_allocator(self, allocator: Callable[[int], Any] | None = None) -> None:
@@ -228,7 +233,7 @@ class Namespace:
 
     def _host_register(self, ptr: int, size: int, flags: int) -> None:
         self.machine.memory.register()
-        memory = PinnedMemory(HostBuffer(_bytes_at(ptr, size), HostMemory.REGISTERED))
+        memory = PinnedMemory(WatchedBuffer(_bytes_at(ptr, size), HostMemory.REGISTERED, self.machine.hazards))
         self._registered[ptr] = self._page_locked[ptr] = memory
 
     def _host_unregister(self, ptr: int) -> None:
@@ -236,7 +241,7 @@ class Namespace:
             raise DeviceError(
                 f"memory must be registered to be unregistered, got {ptr:#x}", fix="hostRegister it first"
             )
-        self.machine.memory.unregister()
+        self.machine.memory.registered -= 1  # what it costs was not measured
         self.machine.hazards.freed(self._registered.pop(ptr)._buffer)
 
     def page_locked(self) -> list[PinnedMemory]:
@@ -254,11 +259,11 @@ class Namespace:
         host_address, device_address = (src, dst) if upload else (dst, src)
         lane, (device, offset) = self.find_stream(stream), self.find_device_memory(device_address, size)
         host = self._find_host(host_address, size)
-        at_once = host.memory.page_locked and self.captures.current() is None
+        at_once = host.memory.page_locked and not self.capture()
         if upload:
             self.device.upload(host, device, lane, offset)
             if at_once and not self.machine.moves_bytes and (work := lane.lane.last) is not None:
-                self.machine.hazards.watch(host, work, compare=True)  # as a device that moves bytes has done already
+                self.machine.hazards.compare(host, work)  # as a device that moves bytes has done already
         else:
             if at_once and self.machine.moves_bytes:
                 host.raw.fill(0xFF)
@@ -268,7 +273,7 @@ class Namespace:
     def _find_host(self, address: int, nbytes: int) -> HostBuffer:
         for memory in self.page_locked():
             if memory.ptr <= address < memory.ptr + memory.size:
-                if (graph := self.captures.current()) is not None:
+                if (graph := self.capture()) is not None:
                     self.captured[graph].append(memory._holder)
                 return memory.part(address, nbytes)
         return HostBuffer(_bytes_at(address, nbytes))
@@ -287,10 +292,10 @@ class Namespace:
     ) -> None:
         pushed = self.device.range(message)
         pushed.__enter__()
-        self._pushed[self.machine.host.threads.running].append(pushed)
+        self._pushed[self.machine.threads.running].append(pushed)
 
     def _pop_range(self, domain: Any = None) -> None:
-        self._pushed[self.machine.host.threads.running].pop().__exit__()
+        self._pushed[self.machine.threads.running].pop().__exit__()
 
 
 def _bytes_at(address: int, nbytes: int) -> np.ndarray:

@@ -124,10 +124,10 @@ def interpolated(rates: Mapping[int, float]) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class NeighbourCost:
+class OtherProcessesCost:
     """What other processes that keep the same GPU busy cost this one.
 
-    >>> NeighbourCost({"2": 4_000_000}, 2_000_000, 0.1, 1_000, "an example").others_ns(1)
+    >>> OtherProcessesCost({"2": 4_000_000}, 2_000_000, 0.1, 1_000, "an example").others_ns(1)
     2000000
     """
 
@@ -229,7 +229,7 @@ class Preset:
     """The GPU's time for a frame in the lab's own kernels, by name."""
     kernel_sharing: tuple[float, ...] = ()
     """A kernel beside n - 1 contexts has an n-th of the n-th of these rates. Empty: it has the GPU to itself."""
-    neighbours: NeighbourCost | None = None
+    other_processes: OtherProcessesCost | None = None
     """None where it was not measured, as `registration`."""
     registration: Registration | None = None
     upload_turn_times: Mapping[str, float] = field(default_factory=dict)

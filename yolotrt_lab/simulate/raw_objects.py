@@ -19,8 +19,9 @@ from ..device import HostBuffer
 from ..engine import OneThread
 from ..errors import DeviceError, HazardError, MissingNameError, SettingsError
 from ..types import TensorSpec
-from .calls import SimulatedGraph
+from .hazards import WatchedBuffer
 from .machine import SimulatedBuffer
+from .streams import SimulatedGraph
 from .timed_engine import SPIN, SimulatedEngine, compute_into, touches_of
 from .virtual_time import calling_line
 
@@ -57,7 +58,7 @@ class Module(Names):
 class PinnedMemory(Names):
     """Page-locked memory, of `size` bytes at the address `ptr`. `_holder` gives None once nobody holds it any more."""
 
-    def __init__(self, buffer: HostBuffer) -> None:
+    def __init__(self, buffer: WatchedBuffer) -> None:
         self._buffer = buffer
         self._holder: weakref.ref[Any] = weakref.ref(self)
         self._copied = False  # by or to the device
@@ -77,7 +78,7 @@ class PinnedMemory(Names):
                 lines=(calling_line(),),
             )
         self._copied = True
-        return HostBuffer(self._buffer.raw[offset : offset + nbytes], self._buffer.memory)
+        return self._buffer.part(offset, nbytes)
 
 
 class _Pointer(Names):
@@ -182,7 +183,7 @@ class Event(Names):
 
     def record(self, stream: Stream | None = None) -> None:
         """Put it behind everything submitted so far."""
-        self._space.machine.host.refuse_in_capture("cudaEventRecord")
+        self._space.machine.refuse_in_capture("cudaEventRecord")
         (stream or self._space.current_stream())._stream.record(self._event)
 
     def synchronize(self) -> None:
@@ -229,11 +230,11 @@ class Stream(Names):
 
     def begin_capture(self, mode: int | None = None) -> None:
         """From here on the thread's work goes into a graph."""
-        self._space.captures.begin(lambda: None, self._stream.lane)
+        self._stream.begin_capture()
 
     def end_capture(self) -> Graph:
         """The graph."""
-        return Graph(self._space, self._space.captures.end())
+        return Graph(self._space, self._stream.end_capture())
 
 
 class Graph(Names):
@@ -307,7 +308,7 @@ class ExecutionContext(Names):
             raise HazardError(
                 "an inference runs on device memory that was freed", fix="hold the arrays", lines=(calling_line(),)
             )
-        capture = space.captures.current() is not None  # a graph keeps no memory
+        capture = space.capture() is not None  # a graph keeps no memory
         kept: Any = weakref.WeakValueDictionary(buffers) if capture else buffers
         action = partial(compute_into, engine, engine.compute, kept) if engine.compute else None
         stream = space.find_stream(stream_handle)

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..device import Device, DeviceBuffer, HostBuffer, Kernel, Stream
-from ..errors import SettingsError
+from ..errors import CaptureError, DeviceError, SettingsError
 from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
-from .calls import Captures, Kernels, SimulatedEvent, SimulatedGraph, SimulatedStream, downloads, uploads
 from .conditions import Conditions, State
-from .machine import Host, Machine, Range, SimulatedBuffer, Touch, WorkTime
-from .preset import EngineCost, Preset
-from .virtual_time import VirtualQueue, VirtualThread
+from .hazards import READ, TOUCH, WRITE, WatchedBuffer
+from .machine import STREAM_SYNCHRONIZE, Machine, Range, SimulatedBuffer, Touch
+from .preset import EngineCost, PageableCopy, PinnedCopy, Preset
+from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream, while_held
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE, StreamQueue, Work
+from .virtual_time import ROWS, VirtualQueue, VirtualThread
 
 if TYPE_CHECKING:
     from .namespace import Namespace
+
+
+@dataclass(slots=True, eq=False)
+class _Direction:
+    """Copies in one direction: their engine, what they do to the host's and to the device's memory, and their cost."""
+
+    engine: int
+    host: str
+    device: str
+    pinned: PinnedCopy
+    pageable: PageableCopy
+    names: dict[HostMemory, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = {memory: f"{memory} {ROWS[self.engine]}" for memory in HostMemory}
 
 
 class SimulatedDevice(Device):
@@ -40,149 +59,230 @@ class SimulatedDevice(Device):
     ) -> None:
         self.preset = preset
         self.source = Source(SourceKind.SIMULATED, preset.gpu, preset.driver, preset.date, preset.label)
-        self._host = host = Host(preset, jitter=jitter, seed=seed, trace=trace)
-        self.spans: list[Span] = [] if host.trace is None else host.trace.spans
-        self._machine = machine = Machine(preset, host, moves_bytes)
-        self._captures = Captures(machine)
-        self._upload = uploads(machine, self._captures)
-        self._download = downloads(machine, self._captures)
-        self._kernels = Kernels(machine, self._captures)
-
-    @property
-    def moves_bytes(self) -> bool:
-        """Whether copies copy and kernels compute; it may be turned on later."""
-        return self._machine.moves_bytes
-
-    @moves_bytes.setter
-    def moves_bytes(self, moves: bool) -> None:
-        self._machine.moves_bytes = moves
+        self.machine = Machine(preset, jitter=jitter, seed=seed, trace=trace, moves_bytes=moves_bytes)
+        """What the simulation knows of itself; a GPU has none."""
+        self.spans: list[Span] = self.machine.trace.spans if self.machine.trace else []
+        self._upload = _Direction(UPLOAD_ENGINE, READ, WRITE, preset.pinned_upload, preset.pageable_upload)
+        self._download = _Direction(DOWNLOAD_ENGINE, WRITE, READ, preset.pinned_download, preset.pageable_download)
+        self._turns: list[Work] = []
+        """The pageable uploads that are in the driver, or wait for it."""
 
     @cached_property
     def namespace(self) -> Namespace:
         """CuPy's, TensorRT's and nvtx's names on this device."""
         from .namespace import Namespace
 
-        return Namespace(self, self._machine, self._captures)
+        return Namespace(self)
 
     # Conditions
 
     def use(self, conditions: Conditions | None) -> None:
         """From now on run under these conditions; None: as the preset was measured, without telemetry."""
-        memory = self._machine.memory
-        state = None
+        machine, state = self.machine, None
         if conditions is not None:
-            held = lambda: (memory.device_bytes, memory.host_bytes)  # noqa: E731
-            state = State(conditions, self.preset.neighbours, self.now_ns(), held)
-        self._host.state = state
-        self._machine.gpu.timeline.elapsed = state.elapsed if state else None
+            held = lambda: (machine.memory.device_bytes, machine.memory.host_bytes)  # noqa: E731
+            state = State(conditions, self.preset.other_processes, self.now_ns(), held)
+        machine.state = state
+        machine.timeline.elapsed = state.elapsed if state else None
 
     @property
     def conditions(self) -> Conditions | None:
         """The conditions in use."""
-        return self._host.state.conditions if self._host.state else None
+        return self.machine.state.conditions if self.machine.state else None
 
-    def set_neighbours(self, count: int) -> None:
-        """From now on so many neighbours.
+    def set_other_processes(self, count: int) -> None:
+        """From now on so many other processes use the GPU.
 
         SettingsError for a negative number, where no conditions are in use, and where the preset does not say what
-        neighbours cost.
+        other processes cost.
         """
-        state = self._host.state
+        state = self.machine.state
         if state is None or count < 0:
             raise SettingsError(
-                f"{count} neighbours" + (" without conditions" if state is None else ""),
+                f"the number of other processes must be 0 or more, on a device under conditions, got {count}"
+                + (" without conditions" if state is None else ""),
                 fix="call device.use(Conditions()) before, and give 0 or more",
             )
         state.tick_until(self.now_ns())
-        state.set_neighbours(count)
+        state.set_other_processes(count)
 
     def telemetry(self, times_ns: np.ndarray) -> dict[str, np.ndarray]:
         """`TELEMETRY_COLUMNS` as they were at these times, float64 (times,); NaN where no conditions are in use."""
-        if self._host.state is None:
+        if self.machine.state is None:
             return {name: np.full(len(times_ns), np.nan) for name in TELEMETRY_COLUMNS}
-        return self._host.state.telemetry(times_ns)
+        return self.machine.state.telemetry(times_ns)
 
     # The host's time
 
     def now_ns(self) -> int:
         """Virtual time of the host thread that asks."""
-        return self._host.threads.now
+        return self.machine.threads.now
 
     def wait_until_ns(self, time_ns: int) -> None:
         """Move this thread's clock on to `time_ns`."""
-        self._host.advance_to(time_ns)
-        self._host.begin()
+        self.machine.advance_to(time_ns)
+        self.machine.begin()
 
     def range(self, name: str) -> Range:
         """A range in `spans`; leaving it costs what the preset measured between two stages."""
-        return self._host.range(name)
+        return self.machine.range(name)
 
-    def host_work(self, name: str) -> WorkTime:
-        """Adds the preset's cost of that work (0 if it has none) when it is left."""
-        return self._host.work(name)
+    def host_work(self, name: str) -> None:
+        """The host works for as long as the preset says of that work (0 if it has none)."""
+        self.machine.work(name)
 
     def start_thread(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A host thread in virtual time."""
-        return self._host.threads.start(function, *arguments)
+        return self.machine.threads.start(function, *arguments)
 
     def queue(self) -> VirtualQueue:
         """A queue in virtual time."""
-        return VirtualQueue(self._host.threads)
+        return VirtualQueue(self.machine.threads)
 
     # Memory
 
-    def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> HostBuffer:
+    def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> WatchedBuffer:
         """NumPy memory that counts as `memory`. It is real: pages are not locked, only treated so."""
-        return self._machine.memory.empty_host(shape, dtype, memory)
+        return self.machine.memory.empty_host(shape, dtype, memory)
 
     def empty_device(self, nbytes: int) -> SimulatedBuffer:
         """Device memory; its bytes exist once they are touched."""
-        return self._machine.memory.empty_device(nbytes)
+        return self.machine.memory.empty_device(nbytes)
 
     def check_idle(self, buffer: HostBuffer, verb: str) -> None:
         """HazardError if a copy may still use these bytes, which are to be 'read' or 'written'."""
-        self._machine.hazards.check_idle(buffer, verb)
+        self.machine.hazards.check_idle(buffer, verb)
 
     # Streams
 
     def stream(self, *, priority: int = 0) -> SimulatedStream:
         """A new lane of the timeline."""
-        return SimulatedStream(self._machine, priority)
+        return SimulatedStream(self.machine, priority)
 
     def event(self, *, timing: bool = False) -> SimulatedEvent:
         """A new event; all can be timed here."""
-        return SimulatedEvent(self._machine)
+        return SimulatedEvent(self.machine)
 
     def synchronize(self) -> None:
         """Block the host until every lane is empty."""
-        gpu = self._machine.gpu
-        lanes = [lane for lane in gpu.timeline.lanes if lane.last is not None]
+        lanes = [lane for lane in self.machine.timeline.lanes if lane.last is not None]
         last = [lane.last for lane in lanes if lane.last is not None]
         for work in last:
-            gpu.settle(work)
-        clock = {lane.number: lane.count for lane in lanes}
-        self._machine.wait("cudaDeviceSynchronize", max(last, key=lambda work: work.end, default=None), clock)
+            self.machine.settle(work)
+        clock = {lane: lane.count for lane in lanes}
+        self.machine.wait("cudaDeviceSynchronize", max(last, key=lambda work: work.end, default=None), clock)
 
     def capture(self, submit: Callable[[], None], stream: Stream) -> SimulatedGraph:
         """Collect what `submit` submits."""
         assert isinstance(stream, SimulatedStream)
-        return self._captures.capture(submit, stream.lane)
+        stream.begin_capture(submit)
+        try:
+            submit()
+        finally:
+            graph = stream.end_capture()
+        return graph
 
-    # Copies and kernels
+    # Copies
 
     def upload(self, source: HostBuffer, target: DeviceBuffer, stream: Stream, offset: int = 0) -> None:
         """`cudaMemcpyAsync` host to device (from byte `offset` of it on), as the preset's hardware does it."""
-        self._upload(source, target, stream, offset)
+        self._copy(self._upload, source, target, stream, offset)
 
     def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream, offset: int = 0) -> None:
         """`cudaMemcpyAsync` device (from byte `offset` of it on) to host, as the preset's hardware does it."""
-        self._download(target, source, stream, offset)
+        self._copy(self._download, target, source, stream, offset)
+
+    def _copy(self, direction: _Direction, host: HostBuffer, device: DeviceBuffer, stream: Stream, offset: int) -> None:
+        assert isinstance(stream, SimulatedStream) and isinstance(device, SimulatedBuffer)
+        machine, lane, cost, nbytes = self.machine, stream.lane, direction.pinned, host.nbytes
+        if offset + nbytes > device.nbytes:
+            raise DeviceError(
+                f"a copy must fit device memory of {device.nbytes} bytes, got {nbytes}", fix="create more of it"
+            )
+        begin = machine.begin()
+        work = Work(direction.engine, begin + self.preset.submit_ns, cost.fixed_ns + int(nbytes / cost.rate))
+        work.name, work.nbytes = direction.names[host.memory], nbytes
+        if machine.moves_bytes:
+            work.action = _mover(direction, host, weakref.ref(device), offset)
+        touches: list[Touch] = [(device, direction.device, offset, offset + nbytes)]
+        if (graph := machine.capture_of(lane)) is not None:
+            if not host.memory.page_locked:
+                raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
+            graph.add(work, touches, (direction.host, host))
+            return
+        if work.action is not None:
+            work.action = partial(while_held, device, work.action)
+        if host.memory.page_locked:
+            self._copy_by_gpu(direction, lane, work, touches, host)
+        elif nbytes <= direction.pageable.staging_bytes:
+            machine.advance(direction.pageable.staged_call_ns + int(nbytes / direction.pageable.staged_rate))
+            work.ready, work.duration = machine.threads.now, machine.spread(work.duration)
+            machine.submit(lane, work, touches)
+        else:
+            self._copy_by_driver(direction, lane, work, touches)
+        machine.end("cudaMemcpyAsync", begin)
+
+    def _copy_by_gpu(
+        self, direction: _Direction, lane: StreamQueue, work: Work, touches: Sequence[Touch], host: HostBuffer
+    ) -> None:
+        """The GPU makes the copy by itself: the call only submits it."""
+        machine, cost = self.machine, direction.pinned
+        work.duration = machine.spread(work.duration)
+        busy = machine.is_cold(work.name) or (lane.last is not None and not machine.is_done(lane.last))
+        call_ns = cost.busy_call_ns if busy else cost.call_ns
+        machine.advance(call_ns + machine.state.call_ns() if machine.state else call_ns)
+        machine.submit(lane, work, touches, (direction.host, host))
+
+    def _copy_by_driver(self, direction: _Direction, lane: StreamQueue, work: Work, touches: Sequence[Touch]) -> None:
+        """The driver makes the copy through its staging memory, once the stream is empty: the call takes all of it.
+
+        Uploads of all threads take turns in it (14 to 15 GB/s together from 1 to 8 threads on an H200, where plain host
+        copies scale to 95). Of downloads that was not measured: they have the copy engine.
+        """
+        machine, cost, uploads = self.machine, direction.pageable, direction is self._upload
+        if lane.last is not None:
+            machine.hold_host(lane.last)
+        hold_ns = cost.call_ns + int(work.nbytes / cost.rate)
+        if uploads:
+            work.engine, work.free_before = DRIVER, cost.tail_ns  # the next may come when the call returns
+            self._turns = [each for each in self._turns if not each.has_run(machine.threads.now)]
+            if self._turns:
+                hold_ns = int(hold_ns * self.preset.upload_turn_factor(len(self._turns) + 1))
+            self._turns.append(work)
+        work.ready, work.duration = machine.threads.now, machine.spread(hold_ns) + cost.tail_ns
+        machine.submit(lane, work, touches)
+        machine.hold_host(work, cost.tail_ns)
+        machine.move_megabytes()
+        if not uploads:
+            machine.hazards.learn(lane.mark())
+            machine.hazards.check_copies()
+            machine.is_cold(STREAM_SYNCHRONIZE)  # the call has waited in the driver: the next wait is warm
+
+    # Kernels
 
     def launch(
         self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
     ) -> None:
-        """A kernel that takes the preset's time for each frame of its batch; it computes where bytes are moved."""
-        self._kernels.launch(kernel, grid, arguments, stream)
+        """A kernel: its own time or the preset's for each frame of its batch; it computes where bytes are moved."""
+        machine = self.machine
+        assert isinstance(stream, SimulatedStream)
+        begin = machine.begin()
+        work = Work(COMPUTE_ENGINE, begin + self.preset.submit_ns, name=kernel.name)
+        if kernel.duration_ns is not None:
+            work.duration = kernel.duration_ns(*arguments)
+        else:
+            work.duration = self.preset.kernel_ns.get(kernel.name, 0) * grid[2]
+            work.sharing = self.preset.kernel_sharing
+        if machine.moves_bytes:
+            work.action = lambda: kernel.reference(*map(_value_of, arguments))
+        touches = [(each, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
+        if (graph := machine.capture_of(stream.lane)) is not None:
+            graph.add(work, touches)
+            return
+        machine.advance(self.preset.launch_ns)
+        work.duration = machine.spread(work.duration)
+        machine.submit(stream.lane, work, touches)
+        machine.end("cudaLaunchKernel", begin)
 
     def run_kernels(
         self,
@@ -198,4 +298,41 @@ class SimulatedDevice(Device):
 
         HazardError where two inferences of one `owner`, a context, would run at once, and where memory races.
         """
-        self._kernels.run(name, cost, stream, action, owner, touches)
+        assert isinstance(stream, SimulatedStream)
+        machine = self.machine
+        begin = machine.begin()
+        work = Work(COMPUTE_ENGINE, begin + self.preset.submit_ns, name=name, action=action)
+        work.sharing, work.owner = cost.sharing, owner
+        if (graph := machine.capture_of(stream.lane)) is not None:
+            work.duration = cost.graph_gpu_ns
+            graph.add(work, touches)
+            graph.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
+            graph.submit_ns = cost.graph_submit_ns
+            return
+        enqueue_ns = cost.cold_enqueue_ns if machine.is_cold(name) else cost.enqueue_ns
+        machine.advance(machine.state.enqueue_ns(enqueue_ns) if machine.state else enqueue_ns)
+        work.duration, work.entries = machine.spread(cost.gpu_ns), cost.kernels
+        if cost.tail_ns:
+            work.end_from = machine.threads.now + cost.tail_ns
+        machine.submit(stream.lane, work, touches)
+        machine.end("cudaLaunchKernel", begin)
+
+
+def _mover(
+    direction: _Direction, host: HostBuffer, device: weakref.ref[SimulatedBuffer], offset: int
+) -> Callable[[], None]:
+    """What moves the bytes when the copy runs; a pageable upload's are taken now, into staging memory."""
+    raw, upload = host.raw, direction.engine == UPLOAD_ENGINE
+    source = raw.copy() if upload and not host.memory.page_locked else raw
+
+    def move() -> None:
+        if (target := device()) is not None:
+            there = target.data[offset : offset + raw.size]
+            np.copyto(there, source) if upload else np.copyto(raw, there)
+
+    return move
+
+
+def _value_of(argument: DeviceBuffer | np.generic) -> Any:
+    """What a kernel's reference gets for an argument."""
+    return argument.data if isinstance(argument, SimulatedBuffer) else argument

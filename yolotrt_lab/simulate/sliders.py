@@ -172,7 +172,7 @@ def _bars(
     for slower in SLOWER:
         engines = {name: replace(cost, gpu_ns=cost.gpu_ns * slower) for name, cost in preset.engines.items()}
         device = SimulatedDevice(replace(preset, engines=engines), trace=True)
-        device.use(Conditions(neighbours=processes, clocks=_ASSUMED if gap_ms else None))
+        device.use(Conditions(other_processes=processes, clocks=_ASSUMED if gap_ms else None))
         engine = open_timed_engine(device, _MODEL, None, 1, boxes)
         if gap_ms:
             steady = FrameLoop(device, engine, replace(settings, frames=3)).run().steady.columns

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import inf, log, prod
 from types import MappingProxyType
@@ -17,9 +16,9 @@ from ..errors import EngineError, SettingsError
 from ..model import OnnxModel
 from ..types import Detections, HostMemory, TensorSpec
 from ..vision import HostWork
+from .hazards import READ, WRITE
 from .machine import SimulatedBuffer, Touch
 from .preset import EngineCost, Preset
-from .races import READ, WRITE
 from .simulated import SimulatedDevice
 
 Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -69,37 +68,37 @@ class TimedWork:
     def __init__(self, device: Device, spec: TensorSpec, work: HostWork | None) -> None:
         self._work = work
         self._blank = device.empty_host(spec.shape, spec.dtype, HostMemory.PAGEABLE)
-        self._cost: Callable[[str], AbstractContextManager[Any]] = lambda name: nullcontext()
+        self._spend: Callable[[str], None] = lambda name: None
         self._check: Callable[[HostBuffer, str], None] = lambda buffer, verb: None
         if isinstance(device, SimulatedDevice):
-            self._cost, self._check = device.host_work, device.check_idle
+            self._spend, self._check = device.host_work, device.check_idle
         self.frame_shape = work.frame_shape if work else (1080, 1920)
 
     def letterbox(self, index: int, target: HostBuffer, item: int = 0) -> bool:
         """At the cost `letterbox`."""
         self._check(target, "written")
-        with self._cost("letterbox"):
-            return self._work is None or self._work.letterbox(index, target, item)
+        self._spend("letterbox")
+        return self._work is None or self._work.letterbox(index, target, item)
 
     def copy_frame(self, index: int, target: HostBuffer, item: int = 0) -> bool:
         """At the cost `copy_frame`."""
         self._check(target, "written")
-        with self._cost("copy_frame"):
-            return self._work is None or self._work.copy_frame(index, target, item)
+        self._spend("copy_frame")
+        return self._work is None or self._work.copy_frame(index, target, item)
 
     def fresh(self, index: int, target: HostBuffer | None = None) -> HostBuffer:
         """At the cost `naive_letterbox`; into memory that is there at that of `letterbox`, near what an H200 takes."""
         if target is not None:
             self._check(target, "written")
-        with self._cost("naive_letterbox" if target is None else "letterbox"):
-            return (target or self._blank) if self._work is None else self._work.fresh(index, target)
+        self._spend("naive_letterbox" if target is None else "letterbox")
+        return (target or self._blank) if self._work is None else self._work.fresh(index, target)
 
     def copy(self, source: HostBuffer, target: HostBuffer) -> None:
         """At the cost `copy_to_slot`."""
         self._check(target, "written")
-        with self._cost("copy_to_slot"):
-            if self._work is not None:
-                self._work.copy(source, target)
+        self._spend("copy_to_slot")
+        if self._work is not None:
+            self._work.copy(source, target)
 
     def boxes(
         self,
@@ -112,8 +111,9 @@ class TimedWork:
         """At the cost `decode`, or none where the GPU has searched them."""
         for output in outputs:
             self._check(output, "read")
-        with self._cost("decode") if on_host else nullcontext():
-            return None if self._work is None else self._work.boxes(index, (), decode)
+        if on_host:
+            self._spend("decode")
+        return None if self._work is None else self._work.boxes(index, (), decode)
 
 
 class SimulatedContext(Context):
@@ -190,7 +190,7 @@ class SimulatedEngine(Engine):
                 f"a simulated engine needs the simulated device, got {device.kind}",
                 fix="open_engine(device) picks the engine that fits the device",
             )
-        device.moves_bytes = device.moves_bytes or self.compute is not None
+        device.machine.moves_bytes |= self.compute is not None
         return device
 
     def host_work(self, device: Device, work: Callable[[], HostWork]) -> HostWork:

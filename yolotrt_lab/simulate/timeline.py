@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import count
 from math import ceil
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import HazardError
 
@@ -31,7 +31,7 @@ class Work:
     """One piece of stream work."""
 
     engine: int
-    ready: int
+    ready: int = 0
     """It starts no earlier."""
     duration: int = 0
     _: KW_ONLY
@@ -54,15 +54,21 @@ class Work:
     """Two works of one owner must not run at once."""
     correlation: int = field(default=0, init=False)
     """The number of the call that submitted it."""
-    clock: dict[int, int] | None = field(default=None, init=False)
-    """Of a mark: how far each stream is once it is reached (see races.py)."""
+    clock: Clock | None = field(default=None, init=False)
+    """Of a mark: how far each stream is once it is reached."""
     start: int = field(default=PENDING, init=False)
     end: int = field(default=PENDING, init=False)
     """Both are PENDING until the work is placed, and final from then on."""
 
+    def again(self, ready: int) -> Work:
+        """The same work once more, from then on."""
+        again = Work(self.engine, ready, self.duration, name=self.name, nbytes=self.nbytes, action=self.action)
+        again.sharing, again.owner = self.sharing, self.owner
+        return again
+
     def has_run(self, now: int) -> bool:
         """True where it is known to have run by then."""
-        return PENDING != self.end <= now
+        return 0 <= self.end <= now
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +87,9 @@ class StreamQueue:
     last: Work | None = None
     count: int = 0
     """How many works were submitted to it."""
-    clock: dict[int, int] = field(default_factory=dict)
+    known: int = 0
+    """So many of them are over, as the host knows from its waits."""
+    clock: Clock = field(default_factory=dict)
     """How far other streams were at the events that it waits for."""
     running: Work | None = None
     """What shares the GPU now, with `left` of its duration still to run."""
@@ -90,6 +98,20 @@ class StreamQueue:
     def has_run(self, now: int) -> bool:
         """True where all its work is known to have run by then."""
         return self.last is None or self.last.has_run(now)
+
+    def mark(self) -> Clock:
+        """The clock of an event behind everything submitted so far."""
+        return {**self.clock, self: self.count}
+
+    def wait_for(self, clock: Clock | None) -> None:
+        """What is submitted from here on runs after a mark of that clock."""
+        for lane, place in (clock or {}).items():
+            if self.clock.get(lane, 0) < place:
+                self.clock[lane] = place
+
+
+Clock: TypeAlias = dict[StreamQueue, int]
+"""How far each stream is at some place: how many of its works are over there."""
 
 
 class Timeline:

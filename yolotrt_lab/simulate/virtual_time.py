@@ -24,11 +24,14 @@ from ..errors import DeviceError
 from ..types import Span
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, NO_ENGINE, UPLOAD_ENGINE, StreamQueue, Work
 
+Line = tuple[str, int]
+"""A line of the program: its file and number."""
+
 _NOT_THE_PROGRAM = (f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__, weakref.__file__)
 
 
-def calling_line() -> tuple[str, int] | None:
-    """The line of the program that is calling the lab: its file and number; None where there is none."""
+def calling_line() -> Line | None:
+    """The line of the program that is calling the lab; None where there is none."""
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(_NOT_THE_PROGRAM):
         if frame.f_back is None:
@@ -200,7 +203,7 @@ class Trace:
 
     def __init__(self, threads: VirtualThreads) -> None:
         self.spans: list[Span] = []
-        self.lines: dict[int, tuple[str, int] | None] = {}
+        self.lines: dict[int, Line | None] = {}
         self._threads = threads
         self._numbers = count(1)
 

@@ -1,0 +1,233 @@
+"""What a GPU would do silently wrong: memory that two use at once, or that is touched or freed too early.
+
+Each stream counts its work. A stream knows how far others had come at the events that it waited for, and the host how
+far each had come when it last waited or asked: vector clocks (Mattern, "Virtual Time and Global States", 1988). By them
+a race shows whether or not it happens to go well this time (Flanagan and Freund, "FastTrack", PLDI 2009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..device import HostBuffer
+from ..errors import HazardError
+from ..types import HostMemory
+from .timeline import DOWNLOAD_ENGINE, PENDING, Clock, StreamQueue, Work
+from .virtual_time import Line, Trace, VirtualThreads, calling_line
+
+READ, WRITE, TOUCH = "reads", "writes", "uses"
+"""TOUCH is what a kernel does to an argument: it reads or writes it, and which is not known. Two of them don't race."""
+
+Access = tuple[StreamQueue, int, str, int, int, Work]
+"""Work that touches bytes: its lane and its place in it, how, from which byte to which, and what. A plain tuple, since
+each copy makes two."""
+
+_FIX = "wait for the event that follows the copy, or use another slot"
+
+
+class Accesses:
+    """What has touched a piece of memory, as far as it can still race with what comes."""
+
+    __slots__ = ("latest", "memory")
+
+    def __init__(self, memory: str) -> None:
+        self.memory = memory
+        """Its name in errors."""
+        self.latest: list[Access] = []
+
+
+class WatchedBuffer(HostBuffer):
+    """Host memory whose `array` can't be had while a download still writes it: a HazardError. `forget` makes it count
+    as freed.
+    """
+
+    __slots__ = ("_hazards", "accesses", "forget")
+
+    forget: Callable[[], object]
+
+    def __init__(
+        self, array: np.ndarray, memory: HostMemory, hazards: Hazards, accesses: Accesses | None = None
+    ) -> None:
+        super().__init__(array, memory)
+        self._hazards = hazards
+        self.accesses = accesses or Accesses(f"{memory} memory")
+
+    @property
+    def array(self) -> np.ndarray:
+        """The memory, once no download writes it any more."""
+        if self.accesses.latest:
+            self._hazards.check_idle(self, "used", DOWNLOAD_ENGINE)
+        return self._array
+
+    def part(self, begin: int, nbytes: int) -> WatchedBuffer:
+        """So many of its bytes; they are watched as the whole is."""
+        return WatchedBuffer(self.raw[begin : begin + nbytes], self.memory, self._hazards, self.accesses)
+
+
+class _Compared(NamedTuple):
+    """A copy whose bytes on the host are compared with those that were submitted or downloaded."""
+
+    work: Work
+    raw: np.ndarray
+    expected: np.ndarray
+
+
+class _Freed(NamedTuple):
+    """Memory that was given up before a copy of it was known to be over."""
+
+    work: Work
+    now: int
+    what: str
+    line: Line | None
+
+
+class Hazards:
+    """The watch over memory; a HazardError names the lines of the program where a trace is kept."""
+
+    def __init__(self, threads: VirtualThreads, trace: Trace | None, is_done: Callable[[Work], bool]) -> None:
+        self._threads, self._trace, self._is_done = threads, trace, is_done
+        self._compared: list[_Compared] = []
+        self._freed: list[_Freed] = []
+        self.landed: Callable[[np.ndarray], None] = lambda raw: None
+        """Called with the host's bytes that a download has written."""
+
+    # Order
+
+    def check(self, accesses: Accesses, lane: StreamQueue, kind: str, begin: int, end: int, work: Work) -> None:
+        """Note that `work`, which is submitted to the lane next, touches these bytes.
+
+        HazardError where other work that touches them may run at the same time, and one of the two writes.
+        """
+        kept = []
+        for access in accesses.latest:
+            other, place, how, first, last, earlier = access
+            if place <= other.known:
+                continue
+            if first < end and begin < last:
+                ordered = other is lane or place <= lane.clock.get(other, 0)
+                if not ordered and (how != kind or kind == WRITE):
+                    raise HazardError(
+                        f"{work.name} {kind} {min(last, end) - max(first, begin):,} bytes of {accesses.memory} that "
+                        f"{earlier.name} {how} in another stream, and nothing orders the two",
+                        fix="record an event behind the first, and let the other stream wait for it (wait_event)",
+                        lines=(self.line_now(), self.line(earlier)),
+                    )
+                if ordered and begin <= first and last <= end and kind in (WRITE, how):
+                    continue  # what races with it races with `work` as well
+            kept.append(access)
+        kept.append((lane, lane.count + 1, kind, begin, end, work))
+        accesses.latest = kept
+
+    def watch(self, kind: str, buffer: HostBuffer, lane: StreamQueue, work: Work, *, compare: bool) -> None:
+        """The same for page-locked host memory; with `compare` a write by the host during the copy is found too."""
+        if isinstance(buffer, WatchedBuffer):
+            begin = buffer.address
+            self.check(buffer.accesses, lane, kind, begin, begin + buffer.nbytes, work)
+        if compare:
+            self.compare(buffer, work)
+
+    def learn(self, clock: Clock | None) -> None:
+        """The host has waited for a mark of that clock, or was told that it is reached."""
+        for lane, count in (clock or {}).items():
+            if lane.known < count:
+                lane.known = count
+
+    def line_now(self) -> Line | None:
+        """The line of the program that is calling; None where no trace is kept."""
+        return calling_line() if self._trace is not None else None
+
+    def line(self, work: Work) -> Line | None:
+        """The line of the program that submitted it."""
+        return self._trace.lines.get(work.correlation) if self._trace is not None else None
+
+    # The host's side
+
+    def check_idle(self, buffer: HostBuffer, verb: str, engine: int | None = None) -> None:
+        """HazardError if a copy (on that engine, on any without it) still uses these bytes, which are to be 'read',
+        'written' or 'used'.
+        """
+        if not isinstance(buffer, WatchedBuffer):
+            return
+        begin, end = buffer.address, buffer.address + buffer.nbytes
+        for _, _, _, first, last, work in buffer.accesses.latest:
+            if first < end and begin < last and engine in (None, work.engine) and not self._is_done(work):
+                raise HazardError(
+                    f"{self._bytes(buffer)} are {verb}{self._when()} while a copy ({work.name}) still uses them",
+                    fix=_FIX,
+                    lines=(self.line_now(), self.line(work)),
+                )
+
+    def check_known(self, accesses: Accesses, begin: int, end: int, kind: str) -> None:
+        """HazardError where the host reads or writes (`kind`) these bytes, and nothing that it waited for says that the
+        copies of them are over: even if this time they are.
+        """
+        for lane, place, how, first, last, work in accesses.latest:
+            if first < end and begin < last and WRITE in (kind, how) and place > lane.known:
+                raise HazardError(
+                    f"the host {kind} memory that a copy ({work.name}) {how}, and no wait says that the copy is over",
+                    fix=_FIX,
+                    lines=(self.line_now(), self.line(work)),
+                )
+
+    def freed(self, buffer: WatchedBuffer) -> None:
+        """That memory is given up; the next wait raises a HazardError if a copy turns out to have used it then.
+
+        It may be called by the garbage collector, at any moment: it lets no GPU time pass.
+        """
+        now, works = self._threads.now, [access[-1] for access in buffer.accesses.latest]
+        buffer.accesses.latest = []
+        if works:
+            what, line = f"{self._bytes(buffer)} are freed{self._when()}", self.line_now()
+            self._freed += [_Freed(work, now, what, line) for work in works if not work.has_run(now)]
+
+    def compare(self, buffer: HostBuffer, work: Work) -> None:
+        """Find it where the host writes these bytes during a copy that was just submitted."""
+        raw = buffer.raw
+        compared = _Compared(work, raw, raw.copy())
+        self._compared.append(compared)
+        if work.engine == DOWNLOAD_ENGINE and (download := work.action) is not None:
+
+            def land() -> None:
+                """What it is compared with from here on is what the download wrote."""
+                untouched = np.array_equal(raw, compared.expected)
+                download()
+                self.landed(raw)
+                if untouched:
+                    np.copyto(compared.expected, raw)
+
+            work.action = land
+
+    def check_copies(self) -> None:
+        """HazardError where the bytes of a copy that has run by now are not those that were submitted or downloaded,
+        and where memory was freed while a copy still used it.
+        """
+        if not (self._compared or self._freed):
+            return
+        now = self._threads.now
+        ended = [each for each in self._compared if each.work.has_run(now)]
+        self._compared = [each for each in self._compared if not each.work.has_run(now)]
+        freed, self._freed = self._freed, [each for each in self._freed if each.work.end == PENDING]
+        for work, freed_ns, what, line in freed:
+            if work.end > freed_ns:
+                raise HazardError(
+                    f"{what} while a copy ({work.name}) still uses them",
+                    fix="hold the memory until the copy is done",
+                    lines=(line, self.line(work)),
+                )
+        for work, raw, expected in ended:
+            if not np.array_equal(raw, expected):
+                raise HazardError(
+                    f"{raw.size} bytes were written while they were in flight ({work.name})",
+                    fix=_FIX,
+                    lines=(self.line(work),),
+                )
+
+    def _bytes(self, buffer: HostBuffer) -> str:
+        return f"{buffer.nbytes} bytes of {buffer.memory} memory"
+
+    def _when(self) -> str:
+        """The instant, where no line says where it was."""
+        return f" at {self._threads.now / 1e6:.3f} ms" if self._trace is None else ""

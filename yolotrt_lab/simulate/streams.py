@@ -1,0 +1,147 @@
+"""Streams, events and graphs of the simulated device."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from ..device import Event, HostBuffer, Stream
+from ..errors import CaptureError, DeviceError, HazardError
+from .machine import STREAM_SYNCHRONIZE, Machine, SimulatedBuffer, Touch
+from .timeline import NO_ENGINE, PENDING, StreamQueue, Work
+
+
+class SimulatedEvent:
+    """An event; `work` is its latest mark."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.work: Work | None = None
+
+    @property
+    def done(self) -> bool:
+        """True once everything in front of the mark has run; True if never recorded."""
+        machine = self._machine
+        machine.refuse_in_capture("cudaEventQuery")
+        machine.spend("cudaEventQuery", machine.preset.query_ns)
+        done = self.work is None or machine.is_done(self.work)
+        if done and self.work is not None:
+            machine.hazards.learn(self.work.clock)
+        machine.hazards.check_copies()
+        return done
+
+    def synchronize(self) -> None:
+        """Hold the host until `done`."""
+        self._machine.wait("cudaEventSynchronize", self.work, None if self.work is None else self.work.clock)
+
+    def elapsed_ns(self, earlier: Event) -> int:
+        """Device time from `earlier` to this mark."""
+        assert isinstance(earlier, SimulatedEvent)
+        if self.work is None or earlier.work is None or PENDING in (self.work.end, earlier.work.end):
+            raise DeviceError("elapsed_ns of events that have not been reached", fix="synchronize on both first")
+        return self.work.end - earlier.work.end
+
+
+class SimulatedStream:
+    """A stream: one lane of the timeline, for as long as the stream is held and until its work has run."""
+
+    handle = 0
+
+    def __init__(self, machine: Machine, priority: int) -> None:
+        self._machine = machine
+        machine.timeline.drop_closed(machine.threads.now)
+        self.lane = machine.timeline.lane(priority)
+        weakref.finalize(self, setattr, self.lane, "closed", True).atexit = False
+
+    def synchronize(self) -> None:
+        """Hold the host until everything submitted so far has run."""
+        self._machine.wait(STREAM_SYNCHRONIZE, self.lane.last, self.lane.mark())
+
+    def record(self, event: Event) -> None:
+        """Put the event behind everything submitted so far."""
+        assert isinstance(event, SimulatedEvent)
+        machine = self._machine
+        machine.spend("cudaEventRecord", machine.preset.record_ns)
+        # The mark stands before the submission, which other host threads may see while it waits for the launch queue.
+        event.work = work = Work(NO_ENGINE, machine.threads.now)
+        work.clock = self.lane.mark()
+        machine.submit(self.lane, work)
+
+    def wait(self, event: Event) -> None:
+        """What is submitted from here on starts after the event."""
+        assert isinstance(event, SimulatedEvent)
+        machine = self._machine
+        machine.spend("cudaStreamWaitEvent", machine.preset.record_ns)
+        machine.submit(self.lane, Work(NO_ENGINE, machine.threads.now, after=event.work))
+        if event.work is not None:
+            self.lane.wait_for(event.work.clock)
+
+    def begin_capture(self, keeps: object = None) -> None:
+        """From here on the work that the running thread submits goes into a graph, which keeps that object."""
+        self._machine.captures[self._machine.threads.running] = SimulatedGraph(self._machine, self.lane, keeps)
+
+    def end_capture(self) -> SimulatedGraph:
+        """The graph; CaptureError where no capture is under way."""
+        graph = self._machine.captures.pop(self._machine.threads.running, None)
+        if graph is None:
+            raise CaptureError("a capture must be under way to end it, got none", fix="call begin_capture first")
+        return graph
+
+
+class _Step(NamedTuple):
+    """One piece of captured work; the host's side, where it is a copy (how it uses which memory); the fields of each
+    `Touch`, with a reference to the device memory that does not keep it.
+    """
+
+    work: Work
+    host: tuple[str, HostBuffer] | None
+    touches: list[tuple[weakref.ref[SimulatedBuffer], str, int, int]]
+
+
+class SimulatedGraph:
+    """Captured work. `launch_ns` is what a launch costs the host, warm and cold; the first work starts `submit_ns`
+    after its begin.
+
+    Like a real one it knows device memory by address alone, so it `keeps` what submitted the work, and with that the
+    memory.
+    """
+
+    def __init__(self, machine: Machine, lane: StreamQueue, keeps: object) -> None:
+        self.launch_ns = (machine.preset.launch_ns, machine.preset.launch_ns)
+        self.submit_ns = machine.preset.submit_ns
+        self.lane = lane
+        self._machine = machine
+        self._keeps = keeps
+        self._steps: list[_Step] = []
+
+    def add(self, work: Work, touches: Sequence[Touch], host: tuple[str, HostBuffer] | None = None) -> None:
+        """One more piece of work, see `Machine.submit`."""
+        known = [(weakref.ref(buffer), kind, begin, end) for buffer, kind, begin, end in touches]
+        self._steps.append(_Step(work, host, known))
+
+    def launch(self, stream: Stream) -> None:
+        """Submit all of it by one call; HazardError where memory of the capture was freed."""
+        assert isinstance(stream, SimulatedStream)
+        machine, lane = self._machine, stream.lane
+        begin = machine.begin()
+        if any(buffer() is None for step in self._steps for buffer, *_ in step.touches):
+            raise HazardError(
+                "a graph is launched on device memory that was freed",
+                fix="keep it as long as the graph",
+                lines=(machine.hazards.line_now(),),
+            )
+        machine.advance(self.launch_ns[machine.is_cold("cudaGraphLaunch")])
+        for work, host, touches in self._steps:
+            work = work.again(begin + self.submit_ns)
+            held = [(buffer, kind, first, end) for ref, kind, first, end in touches if (buffer := ref())]
+            if work.action is not None:
+                work.action = partial(while_held, held, work.action)
+            machine.submit(lane, work, held, host)
+        machine.end("cudaGraphLaunch", begin)
+
+
+def while_held(memory: object, action: Callable[[], None]) -> None:
+    """Do it while the memory is held."""
+    action()
