@@ -8,60 +8,63 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import MeasurementsError, SettingsError
+from ..errors import MeasurementsError
+from .columns import EXPORT, NAMING, Column, measured_of
 from .measured import Measured
-from .names import CLOCK, RATE, RATES, UNITS_NS, ending_name, split_unit, time_name
-from .numbers import (
+from .words import (
+    CLOCK,
     DEVIATION,
     NUMBER,
-    Ambiguous,
+    RATE,
+    RATES,
+    TIME_UNITS,
+    UNITS_NS,
+    AmbiguousError,
     arrow_of,
-    cells,
+    ending_name,
     floats,
+    has,
     in_slices,
-    is_unit,
     numbers_of,
+    split_unit,
     stamps,
-    text_array,
+    time_name,
 )
-from .read_columns import EXPORT, NAMING, Column, measured_of
 
-_UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
-_UNITS += rf"|(?:{'|'.join(RATES)})(?!\s*[=:\uff1a])"
-_ITEM = re.compile(rf"({NUMBER}){DEVIATION}(?:\s*[(\[]?\s*({_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
-_SERIES = re.compile(
-    rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({_UNITS})(?![A-Za-z0-9_/])",
+_ITEM = re.compile(rf"({NUMBER}){DEVIATION}(?:\s*[(\[]?\s*({TIME_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
+_SLASHED = re.compile(
+    rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({TIME_UNITS})(?![A-Za-z0-9_/])",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
 _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
-_WORDS_OF_SUMMARIES = (
-    r"\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
-)
-_SUMMARY = re.compile(_WORDS_OF_SUMMARIES, re.IGNORECASE)
+_OF_A_RUN = r"(?i)\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+_AVERAGE = re.compile(_OF_A_RUN)
+_OF_SERIES = re.compile(r"average on", re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
 _SPACES = re.compile(r"(?:\\?\s)+")
-
-
 _Event = tuple[int, np.ndarray, int, np.ndarray]
 """A column, the rows it is in, its place in the row, its values."""
 
 
-@dataclass(frozen=True)
-class _Item:
+class _Item(NamedTuple):
     """A number of a line: its name in the log, its unit ('' for none), and the expression that finds it."""
 
     label: str
     unit: str
     pattern: str
+
+    @property
+    def column(self) -> tuple[str, str]:
+        """What tells its column from others: 'FPS' with a rate is none of the times that are called so."""
+        return self.label, "rate" if self.unit in RATES else "time" if self.unit else ""
 
 
 def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
@@ -71,7 +74,7 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
     """
     if not any(text.strip() for text in lines[:1_000].to_pylist()):
         raise MeasurementsError(f"{file}: it must have lines that are no comments, got none", fix="name another file")
-    raw, lines = lines, _looked_through(lines)
+    whole, lines = lines, _looked_through(lines)
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
         rest = lines if len(left) == len(lines) else lines.take(arrow_of(left))
@@ -86,22 +89,24 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
                 rest = rest.filter(arrow_of(kept)) if len(left) else rest[:0]
         if not templates or len(left) < len(lines) / 20:
             break
-    if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(raw)):
+    if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
         return Measured("summary", "averages of a run", rows_read=len(facts), origin=file, facts=facts, export=EXPORT)
-    timed = [item for items, *_ in found for item in items if item.unit or time_name(split_unit(item.label)[0])]
-    if not timed:
+    if not any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
         what = f"{file}: line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'"
         raise MeasurementsError(what, fix=NAMING)
     return _assembled(lines, found, file, unit)
 
 
+def _is_average(text: str) -> bool:
+    return bool(_AVERAGE.search(text)) and not _OF_SERIES.search(text)
+
+
 def _averages(lines: Any) -> dict[str, float]:
     """What each line of averages and the like says, in ms."""
-    texts = [text for text in _sample(lines) if _SUMMARY.search(text) and not _OF_SERIES.search(text)]
     facts = {}
-    for text in texts:
+    for text in filter(_is_average, _sample(lines)):
         each = next((each for each in _ITEM.finditer(text) if (each[2] or "").lower() in UNITS_NS), None)
-        if each and _SUMMARY.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
+        if each and _AVERAGE.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
             facts[text[: each.start()].strip(" :=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
     return facts
 
@@ -114,23 +119,22 @@ def _looked_through(lines: Any) -> Any:
     sample = _sample(lines)
     if any(map(_TYPED.search, sample)):
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
-    if any(_SUMMARY.search(text) and not _OF_SERIES.search(text) for text in sample):
-        begins = pc.match_substring_regex(lines, rf"(?i)^[^0-9]*({_WORDS_OF_SUMMARIES})")
-        lines = pc.if_else(begins, pa.scalar("", lines.type), lines)
+    if any(map(_is_average, sample)):
+        starts = pc.match_substring_regex(lines, f"^[^0-9]*(?:{_OF_A_RUN})")
+        lines = pc.if_else(starts, pa.scalar("", lines.type), lines)
     return lines
 
 
 def _sample(lines: Any) -> list[str]:
     """Lines with digits from all of the log, most from its start."""
-
-    last = len(lines) - _SAMPLED
-    places = [
-        *range(_SAMPLED),
-        *(range(_SAMPLED, last, max(1, last // _SAMPLED))),
-        *range(max(last, _SAMPLED), len(lines)),
-    ]
-    texts = lines.take(arrow_of(np.array([place for place in places if place < len(lines)], np.int64))).to_pylist()
+    count, last = len(lines), len(lines) - _SAMPLED
+    middle = range(_SAMPLED, last, max(1, last // _SAMPLED))
+    places = [*range(min(_SAMPLED, count)), *middle, *range(max(last, _SAMPLED), count)]
+    texts = lines.take(arrow_of(np.array(places, np.int64))).to_pylist()
     return [text.rstrip("\n")[:2_000] for text in texts if text and any(map(str.isdigit, text))]
+
+
+# What the numbers of a line are.
 
 
 def _templates(sample: Sequence[str]) -> list[tuple[_Item, ...]]:
@@ -144,22 +148,20 @@ def _templates(sample: Sequence[str]) -> list[tuple[_Item, ...]]:
 
 def _items(text: str, words: int) -> tuple[_Item, ...]:
     """The numbers of a line that may be times."""
+    if slashed := _SLASHED.search(text):
+        return _slashed(slashed)
     found = [each for each in _ITEM.finditer(text) if _is_item(text, each)]
     if not any(each[2] for each in found[:-1]):  # 'infer 7.9', with one unit at the end or none
         found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
-    if series := _SERIES.search(text):
-        return _in_series(series)
     shown = units = [(each[2] or "").lower() for each in found]
-    if not any(map(is_unit, units)) and not any(_name_before(text, each) for each in found):
+    names = [_name_before(text[: each.start(1)]) for each in found]
+    if not any(units) and not any(names):
         return ()
-    if units and units[-1] in UNITS_NS and len(found) > 1 and not any(units[:-1]):
-        known = [_name_before(text, each) not in (None, RATE) for each in found[:-1]]
-        units = [*(units[-1] if each else "" for each in known), units[-1]]  # one at the end, for the line
-    ends = [0, *(each.end() for each in found)]
-    before = [text[end : each.start(1)] for end, each in zip(ends, found, strict=False)]
-    starts = [*(each.start(1) for each in found[1:]), len(text)]
-    behind = [text[each.end() : start] for each, start in zip(found, starts, strict=True)]
-    if _SUMMARY.search(before[0]) and not _OF_SERIES.search(before[0]):
+    if units[-1] in UNITS_NS and len(found) > 1 and not any(units[:-1]):
+        units = [*(units[-1] if name not in (None, RATE) else "" for name in names[:-1]), units[-1]]  # for the line
+    before = [text[end : each.start(1)] for end, each in zip([0, *(each.end() for each in found)], found, strict=False)]
+    behind = [text[each.end() : end] for each, end in zip(found, [*(e.start(1) for e in found[1:]), None], strict=True)]
+    if _is_average(before[0]):
         return ()
     after = [_starting(_WORD.findall(each)[:2]) for each in behind]
     said = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
@@ -169,10 +171,7 @@ def _items(text: str, words: int) -> tuple[_Item, ...]:
         items = list(map(_Item, after, units, patterns))
     else:
         items = [_before(each, unit, own, words) for each, unit, own in zip(before, units, shown, strict=True)]
-    return tuple(_told_apart([item for item, text in zip(items, before, strict=True) if not _SUMMARY.search(text)]))
-
-
-_OF_SERIES = re.compile(r"average on", re.IGNORECASE)
+    return _told_apart([item for item, each in zip(items, before, strict=True) if not _AVERAGE.search(each)])
 
 
 def _starting(words: list[str]) -> str:
@@ -184,11 +183,16 @@ def _literal(text: str) -> str:
     return _SPACES.sub(r"\\s*", re.escape(text))
 
 
-def _name_before(text: str, found: re.Match[str]) -> str | None:
-    return ending_name(_WORD.findall(split_unit(text[: found.start(1)].rstrip("-+ \t:=\uff1a\"'"))[0])[-3:])
+def _number(unit: str) -> str:
+    behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else ""
+    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}{behind}"
 
 
-def _in_series(found: re.Match[str]) -> tuple[_Item, ...]:
+def _name_before(text: str) -> str | None:
+    return ending_name(_WORD.findall(split_unit(text.rstrip("-+ \t:=\uff1a\"'"))[0])[-3:])
+
+
+def _slashed(found: re.Match[str]) -> tuple[_Item, ...]:
     """The items of 'pre/infer/post: 1.1 / 7.9 / 0.5 ms'; none where names and numbers don't go together."""
     names, count = re.findall(r"[^\s/|]+", found[1]), len(re.findall(NUMBER, found[2]))
     patterns = [_literal(found[1]) + r"\s*[:=]?\s*" + _number(""), *([r"[/|]\s*" + _number("")] * (count - 1))]
@@ -202,17 +206,15 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     if last.isdigit() or last in (".", "_") or text[max(0, start - 2) : start].strip() in ("±", "+-", "/-"):
         return False
     if last.isalpha() and last.isascii():
-        return is_unit(unit) and (unit not in ("s", "b") or "." in found[1].rstrip(".,"))
-    if unit:
-        return True
+        return bool(unit) and (unit not in ("s", "b") or "." in found[1].rstrip(".,"))
     asked = _ASKED.search(text[max(0, start - 40) : start])
-    return bool(asked and _AFTER_BARE.match(text, found.end()) and ":" not in found[1])
+    return bool(unit or (asked and _AFTER_BARE.match(text, found.end()) and ":" not in found[1]))
 
 
 def _is_bare(text: str, found: re.Match[str]) -> bool:
-    if not text[found.start() - 1 : found.start()].isspace():
-        return False
-    return ending_name(_WORD.findall(text[: found.start()])[-3:]) not in (None, RATE, CLOCK, "frame")
+    """True for a number behind a blank and the known name of a time."""
+    named = ending_name(_WORD.findall(text[: found.start()])[-3:])
+    return text[found.start() - 1 : found.start()].isspace() and named not in (None, RATE, CLOCK, "frame")
 
 
 def _before(text: str, unit: str, shown: str, words: int) -> _Item:
@@ -224,26 +226,17 @@ def _before(text: str, unit: str, shown: str, words: int) -> _Item:
     label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
-    tail = re.split(r"(?<![A-Za-z])\d+", tail)[-1]
-    return _Item(label, unit, _literal(tail) + _number(shown))
+    return _Item(label, unit, _literal(re.split(r"(?<![A-Za-z])\d+", tail)[-1]) + _number(shown))
 
 
-def _number(unit: str) -> str:
-    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}" + (
-        rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else ""
-    )
-
-
-def _told_apart(items: list[_Item]) -> list[_Item]:
+def _told_apart(items: list[_Item]) -> tuple[_Item, ...]:
     """Names such as CPU and CUDA, which say only where, together with what the line is about."""
-    head = items[0].label if items else ""
-    about = re.sub(r"\W*(CPU|GPU|CUDA|host|device)$", "", head)
-    return [
-        _Item(f"{about} {item.label}", item.unit, item.pattern)
-        if place and re.fullmatch("CPU|GPU|CUDA|host|device", item.label) and about
-        else item
+    where = r"CPU|GPU|CUDA|host|device"
+    about = re.sub(rf"\W*({where})$", "", items[0].label) if items else ""
+    return tuple(
+        item._replace(label=f"{about} {item.label}") if place and about and re.fullmatch(where, item.label) else item
         for place, item in enumerate(items)
-    ]
+    )
 
 
 def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]:
@@ -251,8 +244,7 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    patterns = (item.pattern.replace("(?P<@>", f"(?P<n{place}>") for place, item in enumerate(items))
-    pattern = ".*?".join(patterns)
+    pattern = ".*?".join(item.pattern.replace("(?P<@>", f"(?P<n{place}>") for place, item in enumerate(items))
     valid, parts = [], []
     for part in in_slices(lines):
         try:
@@ -265,64 +257,54 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
     return np.flatnonzero(np.concatenate(valid)), texts
 
 
+# Frames of what was found.
+
+
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: str, unit: str | None) -> Measured:
     """The columns of all templates as frames."""
     numbered = [(item, rows, place, text) for items, rows, texts in found
                 for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
-    told = _told([text for *_, text in numbered], file)
-    labels = list(dict.fromkeys((item.label, _sort(item)) for item, *_ in numbered))
-    mixed = {
-        label: len({item.unit for item, *_ in numbered if (item.label, _sort(item)) == label}) > 1 for label in labels
-    }
-    events, units = [], {}
+    decimal = _decimal([text for *_, text in numbered], file)
+    units: dict[tuple[str, str], set[str]] = {}
+    for item, *_ in numbered:
+        units.setdefault(item.column, set()).add(item.unit)
+    places = {column: place for place, column in enumerate(units)}
+    events, names = [], {}
     for item, rows, place, text in numbered:
-        label = (item.label, _sort(item))
-        scale = UNITS_NS.get(item.unit, 1.0) if mixed[label] else 1.0
-        units[label] = "ns" if mixed[label] and item.unit in UNITS_NS else item.unit or split_unit(item.label)[1]
-        events.append((labels.index(label), rows, place, floats(text, decimal_comma=told) * scale))
-    names = [(label or "", units[label, timed]) for label, timed in labels]
-    return frames_of(
-        events,
-        names,
-        "log lines with name: value unit",
-        file,
-        unit,
-        lambda rows: stamps(lines if len(rows) == len(lines) else lines.take(arrow_of(rows))),
-    )
+        mixed = len(units[item.column]) > 1 and item.unit in UNITS_NS
+        values = floats(text, decimal_comma=decimal) * (UNITS_NS[item.unit] if mixed else 1.0)
+        names[item.column] = "ns" if mixed else item.unit or split_unit(item.label)[1]
+        events.append((places[item.column], rows, place, values))
+    named = [(column[0], names[column]) for column in units]
+    return _frames_of(events, named, lines, file, unit)
 
 
-def _sort(item: _Item) -> str:
-    return "rate" if item.unit in RATES else "time" if item.unit else ""
-
-
-def _told(texts: Sequence[Any], file: str) -> bool | None:
+def _decimal(texts: Sequence[Any], file: str) -> bool | None:
     """What commas are in all numbers of a log, which tell it together."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    texts = [each for each in texts if pc.any(pc.match_substring(each, ",")).as_py()] and texts
-    if not texts:
+    parts = [part for text in texts if has(text, ",") for part in text.chunks]
+    if not parts:
         return None
     try:
-        floats(pa.chunked_array([part for each in texts for part in each.chunks]))
-    except Ambiguous as error:
+        floats(pa.chunked_array([part for text in texts for part in text.chunks]))
+    except AmbiguousError as error:
         what = f"{file}: the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
-    joined = "\n".join(text for each in texts for text in each[:10_000].to_pylist() if "," in text.rstrip(","))
-    return bool(re.search(r"^[-+]?(?:0|\d{4,}),|,(?:\d{1,2}|\d{4,})$", joined, re.MULTILINE)) if joined else None
+    return has(pa.chunked_array(parts), r"^[-+]?(?:0|\d{4,}),|,(?:\d{1,2}|\d{4,})$")
 
 
-def frames_of(
-    events: Sequence[_Event], names: Sequence[tuple[str, str | None]], form: str,
-    file: str, unit: str | None, stamped: Callable[[np.ndarray], np.ndarray | None] = lambda rows: None, *,
-    named: bool = False,
-) -> Measured:  # fmt: skip
+def _frames_of(
+    events: Sequence[_Event], names: Sequence[tuple[str, str | None]], lines: Any, file: str, unit: str | None
+) -> Measured:
     """Values with their place as frames: (column, rows, place in the row, values), each column with (name, unit).
 
     A frame starts where the first name that comes once a frame comes again.
     """
-    one_line = all(rows is events[0][1] for _, rows, *_ in events)
-    starts, found = _one_a_line(events) if one_line else _cut_into_frames(events, len(names))
+    if all(rows is events[0][1] for _, rows, *_ in events):
+        starts, found = events[0][1], [(column, values) for column, _, _, values in events]
+    else:
+        starts, found = _cut_into_frames(events, len(names))
     columns, turns = [], Counter[int]()
     for column, values in found:
         name, own = names[column]
@@ -334,20 +316,18 @@ def frames_of(
         raise MeasurementsError(what, fix="give the lines of every frame the same names")
     seldom = [name for column, (name, _) in enumerate(names) if column not in turns]
     notes = [f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack"] if seldom else []
-    return measured_of(columns, form, file, unit, notes, stamped(starts), named=named)
-
-
-def _one_a_line(events: Sequence[_Event]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    return events[0][1], [(column, values) for column, _, _, values in events]
+    clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_of(starts)))
+    return measured_of(columns, "log lines with name: value unit", file, unit, notes, clock)
 
 
 def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """The first line of each frame, and the columns, of a name that comes again in a frame up to four."""
     code = np.concatenate([np.full(len(rows), column) for column, rows, *_ in events])
-    row = np.concatenate([rows for _, rows, *_ in events])
-    value = np.concatenate([values for *_, values in events])
-    order = np.lexsort((np.concatenate([np.full(len(rows), place) for _, rows, place, _ in events]), row))
-    code, row, value = code[order], row[order], value[order]
+    row, place = (
+        np.concatenate(each) for each in zip(*((r, np.full(len(r), p)) for _, r, p, _ in events), strict=True)
+    )
+    order = np.lexsort((place, row))
+    code, row, value = code[order], row[order], np.concatenate([values for *_, values in events])[order]
     frame, first = _frame_numbers(code, count)
     starts, keep = row[first], frame >= 0
     code, frame, value = code[keep], frame[keep], value[keep]
@@ -375,33 +355,3 @@ def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
     ahead = first[0] - int(np.argmax(often[code])) if twice else 0
     first = first - min(ahead, round(len(code) / max(1, len(first))) - 1 if len(first) else 0)
     return np.searchsorted(first, np.arange(len(code)), side="right") - 1, first
-
-
-def read_pattern(text: str, pattern: str, file: str, unit: str | None = None) -> Measured:
-    """The groups of the user's expression, one column a name; SettingsError where it has no named group."""
-
-    try:
-        compiled = re.compile(pattern, re.MULTILINE)
-    except re.error as error:
-        what = f"the pattern must be a regular expression, got {pattern!r}: {error}"
-        raise SettingsError(
-            what, fix=r"write a bracket of the log as \( or \[; a time is (?P<infer_ms>[0-9.]+)"
-        ) from None
-    if not compiled.groupindex:
-        raise SettingsError(f"the pattern must have named groups, got {pattern!r}", fix="write (?P<infer_ms>[0-9.]+)")
-    found = list(compiled.finditer(text))
-    if not found:
-        raise MeasurementsError(
-            f"{file}: no line matches the pattern {pattern!r}", fix="try it on one line of the file"
-        )
-    events: list[Any] = []
-    names: list[tuple[str, str | None]] = []
-    for place, name in enumerate(compiled.groupindex):
-        rows = np.array([row for row, each in enumerate(found) if each[name] is not None], np.int64)
-        if not len(rows):
-            continue
-        values, own, _ = cells(text_array([found[row][name] for row in rows]))
-        after = re.match(rf"\s*[(\[]?({_UNITS})(?![A-Za-z])", text[found[rows[0]].end(name) :][:12])
-        events.append((len(names), rows, place, values))
-        names.append((name, own or split_unit(name)[1] or (after[1].lower() if after else None)))
-    return frames_of(events, names, f"the pattern {pattern}", file, unit, named=True)

@@ -1,4 +1,4 @@
-"""Text in columns: CSV, Markdown and terminal tables, one number a line, JSON, Parquet and Arrow."""
+"""Text in columns: CSV, Markdown and terminal tables, one number a line; JSON by names; Parquet and Arrow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import MeasurementsError
+from .columns import Column, measured_of
 from .measured import Measured
-from .names import RATES, UNITS_NS, split_unit, telemetry_name, time_name
-from .numbers import MISSING, NUMBER, Ambiguous, cells, numbers_of, stamps, text_array
-from .read_columns import Column, measured_of
+from .words import (
+    MISSING,
+    NUMBER,
+    RATES,
+    SCALES,
+    UNITS_NS,
+    AmbiguousError,
+    cells,
+    has,
+    numbers_of,
+    split_unit,
+    stamps,
+    telemetry_name,
+    text_array,
+    time_name,
+)
 
 COMMENTS = ("#", "//", "%", "```")
+DMON = r"^#\s*(?=(?:Date\s+)?(?:Time\s+)?gpu\b)"
+"""What stands in front of the names in a table of nvidia-smi dmon."""
 _SEPARATORS = {
     "|": "CSV with '|'",
     ";": "CSV with ';'",
@@ -33,8 +49,11 @@ _RULE = re.compile(
     "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]"
 )
 _VALUE = re.compile(rf"[-+]?{NUMBER}\.?\s*([^\d\s].{{0,15}})?")
+_STAMP = re.compile(r"(?:[\d/-]{8,10}[ T])?\d\d:\d\d:\d\d(?:\.\d+)?")
+_UNITS = {*UNITS_NS, *RATES, *SCALES, "mhz", "w", "%", "c"}
 _ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
 _PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_Where = Callable[[int], str]
 
 
 class Table(NamedTuple):
@@ -53,24 +72,24 @@ def _is_known(name: str) -> bool:
 
 def _is_value(cell: str) -> bool:
     found = _VALUE.fullmatch(cell)
-    return cell.lower() in MISSING if found is None else not found[1] or found[1].lower() in (*UNITS_NS, *RATES)
+    if found and (not found[1] or found[1].lower() in _UNITS):
+        return True
+    return cell.lower() in MISSING or _STAMP.fullmatch(cell) is not None
 
 
 def _split(text: str, separator: str) -> list[str]:
     """The cells of a line, without the blanks around them."""
     if separator in ("", " "):
         return text.split() if separator else [text]
-    if '"' not in text:
-        return [cell.strip() for cell in text.split(separator)]
-    try:
-        return [cell.strip() for cell in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
-    except (csv.Error, StopIteration):
-        return [text]
+    if '"' in text:
+        with suppress(csv.Error, StopIteration):
+            return [cell.strip() for cell in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
+    return [cell.strip() for cell in text.split(separator)]
 
 
 def _tidy(line: str) -> str:
     """A line without what frames it in Markdown or a terminal; nothing of a rule, a comment or the size of a table."""
-    line = _FRAME.sub("|", line.strip())
+    line = _FRAME.sub("|", re.sub(DMON, "", line.strip()))
     if _RULE.fullmatch(line) or line.startswith(COMMENTS):
         return ""
     return line.strip("|").strip() if line[:1] in ("|", "+") else line
@@ -82,9 +101,7 @@ def find_table(lines: Sequence[str]) -> Table | None:
     for above in range(min(_MOST_ABOVE, len(numbered))):
         for separator in _SEPARATORS:
             found = _table_at(numbered[above : above + _SAMPLE], separator)
-            if found and (
-                above == 0 or (found.named and any(map(_is_known, found.header)) and len(numbered) > above + 1)
-            ):
+            if found and (above == 0 or (found.named and any(map(_is_known, found.header)) and numbered[above + 1 :])):
                 return found
     return None
 
@@ -92,35 +109,25 @@ def find_table(lines: Sequence[str]) -> Table | None:
 def _table_at(sample: Sequence[tuple[int, str]], separator: str) -> Table | None:
     place, first = sample[0]
     rows = [_split(text, separator) for _, text in sample]
-    header, below = rows[0], [row for row in rows[1:] if row != rows[0]]
-    if all(map(_is_value, header)) and not all(cell.lower() in MISSING for cell in header):
-        whole = all(len(row) == len(header) and _is_value(row[-1]) for row in rows)
+    if all(map(_is_value, rows[0])) and not all(cell.lower() in MISSING for cell in rows[0]):
+        width = len(rows[0])
+        whole = all(len(row) == width and _is_value(row[-1]) for row in rows)
         one = separator == "," and all(_ONE_NUMBER.fullmatch(text) for _, text in sample) and not _counts(rows)
-        return (
-            Table(place, ("",) * len(header), separator, False)
-            if whole and not one and bool(separator) < len(header)
-            else None
-        )
-    if separator == " " and below:
-        header = _spaced(first, below)
+        return Table(place, ("",) * width, separator, False) if whole and not one and bool(separator) < width else None
+    below = [row for row in rows[1:] if row != rows[0]]
+    header = _spaced(first, below) if separator == " " and below else rows[0]
     known = any(map(_is_known, header))
-    if (
-        any(_VALUE.fullmatch(cell) for cell in header)
-        or (not separator and re.search(r"\d", first))
-        or len(header) < 1 + bool(separator)
-        or not (known or separator)
-    ):
+    if any(_VALUE.fullmatch(cell) for cell in header) or len(header) < 1 + bool(separator):
+        return None
+    if not (separator or known) or (not separator and re.search(r"\d", first)):
         return None
     whole_rows = [row for row in below if len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1])]
     enough = any if separator.strip(" ") and known else all
     numeric = sum(enough(map(_is_value, row[: len(header)])) for row in whole_rows)
     if below and (len(whole_rows) < max(1, len(below) - 1) or numeric < len(whole_rows) / 2):
         return None
-    return (
-        Table(place, tuple(header), separator, True)
-        if below or (len(sample) == 1 and known and separator.strip(" "))
-        else None
-    )
+    alone = len(sample) == 1 and known and separator.strip(" ")
+    return Table(place, tuple(header), separator, True) if below or alone else None
 
 
 def _spaced(text: str, rows: Sequence[Sequence[str]]) -> list[str]:
@@ -137,165 +144,168 @@ def _counts(rows: Sequence[Sequence[str]]) -> bool:
     return all(each.isdecimal() and len(each) < 19 for each in first) and bool((np.diff([*map(int, first)]) == 1).all())
 
 
-def read_table(data: bytes, table: Table, file: str, unit: str | None = None) -> Measured:
+def read_table(data: bytes, table: Table, file: str, unit: str | None = None, form: str = "") -> Measured:
     """The columns of a table, by pyarrow's reader of CSV where each row is as wide as the header, else row by row."""
     body = data.split(b"\n", table.start + table.named)[-1]
     above = data[: len(data) - len(body)].decode("utf-8", "replace").split("\n")[: table.start]
     notes = ["without what stands above the table"] if any(map(_tidy, above)) else []
-    columns = _arrow(body, table) if table.separator not in ("", " ") and table.separator.encode() in body else None
-    where: Callable[[int], str] = lambda row: f"line {table.start + table.named + row + 1}"  # noqa: E731
+    where: _Where = lambda row: f"line {table.start + table.named + row + 1}"  # noqa: E731
+    columns, clock = _regular(body, table), None
     if columns is None:
-        columns, where = _by_row(data, table, file, notes)
+        columns, where, clock = _row_by_row(data, table, file, notes)
     if not len(columns) or not len(columns[0]):
-        raise MeasurementsError(
-            f"{file}: line {table.start + 1} names columns, and no row follows", fix="copy the rows too"
-        )
+        what = f"{file}: line {table.start + 1} names columns, and no row follows"
+        raise MeasurementsError(what, fix="copy the rows too")
     header: Sequence[str | None] = table.header
     if not table.named and len(header) == 2 and _counts([[each] for each in columns[0].cast("string").to_pylist()]):
         header = (None, "")
     elif not table.named and len(header) > 1:
         fix = "put a line above it that names them, such as preprocess_ms,infer_ms,sync_ms"
         raise MeasurementsError(f"{file}: line {table.start + 1} has {len(header)} columns without names", fix=fix)
-    form = _SEPARATORS[table.separator] + (" by column names" if table.named else " with one number each")
-    kept = (
-        (name, each) for name, each in zip(header, columns, strict=True) if name or (name == "" and not table.named)
-    )
-    return _of_columns(kept, form, file, unit, notes, where, decimal=True if table.separator == ";" else None)
+    form = form or _SEPARATORS[table.separator] + (" by column names" if table.named else " with one number each")
+    kept = [
+        (name, each)
+        for name, each in zip(header, columns, strict=True)
+        if name or (name is not None and not table.named)
+    ]
+    decimal = True if table.separator == ";" else None
+    return of_arrow(kept, form, file, unit, notes, where, decimal=decimal, clock=clock)
 
 
-def _arrow(body: bytes, table: Table) -> list[Any] | None:
+def _regular(body: bytes, table: Table) -> list[Any] | None:
     """The columns as Arrow has them, numbers where the first rows are; None where a row is not as the first ones."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
+    if table.separator in ("", " ") or table.separator.encode() not in body:
+        return None
     head = [_split(line, table.separator) for line in body[:4_096].decode("utf-8", "ignore").split("\n")[:_SAMPLE]]
     names = [str(place) for place in range(len(table.header))]
     rows = [row for row in head if len(row) == len(names)]
-    for numeric in (True, False):
-        plain = {
-            name: pa.float64() if numeric and all(_PLAIN.fullmatch(row[place]) or row[place] in MISSING for row in rows)
-            else pa.large_string() for place, name in enumerate(names)
-        }  # fmt: skip
+    plain = [all(_PLAIN.fullmatch(row[place]) or row[place] in MISSING for row in rows) for place in range(len(names))]
+    for numeric in (plain, [False] * len(names)):
+        kinds = [pa.float64() if each else pa.large_string() for each in numeric]
         try:
             found = arrow.read_csv(
                 pa.py_buffer(body),
                 arrow.ReadOptions(column_names=names, block_size=1 << 22),
                 arrow.ParseOptions(delimiter=table.separator),
-                arrow.ConvertOptions(column_types=plain, null_values=MISSING, strings_can_be_null=False),
+                arrow.ConvertOptions(
+                    column_types=dict(zip(names, kinds, strict=True)), null_values=MISSING, strings_can_be_null=False
+                ),
             )
         except pa.ArrowInvalid as error:
             if "onversion" not in str(error):
                 return None
             continue
-        columns = [found[name] if plain[name] == pa.float64() else found[name].combine_chunks() for name in names]
-        first = columns[0] if plain["0"] == pa.large_string() else None
-        odd = None if first is None else pa.compute.match_substring_regex(first, r"^\s*(#|//|%|[-|+=]{3})")
-        repeated = first is not None and table.named and table.header[0] in pa.compute.unique(first).to_pylist()
-        return None if repeated or (odd is not None and pa.compute.any(odd).as_py()) else columns
+        first = found["0"]
+        odd = not numeric[0] and (
+            has(first, r"^\s*(#|//|%|[-|+=]{3})") or table.header[0] in pa.compute.unique(first).to_pylist()
+        )
+        return None if odd else [found[name] if each else found[name].combine_chunks()
+                                 for name, each in zip(names, numeric, strict=True)]  # fmt: skip
     return None
 
 
-def _by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[list[Any], Callable[[int], str]]:
-    """The columns as text, without comments, rules and headers that come again, and where a row is."""
-
-    rows: list[Any] = []
+def _row_by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[list[Any], _Where, np.ndarray | None]:
+    """The columns as text, without comments, rules and headers that come again; where a row is; and its time stamps."""
+    rows: list[list[str]] = []
     numbers: list[int] = []
-    header = list(table.header)
+    header, stamped = list(table.header), []
     lines = data.decode("utf-8", "replace").split("\n")
     for number, line in enumerate(lines[table.start + table.named :], table.start + table.named + 1):
         if not (text := _tidy(line)):
             continue
         found = _split(text, table.separator)
         found = found[:-1] if len(found) == len(header) + 1 and not found[-1] else found
-        if table.named and (
-            found in (header, header[1:]) or (table.separator == " " and text.split() == " ".join(header).split())
-        ):
+        if table.named and (found in (header, header[1:]) or text.split() == " ".join(header).split()):
             continue
-        if len(found) != len(header):
-            if number == len(lines) and len(found) < len(header) and rows:
-                notes.append(f"without line {number}, which breaks off")
-                continue
+        if len(found) == len(header):
+            rows.append(found)
+            numbers.append(number)
+            stamped.append(text)
+        elif number == len(lines) and len(found) < len(header) and rows:
+            notes.append(f"without line {number}, which breaks off")
+        else:
             what = f"{file}: line {number} must have {len(header)} columns as the lines before it, got {len(found)}"
             raise MeasurementsError(what, fix="write as many cells in each row as in the header")
-        rows.append(found)
-        numbers.append(number)
-    return [text_array(each) for each in zip(*rows, strict=True)], lambda row: f"line {numbers[row]}"
+    clock = stamps(text_array(stamped)) if table.separator == " " else None
+    return [text_array(each) for each in zip(*rows, strict=True)], lambda row: f"line {numbers[row]}", clock
 
 
-def _of_columns(
-    named: Iterable[tuple[str, Any]], form: str, file: str, unit: str | None, notes: Sequence[str],
-    where: Callable[[int], str], decimal: bool | None = None,
+def of_arrow(
+    named: Iterable[tuple[str | None, Any]], form: str, file: str, unit: str | None = None, notes: Sequence[str] = (),
+    where: _Where = lambda row: f"row {row + 1}", *, decimal: bool | None = None, clock: np.ndarray | None = None,
+    named_times: bool = False,
 ) -> Measured:  # fmt: skip
-    """Named Arrow arrays, be it of numbers, durations, time stamps or text such as '7.9 ms'."""
+    """Named Arrow arrays, of numbers, durations, time stamps or text such as '7.9 ms'."""
     import pyarrow as pa
 
-    columns, text, clock = [], [], None
-    for name, values in named:
-        kind = values.type
-        if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-            whole = values.cast(pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.duration("ns")).cast(
-                pa.int64()
-            )
-            numbers = numbers_of(whole)
-            if pa.types.is_duration(kind):
-                columns.append(Column(name, numbers, "ns", where))
-            elif clock is None:
-                clock = numbers
-        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-            numbers = numbers_of(values.cast(pa.int8()) if pa.types.is_boolean(kind) else values)
-            columns.append(Column(name, numbers, split_unit(name)[1], where))
-        elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            text.append(name)
-        elif clock is None and (clock := stamps(values.cast(pa.large_string()))) is not None:
-            continue
-        elif (column := _parsed(values.cast(pa.large_string()), name, where, file, decimal)) is not None:
-            columns.append(column)
+    columns, unread = [], []
+    for name, values in ((name or "", values) for name, values in named):
+        kind, found = values.type, None
+        if pa.types.is_timestamp(kind):
+            found = numbers_of(values.cast(pa.timestamp("ns")).cast(pa.int64()))
+        elif pa.types.is_duration(kind):
+            columns.append(Column(name, numbers_of(values.cast(pa.duration("ns")).cast(pa.int64())), "ns", where))
+        elif pa.types.is_boolean(kind):
+            columns.append(Column(name, numbers_of(values.cast(pa.int8())), None, where))
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            columns.append(Column(name, numbers_of(values), split_unit(name)[1], where))
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            text = values.cast(pa.large_string())
+            if (found := stamps(text)) is None and (column := _parsed(text, name, where, file, decimal)) is not None:
+                columns.append(column)
+            elif found is None:
+                unread.append(name)
         else:
-            text.append(name)
-    notes = [*notes, *([f"without the text in {', '.join(map(repr, text[:8]))}"] if text else [])]
-    return measured_of(columns, form, file, unit, notes, clock)
+            unread.append(name)
+        clock = found if clock is None else clock
+    notes = [*notes, *([f"without the text in {', '.join(map(repr, unread[:8]))}"] if unread else [])]
+    return measured_of(columns, form, file, unit, notes, clock, named=named_times)
 
 
-def _parsed(values: Any, name: str, where: Callable[[int], str], file: str, decimal: bool | None) -> Column | None:
+def of_rows(
+    rows: Sequence[Mapping[str, str]], form: str, file: str, unit: str | None = None, notes: Sequence[str] = (),
+    where: _Where = lambda row: f"row {row + 1}", *, named_times: bool = False,
+) -> Measured:  # fmt: skip
+    """Rows of cells by the names of their columns, each of which may lack some."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    named = ((name, text_array([row.get(name, "") for row in rows])) for name in names)
+    return of_arrow(named, form, file, unit, notes, where, named_times=named_times)
+
+
+def _parsed(values: Any, name: str, where: _Where, file: str, decimal: bool | None) -> Column | None:
     """A column of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no number."""
     known = not name or _is_known(name)
     try:
         numbers, unit, bad = cells(values, decimal_comma=decimal)
-    except Ambiguous as error:
+    except AmbiguousError as error:
         row = next(row for row, cell in enumerate(values.to_pylist()) if cell and error.args[0] in cell)
         what = f"{file}: {where(row)}, column {name!r}: comma in {error.args[0]!r} may be decimal or separate thousands"
         raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
     except ValueError as error:
         if not known:
             return None
-        raise MeasurementsError(
-            f"{file}: column {name!r}: {error}", fix="write one unit, in the name of the column"
-        ) from None
+        what = f"{file}: column {name!r}: {error}"
+        raise MeasurementsError(what, fix="write one unit, in the name of the column") from None
+    own = split_unit(name)[1]
     if not bad.any():
-        return Column(name, numbers, unit or split_unit(name)[1], where)
-    if not known or (np.isnan(numbers).all() and split_unit(name)[1] is None):
+        return Column(name, numbers, unit or own, where)
+    if not known or (own is None and np.isnan(numbers).all()):
         return None
     row = int(bad.argmax())
     what = f"{file}: {where(row)}, column {name!r}: {str(values[row])[:40]!r} is no number"
     raise MeasurementsError(what, fix="leave the cell empty where there is no value")
 
 
-def read_arrow(table: Any, file: str, unit: str | None = None) -> Measured:
-    """An Arrow table of another program, by its column names."""
-    named = ((name, table[name].combine_chunks()) for name in table.column_names)
-    return _of_columns(named, "Parquet or Arrow by column names", file, unit, (), lambda row: f"row {row + 1}")
-
-
 def read_json(text: str, file: str, unit: str | None) -> Measured | None:
     """JSON in which names of times are known, whole or an object a line; None for other text."""
-
     objects, notes = _objects_of(text)
     rows = [dict(_named(each)) for each in objects]
-    names = dict.fromkeys(name for row in rows for name in row)
-    if not any(_is_known(name) or not name for name in names):
+    if not any(_is_known(name) or not name for row in rows for name in row):
         return None
-    named = ((name, text_array([row.get(name, "") for row in rows])) for name in names)
-    return _of_columns(named, "JSON by names", file, unit, notes, lambda row: f"object {row + 1}")
+    return of_rows(rows, "JSON by names", file, unit, notes, lambda row: f"object {row + 1}")
 
 
 def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
@@ -303,8 +313,8 @@ def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
     with suppress(ValueError, RecursionError):
         return objects_in(json.loads(text)), []
     objects: list[Mapping[str, Any]] = []
-    lines = text.strip().split("\n") if text.lstrip()[:1] == "{" else []
-    for line in filter(str.strip, lines):
+    lines = [line for line in text.split("\n") if line.strip()] if text.lstrip()[:1] == "{" else []
+    for line in lines:
         try:
             objects.append(json.loads(line))
         except (ValueError, RecursionError):
