@@ -69,6 +69,8 @@ class _Sorted:
     def __init__(self, file: str, unit: str | None, *, named: bool, clock_ns: np.ndarray | None) -> None:
         self.file, self.unit, self.named, self.clock = file, unit, named, clock_ns
         self.times: dict[str, np.ndarray] = {}
+        self.called: dict[str, str] = {}
+        """What the file calls each of them."""
         self.instants: dict[str, np.ndarray] = {}
         self.ends: dict[tuple[str, str], np.ndarray] = {}
         """When a part of a frame starts and ends, by its name and 'start' or 'done'."""
@@ -128,7 +130,10 @@ class _Sorted:
         key = "frame" if word in (words.CLOCK, words.RATE) else word or " ".join(column.header.split())
         if key == words.COPY:
             key = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
+        if key in self.times and plain(column.header) == plain(key):  # 'decode' and 'postprocess' are both there
+            self.times[self.called[key]] = self.times.pop(key)
         key = column.header if key in self.times else str(key)
+        self.called.setdefault(key, column.header)
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)
@@ -243,12 +248,12 @@ class _Sorted:
     def _kind(self) -> Kind:
         """The kind, which rates and time stamps are where there is nothing else; MeasurementsError for nothing."""
         if self.times and self.rates:
-            self.notes.append(f"beside times, rates are not read: {', '.join(self.rates)}")
+            self.notes.append(f"beside times, rates are not read{': ' * any(self.rates)}{', '.join(self.rates)}")
         elif self.rates:
             first, *others = self.rates
             self.times = {"frame": self.rates[first]} | {split_unit(name)[0]: self.rates[name] for name in others}
             return "rates"
-        elif not (self.times or self.telemetry) and self.clock is not None and len(self.clock) > 2:
+        elif not (self.times or self.telemetry or self.unread) and self.clock is not None and len(self.clock) > 2:
             self.times["frame"] = np.diff(self.clock, prepend=np.nan)
             self.notes.append("a frame goes from one time stamp to the next")
         if not self.times and self.unitless:

@@ -136,13 +136,13 @@ def _trtexec(text: str, file: str, form: Format) -> Measured:
         value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )([\d.]+) ?(s|ms|us|ns)"
         if each := re.search(rf"^(?:.*\] )?(?:Host )?{said} ?{value}", text, re.MULTILINE):
             facts[name] = _number(each[1]) * UNITS_NS[each[2]] / 1e6
-    if rate := re.search(r"[Tt]hroughput: ([\d.]+) qps", text):
-        facts["queries_per_second"] = _number(rate[1])
+    rate = re.search(r"[Tt]hroughput: (\d*[1-9][\d.]*) qps", text)
+    told = (f"{rate[1]} queries a second",) if rate else ()
     if (found := _columns(text, file, form)) is None:
-        return _summary(facts, len(facts), file, form)
+        return replace(_summary(facts, len(facts), file, form), notes=told)
     times = {"enqueue" if name == Stage.INFER else name: values for name, values in found.times_ns.items()}
     ends = "'end to end' is not read: it is from one query's start to the result of the next"
-    return replace(found, times_ns=times, facts=facts, notes=(*found.notes, *([ends] * ("(end to end" in text))))
+    return replace(found, times_ns=times, facts=facts, notes=(*found.notes, *told, *([ends] * ("(end to end" in text))))
 
 
 def _export_times(text: str, file: str, form: Format) -> Measured:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,18 +68,18 @@ class _Item(NamedTuple):
         return self.label, "rate" if self.unit in RATES else "time" if self.unit else ""
 
 
-def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
+def read_log(lines: Any, file: str, unit: str | None = None, *, averages: bool = False) -> Measured:
     """One column for each thing that the lines (an Arrow array of text) time.
 
-    Lines of averages are left out. MeasurementsError where no time is found.
+    Lines of averages are left out where there are others. MeasurementsError where no time is found.
     """
     if not any(text.strip() for text in lines[:1_000].to_pylist()):
         raise MeasurementsError(f"{file}: it must have lines that are no comments, got none", fix="name another file")
-    whole, lines = lines, _looked_through(lines)
+    whole, lines = lines, _looked_through(lines, averages)
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
         rest = lines if len(left) == len(lines) else lines.take(arrow_of(left))
-        templates = _templates(_sample(rest))
+        templates = _templates(_sample(rest), averages)
         for items in templates:
             rows, texts = _matched(rest, items)
             if len(rows):
@@ -93,7 +94,10 @@ def read_log(lines: Any, file: str, unit: str | None = None) -> Measured:
         return Measured("summary", "averages of a run", rows_read=len(facts), origin=file, facts=facts, export=EXPORT)
     if not any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
         what = f"{file}: line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'"
-        raise MeasurementsError(what, fix=NAMING)
+        if averages or not has(lines, _OF_A_RUN):
+            raise MeasurementsError(what, fix=NAMING)
+        read = read_log(whole, file, unit, averages=True)
+        return replace(read, notes=(*read.notes, "each row is an average, as the program prints it"))
     return _assembled(lines, found, file, unit)
 
 
@@ -111,7 +115,7 @@ def _averages(lines: Any) -> dict[str, float]:
     return facts
 
 
-def _looked_through(lines: Any) -> Any:
+def _looked_through(lines: Any, averages: bool) -> Any:
     """The lines without averages and the like, and without the types that NumPy and PyTorch print around a number."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -119,7 +123,7 @@ def _looked_through(lines: Any) -> Any:
     sample = _sample(lines)
     if any(map(_TYPED.search, sample)):
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
-    if any(map(_is_average, sample)):
+    if not averages and any(map(_is_average, sample)):
         starts = pc.match_substring_regex(lines, f"^[^0-9]*(?:{_OF_A_RUN})")
         lines = pc.if_else(starts, pa.scalar("", lines.type), lines)
     return lines
@@ -137,16 +141,16 @@ def _sample(lines: Any) -> list[str]:
 # What the numbers of a line are.
 
 
-def _templates(sample: Sequence[str]) -> list[tuple[_Item, ...]]:
+def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]:
     """What recurs in the lines, those with most numbers first. Words that vary before a number are left out."""
     for words in (2, 1, 0):
-        counts = Counter(filter(None, (_items(text, words) for text in sample)))
+        counts = Counter(filter(None, (_items(text, words, averages) for text in sample)))
         if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
             break
     return sorted(dict(counts.most_common(_MOST_TEMPLATES)), key=len, reverse=True)
 
 
-def _items(text: str, words: int) -> tuple[_Item, ...]:
+def _items(text: str, words: int, averages: bool) -> tuple[_Item, ...]:
     """The numbers of a line that may be times."""
     if slashed := _SLASHED.search(text):
         return _slashed(slashed)
@@ -161,7 +165,7 @@ def _items(text: str, words: int) -> tuple[_Item, ...]:
         units = [*(units[-1] if name not in (None, RATE) else "" for name in names[:-1]), units[-1]]  # for the line
     before = [text[end : each.start(1)] for end, each in zip([0, *(each.end() for each in found)], found, strict=False)]
     behind = [text[each.end() : end] for each, end in zip(found, [*(e.start(1) for e in found[1:]), None], strict=True)]
-    if _is_average(before[0]):
+    if not averages and _is_average(before[0]):
         return ()
     after = [_starting(_WORD.findall(each)[:2]) for each in behind]
     said = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
@@ -171,7 +175,9 @@ def _items(text: str, words: int) -> tuple[_Item, ...]:
         items = list(map(_Item, after, units, patterns))
     else:
         items = [_before(each, unit, own, words) for each, unit, own in zip(before, units, shown, strict=True)]
-    return _told_apart([item for item, each in zip(items, before, strict=True) if not _AVERAGE.search(each)])
+    return _told_apart(
+        [item for item, each in zip(items, before, strict=True) if averages or not _AVERAGE.search(each)]
+    )
 
 
 def _starting(words: list[str]) -> str:

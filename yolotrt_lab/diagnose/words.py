@@ -23,12 +23,13 @@ CLOCK = "clock"
 STAMPS = ("wall", "wall_time", "timestamp", "ts", "t", "clock", "时间戳")
 INSTANTS = ("due", "start", "done")
 
-UNITS_NS = {
-    **dict.fromkeys(("ns", "nanos", "nanosecond", "nanoseconds", "纳秒"), 1.0),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "usecs", "micros", "microsecond", "microseconds", "微秒"), 1e3),
-    **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds", "毫秒"), 1e6),
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1e9),
+_UNITS_OF_TIME = {
+    1.0: "ns nanos nanosecond nanoseconds 纳秒",
+    1e3: "us µs μs usec usecs micros microsecond microseconds micro-seconds 微秒",
+    1e6: "ms msec msecs millis millisecond milliseconds milli-seconds 毫秒",
+    1e9: "s sec secs second seconds 秒",
 }
+UNITS_NS = {unit: scale for scale, units in _UNITS_OF_TIME.items() for unit in units.split()}
 """Nanoseconds in each unit of time."""
 RATES = ("fps", "qps", "hz", "it/s", "frames/s", "img/s", "images/s")
 TIME_UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
@@ -41,8 +42,8 @@ SCALES = BYTES | {"mw": 1e-3}
 
 _TIMES = {
     "latency": "latency e2e end_to_end total_latency host_latency 延迟 时延 端到端",
-    "frame": "frame total whole all loop iteration cost duration process processing 总 总共 总计 总体 每帧 一帧 帧 单帧"
-    " 耗时 用时",
+    "frame": "frame total whole all loop iteration iterations cost duration process processing"
+    " 总 总共 总计 总体 每帧 一帧 帧 单帧 耗时 用时",
     "gpu_compute": "gpu_time gpu_latency gpu_compute compute cuda_time",
     CLOCK: f"{' '.join(STAMPS)} time elapsed 时间",
     RATE: "fps frame_rate framerate qps throughput 帧率",
@@ -51,8 +52,9 @@ _TIMES = {
     Stage.WAIT: "wait waiting 等待",
     Stage.PREPROCESS: "preprocess pre_processing pre prep letterbox 预处理 前处理",
     Stage.UPLOAD: "upload h2d htod host_to_device copy_to_device copy_input copy_input_to_device cpu_to_gpu 上传",
-    Stage.INFER: "infer inf inference inferencing predict prediction enqueue enqueue_v2 enqueue_v3 execute execute_v2"
-    " execute_v3 execute_async execute_async_v2 execute_async_v3 forward model network 推理 推断 前向",
+    Stage.INFER: "infer inf inference inferencing predict predicted prediction enqueue enqueue_v2 enqueue_v3"
+    " execute execute_v2 execute_v3 execute_async execute_async_v2 execute_async_v3 forward model network"
+    " 推理 推断 前向",
     Stage.DOWNLOAD: "download d2h dtoh device_to_host copy_to_host copy_output copy_output_to_host gpu_to_cpu 下载",
     Stage.SYNCHRONIZE: "sync synchronize synchronise synchronization stream_sync stream_synchronize"
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
@@ -63,7 +65,7 @@ _TIMES = {
 }
 _FILLERS = (
     *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
-    *("image", "boxes", "cpu", "call", "stage", "spent", "用时", "耗时", "时间", "花费"),
+    *("image", "boxes", "cpu", "call", "stage", "spent", "avg", "average", "in", "用时", "耗时", "时间", "花费"),
 )
 _BEFORE = re.compile(
     r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do)[_\s.:/-]+|(?:run|do)(?=[A-Z])"
@@ -160,6 +162,8 @@ def split_unit(header: str) -> tuple[str, str | None]:
     if bracketed and (bracketed[2].lower() in (*UNITS_NS, *RATES) or telemetry_name(bracketed[1])):
         return bracketed[1], bracketed[2].lower()
     tail = _AT_END.fullmatch(header) or _CAMEL.fullmatch(header)
+    if tail and tail[2].lower() in ("s", "sec", "second") and "/" in header and time_name(tail[1]) is None:
+        return tail[1], "it/s"  # 'Inferences/Second'
     known = tail and (tail[2].lower() in UNITS_NS or (tail[2].lower() in SCALES and telemetry_name(tail[1])))
     return (tail[1], tail[2].lower()) if tail and known else (header, None)
 
