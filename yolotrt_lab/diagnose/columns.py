@@ -228,22 +228,21 @@ class _Sorted:
         return values
 
     def _split_copy_from_mat(self) -> None:
-        """What copy_from_Mat takes is preprocessing, without the upload call where that is in it and was timed too."""
+        """What copy_from_Mat takes is preprocessing, without the upload call where that was timed in it."""
         both, upload = self.times.pop(words.COPY_FROM_MAT, None), self.times.get(Stage.UPLOAD)
         if both is None or Stage.PREPROCESS in self.times:
             return
-        if upload is not None and not self._apart(both, upload):
+        whole = self.times.get("frame", self.times.get("latency"))
+        stages = [values for name, values in self.times.items() if name in set(Stage) - {Stage.WAIT}]
+        fits = (
+            both < (np.inf if upload is None else upload)
+            if whole is None
+            else whole > 0.98 * np.nansum([both, *stages], axis=0)
+        )
+        if upload is not None and np.mean(fits) < 0.9:  # the upload call is not beside it
             self.notes.append("preprocess is copy_from_Mat without the upload call that it makes")
             both = np.maximum(both - upload, 0)
         self.times[Stage.PREPROCESS.value] = both
-
-    def _apart(self, both: np.ndarray, upload: np.ndarray) -> bool:
-        """True where copy_from_Mat can't hold the upload call: it is shorter, or the whole frame has room for both."""
-        whole = self.times.get("frame", self.times.get("latency"))
-        if whole is None:
-            return bool(np.median(both < upload) > 0)
-        stages = [values for name, values in self.times.items() if name in set(Stage) and name != Stage.WAIT]
-        return bool(np.mean(whole > 0.98 * np.nansum([both, *stages], axis=0)) > 0.9)
 
     def _kind(self) -> Kind:
         """The kind, which rates and time stamps are where there is nothing else; MeasurementsError for nothing."""

@@ -10,8 +10,7 @@ import stat
 import sys
 import tempfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,32 +100,28 @@ def _pattern(text: str, pattern: str, file: str, unit: str | None) -> Measured:
 
 def _totals(text: str, file: str, form: Format) -> Measured:
     """What calls, layers or events took together by name."""
+    facts: dict[str, float] = {}
+    rows = 0
+    for rows, (name, took) in enumerate(_named(text, form) if form.rows else _profiled(text, file, form), 1):  # noqa: B007
+        facts[name] = facts.get(name, 0.0) + took
+    return Measured(form.kind, form.name, rows_read=rows, origin=file, facts=facts, export=form.export)
+
+
+def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
+    """Names with times in ms, of lines."""
     header = re.search(r"(?:Total ?Time|Duration) ?\((\w+)\)", text)
-    times = []
     for found in (each.groupdict() for each in re.finditer(form.rows, text, re.MULTILINE)):
-        scale = UNITS_NS.get(found.get("unit") or (header[1] if header else "ns"), 1.0) / 1e6
-        times.append(((found["name"] or found["last"]).strip(), _number(found["time"].replace(",", "")) * scale))
-    return _summed(times, file, form)
+        unit = found.get("unit") or (header[1] if header else "ns")
+        name = (found["name"] or found["last"]).strip()
+        yield name, float(found["time"].replace(",", "").strip(".") or "nan") * UNITS_NS.get(unit, 1.0) / 1e6
 
 
-def _profile(text: str, file: str, form: Format) -> Measured:
+def _profiled(text: str, file: str, form: Format) -> Iterator[tuple[str, float]]:
     """The same of a profile in JSON."""
     key, scale = ("dur", 1e-3) if form.kind == "events" else ("averageMs", 1.0)
-    rows = [each for each in _objects(text, file, form) if isinstance(each.get(key), int | float)]
-    return _summed([(str(each.get("name")), each[key] * scale) for each in rows], file, form)
-
-
-def _summed(times: list[tuple[str, float]], file: str, form: Format) -> Measured:
-    """Names with times in ms, those of a name together."""
-    facts = Counter[str]()
-    for name, took in times:
-        facts[name] += took  # type: ignore[assignment]
-    return _summary(dict(facts), len(times), file, form)
-
-
-def _summary(facts: Mapping[str, float], rows: int, file: str, form: Format) -> Measured:
-    kind: Kind = "summary" if form.kind == "frames" else form.kind
-    return Measured(kind, form.name, rows_read=rows, origin=file, facts=facts, export=form.export)
+    for each in _objects(text, file, form):
+        if isinstance(each.get(key), int | float):
+            yield str(each.get("name")), each[key] * scale
 
 
 def _trtexec(text: str, file: str, form: Format) -> Measured:
@@ -135,11 +130,13 @@ def _trtexec(text: str, file: str, form: Format) -> Measured:
     for name, said, which in [*((*each, "median") for each in _TIMES.items()), ("latency_max", "Latency", "max")]:
         value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )([\d.]+) ?(s|ms|us|ns)"
         if each := re.search(rf"^(?:.*\] )?(?:Host )?{said} ?{value}", text, re.MULTILINE):
-            facts[name] = _number(each[1]) * UNITS_NS[each[2]] / 1e6
+            facts[name] = float(each[1]) * UNITS_NS[each[2]] / 1e6
     rate = re.search(r"[Tt]hroughput: (\d*[1-9][\d.]*) qps", text)
     told = (f"{rate[1]} queries a second",) if rate else ()
     if (found := _columns(text, file, form)) is None:
-        return replace(_summary(facts, len(facts), file, form), notes=told)
+        return Measured(
+            "summary", form.name, rows_read=len(facts), notes=told, origin=file, facts=facts, export=form.export
+        )
     times = {"enqueue" if name == Stage.INFER else name: values for name, values in found.times_ns.items()}
     ends = "'end to end' is not read: it is from one query's start to the result of the next"
     return replace(found, times_ns=times, facts=facts, notes=(*found.notes, *told, *([ends] * ("(end to end" in text))))
@@ -238,9 +235,9 @@ _AVERAGED = "each row is an average of several runs"
 FORMATS = (
     Format("trtexec log", "frames", _TRTEXEC, _trtexec, _AVERAGE_ROW, _EXPORT_TIMES, _AVERAGED),
     Format("trtexec --exportTimes", "frames", _QUERIES, _export_times),
-    Format("trtexec --exportProfile", "layers", _PROFILE, _profile, export=_EXPORT_TIMES),
-    Format("profile of ONNX Runtime", "events", _ORT, _profile),
-    Format("Chrome trace", "events", r'"traceEvents"|"ph" ?: ?"[XB]"', _profile),
+    Format("trtexec --exportProfile", "layers", _PROFILE, _totals, export=_EXPORT_TIMES),
+    Format("profile of ONNX Runtime", "events", _ORT, _totals),
+    Format("Chrome trace", "events", r'"traceEvents"|"ph" ?: ?"[XB]"', _totals),
     Format("nsys stats, a trace", "events", _NSYS_TRACE, _totals, _TRACE_ROW, _SQLITE_EXPORT),
     Format("nsys stats, a summary", "summary", r"Time ?\(%\).{1,9}Total ?Time", _totals, _NSYS_ROW, _SQLITE_EXPORT),
     Format("nvprof, a trace", "events", _NVPROF_START, _totals, _NVPROF_TRACE, _SQLITE_EXPORT),
@@ -349,29 +346,17 @@ def _bytes(path: Path | None, file: str) -> bytes:
 
 
 def _utf8(data: bytes, file: str) -> bytes:
-    """The text as UTF-8, by its byte order mark, else from UTF-16 where every other byte is 0, or from GBK."""
-    encoding = next((name for mark, name in _BOMS if data.startswith(mark)), None)
-    if encoding:
-        data = data[3 if encoding == "utf-8" else 2 :]
-    head = data[:1_000]
-    for start, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if (
-            not encoding
-            and len(head) > 3
-            and head[start::2].count(0) > 0.2 * len(head)
-            and not head[1 - start :: 2].count(0)
-        ):
-            encoding = name
-    for name in (encoding,) if encoding else ("utf-8", "gb18030"):
+    """The text as UTF-8, by its byte order mark, else from GBK where it is none."""
+    marked = next(((name, data[len(mark) :]) for mark, name in _BOMS if data.startswith(mark)), None)
+    for name, body in (marked,) if marked else (("utf-8", data), ("gb18030", data)):
         with suppress(UnicodeDecodeError):
-            text = data.decode(name)
+            text = body.decode(name)
             if "\0" not in text:
-                return data if name == "utf-8" else text.encode()
+                return body if name == "utf-8" else text.encode()
     text = data.decode("utf-8", "replace")
     line = text[: min(each for each in (text.find("\0"), text.find("\ufffd"), len(text)) if each >= 0)].count("\n") + 1
-    what = (
-        f"{file}: line {line}: it must be text in UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"
-    )
+    formats = "UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"
+    what = f"{file}: line {line}: it must be text in {formats}"
     raise MeasurementsError(what, fix="write it as CSV or as lines of text in UTF-8")
 
 
@@ -448,9 +433,3 @@ def _lines_of(data: bytes) -> Any:
     lines = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(data))
     comment = r"^\s*(#|//|%)"
     return lines.filter(pc.invert(pc.match_substring_regex(lines, comment))) if has(lines[:1_000], comment) else lines
-
-
-def _number(cell: str | None) -> float:
-    with suppress(ValueError):
-        return float(cell or "nan")
-    return np.nan

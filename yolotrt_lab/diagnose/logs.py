@@ -50,6 +50,7 @@ _AVERAGE = re.compile(_OF_A_RUN)
 _OF_SERIES = re.compile(r"average on", re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
+_DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
 _SPACES = re.compile(r"(?:\\?\s)+")
 _Event = tuple[int, np.ndarray, int, np.ndarray]
 """A column, the rows it is in, its place in the row, its values."""
@@ -143,8 +144,12 @@ def _sample(lines: Any) -> list[str]:
 
 def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]:
     """What recurs in the lines, those with most numbers first. Words that vary before a number are left out."""
+    alike = Counter(_DIGITS.sub("0", text) for text in sample)
     for words in (2, 1, 0):
-        counts = Counter(filter(None, (_items(text, words, averages) for text in sample)))
+        counts = Counter[tuple[_Item, ...]]()
+        for text, count in alike.items():
+            counts[_items(text, words, averages)] += count
+        del counts[()]
         if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
             break
     return sorted(dict(counts.most_common(_MOST_TEMPLATES)), key=len, reverse=True)
