@@ -52,7 +52,6 @@ _VALUE = re.compile(rf"[-+]?{NUMBER}\.?\s*([^\d\s].{{0,15}})?")
 _STAMP = re.compile(r"(?:[\d/-]{8,10}[ T])?\d\d:\d\d:\d\d(?:\.\d+)?")
 _UNITS = {*UNITS_NS, *RATES, *SCALES, "mhz", "w", "%", "c"}
 _ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
-_PLAIN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _Where = Callable[[int], str]
 
 
@@ -173,38 +172,28 @@ def read_table(data: bytes, table: Table, file: str, unit: str | None = None, fo
 
 
 def _regular(body: bytes, table: Table) -> list[Any] | None:
-    """The columns as Arrow has them, numbers where the first rows are; None where a row is not as the first ones."""
+    """The columns as Arrow has them; None where a row is of another width, a comment, or the header again."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
     if table.separator in ("", " ") or table.separator.encode() not in body:
         return None
-    head = [_split(line, table.separator) for line in body[:4_096].decode("utf-8", "ignore").split("\n")[:_SAMPLE]]
     names = [str(place) for place in range(len(table.header))]
-    rows = [row for row in head if len(row) == len(names)]
-    plain = [all(_PLAIN.fullmatch(row[place]) or row[place] in MISSING for row in rows) for place in range(len(names))]
-    for numeric in (plain, [False] * len(names)):
-        kinds = [pa.float64() if each else pa.large_string() for each in numeric]
-        try:
-            found = arrow.read_csv(
-                pa.py_buffer(body),
-                arrow.ReadOptions(column_names=names, block_size=1 << 22),
-                arrow.ParseOptions(delimiter=table.separator),
-                arrow.ConvertOptions(
-                    column_types=dict(zip(names, kinds, strict=True)), null_values=MISSING, strings_can_be_null=False
-                ),
-            )
-        except pa.ArrowInvalid as error:
-            if "onversion" not in str(error):
-                return None
-            continue
-        first = found["0"]
-        odd = not numeric[0] and (
-            has(first, r"^\s*(#|//|%|[-|+=]{3})") or table.header[0] in pa.compute.unique(first).to_pylist()
+    try:
+        found = arrow.read_csv(
+            pa.py_buffer(body),
+            arrow.ReadOptions(column_names=names, block_size=1 << 22),
+            arrow.ParseOptions(delimiter=table.separator),
+            arrow.ConvertOptions(null_values=MISSING, strings_can_be_null=False),
         )
-        return None if odd else [found[name] if each else found[name].combine_chunks()
-                                 for name, each in zip(names, numeric, strict=True)]  # fmt: skip
-    return None
+    except pa.ArrowInvalid:
+        return None
+    columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in found.columns]
+    if pa.types.is_string(columns[0].type) and has(
+        columns[0], rf"^\s*(#|//|%|[-|+=]{{3}}|{re.escape(table.header[0])}$)"
+    ):
+        return None
+    return columns
 
 
 def _row_by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[list[Any], _Where, np.ndarray | None]:
@@ -241,16 +230,16 @@ def of_arrow(
     """Named Arrow arrays, of numbers, durations, time stamps or text such as '7.9 ms'."""
     import pyarrow as pa
 
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
     columns, unread = [], []
     for name, values in ((name or "", values) for name, values in named):
         kind, found = values.type, None
-        if pa.types.is_timestamp(kind):
-            found = numbers_of(values.cast(pa.timestamp("ns")).cast(pa.int64()))
+        if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+            since = pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.time64("ns")
+            found = numbers_of(values.cast(since).cast(pa.int64()))
         elif pa.types.is_duration(kind):
             columns.append(Column(name, numbers_of(values.cast(pa.duration("ns")).cast(pa.int64())), "ns", where))
-        elif pa.types.is_boolean(kind):
-            columns.append(Column(name, numbers_of(values.cast(pa.int8())), None, where))
-        elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        elif any(is_kind(kind) for is_kind in numeric):
             columns.append(Column(name, numbers_of(values), split_unit(name)[1], where))
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
             text = values.cast(pa.large_string())
