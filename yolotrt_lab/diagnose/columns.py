@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,14 +29,38 @@ _GPUS = ("gpu", "index", "gpuindex", "gpuid")  # what numbers the GPUs in teleme
 _ROWS = 8  # from which a timer that counts on is told from times that happen to climb
 
 
-@dataclass(frozen=True, eq=False)
-class Column:
+class Column(NamedTuple):
     """One value a row, float64, NaN where there is none. `unit` is in lower case, None where the file does not say."""
 
     header: str
     values: np.ndarray
     unit: str | None = None
+
+
+@dataclass(eq=False)
+class Reading:
+    """A file while it is read: what its values are read by, and what errors and the result say of it."""
+
+    file: str
+    unit: str | None = None
+    """That of times for which the file names none."""
+    form: str = ""
     where: Callable[[int], str] = field(default=lambda row: f"row {row + 1}")
+    """Where a row is in the file."""
+    notes: list[str] = field(default_factory=list)
+    clock: np.ndarray | None = None
+    """The time stamps of the rows in ns."""
+    decimal: bool | None = None
+    """What a comma is where no number tells."""
+    of_times: bool = False
+    """True where each name is that of a time, because the user says so."""
+
+    def error(self, why: str, fix: str, row: int | None = None, column: str | None = None) -> MeasurementsError:
+        """The error for what is wrong with the file, a row or a column of it."""
+        place = ", ".join(
+            [*([] if row is None else [self.where(int(row))]), *([] if column is None else [f"column {column!r}"])]
+        )
+        return MeasurementsError(": ".join(filter(None, [self.file, place, why])), fix=fix)
 
 
 def unit_in_ns(unit: str) -> float:
@@ -46,28 +70,24 @@ def unit_in_ns(unit: str) -> float:
     return scale
 
 
-def measured_of(
-    columns: Sequence[Column], form: str, file: str, unit: str | None = None, notes: Sequence[str] = (),
-    clock_ns: np.ndarray | None = None, *, named: bool = False,
-) -> Measured:  # fmt: skip
+def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
     """What the columns are: times, instants, telemetry, rates; those that are none of it are named as unread.
 
-    `named` says that each is a time, because the user says so. MeasurementsError where nothing in a row is known, or
-    for a value that can't be, with its place.
+    MeasurementsError where nothing in a row is known, or for a value that can't be, with its place.
     """
-    sorted_ = _Sorted(file, unit, named=named, clock_ns=clock_ns)
+    sorted_ = _Sorted(reading)
     with np.errstate(all="ignore"):  # of values that are then refused
         for place, column in enumerate(columns):
             PROGRESS.get()(place / len(columns))
             sorted_.add(column)
-        return sorted_.measured(form, notes)
+        return sorted_.measured()
 
 
 class _Sorted:
     """Columns by what they are."""
 
-    def __init__(self, file: str, unit: str | None, *, named: bool, clock_ns: np.ndarray | None) -> None:
-        self.file, self.unit, self.named, self.clock = file, unit, named, clock_ns
+    def __init__(self, reading: Reading) -> None:
+        self.reading, self.clock, self.notes = reading, reading.clock, reading.notes
         self.times: dict[str, np.ndarray] = {}
         self.called: dict[str, str] = {}
         """What the file calls each of them."""
@@ -80,18 +100,15 @@ class _Sorted:
         self.gpus: np.ndarray | None = None
         self.unitless: list[Column] = []
         self.unread: list[str] = []
-        self.notes: list[str] = []
         self.keep: np.ndarray | None = None
         self.headers: list[str] = []
-        self.where: Callable[[int], str] = str
 
     def add(self, column: Column) -> None:
         """Put a column where it belongs."""
         values, name = column.values, split_unit(column.header)[0]
         self.headers.append(column.header)
-        self.where = column.where
         word = time_name(re.sub(r" [234]$", "", name)) if column.header else "frame"
-        unit = column.unit or (self.unit if word or self.named else None)
+        unit = column.unit or (self.reading.unit if word or self.reading.of_times else None)
         known = telemetry_name(name)
         scale = UNITS_NS.get(unit or "")
         if np.isnan(values[0]) and np.isnan(values).all():
@@ -107,7 +124,12 @@ class _Sorted:
             self.gpus = values
         elif word == words.CLOCK and (step := _clock_scale(values, name, unit)):
             self.clock = values * step if self.clock is None else self.clock
-        elif column.unit is None and not self.named and word in (None, "frame", words.CLOCK) and _counts(values):
+        elif (
+            column.unit is None
+            and not self.reading.of_times
+            and word in (None, "frame", words.CLOCK)
+            and _counts(values)
+        ):
             pass
         elif column.unit is None and plain(name) in words.NUMBERS and self._numbers(column):
             self.numbers = values
@@ -158,14 +180,11 @@ class _Sorted:
         """MeasurementsError for the first bad value, if there is one."""
         if bad.any():
             row = int(bad.argmax())
-            what = f"{self.file}: {column.where(row)}, column {column.header!r}: {column.values[row]:g} {why}"
-            raise MeasurementsError(
-                what, fix="leave a cell empty where a frame has no such time: the frame is then left out"
-            )
+            fix = "leave a cell empty where a frame has no such time: the frame is then left out"
+            raise self.reading.error(f"{column.values[row]:g} {why}", fix, row, column.header)
 
-    def measured(self, form: str, notes: Sequence[str]) -> Measured:
+    def measured(self) -> Measured:
         """What all columns are together."""
-        self.notes = [*notes, *self.notes]
         self._complete()
         kind = self._kind()
         times, instants, telemetry = self.times, self.instants, self.telemetry
@@ -181,17 +200,17 @@ class _Sorted:
             self.notes.append(f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
         order = self._order(np.flatnonzero(keep & ~gaps))
         if not len(order):
-            self._nothing("no row in it has all of its times", "put a frame's times in a row")
+            raise self.reading.error("no row in it has all of its times", "put a frame's times in a row")
         if len(order) < rows or (np.diff(order) != 1).any():
             times, instants, telemetry = (
                 {name: values[order] for name, values in table.items()} for table in (times, instants, telemetry)
             )
             self.clock = None if self.clock is None else self.clock[order]
         if kind != "telemetry" and not any(values.any() for values in times.values()):
-            self._nothing("every time in it is 0", "print more digits, or a smaller unit")
+            raise self.reading.error("every time in it is 0", "print more digits, or a smaller unit")
         return Measured(
             kind,
-            form,
+            self.reading.form,
             times,
             instants,
             telemetry,
@@ -200,7 +219,7 @@ class _Sorted:
             rows_read=rows,
             notes=tuple(self.notes),
             export=EXPORT if kind == "rates" else "",
-            origin=self.file,
+            origin=self.reading.file,
         )
 
     def _complete(self) -> None:
@@ -223,8 +242,7 @@ class _Sorted:
 
     def _lasted(self, name: str, values: np.ndarray, why: str = "ends before it starts") -> np.ndarray:
         if (bad := values < 0).any():
-            row = self.where(int(bad.argmax()))
-            raise MeasurementsError(f"{self.file}: {row}: {name} {why}", fix="check the clock that it is measured by")
+            raise self.reading.error(f"{name} {why}", "check the clock that it is measured by", int(bad.argmax()))
         return values
 
     def _split_copy_from_mat(self) -> None:
@@ -259,9 +277,9 @@ class _Sorted:
             raise self._without_unit()
         if not self.times and not self.telemetry:
             if any("most frames lack" in note for note in self.notes):
-                self._nothing("most rows lack each of the times in it", "put a frame's times in a row")
+                raise self.reading.error("most rows lack each of the times in it", "put a frame's times in a row")
             listed = ", ".join(repr(name[:40]) for name in self.headers[:8] if name)
-            self._nothing(f"no column of times is known among {listed or 'its columns'}", NAMING)
+            raise self.reading.error(f"no column of times is known among {listed or 'its columns'}", NAMING)
         self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
         return "frames" if self.times else "telemetry"
 
@@ -274,9 +292,6 @@ class _Sorted:
         self.notes.append(f"sorted by {by}")
         return rows[np.argsort(values[rows], kind="stable")]
 
-    def _nothing(self, why: str, fix: str) -> NoReturn:
-        raise MeasurementsError(f"{self.file}: {why}", fix=fix)
-
     def _without_unit(self) -> MeasurementsError:
         """The error for times without a unit; the size of the numbers says what they may be."""
         column = self.unitless[0]
@@ -284,8 +299,8 @@ class _Sorted:
         guess = next((unit for least, unit in ((1e5, "ns"), (500, "us"), (0.5, "ms")) if middle >= least), "")
         looks = f" (by their size they could be {guess})" if guess else ""
         named = f"of {column.header!r} " if column.header else ""
-        what = f"{self.file}: nothing says in which unit the times {named}are{looks}"
-        return MeasurementsError(what, fix="pass --unit ms (or us, ns, s), or name the column with its unit")
+        fix = "pass --unit ms (or us, ns, s), or name the column with its unit"
+        return self.reading.error(f"nothing says in which unit the times {named}are{looks}", fix)
 
 
 def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | None:

@@ -23,7 +23,7 @@ from ..files import limit_bytes, read_file, too_large
 from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
 from ..types import Stage
-from .columns import EXPORT, unit_in_ns
+from .columns import EXPORT, Reading, unit_in_ns
 from .logs import read_log
 from .measured import Kind, Measured, with_origin
 from .tables import COMMENTS, DMON, find_table, objects_in, of_arrow, of_rows, read_json, read_table
@@ -57,23 +57,24 @@ class Format:
     name: str
     kind: Kind
     known_by: str
-    read: Callable[[str, str, Format], Measured | None] | None
+    read: Callable[[str, Format, Reading], Measured | None] | None
     """None where it is read as a table is."""
     rows: str = ""
     export: str = EXPORT
     note: str = ""
 
 
-def _columns(text: str, file: str, form: Format) -> Measured | None:
+def _columns(text: str, form: Format, reading: Reading) -> Measured | None:
     """One row a match of the format's pattern, with its groups; None for fewer than two."""
     found = re.finditer(form.rows, text, re.MULTILINE)
     rows = [{name: value for name, value in each.groupdict().items() if value} for each in found]
     if len(rows) < 2 or not any(rows):
         return None
-    return of_rows(rows, form.name, file, notes=[form.note] if form.note else [])
+    reading.notes += [form.note] * bool(form.note)
+    return of_rows(rows, reading)
 
 
-def _pattern(text: str, pattern: str, file: str, unit: str | None) -> Measured:
+def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
     """The groups of the user's expression, one column a name; a row ends where a name comes again."""
     try:
         compiled = re.compile(pattern, re.MULTILINE)
@@ -93,18 +94,18 @@ def _pattern(text: str, pattern: str, file: str, unit: str | None) -> Measured:
             rows.append({})
         rows[-1] |= found
     if not rows[0]:
-        what = f"{file}: no line matches the pattern {pattern!r}"
-        raise MeasurementsError(what, fix="try it on one line of the file")
-    return of_rows(rows, f"the pattern {pattern}", file, unit, where=lambda row: f"match {row + 1}", named_times=True)
+        raise reading.error(f"no line matches the pattern {pattern!r}", "try it on one line of the file")
+    reading.form, reading.where, reading.of_times = f"the pattern {pattern}", lambda row: f"match {row + 1}", True
+    return of_rows(rows, reading)
 
 
-def _totals(text: str, file: str, form: Format) -> Measured:
+def _totals(text: str, form: Format, reading: Reading) -> Measured:
     """What calls, layers or events took together by name."""
     facts: dict[str, float] = {}
     rows = 0
-    for rows, (name, took) in enumerate(_named(text, form) if form.rows else _profiled(text, file, form), 1):  # noqa: B007
+    for rows, (name, took) in enumerate(_named(text, form) if form.rows else _profiled(text, form, reading), 1):  # noqa: B007
         facts[name] = facts.get(name, 0.0) + took
-    return Measured(form.kind, form.name, rows_read=rows, origin=file, facts=facts, export=form.export)
+    return Measured(form.kind, form.name, rows_read=rows, origin=reading.file, facts=facts, export=form.export)
 
 
 def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
@@ -116,15 +117,15 @@ def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
         yield name, float(found["time"].replace(",", "").strip(".") or "nan") * UNITS_NS.get(unit, 1.0) / 1e6
 
 
-def _profiled(text: str, file: str, form: Format) -> Iterator[tuple[str, float]]:
+def _profiled(text: str, form: Format, reading: Reading) -> Iterator[tuple[str, float]]:
     """The same of a profile in JSON."""
     key, scale = ("dur", 1e-3) if form.kind == "events" else ("averageMs", 1.0)
-    for each in _objects(text, file, form):
+    for each in _objects(text, form, reading):
         if isinstance(each.get(key), int | float):
             yield str(each.get("name")), each[key] * scale
 
 
-def _trtexec(text: str, file: str, form: Format) -> Measured:
+def _trtexec(text: str, form: Format, reading: Reading) -> Measured:
     """The averages of each ten runs, if the log has them, and the medians of its summary."""
     facts = {}
     for name, said, which in [*((*each, "median") for each in _TIMES.items()), ("latency_max", "Latency", "max")]:
@@ -133,18 +134,18 @@ def _trtexec(text: str, file: str, form: Format) -> Measured:
             facts[name] = float(each[1]) * UNITS_NS[each[2]] / 1e6
     rate = re.search(r"[Tt]hroughput: (\d*[1-9][\d.]*) qps", text)
     told = (f"{rate[1]} queries a second",) if rate else ()
-    if (found := _columns(text, file, form)) is None:
+    if (found := _columns(text, form, reading)) is None:
         return Measured(
-            "summary", form.name, rows_read=len(facts), notes=told, origin=file, facts=facts, export=form.export
+            "summary", form.name, rows_read=len(facts), notes=told, origin=reading.file, facts=facts, export=form.export
         )
     times = {"enqueue" if name == Stage.INFER else name: values for name, values in found.times_ns.items()}
     ends = "'end to end' is not read: it is from one query's start to the result of the next"
     return replace(found, times_ns=times, facts=facts, notes=(*found.notes, *told, *([ends] * ("(end to end" in text))))
 
 
-def _export_times(text: str, file: str, form: Format) -> Measured:
+def _export_times(text: str, form: Format, reading: Reading) -> Measured:
     """One query a row: when it was enqueued and the GPU worked on it, and how long each took."""
-    rows = _objects(text, file, form)
+    rows = _objects(text, form, reading)
     try:
         read = {key: np.array([row[key] for row in rows], np.float64) * 1e6 for key in rows[0]}
         times = {name: read[key] for key, name in _QUERY.items() if key in read}
@@ -153,32 +154,30 @@ def _export_times(text: str, file: str, form: Format) -> Measured:
         if bad := [name for name, values in times.items() if not (values >= 0).all()]:
             raise ValueError(f"{bad[0]} below 0 in query {int((~(times[bad[0]] >= 0)).argmax()) + 1}")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        what = f"{file}: a query of trtexec in it is damaged: {error!r}"
-        raise MeasurementsError(what, fix="export it again") from None
+        raise reading.error(f"a query of trtexec in it is damaged: {error!r}", "export it again") from None
     instants = {name: next((read[key] for key in keys if key in read), None) for name, keys in _INSTANTS.items()}
     known = {name: values for name, values in instants.items() if values is not None}
     facts = {name: float(np.median(values)) / 1e6 for name, values in times.items()}
-    return Measured("frames", form.name, times, known, rows_read=len(rows), origin=file, facts=facts)
+    return Measured("frames", form.name, times, known, rows_read=len(rows), origin=reading.file, facts=facts)
 
 
-def _objects(text: str, file: str, form: Format) -> list[Mapping[str, Any]]:
+def _objects(text: str, form: Format, reading: Reading) -> list[Mapping[str, Any]]:
     """The objects of a profile in JSON; a profile that breaks off lacks its last bracket."""
     for ending in ("", "]", "]}"):
         with suppress(ValueError, RecursionError):
             return objects_in(json.loads(text.rstrip().rstrip(",") + ending if ending else text))
-    what = f"{file}: it looks like {form.name}, and its JSON breaks off or is damaged"
-    raise MeasurementsError(what, fix="take it again")
+    raise reading.error(f"it looks like {form.name}, and its JSON breaks off or is damaged", "take it again")
 
 
-def _deepstream(text: str, file: str, form: Format) -> Measured:
+def _deepstream(text: str, form: Format, reading: Reading) -> Measured:
     """Frames a second of each source; the numbers in brackets are averages since the start."""
     lines = re.findall(r"\*\*PERF:(.*)", re.sub(r"\([^)\n]*\)|'[^'\n]*':", " ", text))
     rows = [re.findall(r"(?<![\w.(])(\d+\.?\d*)(?![\w.)])", line) for line in lines]
     width = max(map(len, rows), default=0)
     if not width:
-        raise MeasurementsError(f"{file}: no line of PERF in it has a rate", fix="wait until the pipeline runs")
+        raise reading.error("no line of PERF in it has a rate", "wait until the pipeline runs")
     names = ["frame [fps]", *(f"source {source} [fps]" for source in range(1, width))]
-    return of_rows([dict(zip(names, row, strict=True)) for row in rows if len(row) == width], form.name, file)
+    return of_rows([dict(zip(names, row, strict=True)) for row in rows if len(row) == width], reading)
 
 
 _NAMED = r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"
@@ -297,26 +296,29 @@ def read_text(data: bytes, file: str = "text", unit: str | None = None, pattern:
     if not first:
         raise MeasurementsError(f"{file}: it must have lines, got none", fix="name another file")
     told = first.startswith(COMMENTS) and not re.match(DMON, first)
-    found = _read_clean(data, file, unit, pattern)
+    found = _read_clean(data, Reading(file, unit), pattern)
     return replace(found, origin="; ".join(filter(None, [file, first.lstrip("#/% ").strip()[:100] if told else ""])))
 
 
-def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -> Measured:
+def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
     if pattern is not None:
-        return _pattern(data.decode(), pattern, file, unit)
-    ends, name = (data[:_HEAD] + b"\n" + data[-_HEAD:]).decode("utf-8", "replace"), ""
+        return _pattern(data.decode(), pattern, reading)
+    ends = (data[:_HEAD] + b"\n" + data[-_HEAD:]).decode("utf-8", "replace")
     for form in FORMATS:
-        if not name and re.search(form.known_by, ends, re.MULTILINE):
-            name = form.name if form.read is None else ""
-            if form.read is not None and (found := form.read(data.decode(), file, form)) is not None:
+        if re.search(form.known_by, ends, re.MULTILINE):
+            reading.form = form.name
+            if form.read is None:
+                break
+            if (found := form.read(data.decode(), form, reading)) is not None:
                 return found
+            reading.form = ""
     head = data[:_HEAD].decode("utf-8", "replace").split("\n")
     head = head if len(data) <= _HEAD else head[:-1]
-    if head[0].lstrip()[:1] in ("{", "[") and (found := read_json(data.decode(), file, unit)):
-        return found
+    if head[0].lstrip()[:1] in ("{", "[") and (read := read_json(data.decode(), reading)):
+        return read
     if table := find_table(head[:_FEW]):
-        return read_table(data, table, file, unit, name)
-    return read_log(_lines_of(data), file, unit)
+        return read_table(data, table, reading)
+    return read_log(_lines_of(data), reading)
 
 
 def _starts(path: Path, mark: bytes) -> bool:
@@ -392,7 +394,7 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
 
 def _of_table(table: Any, file: str, unit: str | None) -> Measured:
     named = ((name, table[name].combine_chunks()) for name in table.column_names)
-    return of_arrow(named, "Parquet or Arrow by column names", file, unit)
+    return of_arrow(named, Reading(file, unit, "Parquet or Arrow by column names"))
 
 
 def _arrow(reader: Any, file: str) -> Any:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import MeasurementsError
-from .columns import EXPORT, NAMING, Column, measured_of
+from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
 from .words import (
     CLOCK,
@@ -69,13 +67,13 @@ class _Item(NamedTuple):
         return self.label, "rate" if self.unit in RATES else "time" if self.unit else ""
 
 
-def read_log(lines: Any, file: str, unit: str | None = None, *, averages: bool = False) -> Measured:
+def read_log(lines: Any, reading: Reading, *, averages: bool = False) -> Measured:
     """One column for each thing that the lines (an Arrow array of text) time.
 
     Lines of averages are left out where there are others. MeasurementsError where no time is found.
     """
     if not any(text.strip() for text in lines[:1_000].to_pylist()):
-        raise MeasurementsError(f"{file}: it must have lines that are no comments, got none", fix="name another file")
+        raise reading.error("it must have lines that are no comments, got none", "name another file")
     whole, lines = lines, _looked_through(lines, averages)
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
@@ -92,14 +90,17 @@ def read_log(lines: Any, file: str, unit: str | None = None, *, averages: bool =
         if not templates or len(left) < len(lines) / 20:
             break
     if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
-        return Measured("summary", "averages of a run", rows_read=len(facts), origin=file, facts=facts, export=EXPORT)
+        return Measured(
+            "summary", "averages of a run", rows_read=len(facts), origin=reading.file, facts=facts, export=EXPORT
+        )
     if not any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
-        what = f"{file}: line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'"
         if averages or not has(lines, _OF_A_RUN):
-            raise MeasurementsError(what, fix=NAMING)
-        read = read_log(whole, file, unit, averages=True)
-        return replace(read, notes=(*read.notes, "each row is an average, as the program prints it"))
-    return _assembled(lines, found, file, unit)
+            raise reading.error(
+                "line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING
+            )
+        reading.notes.append("each row is an average, as the program prints it")
+        return read_log(whole, reading, averages=True)
+    return _assembled(lines, found, reading)
 
 
 def _is_average(text: str) -> bool:
@@ -271,11 +272,11 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 # Frames of what was found.
 
 
-def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: str, unit: str | None) -> Measured:
+def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading: Reading) -> Measured:
     """The columns of all templates as frames."""
     numbered = [(item, rows, place, text) for items, rows, texts in found
                 for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
-    decimal = _decimal([text for *_, text in numbered], file)
+    decimal = _decimal([text for *_, text in numbered], reading)
     units: dict[tuple[str, str], set[str]] = {}
     for item, *_ in numbered:
         units.setdefault(item.column, set()).add(item.unit)
@@ -287,10 +288,10 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], file: s
         names[item.column] = "ns" if mixed else item.unit or split_unit(item.label)[1]
         events.append((places[item.column], rows, place, values))
     named = [(column[0], names[column]) for column in units]
-    return _frames_of(events, named, lines, file, unit)
+    return _frames_of(events, named, lines, reading)
 
 
-def _decimal(texts: Sequence[Any], file: str) -> bool | None:
+def _decimal(texts: Sequence[Any], reading: Reading) -> bool | None:
     """What commas are in all numbers of a log, which tell it together."""
     import pyarrow as pa
 
@@ -300,13 +301,13 @@ def _decimal(texts: Sequence[Any], file: str) -> bool | None:
     try:
         floats(pa.chunked_array([part for text in texts for part in text.chunks]))
     except AmbiguousError as error:
-        what = f"{file}: the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
-        raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
+        what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
+        raise reading.error(what, "write decimal points, or numbers without separators") from None
     return has(pa.chunked_array(parts), r"^[-+]?(?:0|\d{4,}),|,(?:\d{1,2}|\d{4,})$")
 
 
 def _frames_of(
-    events: Sequence[_Event], names: Sequence[tuple[str, str | None]], lines: Any, file: str, unit: str | None
+    events: Sequence[_Event], names: Sequence[tuple[str, str | None]], lines: Any, reading: Reading
 ) -> Measured:
     """Values with their place as frames: (column, rows, place in the row, values), each column with (name, unit).
 
@@ -320,15 +321,17 @@ def _frames_of(
     for column, values in found:
         name, own = names[column]
         called = f"{name} {turns[column] + 1}".strip() if turns[column] else name
-        columns.append(Column(called, values, own, lambda at: f"line {starts[at] + 1}"))
+        columns.append(Column(called, values, own))
         turns[column] += 1
     if not columns:
-        what = f"{file}: line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
-        raise MeasurementsError(what, fix="give the lines of every frame the same names")
+        what = f"line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
+        raise reading.error(what, "give the lines of every frame the same names")
     seldom = [name for column, (name, _) in enumerate(names) if column not in turns]
-    notes = [f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack"] if seldom else []
-    clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_of(starts)))
-    return measured_of(columns, "log lines with name: value unit", file, unit, notes, clock)
+    if seldom:
+        reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
+    reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
+    reading.clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_of(starts)))
+    return measured_of(columns, reading)
 
 
 def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:

@@ -6,14 +6,13 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import MeasurementsError
-from .columns import Column, measured_of
+from .columns import Column, Reading, measured_of
 from .measured import Measured
 from .words import (
     MISSING,
@@ -52,7 +51,6 @@ _VALUE = re.compile(rf"[-+]?{NUMBER}\.?\s*([^\d\s].{{0,15}})?")
 _STAMP = re.compile(r"(?:[\d/-]{8,10}[ T])?\d\d:\d\d:\d\d(?:\.\d+)?")
 _UNITS = {*UNITS_NS, *RATES, *SCALES, "mhz", "w", "%", "c"}
 _ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
-_Where = Callable[[int], str]
 
 
 class Table(NamedTuple):
@@ -143,32 +141,28 @@ def _counts(rows: Sequence[Sequence[str]]) -> bool:
     return all(each.isdecimal() and len(each) < 19 for each in first) and bool((np.diff([*map(int, first)]) == 1).all())
 
 
-def read_table(data: bytes, table: Table, file: str, unit: str | None = None, form: str = "") -> Measured:
+def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
     """The columns of a table, by pyarrow's reader of CSV where each row is as wide as the header, else row by row."""
-    body = data.split(b"\n", table.start + table.named)[-1]
+    first = table.start + table.named
+    body = data.split(b"\n", first)[-1]
     above = data[: len(data) - len(body)].decode("utf-8", "replace").split("\n")[: table.start]
-    notes = ["without what stands above the table"] if any(map(_tidy, above)) else []
-    where: _Where = lambda row: f"line {table.start + table.named + row + 1}"  # noqa: E731
-    columns, clock = _regular(body, table), None
-    if columns is None:
-        columns, where, clock = _row_by_row(data, table, file, notes)
+    reading.notes += ["without what stands above the table"] * any(map(_tidy, above))
+    reading.where = lambda row: f"line {first + row + 1}"
+    reading.decimal = True if table.separator == ";" else None
+    reading.form = reading.form or _SEPARATORS[table.separator] + (
+        " by column names" if table.named else " with one number each"
+    )
+    columns = _regular(body, table) or _row_by_row(data, table, reading)
     if not len(columns) or not len(columns[0]):
-        what = f"{file}: line {table.start + 1} names columns, and no row follows"
-        raise MeasurementsError(what, fix="copy the rows too")
-    header: Sequence[str | None] = table.header
-    if not table.named and len(header) == 2 and _counts([[each] for each in columns[0].cast("string").to_pylist()]):
-        header = (None, "")
-    elif not table.named and len(header) > 1:
+        raise reading.error(f"line {table.start + 1} names columns, and no row follows", "copy the rows too")
+    if table.named:
+        return of_arrow([each for each in zip(table.header, columns, strict=True) if each[0]], reading)
+    if len(columns) > 2 or (
+        len(columns) == 2 and not _counts([[each] for each in columns[0].cast("string").to_pylist()])
+    ):
         fix = "put a line above it that names them, such as preprocess_ms,infer_ms,sync_ms"
-        raise MeasurementsError(f"{file}: line {table.start + 1} has {len(header)} columns without names", fix=fix)
-    form = form or _SEPARATORS[table.separator] + (" by column names" if table.named else " with one number each")
-    kept = [
-        (name, each)
-        for name, each in zip(header, columns, strict=True)
-        if name or (name is not None and not table.named)
-    ]
-    decimal = True if table.separator == ";" else None
-    return of_arrow(kept, form, file, unit, notes, where, decimal=decimal, clock=clock)
+        raise reading.error(f"line {table.start + 1} has {len(columns)} columns without names", fix)
+    return of_arrow([("", columns[-1])], reading)
 
 
 def _regular(body: bytes, table: Table) -> list[Any] | None:
@@ -196,8 +190,8 @@ def _regular(body: bytes, table: Table) -> list[Any] | None:
     return columns
 
 
-def _row_by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple[list[Any], _Where, np.ndarray | None]:
-    """The columns as text, without comments, rules and headers that come again; where a row is; and its time stamps."""
+def _row_by_row(data: bytes, table: Table, reading: Reading) -> list[Any]:
+    """The columns as text, without comments, rules and headers that come again."""
     rows: list[list[str]] = []
     numbers: list[int] = []
     header, stamped = list(table.header), []
@@ -214,93 +208,88 @@ def _row_by_row(data: bytes, table: Table, file: str, notes: list[str]) -> tuple
             numbers.append(number)
             stamped.append(text)
         elif number == len(lines) and len(found) < len(header) and rows:
-            notes.append(f"without line {number}, which breaks off")
+            reading.notes.append(f"without line {number}, which breaks off")
         else:
-            what = f"{file}: line {number} must have {len(header)} columns as the lines before it, got {len(found)}"
-            raise MeasurementsError(what, fix="write as many cells in each row as in the header")
-    clock = stamps(text_array(stamped)) if table.separator == " " else None
-    return [text_array(each) for each in zip(*rows, strict=True)], lambda row: f"line {numbers[row]}", clock
+            what = f"line {number} must have {len(header)} columns as the lines before it, got {len(found)}"
+            raise reading.error(what, "write as many cells in each row as in the header")
+    reading.where = lambda row: f"line {numbers[row]}"
+    reading.clock = stamps(text_array(stamped)) if table.separator == " " else None
+    return [text_array(each) for each in zip(*rows, strict=True)]
 
 
-def of_arrow(
-    named: Iterable[tuple[str | None, Any]], form: str, file: str, unit: str | None = None, notes: Sequence[str] = (),
-    where: _Where = lambda row: f"row {row + 1}", *, decimal: bool | None = None, clock: np.ndarray | None = None,
-    named_times: bool = False,
-) -> Measured:  # fmt: skip
+def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     """Named Arrow arrays, of numbers, durations, time stamps or text such as '7.9 ms'."""
     import pyarrow as pa
 
     numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
     columns, unread = [], []
-    for name, values in ((name or "", values) for name, values in named):
+    for name, values in named:
         kind, found = values.type, None
         if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
             since = pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.time64("ns")
             found = numbers_of(values.cast(since).cast(pa.int64()))
         elif pa.types.is_duration(kind):
-            columns.append(Column(name, numbers_of(values.cast(pa.duration("ns")).cast(pa.int64())), "ns", where))
+            columns.append(Column(name, numbers_of(values.cast(pa.duration("ns")).cast(pa.int64())), "ns"))
         elif any(is_kind(kind) for is_kind in numeric):
-            columns.append(Column(name, numbers_of(values), split_unit(name)[1], where))
+            columns.append(Column(name, numbers_of(values), split_unit(name)[1]))
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
             text = values.cast(pa.large_string())
-            if (found := stamps(text)) is None and (column := _parsed(text, name, where, file, decimal)) is not None:
+            if (found := stamps(text)) is None and (column := _parsed(text, name, reading)) is not None:
                 columns.append(column)
             elif found is None:
                 unread.append(name)
         else:
             unread.append(name)
-        clock = found if clock is None else clock
-    notes = [*notes, *([f"without the text in {', '.join(map(repr, unread[:8]))}"] if unread else [])]
-    return measured_of(columns, form, file, unit, notes, clock, named=named_times)
+        reading.clock = found if reading.clock is None else reading.clock
+    if unread:
+        reading.notes.append(f"without the text in {', '.join(map(repr, unread[:8]))}")
+    return measured_of(columns, reading)
 
 
-def of_rows(
-    rows: Sequence[Mapping[str, str]], form: str, file: str, unit: str | None = None, notes: Sequence[str] = (),
-    where: _Where = lambda row: f"row {row + 1}", *, named_times: bool = False,
-) -> Measured:  # fmt: skip
+def of_rows(rows: Sequence[Mapping[str, str]], reading: Reading) -> Measured:
     """Rows of cells by the names of their columns, each of which may lack some."""
     names = dict.fromkeys(name for row in rows for name in row)
-    named = ((name, text_array([row.get(name, "") for row in rows])) for name in names)
-    return of_arrow(named, form, file, unit, notes, where, named_times=named_times)
+    return of_arrow(((name, text_array([row.get(name, "") for row in rows])) for name in names), reading)
 
 
-def _parsed(values: Any, name: str, where: _Where, file: str, decimal: bool | None) -> Column | None:
+def _parsed(values: Any, name: str, reading: Reading) -> Column | None:
     """A column of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no number."""
     known = not name or _is_known(name)
     try:
-        numbers, unit, bad = cells(values, decimal_comma=decimal)
+        numbers, unit, bad = cells(values, decimal_comma=reading.decimal)
     except AmbiguousError as error:
         row = next(row for row, cell in enumerate(values.to_pylist()) if cell and error.args[0] in cell)
-        what = f"{file}: {where(row)}, column {name!r}: comma in {error.args[0]!r} may be decimal or separate thousands"
-        raise MeasurementsError(what, fix="write decimal points, or numbers without separators") from None
+        what = f"comma in {error.args[0]!r} may be decimal or separate thousands"
+        raise reading.error(what, "write decimal points, or numbers without separators", row, name) from None
     except ValueError as error:
         if not known:
             return None
-        what = f"{file}: column {name!r}: {error}"
-        raise MeasurementsError(what, fix="write one unit, in the name of the column") from None
+        raise reading.error(str(error), "write one unit, in the name of the column", column=name) from None
     own = split_unit(name)[1]
     if not bad.any():
-        return Column(name, numbers, unit or own, where)
+        return Column(name, numbers, unit or own)
     if not known or (own is None and np.isnan(numbers).all()):
         return None
     row = int(bad.argmax())
-    what = f"{file}: {where(row)}, column {name!r}: {str(values[row])[:40]!r} is no number"
-    raise MeasurementsError(what, fix="leave the cell empty where there is no value")
+    fix = "leave the cell empty where there is no value"
+    raise reading.error(f"{str(values[row])[:40]!r} is no number", fix, row, name)
 
 
-def read_json(text: str, file: str, unit: str | None) -> Measured | None:
+def read_json(text: str, reading: Reading) -> Measured | None:
     """JSON in which names of times are known, whole or an object a line; None for other text."""
-    objects, notes = _objects_of(text)
+    objects, note = _objects_of(text)
     rows = [dict(_named(each)) for each in objects]
     if not any(_is_known(name) or not name for row in rows for name in row):
         return None
-    return of_rows(rows, "JSON by names", file, unit, notes, lambda row: f"object {row + 1}")
+    reading.notes += [note] * bool(note)
+    reading.form, reading.where = "JSON by names", lambda row: f"object {row + 1}"
+    return of_rows(rows, reading)
 
 
-def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
+def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], str]:
     """The objects, whole or one a line, and a note where the last line breaks off; none where a line is no object."""
     with suppress(ValueError, RecursionError):
-        return objects_in(json.loads(text)), []
+        return objects_in(json.loads(text)), ""
     objects: list[Mapping[str, Any]] = []
     lines = [line for line in text.split("\n") if line.strip()] if text.lstrip()[:1] == "{" else []
     for line in lines:
@@ -308,8 +297,8 @@ def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
             objects.append(json.loads(line))
         except (ValueError, RecursionError):
             broken = line is lines[-1] and not text.endswith("\n") and bool(objects)
-            return (objects, ["without the last line, which breaks off"]) if broken else ([], [])
-    return (objects, []) if all(isinstance(each, Mapping) for each in objects) else ([], [])
+            return (objects, "without the last line, which breaks off") if broken else ([], "")
+    return (objects if all(isinstance(each, Mapping) for each in objects) else []), ""
 
 
 def objects_in(value: Any) -> list[Mapping[str, Any]]:
