@@ -16,8 +16,8 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from yolotrt_lab.diagnose.formats import FORMATS, join, read, read_text
-from yolotrt_lab.diagnose.measured import Measured
+from yolotrt_lab.diagnose.formats import FORMATS, read, read_text
+from yolotrt_lab.diagnose.measured import Measured, join
 from yolotrt_lab.errors import LabError, MeasurementsError, SettingsError
 from yolotrt_lab.packages import shipped_file
 from yolotrt_lab.recording import FRAME_COLUMNS, Recording

@@ -157,7 +157,7 @@ def test_the_lab_s_own_columns_in_a_csv():
     }
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gbk", "gb18030"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk", "gb18030"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_every_encoding_and_line_end(tmp_path, encoding, end):
     file = tmp_path / "a.log"
@@ -188,8 +188,8 @@ def test_every_encoding_and_line_end(tmp_path, encoding, end):
         ("a,b\n1,2\n", r"^a\.csv: no column of times is known among 'a', 'b'"),
         ("hello\nworld\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),
         ("\n# nothing\n", r"^a\.csv: it must have lines that are no comments, got none$"),
-        ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it begins$"),
-        ("start_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the frame ends before it begins$"),
+        ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it starts$"),
+        ("start_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the frame ends before it starts$"),
         ("infer_ms,sync_ms\n1,nan\nnan,2\n", r"^a\.csv: no row in it has all of its times$"),
         ("infer_ms,sync_ms\n", r"^a\.csv: line 1 names columns, and no row follows$"),
         ("hello\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),

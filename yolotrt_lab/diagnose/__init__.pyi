@@ -1,8 +1,8 @@
 from .accounts import Bill, bill, compare
 from .diagram import drawn, measured_times, telemetry_column
 from .explanations import EXPLANATIONS
-from .formats import join, read
-from .measured import Measured
+from .formats import read
+from .measured import Measured, join
 from .render import as_html
 from .slope import Slope, slope
 

@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,163 +18,166 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from ..errors import MeasurementsError, RecordingError
+from ..errors import MeasurementsError, RecordingError, SettingsError
 from ..files import limit_bytes, read_file, too_large
 from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
+from ..types import Stage
+from .columns import EXPORT, Reading, unit_in_ns
+from .logs import read_log
 from .measured import Kind, Measured, with_origin
-from .names import UNITS_NS
-from .numbers import PROGRESS, lines_of, stamps, text_array
-from .read_columns import EXPORT, Column, measured_of, unit_in_ns
-from .read_logs import read_log, read_pattern
-from .read_tables import COMMENTS, find_table, objects_in, read_arrow, read_json, read_table
+from .tables import COMMENTS, DMON, find_table, objects_in, of_arrow, of_rows, read_json, read_table
+from .words import PROGRESS, TIME_UNITS, UNITS_NS, has, split_unit
 
 _HEAD, _FEW = 1 << 16, 200
 _SQLITE, _FEATHER, _GZIP = b"SQLite format 3\0", b"ARROW1", b"\x1f\x8b"
 _BINARY = (_SQLITE, _FEATHER, b"PAR1", b"\xff\xff\xff\xff")  # the last starts an Arrow stream, an unfinished recording
-_DAY_NS = 86_400e9
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _ESCAPES = re.compile(rb"\x1b(?:\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
+_UNIT = re.compile(rf"\s*[(\[]?({TIME_UNITS})(?![A-Za-z])", re.IGNORECASE)
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in (9, 10, 13))
-
-_MEDIANS = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
-_MEDIANS |= {"gpu_compute": "GPU Compute Time"}
+_TIMES = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
+_TIMES |= {"gpu_compute": "GPU Compute(?: Time)?"}
+_QUERY = {"latencyMs": "latency", "computeMs": "gpu_compute", "h2dMs": "h2d", "d2hMs": "d2h"}
+_QUERY |= {"inMs": "h2d", "outMs": "d2h"}  # as older versions of trtexec call them
+_INSTANTS = {
+    "due": ("startEnqMs",),
+    "start": ("startH2dMs", "startInMs", "startComputeMs"),
+    "done": ("endD2hMs", "endOutMs", "endComputeMs"),
+}
 
 
 @dataclass(frozen=True)
 class Format:
     """A kind of text, known by a pattern in its first or last lines.
 
-    `rows` finds a row: its groups are columns, such as 'infer__ms', or 'name' and 'time', which are added up by name.
+    `rows` finds a row: its groups are columns, such as 'infer_ms', or 'name' and 'time', which are added up by name.
     """
 
     name: str
     kind: Kind
     known_by: str
-    read: Callable[[str, str, Format], Measured | None]
+    read: Callable[[str, Format, Reading], Measured | None] | None
+    """None where it is read as a table is."""
     rows: str = ""
     export: str = EXPORT
     note: str = ""
 
 
-def _matches(text: str, pattern: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """A column for each group that finds anything, NaN where it does not, and the time stamps."""
-    found = [each.groups() for each in re.finditer(pattern, text, re.MULTILINE)]
-    cells = dict(zip(re.compile(pattern).groupindex, zip(*found, strict=True), strict=bool(found)))
-    clock = _stamped([each or "" for each in cells.pop("when", ())])
-    return {name: np.array([*map(_number, each)]) for name, each in cells.items() if any(each)}, clock
-
-
-def _columns(text: str, file: str, form: Format) -> Measured | None:
-    """The groups of the format's pattern, one row a match; None where there are fewer than two."""
-    columns, clock = _matches(text, form.rows)
-    if not columns or len(next(iter(columns.values()))) < 2:
+def _columns(text: str, form: Format, reading: Reading) -> Measured | None:
+    """One row a match of the format's pattern, with its groups; None for fewer than two."""
+    found = re.finditer(form.rows, text, re.MULTILINE)
+    rows = [{name: value for name, value in each.groupdict().items() if value} for each in found]
+    if len(rows) < 2 or not any(rows):
         return None
-    split = {name: name.split("__") for name in columns}
-    named = [Column(split[name][0], values, split[name][1] or None) for name, values in columns.items()]
-    return measured_of(named, form.name, file, notes=[form.note] if form.note else [], clock_ns=clock)
+    reading.notes += [form.note] * bool(form.note)
+    return of_rows(rows, reading)
 
 
-def _totals(text: str, file: str, form: Format) -> Measured:
-    """What calls, layers or events took together by name, in ms."""
+def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
+    """The groups of the user's expression, one column a name; a row ends where a name comes again."""
+    try:
+        compiled = re.compile(pattern, re.MULTILINE)
+    except re.error as error:
+        what = f"the pattern must be a regular expression, got {pattern!r}: {error}"
+        fix = r"write a bracket of the log as \( or \[; a time is (?P<infer_ms>[0-9.]+)"
+        raise SettingsError(what, fix=fix) from None
+    if not compiled.groupindex:
+        raise SettingsError(f"the pattern must have named groups, got {pattern!r}", fix="write (?P<infer_ms>[0-9.]+)")
+    rows: list[dict[str, str]] = [{}]
+    for match in compiled.finditer(text):
+        found = {name: value for name, value in match.groupdict().items() if value is not None}
+        for name in found:
+            if split_unit(name)[1] is None and (behind := _UNIT.match(text, match.end(name))):
+                found[name] += f" {behind[1]}"
+        if rows[-1].keys() & found.keys():
+            rows.append({})
+        rows[-1] |= found
+    if not rows[0]:
+        raise reading.error(f"no line matches the pattern {pattern!r}", "try it on one line of the file")
+    reading.form, reading.where, reading.of_times = f"the pattern {pattern}", lambda row: f"match {row + 1}", True
+    return of_rows(rows, reading)
+
+
+def _totals(text: str, form: Format, reading: Reading) -> Measured:
+    """What calls, layers or events took together by name."""
     facts: dict[str, float] = {}
+    rows = 0
+    for rows, (name, took) in enumerate(_named(text, form) if form.rows else _profiled(text, form, reading), 1):  # noqa: B007
+        facts[name] = facts.get(name, 0.0) + took
+    return Measured(form.kind, form.name, rows_read=rows, origin=reading.file, facts=facts, export=form.export)
+
+
+def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
+    """Names with times in ms, of lines."""
     header = re.search(r"(?:Total ?Time|Duration) ?\((\w+)\)", text)
-    rows = [each.groupdict() for each in re.finditer(form.rows, text, re.MULTILINE)]
-    for found in rows:
+    for found in (each.groupdict() for each in re.finditer(form.rows, text, re.MULTILINE)):
+        unit = found.get("unit") or (header[1] if header else "ns")
         name = (found["name"] or found["last"]).strip()
-        scale = UNITS_NS.get(found.get("unit") or (header[1] if header else "ns"), 1.0) / 1e6
-        facts[name] = facts.get(name, 0.0) + _number(found["time"].replace(",", "")) * scale
-    return _summed(facts, len(rows), file, form)
+        yield name, float(found["time"].replace(",", "").strip(".") or "nan") * UNITS_NS.get(unit, 1.0) / 1e6
 
 
-def _summed(facts: dict[str, float], rows: int, file: str, form: Format) -> Measured:
-    kind: Kind = "summary" if form.kind == "frames" else form.kind
-    return Measured(kind, form.name, rows_read=rows, origin=file, facts=facts, export=form.export)
+def _profiled(text: str, form: Format, reading: Reading) -> Iterator[tuple[str, float]]:
+    """The same of a profile in JSON."""
+    key, scale = ("dur", 1e-3) if form.kind == "events" else ("averageMs", 1.0)
+    for each in _objects(text, form, reading):
+        if isinstance(each.get(key), int | float):
+            yield str(each.get("name")), each[key] * scale
 
 
-def _trtexec(text: str, file: str, form: Format) -> Measured:
+def _trtexec(text: str, form: Format, reading: Reading) -> Measured:
     """The averages of each ten runs, if the log has them, and the medians of its summary."""
-    times = r"(?P<unit>s|ms|us|ns)"
     facts = {}
-    for name, said in [*_MEDIANS.items(), ("latency_max", "Latency")]:
-        which = "max" if name == "latency_max" else "median"
-        if each := re.search(rf"^(?:.*\] )?{said}: .*{which} = (?P<time>[\d.]+) ?{times}", text, re.MULTILINE):
-            facts[name] = _number(each["time"]) * UNITS_NS[each["unit"]] / 1e6
-    if rate := re.search(r"Throughput: ([\d.]+) qps", text):
-        facts["queries_per_second"] = _number(rate[1])
-    columns, clock = _matches(text, form.rows)
-    if not columns:
-        return _summed(facts, len(facts), file, form)
-    series = {name.split("__")[0]: values * 1e6 for name, values in columns.items() if not np.isnan(values).any()}
-    notes = ["each row is an average of several runs"]
-    if series.pop("end", None) is not None:
-        notes.append("'end to end' is not read: it is from one query's start to the result of the next")
-    rows = len(columns["gpu_compute__ms"])
-    return Measured("frames", form.name, series, clock_ns=clock, rows_read=rows, notes=tuple(notes), facts=facts)
+    for name, said, which in [*((*each, "median") for each in _TIMES.items()), ("latency_max", "Latency", "max")]:
+        value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )([\d.]+) ?(s|ms|us|ns)"
+        if each := re.search(rf"^(?:.*\] )?(?:Host )?{said} ?{value}", text, re.MULTILINE):
+            facts[name] = float(each[1]) * UNITS_NS[each[2]] / 1e6
+    rate = re.search(r"[Tt]hroughput: (\d*[1-9][\d.]*) qps", text)
+    told = (f"{rate[1]} queries a second",) if rate else ()
+    if (found := _columns(text, form, reading)) is None:
+        return Measured(
+            "summary", form.name, rows_read=len(facts), notes=told, origin=reading.file, facts=facts, export=form.export
+        )
+    times = {"enqueue" if name == Stage.INFER else name: values for name, values in found.times_ns.items()}
+    ends = "'end to end' is not read: it is from one query's start to the result of the next"
+    return replace(found, times_ns=times, facts=facts, notes=(*found.notes, *told, *([ends] * ("(end to end" in text))))
 
 
-def _deepstream(text: str, file: str, form: Format) -> Measured:
-    """Frames a second of each source; the numbers in brackets are averages since the start."""
-    lines = re.findall(r"\*\*PERF:(.*)", re.sub(r"\([^)\n]*\)|'[^'\n]*':", " ", text))
-    rows = [[*map(float, re.findall(r"(?<![\w.(])(\d+\.?\d*)(?![\w.)])", line))] for line in lines]
-    width = max(map(len, rows), default=0)
-    if not width:
-        raise MeasurementsError(f"{file}: no line of PERF in it has a rate", fix="wait until the pipeline runs")
-    names = ["frame", *(f"source {source}" for source in range(1, width))]
-    rates = zip(*(row for row in rows if len(row) == width), strict=True)
-    columns = [Column(name, np.array(values), "fps") for name, values in zip(names, rates, strict=True)]
-    return measured_of(columns, form.name, file)
+def _export_times(text: str, form: Format, reading: Reading) -> Measured:
+    """One query a row: when it was enqueued and the GPU worked on it, and how long each took."""
+    rows = _objects(text, form, reading)
+    try:
+        read = {key: np.array([row[key] for row in rows], np.float64) * 1e6 for key in rows[0]}
+        times = {name: read[key] for key, name in _QUERY.items() if key in read}
+        if {"startEnqMs", "endEnqMs"} <= read.keys():
+            times["enqueue"] = read["endEnqMs"] - read["startEnqMs"]
+        if bad := [name for name, values in times.items() if not (values >= 0).all()]:
+            raise ValueError(f"{bad[0]} below 0 in query {int((~(times[bad[0]] >= 0)).argmax()) + 1}")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise reading.error(f"a query of trtexec in it is damaged: {error!r}", "export it again") from None
+    instants = {name: next((read[key] for key in keys if key in read), None) for name, keys in _INSTANTS.items()}
+    known = {name: values for name, values in instants.items() if values is not None}
+    facts = {name: float(np.median(values)) / 1e6 for name, values in times.items()}
+    return Measured("frames", form.name, times, known, rows_read=len(rows), origin=reading.file, facts=facts)
 
 
-def _dmon(text: str, file: str, form: Format) -> Measured:
-    """One row a sample; of several GPUs the first."""
-    lines = [line.split() for line in text.replace("#", "# ", 1).split("\n") if line.strip()]
-    header = next(line for line in lines if line[0] == "#" and "gpu" in line)[1:]
-    rows = [line for line in lines if len(line) == len(header) and not line[0].startswith("#")]
-    gpus = [row[header.index("gpu")] for row in rows]
-    of_one = [row for row, gpu in zip(rows, gpus, strict=True) if gpu == gpus[0]]
-    cells = dict(zip(header, zip(*of_one, strict=True), strict=True))
-    when = [cells.pop(name) for name in ("Date", "Time") if name in cells]
-    notes = [f"GPU {gpus[0]} of {len(set(gpus))}"] if len(set(gpus)) > 1 else []
-    columns = [Column(name, np.array([*map(_number, each)])) for name, each in cells.items() if name != "gpu"]
-    clock = _stamped([" ".join(each) for each in zip(*when, strict=True)])
-    return measured_of(columns, form.name, file, notes=notes, clock_ns=clock)
-
-
-def _objects(text: str, file: str, form: Format) -> list[Any]:
+def _objects(text: str, form: Format, reading: Reading) -> list[Mapping[str, Any]]:
     """The objects of a profile in JSON; a profile that breaks off lacks its last bracket."""
     for ending in ("", "]", "]}"):
         with suppress(ValueError, RecursionError):
             return objects_in(json.loads(text.rstrip().rstrip(",") + ending if ending else text))
-    what = f"{file}: it looks like {form.name}, and its JSON breaks off or is damaged"
-    raise MeasurementsError(what, fix="take it again")
+    raise reading.error(f"it looks like {form.name}, and its JSON breaks off or is damaged", "take it again")
 
 
-def _of_objects(text: str, file: str, form: Format) -> Measured:
-    """Times of layers or events by name, of a profile in JSON."""
-    key, scale = ("dur", 1e-3) if form.kind == "events" else ("averageMs", 1.0)
-    facts: dict[str, float] = {}
-    rows = [each for each in _objects(text, file, form) if isinstance(each.get(key), int | float)]
-    for each in rows:
-        facts[str(each.get("name"))] = facts.get(str(each.get("name")), 0.0) + each[key] * scale
-    return _summed(facts, len(rows), file, form)
-
-
-def _export_times(text: str, file: str, form: Format) -> Measured:
-    """One query a row: its latency, the enqueue call on the host, and what the GPU took for copies and compute."""
-    rows = _objects(text, file, form)
-    known = {"latencyMs": "latency", "computeMs": "gpu_compute", "h2dMs": "h2d", "d2hMs": "d2h"}
-    try:
-        series = {name: np.array([row[key] for row in rows]) for key, name in known.items() if key in rows[0]}
-        if {"startEnqMs", "endEnqMs"} <= rows[0].keys():
-            series["enqueue"] = np.array([row["endEnqMs"] - row["startEnqMs"] for row in rows])
-        series = {name: values.astype(np.float64) * 1e6 for name, values in series.items()}
-        if bad := [name for name, values in series.items() if not (values >= 0).all()]:
-            raise ValueError(f"{bad[0]} below 0 in query {int((~(series[bad[0]] >= 0)).argmax()) + 1}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{file}: a query of trtexec in it is damaged: {error!r}"
-        raise MeasurementsError(what, fix="export it again") from None
-    return Measured("frames", form.name, series, rows_read=len(rows), origin=file)
+def _deepstream(text: str, form: Format, reading: Reading) -> Measured:
+    """Frames a second of each source; the numbers in brackets are averages since the start."""
+    lines = re.findall(r"\*\*PERF:(.*)", re.sub(r"\([^)\n]*\)|'[^'\n]*':", " ", text))
+    rows = [re.findall(r"(?<![\w.(])(\d+\.?\d*)(?![\w.)])", line) for line in lines]
+    width = max(map(len, rows), default=0)
+    if not width:
+        raise reading.error("no line of PERF in it has a rate", "wait until the pipeline runs")
+    names = ["frame [fps]", *(f"source {source} [fps]" for source in range(1, width))]
+    return of_rows([dict(zip(names, row, strict=True)) for row in rows if len(row) == width], reading)
 
 
 _NAMED = r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"
@@ -204,36 +207,36 @@ _NVPROF_START = r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]"
 _NVPROF = r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls"
 _TEGRASTATS = r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)"
 _TEGRASTATS_ROW = (
-    r"^(?P<when>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)?(?=.*\bRAM (?P<gpu_memory_used_bytes__mib>\d+)/\d+MB)"
-    r"(?:(?=.*GR3D_FREQ (?P<gpu_utilisation_percent__>\d+)%))?(?:(?=.*GR3D_FREQ \d+%@\[?(?P<sm_clock_mhz__>\d+)))?"
-    r"(?:(?=.*EMC_FREQ \d+%@(?P<memory_clock_mhz__>\d+)))?(?:(?=.*\b[Gg][Pp][Uu]@(?P<temperature_c__>[\d.]+)C))?"
+    r"^(?P<when>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)?(?=.*\bRAM (?P<gpu_memory_used_mib>\d+)/\d+MB)"
+    r"(?:(?=.*GR3D_FREQ (?P<gpu_utilisation_percent>\d+)%))?(?:(?=.*GR3D_FREQ \d+%@\[?(?P<sm_clock_mhz>\d+)))?"
+    r"(?:(?=.*EMC_FREQ \d+%@(?P<memory_clock_mhz>\d+)))?(?:(?=.*\b[Gg][Pp][Uu]@(?P<temperature_c>[\d.]+)C))?"
     r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
-    r"(?P<power_w__mw>\d+)(?:mW)?/))?"
+    r"(?P<power_mw>\d+)(?:mW)?/))?"
 )
 _SPEED = r"Speed: [\d.]+ ?ms pre-?process"
 _SPEED_ROW = (
-    r"Speed: (?P<preprocess__ms>[\d.]+) ?ms pre-?process, (?P<infer__ms>[\d.]+) ?ms inference, (?:[\d.]+ ?ms loss, )?"
-    r"(?P<postprocess__ms>[\d.]+) ?ms (?:postprocess|NMS)"
+    r"Speed: (?P<preprocess_ms>[\d.]+) ?ms pre-?process, (?P<infer_ms>[\d.]+) ?ms inference, (?:[\d.]+ ?ms loss, )?"
+    r"(?P<postprocess_ms>[\d.]+) ?ms (?:postprocess|NMS)"
 )
 _SIZED = r"^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$"
-_SIZED_ROW = r"^.*?\b\d+x\d+ .*?,? \(?(?P<frame__ms>[\d.]+) ?ms\)?\s*$"
+_SIZED_ROW = r"^.*?\b\d+x\d+ .*?,? \(?(?P<frame_ms>[\d.]+) ?ms\)?\s*$"
 _SIZED_NOTE = "the frame is the inference: ultralytics prints nothing else on these lines"
 _AVERAGE_ROW = (
-    r"^(?P<when>.*)Average on \d+ runs - GPU latency: (?P<gpu_compute__ms>[\d.]+) ms"
-    r"(?: - Host latency: (?P<latency__ms>[\d.]+) ms)?"
-    r"(?: \((?:end to end (?P<end__ms>[\d.]+) ms, )?enqueue (?P<enqueue__ms>[\d.]+) ms\))?"
+    r"^(?P<when>\S*\d\d:\d\d:\d\d\S*)?.*?Average on \d+ runs - GPU latency: (?P<gpu_compute_ms>[\d.]+) ms"
+    r"(?: - Host latency: (?P<latency_ms>[\d.]+) ms)?"
+    r"(?: \((?:end to end [\d.]+ ms, )?enqueue (?P<enqueue_ms>[\d.]+) ms\))?"
 )
 _SINK = r"rendered: \d+, dropped: \d+, current: "
-_SINK_ROW = _SINK + r"(?P<frame__fps>[\d.]+)"
-_DMON = r"^# ?(?:Date\s+)?(?:Time\s+)?gpu\b"
+_SINK_ROW = _SINK + r"(?P<fps>[\d.]+)"
 _JETSON = "a Jetson's memory is one for the CPU and the GPU"
+_AVERAGED = "each row is an average of several runs"
 # fmt: off
 FORMATS = (
-    Format("trtexec log", "frames", _TRTEXEC, _trtexec, _AVERAGE_ROW, _EXPORT_TIMES),
+    Format("trtexec log", "frames", _TRTEXEC, _trtexec, _AVERAGE_ROW, _EXPORT_TIMES, _AVERAGED),
     Format("trtexec --exportTimes", "frames", _QUERIES, _export_times),
-    Format("trtexec --exportProfile", "layers", _PROFILE, _of_objects, export=_EXPORT_TIMES),
-    Format("profile of ONNX Runtime", "events", _ORT, _of_objects),
-    Format("Chrome trace", "events", r'"traceEvents"|"ph" ?: ?"[XB]"', _of_objects),
+    Format("trtexec --exportProfile", "layers", _PROFILE, _totals, export=_EXPORT_TIMES),
+    Format("profile of ONNX Runtime", "events", _ORT, _totals),
+    Format("Chrome trace", "events", r'"traceEvents"|"ph" ?: ?"[XB]"', _totals),
     Format("nsys stats, a trace", "events", _NSYS_TRACE, _totals, _TRACE_ROW, _SQLITE_EXPORT),
     Format("nsys stats, a summary", "summary", r"Time ?\(%\).{1,9}Total ?Time", _totals, _NSYS_ROW, _SQLITE_EXPORT),
     Format("nvprof, a trace", "events", _NVPROF_START, _totals, _NVPROF_TRACE, _SQLITE_EXPORT),
@@ -242,7 +245,7 @@ FORMATS = (
     Format("DeepStream PERF", "rates", r"^\W*\*\*PERF:", _deepstream),
     Format("GStreamer fpsdisplaysink", "rates", _SINK, _columns, _SINK_ROW),
     Format("tegrastats", "telemetry", _TEGRASTATS, _columns, _TEGRASTATS_ROW, note=_JETSON),
-    Format("nvidia-smi dmon", "telemetry", _DMON, _dmon),
+    Format("nvidia-smi dmon", "telemetry", DMON, None),
     Format("ultralytics lines", "frames", _SPEED, _columns, _SPEED_ROW),
     Format("ultralytics lines", "frames", _SIZED, _columns, _SIZED_ROW, note=_SIZED_NOTE),
     Format("layers of a network", "layers", _LAYER, _totals, _LAYER_ROW, _EXPORT_TIMES),
@@ -292,31 +295,30 @@ def read_text(data: bytes, file: str = "text", unit: str | None = None, pattern:
     first = next((line.strip() for line in data[:_HEAD].decode("utf-8", "replace").split("\n") if line.strip()), "")
     if not first:
         raise MeasurementsError(f"{file}: it must have lines, got none", fix="name another file")
-    told = first.startswith(COMMENTS) and not re.match(r"#\s*(?:Date\s+)?(?:Time\s+)?gpu\b", first)
-    comment = first.lstrip("#/% ").strip()[:100] if told else ""
-    found = _read_clean(data, file, unit, pattern)
-    return replace(found, origin="; ".join(filter(None, [file, comment])))
+    told = first.startswith(COMMENTS) and not re.match(DMON, first)
+    found = _read_clean(data, Reading(file, unit), pattern)
+    return replace(found, origin="; ".join(filter(None, [file, first.lstrip("#/% ").strip()[:100] if told else ""])))
 
 
-def _read_clean(data: bytes, file: str, unit: str | None, pattern: str | None) -> Measured:
-    import pyarrow.compute as pc
-
+def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
     if pattern is not None:
-        return read_pattern(data.decode(), pattern, file, unit)
+        return _pattern(data.decode(), pattern, reading)
     ends = (data[:_HEAD] + b"\n" + data[-_HEAD:]).decode("utf-8", "replace")
     for form in FORMATS:
-        if re.search(form.known_by, ends, re.MULTILINE) and (found := form.read(data.decode(), file, form)) is not None:
-            return found
+        if re.search(form.known_by, ends, re.MULTILINE):
+            reading.form = form.name
+            if form.read is None:
+                break
+            if (found := form.read(data.decode(), form, reading)) is not None:
+                return found
+            reading.form = ""
     head = data[:_HEAD].decode("utf-8", "replace").split("\n")
     head = head if len(data) <= _HEAD else head[:-1]
-    if head[0].lstrip()[:1] in ("{", "[") and (found := read_json(data.decode(), file, unit)):
-        return found
+    if head[0].lstrip()[:1] in ("{", "[") and (read := read_json(data.decode(), reading)):
+        return read
     if table := find_table(head[:_FEW]):
-        return read_table(data, table, file, unit)
-    lines = lines_of(data)
-    if any(line.lstrip().startswith(COMMENTS) for line in head):
-        lines = lines.filter(pc.invert(pc.match_substring_regex(lines, r"^\s*(#|//|%)")))
-    return read_log(lines, file, unit)
+        return read_table(data, table, reading)
+    return read_log(_lines_of(data), reading)
 
 
 def _starts(path: Path, mark: bytes) -> bool:
@@ -346,29 +348,17 @@ def _bytes(path: Path | None, file: str) -> bytes:
 
 
 def _utf8(data: bytes, file: str) -> bytes:
-    """The text as UTF-8, by its byte order mark, else from UTF-16 where every other byte is 0, or from GBK."""
-    encoding = next((name for mark, name in _BOMS if data.startswith(mark)), None)
-    if encoding:
-        data = data[3 if encoding == "utf-8" else 2 :]
-    head = data[:1_000]
-    for start, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if (
-            not encoding
-            and len(head) > 3
-            and head[start::2].count(0) > 0.2 * len(head)
-            and not head[1 - start :: 2].count(0)
-        ):
-            encoding = name
-    for name in (encoding,) if encoding else ("utf-8", "gb18030"):
+    """The text as UTF-8, by its byte order mark, else from GBK where it is none."""
+    marked = next(((name, data[len(mark) :]) for mark, name in _BOMS if data.startswith(mark)), None)
+    for name, body in (marked,) if marked else (("utf-8", data), ("gb18030", data)):
         with suppress(UnicodeDecodeError):
-            text = data.decode(name)
+            text = body.decode(name)
             if "\0" not in text:
-                return data if name == "utf-8" else text.encode()
+                return body if name == "utf-8" else text.encode()
     text = data.decode("utf-8", "replace")
     line = text[: min(each for each in (text.find("\0"), text.find("\ufffd"), len(text)) if each >= 0)].count("\n") + 1
-    what = (
-        f"{file}: line {line}: it must be text in UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"
-    )
+    formats = "UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"
+    what = f"{file}: line {line}: it must be text in {formats}"
     raise MeasurementsError(what, fix="write it as CSV or as lines of text in UTF-8")
 
 
@@ -388,11 +378,11 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
     try:
         with path.open("rb") as opened:
             if opened.read(len(_FEATHER)) == _FEATHER:
-                return read_arrow(_arrow(ipc.open_file(opened), file), file, unit)
+                return _of_table(_arrow(ipc.open_file(opened), file), file, unit)
         columns, metadata = read_columns(path)
         if metadata is not None:
             return with_origin(Measured.of(Recording.load(path)), file)
-        return read_arrow(pa.table(columns), file, unit)
+        return _of_table(pa.table(columns), file, unit)
     except MeasurementsError as error:
         raise MeasurementsError(f"{file}: {error.message.removeprefix(f'{file}: ')}", fix=error.fix) from None
     except (RecordingError, pa.ArrowException, OSError, ValueError, TypeError) as error:
@@ -400,6 +390,11 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
         what = f"{file} is no readable Parquet or Arrow file: {why}"
         fix = getattr(error, "fix", "") or "it is damaged or cut off: take another copy, or record again"
         raise MeasurementsError(what, fix=fix) from error
+
+
+def _of_table(table: Any, file: str, unit: str | None) -> Measured:
+    named = ((name, table[name].combine_chunks()) for name in table.column_names)
+    return of_arrow(named, Reading(file, unit, "Parquet or Arrow by column names"))
 
 
 def _arrow(reader: Any, file: str) -> Any:
@@ -429,45 +424,14 @@ def _of_trace(path: Path, file: str) -> Measured:
     )
 
 
-def join(measured: Measured, telemetry: Measured) -> Measured:
-    """The frames with the latest sample of the telemetry at each, by the time stamps of both.
+def _lines_of(data: bytes) -> Any:
+    """The lines of a text, without comments, as an Arrow array on top of its bytes; each ends with its newline."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    MeasurementsError where one has no time stamps, or where they don't overlap.
-
-    >>> frames = read_text(b"21:00:02.500 infer: 7.9 ms\\n21:00:03.500 infer: 9.1 ms\\n")
-    >>> clock = read_text(b"timestamp, clocks.sm [MHz]\\n21:00:02.000, 1980\\n21:00:03.000, 1410\\n")
-    >>> join(frames, clock).telemetry["sm_clock_mhz"].tolist()
-    [1980.0, 1410.0]
-    """
-    for each in (measured, telemetry):
-        if each.clock_ns is None:
-            what = f"{each.origin}: rows must have time stamps to be joined, got none"
-            raise MeasurementsError(
-                what, fix="print the time of day in each row: nvidia-smi dmon -o DT, or --query-gpu=timestamp"
-            )
-    at, samples = np.asarray(measured.clock_ns), np.asarray(telemetry.clock_ns)
-    if min(at[0], samples[0]) < _DAY_NS:  # one of them has no dates
-        at, samples = at % _DAY_NS, samples % _DAY_NS
-    last = np.searchsorted(samples, at, side="right") - 1
-    held = (last >= 0) & (at <= samples[-1] + 2 * float(np.median(np.diff(samples))) if len(samples) > 1 else last >= 0)
-    if not held.any():
-        begun, ended = (
-            np.datetime_as_string(np.array([each[0], each[-1]]).astype("datetime64[ns]"), "s") for each in (at, samples)
-        )
-        what = f"the telemetry must be of the time of the frames, {' to '.join(begun)}, got {' to '.join(ended)}"
-        raise MeasurementsError(what, fix="take both on the same clock, at the same time")
-    columns = {name: np.where(held, values[last], np.nan) for name, values in telemetry.telemetry.items()}
-    lost = int((~held).sum())
-    notes = (*measured.notes, f"telemetry of {telemetry.origin}" + (f", which {lost:,} frames lack" if lost else ""))
-    return replace(measured, telemetry={**measured.telemetry, **columns}, notes=notes)
-
-
-def _stamped(texts: Sequence[str]) -> np.ndarray | None:
-    return stamps(text_array(texts)) if texts else None
-
-
-def _number(cell: str | None) -> float:
-    try:
-        return float(cell or "nan")
-    except ValueError:
-        return np.nan
+    codes, step = np.frombuffer(data, np.uint8), 1 << 24
+    ends = [np.flatnonzero(codes[i : i + step] == ord("\n")) + i + 1 for i in range(0, len(codes), step)]
+    starts = np.concatenate([[0], *ends, [] if data.endswith(b"\n") else [len(data)]]).astype(np.int64)
+    lines = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(data))
+    comment = r"^\s*(#|//|%)"
+    return lines.filter(pc.invert(pc.match_substring_regex(lines, comment))) if has(lines[:1_000], comment) else lines

@@ -13,6 +13,7 @@ from ..nsight.trace import Trace
 from ..recording import Recording
 from ..types import TELEMETRY_COLUMNS, Stage
 
+_DAY_NS = 86_400e9
 Kind = Literal["frames", "rates", "summary", "events", "layers", "telemetry"]
 
 
@@ -121,3 +122,34 @@ def _check(recording: Recording) -> None:
 def with_origin(measured: Measured, file: str) -> Measured:
     """The same, said to be of this file."""
     return replace(measured, origin="; ".join(filter(None, [file, measured.origin])))
+
+
+def join(measured: Measured, telemetry: Measured) -> Measured:
+    """The frames with the latest sample of the telemetry at each, by the time stamps of both.
+
+    MeasurementsError where one has no time stamps, or where they don't overlap.
+
+    >>> frames = Measured("frames", "", {"infer": np.array([7e6, 9e6])}, clock_ns=np.array([2e9, 3e9]))
+    >>> clocks = {"sm_clock_mhz": np.array([1980.0, 1410.0])}
+    >>> join(frames, Measured("telemetry", "", telemetry=clocks, clock_ns=np.array([1.9e9, 2.9e9]))).telemetry
+    {'sm_clock_mhz': array([1980., 1410.])}
+    """
+    for each in (measured, telemetry):
+        if each.clock_ns is None:
+            what = f"{each.origin}: rows must have time stamps to be joined, got none"
+            fix = "print the time of day in each row: nvidia-smi dmon -o DT, or --query-gpu=timestamp"
+            raise MeasurementsError(what, fix=fix)
+    at, samples = np.asarray(measured.clock_ns), np.asarray(telemetry.clock_ns)
+    if min(at[0], samples[0]) < _DAY_NS:  # one of them has no dates
+        at, samples = at % _DAY_NS, samples % _DAY_NS
+    last = np.searchsorted(samples, at, side="right") - 1
+    held = (last >= 0) & (at <= samples[-1] + 2 * float(np.median(np.diff(samples))) if len(samples) > 1 else last >= 0)
+    if not held.any():
+        ends = (np.array([each[0], each[-1]]).astype("datetime64[ns]") for each in (at, samples))
+        frames, got = (" to ".join(np.datetime_as_string(each, "s")) for each in ends)
+        what = f"the telemetry must be of the time of the frames, {frames}, got {got}"
+        raise MeasurementsError(what, fix="take both on the same clock, at the same time")
+    columns = {name: np.where(held, values[last], np.nan) for name, values in telemetry.telemetry.items()}
+    lost = int((~held).sum())
+    notes = (*measured.notes, f"telemetry of {telemetry.origin}" + (f", which {lost:,} frames lack" if lost else ""))
+    return replace(measured, telemetry={**measured.telemetry, **columns}, notes=notes)

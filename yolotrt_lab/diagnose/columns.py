@@ -1,0 +1,329 @@
+"""Columns of numbers with their names and units, made into what was measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import MeasurementsError, SettingsError
+from ..types import Stage
+from . import words
+from .measured import Kind, Measured
+from .words import INSTANTS, PROGRESS, UNITS_NS, end_of, plain, split_unit, telemetry_name, time_name
+
+NAMING = (
+    "name the times as the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms, or give a pattern"
+)
+EXPORT = "print one line a frame with its time, such as 'infer: 7.9 ms'"
+"""What gives a series of frames where a program prints none."""
+_LONGEST_NS = 1e18  # thirty years
+_EPOCHS = {1e9: 1e9, 1e12: 1e6, 1e15: 1e3, 1e18: 1.0}  # least stamp of our days in a unit, and its nanoseconds
+_COUNTS_ON = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.POSTPROCESS)
+"""Times that don't hold a queue, so that one that gains its first value in each frame is a timer that counts on."""
+_CUMULATIVE = re.compile(r"cumul|accum|so far|累计", re.IGNORECASE)
+_GPUS = ("gpu", "index", "gpuindex", "gpuid")  # what numbers the GPUs in telemetry of several
+_ROWS = 8  # from which a timer that counts on is told from times that happen to climb
+
+
+class Column(NamedTuple):
+    """One value a row, float64, NaN where there is none. `unit` is in lower case, None where the file does not say."""
+
+    header: str
+    values: np.ndarray
+    unit: str | None = None
+
+
+@dataclass(eq=False)
+class Reading:
+    """A file while it is read: what its values are read by, and what errors and the result say of it."""
+
+    file: str
+    unit: str | None = None
+    """That of times for which the file names none."""
+    form: str = ""
+    where: Callable[[int], str] = field(default=lambda row: f"row {row + 1}")
+    """Where a row is in the file."""
+    notes: list[str] = field(default_factory=list)
+    clock: np.ndarray | None = None
+    """The time stamps of the rows in ns."""
+    decimal: bool | None = None
+    """What a comma is where no number tells."""
+    of_times: bool = False
+    """True where each name is that of a time, because the user says so."""
+
+    def error(self, why: str, fix: str, row: int | None = None, column: str | None = None) -> MeasurementsError:
+        """The error for what is wrong with the file, a row or a column of it."""
+        place = ", ".join(
+            [*([] if row is None else [self.where(int(row))]), *([] if column is None else [f"column {column!r}"])]
+        )
+        return MeasurementsError(": ".join(filter(None, [self.file, place, why])), fix=fix)
+
+
+def unit_in_ns(unit: str) -> float:
+    """Nanoseconds in a unit of time that the caller chose; SettingsError where it is none."""
+    if (scale := UNITS_NS.get(unit.strip().lower())) is None:
+        raise SettingsError(f"the unit must be one of time, got {unit!r}", fix="use ms, us, ns or s")
+    return scale
+
+
+def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
+    """What the columns are: times, instants, telemetry, rates; those that are none of it are named as unread.
+
+    MeasurementsError where nothing in a row is known, or for a value that can't be, with its place.
+    """
+    sorted_ = _Sorted(reading)
+    with np.errstate(all="ignore"):  # of values that are then refused
+        for place, column in enumerate(columns):
+            PROGRESS.get()(place / len(columns))
+            sorted_.add(column)
+        return sorted_.measured()
+
+
+class _Sorted:
+    """Columns by what they are."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading, self.clock, self.notes = reading, reading.clock, reading.notes
+        self.times: dict[str, np.ndarray] = {}
+        self.called: dict[str, str] = {}
+        """What the file calls each of them."""
+        self.instants: dict[str, np.ndarray] = {}
+        self.ends: dict[tuple[str, str], np.ndarray] = {}
+        """When a part of a frame starts and ends, by its name and 'start' or 'done'."""
+        self.telemetry: dict[str, np.ndarray] = {}
+        self.rates: dict[str, np.ndarray] = {}
+        self.numbers: np.ndarray | None = None
+        self.gpus: np.ndarray | None = None
+        self.unitless: list[Column] = []
+        self.unread: list[str] = []
+        self.keep: np.ndarray | None = None
+        self.headers: list[str] = []
+
+    def add(self, column: Column) -> None:
+        """Put a column where it belongs."""
+        values, name = column.values, split_unit(column.header)[0]
+        self.headers.append(column.header)
+        word = time_name(re.sub(r" [234]$", "", name)) if column.header else "frame"
+        unit = column.unit or (self.reading.unit if word or self.reading.of_times else None)
+        known = telemetry_name(name)
+        scale = UNITS_NS.get(unit or "")
+        if np.isnan(values[0]) and np.isnan(values).all():
+            self.unread.append(column.header)
+        elif plain(name) in ("warmup", "iswarmup"):
+            self.keep = np.nan_to_num(values) == 0
+        elif known and column.unit not in UNITS_NS and known not in self.telemetry:
+            in_mib = known.endswith("used_bytes") and not name.endswith("bytes")
+            self.telemetry[known] = values * words.SCALES.get(column.unit or ("mib" if in_mib else ""), 1.0)
+        elif column.unit in words.RATES or (word == words.RATE and column.unit is None):
+            self.rates.setdefault(column.header, self._period(column))
+        elif column.unit is None and plain(name) in _GPUS and len(np.unique(values)) < min(len(values), 16):
+            self.gpus = values
+        elif word == words.CLOCK and (step := _clock_scale(values, name, unit)):
+            self.clock = values * step if self.clock is None else self.clock
+        elif (
+            column.unit is None
+            and not self.reading.of_times
+            and word in (None, "frame", words.CLOCK)
+            and _counts(values)
+        ):
+            pass
+        elif column.unit is None and plain(name) in words.NUMBERS and self._numbers(column):
+            self.numbers = values
+        elif scale and word in INSTANTS:
+            self.instants[word] = values * scale
+        elif column.unit in UNITS_NS and (end := end_of(name)) is not None:
+            self.ends[end] = values * UNITS_NS[column.unit]
+        elif scale:
+            self._time(column, word, scale)
+        elif unit is None and word and word not in INSTANTS:
+            self.unitless.append(column)
+        elif np.ptp(values[~np.isnan(values)]):  # a constant is no measurement
+            self.unread.append(column.header)
+
+    def _time(self, column: Column, word: str | None, scale: float) -> None:
+        values = column.values * scale
+        if not (values.min() >= 0 and values.max() <= _LONGEST_NS):
+            self._refuse(column, values < 0, "is below 0")
+            self._refuse(column, values > _LONGEST_NS, "is more than thirty years")
+        key = "frame" if word in (words.CLOCK, words.RATE) else word or " ".join(column.header.split())
+        if key == words.COPY:
+            key = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
+        if key in self.times and plain(column.header) == plain(key):  # 'decode' and 'postprocess' are both there
+            self.times[self.called[key]] = self.times.pop(key)
+        key = column.header if key in self.times else str(key)
+        self.called.setdefault(key, column.header)
+        if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
+            self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
+            values = np.maximum(np.diff(values, prepend=0.0), 0)
+        self.times.setdefault(key, values)
+
+    def _period(self, column: Column) -> np.ndarray:
+        """The time of a frame in ns, of a rate."""
+        self._refuse(column, (column.values < 0) | np.isinf(column.values), "is no rate")
+        return np.where(column.values > 0, 1e9 / column.values, np.nan)
+
+    def _numbers(self, column: Column) -> bool:
+        """True for whole numbers of frames, in order or not; MeasurementsError where some come twice out of order."""
+        values = column.values
+        if (values != np.round(values)).any() or np.ptp(values) >= 4 * len(values):
+            return False
+        back, others = np.diff(values) < 0, len(np.unique(values))
+        if 0.9 * len(values) <= others < len(values):
+            self._refuse(column, np.append(False, back), "is less than the number in the row above, and others repeat")
+        return others == len(values) or not back.any()
+
+    def _refuse(self, column: Column, bad: np.ndarray, why: str) -> None:
+        """MeasurementsError for the first bad value, if there is one."""
+        if bad.any():
+            row = int(bad.argmax())
+            fix = "leave a cell empty where a frame has no such time: the frame is then left out"
+            raise self.reading.error(f"{column.values[row]:g} {why}", fix, row, column.header)
+
+    def measured(self) -> Measured:
+        """What all columns are together."""
+        self._complete()
+        kind = self._kind()
+        times, instants, telemetry = self.times, self.instants, self.telemetry
+        rows = len(next(iter((self.times or self.telemetry).values())))
+        keep = np.ones(rows, np.bool_) if self.keep is None else self.keep
+        if self.gpus is not None and (others := len(np.unique(self.gpus))) > 1 and kind == "telemetry":
+            keep = keep & (self.gpus == self.gpus[0])
+            self.notes.append(f"GPU {self.gpus[0]:g} of {others}")
+        gaps = np.zeros(rows, np.bool_)
+        for values in (*self.times.values(), *self.instants.values()):
+            gaps |= np.isnan(values)
+        if lost := int((gaps & keep).sum()):
+            self.notes.append(f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
+        order = self._order(np.flatnonzero(keep & ~gaps))
+        if not len(order):
+            raise self.reading.error("no row in it has all of its times", "put a frame's times in a row")
+        if len(order) < rows or (np.diff(order) != 1).any():
+            times, instants, telemetry = (
+                {name: values[order] for name, values in table.items()} for table in (times, instants, telemetry)
+            )
+            self.clock = None if self.clock is None else self.clock[order]
+        if kind != "telemetry" and not any(values.any() for values in times.values()):
+            raise self.reading.error("every time in it is 0", "print more digits, or a smaller unit")
+        return Measured(
+            kind,
+            self.reading.form,
+            times,
+            instants,
+            telemetry,
+            clock_ns=self.clock,
+            unread=tuple(dict.fromkeys(filter(None, self.unread))),
+            rows_read=rows,
+            notes=tuple(self.notes),
+            export=EXPORT if kind == "rates" else "",
+            origin=self.reading.file,
+        )
+
+    def _complete(self) -> None:
+        """Fill in the times that follow from others, and drop those that most rows lack."""
+        if not self.times and [*self.instants] == ["done"]:  # 'Done. (3 ms)' is no instant
+            self.times["frame"] = self._lasted("done", self.instants.pop("done"), "is below 0")
+        self._split_copy_from_mat()
+        for name, begin in (("latency", "due"), ("frame", "start")):
+            if {begin, "done"} <= self.instants.keys():
+                lasted = self.instants["done"] - self.instants[begin]
+                self.times.setdefault(name, self._lasted(f"the {name}", lasted))
+        for part, end in self.ends:
+            if end == "done" and (part, "start") in self.ends:
+                lasted = self.ends[part, "done"] - self.ends[part, "start"]
+                self.times.setdefault(part, self._lasted(part, lasted))
+        for name in [name for name, values in self.times.items() if np.isnan(values).mean() > 0.5]:
+            del self.times[name]
+            self.unread.append(name)
+            self.notes.append(f"without {name!r}, which most frames lack")
+
+    def _lasted(self, name: str, values: np.ndarray, why: str = "ends before it starts") -> np.ndarray:
+        if (bad := values < 0).any():
+            raise self.reading.error(f"{name} {why}", "check the clock that it is measured by", int(bad.argmax()))
+        return values
+
+    def _split_copy_from_mat(self) -> None:
+        """What copy_from_Mat takes is preprocessing, without the upload call where that was timed in it."""
+        both, upload = self.times.pop(words.COPY_FROM_MAT, None), self.times.get(Stage.UPLOAD)
+        if both is None or Stage.PREPROCESS in self.times:
+            return
+        whole = self.times.get("frame", self.times.get("latency"))
+        stages = [values for name, values in self.times.items() if name in set(Stage) - {Stage.WAIT}]
+        fits = (
+            both < (np.inf if upload is None else upload)
+            if whole is None
+            else whole > 0.98 * np.nansum([both, *stages], axis=0)
+        )
+        if upload is not None and np.mean(fits) < 0.9:  # the upload call is not beside it
+            self.notes.append("preprocess is copy_from_Mat without the upload call that it makes")
+            both = np.maximum(both - upload, 0)
+        self.times[Stage.PREPROCESS.value] = both
+
+    def _kind(self) -> Kind:
+        """The kind, which rates and time stamps are where there is nothing else; MeasurementsError for nothing."""
+        if self.times and self.rates:
+            self.notes.append(f"beside times, rates are not read{': ' * any(self.rates)}{', '.join(self.rates)}")
+        elif self.rates:
+            first, *others = self.rates
+            self.times = {"frame": self.rates[first]} | {split_unit(name)[0]: self.rates[name] for name in others}
+            return "rates"
+        elif not (self.times or self.telemetry or self.unread) and self.clock is not None and len(self.clock) > 2:
+            self.times["frame"] = np.diff(self.clock, prepend=np.nan)
+            self.notes.append("a frame goes from one time stamp to the next")
+        if not self.times and self.unitless:
+            raise self._without_unit()
+        if not self.times and not self.telemetry:
+            if any("most frames lack" in note for note in self.notes):
+                raise self.reading.error("most rows lack each of the times in it", "put a frame's times in a row")
+            listed = ", ".join(repr(name[:40]) for name in self.headers[:8] if name)
+            raise self.reading.error(f"no column of times is known among {listed or 'its columns'}", NAMING)
+        self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
+        return "frames" if self.times else "telemetry"
+
+    def _order(self, rows: np.ndarray) -> np.ndarray:
+        """The rows in the order of their frames."""
+        by = next((f"{name} time" for name in INSTANTS if name in self.instants), "frame number")
+        values = self.instants.get(by.split()[0], self.numbers)
+        if values is None or not (np.diff(values[rows]) < 0).any():
+            return rows
+        self.notes.append(f"sorted by {by}")
+        return rows[np.argsort(values[rows], kind="stable")]
+
+    def _without_unit(self) -> MeasurementsError:
+        """The error for times without a unit; the size of the numbers says what they may be."""
+        column = self.unitless[0]
+        middle = float(np.nanmedian(column.values))
+        guess = next((unit for least, unit in ((1e5, "ns"), (500, "us"), (0.5, "ms")) if middle >= least), "")
+        looks = f" (by their size they could be {guess})" if guess else ""
+        named = f"of {column.header!r} " if column.header else ""
+        fix = "pass --unit ms (or us, ns, s), or name the column with its unit"
+        return self.reading.error(f"nothing says in which unit the times {named}are{looks}", fix)
+
+
+def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | None:
+    """Nanoseconds in a step of a clock; None for a column that is none."""
+    values = values[~np.isnan(values)]
+    steps = np.diff(values)
+    if len(values) < 2 or (steps < 0).any() or not steps.any():
+        return None
+    epoch = next((scale for least, scale in _EPOCHS.items() if least <= values[0] < 10 * least), None)
+    is_stamp = plain(name) in {*map(plain, words.STAMPS), "walls"}
+    from_zero = abs(values[0]) <= 3 * np.median(steps)
+    return UNITS_NS.get(unit or "", epoch) if epoch or is_stamp or from_zero else None
+
+
+def _counts_on(values: np.ndarray) -> bool:
+    """True for a timer that is never set back: each row gains about what the first one holds."""
+    if len(values) < _ROWS or not (np.diff(values[:_ROWS], prepend=0.0) > 0).all():
+        return False
+    steps = np.diff(values, prepend=0.0)
+    usual = float(np.median(steps))
+    return bool((steps > 0).all() and steps.max() < 3 * usual and steps[0] > 0.3 * usual)
+
+
+def _counts(values: np.ndarray) -> bool:
+    """True for a column that only numbers the rows."""
+    return len(values) > 1 and bool((np.diff(values) == 1).all())

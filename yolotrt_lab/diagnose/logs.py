@@ -1,0 +1,371 @@
+"""Lines of text with times in them, as programs print them frame after frame.
+
+The first lines show which numbers are times, of what and in which unit. Each line that recurs becomes one regular
+expression, and Arrow runs it over all lines at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .columns import EXPORT, NAMING, Column, Reading, measured_of
+from .measured import Measured
+from .words import (
+    CLOCK,
+    DEVIATION,
+    NUMBER,
+    RATE,
+    RATES,
+    TIME_UNITS,
+    UNITS_NS,
+    AmbiguousError,
+    arrow_of,
+    ending_name,
+    floats,
+    has,
+    in_slices,
+    numbers_of,
+    split_unit,
+    stamps,
+    time_name,
+)
+
+_ITEM = re.compile(rf"({NUMBER}){DEVIATION}(?:\s*[(\[]?\s*({TIME_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
+_SLASHED = re.compile(
+    rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({TIME_UNITS})(?![A-Za-z0-9_/])",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
+_ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
+_AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
+_OF_A_RUN = r"(?i)\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+_AVERAGE = re.compile(_OF_A_RUN)
+_OF_SERIES = re.compile(r"average on", re.IGNORECASE)
+_TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
+_SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
+_DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
+_SPACES = re.compile(r"(?:\\?\s)+")
+_Event = tuple[int, np.ndarray, int, np.ndarray]
+"""A column, the rows it is in, its place in the row, its values."""
+
+
+class _Item(NamedTuple):
+    """A number of a line: its name in the log, its unit ('' for none), and the expression that finds it."""
+
+    label: str
+    unit: str
+    pattern: str
+
+    @property
+    def column(self) -> tuple[str, str]:
+        """What tells its column from others: 'FPS' with a rate is none of the times that are called so."""
+        return self.label, "rate" if self.unit in RATES else "time" if self.unit else ""
+
+
+def read_log(lines: Any, reading: Reading, *, averages: bool = False) -> Measured:
+    """One column for each thing that the lines (an Arrow array of text) time.
+
+    Lines of averages are left out where there are others. MeasurementsError where no time is found.
+    """
+    if not any(text.strip() for text in lines[:1_000].to_pylist()):
+        raise reading.error("it must have lines that are no comments, got none", "name another file")
+    whole, lines = lines, _looked_through(lines, averages)
+    left, found = np.arange(len(lines)), []
+    for _ in range(_ROUNDS):
+        rest = lines if len(left) == len(lines) else lines.take(arrow_of(left))
+        templates = _templates(_sample(rest), averages)
+        for items in templates:
+            rows, texts = _matched(rest, items)
+            if len(rows):
+                found.append((items, left[rows], texts))
+                kept = np.ones(len(left), np.bool_)
+                kept[rows] = False
+                left = left[kept]
+                rest = rest.filter(arrow_of(kept)) if len(left) else rest[:0]
+        if not templates or len(left) < len(lines) / 20:
+            break
+    if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
+        return Measured(
+            "summary", "averages of a run", rows_read=len(facts), origin=reading.file, facts=facts, export=EXPORT
+        )
+    if not any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
+        if averages or not has(lines, _OF_A_RUN):
+            raise reading.error(
+                "line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING
+            )
+        reading.notes.append("each row is an average, as the program prints it")
+        return read_log(whole, reading, averages=True)
+    return _assembled(lines, found, reading)
+
+
+def _is_average(text: str) -> bool:
+    return bool(_AVERAGE.search(text)) and not _OF_SERIES.search(text)
+
+
+def _averages(lines: Any) -> dict[str, float]:
+    """What each line of averages and the like says, in ms."""
+    facts = {}
+    for text in filter(_is_average, _sample(lines)):
+        each = next((each for each in _ITEM.finditer(text) if (each[2] or "").lower() in UNITS_NS), None)
+        if each and _AVERAGE.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
+            facts[text[: each.start()].strip(" :=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
+    return facts
+
+
+def _looked_through(lines: Any, averages: bool) -> Any:
+    """The lines without averages and the like, and without the types that NumPy and PyTorch print around a number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sample = _sample(lines)
+    if any(map(_TYPED.search, sample)):
+        lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
+    if not averages and any(map(_is_average, sample)):
+        starts = pc.match_substring_regex(lines, f"^[^0-9]*(?:{_OF_A_RUN})")
+        lines = pc.if_else(starts, pa.scalar("", lines.type), lines)
+    return lines
+
+
+def _sample(lines: Any) -> list[str]:
+    """Lines with digits from all of the log, most from its start."""
+    count, last = len(lines), len(lines) - _SAMPLED
+    middle = range(_SAMPLED, last, max(1, last // _SAMPLED))
+    places = [*range(min(_SAMPLED, count)), *middle, *range(max(last, _SAMPLED), count)]
+    texts = lines.take(arrow_of(np.array(places, np.int64))).to_pylist()
+    return [text.rstrip("\n")[:2_000] for text in texts if text and any(map(str.isdigit, text))]
+
+
+# What the numbers of a line are.
+
+
+def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]:
+    """What recurs in the lines, those with most numbers first. Words that vary before a number are left out."""
+    alike = Counter(_DIGITS.sub("0", text) for text in sample)
+    for words in (2, 1, 0):
+        counts = Counter[tuple[_Item, ...]]()
+        for text, count in alike.items():
+            counts[_items(text, words, averages)] += count
+        del counts[()]
+        if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
+            break
+    return sorted(dict(counts.most_common(_MOST_TEMPLATES)), key=len, reverse=True)
+
+
+def _items(text: str, words: int, averages: bool) -> tuple[_Item, ...]:
+    """The numbers of a line that may be times."""
+    if slashed := _SLASHED.search(text):
+        return _slashed(slashed)
+    found = [each for each in _ITEM.finditer(text) if _is_item(text, each)]
+    if not any(each[2] for each in found[:-1]):  # 'infer 7.9', with one unit at the end or none
+        found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
+    shown = units = [(each[2] or "").lower() for each in found]
+    names = [_name_before(text[: each.start(1)]) for each in found]
+    if not any(units) and not any(names):
+        return ()
+    if units[-1] in UNITS_NS and len(found) > 1 and not any(units[:-1]):
+        units = [*(units[-1] if name not in (None, RATE) else "" for name in names[:-1]), units[-1]]  # for the line
+    before = [text[end : each.start(1)] for end, each in zip([0, *(each.end() for each in found)], found, strict=False)]
+    behind = [text[each.end() : end] for each, end in zip(found, [*(e.start(1) for e in found[1:]), None], strict=True)]
+    if not averages and _is_average(before[0]):
+        return ()
+    after = [_starting(_WORD.findall(each)[:2]) for each in behind]
+    said = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
+    asked = sum(each.rstrip().endswith((":", "=", "\uff1a")) for each in before) > len(before) / 2
+    if all(shown) and not asked and sum(time_name(each) not in (None, CLOCK) for each in after if each) > said:
+        patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(after, units, strict=True)]
+        items = list(map(_Item, after, units, patterns))
+    else:
+        items = [_before(each, unit, own, words) for each, unit, own in zip(before, units, shown, strict=True)]
+    return _told_apart(
+        [item for item, each in zip(items, before, strict=True) if averages or not _AVERAGE.search(each)]
+    )
+
+
+def _starting(words: list[str]) -> str:
+    """The known name that the first words make, else the first of them."""
+    return next((" ".join(words[:count]) for count in (2, 1) if time_name("".join(words[:count]))), "".join(words[:1]))
+
+
+def _literal(text: str) -> str:
+    return _SPACES.sub(r"\\s*", re.escape(text))
+
+
+def _number(unit: str) -> str:
+    behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else ""
+    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}{behind}"
+
+
+def _name_before(text: str) -> str | None:
+    return ending_name(_WORD.findall(split_unit(text.rstrip("-+ \t:=\uff1a\"'"))[0])[-3:])
+
+
+def _slashed(found: re.Match[str]) -> tuple[_Item, ...]:
+    """The items of 'pre/infer/post: 1.1 / 7.9 / 0.5 ms'; none where names and numbers don't go together."""
+    names, count = re.findall(r"[^\s/|]+", found[1]), len(re.findall(NUMBER, found[2]))
+    patterns = [_literal(found[1]) + r"\s*[:=]?\s*" + _number(""), *([r"[/|]\s*" + _number("")] * (count - 1))]
+    return tuple(map(_Item, names, [found[3].lower()] * count, patterns)) if len(names) == count else ()
+
+
+def _is_item(text: str, found: re.Match[str]) -> bool:
+    """True for a number with a unit, or right behind a name and ':' or '='; not for digits in a word such as H2D."""
+    start, unit = found.start(1), (found[2] or "").lower()
+    last = text[start - 1 : start]
+    if last.isdigit() or last in (".", "_") or text[max(0, start - 2) : start].strip() in ("±", "+-", "/-"):
+        return False
+    if last.isalpha() and last.isascii():
+        return bool(unit) and (unit not in ("s", "b") or "." in found[1].rstrip(".,"))
+    asked = _ASKED.search(text[max(0, start - 40) : start])
+    return bool(unit or (asked and _AFTER_BARE.match(text, found.end()) and ":" not in found[1]))
+
+
+def _is_bare(text: str, found: re.Match[str]) -> bool:
+    """True for a number behind a blank and the known name of a time."""
+    named = ending_name(_WORD.findall(text[: found.start()])[-3:])
+    return text[found.start() - 1 : found.start()].isspace() and named not in (None, RATE, CLOCK, "frame")
+
+
+def _before(text: str, unit: str, shown: str, words: int) -> _Item:
+    """An item whose name stands before it: the words that make a known name, else at most so many."""
+    own = None if unit else split_unit(text.rstrip("-+ \t:=\uff1a\"'("))[1]
+    spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
+    names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
+    skip = next((skip for skip in range(len(names)) if time_name("".join(names[skip:]))), max(0, len(names) - words))
+    label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
+    start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
+    tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
+    return _Item(label, unit, _literal(re.split(r"(?<![A-Za-z])\d+", tail)[-1]) + _number(shown))
+
+
+def _told_apart(items: list[_Item]) -> tuple[_Item, ...]:
+    """Names such as CPU and CUDA, which say only where, together with what the line is about."""
+    where = r"CPU|GPU|CUDA|host|device"
+    about = re.sub(rf"\W*({where})$", "", items[0].label) if items else ""
+    return tuple(
+        item._replace(label=f"{about} {item.label}") if place and about and re.fullmatch(where, item.label) else item
+        for place, item in enumerate(items)
+    )
+
+
+def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]:
+    """The rows that hold all of the items, and the text of each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    pattern = ".*?".join(item.pattern.replace("(?P<@>", f"(?P<n{place}>") for place, item in enumerate(items))
+    valid, parts = [], []
+    for part in in_slices(lines):
+        try:
+            found = pc.extract_regex(part, pattern)
+        except pa.ArrowInvalid:
+            return np.zeros(0, np.int64), []
+        valid.append(numbers_of(found.is_valid()))
+        parts.append(found.drop_null())
+    texts = [pa.chunked_array([pc.struct_field(part, f"n{place}") for part in parts]) for place in range(len(items))]
+    return np.flatnonzero(np.concatenate(valid)), texts
+
+
+# Frames of what was found.
+
+
+def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading: Reading) -> Measured:
+    """The columns of all templates as frames."""
+    numbered = [(item, rows, place, text) for items, rows, texts in found
+                for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
+    decimal = _decimal([text for *_, text in numbered], reading)
+    units: dict[tuple[str, str], set[str]] = {}
+    for item, *_ in numbered:
+        units.setdefault(item.column, set()).add(item.unit)
+    places = {column: place for place, column in enumerate(units)}
+    events, names = [], {}
+    for item, rows, place, text in numbered:
+        mixed = len(units[item.column]) > 1 and item.unit in UNITS_NS
+        values = floats(text, decimal_comma=decimal) * (UNITS_NS[item.unit] if mixed else 1.0)
+        names[item.column] = "ns" if mixed else item.unit or split_unit(item.label)[1]
+        events.append((places[item.column], rows, place, values))
+    named = [(column[0], names[column]) for column in units]
+    return _frames_of(events, named, lines, reading)
+
+
+def _decimal(texts: Sequence[Any], reading: Reading) -> bool | None:
+    """What commas are in all numbers of a log, which tell it together."""
+    import pyarrow as pa
+
+    parts = [part for text in texts if has(text, ",") for part in text.chunks]
+    if not parts:
+        return None
+    try:
+        floats(pa.chunked_array([part for text in texts for part in text.chunks]))
+    except AmbiguousError as error:
+        what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
+        raise reading.error(what, "write decimal points, or numbers without separators") from None
+    return has(pa.chunked_array(parts), r"^[-+]?(?:0|\d{4,}),|,(?:\d{1,2}|\d{4,})$")
+
+
+def _frames_of(
+    events: Sequence[_Event], names: Sequence[tuple[str, str | None]], lines: Any, reading: Reading
+) -> Measured:
+    """Values with their place as frames: (column, rows, place in the row, values), each column with (name, unit).
+
+    A frame starts where the first name that comes once a frame comes again.
+    """
+    if all(rows is events[0][1] for _, rows, *_ in events):
+        starts, found = events[0][1], [(column, values) for column, _, _, values in events]
+    else:
+        starts, found = _cut_into_frames(events, len(names))
+    columns, turns = [], Counter[int]()
+    for column, values in found:
+        name, own = names[column]
+        called = f"{name} {turns[column] + 1}".strip() if turns[column] else name
+        columns.append(Column(called, values, own))
+        turns[column] += 1
+    if not columns:
+        what = f"line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
+        raise reading.error(what, "give the lines of every frame the same names")
+    seldom = [name for column, (name, _) in enumerate(names) if column not in turns]
+    if seldom:
+        reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
+    reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
+    reading.clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_of(starts)))
+    return measured_of(columns, reading)
+
+
+def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """The first line of each frame, and the columns, of a name that comes again in a frame up to four."""
+    code = np.concatenate([np.full(len(rows), column) for column, rows, *_ in events])
+    row, place = (
+        np.concatenate(each) for each in zip(*((r, np.full(len(r), p)) for _, r, p, _ in events), strict=True)
+    )
+    order = np.lexsort((place, row))
+    code, row, value = code[order], row[order], np.concatenate([values for *_, values in events])[order]
+    frame, first = _frame_numbers(code, count)
+    starts, keep = row[first], frame >= 0
+    code, frame, value = code[keep], frame[keep], value[keep]
+    columns = []
+    for column in range(count):
+        mine = np.flatnonzero(code == column)
+        again = np.arange(len(mine)) - np.searchsorted(frame[mine], frame[mine])  # which time in its frame
+        for turn in range(min(int(again.max(initial=0)) + 1, 4)):
+            chosen = mine[again == turn]
+            if len(chosen) > len(starts) / 2:
+                values = np.full(len(starts), np.nan)
+                values[frame[chosen]] = value[chosen]
+                columns.append((column, values))
+    return starts, columns
+
+
+def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The number of the frame of each value, -1 before the first, and the first value of each frame."""
+    counts = np.bincount(code, minlength=count)
+    often = counts >= counts.max() / 2
+    ratio = counts.max() / counts[often].min()
+    twice = ratio > 1.8 and abs(ratio - round(ratio)) < 0.1
+    anchor = int(np.flatnonzero(counts == counts[often].min())[0]) if twice else int(code[np.argmax(often[code])])
+    first = np.flatnonzero(code == anchor)
+    ahead = first[0] - int(np.argmax(often[code])) if twice else 0
+    first = first - min(ahead, round(len(code) / max(1, len(first))) - 1 if len(first) else 0)
+    return np.searchsorted(first, np.arange(len(code)), side="right") - 1, first

@@ -1,0 +1,328 @@
+"""Text in columns: CSV, Markdown and terminal tables, one number a line; JSON by names; Parquet and Arrow."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .columns import Column, Reading, measured_of
+from .measured import Measured
+from .words import (
+    MISSING,
+    NUMBER,
+    RATES,
+    SCALES,
+    UNITS_NS,
+    AmbiguousError,
+    cells,
+    has,
+    numbers_of,
+    split_unit,
+    stamps,
+    telemetry_name,
+    text_array,
+    time_name,
+)
+
+COMMENTS = ("#", "//", "%", "```")
+DMON = r"^#\s*(?=(?:Date\s+)?(?:Time\s+)?gpu\b)"
+"""What stands in front of the names in a table of nvidia-smi dmon."""
+_SEPARATORS = {
+    "|": "CSV with '|'",
+    ";": "CSV with ';'",
+    "\t": "TSV",
+    ",": "CSV",
+    " ": "columns between blanks",
+    "": "lines",
+}
+_SAMPLE, _MOST_ABOVE, _DEEPEST = 20, 10, 8
+_FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
+_RULE = re.compile(
+    "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]"
+)
+_VALUE = re.compile(rf"[-+]?{NUMBER}\.?\s*([^\d\s].{{0,15}})?")
+_STAMP = re.compile(r"(?:[\d/-]{8,10}[ T])?\d\d:\d\d:\d\d(?:\.\d+)?")
+_UNITS = {*UNITS_NS, *RATES, *SCALES, "mhz", "w", "%", "c"}
+_ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
+
+
+class Table(NamedTuple):
+    """Where a table starts: the line of its header (or of its first row), its names and what separates the cells."""
+
+    start: int
+    header: tuple[str, ...]
+    separator: str
+    named: bool
+
+
+def _is_known(name: str) -> bool:
+    bare, unit = split_unit(name)
+    return bool(unit or time_name(bare) or telemetry_name(bare))
+
+
+def _is_value(cell: str) -> bool:
+    found = _VALUE.fullmatch(cell)
+    if found and (not found[1] or found[1].lower() in _UNITS):
+        return True
+    return cell.lower() in MISSING or _STAMP.fullmatch(cell) is not None
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The cells of a line, without the blanks around them."""
+    if separator in ("", " "):
+        return text.split() if separator else [text]
+    if '"' in text:
+        with suppress(csv.Error, StopIteration):
+            return [cell.strip() for cell in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
+    return [cell.strip() for cell in text.split(separator)]
+
+
+def _tidy(line: str) -> str:
+    """A line without what frames it in Markdown or a terminal; nothing of a rule, a comment or the size of a table."""
+    line = _FRAME.sub("|", re.sub(DMON, "", line.strip()))
+    if _RULE.fullmatch(line) or line.startswith(COMMENTS):
+        return ""
+    return line.strip("|").strip() if line[:1] in ("|", "+") else line
+
+
+def find_table(lines: Sequence[str]) -> Table | None:
+    """The table that the first lines of a file are, or that starts a few lines below; None where they are none."""
+    numbered = [(place, text) for place, line in enumerate(lines) if (text := _tidy(line))]
+    for above in range(min(_MOST_ABOVE, len(numbered))):
+        for separator in _SEPARATORS:
+            found = _table_at(numbered[above : above + _SAMPLE], separator)
+            if found and (above == 0 or (found.named and any(map(_is_known, found.header)) and numbered[above + 1 :])):
+                return found
+    return None
+
+
+def _table_at(sample: Sequence[tuple[int, str]], separator: str) -> Table | None:
+    place, first = sample[0]
+    rows = [_split(text, separator) for _, text in sample]
+    if all(map(_is_value, rows[0])) and not all(cell.lower() in MISSING for cell in rows[0]):
+        width = len(rows[0])
+        whole = all(len(row) == width and _is_value(row[-1]) for row in rows)
+        one = separator == "," and all(_ONE_NUMBER.fullmatch(text) for _, text in sample) and not _counts(rows)
+        return Table(place, ("",) * width, separator, False) if whole and not one and bool(separator) < width else None
+    below = [row for row in rows[1:] if row != rows[0]]
+    header = _spaced(first, below) if separator == " " and below else rows[0]
+    known = any(map(_is_known, header))
+    if any(_VALUE.fullmatch(cell) for cell in header) or len(header) < 1 + bool(separator):
+        return None
+    if not (separator or known) or (not separator and re.search(r"\d", first)):
+        return None
+    whole_rows = [row for row in below if len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1])]
+    enough = any if separator.strip(" ") and known else all
+    numeric = sum(enough(map(_is_value, row[: len(header)])) for row in whole_rows)
+    if below and (len(whole_rows) < max(1, len(below) - 1) or numeric < len(whole_rows) / 2):
+        return None
+    alone = len(sample) == 1 and known and separator.strip(" ")
+    return Table(place, tuple(header), separator, True) if below or alone else None
+
+
+def _spaced(text: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """The names between blanks: they may hold single ones, such as 'sync [ms]'; pandas leaves out that of an index."""
+    names, count = text.split(), len(rows[0])
+    if len(names) == count - 1 and _counts(rows):
+        return ["", *names]
+    ways = (re.split(by, text.strip()) for by in (r"\s+", r"\s+(?![\[(])", r"\s{2,}|\t+"))
+    return next((found for found in ways if len(found) == count), names)
+
+
+def _counts(rows: Sequence[Sequence[str]]) -> bool:
+    first = [str(row[0]) for row in rows]
+    return all(each.isdecimal() and len(each) < 19 for each in first) and bool((np.diff([*map(int, first)]) == 1).all())
+
+
+def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
+    """The columns of a table, by pyarrow's reader of CSV where each row is as wide as the header, else row by row."""
+    first = table.start + table.named
+    body = data.split(b"\n", first)[-1]
+    above = data[: len(data) - len(body)].decode("utf-8", "replace").split("\n")[: table.start]
+    reading.notes += ["without what stands above the table"] * any(map(_tidy, above))
+    reading.where = lambda row: f"line {first + row + 1}"
+    reading.decimal = True if table.separator == ";" else None
+    reading.form = reading.form or _SEPARATORS[table.separator] + (
+        " by column names" if table.named else " with one number each"
+    )
+    columns = _regular(body, table) or _row_by_row(data, table, reading)
+    if not len(columns) or not len(columns[0]):
+        raise reading.error(f"line {table.start + 1} names columns, and no row follows", "copy the rows too")
+    if table.named:
+        return of_arrow([each for each in zip(table.header, columns, strict=True) if each[0]], reading)
+    if len(columns) > 2 or (
+        len(columns) == 2 and not _counts([[each] for each in columns[0].cast("string").to_pylist()])
+    ):
+        fix = "put a line above it that names them, such as preprocess_ms,infer_ms,sync_ms"
+        raise reading.error(f"line {table.start + 1} has {len(columns)} columns without names", fix)
+    return of_arrow([("", columns[-1])], reading)
+
+
+def _regular(body: bytes, table: Table) -> list[Any] | None:
+    """The columns as Arrow has them; None where a row is of another width, a comment, or the header again."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    if table.separator in ("", " ") or table.separator.encode() not in body:
+        return None
+    names = [str(place) for place in range(len(table.header))]
+    try:
+        found = arrow.read_csv(
+            pa.py_buffer(body),
+            arrow.ReadOptions(column_names=names, block_size=1 << 22),
+            arrow.ParseOptions(delimiter=table.separator),
+            arrow.ConvertOptions(null_values=MISSING, strings_can_be_null=False),
+        )
+    except pa.ArrowInvalid:
+        return None
+    columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in found.columns]
+    if pa.types.is_string(columns[0].type) and has(
+        columns[0], rf"^\s*(#|//|%|[-|+=]{{3}}|{re.escape(table.header[0])}$)"
+    ):
+        return None
+    return columns
+
+
+def _row_by_row(data: bytes, table: Table, reading: Reading) -> list[Any]:
+    """The columns as text, without comments, rules and headers that come again."""
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    header, stamped = list(table.header), []
+    lines = data.decode("utf-8", "replace").split("\n")
+    for number, line in enumerate(lines[table.start + table.named :], table.start + table.named + 1):
+        if not (text := _tidy(line)):
+            continue
+        found = _split(text, table.separator)
+        found = found[:-1] if len(found) == len(header) + 1 and not found[-1] else found
+        if table.named and (found in (header, header[1:]) or text.split() == " ".join(header).split()):
+            continue
+        if len(found) == len(header):
+            rows.append(found)
+            numbers.append(number)
+            stamped.append(text)
+        elif number == len(lines) and len(found) < len(header) and rows:
+            reading.notes.append(f"without line {number}, which breaks off")
+        else:
+            what = f"line {number} must have {len(header)} columns as the lines before it, got {len(found)}"
+            raise reading.error(what, "write as many cells in each row as in the header")
+    reading.where = lambda row: f"line {numbers[row]}"
+    reading.clock = stamps(text_array(stamped)) if table.separator == " " else None
+    return [text_array(each) for each in zip(*rows, strict=True)]
+
+
+def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
+    """Named Arrow arrays, of numbers, durations, time stamps or text such as '7.9 ms'."""
+    import pyarrow as pa
+
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    columns, unread = [], []
+    for name, values in named:
+        kind, found = values.type, None
+        if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+            since = pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.time64("ns")
+            found = numbers_of(values.cast(since).cast(pa.int64()))
+        elif pa.types.is_duration(kind):
+            columns.append(Column(name, numbers_of(values.cast(pa.duration("ns")).cast(pa.int64())), "ns"))
+        elif any(is_kind(kind) for is_kind in numeric):
+            columns.append(Column(name, numbers_of(values), split_unit(name)[1]))
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            text = values.cast(pa.large_string())
+            if (found := stamps(text)) is None and (column := _parsed(text, name, reading)) is not None:
+                columns.append(column)
+            elif found is None:
+                unread.append(name)
+        else:
+            unread.append(name)
+        reading.clock = found if reading.clock is None else reading.clock
+    if unread:
+        reading.notes.append(f"without the text in {', '.join(map(repr, unread[:8]))}")
+    return measured_of(columns, reading)
+
+
+def of_rows(rows: Sequence[Mapping[str, str]], reading: Reading) -> Measured:
+    """Rows of cells by the names of their columns, each of which may lack some."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return of_arrow(((name, text_array([row.get(name, "") for row in rows])) for name in names), reading)
+
+
+def _parsed(values: Any, name: str, reading: Reading) -> Column | None:
+    """A column of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no number."""
+    known = not name or _is_known(name)
+    try:
+        numbers, unit, bad = cells(values, decimal_comma=reading.decimal)
+    except AmbiguousError as error:
+        row = next(row for row, cell in enumerate(values.to_pylist()) if cell and error.args[0] in cell)
+        what = f"comma in {error.args[0]!r} may be decimal or separate thousands"
+        raise reading.error(what, "write decimal points, or numbers without separators", row, name) from None
+    except ValueError as error:
+        if not known:
+            return None
+        raise reading.error(str(error), "write one unit, in the name of the column", column=name) from None
+    own = split_unit(name)[1]
+    if not bad.any():
+        return Column(name, numbers, unit or own)
+    if not known or (own is None and np.isnan(numbers).all()):
+        return None
+    row = int(bad.argmax())
+    fix = "leave the cell empty where there is no value"
+    raise reading.error(f"{str(values[row])[:40]!r} is no number", fix, row, name)
+
+
+def read_json(text: str, reading: Reading) -> Measured | None:
+    """JSON in which names of times are known, whole or an object a line; None for other text."""
+    objects, note = _objects_of(text)
+    rows = [dict(_named(each)) for each in objects]
+    if not any(_is_known(name) or not name for row in rows for name in row):
+        return None
+    reading.notes += [note] * bool(note)
+    reading.form, reading.where = "JSON by names", lambda row: f"object {row + 1}"
+    return of_rows(rows, reading)
+
+
+def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], str]:
+    """The objects, whole or one a line, and a note where the last line breaks off; none where a line is no object."""
+    with suppress(ValueError, RecursionError):
+        return objects_in(json.loads(text)), ""
+    objects: list[Mapping[str, Any]] = []
+    lines = [line for line in text.split("\n") if line.strip()] if text.lstrip()[:1] == "{" else []
+    for line in lines:
+        try:
+            objects.append(json.loads(line))
+        except (ValueError, RecursionError):
+            broken = line is lines[-1] and not text.endswith("\n") and bool(objects)
+            return (objects, "without the last line, which breaks off") if broken else ([], "")
+    return (objects if all(isinstance(each, Mapping) for each in objects) else []), ""
+
+
+def objects_in(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list, of the first list of objects in an object, or of the lists of values that it holds."""
+    if isinstance(value, Mapping):
+        lists = {name: each for name, each in value.items() if isinstance(each, list) and each}
+        if inner := next((each for each in lists.values() if isinstance(each[0], Mapping)), None):
+            return objects_in(inner)
+        lengths = Counter(len(each) for name, each in lists.items() if time_name(split_unit(name)[0]))
+        if not lengths:
+            return [value]
+        full = {name: each for name, each in lists.items() if len(each) == lengths.most_common(1)[0][0]}
+        return [dict(zip(full, row, strict=True)) for row in zip(*full.values(), strict=True)]
+    if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
+        return [{"": each} for each in value]
+    return value if isinstance(value, list) and all(isinstance(each, Mapping) for each in value) else []
+
+
+def _named(value: Mapping[str, Any], unit: str = "", deep: int = 0) -> Iterator[tuple[str, str]]:
+    """Names and values as text, with `unit`, that of the object they are in, where a name has none of its own."""
+    for name, each in value.items():
+        own = split_unit(name)[1]
+        if isinstance(each, Mapping) and deep < _DEEPEST:
+            yield from _named(each, own if own in UNITS_NS else unit, deep + 1)
+        elif isinstance(each, str | int | float) or each is None:
+            named = f"{name}_{unit}" if unit and own is None and isinstance(each, int | float) else name
+            yield named, "" if each is None else str(each).lower() if isinstance(each, bool) else str(each)

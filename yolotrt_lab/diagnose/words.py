@@ -1,0 +1,324 @@
+"""What people write: the names of times and telemetry, units, numbers and time stamps, in English and Chinese."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..types import TELEMETRY_COLUMNS, THROTTLE_REASONS, Stage
+
+RATE = "rate"
+COPY = "copy"
+"""A copy without a direction: the first of a frame is the upload, a second one the download."""
+COPY_FROM_MAT = "copy_from_mat"
+"""In triple-Mu/YOLOv8-TensorRT the function that letterboxes and then makes the upload call."""
+CLOCK = "clock"
+"""The time of a row, if it only goes up from about 0 or is called a stamp; else the time of a frame."""
+STAMPS = ("wall", "wall_time", "timestamp", "ts", "t", "clock", "时间戳")
+INSTANTS = ("due", "start", "done")
+
+_UNITS_OF_TIME = {
+    1.0: "ns nanos nanosecond nanoseconds 纳秒",
+    1e3: "us µs μs usec usecs micros microsecond microseconds micro-seconds 微秒",
+    1e6: "ms msec msecs millis millisecond milliseconds milli-seconds 毫秒",
+    1e9: "s sec secs second seconds 秒",
+}
+UNITS_NS = {unit: scale for scale, units in _UNITS_OF_TIME.items() for unit in units.split()}
+"""Nanoseconds in each unit of time."""
+RATES = ("fps", "qps", "hz", "it/s", "frames/s", "img/s", "images/s")
+TIME_UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
+TIME_UNITS += rf"|(?:{'|'.join(RATES)})(?!\s*[=:\uff1a])"
+"""An expression for the units of times and rates; a rate in front of ':' names the number behind it."""
+BYTES = {"b": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "kb": 1e3, "mb": 1e6, "gb": 1e9}
+"""Bytes in each unit of memory."""
+SCALES = BYTES | {"mw": 1e-3}
+"""Units of telemetry that are no W, MHz or %, in those."""
+
+_TIMES = {
+    "latency": "latency e2e end_to_end total_latency host_latency 延迟 时延 端到端",
+    "frame": "frame total whole all loop iteration iterations cost duration process processing"
+    " 总 总共 总计 总体 每帧 一帧 帧 单帧 耗时 用时",
+    "gpu_compute": "gpu_time gpu_latency gpu_compute compute cuda_time",
+    CLOCK: f"{' '.join(STAMPS)} time elapsed 时间",
+    RATE: "fps frame_rate framerate qps throughput 帧率",
+    COPY_FROM_MAT: "copy_from_mat",
+    COPY: "cuda_memcpy_async cuda_memcpy memcpy memcpy_async copy 拷贝",
+    Stage.WAIT: "wait waiting 等待",
+    Stage.PREPROCESS: "preprocess pre_processing pre prep letterbox 预处理 前处理",
+    Stage.UPLOAD: "upload h2d htod host_to_device copy_to_device copy_input copy_input_to_device cpu_to_gpu 上传",
+    Stage.INFER: "infer inf inference inferencing predict predicted prediction enqueue enqueue_v2 enqueue_v3"
+    " execute execute_v2 execute_v3 execute_async execute_async_v2 execute_async_v3 forward model network"
+    " 推理 推断 前向",
+    Stage.DOWNLOAD: "download d2h dtoh device_to_host copy_to_host copy_output copy_output_to_host gpu_to_cpu 下载",
+    Stage.SYNCHRONIZE: "sync synchronize synchronise synchronization stream_sync stream_synchronize"
+    " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
+    Stage.POSTPROCESS: "postprocess post_processing post nms decode 后处理",
+    "due": "due arrival arrived arrive captured",
+    "start": "start started begin",
+    "done": "done end ended finish finished",
+}
+_FILLERS = (
+    *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
+    *("image", "boxes", "cpu", "call", "stage", "spent", "avg", "average", "in", "用时", "耗时", "时间", "花费"),
+)
+_BEFORE = re.compile(
+    r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do)[_\s.:/-]+|(?:run|do)(?=[A-Z])"
+    r"|(?i:(?:cuda)?memcpy(?:async)?)\W*(?=\w)"
+)
+
+_TELEMETRY = {
+    "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock pclk",
+    "memory_clock_mhz": "clocks.mem clocks.current.memory memory_clock mem_clock mclk",
+    "power_w": "power.draw power.draw.average power.draw.instant power pwr",
+    "temperature_c": "temperature.gpu temperature temp gtemp",
+    "pcie_generation": "pcie.link.gen.current pcie.link.gen.gpucurrent",
+    "pcie_width": "pcie.link.width.current",
+    "gpu_utilisation_percent": "utilization.gpu gpu_utilization gpu_util gpu_util_percent sm",
+    "host_memory_bytes": "rss host_memory process_memory memory.rss",
+    "gpu_memory_used_bytes": "memory.used gpu_memory_used gpu_mem_used gpu_mem vram vram_used fb",
+    "gpu_processes": "compute_processes",
+} | {
+    f"throttle_{reason}": " ".join(f"{group}.{reason}" for group in ("clocks_throttle_reasons", "clocks_event_reasons"))
+    for reason in THROTTLE_REASONS
+}
+_LONGEST_NAME = 200
+
+
+def plain(text: str) -> str:
+    """Letters, digits and Chinese characters alone, in lower case: 'pre-process' is 'preprocess'."""
+    return re.sub(r"[^a-z0-9\u4e00-\u9fff]", "", text.lower())
+
+
+_TIME_OF = {plain(word): str(name) for name, words in _TIMES.items() for word in words.split()}
+_TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for word in words.split()} | {
+    plain(name): name for name in TELEMETRY_COLUMNS
+}
+
+
+NUMBERS = set(map(plain, ("frame", "frame_id", "frame_no", "frame_number", "frame_index", "frame_idx", "index", "idx")))
+NUMBERS |= {"id", "no", "帧号", "序号"}
+"""What numbers the frames."""
+
+
+@lru_cache(maxsize=4_096)
+def time_name(text: str) -> str | None:
+    """What a name stands for: 'latency', 'frame', a stage, one of the words above, or None for nothing known.
+
+    Words such as 'time' or '耗时' at its end add nothing, nor do 't_', 'time_' or 'run_' before it.
+    """
+    if plain(text) not in _TIME_OF:
+        text = _BEFORE.sub("", text, count=1) if _BEFORE.match(text) else text
+    name = plain(text)
+    while name and name not in _TIME_OF:
+        shorter = next((name.removesuffix(word) for word in _FILLERS if name.endswith(word)), "")
+        if not shorter:
+            return None
+        name = shorter
+    return _TIME_OF.get(name)
+
+
+def telemetry_name(text: str) -> str | None:
+    """The telemetry column that a name stands for, or None."""
+    return _TELEMETRY_OF.get(plain(text))
+
+
+def ending_name(words: list[str]) -> str | None:
+    """The longest known name that the last words make."""
+    known = (time_name("".join(words[skip:])) for skip in range(len(words)))
+    return next((name for name in known if name and name not in INSTANTS), None)  # 'Done. (3 ms)' is no instant
+
+
+@lru_cache(maxsize=4_096)
+def end_of(text: str) -> tuple[str, str] | None:
+    """The part of a frame that a name gives one end of, and which: ('infer', 'start') for 'inferStart', else None."""
+    found = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])|[\u4e00-\u9fff]+", text)
+    for word, rest in ((found[-1], found[:-1]), (found[0], found[1:])) if len(found) > 1 else ():
+        if (end := time_name(word)) in ("start", "done") and time_name(text) is None:
+            return time_name("".join(rest)) or " ".join(rest), str(end)
+    return None
+
+
+_ASCII = {0xFF08: "(", 0xFF09: ")", 0x3010: "[", 0x3011: "]"}  # full-width brackets
+_CAMEL = re.compile(r"(.*[a-z0-9])(Ms|Us|Ns|Secs?|Seconds|Millis|Micros|Nanos)")
+_IN_BRACKETS = re.compile(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]")
+_AT_END = re.compile(r"(.*?)[\s_/,.-]+([A-Za-zµμ]+|毫秒|微秒|纳秒|秒)")
+
+
+@lru_cache(maxsize=4_096)
+def split_unit(header: str) -> tuple[str, str | None]:
+    """The name and the unit of a column: 'sync [ms]', 'sync(ms)', 'sync/ms', 'sync_ms', 'sync ms' and 'syncMs' are the
+    same.
+    """
+    header = header.strip().strip("\"'").strip()
+    if len(header) > _LONGEST_NAME:
+        return header, None
+    bracketed = _IN_BRACKETS.fullmatch(header.translate(_ASCII))
+    if bracketed and (bracketed[2].lower() in (*UNITS_NS, *RATES) or telemetry_name(bracketed[1])):
+        return bracketed[1], bracketed[2].lower()
+    tail = _AT_END.fullmatch(header) or _CAMEL.fullmatch(header)
+    if tail and tail[2].lower() in ("s", "sec", "second") and "/" in header and time_name(tail[1]) is None:
+        return tail[1], "it/s"  # 'Inferences/Second'
+    known = tail and (tail[2].lower() in UNITS_NS or (tail[2].lower() in SCALES and telemetry_name(tail[1])))
+    return (tail[1], tail[2].lower()) if tail and known else (header, None)
+
+
+NUMBER = r"(?:\d(?:[\d,.'_]*\d)?|\.\d+)(?:[eE][-+]?\d+)?"
+DEVIATION = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER})?"
+MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not supported]", "not supported"]
+MISSING += ["[unknown error]", "[gpu is lost]", "NaN", "N/A", "[N/A]", "NA", "None", "NULL", "[Not Supported]"]
+_FLAGS = {"active": "1", "not active": "0", "true": "1", "false": "0", "yes": "1", "no": "0"}
+_FLOAT = r"(?i)^[-+]?(?:\d+\.?\d*|\.\d+|inf)(?:e[-+]?\d+)?$"
+_SPREAD = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?"
+_CELL = rf"^\s*(?P<n>[-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*(?P<u>[^\d\s±+].*?)?{_SPREAD}\s*$"
+_TIME = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+_STAMPS: dict[str, tuple[str, str] | None] = {
+    rf"^\D*(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
+    rf"(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
+    rf"(?P<s>\d{{4}}[-/]?\d\d[-/]?\d\d[ T_]+{_TIME})": (r"^(\d{4})[-/]?(\d\d)[-/]?(\d\d)[ T_]+(.*)$", r"\1-\2-\3 \4"),
+    rf"(?P<s>\d\d[-/]\d\d[-/]\d{{4}}[- ]{_TIME})": (r"^(\d\d).(\d\d).(\d{4}).(.*)$", r"\3-\1-\2 \4"),
+    rf"(?:^|[^\d:])(?P<s>{_TIME})(?:[^\d:]|$)": ("^", "1970-01-01 "),
+}
+"""Expressions that find a time stamp, and how to write it as Arrow reads it."""
+PROGRESS: ContextVar[Callable[[float], None]] = ContextVar("PROGRESS", default=lambda share: None)
+"""Is told the share of a long file that is read, from 0 to 1."""
+
+
+class AmbiguousError(ValueError):
+    """A comma that may be a decimal comma or separate thousands; holds the number."""
+
+
+def text_array(texts: Sequence[str]) -> Any:
+    """An Arrow array of text; pyarrow's own way from Python to it imports pandas, where there is one."""
+    import pyarrow as pa
+
+    data = [each.encode("utf-8", "replace") for each in texts]
+    ends = np.cumsum([0, *map(len, data)], dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(len(data), pa.py_buffer(ends), pa.py_buffer(b"".join(data)))
+
+
+def arrow_of(values: np.ndarray) -> Any:
+    """A mask, or whole numbers of 64 bits, as an Arrow array, likewise."""
+    import pyarrow as pa
+
+    data = np.packbits(values, bitorder="little") if values.dtype == np.bool_ else values
+    kind = pa.bool_() if values.dtype == np.bool_ else pa.int64()
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(data)])
+
+
+def in_slices(values: Any, rows: int = 1 << 17) -> Iterator[Any]:
+    """Parts of an Arrow array, so that what is made of a long one stays small."""
+    for first in range(0, max(len(values), 1), rows):
+        PROGRESS.get()(first / max(len(values), 1))
+        yield values[first : first + rows]
+
+
+def numbers_of(values: Any) -> np.ndarray:
+    """An Arrow array of numbers or a mask, in one or several parts, as float64; NaN where one is missing."""
+    import pyarrow as pa
+
+    parts = []
+    for part in getattr(values, "chunks", [values]):
+        found = part.cast(pa.float64(), safe=False)
+        valid, data = found.buffers()
+        numbers = np.frombuffer(data, np.float64, len(found), 8 * found.offset) if len(found) else np.empty(0)
+        if found.null_count:
+            bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+            numbers = np.where(bits[found.offset : found.offset + len(found)], numbers, np.nan)
+        parts.append(numbers)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0)])
+
+
+def has(text: Any, pattern: str) -> bool:
+    """True where an expression is found in one of the texts of an Arrow array."""
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring_regex(text, pattern)).as_py())
+
+
+def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
+    """The values of an Arrow array of text, NaN where it is no number.
+
+    `decimal_comma` says what a comma is where no number tells; where it is None, AmbiguousError is raised.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with suppress(pa.ArrowInvalid):  # plain numbers, which is what most are
+        if not decimal_comma:
+            return numbers_of(text.cast(pa.float64()))
+    text = pc.replace_substring_regex(pc.utf8_rtrim(text, characters=",.'_ "), "['_]", "")
+    thousands, point = (".", ",") if _is_decimal(text, decimal_comma) else (",", ".")
+    grouped = rf"^[-+]?[1-9]\d{{0,2}}(\{thousands}\d{{3}})+(\{point}\d*)?([eE][-+]?\d+)?$"
+    text = pc.if_else(pc.match_substring_regex(text, grouped), pc.replace_substring(text, thousands, ""), text)
+    text = pc.replace_substring(text, ",", ".") if point == "," else text
+    text = pc.if_else(pc.match_substring_regex(text, _FLOAT), text, None)
+    with suppress(pa.ArrowInvalid):
+        return numbers_of(text.cast(pa.float64()))
+    return np.array([np.nan if each is None else float(each) for each in text.to_pylist()])  # too large for Arrow
+
+
+def _is_decimal(text: Any, told: bool | None) -> bool:
+    """True where the commas in the numbers are decimal ones."""
+    if has(text, r",.*[.,]"):
+        return False
+    if has(text, r"\..*[.,]|^[-+]?(0|\d{4,}),|,(\d{1,2}|\d{4,})(\D|$)"):
+        return True
+    if told is None and has(text, ",") and not has(text, r"^[^,]+$"):
+        raise AmbiguousError(next(filter(None, text.to_pylist())))
+    return bool(told)
+
+
+def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, str | None, np.ndarray]:
+    """The values of cells such as '7.9 ± 0.2 ms', their unit (in ns or bytes where cells differ), and which of them are
+    neither a number nor say that there is none. ValueError for units that don't go together.
+    """
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim(text, characters=' "')
+    lower = pc.utf8_lower(text)
+    flag = pc.index_in(lower, text_array([*_FLAGS]))
+    text = pc.if_else(pc.is_valid(flag), text_array([*_FLAGS.values()]).take(flag), text)
+    missing = numbers_of(pc.or_(pc.is_in(lower, text_array(MISSING)), pc.is_null(text))) > 0
+    found = pc.extract_regex(text, _CELL)
+    values = floats(pc.struct_field(found, "n"), decimal_comma=decimal_comma)
+    unit = pc.fill_null(pc.utf8_lower(pc.struct_field(found, "u")), "")
+    units = pc.unique(pc.filter(unit, arrow_of(~np.isnan(values)))).to_pylist()
+    if len(units) > 1:
+        scales = next((each for each in (UNITS_NS, BYTES) if all(name in each for name in units)), None)
+        if scales is None:
+            raise ValueError(f"units must go together, got {', '.join(repr(each[:20]) for each in units[:3])}")
+        values = values.copy()
+        for name in units:
+            values[numbers_of(pc.equal(unit, name)) > 0] *= scales[name]
+        units = ["ns" if scales is UNITS_NS else "b"]
+    return values, (units or [""])[0] or None, np.isnan(values) & ~missing
+
+
+def stamps(text: Any) -> np.ndarray | None:
+    """Time stamps such as '2026-11-25 21:00:01,123' in ns since 1970, or midnight; None where some lack one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def all_match(form: str) -> bool:
+        return bool(pc.all(pc.fill_null(pc.match_substring_regex(text[:20], form), False)).as_py())
+
+    form = next(filter(all_match, _STAMPS), None) if len(text) else None
+    with suppress(pa.ArrowInvalid):
+        return None if form is None else np.concatenate([_stamps_in(form, part) for part in in_slices(text)])
+    return None
+
+
+def _stamps_in(form: str, text: Any) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.replace_substring(pc.struct_field(pc.extract_regex(text, form), "s"), ",", ".")
+    if (rewritten := _STAMPS[form]) is not None:
+        found = pc.replace_substring_regex(found, *rewritten)
+    return numbers_of(found.cast(pa.timestamp("ns")).cast(pa.int64()))
