@@ -133,6 +133,12 @@ class Look:
         names = dict.fromkeys([self.whole, *self.stages]) if self.series else ()
         return min(filter(None, (find_period(self.series[name]) for name in names)), default=None)
 
+    @property
+    def stalls_every(self) -> int | None:
+        """After how many frames the stalls of the whole frame come again, where they do so evenly."""
+        stalls = self.shape(self.whole).stalls if self.series else None
+        return stalls.every if stalls else None
+
     def grew(self, name: str) -> Change | None:
         """The rise of a series; None where there is none, or it was not measured."""
         return self.shape(name).grew if name in self.series else None
