@@ -89,7 +89,6 @@ class Shape:
     shows_ms: float
     """The smallest change of the level that this run could show."""
     stalls: Stalls | None
-    period: int | None
     settled: float
     """The median of the second half."""
     lowest: float
@@ -108,10 +107,11 @@ def edge(frames: int) -> int:
 def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) -> Shape:
     """The shape of a series of shape (n,), n >= 1, finite. A change below `least` is none.
 
-    `period` is one that is known already, of the whole frame for example.
+    Two values are a start and an end. `period` is what `find_period` says of the series, or of the whole frame.
     """
     n, side = len(values), edge(len(values))
-    period = period or find_period(values)
+    if n == 2:
+        return _start_and_end(values, least)
     levels = _Levels(values, period)
     up, down = levels.furthest(1), levels.furthest(-1)
     shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
@@ -128,7 +128,15 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     ends = [values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [values[:1], values[-1:]]
     everywhere = np.append(levels.medians, [np.median(part) for part in ends])
     lowest, highest = float(everywhere.min()), float(everywhere.max())
-    return Shape(early, late, grew, fell, up, shows, stalls, period, settled, lowest, highest, first_highest)
+    return Shape(early, late, grew, fell, up, shows, stalls, settled, lowest, highest, first_highest)
+
+
+def _start_and_end(values: np.ndarray, least: float) -> Shape:
+    start, end = (float(v) for v in values)
+    change = Change(Window(0, 1), Window(1, 2), start, end, "step", 1)
+    counts = change.size > max(least, at.OF_STAGE * max(values))
+    grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
+    return Shape(start, end, grew, fell, change, 0.0, None, end, min(start, end), max(start, end), start)
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
