@@ -23,6 +23,13 @@ from yolotrt_lab.types import Cause
 
 SCHEMA = json.loads((Path(diagnose.__file__).parent / "schema.json").read_text(encoding="utf-8"))
 STEADY = {"sm_clock_mhz": 1980.0, "gpu_processes": 0.0, "host_memory_bytes": 4e8, "temperature_c": 60.0}
+FULL_CLOCK = STEADY | dict.fromkeys(
+    (
+        f"throttle_{name}"
+        for name in ("applications_clocks_setting", "sw_power_cap", "hw_slowdown", "sw_thermal_slowdown")
+    ),
+    0.0,
+)
 PAGEABLE = {"input": "pageable", "output": "pinned"}
 N = 1_000
 
@@ -39,8 +46,17 @@ def test_a_flat_loop_is_steady_and_no_all_clear():
     found = bill(loop(telemetry=STEADY))
     assert (found.steady, found.grew, found.proven) == (True, (), ())
     assert Cause.ALLOCATION in found.possible
-    assert found.verdict("shared_gpu") == found.verdict("clock_drop") == "excluded"
-    assert "1,980 MHz" in because(found, "clock_drop")
+    assert found.verdict("shared_gpu") == "excluded"
+
+
+@pytest.mark.parametrize("wait", [0.5, ramp(N, 0.5, 1.5)])
+def test_a_clock_that_stays_was_low_all_along_unless_nothing_keeps_it_down(wait):
+    open_question = bill(loop(synchronize=wait, telemetry=STEADY))
+    assert open_question.verdict("clock_drop") == "possible"
+    assert because(open_question, "clock_drop").startswith("the SM clock stays at 1,980 MHz; one that is low from")
+    known = bill(loop(synchronize=wait, telemetry=FULL_CLOCK))
+    assert known.verdict("clock_drop") == "excluded"
+    assert because(known, "clock_drop").endswith("1,980 MHz, and the GPU gives no reason for a lower one")
 
 
 def test_what_was_there_from_the_first_frame_on_is_not_excluded_by_a_flat_series():

@@ -71,7 +71,7 @@ def test_an_allocation_in_every_frame_is_possible_and_contention_is_not_proven(r
     for name in ("allocation_in_loop", "allocation_device"):
         assert runs[name].verdict("allocation") == "possible"
         assert runs[name].proven == ()
-        assert runs[name].verdict("clock_drop") == "excluded"
+        assert runs[name].verdict("clock_drop") == "possible"  # its highest clock is not known
 
 
 def test_a_shared_stream_is_a_queue_of_sixteen_frames_and_no_all_clear(runs):

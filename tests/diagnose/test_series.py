@@ -85,19 +85,38 @@ def test_stalls_are_counted_and_their_time_is_shared_out():
     assert find_stalls(noisy(np.full(N, 10.0))) is None
 
 
-@pytest.mark.parametrize("period", [3, 8, 60])
-def test_what_repeats_has_a_period_and_no_stalls(period):
-    values = noisy(np.where(np.arange(N) % period == 0, 40.0, 10.0) + np.arange(N) % period)
-    assert find_period(values) == period
-    assert shape_of(values).stalls is None
+@pytest.mark.parametrize("frames", [60, 600])
+@pytest.mark.parametrize(("low", "high"), [(5.0, 9.0), (9.0, 5.0)])
+def test_the_frames_behind_a_step_are_no_stalls(frames, low, high):
+    assert find_stalls(noisy(step(frames, low, high))) is None
+
+
+def test_stalls_that_come_evenly_say_after_how_many_frames():
     rng = np.random.default_rng(3)
-    assert find_period(np.where(rng.random(N) < 0.2, 40.0, 10.0)) is None
+    assert find_stalls(noisy(np.where(np.arange(N) % 90 == 7, 40.0, 10.0))).every == 90
+    assert find_stalls(noisy(np.where(rng.random(N) < 0.02, 40.0, 10.0))).every is None
+
+
+@pytest.mark.parametrize("period", [2, 3, 8, 60, 75, 97, 150])
+@pytest.mark.parametrize(
+    "wave", [lambda x: np.sin(2 * np.pi * x + 1), lambda x: x % 1, lambda x: (x + 1e-6) % 1 < 1 / 3]
+)
+def test_what_repeats_has_a_period_and_no_stalls(period, wave):
+    values = noisy(10 + 4 * wave(np.arange(N) / period) + ramp(N, 0, 5))
+    assert find_period(values) == pytest.approx(period, abs=1)
+    assert shape_of(values, period=find_period(values)).stalls is None
+
+
+def test_what_repeats_in_a_part_of_the_run_alone_has_no_period():
+    assert find_period(noisy(10 + (np.arange(N) > N / 2) * (np.arange(N) % 2))) is None
+    assert find_period(np.where(np.random.default_rng(3).random(N) < 0.2, 40.0, 10.0)) is None
 
 
 @pytest.mark.parametrize("last", [600, 3_000])
 def test_rounded_numbers_are_no_period(last):
     assert find_period(np.arange(10, last) / 10) is None  # whose rounding to 64 bits repeats
     assert find_period(np.round(np.linspace(10, 20, last), 2)) is None
+    assert find_period(np.round(np.linspace(0.1, 0.5, last), 2)) is None
 
 
 @settings(max_examples=60)

@@ -142,7 +142,7 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
         grew=tuple(_changes(look, up=True)),
         fell=tuple(_changes(look, up=False)),
         stalls=tuple(_stalls(look)),
-        period=look.period,
+        period=look.period or (look.stalls_every),
         steady=None,
         causes=causes,
         fixes=tuple(fixes(look, verdicts)),

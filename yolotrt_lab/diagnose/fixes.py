@@ -59,7 +59,7 @@ def _pinned(look: Look, side: str, stage: Stage, way: str) -> _Found:
     if look.traced and look.traced.has_frames:
         saved = look.traced.pinning_ms(copy)
         return saved, f"by the trace, pageable {stage}s hold the host for {ms(saved)} that pinned memory saves"
-    if look.memory(side):
+    if look.page_locked(side):
         return 0.0, f"the {side} is page-locked already"
     if stage in look.series:
         return (took := _late(look, stage)), f"the {stage} call takes {ms(took)}"
@@ -132,7 +132,8 @@ def _fewer_frames(look: Look, verdicts: _Verdicts) -> _Found:
         return None, "not measured: when each frame was due, and when its result came"
     late = max(0.0, look.shape(QUEUE).late)
     if look.queue is not None:
-        needed = f"a frame every {ms(look.longest_service_ms)} or more ends the queue"
+        slowest = max(look.service_ms, look.late("stages" if "stages" in look.series else look.whole))
+        needed = f"a frame every {ms(slowest)} or more ends the queue"
         return late, f"latency holds {ms(late)} beyond the stages at the end; {needed}"
     return late, f"latency holds {ms(late)} beyond the stages"
 

@@ -15,6 +15,7 @@ from .series import Change, Shape, Window, edge, find_period, shape_of, some
 from .slope import in_blocks
 
 if TYPE_CHECKING:
+    from ..nsight.trace_findings import TraceFinding
     from .traced import TracedFrames
 
 GPU_CALLS = (Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE)
@@ -22,6 +23,7 @@ GPU_CALLS = (Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE)
 HOST_WORK = (Stage.PREPROCESS, Stage.POSTPROCESS)
 QUEUE, UNCOVERED = "beyond the stages", "in no column"
 """What latency holds beyond the stages, and the part of a frame that no column covers."""
+THERMAL = ("throttle_sw_thermal_slowdown", "throttle_hw_thermal_slowdown")
 
 
 def number(value: float) -> str:
@@ -42,13 +44,13 @@ def ms(value: float) -> str:
     return f"{number(value)} ms"
 
 
-def from_to(change: Change, unit: str = " ms") -> str:
+def from_to(change: Change) -> str:
     """Both levels of a change as text."""
-    return f"from {number(change.start)} to {number(change.to)}{unit}"
+    return f"from {number(change.start)} to {ms(change.to)}"
 
 
 class Look:
-    """Measurements by name, in ms, as far as each was measured.
+    """Measurements by name, in ms; what was not measured has no growth, and NaN for its levels.
 
     Beside the measured times: 'gpu', the calls that may wait for the GPU; 'stages', all stages but `wait`; 'beyond the
     stages', how long a frame lay before it was taken up, or, without instants, what latency holds beyond the stages;
@@ -61,42 +63,86 @@ class Look:
         self.named = tuple(self.series)
         self.telemetry = {name: v for name, v in measured.telemetry.items() if np.isfinite(v).any()}
         self.frames = len(next(iter(self.series.values()))) if self.series else 0
-        self.stages = tuple(s for s in Stage if s in self.series and s is not Stage.WAIT and self._any(s))
+        self.stages = tuple(s for s in Stage if s is not Stage.WAIT and s in self.series and self.series[s].max() > 0)
         self._shapes: dict[str, Shape] = {}
         self._medians: dict[str, float] = {}
-        self._add_sums()
-        self._add_from_instants()
+        self._derive()
 
-    def _any(self, name: str) -> bool:
-        return bool(np.max(self.series[name]) > 0)
-
-    def _add_sums(self) -> None:
-        for name, chosen in (("gpu", [s for s in self.stages if s in GPU_CALLS]), ("stages", list(self.stages))):
+    def _derive(self) -> None:
+        """Add the series that follow from the measured ones."""
+        series, instants = self.series, self.measured.instants_ns
+        for name, chosen in (("gpu", [s for s in self.stages if s in GPU_CALLS]), ("stages", self.stages)):
             if chosen:
-                self.series[name] = np.sum([self.series[stage] for stage in chosen], axis=0)
-
-    def _add_from_instants(self) -> None:
-        instants = self.measured.instants_ns
+                series[name] = np.sum([series[stage] for stage in chosen], axis=0)
         apart = {"due", "start"} <= instants.keys()
-        total = self.series.get("latency", self.series.get("frame"))
+        total = series.get("latency", series.get("frame"))
         if apart:
-            self.series[QUEUE] = (instants["start"] - instants["due"]) / 1e6
-        elif "stages" in self.series and total is not None and self.traced is None:
-            self.series[QUEUE] = total - self.series["stages"]
-        if {"frame", "stages"} <= self.series.keys() and (apart or "latency" in self.series or self.traced):
-            self.series[UNCOVERED] = self.series["frame"] - self.series["stages"]
+            series[QUEUE] = (instants["start"] - instants["due"]) / 1e6
+        elif "stages" in series and total is not None and self.traced is None:
+            series[QUEUE] = total - series["stages"]
+        if {"frame", "stages"} <= series.keys() and (apart or "latency" in series or self.traced):
+            series[UNCOVERED] = series["frame"] - series["stages"]
         if "done" in instants and self.frames > 1:
-            self.series["interval"] = np.diff(instants["done"]) / 1e6
+            series["interval"] = np.diff(instants["done"]) / 1e6
+
+    # One series.
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a series; a change that the whole frame does not feel is none."""
+        if name not in self._shapes:
+            felt = 0.0 if name in ("stages", "latency", "frame") or not self.stages else at.OF_FRAME * self.whole_ms
+            self._shapes[name] = shape_of(self.series[name], felt, self.period)
+        return self._shapes[name]
+
+    def grew(self, name: str) -> Change | None:
+        """The rise of a series; None where there is none, or it was not measured."""
+        return self.shape(name).grew if name in self.series else None
+
+    def fell(self, name: str) -> Change | None:
+        """Likewise its fall."""
+        return self.shape(name).fell if name in self.series else None
+
+    def changed(self, name: str) -> Change | None:
+        """Its rise, else its fall."""
+        return self.grew(name) or self.fell(name)
+
+    def late(self, name: str) -> float:
+        """The level of the last frames."""
+        return self.shape(name).late if name in self.series else math.nan
+
+    def lowest(self, name: str) -> float:
+        """The lowest level anywhere in the run."""
+        return self.shape(name).lowest if name in self.series else math.nan
+
+    def highest(self, name: str) -> float:
+        """The highest level anywhere in the run."""
+        return self.shape(name).highest if name in self.series else math.nan
+
+    def median(self, name: str) -> float:
+        """The median over the run."""
+        if name not in self._medians:
+            self._medians[name] = float(np.median(some(self.series[name]))) if name in self.series else math.nan
+        return self._medians[name]
+
+    def level(self, name: str, window: Window) -> float:
+        """The median of a time (ms) or of telemetry in a window."""
+        values = self.series.get(name, self.telemetry.get(name, np.empty(0)))[window.first : window.end]
+        values = some(values[np.isfinite(values)])
+        return float(np.median(values)) if len(values) else math.nan
+
+    def stays(self, name: str) -> bool:
+        """True where a time is as long in every part of the run, the first and the last frames included."""
+        if name not in self.series or self.frames < at.FEWEST_FRAMES:
+            return False
+        wanders = max(at.STAYS * self.shape(name).settled, at.OF_STAGE * self.whole_ms)
+        return not self.changed(name) and self.highest(name) - self.lowest(name) <= wanders
+
+    # The frame.
 
     @property
     def has_instants(self) -> bool:
         """True where due and start times were measured."""
         return {"due", "start", "done"} <= self.measured.instants_ns.keys()
-
-    @property
-    def sees_queue(self) -> bool:
-        """True where a queue in front of the loop would show: in latency, or between due and start."""
-        return QUEUE in self.series and (self.has_instants or "latency" in self.series)
 
     @property
     def whole(self) -> str:
@@ -119,39 +165,24 @@ class Look:
         values = self.series["stages" if "stages" in self.series else self.whole]
         return float(np.mean(values) if self.period else np.median(values[: edge(self.frames)]))
 
-    def shape(self, name: str) -> Shape:
-        """The shape of a series; a change that the whole frame does not feel is none."""
-        if name not in self._shapes:
-            felt = 0.0 if name in ("stages", "latency", "frame") or not self.stages else at.OF_FRAME * self.whole_ms
-            values = self.series[name]
-            self._shapes[name] = _start_and_end(values, felt) or shape_of(values, felt, self.period)
-        return self._shapes[name]
-
     @cached_property
     def period(self) -> int | None:
         """After how many frames the whole frame repeats, or a stage of it; the shortest of these."""
         names = dict.fromkeys([self.whole, *self.stages]) if self.series else ()
         return min(filter(None, (find_period(self.series[name]) for name in names)), default=None)
 
-    def grew(self, name: str) -> Change | None:
-        """The rise of a series; None where there is none, or it was not measured."""
-        return self.shape(name).grew if name in self.series else None
+    @property
+    def stalls_every(self) -> int | None:
+        """After how many frames the stalls of the whole frame come again, where they do so evenly."""
+        stalls = self.shape(self.whole).stalls if self.series else None
+        return stalls.every if stalls else None
 
-    def fell(self, name: str) -> Change | None:
-        """Likewise its fall."""
-        return self.shape(name).fell if name in self.series else None
+    # The calls.
 
-    def median(self, name: str) -> float:
-        """The median of a time over the run; NaN where it was not measured."""
-        if name not in self._medians:
-            self._medians[name] = float(np.median(some(self.series[name]))) if name in self.series else float("nan")
-        return self._medians[name]
-
-    def level(self, name: str, window: Window) -> float:
-        """The median of a time (ms) or of telemetry in a window; NaN where it was not measured."""
-        values = self.series.get(name, self.telemetry.get(name, np.empty(0)))[window.first : window.end]
-        values = some(values[np.isfinite(values)])
-        return float(np.median(values)) if len(values) else float("nan")
+    @property
+    def waits_measured(self) -> bool:
+        """True where a call is among the times that waits for the GPU's kernels."""
+        return bool({Stage.SYNCHRONIZE, Stage.DOWNLOAD} & set(self.stages))
 
     @cached_property
     def wait(self) -> tuple[str, Change] | None:
@@ -160,20 +191,16 @@ class Look:
         Not where they last as long together as before: then the wait only moved. Without any of them, 'infer' may hold
         it, and of a frame without stages the frame.
         """
-        waits = ("gpu", Stage.SYNCHRONIZE, Stage.DOWNLOAD)
-        names = [n for n in waits if n in self.series] if self.stages else [self.whole] if self.series else []
-        changes = [(str(n), c) for n in names for c in (self.grew(n), self.fell(n)) if c is not None]
+        waits = ("gpu", Stage.SYNCHRONIZE, Stage.DOWNLOAD) if self.stages else (self.whole,) if self.series else ()
+        changes = [(str(n), c) for n in waits for c in (self.grew(n), self.fell(n)) if c is not None]
         if not changes:
             return None
         name, change = max(changes, key=lambda each: each[1].size)
-        if self.stages and name != "gpu":
-            together = self.level("gpu", change.after) - self.level("gpu", change.before)
-            if abs(together) < change.size / 2:
-                return None
-        return name, change
+        together = abs(self.level("gpu", change.after) - self.level("gpu", change.before))
+        return None if self.stages and together < change.size / 2 else (name, change)
 
     @cached_property
-    def call_ms(self) -> float:
+    def _call_ms(self) -> float:
         """What a call of this loop costs that does not wait: the shortest of its CUDA calls, in the median.
 
         Where even that one takes long they may all wait, and a call is taken to cost `CALL_MOST_MS`.
@@ -182,7 +209,19 @@ class Look:
         shortest = min((c for c in calls if c > 0), default=at.CALL_FLOOR_MS)
         return min(max(at.CALL_FLOOR_MS, shortest), at.CALL_MOST_MS)
 
-    def memory(self, side: str) -> bool | None:
+    def holds(self, stage: Stage) -> bool:
+        """True where a call holds the host much longer than this loop's shortest, or is the only one."""
+        return self._is_long(stage, self.median(stage))
+
+    def ever_holds(self, stage: Stage) -> bool:
+        """True where it does so in any part of the run."""
+        return self._is_long(stage, self.highest(stage))
+
+    def _is_long(self, stage: Stage, took_ms: float) -> bool:
+        only = not {Stage.UPLOAD, *GPU_CALLS} & set(self.stages) - {stage}
+        return stage in self.series and (only or took_ms > at.HOLDS * self._call_ms)
+
+    def page_locked(self, side: str) -> bool | None:
         """True where the memory of 'input' or 'output' is page-locked; None where that is unknown."""
         kind = self.measured.memory.get(side)
         return HostMemory(kind).page_locked if kind in set(HostMemory) else None
@@ -190,47 +229,39 @@ class Look:
     @cached_property
     def pageable_input(self) -> bool | None:
         """Whether uploads are from pageable memory, as far as it is said; False where the call is too short to copy."""
-        locked = self.memory("input")
+        locked = self.page_locked("input")
         if locked is not None:
             return not locked
         return False if Stage.UPLOAD in self.series and not self.holds(Stage.UPLOAD) else None
-
-    def holds(self, stage: str, took_ms: float | None = None) -> bool:
-        """True where a call (its median, or one of `took_ms`) holds the host much longer than this loop's shortest."""
-        others = [s for s in (Stage.UPLOAD, *GPU_CALLS) if s in self.stages and s != stage]
-        if stage not in self.series:
-            return False
-        return not others or (self.median(stage) if took_ms is None else took_ms) > at.HOLDS * self.call_ms
-
-    def stays(self, name: str) -> bool:
-        """True where a time is as long in every part of the run, the first and the last frames included."""
-        if name not in self.series or self.frames < at.FEWEST_FRAMES:
-            return False
-        shape = self.shape(name)
-        wanders = max(at.STAYS * shape.settled, at.OF_STAGE * self.whole_ms)
-        return not (shape.grew or shape.fell) and shape.highest - shape.lowest <= wanders
 
     @cached_property
     def roomy(self) -> list[str]:
         """The stages, and the time that no column covers, which are long enough to hold an allocation."""
         names = [str(s) for s in self.stages if s is not Stage.SYNCHRONIZE]
         names += [UNCOVERED] if UNCOVERED in self.series else []
-        return [name for name in names if self.shape(name).highest > at.ALLOCATION_MS]
+        return [name for name in names if self.highest(name) > at.ALLOCATION_MS]
+
+    # The queue.
+
+    @property
+    def sees_queue(self) -> bool:
+        """True where a queue in front of the loop would show: in latency, or between due and start."""
+        return QUEUE in self.series and (self.has_instants or "latency" in self.series)
+
+    @cached_property
+    def _climb(self) -> Change:
+        return self.grew(QUEUE) or self.shape(QUEUE).change
+
+    @property
+    def is_late(self) -> bool:
+        """True where latency holds several frames' work beyond the stages."""
+        return QUEUE in self.series and self.shape(QUEUE).change.to > at.QUEUED_FRAMES * self.service_ms
 
     @cached_property
     def service_ms(self) -> float:
-        """How long a frame is worked on: between results where those are known, else its stages; where it is queued."""
-        window = (
-            (self.grew(QUEUE) or self.shape(QUEUE).change).before if QUEUE in self.series else Window(0, self.frames)
-        )
-        name = "stages" if "stages" in self.series else self.whole
-        return self.level(name, window)
-
-    @property
-    def longest_service_ms(self) -> float:
-        """How long a frame is worked on where its stages are slowest: at the start of a run, or at its end."""
-        name = "stages" if "stages" in self.series else self.whole
-        return max(self.service_ms, self.shape(name).late)
+        """How long a frame is worked on: its stages, where it is queued before that is long."""
+        window = self._climb.before if QUEUE in self.series else Window(0, self.frames)
+        return self.level("stages" if "stages" in self.series else self.whole, window)
 
     @cached_property
     def queue(self) -> Change | None:
@@ -240,15 +271,9 @@ class Look:
         """
         if QUEUE not in self.series or not self.has_instants or self.frames < at.FEWEST_FRAMES:
             return None
-        change = self.grew(QUEUE) or self.shape(QUEUE).change
-        late = self.shape(QUEUE).late
-        short = change.size < at.QUEUED_FRAMES * self.service_ms or late - change.start < change.size / 2
-        return None if short else change
-
-    @property
-    def waits_measured(self) -> bool:
-        """True where a call is among the times that waits for the GPU's kernels."""
-        return bool({Stage.SYNCHRONIZE, Stage.DOWNLOAD} & set(self.stages))
+        climb = self._climb
+        passes = self.late(QUEUE) - climb.start < climb.size / 2
+        return None if climb.size < at.QUEUED_FRAMES * self.service_ms or passes else climb
 
     @cached_property
     def excess_ms(self) -> float:
@@ -256,8 +281,8 @@ class Look:
         if self.queue is None:
             return 0.0
         due, done = (self.measured.instants_ns[name] for name in ("due", "done"))
-        first = self.shape("stages").grew if "stages" in self.series else None
-        since = min(first.since, self.frames - edge(self.frames)) if first and first.form == "step" else 0
+        slower = self.grew("stages")
+        since = min(slower.since, self.frames - edge(self.frames)) if slower and slower.form == "step" else 0
         return float(np.mean(np.diff(done[since:])) - np.mean(np.diff(due[since:]))) / 1e6
 
     @cached_property
@@ -265,8 +290,44 @@ class Look:
         """How many frames were taken up before the result of each one came; empty where that is unknown."""
         instants = self.measured.instants_ns
         if not {"start", "done"} <= instants.keys():
-            return np.empty(0)
+            return np.empty(0, np.int64)
         return np.searchsorted(np.sort(instants["start"]), instants["done"], side="left") - np.arange(self.frames)
+
+    # Telemetry and the trace.
+
+    @cached_property
+    def clock_mhz(self) -> float | None:
+        """The SM clock where it stays as it is, else None."""
+        clock = self.telemetry.get("sm_clock_mhz")
+        if clock is None or not np.isfinite(clock).all() or clock.min() <= (1 - at.CLOCK) * clock.max():
+            return None
+        return float(np.median(clock))
+
+    def throttled(self, *reasons: str) -> dict[str, float]:
+        """The share of the frames for which the GPU gives each of the reasons (all without any), where it is not 0."""
+        names = reasons or tuple(name for name in self.telemetry if name.startswith("throttle_"))
+        shares = {name: float(np.nanmean(self.telemetry[name])) for name in names if name in self.telemetry}
+        return {name: share for name, share in shares.items() if share}
+
+    @cached_property
+    def heat_follows(self) -> bool:
+        """True where heat is the GPU's reason for much longer after the change of the wait, or for much less."""
+        if self.wait is None:
+            return False
+        windows = self.wait[1].before, self.wait[1].after
+        told = [self.telemetry[name] for name in THERMAL if name in self.telemetry]
+        shares = [[np.nanmean(each[window.first : window.end]) for window in windows] for each in told]
+        return any(abs(after - before) > at.THROTTLED for before, after in shares)
+
+    @cached_property
+    def cool(self) -> str:
+        """Why heat is no reason in any frame; '' where it may be one."""
+        heat = self.telemetry.get("temperature_c")
+        told = any(name in self.telemetry for name in THERMAL)
+        if self.throttled(*THERMAL) or not (told or (heat is not None and np.nanmax(heat) < at.HOT_C)):
+            return ""
+        warm = f"; it is at most {number(float(np.nanmax(heat)))} degrees warm" if heat is not None else ""
+        return f"the GPU does not slow down for heat{warm}"
 
     def kept_bytes(self, name: str) -> float:
         """By how much memory grows, where every fifth of the run adds to it and it is more than noise; else 0."""
@@ -287,19 +348,12 @@ class Look:
         one, two = (_ranks(in_blocks(v[both], count)[1]) for v in (self.series[name], self.telemetry[other]))
         return float(np.corrcoef(one, two)[0, 1]) if np.ptp(one) and np.ptp(two) else 0.0
 
+    def trace_finding(self, kind: str) -> TraceFinding | None:
+        """What `trace show` finds of that kind, if there is a trace of frames."""
+        return self.traced.finding(kind) if self.traced else None
+
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks, of equal values their mean."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
-
-
-def _start_and_end(values: np.ndarray, felt: float) -> Shape | None:
-    """The shape of two values, which are taken as a start and an end; None for other series."""
-    if len(values) != 2 or not np.isfinite(values).all():
-        return None
-    start, end = (float(v) for v in values)
-    change = Change(Window(0, 1), Window(1, 2), start, end, "step", 1)
-    counts = abs(end - start) > max(felt, at.OF_STAGE * max(values))
-    grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
-    return Shape(start, end, grew, fell, change, 0.0, None, None, end, min(start, end), max(start, end), start)

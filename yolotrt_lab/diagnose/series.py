@@ -26,9 +26,10 @@ _WINDOW = 6  # a level has to last for a sixth of the run
 _NEARLY = 0.98
 _MOST_LAGS = 4_096
 _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are nearly as alike
-_NEIGHBOURHOOD = 31
+_AROUND = 31
 _FLAT = 0.2  # share of the slope on the other side of a knee
 _KNEE = 1.05
+_CLIP = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Stalls:
     longest: float
     share: float
     """Of all time, what they take beyond the level around them."""
+    every: int | None = None
+    """After how many frames they come again, where they do so evenly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,6 @@ class Shape:
     shows_ms: float
     """The smallest change of the level that this run could show."""
     stalls: Stalls | None
-    period: int | None
     settled: float
     """The median of the second half."""
     lowest: float
@@ -105,10 +107,11 @@ def edge(frames: int) -> int:
 def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) -> Shape:
     """The shape of a series of shape (n,), n >= 1, finite. A change below `least` is none.
 
-    `period` is one that is known already, of the whole frame for example.
+    Two values are a start and an end. `period` is what `find_period` says of the series, or of the whole frame.
     """
     n, side = len(values), edge(len(values))
-    period = period or find_period(values)
+    if n == 2:
+        return _start_and_end(values, least)
     levels = _Levels(values, period)
     up, down = levels.furthest(1), levels.furthest(-1)
     shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
@@ -125,7 +128,15 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     ends = [values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [values[:1], values[-1:]]
     everywhere = np.append(levels.medians, [np.median(part) for part in ends])
     lowest, highest = float(everywhere.min()), float(everywhere.max())
-    return Shape(early, late, grew, fell, up, shows, stalls, period, settled, lowest, highest, first_highest)
+    return Shape(early, late, grew, fell, up, shows, stalls, settled, lowest, highest, first_highest)
+
+
+def _start_and_end(values: np.ndarray, least: float) -> Shape:
+    start, end = (float(v) for v in values)
+    change = Change(Window(0, 1), Window(1, 2), start, end, "step", 1)
+    counts = change.size > max(least, at.OF_STAGE * max(values))
+    grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
+    return Shape(start, end, grew, fell, change, 0.0, None, end, min(start, end), max(start, end), start)
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
@@ -266,49 +277,93 @@ def _least_squares(columns: list[np.ndarray], y: np.ndarray) -> tuple[np.ndarray
 
 
 def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:
-    """The frames far above the median of the 31 around them (of blocks, in a long series); None without any.
+    """The frames far above the level around them, the median of some 31 frames; None without any.
 
-    Of what repeats, each frame is compared with those at the same place of their period.
+    Where the level steps, the higher one counts: the frames behind a step are no stalls. Of what repeats, each frame is
+    compared with those at the same place of their period.
     """
     if len(values) < at.EDGE_FRAMES * (period or 1):
         return None
-    above = np.empty(len(values))
+    above, higher = np.empty(len(values)), np.empty(len(values))
     for first in range(period or 1):
-        part = values[first :: period or 1]
-        centres, medians = in_blocks(part, max(1, len(part) // _NEIGHBOURHOOD))
-        above[first :: period or 1] = part - np.interp(np.arange(len(part)), centres, medians)
-    least = np.maximum((at.STALL_TIMES - 1) * np.abs(values - above), at.STALL_DEVIATIONS * _deviation(above))
-    found = above > least
+        chosen = slice(first, None, period or 1)
+        part = values[chosen]
+        centres, medians = in_blocks(part, max(1, min(4, len(part) // at.EDGE_FRAMES), len(part) // _AROUND))
+        above[chosen] = part - np.interp(np.arange(len(part)), centres, medians)
+        padded = np.pad(medians, 1, mode="edge")
+        highest = np.maximum(medians, np.maximum(padded[:-2], padded[2:]))
+        higher[chosen] = highest[np.searchsorted((centres[1:] + centres[:-1]) / 2, np.arange(len(part)))]
+    deviates = above > at.STALL_DEVIATIONS * _deviation(above)
+    found = deviates & (np.minimum(above, values - higher) > (at.STALL_TIMES - 1) * np.abs(higher))
     if not found.any():
         return None
     total = float(values.sum())
     share = float(above[found].sum()) / total if total > 0 else 0.0
-    return Stalls(int(found.sum()), float(np.median(values[found])), float(values[found].max()), share)
+    return Stalls(int(found.sum()), float(np.median(values[found])), float(values[found].max()), share, _spacing(found))
+
+
+def _spacing(found: np.ndarray) -> int | None:
+    """After how many frames stalls come again, where four fifths of them do so, five times or more."""
+    apart = np.diff(np.flatnonzero(found))
+    if len(apart) < at.PERIOD_CYCLES:
+        return None
+    usual = float(np.median(apart))
+    return round(usual) if usual > 1 and np.mean(np.abs(apart - usual) <= at.OF_STAGE * usual) > _HARMONIC else None
 
 
 def find_period(values: np.ndarray) -> int | None:
-    """After how many frames a series repeats, five times or more; None where it does not.
+    """After how many frames a series repeats, five times or more and in every quarter of it; None where it does not.
 
-    The first peak of its autocorrelation, on ranks, so that no outlier weighs more than another frame.
+    Levels of ever shorter blocks are taken off, since a long period needs long ones, and a drift short ones.
     """
     head = values[: 16 * _MOST_LAGS]
     n = len(head)
     if n < 4 * at.PERIOD_CYCLES or np.ptp(head) == 0:
         return None
-    centres, medians = in_blocks(head, max(1, n // (2 * _NEIGHBOURHOOD)))
-    around = head - np.interp(np.arange(n), centres, medians)
-    inside = around[int(centres[0]) : int(centres[-1]) + 1]  # the level is flat outside, whatever the series does
-    if len(centres) > 1 and np.std(inside) < at.PERIOD_SIZE * np.median(np.abs(head)):
+    rounded_to = float(np.median(np.diff(np.unique(head))))
+    most = max(1, n // (2 * _AROUND))
+    for count in sorted({1, most, *(4**k for k in range(1, 6) if 4**k < most)}):
+        centres, medians = in_blocks(head, count)
+        level = np.interp(np.arange(n), centres, medians) if count > 1 else np.polyval(*_line(head))
+        around = (head - level)[int(centres[0]) if count > 1 else 0 : int(centres[-1]) + 1 if count > 1 else n]
+        only_rounded = np.ptp(around) <= 2 * rounded_to < 2 * np.ptp(level)
+        if np.std(around) < at.PERIOD_SIZE * np.median(np.abs(head)) or only_rounded:
+            continue
+        if (period := _repeats(around)) is not None:
+            return period
+    return None
+
+
+def _line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    frames = np.arange(len(values))
+    return np.polyfit(frames, values, 1), frames
+
+
+def _repeats(around: np.ndarray) -> int | None:
+    """The first peak of the autocorrelation, with outliers clipped, so that two of them make no period."""
+    n, most = len(around), _CLIP * _deviation(around)
+    clipped = np.clip(around - np.median(around), -most, most)
+    clipped -= clipped.mean()
+    if not clipped.any():
         return None
-    ranks = np.argsort(np.argsort(around, kind="stable"), kind="stable") - (n - 1) / 2
     lags = min(n // at.PERIOD_CYCLES, _MOST_LAGS) + 2
-    raw = autocovariance(ranks)[:lags]
+    raw = autocovariance(clipped)[:lags]
     likeness = raw / raw[0] * n / (n - np.arange(lags))
     peak = _first_peak(likeness, max(at.PERIOD_LIKE, 4 / np.sqrt(n)), at.PERIOD_LIKE / 2)
     if peak < 2:
         return None
     parts = [peak // part for part in range(8, 1, -1) if peak % part == 0 and peak > part]
-    return next((each for each in parts if likeness[each] > _HARMONIC * likeness[peak]), peak)
+    period = next((each for each in parts if likeness[each] > _HARMONIC * likeness[peak]), peak)
+    return period if all(_repeats_in(quarter, period) for quarter in np.array_split(clipped, 4)) else None
+
+
+def _repeats_in(part: np.ndarray, period: int) -> bool:
+    """True where a part of a series is much more like itself one period on than half of one."""
+    whole, half = (
+        float(part[:-lag] @ part[lag:] / np.sqrt((part[:-lag] @ part[:-lag]) * (part[lag:] @ part[lag:])))
+        for lag in (period, period // 2)
+    )
+    return whole - half > at.PERIOD_LIKE / 2
 
 
 def _first_peak(values: np.ndarray, height: float, prominence: float) -> int:
