@@ -177,12 +177,13 @@ class _Report:
             _, *stored = self.tables[table]
             found = [name for name in stored if name in wanted]
             names, places = ["rowid", *found], [stored.index(name) for name in found]
+
+            def named(values: list[np.ndarray]) -> Columns:
+                return finish(Columns(zip(names, values, strict=True)))
+
+            [(rows,)] = self.database.execute(f"SELECT MAX(rowid) FROM {table}")
             with suppress(OddFileError):
-
-                def named(values: list[np.ndarray]) -> Columns:
-                    return finish(Columns(zip(names, values, strict=True)))
-
-                return Columns(integer_columns(self.path, self.roots[table], places, named))
+                return Columns(integer_columns(self.path, self.roots[table], rows or 0, places, named))
         cells = (
             f"CASE typeof({cell}) WHEN 'integer' THEN {cell} WHEN 'null' THEN {NULL} ELSE {NO_INTEGER} END"
             for cell in map(quoted, wanted)
@@ -210,12 +211,19 @@ class _Report:
         fit = columns.pop("fit")
         if damaged := int((fit == _DAMAGED).sum()):
             self.notes.append(f"{damaged} rows of {name} are damaged and left out")
-        return columns if (fit == _SOUND).all() else rows_of(columns, fit == _SOUND)
+        starts = columns["start_ns"]
+        if (fit != _SOUND).any() or (starts[1:] < starts[:-1]).any():
+            sound = np.flatnonzero(fit == _SOUND)
+            order = sound[np.argsort(starts[sound], kind="stable")]
+            for column in columns:  # one after the other: two copies of a long table are much memory
+                columns[column] = np.take(columns[column], order)
+        return columns
 
     def trace(self) -> Trace:
         """The trace that the report holds."""
         on_gpu = {"kernels": self._kernels(), "copies": self._copies(), "memsets": self.columns["memsets"]}
-        api = _without_nested(Columns(self.columns["api"] | {"name": self._call_names()}), on_gpu)
+        names = self._call_names()
+        api = _without_nested(Columns(self.columns.pop("api") | {"name": names}), on_gpu)
         ranges = Columns(self.columns["ranges"] | {"name": self._range_names()})
         source = self._source(self._number_devices(on_gpu))
         warnings = self._rows("DIAGNOSTIC_EVENT", "severity", "text")
@@ -237,7 +245,7 @@ class _Report:
 
     def _call_names(self) -> np.ndarray:
         """The calls' names without the suffix of their version; where two become one, they share a place."""
-        codes = self._codes(self.columns["api"]["nameId"])
+        codes = self._codes(self.columns["api"].pop("nameId"))
         plain = [self._place(_SUFFIX.sub("", text)) for text in list(self.names)]
         return np.take(np.array(plain, np.int64), codes)
 
@@ -339,7 +347,6 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
 
     What the GPU did for such a call gets, in place, the correlation of the call around it.
     """
-    api = rows_of(api, np.argsort(api["start_ns"], kind="stable"))
     kept = np.zeros(len(api["pid"]), bool)
     kept[outermost(api, np.arange(len(kept)))] = True
     if kept.all():
