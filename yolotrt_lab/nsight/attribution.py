@@ -145,8 +145,8 @@ def trace_table(traces: Mapping[str, Attribution], *, skip: int = 3) -> Table:
 
     First the host: the frame and its stages. Then the GPU: copies, how much of them lay under kernels, kernels, and how
     long it was idle in the frame. Then what the synchronize calls waited for. Left out is what takes less than 2 us in
-    every trace, and what a trace that lacks calls, kernels or copies can't tell. Where frames go in batches most of them submit nothing, and means take the place of medians; a note
-    says so.
+    every trace, and what a trace that lacks calls, kernels or copies can't tell. Where frames go in batches most of
+    them submit nothing, and means take the place of medians; a note says so.
 
     >>> from yolotrt_lab import nsight
     >>> table = trace_table({"pinned": attribute(nsight.shipped_trace("graph-pinned"))})
