@@ -330,6 +330,8 @@ def _trace_show(arguments: argparse.Namespace) -> None:
     attribution = traced.seen
     print(trace_table({arguments.report.stem: attribution}))
     for way, direction in (("uploads", "h2d"), ("downloads", "d2h")):
+        if attribution.missing or not attribution.copied("count", direction).any():
+            continue
         print(f"of the time of {way}, kernels run during {attribution.overlap_share(direction):.1%}")
     for finding in traced.findings:
         print(f"\n{finding.kind}: {finding.text}")

@@ -56,7 +56,7 @@ def test_kinds_of_memory_are_found_by_their_label_alone(tmp_path, drop, expected
         report.copy("h2d", memory, number, number + 1, number)
     trace = read_trace(report.write(tmp_path / "r.sqlite", drop=drop))
     assert memories(trace) == expected
-    note = "the report has no ENUM_CUDA_MEM_KIND: the kinds of memory are unknown"
+    note = "the report has no ENUM_CUDA_MEM_KIND: which copies are pageable can't be told"
     assert (note in trace.notes) == bool(drop)
 
 
@@ -133,7 +133,8 @@ def test_rows_that_hold_no_numbers_are_left_out_and_counted(tmp_path):
     trace = read_trace(report.write(tmp_path / "r.sqlite"))
     assert trace.kernels["correlation"].tolist() == [1, 4]
     assert trace.kernels["graph"].tolist() == [0, 0]
-    assert "4 rows of CUPTI_ACTIVITY_KIND_KERNEL are damaged and left out" in trace.notes
+    what = "4 of 6 rows of CUPTI_ACTIVITY_KIND_KERNEL end before they start, or lack a number"
+    assert f"{what}: they are left out" in trace.notes
 
 
 def test_what_is_absent_is_noted_and_so_are_warnings_of_nsys(tmp_path):

@@ -34,9 +34,9 @@ def write(path, rows, page=512, schema="a INT, b INT, c INT", **more):
         return root(database, "t")
 
 
-def integer_columns(path, start, places):
+def integer_columns(path, start, places, rows):
     """The numbers of rows, and the columns, as they are."""
-    return list(pages.integer_columns(path, start, places, lambda values: dict(enumerate(values))).values())
+    return list(pages.integer_columns(path, start, rows, places, lambda values: dict(enumerate(values))).values())
 
 
 def root(database, table):
@@ -50,19 +50,19 @@ def as_sqlite_says(path, table, columns):
     return np.array(rows, np.int64).reshape(-1, 1 + len(columns)).T.tolist()
 
 
-@given(st.lists(st.tuples(VALUE, VALUE, VALUE), max_size=60), st.sampled_from([512, 1_024, 65_536]))
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(VALUE, VALUE, VALUE), min_size=1, max_size=60), st.sampled_from([512, 1_024, 65_536]))
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_values_of_every_kind_are_what_sqlite_says(tmp_path, rows, page):
     path = tmp_path / "t.sqlite"
     start = write(path, rows, page)
-    found = integer_columns(path, start, [0, 2])
+    found = integer_columns(path, start, [0, 2], len(rows))
     assert [values.tolist() for values in found] == as_sqlite_says(path, "t", ["a", "c"])
 
 
 def test_a_tree_of_several_levels_keeps_its_order(tmp_path):
     rows = [(number, number**2 % 1_009, -number) for number in range(20_000)]
     start = write(tmp_path / "t.sqlite", rows)
-    numbers, first, last = integer_columns(tmp_path / "t.sqlite", start, [0, 2])
+    numbers, first, last = integer_columns(tmp_path / "t.sqlite", start, [0, 2], len(rows))
     assert (numbers == np.arange(1, 20_001)).all()
     assert (first == np.arange(20_000)).all() and (last == -first).all()
 
@@ -74,38 +74,52 @@ def test_shipped_traces_are_read_without_sqlite(path):
     with closing(sqlite3.connect(path)) as database:
         start = root(database, "CUPTI_ACTIVITY_KIND_RUNTIME")
         names = [row[1] for row in database.execute("PRAGMA table_info(CUPTI_ACTIVITY_KIND_RUNTIME)")]
-    found = integer_columns(path, start, range(len(names)))
-    quoted = [f'"{name}"' for name in names]
-    assert [values.tolist() for values in found] == as_sqlite_says(path, "CUPTI_ACTIVITY_KIND_RUNTIME", quoted)
+    expected = as_sqlite_says(path, "CUPTI_ACTIVITY_KIND_RUNTIME", [f'"{name}"' for name in names])
+    found = integer_columns(path, start, range(len(names)), len(expected[0]))
+    assert [values.tolist() for values in found] == expected
 
 
-def test_what_is_out_of_the_ordinary_is_left_to_sqlite(tmp_path):
-    path = tmp_path / "t.sqlite"
-    start = write(path, [(1, "x" * 600, 2)])
-    with pytest.raises(OddFileError, match="other pages"):
-        integer_columns(path, start, [0])
-    start = write(path, [(1, 2, 3)])
+ROWS = [(1, 2, 3), (4, 5, 6)]
+
+
+def with_a_new_column(path, start):
     with closing(sqlite3.connect(path)) as database:
         database.execute("ALTER TABLE t ADD COLUMN d INT DEFAULT 7")
-    with pytest.raises(OddFileError, match="shorter"):
-        integer_columns(path, start, [3])
-    Path(f"{path}-wal").touch()
-    with pytest.raises(OddFileError, match="beside"):
-        integer_columns(path, start, [0])
 
 
-def test_a_tree_that_leads_back_to_itself_is_left_to_sqlite(tmp_path):
-    path = tmp_path / "t.sqlite"
-    start = write(path, [(1, 2, 3)])
+def without_a_row(path, start):
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM t WHERE a = 1")
+
+
+def with_a_tree_that_leads_back_to_itself(path, start):
     content = bytearray(path.read_bytes())
     content[512 * (start - 1) : 512 * (start - 1) + 12] = bytes([5, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, start])
     path.write_bytes(content)
-    with pytest.raises(OddFileError, match="broken"):
-        integer_columns(path, start, [0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "change", "places", "said"),
+    [
+        ([(1, "x" * 600, 2)], None, [0], "other pages"),
+        (ROWS, with_a_new_column, [3], "shorter"),
+        (ROWS, without_a_row, [0], "not numbered one by one"),
+        (ROWS, with_a_tree_that_leads_back_to_itself, [0], "broken"),
+        (ROWS, lambda path, _: Path(f"{path}-wal").touch(), [0], "beside"),
+        ([], None, [0], "broken"),
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_left_to_sqlite(tmp_path, rows, change, places, said):
+    path = tmp_path / "t.sqlite"
+    start = write(path, rows)
+    if change is not None:
+        change(path, start)
+    with pytest.raises(OddFileError, match=said):
+        integer_columns(path, start, places, len(rows))
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_is_left_to_sqlite_or_read_as_other_numbers(tmp_path, data):
     path = tmp_path / "t.sqlite"
     start = write(path, [(number, number * 1_000, "text") for number in range(300)])
@@ -114,7 +128,7 @@ def test_damage_is_left_to_sqlite_or_read_as_other_numbers(tmp_path, data):
         content[data.draw(st.integers(100, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(600, len(content)))])
     try:
-        columns = integer_columns(path, start, [0, 1])
+        columns = integer_columns(path, start, [0, 1], 300)
     except OddFileError:
         return
     assert len({len(values) for values in columns}) == 1

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_report import TinyReport, write_secret
+from tiny_report import TinyReport, pageable_frame, write_secret
 
 from yolotrt_lab import cli
 from yolotrt_lab.errors import TraceError
@@ -78,6 +78,60 @@ def test_show_of_a_trace_without_frames_says_what_is_missing(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "the trace must hold CUDA calls, got none" in said
     assert "Fix: trace the whole program" in said
+
+
+def _twice(report):
+    for row in report.rows["CUPTI_ACTIVITY_KIND_RUNTIME"]:
+        row["correlationId"] %= 10
+
+
+def _backwards(report):
+    for row in report.rows["CUPTI_ACTIVITY_KIND_KERNEL"]:
+        row["start"], row["end"] = row["end"], row["start"]
+
+
+UNTOLD = "when the GPU was idle, and what synchronize calls waited for, can't be told"
+
+
+@pytest.mark.parametrize(
+    ("drop", "change", "notes"),
+    [
+        ("KERNEL", None, ["the report has no CUPTI_ACTIVITY_KIND_KERNEL", f"the trace lacks kernels: {UNTOLD}"]),
+        ("MEMCPY", None, ["the report has no CUPTI_ACTIVITY_KIND_MEMCPY", f"the trace lacks copies: {UNTOLD}"]),
+        ("RUNTIME", None, ["the report has no CUPTI_ACTIVITY_KIND_RUNTIME", f"the trace lacks calls: {UNTOLD}"]),
+        (
+            "",
+            _backwards,
+            [
+                "10 of 10 rows of CUPTI_ACTIVITY_KIND_KERNEL end before they start, or lack a number: they "
+                "are left out",
+                f"the trace lacks kernels: {UNTOLD}",
+            ],
+        ),
+        (
+            "",
+            _twice,
+            [
+                "3 kernels and copies have a correlationId that several calls have: which call asked for them "
+                "can't be told",
+                f"the trace lacks calls: {UNTOLD}",
+            ],
+        ),
+    ],
+    ids=["no kernels", "no copies", "no calls", "backwards", "twice"],
+)
+def test_show_says_what_a_trace_lacks_and_tells_nothing_that_needs_it(tmp_path, capsys, drop, change, notes):
+    report = TinyReport()
+    for frame in range(10):
+        pageable_frame(report, frame * 1_000_000, 10 * frame + 1)
+    if change:
+        change(report)
+    path = report.write(tmp_path / "r.sqlite", drop=[f"CUPTI_ACTIVITY_KIND_{drop}"])
+    assert cli.main(["trace", "show", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert all(f"note: {note}\n" in said for note in notes)
+    untold = ("GPU: idle", "synchronize: ", "kernels run during", "gaps:", "serial_copies:", "unexplained_wait:")
+    assert not [words for words in (*untold, "other_work:") if words in said.replace("host: synchronize", "")]
 
 
 def test_export_writes_a_file_for_perfetto(tmp_path, capsys):

@@ -46,8 +46,8 @@ def _late(look: Look, name: str) -> float:
 
 
 def _by_the_trace(look: Look, kind: str, nothing: str) -> _Found | None:
-    """What a finding of the trace is worth; None where there is no trace of frames."""
-    if not look.traced or not look.traced.has_frames:
+    """What a finding of the trace is worth; None where there is no trace of frames, or one that lacks what it needs."""
+    if not look.traced or not look.traced.has_frames or look.traced.seen.missing:
         return None
     found = look.traced.finding(kind)
     return (found.numbers["gain_ns"] / 1e6, found.text) if found else (0.0, f"by the trace, {nothing}")

@@ -52,6 +52,8 @@ class Attribution:
     """For each name of a call, how long the GPU was idle in frames while the host was in it."""
     source: Source
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    """What the trace lacks of "calls", "kernels" and "copies": without them idle times and waits mean nothing."""
 
     def __len__(self) -> int:
         return len(self.frames["start_ns"])
@@ -119,7 +121,9 @@ def attribution_of(joined: Joined) -> Attribution:
     idle, idle_calls = _idle(joined)
     notes = (*joined.trace.notes, *joined.frames.notes, *_notes(joined))
     frames = Columns(_frames(joined) | times | idle)
-    return Attribution(frames, _copies(joined), _waits(joined), stages, idle_calls, joined.trace.source, notes)
+    return Attribution(
+        frames, _copies(joined), _waits(joined), stages, idle_calls, joined.trace.source, notes, joined.missing
+    )
 
 
 def moved_wait_ns(attribution: Attribution) -> np.ndarray:
@@ -141,8 +145,8 @@ def trace_table(traces: Mapping[str, Attribution], *, skip: int = 3) -> Table:
 
     First the host: the frame and its stages. Then the GPU: copies, how much of them lay under kernels, kernels, and how
     long it was idle in the frame. Then what the synchronize calls waited for. Left out is what takes less than 2 us in
-    every trace. Where frames go in batches most of them submit nothing, and means take the place of medians; a note
-    says so.
+    every trace, and what a trace that lacks calls, kernels or copies can't tell. Where frames go in batches most of
+    them submit nothing, and means take the place of medians; a note says so.
 
     >>> from yolotrt_lab import nsight
     >>> table = trace_table({"pinned": attribute(nsight.shipped_trace("graph-pinned"))})
@@ -166,8 +170,10 @@ def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
     for way, code in (("in", "h2d"), ("out", "d2h")):
         times[f"GPU: copies {way}"] = attribution.copied("gpu_ns", code)
         times[f"GPU: copies {way}, under kernels"] = attribution.copied("under_kernels_ns", code)
-    times |= {"GPU: kernels": frames["kernels_ns"], "GPU: idle": frames["idle_ns"]}
-    times |= {f"synchronize: {wait.replace('_', ' ')}": attribution.waits_ns(wait) for wait in WAITS}
+    times["GPU: kernels"] = frames["kernels_ns"]
+    if not attribution.missing:
+        times["GPU: idle"] = frames["idle_ns"]
+        times |= {f"synchronize: {wait.replace('_', ' ')}": attribution.waits_ns(wait) for wait in WAITS}
     average = np.mean if attribution.batched else np.median
     return {name: float(average(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}
 
@@ -308,7 +314,8 @@ def _notes(joined: Joined) -> list[str]:
     work = joined.work
     if not len(work["pid"]):
         return ["the trace shows no work of the GPU: what synchronize calls waited for can't be told"]
-    notes = []
+    untold = "when the GPU was idle, and what synchronize calls waited for, can't be told"
+    notes = [f"the trace lacks {' and '.join(joined.missing)}: {untold}"] if joined.missing else []
     if unasked := int((work["call"] < 0).sum()):
         notes.append(
             f"{unasked} of {len(work['pid'])} kernels and copies have no call in the trace, and belong to no frame"

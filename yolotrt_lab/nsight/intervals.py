@@ -128,7 +128,7 @@ def coded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.unique(numbers, return_inverse=True)
     there = np.zeros(high - low + 1, bool)
     there[numbers - low] = True
-    return np.flatnonzero(there) + low, (np.cumsum(there) - 1)[numbers - low]
+    return np.flatnonzero(there) + low, np.take(np.cumsum(there, dtype=np.int32) - 1, numbers - low)
 
 
 def distinct(values: np.ndarray) -> np.ndarray:

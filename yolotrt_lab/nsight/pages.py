@@ -28,11 +28,12 @@ class OddFileError(Exception):
     """The file is for SQLite to read, or to refuse."""
 
 
-def integer_columns(path: Path, root: int, places: Sequence[int], finish: Finish) -> dict[str, np.ndarray]:
+def integer_columns(path: Path, root: int, rows: int, places: Sequence[int], finish: Finish) -> dict[str, np.ndarray]:
     """Columns that `finish` makes of some rows' numbers and their columns at `places`, which rise: int64 arrays of one
     shape, which it gets in this order. Columns of the same rows may be of other types.
 
-    `root` is the table's first page, as sqlite_master has it. OddFileError where SQLite itself must look.
+    `root` is the table's first page, as sqlite_master has it; its rows are numbered from 1 to `rows`. OddFileError
+    where they are not, or SQLite itself must look.
     """
     path = path.resolve()
     if any(Path(f"{path}{end}").exists() for end in ("-wal", "-journal")):
@@ -43,28 +44,31 @@ def integer_columns(path: Path, root: int, places: Sequence[int], finish: Finish
     size = 1 << 16 if size == 1 else size
     if header[:16] != b"SQLite format 3\0" or size < 512 or path.stat().st_size < size:
         raise OddFileError("no SQLite file")
+    columns: dict[str, np.ndarray] = {}
+
+    def read(leaves: np.ndarray) -> int:
+        """Decode some leaves into their place in `columns`; returns how many rows they have."""
+        # Each maps the file anew: the pages that were read do not stay in this process's memory.
+        number, *values = _decoded(_pages(path, size)[leaves - 1], header[20], places)
+        place, count = int(number[0]) - 1, len(number)
+        if place < 0 or place + count > rows or (number[1:] - number[:-1] != 1).any():
+            raise OddFileError("its rows are not numbered one by one")
+        for name, column in finish([number, *values]).items():
+            if name not in columns:
+                columns[name] = np.empty(rows, column.dtype)
+            columns[name][place : place + count] = column
+        return count
+
     try:
-        leaves = _leaves(_pages(path, size), root)
-        kind, _, _, high, low = _pages(path, size)[leaves - 1, :5].T.astype(np.int64)
-        if (kind != _LEAF).any() or (high << 8 | low).max() > size // 4:
-            raise OddFileError("its tree of pages is broken")
-        ends = np.cumsum(high << 8 | low)
-        several = max(_AT_A_TIME // size, 1)
-
-        def block(begin: int) -> Mapping[str, np.ndarray]:
-            # Each maps the file anew: the pages that were read do not stay in this process's memory.
-            return finish(_decoded(_pages(path, size)[leaves[begin : begin + several] - 1], header[20], places))
-
-        def keep(begin: int) -> None:
-            rows = slice(ends[begin - 1] if begin else 0, ends[begin : begin + several][-1])
-            for name, values in block(begin).items():
-                columns[name][rows] = values
-
-        columns = {name: np.empty(ends[-1], values.dtype) for name, values in block(0).items()}
+        leaves, several = _leaves(_pages(path, size), root), max(_AT_A_TIME // size, 1)
+        first, *others = np.split(leaves, range(several, len(leaves), several))
+        count = read(first)
         with ThreadPoolExecutor(_THREADS) as pool:  # NumPy lets several compute at a time
-            list(pool.map(keep, range(0, len(leaves), several)))
+            count += sum(pool.map(read, others))
     except IndexError as error:
         raise OddFileError("it names places that it does not have") from error
+    if count != rows:
+        raise OddFileError("its rows are not numbered one by one")
     return columns
 
 
@@ -99,6 +103,8 @@ def _decoded(pages: np.ndarray, reserved: int, places: Sequence[int]) -> list[np
     flat = np.append(pages.reshape(-1), np.zeros(16, np.uint8))
     words = np.ndarray(len(flat) - 7, "<i8", flat, strides=(1,))  # the 8 bytes from each place
     counts = pages[:, 3].astype(np.int64) << 8 | pages[:, 4]
+    if (pages[:, 0] != _LEAF).any() or not 0 < counts.min() <= counts.max() <= size // 4:
+        raise OddFileError("its tree of pages is broken")
     begin = np.repeat(np.arange(len(pages)) * size, counts)
     pointer = begin + 8 + 2 * (np.arange(len(begin)) - np.repeat(np.cumsum(counts) - counts, counts))
     cell = begin + (flat[pointer].astype(np.int64) << 8 | flat[pointer + 1])

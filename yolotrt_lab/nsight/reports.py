@@ -163,7 +163,10 @@ class _Report:
         strings = self._rows("StringIds", "id", "value")
         self.strings = {number: text for number, text in strings if type(number) is int and isinstance(text, str)}
         if not self.strings:
-            self.notes.append("the report has no StringIds: calls, kernels and ranges have no names")
+            self.notes.append(
+                "the report has no StringIds: calls, kernels and ranges have no names, and copies, launches and waits "
+                "can't be told apart"
+            )
 
     def _rows(self, table: str, *columns: str, where: str = "TRUE") -> list[tuple[Any, ...]]:
         """Those columns of a small table; none where it is absent or lacks one of them."""
@@ -177,12 +180,13 @@ class _Report:
             _, *stored = self.tables[table]
             found = [name for name in stored if name in wanted]
             names, places = ["rowid", *found], [stored.index(name) for name in found]
+
+            def named(values: list[np.ndarray]) -> Columns:
+                return finish(Columns(zip(names, values, strict=True)))
+
+            [(rows,)] = self.database.execute(f"SELECT MAX(rowid) FROM {table}")
             with suppress(OddFileError):
-
-                def named(values: list[np.ndarray]) -> Columns:
-                    return finish(Columns(zip(names, values, strict=True)))
-
-                return Columns(integer_columns(self.path, self.roots[table], places, named))
+                return Columns(integer_columns(self.path, self.roots[table], rows or 0, places, named))
         cells = (
             f"CASE typeof({cell}) WHEN 'integer' THEN {cell} WHEN 'null' THEN {NULL} ELSE {NO_INTEGER} END"
             for cell in map(quoted, wanted)
@@ -209,14 +213,27 @@ class _Report:
         columns = self._integers(name, wanted, lambda rows: _finished(table, rows))
         fit = columns.pop("fit")
         if damaged := int((fit == _DAMAGED).sum()):
-            self.notes.append(f"{damaged} rows of {name} are damaged and left out")
-        return columns if (fit == _SOUND).all() else rows_of(columns, fit == _SOUND)
+            what = f"{damaged} of {len(fit)} rows of {name}"
+            self.notes.append(f"{what} end before they start, or lack a number: they are left out")
+        starts = columns["start_ns"]
+        if (fit != _SOUND).any() or (starts[1:] < starts[:-1]).any():
+            sound = np.flatnonzero(fit == _SOUND)
+            order = sound[np.argsort(starts[sound], kind="stable")]
+            for column in columns:  # one after the other: two copies of a long table are much memory
+                columns[column] = np.take(columns[column], order)
+        return columns
 
     def trace(self) -> Trace:
         """The trace that the report holds."""
         on_gpu = {"kernels": self._kernels(), "copies": self._copies(), "memsets": self.columns["memsets"]}
-        api = _without_nested(Columns(self.columns["api"] | {"name": self._call_names()}), on_gpu)
+        names = self._call_names()
+        api = _without_nested(Columns(self.columns.pop("api") | {"name": names}), on_gpu)
         ranges = Columns(self.columns["ranges"] | {"name": self._range_names()})
+        if several := _asked_twice(api, on_gpu):
+            self.notes.append(
+                f"{several} kernels and copies have a correlationId that several calls have: which call asked for "
+                "them can't be told"
+            )
         source = self._source(self._number_devices(on_gpu))
         warnings = self._rows("DIAGNOSTIC_EVENT", "severity", "text")
         self.notes += [f"nsys warned: {text}" for level, text in warnings if type(level) is int and level >= _WARNING]
@@ -237,7 +254,7 @@ class _Report:
 
     def _call_names(self) -> np.ndarray:
         """The calls' names without the suffix of their version; where two become one, they share a place."""
-        codes = self._codes(self.columns["api"]["nameId"])
+        codes = self._codes(self.columns["api"].pop("nameId"))
         plain = [self._place(_SUFFIX.sub("", text)) for text in list(self.names)]
         return np.take(np.array(plain, np.int64), codes)
 
@@ -268,7 +285,7 @@ class _Report:
         """Copies with direction and memory on the host's side. Memory is told by its label, not its number."""
         columns, rows = self.columns["copies"], self._rows("ENUM_CUDA_MEM_KIND", "id", "label")
         if not rows and len(columns["bytes"]):
-            self.notes.append("the report has no ENUM_CUDA_MEM_KIND: the kinds of memory are unknown")
+            self.notes.append("the report has no ENUM_CUDA_MEM_KIND: which copies are pageable can't be told")
         kinds = {number: MEMORIES.index(_LABELS.get(str(label).lower(), "unknown")) for number, label in rows}
         direction = _mapped(columns["copyKind"], _DIRECTION_OF, _OTHER)
         source, target = (_mapped(columns[side], kinds, _UNKNOWN) for side in ("srcKind", "dstKind"))
@@ -297,7 +314,7 @@ class _Report:
         seconds = started[0][0] / 1e9 if started and isinstance(started[0][0], int) else 0
         date = datetime.fromtimestamp(seconds, UTC).date().isoformat() if 0 < seconds < 1e11 else ""
         driver = str(settings.get("NvDriverVersion", ""))
-        return Source(SourceKind.RECORDED, ", ".join(dict.fromkeys(names)), driver, date)
+        return Source(SourceKind.RECORDED, ", ".join(dict.fromkeys(names)) or "an unknown GPU", driver, date)
 
 
 def _finished(table: str, read: Columns) -> Columns:
@@ -339,7 +356,6 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
 
     What the GPU did for such a call gets, in place, the correlation of the call around it.
     """
-    api = rows_of(api, np.argsort(api["start_ns"], kind="stable"))
     kept = np.zeros(len(api["pid"]), bool)
     kept[outermost(api, np.arange(len(kept)))] = True
     if kept.all():
@@ -351,3 +367,17 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
         outer = taken(around, calls_of(api, table))
         table["correlation"] = np.where(outer >= 0, api["correlation"][outer], table["correlation"])
     return rows_of(api, kept)
+
+
+def _asked_twice(api: Columns, on_gpu: Mapping[str, Columns]) -> int:
+    """How much GPU work has the correlation of several calls; in place, it gets one that no call has."""
+    keys = packed(api, "correlation")
+    if (keys[1:] > keys[:-1]).all():  # as in the trace of one thread
+        return 0
+    different, place_of = coded(keys)
+    several, count = different[np.bincount(place_of) > 1], 0
+    for table in on_gpu.values():
+        odd = np.isin(packed(table, "correlation"), several)
+        table["correlation"] = np.where(odd, -1, table["correlation"])
+        count += int(odd.sum())
+    return count

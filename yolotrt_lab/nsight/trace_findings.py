@@ -73,7 +73,8 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
     - `unexplained_wait`: synchronize calls that wait while the trace shows nothing on the GPU.
 
     All but the first are told where the median frame loses 20 us and 5 % of its time in that way. Where no range is
-    named `frame_range`, frames are cut at synchronize calls; where that fails too, only the first is told.
+    named `frame_range`, frames are cut at synchronize calls; where that fails too, only the first is told. Of a trace
+    that lacks calls, kernels or copies only the first three are.
 
     >>> from yolotrt_lab import nsight
     >>> [str(found.kind) for found in findings(nsight.shipped_trace("graph-pageable"))][:2]
@@ -85,7 +86,8 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
         for direction in np.unique(trace.copies["direction"][_is_pageable(trace)]).tolist()
     ]
     if seen is not None and len(seen.joints.work["pid"]):
-        for look in (_backlog, _moved_wait, _serial, _launch_bound, _gaps, _other_work, _unexplained):
+        looks = (_backlog, _moved_wait, _serial, _launch_bound, _gaps, _other_work, _unexplained)
+        for look in looks[:2] if seen.joints.missing else looks:
             found += look(seen)
     return tuple(found)
 

@@ -174,6 +174,18 @@ class Joined:
         return np.take(kinds, self.trace.api["name"])
 
     @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """What the trace lacks of 'calls' (those of most of the work), 'kernels' (of launches) and 'copies'.
+
+        When the GPU was idle, and what a wait was for, can't be told then.
+        """
+        lacking = ["calls"] if (self.work["call"] < 0).sum() > len(self.work["call"]) / 2 else []
+        for kind, table in ((Call.LAUNCH, "kernels"), (Call.COPY, "copies")):
+            if not self.trace.count(table) and (self.call_kind == KINDS.index(kind)).any():
+                lacking.append(table)
+        return tuple(lacking)
+
+    @cached_property
     def call_thread(self) -> np.ndarray:
         """The process and the thread, as `packed` has them."""
         return packed(self.trace.api)
