@@ -173,9 +173,9 @@ def cached_plan(path: Path, build: Callable[[], bytes]) -> bytes:
     plan = build()
     try:
         write_plan(path, plan)
-    except SettingsError as error:
+    except SettingsError as refused:
         fix = "set YOLOTRT_LAB_CACHE, or pass cache_dir=, to a folder that can be written"
-        raise SettingsError(f"a plan cannot be cached: {error.message}", fix=fix) from error
+        raise SettingsError(f"a plan cannot be cached: {refused.message}", fix=fix) from refused
     return plan
 
 
