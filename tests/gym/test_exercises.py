@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -38,7 +39,30 @@ from yolotrt_lab import simulate
 engine = lab.open_engine(gpu)  # the names of the raw cells, as in notebook 03
 new_context = lab.gym.Names(gpu).new_context  # an execution context for a batch, and its memory""",
 }
-WRONG = [(name, number) for name, each in ALL.items() for number in range(len(each.wrong))]
+
+
+def wrong_answers():
+    """(name, message, source) of each typical wrong answer: those to loops stand in wrong_answers.md."""
+    found = [(name, each.message, each.source) for name, exercise in ALL.items() for each in exercise.wrong]
+    _, *parts = re.split(r"^# ", Path(__file__).with_name("wrong_answers.md").read_text(encoding="utf-8"), flags=re.M)
+    for part in parts[1:]:
+        name, *answers = part.split("\n\n## ")
+        for message, body in (answer.split("\n", 1) for answer in answers):
+            language, code = re.search(r"```(python|diff)\n(.*?)\n?```", body, flags=re.S).groups()
+            found.append((name, message, patched(ALL[name].solution, code) if language == "diff" else code))
+    return found
+
+
+def patched(solution, diff):
+    for hunk in diff.split("\n@@\n"):
+        lines = hunk.split("\n")
+        old, new = ("\n".join(line[1:] for line in lines if line[:1] not in (sign, "")) for sign in "+-")
+        assert solution.count(old) == 1, f"{solution}\nhas not once:\n{old}"
+        solution = solution.replace(old, new)
+    return solution
+
+
+WRONG = wrong_answers()
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +126,8 @@ def test_each_notebook_has_its_exercises():
     assert {number: len(of_notebook(number)) for number in ("01", "02", "03", "04", "05", "07", "08")} == {
         **{"01": 2, "02": 3, "03": 3, "04": 2, "05": 2, "07": 2, "08": 4}
     }
-    assert all(len(each.wrong) >= 3 for each in ALL.values())
-    assert all(len({wrong.message for wrong in each.wrong}) == len(each.wrong) for each in ALL.values())
+    messages = {name: [message for of, message, _ in WRONG if of == name] for name in ALL}
+    assert all(len(each) >= 3 and len(set(each)) == len(each) for each in messages.values())
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("0*.ipynb")), ids=lambda path: path.stem)
@@ -142,13 +166,11 @@ def test_the_start_fails_and_the_solution_passes(exercise, gpu):
         assert solved.trial.limit_us < solved.trial.frame_us
 
 
-@pytest.mark.parametrize(("name", "number"), WRONG, ids=[f"{name}-{number}" for name, number in WRONG])
-def test_a_typical_wrong_answer_is_told_what_is_wrong(name, number, gpu):
-    exercise = ALL[name]
-    wrong = exercise.wrong[number]
-    checked = check(exercise.function(wrong.source), gpu)
+@pytest.mark.parametrize(("name", "message", "source"), WRONG, ids=lambda value: value[:40])
+def test_a_typical_wrong_answer_is_told_what_is_wrong(name, message, source, gpu):
+    checked = check(ALL[name].function(source), gpu)
     assert not checked.passed
-    assert wrong.message in str(checked).splitlines()[0]
+    assert message in str(checked).splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def gpu():
 
 
 def function(source):
-    names = {"np": np}
+    names = {"np": np, "threading": threading}
     exec(compile(source, "mine.py", "exec"), names)
     return names["mine"]
 
@@ -106,10 +107,86 @@ def test_what_is_wrong_is_said_with_the_line(old, new, what, line, gpu, monkeypa
         assert checked.findings[0].lines[0] == ("mine.py", line)
 
 
-def test_a_loop_that_holds_every_exception_is_stopped_all_the_same(gpu, monkeypatch):
+ENDLESS = """
+def mine(frames, done):
+    while True:
+        try:
+            while True:
+                pass
+        except:
+            continue
+"""
+IN_A_THREAD = """
+def mine(frames, done):
+    thread = threading.Thread(target=endless, args=(frames, done))
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("source", [ENDLESS, IN_A_THREAD + ENDLESS.replace("mine", "endless")])
+def test_a_loop_that_holds_every_exception_is_stopped_all_the_same(source, gpu, monkeypatch):
     monkeypatch.setattr(trial, "_MOST_LINES", 5_000)
-    source = "def mine(frames, done):\n  while True:\n    try:\n      pass\n    except Exception:\n      pass"
-    assert "must end" in check(function(source), gpu).findings[0].what
+    (found,) = check(function(source), gpu).findings
+    assert found.what == "the loop must end, got no end after 5,001 lines"
+
+
+def test_a_line_that_does_not_end_is_left_after_a_while(gpu, monkeypatch):
+    monkeypatch.setattr(trial, "_MOST_SECONDS", 0.2)
+    (found,) = check(function("def mine(frames, done):\n    while True: pass"), gpu).findings
+    assert (found.what, found.lines) == ("the loop must end, got no end after 0.2 s", (("mine.py", 2),))
+
+
+METHODS = """
+class Frames:
+    def run(self, frame):
+        d_image.set(letterbox(frame), stream)
+        context.execute_async_v3(stream.ptr)
+        cupy.cuda.Device().synchronize()
+        cupy.cuda.runtime.deviceSynchronize()
+        return d_output.get(stream)
+
+def mine(frames, done):
+    mine = Frames()
+    for frame in frames:
+        done(mine.run(frame))
+"""
+THREADS = """
+def run(frame, results):
+    both.wait()
+    d_image.set(letterbox(frame), stream)
+    both.wait()
+    context.execute_async_v3(stream.ptr)
+    results.append(d_output.get(stream))
+
+def mine(frames, done):
+    for frame in frames:
+        results = []
+        threads = [threading.Thread(target=run, args=(frame, results)) for _ in range(COUNT)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        done(results[0])
+"""
+
+
+@pytest.mark.parametrize("source", [METHODS, THREADS.replace("COUNT", "1")])
+def test_classes_and_threads_in_turn_see_the_names_of_the_device(source, gpu):
+    loop = function(source)
+    loop.__globals__.update(both=threading.Barrier(1), stream="mine")
+    assert check(loop, gpu).passed
+    assert loop.__globals__["stream"] == "mine"
+    assert "d_image" not in loop.__globals__
+
+
+def test_threads_at_once_are_an_error_with_its_line_and_no_raw_traceback(gpu, capfd):
+    loop = function(THREADS.replace("COUNT", "2"))
+    loop.__globals__["both"] = threading.Barrier(2)
+    (found,) = check(loop, gpu).findings
+    assert found.what.startswith("a simulated device must be called by one Python thread at a time")
+    assert found.lines[0][1] in (4, 6, 7)
+    assert capfd.readouterr().err == ""
 
 
 def test_the_copy_into_pinned_memory_takes_time(gpu):

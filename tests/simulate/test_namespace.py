@@ -442,6 +442,19 @@ def test_a_view_holds_the_memory_of_its_array(raw):
     assert space.find_device_memory(part.data.ptr, MB)[1] == MB
 
 
+def test_arrays_are_set_and_got_as_cupys(moving):
+    array, given = moving.cupy.empty((2, 3), np.float32), np.arange(6, dtype=np.float32).reshape(2, 3)
+    pinned = moving.cupyx.empty_pinned((2, 3), np.float32)
+    array.set(given, moving.stream)
+    with moving.stream:
+        np.testing.assert_array_equal(array.get(), given)
+        assert np.isnan(array.get(out=pinned, blocking=False)).all()  # too early
+    moving.cupy.cuda.Device().synchronize()
+    np.testing.assert_array_equal(pinned, given)
+    with pytest.raises(SettingsError, match=r"must be float32 \(2, 3\), got float64 \(2, 3\)"):
+        array.set(given.astype(float), moving.stream)
+
+
 @pytest.mark.parametrize(
     ("index", "error"),
     [(4, IndexError), (-5, IndexError), (slice(None, None, 2), SettingsError), ((0, 1), SettingsError)],

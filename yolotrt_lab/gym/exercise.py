@@ -1,5 +1,5 @@
-"""Exercises as they stand in `exercises/`, one Markdown file each: what is asked, the start, hints, the solution, and
-typical wrong answers with what the reader is told of each.
+"""Exercises as they stand in `exercises/`, one Markdown file each: what is asked, the start, hints and the solution; of
+a value also typical wrong answers, and what the reader is told of each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Wrong:
     """A typical wrong answer."""
 
     message: str
-    """What the check says of it, in part; of a value the whole."""
+    """What the check says of it."""
     source: str
 
 
@@ -80,19 +80,18 @@ def _read(path: Path, text: str) -> Exercise:
     title, settings, question = head.removeprefix("# ").split("\n\n", 2)
     notebook, _, name = path.stem.split("_", 2)
     bodies = dict(section.split("\n", 1) for section in sections)
-    wrong, solution = "wrong: ", _code(bodies["solution"])
+    wrong = "wrong: "
     fields: dict[str, Any] = {"kind": "loop", "camera": "frames", "tells": "all", "asks": ""}
     fields |= dict(line.split(": ", 1) for line in settings.splitlines())
-    fields |= {part: _code(bodies[part]) for part in ("start", "loop", "figure") if part in bodies}
+    fields |= {part: _code(bodies[part]) for part in ("start", "solution", "loop", "figure") if part in bodies}
     return Exercise(
         name,
         title,
         notebook,
         question=question.strip(),
         hints=tuple(line.removeprefix("- ") for line in bodies["hints"].strip().splitlines()),
-        solution=solution,
         wrong=tuple(
-            Wrong(heading.removeprefix(wrong), _code(body, solution))
+            Wrong(heading.removeprefix(wrong), _code(body))
             for heading, body in bodies.items()
             if heading.startswith(wrong)
         ),
@@ -100,16 +99,8 @@ def _read(path: Path, text: str) -> Exercise:
     )
 
 
-def _code(body: str, solution: str = "") -> str:
-    """The code of a section; where it is a diff, what that makes of the solution."""
-    found = re.search(r"```(python|diff)\n(.*?)\n?```", body, flags=re.DOTALL)
+def _code(body: str) -> str:
+    """The code of a section."""
+    found = re.search(r"```python\n(.*?)\n```", body, flags=re.DOTALL)
     assert found is not None, body
-    language, code = found.groups()
-    if language == "python":
-        return code
-    for hunk in code.split("\n@@\n"):
-        lines = hunk.split("\n")
-        old, new = ("\n".join(line[1:] for line in lines if line[:1] not in (sign, "")) for sign in "+-")
-        assert solution.count(old) == 1, f"{solution}\nhas not once:\n{old}"
-        solution = solution.replace(old, new)
-    return solution
+    return found[1]

@@ -140,13 +140,8 @@ class SimulatedRig:
 
     def _check_known(self, array: np.ndarray, kind: str) -> None:
         begin = array.__array_interface__["data"][0]
-        if (block := self.block_at(begin)) is not None:
+        if (block := self.device.namespace.page_locked_at(begin)) is not None:
             self.machine.hazards.check_known(block._buffer.accesses, begin, begin + array.nbytes, kind)
-
-    def block_at(self, address: int) -> Any:
-        """The page-locked memory that has this address; None for any other."""
-        found = (each for each in self.device.namespace.page_locked() if each.ptr <= address < each.ptr + each.size)
-        return next(found, None)
 
     def done(self, result: Any) -> None:
         """Take the result of the frame that is next."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from traceback import walk_tb
@@ -20,7 +21,6 @@ from ..errors import HazardError, SettingsError
 from ..frames import read_images
 from ..simulate import Preset
 from ..simulate.hazards import WRITE
-from ..simulate.virtual_time import calling_line
 from ..types import Source, Span
 from .exercise import Exercise, exercises
 from .rig import FRAMES, LiveRig, SimulatedRig
@@ -35,8 +35,12 @@ _MOST_LINES, _MOST_SECONDS = 200_000, 10.0
 _SAMPLES = 61  # words of each piece of pinned memory that are looked at after each line; odd, as is their distance
 
 
-class Stopped(BaseException):
-    """The loop did not end. No `except Exception` of a loop holds it."""
+class Stopped(Exception):
+    """The loop did not end; `line` is where it was."""
+
+    def __init__(self, message: str, line: Line | None) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 @dataclass(slots=True)
@@ -70,37 +74,93 @@ class Trial:
         """A frame's time, after the first ones."""
         return (self.end_ns - self.begin_ns) / (FRAMES - STEADY) / 1e3
 
+    def blame(self, error: BaseException, watch: Watch) -> None:
+        """This went wrong; say where."""
+        steps = walk_tb(error.__traceback__)
+        at = [(step.f_code.co_filename, line) for step, line in steps if step.f_globals is watch.names]
+        self.error, self.line = error.with_traceback(None), at[-1] if at else None
+        if isinstance(error, Stopped):
+            self.line = error.line
+        if isinstance(error, HazardError):  # memory that goes when the loop returns is freed on no line of it
+            mine = tuple(line for line in error.lines if line[0] in watch.files)
+            self.in_flight = mine[:1] != error.lines[:1] and len(self.numbers) < FRAMES
+            error.lines = mine
+
 
 class Watch:
-    """Follows the lines of a loop: ends one that would never end, charges the host for what it copies into pinned
-    memory, and finds a write to bytes that a copy still uses, on the line that writes.
+    """Follows the lines of a loop, in all of its threads: stops one that would never end, charges the host for what it
+    copies into pinned memory, and finds a write to bytes that a copy still uses, on the line that writes.
+
+    The lines are those of functions whose globals are `names`; `files` are the files that these stand in.
     """
 
     def __init__(self, rig: SimulatedRig, names: dict[str, Any]) -> None:
-        self._rig, self._names = rig, names
+        self.names, self._rig = names, rig
+        self.files: set[str] = set()
+        self.count = 0
         self._seen: weakref.WeakKeyDictionary[Any, np.ndarray] = weakref.WeakKeyDictionary()
         self._at: Line | None = None
-        self._count, self._until = 0, time.monotonic() + _MOST_SECONDS
-        self._before: Any = None
+        self._errors: list[BaseException] = []
+        self._ended, self._returned, self._late = threading.Event(), False, False
         rig.on_write = rig.machine.hazards.landed = self.refresh
         for block in rig.device.namespace.page_locked():
             self._seen[block] = _sample(block)
 
-    def __enter__(self) -> None:
-        self._before = sys.gettrace()
-        sys.settrace(self._on_call)
+    def run(self, loop: Callable[..., Any], *arguments: Any) -> None:
+        """Run the loop in a thread; the first error of it or of a thread that it started is raised here.
 
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
+        What runs longer is left where it stands, for ever: no `except` can hold that.
+        """
+        before, hook = threading.gettrace(), threading.excepthook
+        threading.settrace(self._on_call)
+        threading.excepthook = lambda thread: self._end(thread.exc_value)
+        try:
+            threading.Thread(target=self._run, args=(loop, arguments), daemon=True).start()
+            in_time = self._ended.wait(_MOST_SECONDS) and self.count <= _MOST_LINES
+        finally:
+            self._late = not self._returned
+            threading.settrace(before)  # type: ignore[arg-type]
+            threading.excepthook = hook
+        if self._errors:
+            raise self._errors[0]
+        if not in_time:
+            self._park()
+            took = f"{self.count:,} lines" if self.count > _MOST_LINES else f"{_MOST_SECONDS:g} s"
+            raise Stopped(f"the loop must end, got no end after {took}", self._at)
+
+    def _run(self, loop: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            loop(*arguments)
+        except BaseException as error:
+            self._end(error)
+        self._returned = True
+        self._ended.set()
+
+    def _end(self, error: BaseException | None) -> None:
+        self._errors += [error] if error is not None else []
+        self._ended.set()
+
+    def _park(self) -> None:
+        """Lines that are under way, such as an endless loop in one line, stop at their next instruction."""
+        for frame in sys._current_frames().values():
+            step: FrameType | None = frame
+            while step is not None:
+                step.f_trace_opcodes = step.f_trace_opcodes or step.f_globals is self.names
+                step = step.f_back
 
     def _on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._on_line if frame.f_globals is self._names else None
+        if frame.f_globals is not self.names:
+            return None
+        self.files.add(frame.f_code.co_filename)
+        return self._on_line
 
     def _on_line(self, frame: FrameType, event: str, argument: Any) -> Any:
-        self._count += 1
-        late = self._count % 256 == 0 and time.monotonic() > self._until
-        if late or self._count > _MOST_LINES:
-            raise Stopped(f"the loop must end, got no end after {self._count:,} lines")
+        self.count += 1
+        if self.count > _MOST_LINES:
+            self._late = True
+            self._ended.set()
+        if self._late:
+            threading.Event().wait()
         if event != "exception":
             self._look()
             self._at = frame.f_code.co_filename, frame.f_lineno
@@ -125,10 +185,8 @@ class Watch:
 
     def refresh(self, array: np.ndarray) -> None:
         """The lab, or the GPU, has written there."""
-        address = array.__array_interface__["data"][0]
-        for block in self._rig.device.namespace.page_locked():
-            if block.ptr <= address < block.ptr + block.size:
-                self._seen[block] = _sample(block)
+        if (block := self._rig.device.namespace.page_locked_at(array.__array_interface__["data"][0])) is not None:
+            self._seen[block] = _sample(block)
 
 
 @cache
@@ -146,24 +204,17 @@ def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset:
     """Run `loop(frames, done)` on a fresh simulated device, whatever it does."""
     rig = SimulatedRig(exercise, preset or Preset.load("h200"))
     before = set(map(id, rig.device.namespace.page_locked()))
-    names, function = _with_names(loop, rig.names)
-    files = {each.__code__.co_filename for each in names.values() if getattr(each, "__globals__", None) is names}
-    files.add(loop.__code__.co_filename)
+    watch = Watch(rig, _globals(loop))
     trial = Trial(rig.device.source, rig.device.spans, rig.numbers, rig.held)
-    asked = calling_line()  # memory that goes when the loop returns is freed there
     try:
-        with Watch(rig, names):
-            function(rig.take(), rig.done)
+        with _named(loop, rig.names):
+            watch.run(loop, rig.take(), rig.done)
         trial.end_ns = rig.device.now_ns()
         rig.device.synchronize()  # a hazard of the last frames comes up here
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        at = [(step.f_code.co_filename, line) for step, line in walk_tb(error.__traceback__) if step.f_globals is names]
-        trial.error, trial.line = error.with_traceback(None), at[-1] if at else None
-        if isinstance(error, HazardError):
-            trial.in_flight = error.lines[:1] == (asked,) and len(rig.numbers) < FRAMES
-            error.lines = tuple(line for line in error.lines if line[0] in files and line != asked)
+        trial.blame(error, watch)
     allocated = [each for each in rig.device.namespace.page_locked() if id(each) not in before and each.size > 1 << 20]
     trial.unused = sum(each.size for each in allocated if not each._copied)
     trial.runs = sum(span.row == "kernel" for span in trial.spans)
@@ -180,24 +231,24 @@ def mystery(name: str) -> Trial:
     return try_loop(exercise.function(exercise.loop), exercise)
 
 
-def _with_names(loop: Callable[..., Any], names: dict[str, Any]) -> tuple[dict[str, Any], Callable[..., Any]]:
-    """The globals of the run, and the loop with them: the reader's own, and on top the names of the device.
-
-    Functions that stand beside the loop come with it.
-    """
+def _globals(loop: Callable[..., Any]) -> dict[str, Any]:
     if not isinstance(loop, FunctionType):
         raise SettingsError(f"a loop must be a plain function, got {loop!r}", fix="write def name(frames, done): ...")
-    there: dict[str, Any] = {**loop.__globals__, **names}
+    return loop.__globals__
 
-    def moved(function: FunctionType) -> FunctionType:
-        copy = FunctionType(function.__code__, there, function.__name__, function.__defaults__, function.__closure__)
-        copy.__kwdefaults__ = function.__kwdefaults__
-        return copy
 
-    for name, value in loop.__globals__.items():
-        if isinstance(value, FunctionType) and value.__globals__ is loop.__globals__ and name not in names:
-            there[name] = moved(value)
-    return there, moved(loop)
+@contextmanager
+def _named(loop: Callable[..., Any], names: dict[str, Any]) -> Iterator[None]:
+    """The names of the device in place of the reader's, in his loop and in all functions and classes beside it."""
+    there = _globals(loop)
+    before = {name: there[name] for name in names if name in there}
+    there.update(names)
+    try:
+        yield
+    finally:
+        for name in names:
+            del there[name]
+        there.update(before)
 
 
 _WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
@@ -240,10 +291,14 @@ def try_live(
     kind = exercise.camera if exercise else "frames"
     rigs = _RIGS.setdefault(device, {})
     rig = rigs.get(kind) or rigs.setdefault(kind, LiveRig(exercise, device, read_images("synthetic", 8)))
-    functions = {name: _with_names(loop, rig.names)[1] for name, loop in loops.items()}
-    wrong = {name: rig.run(function, 16, compare=True)[1] for name, function in functions.items()}
+
+    def run(loop: Callable[..., Any], frames: int, *, compare: bool) -> tuple[float, int]:
+        with _named(loop, rig.names):
+            return rig.run(loop, frames, compare=compare)
+
+    wrong = {name: run(loop, 16, compare=True)[1] for name, loop in loops.items()}
     took: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(rounds):
-        for name, function in functions.items():
-            took[name].append(rig.run(function, _LIVE_FRAMES, compare=False)[0])
+        for name, loop in loops.items():
+            took[name].append(run(loop, _LIVE_FRAMES, compare=False)[0])
     return {name: (float(np.median(took[name])), wrong[name]) for name in loops}

@@ -1,49 +1,43 @@
-"""CuPy's, TensorRT's and nvtx's names on the simulated device: those that the notebooks' raw cells use, and no others.
+"""CuPy's, TensorRT's and nvtx's names on the simulated device: those that raw loops use, and no others.
 
-Calls find streams by handle and memory by address, as CUDA's do. A host address in pinned or registered memory is
-page-locked; any other is pageable memory. Where the device moves bytes, those of a download into page-locked memory are
-0xFF until it has run, which is NaN as a float: who reads them earlier sees that it was too early.
+A host address in pinned or registered memory is page-locked; any other is pageable memory. Where the device moves
+bytes, those of a download into page-locked memory are 0xFF until it has run, which is NaN as a float: who reads them
+earlier sees that it was too early.
 """
 
 from __future__ import annotations
 
-import ctypes
 import time
 import weakref
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..device import Device, HostBuffer
-from ..errors import DeviceError, SettingsError
+from ..device import Device
+from ..errors import DeviceError, HazardError, SettingsError
 from ..packages import load
-from ..types import HostMemory
 from ..vision import Letterbox, naive_letterbox
-from .hazards import WatchedBuffer
 from .machine import SimulatedBuffer
 from .raw_objects import (
+    TO_DEVICE,
+    TO_HOST,
     DeviceArray,
     DeviceMemory,
     Event,
-    ExecutionContext,
     Module,
-    PinnedMemory,
+    Names,
     PinnedMemoryPool,
-    RawKernel,
+    Space,
     Stream,
     get_elapsed_time,
-    pointer_type,
 )
 from .simulated import SimulatedDevice
-from .streams import SimulatedGraph, SimulatedStream
-from .timed_engine import SimulatedEngine
-
-_TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
+from .timed_engine import SPIN, SimulatedEngine, compute_into, touches_of
+from .virtual_time import calling_line
 
 
 class RawModules(NamedTuple):
@@ -103,39 +97,93 @@ def open_letterbox(device: Device, input_shape: tuple[int, int] = (640, 640)) ->
     return letterbox
 
 
-class Namespace:
-    """The modules of one simulated device, and what their calls find by handle or address."""
+class RawKernel(Names):
+    """`cupy.RawKernel` for `simulate.SPIN`, the one kernel whose time is known without measuring it."""
 
-    handles = count(0x5000_0000, 16)
-    """One for all devices: a stream of another is found by none."""
+    def __init__(self, space: Space, code: str, name: str) -> None:
+        if (code, name) != (SPIN.source, SPIN.name):
+            raise SettingsError(f"the simulated kernel must be {SPIN.name!r}, got {name!r}", fix="use SPIN.source")
+        self._space = space
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        """Launch it in the stream that was entered."""
+        space = self._space
+        space.device.launch(SPIN, (1, 1, 1), args, space.current_stream()._stream)
+
+
+class ExecutionContext(Names):
+    """`IExecutionContext` of a simulated engine, at its cost. As TensorRT's it keeps no memory alive."""
+
+    def __init__(self, space: Space, engine: SimulatedEngine) -> None:
+        self._space, self._engine = space, engine
+        self._specs = {spec.name: spec for spec in (*engine.inputs, *engine.outputs)}
+        self._bound: dict[str, weakref.ref[SimulatedBuffer]] = {}
+
+    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
+        """False for another shape than the engine's."""
+        return any(spec.name == name and spec.shape == tuple(shape) for spec in self._engine.inputs)
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of that tensor."""
+        return self._specs[name].shape
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        """Bind device memory to a tensor; False for a name that the engine lacks."""
+        if name not in self._specs:
+            return False
+        buffer, offset = self._space.find_device_memory(address, self._specs[name].nbytes)
+        if offset:
+            raise DeviceError(
+                f"a tensor must lie at the begin of device memory here, got {offset} bytes into it",
+                fix="allocate memory for each tensor",
+            )
+        self._bound[name] = weakref.ref(buffer)
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        """Submit one inference; False while a tensor has no address."""
+        if self._bound.keys() != self._specs.keys():
+            return False
+        engine, space = self._engine, self._space
+        buffers = {name: memory for name, reference in self._bound.items() if (memory := reference()) is not None}
+        if len(buffers) < len(self._bound):
+            raise HazardError(
+                "an inference runs on device memory that was freed", fix="hold the arrays", lines=(calling_line(),)
+            )
+        capture = space.capture() is not None  # a graph keeps no memory
+        kept: Any = weakref.WeakValueDictionary(buffers) if capture else buffers
+        action = partial(compute_into, engine, engine.compute, kept) if engine.compute else None
+        stream = space.find_stream(stream_handle)
+        space.device.run_kernels(engine.label, engine.cost, stream, action, self, touches_of(engine, buffers))
+        return True
+
+
+class Namespace(Space):
+    """The modules of one simulated device."""
 
     def __init__(self, device: SimulatedDevice) -> None:
-        self.device, self.machine = device, device.machine
-        self.streams: weakref.WeakValueDictionary[int, SimulatedStream] = weakref.WeakValueDictionary()
-        self.device_memory: weakref.WeakValueDictionary[int, SimulatedBuffer] = weakref.WeakValueDictionary()
-        self._page_locked: weakref.WeakValueDictionary[int, PinnedMemory] = weakref.WeakValueDictionary()
-        self._registered: dict[int, PinnedMemory] = {}
-        self._freed: deque[PinnedMemory] = deque(maxlen=8)
-        self._entered: defaultdict[Any, list[Stream]] = defaultdict(list)
+        super().__init__(device)
         self._pushed: defaultdict[Any, list[Any]] = defaultdict(list)
-        self.captured: defaultdict[SimulatedGraph, list[weakref.ref[Any]]] = defaultdict(list)
         self._pool = PinnedMemoryPool(self)
         self._allocate: Callable[[int], Any] = self._pool.malloc
         self.modules = self._modules()
 
     def _modules(self) -> RawModules:
+        synchronize = self.device.synchronize
         runtime = Module(
             "cupy.cuda.runtime",
-            memcpyAsync=self._memcpy_async,
-            memcpyHostToDevice=_TO_DEVICE,
-            memcpyDeviceToHost=_TO_HOST,
+            memcpyAsync=self.memcpy_async,
+            memcpyHostToDevice=TO_DEVICE,
+            memcpyDeviceToHost=TO_HOST,
             streamSynchronize=lambda stream: self.find_stream(stream).synchronize(),
-            hostRegister=self._host_register,
-            hostUnregister=self._host_unregister,
+            deviceSynchronize=synchronize,
+            hostRegister=self.host_register,
+            hostUnregister=self.host_unregister,
         )
         cuda = Module(
             "cupy.cuda",
             runtime=runtime,
+            Device=lambda device=0: Module("cupy.cuda.Device", id=0, synchronize=synchronize),
             Stream=partial(Stream, self),
             Event=partial(Event, self),
             get_elapsed_time=get_elapsed_time,
@@ -159,126 +207,16 @@ class Namespace:
             Module("time", perf_counter_ns=self.device.now_ns),
         )
 
-    def capture(self) -> SimulatedGraph | None:
-        """The graph that takes what the running thread submits."""
-        return self.machine.captures.get(self.machine.threads.running)
-
     def context(self, engine: SimulatedEngine) -> ExecutionContext:
         """A new execution context."""
         return ExecutionContext(self, engine)
 
-    # Streams
-
-    def find_stream(self, handle: int) -> SimulatedStream:
-        """The stream of that handle."""
-        if (stream := self.streams.get(handle)) is None:
-            raise DeviceError(
-                f"a stream must be the .ptr of a live stream, got {handle}", fix="hold cupy.cuda.Stream()"
-            )
-        return stream
-
-    def entered(self) -> list[Stream]:
-        """The `with` blocks of streams that the running thread is in."""
-        return self._entered[self.machine.threads.running]
-
-    def current_stream(self) -> Stream:
-        """The innermost of them."""
-        if not self.entered():
-            raise DeviceError("a stream must be given or entered, got the default stream", fix="use `with stream:`")
-        return self.entered()[-1]
-
-    # Memory
-
-    def find_device_memory(self, address: int, nbytes: int) -> tuple[SimulatedBuffer, int]:
-        """The device memory that has so much room at that address, and how far into it that is."""
-        found = [(each, address - start) for start, each in list(self.device_memory.items()) if start <= address]
-        buffer, offset = max(found, key=lambda each: each[0].address, default=(None, 0))
-        if buffer is None or offset >= buffer.nbytes or offset + nbytes > buffer.nbytes:
-            room = "none" if buffer is None or offset >= buffer.nbytes else f"{buffer.nbytes - offset} bytes"
-            raise DeviceError(
-                f"device memory at {address:#x} must have {nbytes} bytes, got {room}",
-                fix="pass the .ptr of cupy.cuda.alloc(nbytes), or the .data.ptr of cupy.empty(shape), and hold it",
-            )
-        return buffer, offset
-
-    def host_alloc(self, size: int) -> PinnedMemory:
-        """`cudaHostAlloc`."""
-        memory = PinnedMemory(self.device.empty_host((size,), np.uint8, HostMemory.PINNED))
-        self._page_locked[memory.ptr] = memory
-        return memory
-
-    def point_at(self, memory: PinnedMemory, give_back: Callable[[PinnedMemory], Any]) -> Any:
-        """The pointer that owns `memory`, which is given back once it and all arrays on it are gone."""
-        pointer = pointer_type(memory.size).from_buffer(memory._buffer.raw)
-        pointer.ptr, pointer.mem = memory.ptr, memory
-        memory._holder = weakref.ref(pointer)
-        weakref.finalize(pointer, self._dropped, memory, give_back).atexit = False
-        return pointer
-
-    def _dropped(self, memory: PinnedMemory, give_back: Callable[[PinnedMemory], Any]) -> None:
-        self.machine.hazards.freed(memory._buffer)
-        give_back(memory)
-
-    def _free(self, memory: PinnedMemory) -> None:
-        """`cudaFreeHost`. Its bytes are kept for a while, so that nothing else gets the address and a copy is found."""
-        memory._buffer.forget()
-        self._freed.append(memory)
-
     def _set_allocator(self, allocator: Callable[[int], Any] | None = None) -> None:
-        self._allocate = allocator or (lambda size: self.point_at(self.host_alloc(size), self._free))
+        self._allocate = allocator or (lambda size: self.point_at(self.host_alloc(size), self.host_free))
 
     def _empty_pinned(self, shape: int | Sequence[int], dtype: Any = float) -> np.ndarray:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return np.ndarray(shape, dtype, buffer=self._allocate(nbytes))
-
-    def _host_register(self, ptr: int, size: int, flags: int) -> None:
-        self.machine.memory.register()
-        memory = PinnedMemory(WatchedBuffer(_bytes_at(ptr, size), HostMemory.REGISTERED, self.machine.hazards))
-        self._registered[ptr] = self._page_locked[ptr] = memory
-
-    def _host_unregister(self, ptr: int) -> None:
-        if ptr not in self._registered:
-            raise DeviceError(
-                f"memory must be registered to be unregistered, got {ptr:#x}", fix="hostRegister it first"
-            )
-        self.machine.memory.registered -= 1  # what it costs was not measured
-        self.machine.hazards.freed(self._registered.pop(ptr)._buffer)
-
-    def page_locked(self) -> list[PinnedMemory]:
-        """All page-locked memory that a copy can use."""
-        return list(self._page_locked.values())
-
-    # Copies
-
-    def _memcpy_async(self, dst: int, src: int, size: int, kind: int, stream: int) -> None:
-        if kind not in (_TO_DEVICE, _TO_HOST):
-            raise SettingsError(
-                f"kind must be {_TO_DEVICE} or {_TO_HOST}, got {kind}", fix="use runtime.memcpyHostToDevice"
-            )
-        upload = kind == _TO_DEVICE
-        host_address, device_address = (src, dst) if upload else (dst, src)
-        lane, (device, offset) = self.find_stream(stream), self.find_device_memory(device_address, size)
-        host = self._find_host(host_address, size)
-        at_once = host.memory.page_locked and not self.capture()
-        if upload:
-            self.device.upload(host, device, lane, offset)
-            if at_once and not self.machine.moves_bytes and (work := lane.lane.last) is not None:
-                self.machine.hazards.compare(host, work)  # as a device that moves bytes has done already
-        else:
-            if at_once and self.machine.moves_bytes:
-                host.raw.fill(0xFF)
-                self.machine.hazards.landed(host.raw)
-            self.device.download(device, host, lane, offset)
-
-    def _find_host(self, address: int, nbytes: int) -> HostBuffer:
-        for memory in self.page_locked():
-            if memory.ptr <= address < memory.ptr + memory.size:
-                if (graph := self.capture()) is not None:
-                    self.captured[graph].append(memory._holder)
-                return memory.part(address, nbytes)
-        return HostBuffer(_bytes_at(address, nbytes))
-
-    # Ranges
 
     @contextmanager
     def _annotate(
@@ -296,7 +234,3 @@ class Namespace:
 
     def _pop_range(self, domain: Any = None) -> None:
         self._pushed[self.machine.threads.running].pop().__exit__()
-
-
-def _bytes_at(address: int, nbytes: int) -> np.ndarray:
-    return np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(address))

@@ -1,34 +1,178 @@
-"""The objects behind `namespace.py`: CuPy's memory, streams, events and graphs, and TensorRT's execution context.
+"""CuPy's memory, streams, events and graphs on the simulated device.
 
-What begins with an underscore is the simulation's own; every other name is the library's.
+What begins with an underscore is the simulation's own; every other name is the library's. Calls find streams by handle
+and memory by address, as CUDA's do: `Space` knows which there are.
 """
 
 from __future__ import annotations
 
 import ctypes
 import weakref
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from copy import copy
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from functools import cache
+from itertools import count
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from ..device import HostBuffer
-from ..engine import OneThread
 from ..errors import DeviceError, HazardError, MissingNameError, SettingsError
-from ..types import TensorSpec
+from ..types import HostMemory, TensorSpec
 from .hazards import WatchedBuffer
 from .machine import SimulatedBuffer
-from .streams import SimulatedGraph
-from .timed_engine import SPIN, SimulatedEngine, compute_into, touches_of
+from .simulated import SimulatedDevice
+from .streams import SimulatedGraph, SimulatedStream
 from .virtual_time import calling_line
 
-if TYPE_CHECKING:
-    from .namespace import Namespace
-
+TO_DEVICE, TO_HOST = 1, 2  # cudaMemcpyKind
 _SMALLEST_BLOCK = 512  # bytes, of CuPy's pool
+
+
+class Space:
+    """The streams and the memory of one simulated device, by handle and by address, and copies between addresses."""
+
+    _handles = count(0x5000_0000, 16)  # for all devices: a stream of another is found by none
+
+    def __init__(self, device: SimulatedDevice) -> None:
+        self.device, self.machine = device, device.machine
+        self.captured: defaultdict[SimulatedGraph, list[weakref.ref[Any]]] = defaultdict(list)
+        self._streams: weakref.WeakValueDictionary[int, SimulatedStream] = weakref.WeakValueDictionary()
+        self._device_memory: weakref.WeakValueDictionary[int, SimulatedBuffer] = weakref.WeakValueDictionary()
+        self._page_locked: weakref.WeakValueDictionary[int, PinnedMemory] = weakref.WeakValueDictionary()
+        self._registered: dict[int, PinnedMemory] = {}
+        self._freed: deque[PinnedMemory] = deque(maxlen=8)
+        self._entered: defaultdict[Any, list[Stream]] = defaultdict(list)
+
+    # Streams
+
+    def stream(self, priority: int) -> tuple[int, SimulatedStream]:
+        """A new stream, and its handle."""
+        handle, stream = next(self._handles), self.device.stream(priority=priority)
+        self._streams[handle] = stream
+        return handle, stream
+
+    def find_stream(self, handle: int) -> SimulatedStream:
+        """The stream of that handle."""
+        if (stream := self._streams.get(handle)) is None:
+            raise DeviceError(
+                f"a stream must be the .ptr of a live stream, got {handle}", fix="hold cupy.cuda.Stream()"
+            )
+        return stream
+
+    def entered(self) -> list[Stream]:
+        """The `with` blocks of streams that the running thread is in."""
+        return self._entered[self.machine.threads.running]
+
+    def current_stream(self) -> Stream:
+        """The innermost of them."""
+        if not self.entered():
+            raise DeviceError("a stream must be given or entered, got the default stream", fix="use `with stream:`")
+        return self.entered()[-1]
+
+    def capture(self) -> SimulatedGraph | None:
+        """The graph that takes what the running thread submits."""
+        return self.machine.captures.get(self.machine.threads.running)
+
+    # Memory
+
+    def device_alloc(self, size: int) -> SimulatedBuffer:
+        """`cudaMalloc`."""
+        buffer = self.device.empty_device(size)
+        self._device_memory[buffer.address] = buffer
+        return buffer
+
+    def find_device_memory(self, address: int, nbytes: int) -> tuple[SimulatedBuffer, int]:
+        """The device memory that has so much room at that address, and how far into it that is."""
+        found = [(each, address - start) for start, each in list(self._device_memory.items()) if start <= address]
+        buffer, offset = max(found, key=lambda each: each[0].address, default=(None, 0))
+        if buffer is None or offset >= buffer.nbytes or offset + nbytes > buffer.nbytes:
+            room = "none" if buffer is None or offset >= buffer.nbytes else f"{buffer.nbytes - offset} bytes"
+            raise DeviceError(
+                f"device memory at {address:#x} must have {nbytes} bytes, got {room}",
+                fix="pass the .ptr of cupy.cuda.alloc(nbytes), or the .data.ptr of cupy.empty(shape), and hold it",
+            )
+        return buffer, offset
+
+    def host_alloc(self, size: int) -> PinnedMemory:
+        """`cudaHostAlloc`."""
+        memory = PinnedMemory(self.device.empty_host((size,), np.uint8, HostMemory.PINNED))
+        self._page_locked[memory.ptr] = memory
+        return memory
+
+    def host_free(self, memory: PinnedMemory) -> None:
+        """`cudaFreeHost`. Its bytes are kept for a while, so that nothing else gets the address and a copy is found."""
+        memory._buffer.forget()
+        self._freed.append(memory)
+
+    def point_at(self, memory: PinnedMemory, give_back: Callable[[PinnedMemory], Any]) -> Any:
+        """The pointer that owns `memory`, which is given back once it and all arrays on it are gone."""
+        pointer = pointer_type(memory.size).from_buffer(memory._buffer.raw)
+        pointer.ptr, pointer.mem = memory.ptr, memory
+        memory._holder = weakref.ref(pointer)
+        weakref.finalize(pointer, self._dropped, memory, give_back).atexit = False
+        return pointer
+
+    def _dropped(self, memory: PinnedMemory, give_back: Callable[[PinnedMemory], Any]) -> None:
+        self.machine.hazards.freed(memory._buffer)
+        give_back(memory)
+
+    def host_register(self, ptr: int, size: int, flags: int) -> None:
+        """`cudaHostRegister`."""
+        self.machine.memory.register()
+        buffer = WatchedBuffer(_bytes_at(ptr, size), HostMemory.REGISTERED, self.machine.hazards)
+        self._registered[ptr] = self._page_locked[ptr] = PinnedMemory(buffer)
+
+    def host_unregister(self, ptr: int) -> None:
+        """`cudaHostUnregister`; what it costs was not measured."""
+        if ptr not in self._registered:
+            raise DeviceError(
+                f"memory must be registered to be unregistered, got {ptr:#x}", fix="hostRegister it first"
+            )
+        self.machine.memory.registered -= 1
+        self.machine.hazards.freed(self._registered.pop(ptr)._buffer)
+
+    def page_locked(self) -> list[PinnedMemory]:
+        """All page-locked memory that a copy can use."""
+        return list(self._page_locked.values())
+
+    def page_locked_at(self, address: int) -> PinnedMemory | None:
+        """That which has this address; None for any other memory."""
+        return next((each for each in self.page_locked() if each.ptr <= address < each.ptr + each.size), None)
+
+    # Copies
+
+    def memcpy_async(self, dst: int, src: int, size: int, kind: int, stream: int) -> None:
+        """`cudaMemcpyAsync`."""
+        if kind not in (TO_DEVICE, TO_HOST):
+            raise SettingsError(
+                f"kind must be {TO_DEVICE} or {TO_HOST}, got {kind}", fix="use runtime.memcpyHostToDevice"
+            )
+        host_address, device_address = (src, dst) if kind == TO_DEVICE else (dst, src)
+        lane, (device, offset) = self.find_stream(stream), self.find_device_memory(device_address, size)
+        host, hazards, moves_bytes = self._find_host(host_address, size), self.machine.hazards, self.machine.moves_bytes
+        at_once = host.memory.page_locked and self.capture() is None
+        if kind == TO_DEVICE:
+            self.device.upload(host, device, lane, offset)
+            if at_once and not moves_bytes and (work := lane.lane.last) is not None:
+                hazards.compare(host, work)  # as a device that moves bytes has done already
+        else:
+            if at_once and moves_bytes:
+                host.raw.fill(0xFF)
+                hazards.landed(host.raw)
+            self.device.download(device, host, lane, offset)
+
+    def _find_host(self, address: int, nbytes: int) -> HostBuffer:
+        if (memory := self.page_locked_at(address)) is None:
+            return HostBuffer(_bytes_at(address, nbytes))
+        if (graph := self.capture()) is not None:
+            self.captured[graph].append(memory._holder)
+        return memory._part(address, nbytes)
+
+
+def _bytes_at(address: int, nbytes: int) -> np.ndarray:
+    return np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(address))
 
 
 class Names:
@@ -64,7 +208,7 @@ class PinnedMemory(Names):
         self._copied = False  # by or to the device
         self.ptr, self.size = buffer.address, buffer.nbytes
 
-    def part(self, address: int, nbytes: int) -> HostBuffer:
+    def _part(self, address: int, nbytes: int) -> HostBuffer:
         """That part of it, for a copy."""
         offset = address - self.ptr
         if offset + nbytes > self.size:
@@ -101,7 +245,7 @@ def pointer_type(nbytes: int) -> Any:
 class PinnedMemoryPool(Names):
     """Keeps blocks that were given back, by size: each size is rounded up to a power of two."""
 
-    def __init__(self, space: Namespace) -> None:
+    def __init__(self, space: Space) -> None:
         self._space = space
         self._free: defaultdict[int, list[PinnedMemory]] = defaultdict(list)
 
@@ -124,10 +268,9 @@ class PinnedMemoryPool(Names):
 class DeviceMemory(Names):
     """`cupy.cuda.MemoryPointer`: device memory at the address `ptr`."""
 
-    def __init__(self, space: Namespace, size: int) -> None:
-        self._buffer = space.device.empty_device(size)
+    def __init__(self, space: Space, size: int) -> None:
+        self._buffer = space.device_alloc(size)
         self.ptr = self._buffer.address
-        space.device_memory[self.ptr] = self._buffer
 
     def _at(self, offset: int) -> DeviceMemory:
         """So many bytes into it: the same memory, and held by this as well."""
@@ -140,7 +283,7 @@ class DeviceArray(Names):
     """`cupy.ndarray`: its device memory is `data`. An index along the first axis is a view."""
 
     def __init__(
-        self, space: Namespace, shape: int | Sequence[int], dtype: Any = float, data: DeviceMemory | None = None
+        self, space: Space, shape: int | Sequence[int], dtype: Any = float, data: DeviceMemory | None = None
     ) -> None:
         spec = TensorSpec("", (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype))
         self.shape, self.dtype, self.nbytes = spec.shape, spec.dtype, spec.nbytes
@@ -162,6 +305,31 @@ class DeviceArray(Names):
         row = self.nbytes // self.shape[0] if self.shape[0] else 0
         return DeviceArray(self._space, (*shape, *self.shape[1:]), self.dtype, self.data._at(first * row))
 
+    def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
+        """Copy an array of the host into it."""
+        self._check(arr)
+        arr, stream = np.ascontiguousarray(arr), stream or self._space.current_stream()
+        self._space.memcpy_async(self.data.ptr, arr.ctypes.data, self.nbytes, TO_DEVICE, stream.ptr)
+
+    def get(
+        self, stream: Stream | None = None, order: str = "C", out: np.ndarray | None = None, blocking: bool = True
+    ) -> np.ndarray:
+        """Copy it into an array of the host, and wait for that unless `blocking` is False."""
+        out = np.empty(self.shape, self.dtype) if out is None else out
+        self._check(out)
+        stream = stream or self._space.current_stream()
+        self._space.memcpy_async(out.ctypes.data, self.data.ptr, self.nbytes, TO_HOST, stream.ptr)
+        if blocking:
+            stream.synchronize()
+        return out
+
+    def _check(self, array: np.ndarray) -> None:
+        if (array.shape, array.dtype) != (self.shape, self.dtype):
+            raise SettingsError(
+                f"the host's array must be {self.dtype} {self.shape}, got {array.dtype} {array.shape}",
+                fix="copy between arrays of one dtype and shape",
+            )
+
 
 # Streams
 
@@ -170,7 +338,7 @@ class Event(Names):
     """`cupy.cuda.Event`."""
 
     def __init__(
-        self, space: Namespace, block: bool = False, disable_timing: bool = False, interprocess: bool = False
+        self, space: Space, block: bool = False, disable_timing: bool = False, interprocess: bool = False
     ) -> None:
         self._space = space
         self._timed = not disable_timing
@@ -201,11 +369,9 @@ def get_elapsed_time(start_event: Event, end_event: Event) -> float:
 class Stream(Names):
     """`cupy.cuda.Stream`. There is no default stream here, so a blocking one has none to wait for."""
 
-    def __init__(self, space: Namespace, *, non_blocking: bool = False, priority: int | None = None) -> None:
+    def __init__(self, space: Space, *, non_blocking: bool = False, priority: int | None = None) -> None:
         self._space = space
-        self._stream = space.device.stream(priority=priority or 0)
-        self.ptr = next(space.handles)
-        space.streams[self.ptr] = self._stream
+        self.ptr, self._stream = space.stream(priority or 0)
 
     def __enter__(self) -> Stream:
         self._space.entered().append(self)
@@ -240,7 +406,7 @@ class Stream(Names):
 class Graph(Names):
     """`cupy.cuda.Graph`. It knows memory by address alone and keeps none of it."""
 
-    def __init__(self, space: Namespace, graph: SimulatedGraph) -> None:
+    def __init__(self, space: Space, graph: SimulatedGraph) -> None:
         self._space, self._graph, self._holders = space, graph, space.captured.pop(graph, [])
 
     def launch(self, stream: Stream | None = None) -> None:
@@ -252,65 +418,3 @@ class Graph(Names):
                 lines=(calling_line(),),
             )
         self._graph.launch((stream or self._space.current_stream())._stream)
-
-
-class RawKernel(Names):
-    """`cupy.RawKernel` for `simulate.SPIN`, the one kernel whose time is known without measuring it."""
-
-    def __init__(self, space: Namespace, code: str, name: str) -> None:
-        if (code, name) != (SPIN.source, SPIN.name):
-            raise SettingsError(f"the simulated kernel must be {SPIN.name!r}, got {name!r}", fix="use SPIN.source")
-        self._space = space
-
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
-        """Launch it in the stream that was entered."""
-        space = self._space
-        space.device.launch(SPIN, (1, 1, 1), args, space.current_stream()._stream)
-
-
-class ExecutionContext(Names):
-    """`IExecutionContext` of a simulated engine, at its cost. As TensorRT's it keeps no memory alive."""
-
-    def __init__(self, space: Namespace, engine: SimulatedEngine) -> None:
-        self._space, self._engine, self._thread = space, engine, OneThread()
-        self._specs = {spec.name: spec for spec in (*engine.inputs, *engine.outputs)}
-        self._bound: dict[str, weakref.ref[SimulatedBuffer]] = {}
-
-    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
-        """False for another shape than the engine's."""
-        return any(spec.name == name and spec.shape == tuple(shape) for spec in self._engine.inputs)
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        """The shape of that tensor."""
-        return self._specs[name].shape
-
-    def set_tensor_address(self, name: str, address: int) -> bool:
-        """Bind device memory to a tensor; False for a name that the engine lacks."""
-        if name not in self._specs:
-            return False
-        buffer, offset = self._space.find_device_memory(address, self._specs[name].nbytes)
-        if offset:
-            raise DeviceError(
-                f"a tensor must lie at the begin of device memory here, got {offset} bytes into it",
-                fix="allocate memory for each tensor",
-            )
-        self._bound[name] = weakref.ref(buffer)
-        return True
-
-    def execute_async_v3(self, stream_handle: int) -> bool:
-        """Submit one inference; False while a tensor has no address."""
-        if self._bound.keys() != self._specs.keys():
-            return False
-        self._thread.check()
-        engine, space = self._engine, self._space
-        buffers = {name: memory for name, reference in self._bound.items() if (memory := reference()) is not None}
-        if len(buffers) < len(self._bound):
-            raise HazardError(
-                "an inference runs on device memory that was freed", fix="hold the arrays", lines=(calling_line(),)
-            )
-        capture = space.capture() is not None  # a graph keeps no memory
-        kept: Any = weakref.WeakValueDictionary(buffers) if capture else buffers
-        action = partial(compute_into, engine, engine.compute, kept) if engine.compute else None
-        stream = space.find_stream(stream_handle)
-        space.device.run_kernels(engine.label, engine.cost, stream, action, self._thread, touches_of(engine, buffers))
-        return True

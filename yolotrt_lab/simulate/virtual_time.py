@@ -92,7 +92,7 @@ class VirtualThreads:
         if self.running.number or alive:
             raise DeviceError(
                 "a simulated device must be called by one Python thread at a time, got a call from another",
-                fix="start threads by device.start_thread(function), or give each thread a device of its own",
+                fix="join a thread before another one calls; device.start_thread(function) takes care of turns",
             )
         self.running.ident = ident
 
