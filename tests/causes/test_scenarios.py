@@ -24,6 +24,7 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import run_loop
 from yolotrt_lab.recording import FrameRecorder, Recording
+from yolotrt_lab.simulate.preset import Allocation
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
 
@@ -109,8 +110,8 @@ def test_moved_wait_takes_the_synchronize_down_and_the_frame_up(device, engine):
 
 
 def test_traps_cost_what_pinned_memory_should_have_saved(preset):
-    work = {**preset.host_work_ns, "allocate_pinned": 700_000}
-    device = SimulatedDevice(replace(preset, host_work_ns=work))
+    work, allocation = preset.host_work_ns, Allocation(700_000, 1e6, 1 << 23, "")
+    device = SimulatedDevice(replace(preset, pinned_allocation=allocation))
     engine = open_engine(device)
     names = ("served-report", "served-pinned", "served-copied", "trap-allocate", "trap-bypass")
     took = {name: frame_ns(run_scenario(name, device, engine, frames=20)) for name in names}

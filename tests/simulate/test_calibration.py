@@ -18,7 +18,7 @@ from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.calibration import LOOPS, calibrate, run_loops
 from yolotrt_lab.simulate.concurrency import BATCHES
-from yolotrt_lab.simulate.preset import EngineCost, PageableCopy, PinnedCopy, Preset
+from yolotrt_lab.simulate.preset import Allocation, EngineCost, PageableCopy, PinnedCopy, Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.ladder import LINES, Ladder, climb, open_engines
 from yolotrt_lab.speed.limits import figures
@@ -49,7 +49,7 @@ def launch_bound(preset: Preset) -> Preset:
     return replace(
         preset,
         name="launch-bound",
-        host_work_ns={**preset.host_work_ns, "allocate_pinned": 700_000},
+        pinned_allocation=Allocation(3_000, 7.0, 1 << 20, ""),
         engines={MODEL: replace(preset.engine(MODEL), **AT_ONCE)},
         **KERNELS,
     )
@@ -72,7 +72,8 @@ def gpu_bound(preset: Preset) -> Preset:
         **{"launch_ns": 7_000, "submit_ns": 9_000, "wake_up_ns": 6_000, "synchronize_ns": 1_100},
         **{"record_ns": 700, "query_ns": 900, "range_ns": 2_000, "launch_queue_depth": 1_022},
         engines={MODEL: EngineCost(**costs, kernels=80)},
-        host_work_ns={**work, "allocate_pinned": 1_500_000},
+        host_work_ns=work,
+        pinned_allocation=Allocation(3_000, 3.25, 1 << 20, ""),
     )
 
 
@@ -129,6 +130,8 @@ def test_calibrating_the_simulated_device_gives_its_preset_back_and_says_that_it
         # what a copy of no bytes takes; who has which part of it is not known
         total_ns = found.submit_ns + here.fixed_ns + found.wake_up_ns
         assert total_ns == near(truth.submit_ns + there.fixed_ns + truth.wake_up_ns, tolerance_ns=200)
+
+    assert found.pinned_allocation.rate == pytest.approx(truth.pinned_allocation.rate, rel=0.001)
 
     upload, download = found.pageable_upload, found.pageable_download
     assert upload.staging_bytes <= truth.pageable_upload.staging_bytes <= upload.staging_bytes + 16_384

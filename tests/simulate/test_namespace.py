@@ -117,11 +117,9 @@ def test_probe_shows_which_call_waits(cells):
 def test_allocators_cost_what_the_preset_measured(preset):
     names = names_for(device := open_device("simulated"), open_engine(device), [IMAGE], 5)
     run("memory", names)
-    allocated, registered = (
-        device.preset.host_work_ns["allocate_pinned"] / 1e6,
-        device.preset.registration.call_ns / 1e6,
-    )
-    assert list(run("allocators", names).values()) == [allocated, 0, 0, allocated, registered]
+    pooled, alone = (device.preset.pinned_allocation.ns(nbytes) / 1e6 for nbytes in (1 << 23, 4_915_200))
+    registered = device.preset.registration.call_ns / 1e6
+    assert list(run("allocators", names).values()) == [pooled, 0, 0, alone, registered]
 
 
 def test_events_time_the_gpu_by_stage(cells):

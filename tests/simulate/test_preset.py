@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.simulate.preset import FORMAT, EngineCost, Preset, shipped_presets
+from yolotrt_lab.simulate.preset import FORMAT, Allocation, EngineCost, Preset, shipped_presets
 
 MODEL = "yolov8n-fp16"
 COST = EngineCost(
@@ -57,7 +57,7 @@ def test_shipped_preset_says_what_was_measured_and_holds_possible_figures(name):
     assert preset.name == name
     assert all([preset.gpu, preset.driver, preset.cpu, preset.date, preset.command])
     assert preset.engine(MODEL).gpu_ns > 100_000
-    assert {"letterbox", "naive_letterbox", "copy_to_slot", "allocate_pinned", "decode"} == set(preset.host_work_ns)
+    assert {"letterbox", "naive_letterbox", "copy_to_slot", "decode"} == set(preset.host_work_ns)
     assert preset.pinned_upload.rate > preset.pageable_upload.rate > 0
     assert preset.pinned_download.rate > preset.pageable_download.rate > 0
     assert preset.pageable_upload.staging_bytes > 0
@@ -153,6 +153,11 @@ def test_engine_that_was_not_measured_is_refused_with_those_that_were(preset):
         preset.engine("yolov8x-fp16")
     with pytest.raises(SettingsError, match="it has none"):
         replace(preset, engines={}).engine("yolov8n-fp16")
+
+
+@pytest.mark.parametrize(("nbytes", "expected_ns"), [(1, 10), (1_000, 10), (1_001, 10 + 500), (4_000, 10 + 2_000)])
+def test_memory_costs_by_its_size_and_small_memory_next_to_nothing(nbytes, expected_ns):
+    assert Allocation(call_ns=10, rate=2.0, small_bytes=1_000, source="").ns(nbytes) == expected_ns
 
 
 def test_contexts_and_batches_give_the_cost_of_a_batch():

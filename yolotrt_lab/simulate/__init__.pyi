@@ -4,7 +4,16 @@ from .conditions import Card, Clocks, Conditions, Heat
 from .copy_probe import CopyProbe, measure_copies
 from .machine import SimulatedBuffer
 from .namespace import RawModules, open_letterbox, raw_modules
-from .preset import EngineCost, OtherProcessesCost, PageableCopy, PinnedCopy, Preset, Registration, shipped_presets
+from .preset import (
+    Allocation,
+    EngineCost,
+    OtherProcessesCost,
+    PageableCopy,
+    PinnedCopy,
+    Preset,
+    Registration,
+    shipped_presets,
+)
 from .simulated import SimulatedDevice
 from .sliders import explore
 from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream
@@ -13,6 +22,7 @@ from .timed_engine import SPIN, SimulatedEngine, SpinEngine, open_timed_engine, 
 __all__ = [
     "BATCHES",
     "SPIN",
+    "Allocation",
     "Card",
     "Clocks",
     "Conditions",

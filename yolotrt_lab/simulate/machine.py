@@ -296,7 +296,6 @@ class Memory:
     def __init__(self, machine: Machine) -> None:
         self.host_bytes = self.device_bytes = self.registered = 0
         self._machine = machine
-        self._cost_ns = machine.preset.host_work_ns
         self._registration = machine.preset.registration or Registration(0, 0, "")
 
     @property
@@ -312,7 +311,8 @@ class Memory:
         if memory.page_locked:
             machine.refuse_in_capture(f"{memory} memory")
         begin = machine.begin()
-        machine.advance(self._cost_ns.get(f"allocate_{memory}", 0))
+        allocation = machine.preset.pinned_allocation if memory is HostMemory.PINNED else None
+        machine.advance(allocation.ns(nbytes) if allocation else 0)
         with memory_errors(f"{nbytes} bytes of {memory} memory"):
             raw = np.empty(nbytes, np.uint8)
         self.host_bytes += nbytes
@@ -343,7 +343,7 @@ class Memory:
         machine.refuse_in_capture("device memory")
         begin = machine.begin()
         self.device_bytes += nbytes
-        machine.advance(self._cost_ns.get("allocate_device", 0))
+        machine.advance(0)
         if machine.in_range():
             machine.end("cudaMalloc", begin)
         buffer = SimulatedBuffer(nbytes)

@@ -62,6 +62,27 @@ class PageableCopy:
 
 
 @dataclass(frozen=True, slots=True)
+class Allocation:
+    """Page-locked memory: `cudaHostAlloc` and, once the memory goes, `cudaFreeHost`, all of it charged to the first.
+
+    >>> Preset.load("h200").pinned_allocation.ns(4_096)
+    3000
+    """
+
+    call_ns: int
+    rate: float
+    """Bytes per nanosecond beyond `call_ns`."""
+    small_bytes: int
+    """So many bytes or fewer come out of a block that the driver keeps, and take `call_ns` alone."""
+    source: str
+    """What it was fitted to."""
+
+    def ns(self, nbytes: int) -> int:
+        """What so many bytes cost."""
+        return self.call_ns + (int(nbytes / self.rate) if nbytes > self.small_bytes else 0)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineCost:
     """One model on one GPU; `graph_*` are the same captured into a CUDA graph.
 
@@ -232,6 +253,8 @@ class Preset:
     other_processes: OtherProcessesCost | None = None
     """None where it was not measured, as `registration`."""
     registration: Registration | None = None
+    pinned_allocation: Allocation | None = None
+    """None: it takes no time."""
     upload_turn_times: Mapping[str, float] = field(default_factory=dict)
     """A pageable upload takes so many times as long, by how many of the process take turns. Empty: as long as alone.
 
