@@ -61,8 +61,8 @@ def _kept_on_the_gpu(run: Run) -> None:
 
 _COPIED = SCENARIOS["served-copied"].settings
 OWN = {
-    "busy-host": Scenario("busy-host", "other programs", Cause.HOST_CONTENTION, _COPIED),
-    "device-leak": Scenario("device-leak", "a leak", Cause.DEVICE_LEAK, _COPIED, prepare=_kept_on_the_gpu),
+    "busy-host": Scenario("busy-host", _COPIED, Cause.HOST_CONTENTION),
+    "device-leak": Scenario("device-leak", _COPIED, Cause.DEVICE_LEAK, prepare=_kept_on_the_gpu),
 }
 """Causes that no scenario of the lab makes happen."""
 ALL = SCENARIOS | OWN

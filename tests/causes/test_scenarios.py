@@ -9,7 +9,7 @@ import pytest
 
 import yolotrt_lab as lab
 from yolotrt_lab.causes.cameras import THREADS
-from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.catalogue import SCENARIOS, SHOWS
 from yolotrt_lab.causes.report_loop import ALONE_AGAIN, ARRIVING, CURED
 from yolotrt_lab.causes.running import (
     COPIES,
@@ -30,7 +30,7 @@ from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
 
 ON_A_CLOCK = [name for name, each in SCENARIOS.items() if each.other or each.settings.period_us]
 CLOCK_OF_ITS_OWN = ["shared-stream", "shared-stream-event"]
-SPINNING = [name for name in SCENARIOS if name.startswith(("shared-stream", "launch-queue", "heat", "leak"))]
+SPINNING = [name for name in SCENARIOS if name.startswith(("shared-stream", "launch-queue", "heat", "leak", "late"))]
 LEVELS_OF = {"report": len((*ARRIVING, *CURED, *ALONE_AGAIN))}
 """So many levels a scenario has, each of as many frames as are asked for."""
 LOOPS_OF = {"cameras": sum(2 * threads for threads in THREADS)}
@@ -58,7 +58,7 @@ def test_every_scenario_runs_as_it_says_and_labels_what_it_recorded(device, engi
         assert len(recording) == LOOPS_OF[name] * (settings.warmup + 30)
     else:
         assert recording.columns["frame"].tolist() == list(range(-settings.warmup, 30 * LEVELS_OF.get(name, 1)))
-    spins = SCENARIOS[name].spin_us or name in SPINNING
+    spins = name in SPINNING
     assert recording.settings["engine"].startswith("spin kernel of " if spins else "simulated yolov8n-fp16")
     for setting in ("input_memory", "output_memory", "fill", "collect_after", "graph", "postprocess"):
         assert recording.settings[setting] == getattr(settings, setting)
@@ -222,7 +222,8 @@ def test_no_frames_are_refused(device, engine, name):
 def test_listing_has_a_line_for_each_scenario():
     lines = listing().splitlines()
     assert [line.split()[0] for line in lines] == [*SCENARIOS, COPIES]
-    assert all(SCENARIOS[name].shows in line for name, line in zip(SCENARIOS, lines, strict=False))
+    assert all(shown in line for shown, line in zip(SHOWS.values(), lines, strict=False))
+    assert list(SHOWS) == list(SCENARIOS)
     assert len({line.index(line.split(maxsplit=1)[1]) for line in lines}) == 1  # the texts stand below each other
 
 

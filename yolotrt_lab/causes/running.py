@@ -20,9 +20,8 @@ from ..recording import FrameRecorder, Recording, joined, watched
 from ..simulate.conditions import Conditions
 from ..simulate.copy_probe import measure_copies
 from ..simulate.simulated import SimulatedDevice
-from ..simulate.timed_engine import SpinEngine
 from ..telemetry import Telemetry
-from .catalogue import SCENARIOS
+from .catalogue import SCENARIOS, SHOWS
 from .scenario import Run, Scenario
 
 COPIES = "copies"
@@ -30,8 +29,7 @@ COPIES = "copies"
 
 def listing() -> str:
     """A line for each scenario: its name and what it shows."""
-    shows = {name: each.shows for name, each in SCENARIOS.items()}
-    shows[COPIES] = "one copy behind a backlog, in every direction, kind of host memory and size"
+    shows = SHOWS | {COPIES: "one copy behind a backlog, in every direction, kind of host memory and size"}
     width = max(map(len, shows))
     return "\n".join(f"{name:{width}} {text}" for name, text in shows.items())
 
@@ -184,8 +182,6 @@ def run_scenario(
 
 def _prepared(scenario: Scenario, run: Run, frames: int | None) -> Run:
     """The run with what makes it this scenario; nothing has happened on the device yet."""
-    if scenario.spin_us:
-        run.engine = SpinEngine(scenario.spin_us * 1_000)
     if frames is not None:
         run.settings = replace(run.settings, frames=frames)
     run.trap = scenario.trap

@@ -66,22 +66,19 @@ class Scenario:
     """A loop that shows something."""
 
     name: str
-    shows: str
-    cause: Cause
-    """The truth about why it is slow, or grows."""
     settings: LoopSettings
-    other: LoopSettings | None = None
-    """Frames come on a clock: half way between what a frame of this loop and one of the other takes."""
-    spin_us: int = 0
-    """Not 0: the engine is a spin kernel of that length."""
+    cause: Cause = Cause.NONE
+    """The truth about why it is slow, or grows."""
     cure: str = ""
     """The scenario that is the same without the fault."""
-    trap: Callable[[Run], Preprocess] | None = None
-    """Creates the preprocessing that has the fault."""
     prepare: Callable[[Run], None] | None = None
     """Makes the cause happen, by changing the run."""
     record: Callable[[Run], Recording] | None = None
     """Runs the loop, where it is not a `FrameLoop` that runs once."""
+    trap: Callable[[Run], Preprocess] | None = None
+    """Creates the preprocessing that has the fault."""
+    other: LoopSettings | None = None
+    """Frames come on a clock: half way between what a frame of this loop and one of the other takes."""
 
 
 def simulated_only(run: Run, what: str) -> SimulatedDevice:

@@ -29,12 +29,12 @@ def prepare(run: Run) -> None:
     run.engine = SpinEngine(400_000, image=SMALL_IMAGE)
 
 
-def record_with_stream(run: Run) -> Recording:
+def with_stream(run: Run) -> Recording:
     """The collector synchronizes on the stream."""
     return _record(run, event_each_frame=False)
 
 
-def record_with_events(run: Run) -> Recording:
+def with_events(run: Run) -> Recording:
     """The collector waits for the event behind its frame."""
     return _record(run, event_each_frame=True)
 
