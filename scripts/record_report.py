@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from yolotrt_lab import nsight
-from yolotrt_lab.causes import report_loop
+from yolotrt_lab.causes import shared_gpu
 from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.running import run_scenario, run_together, with_telemetry
 from yolotrt_lab.causes.scenario import Run
@@ -95,7 +95,7 @@ class Lab:
 
     def boxes(self) -> Engine:
         """The engine with a small output."""
-        return LendingEngine(open_engine(self.device, boxes=report_loop.BOXES))
+        return LendingEngine(open_engine(self.device, boxes=shared_gpu.BOXES))
 
     def save(self, recording: Recording, name: str = "") -> Recording:
         """Under its label, or that name."""
@@ -137,14 +137,14 @@ def report(lab: Lab, steps: Sequence[str]) -> None:
         pieces: list[Recording] = []
         with telemetry:
             if "report" in steps:
-                curve = report_loop.Curve(run, group)
-                levels = curve.levels([*report_loop.ARRIVING, *report_loop.CURED])
+                curve = shared_gpu.Curve(run, group)
+                levels = curve.levels([*shared_gpu.ARRIVING, *shared_gpu.CURED])
                 lab.attempt("arriving", lambda: pieces.extend(levels))
                 lab.save(replace(curve.recording(pieces), label="report"))  # the rest may fail
             if "traces" in steps:
                 traces_beside(lab, group)
             if "report" in steps:
-                lab.attempt("alone again", lambda: pieces.extend(curve.levels(report_loop.ALONE_AGAIN)))
+                lab.attempt("alone again", lambda: pieces.extend(curve.levels(shared_gpu.ALONE_AGAIN)))
         if pieces:
             lab.save(with_telemetry(replace(curve.recording(pieces), label="report"), telemetry))
         group.become(0)
@@ -197,7 +197,7 @@ def traces_beside(lab: Lab, group: Group) -> None:
     """B and C, beside the processes that are there or all of them."""
     if lab.simulated:
         return
-    group.become(report_loop.CURED[0].processes)
+    group.become(shared_gpu.CURED[0].processes)
     while not group.busy:
         time.sleep(0.1)
     for name in ("report-b", "report-c"):
@@ -274,11 +274,11 @@ def loop_command(folder: Path, name: str, out: str, frames: int, device: str) ->
 def run_loop(folder: Path, name: str, out: str, frames: int, device_name: str) -> None:
     """Such a process: warm up, then run the loop inside the range that nsys records."""
     device = open_device(device_name)
-    engine = LendingEngine(open_engine(device, boxes=report_loop.BOXES if name in SMALL_OUTPUT else None))
+    engine = LendingEngine(open_engine(device, boxes=shared_gpu.BOXES if name in SMALL_OUTPUT else None))
     images = None if device.kind == "simulated" else read_images("synthetic", 8)
     settings = replace(LOOPS[name], frames=frames, warmup=3)
     if name in SMALL_OUTPUT:
-        loop = report_loop.loop(Run(device, engine, settings, images), pinned=name == "report-c")
+        loop = shared_gpu.report_loop(Run(device, engine, settings, images), pinned=name == "report-c")
     else:
         loop = FrameLoop(device, engine, settings, images)
     loop.run()  # as many frames unrecorded: contexts, caches and clocks are warm

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from yolotrt_lab.causes.report_loop import ARRIVING
+from yolotrt_lab.causes.shared_gpu import ARRIVING
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolotrt_lab.causes import report_loop
+from yolotrt_lab.causes import shared_gpu
 from yolotrt_lab.causes.catalogue import SCENARIOS
-from yolotrt_lab.causes.report_loop import ALONE_AGAIN, ARRIVING, CURED, Curve, Level
 from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.causes.scenario import Run
+from yolotrt_lab.causes.shared_gpu import ALONE_AGAIN, ARRIVING, CURED, Curve, Level
 from yolotrt_lab.device import HostBuffer, open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.recording import Recording
@@ -89,7 +89,7 @@ def run(preset, levels=LEVELS, frames=100):
     device = SimulatedDevice(preset)
     device.use(Conditions())
     settings = replace(SCENARIOS["report"].settings, frames=frames)
-    run = Run(device, open_engine(device, boxes=report_loop.BOXES), settings, None)
+    run = Run(device, open_engine(device, boxes=shared_gpu.BOXES), settings, None)
     curve = Curve(run, Processes(device))
     return curve.recording(list(curve.levels(levels)))
 
@@ -214,10 +214,10 @@ def test_severity_is_how_many_processes_come():
 def test_frames_go_on_while_processes_start_and_are_marked(device):
     device.use(Conditions())
     settings = replace(SCENARIOS["report"].settings, frames=10, warmup=5)
-    run = Run(device, open_engine(device, boxes=report_loop.BOXES), settings, None)
+    run = Run(device, open_engine(device, boxes=shared_gpu.BOXES), settings, None)
     curve = Curve(run, Processes(device, looks=3))
     recording = curve.recording(list(curve.levels([Level(0), Level(2)])))
-    starting = [True] * 2 * report_loop.CHUNK
+    starting = [True] * 2 * shared_gpu.CHUNK
     assert recording.columns["warmup"].tolist() == [*starting, *[True] * 5, *[False] * 10, *starting, *[False] * 10]
     assert recording.steady.columns["processes"].tolist() == [0] * 10 + [2] * 10
     assert (recording.columns["frame"][recording.columns["warmup"]] < 0).all()
@@ -231,8 +231,8 @@ class Pixels:
 
 
 def test_pinned_loop_letterboxes_into_the_slot_and_the_other_into_a_fresh_blob(device):
-    run = Run(device, open_engine(device, boxes=report_loop.BOXES), SCENARIOS["report"].settings, None)
-    pageable, pinned = (report_loop.loop(run, pinned=kind) for kind in (False, True))
+    run = Run(device, open_engine(device, boxes=shared_gpu.BOXES), SCENARIOS["report"].settings, None)
+    pageable, pinned = (shared_gpu.report_loop(run, pinned=kind) for kind in (False, True))
     for loop, memory in ((pageable, HostMemory.PAGEABLE), (pinned, HostMemory.PINNED)):
         slot = loop._pool.lease()
         source = loop._preprocess(Pixels(), 0, slot)
@@ -244,6 +244,6 @@ def test_an_engine_with_a_large_output_is_replaced_and_one_with_a_small_output_k
     large, small = open_engine(device), open_engine(device, boxes=50)
     for engine, boxes in ((large, 100), (small, 50)):
         run = Run(device, engine, SCENARIOS["report"].settings, None)
-        report_loop.prepare(run)
+        shared_gpu.prepare_report(run)
         assert run.engine.outputs[0].shape == (1, 84, boxes)
     assert run.engine is small

@@ -10,7 +10,6 @@ import pytest
 import yolotrt_lab as lab
 from yolotrt_lab.causes.cameras import THREADS
 from yolotrt_lab.causes.catalogue import SCENARIOS, SHOWS
-from yolotrt_lab.causes.report_loop import ALONE_AGAIN, ARRIVING, CURED
 from yolotrt_lab.causes.running import (
     COPIES,
     Run,
@@ -20,6 +19,7 @@ from yolotrt_lab.causes.running import (
     run_scenario,
     run_together,
 )
+from yolotrt_lab.causes.shared_gpu import ALONE_AGAIN, ARRIVING, CURED
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import run_loop

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..loop import LoopSettings
 from ..types import Cause, Fill, HostMemory
-from . import cameras, faults, report_loop, shared_gpu, shared_stream
+from . import cameras, faults, shared_gpu, shared_stream
 from .scenario import Scenario
 
 REPORT = LoopSettings()
@@ -34,8 +34,8 @@ _ALL = (
         replace(REPORT, frames=300),
         Cause.SHARED_GPU,
         "served-report",
-        report_loop.prepare,
-        report_loop.record,
+        shared_gpu.prepare_report,
+        shared_gpu.record_report,
     ),
     Scenario("cameras", replace(PAGEABLE, frames=300), record=cameras.record),
     Scenario("clocked", REPORT, Cause.PAGEABLE_OVERLOAD, "clocked-fixed", other=IN_PLACE),

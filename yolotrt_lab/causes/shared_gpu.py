@@ -1,14 +1,27 @@
-"""Other processes that come to the GPU in four steps: real ones on a GPU, simulated ones on the simulated device."""
+"""Other processes that come to the GPU, real ones or simulated ones: in four steps, or to the public report's loop.
+
+That loop has no clock. Each frame is a fresh pageable blob, which is uploaded as it is. The engine is enqueued call by
+call, and its small output goes to pinned memory. What synchronize takes is a remainder: the end of the GPU's work minus
+the moment of the call. At last the input is pinned.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import numpy as np
+
+from ..device import HostBuffer
+from ..engine import open_engine
+from ..loop import FrameLoop
+from ..memory import Slot
 from ..recording import Recording, joined
 from ..simulate import Conditions, SimulatedDevice
 from ..telemetry import bus_id
+from ..types import Fill, HostMemory
+from ..vision import HostWork
 from .other_processes import OtherProcesses
 from .scenario import Run
 
@@ -79,3 +92,91 @@ def _parts(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Iterator
                 loop.settings = replace(run.settings, frames=piece, warmup=warmup)
                 yield loop.run()
                 warmup = 0
+
+
+# The public report's loop
+
+BOXES = 100
+"""The program's engine has NMS in it, and gives boxes: a few kilobytes. 100 of them are 33,600 bytes."""
+
+
+class Level(NamedTuple):
+    """So many other processes, and the kind of the input's memory."""
+
+    processes: int
+    pinned: bool = False
+
+
+ARRIVING = tuple(Level(count) for count in (0, 1, 2, 4, 6, 8, 10, 12, 16, 20))
+CURED = (Level(20, pinned=True),)
+ALONE_AGAIN = (Level(0, pinned=True),)
+
+
+def prepare_report(run: Run) -> None:
+    """An engine with a small output, unless the run's has one; the simulated device gets conditions."""
+    if run.engine.outputs[0].shape[-1] > BOXES:
+        run.engine = open_engine(run.device, boxes=BOXES)
+    prepare(run)
+
+
+def record_report(run: Run) -> Recording:
+    """All levels one after the other, `frames` each; the numbers of other processes are those of `ARRIVING` times the
+    severity.
+    """
+    curve = Curve(run, group_of(run))
+    scaled = [level._replace(processes=round(level.processes * run.severity)) for level in ARRIVING + CURED]
+    return curve.recording([*curve.levels(scaled), *curve.levels(ALONE_AGAIN)])
+
+
+def report_loop(run: Run, *, pinned: bool) -> FrameLoop:
+    """The report's loop, or the same with one change: the blob lies in pinned memory, which is created once."""
+    if not pinned:
+        return replace(run).loop()
+    settings = replace(run.settings, input_memory=HostMemory.PINNED, fill=Fill.IN_PLACE)
+    return replace(run, settings=settings, trap=lambda run: _over_pinned).loop()
+
+
+def _over_pinned(work: HostWork, index: int, slot: Slot) -> HostBuffer:
+    """The program's own preprocessing, step by step, into the slot's memory instead of a fresh blob."""
+    return work.fresh(index, slot.input)
+
+
+class Curve:
+    """The loop in pieces, a level after the other; both loops, the pageable one and the pinned one, stand before."""
+
+    def __init__(self, run: Run, group: Group) -> None:
+        self._run, self._group = run, group
+        self._loops = {pinned: report_loop(run, pinned=pinned) for pinned in (False, True)}
+        self._warmup = run.settings.warmup
+
+    def levels(self, levels: Sequence[Level]) -> Iterator[Recording]:
+        """Pieces of the recording. While processes start, frames go on, and are marked as a warm-up."""
+        for level in levels:
+            this = self._loops[level.pinned]
+            self._group.become(level.processes)
+            while not self._group.busy:
+                yield _marked(_piece(this, CHUNK, 0), level, starting=True)
+            yield _marked(_piece(this, self._run.settings.frames, self._warmup), level)
+            self._warmup = 0
+
+    def recording(self, pieces: Sequence[Recording]) -> Recording:
+        """The pieces as one recording, with columns `processes` (how many others) and `pinned` (0 or 1)."""
+        levels = [list(level) for level in dict.fromkeys(_level_of(piece) for piece in pieces)]
+        return joined(pieces, frames=sum(len(piece.steady) for piece in pieces), levels=levels)
+
+
+def _piece(this: FrameLoop, frames: int, warmup: int) -> Recording:
+    this.settings = replace(this.settings, frames=frames, warmup=warmup)
+    return this.run()
+
+
+def _marked(piece: Recording, level: Level, *, starting: bool = False) -> Recording:
+    columns = dict(piece.columns)
+    columns |= {name: np.full(len(piece), int(value)) for name, value in level._asdict().items()}
+    if starting:
+        columns |= {"warmup": np.ones(len(piece), bool), "frame": np.arange(-len(piece), 0)}
+    return replace(piece, columns=columns)
+
+
+def _level_of(piece: Recording) -> Level:
+    return Level(int(piece.columns["processes"][0]), bool(piece.columns["pinned"][0]))

@@ -1,8 +1,11 @@
-"""Figures of Bokeh, which need neither a kernel nor a network: a timeline that zooms, and what sliders need."""
+"""Figures of Bokeh, which need neither a kernel nor a network: a timeline that zooms, and the parts of sliders.
+
+What a slider changes is computed ahead, or by a few lines of JavaScript.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 from ..packages import install_command, load
 from .timelines import BAR_HEIGHT, KIND_COLOURS, Drawable, Row, kinds_of, stretch_of
 
+WIDE = {"sizing_mode": "stretch_width"}
 _TEXT, _LINE = "#7b848e", "#8b949e"  # can be read on a light page and on a dark one
 
 
@@ -91,6 +95,55 @@ def _empty_timeline(rows: Sequence[Row], length_ms: float) -> Any:
     drawn.yaxis.ticker = list(range(len(rows)))
     drawn.yaxis.major_label_overrides = {place: row.label for place, row in enumerate(rows)}
     drawn.ygrid.visible = False
+    return drawn
+
+
+def controls(
+    code: str,
+    names: Mapping[str, Any],
+    sliders: Mapping[str, tuple[str, Sequence[object], object]],
+    buttons: Mapping[str, Sequence[str]] | None = None,
+) -> list[Any]:
+    """Sliders (title, values, the first one shown) and rows of buttons, by the names that the JavaScript has for them.
+
+    It runs whenever one is moved, and knows `names` too.
+    """
+    models = bokeh("models")
+    widgets = {
+        name: models.CategoricalSlider(title=title, categories=[*map(str, values)], value=str(first), **WIDE)
+        for name, (title, values, first) in sliders.items()
+    }
+    groups = {name: models.RadioButtonGroup(labels=[*labels], active=0) for name, labels in (buttons or {}).items()}
+    show = models.CustomJS(args={**names, **widgets, **groups}, code=code)
+    for widget in widgets.values():
+        widget.js_on_change("value", show)
+    for group in groups.values():
+        group.js_on_change("active", show)
+    row = models.Row(children=[*groups.values()], styles={"flex-wrap": "wrap", "gap": "6px"}, **WIDE)
+    return [*widgets.values(), *([row] if groups else [])]
+
+
+def words(text: str) -> Any:
+    """A line of HTML that the JavaScript may change."""
+    return bokeh("models").Div(text=text, styles={"color": "inherit", "font-size": "14px"}, **WIDE)
+
+
+def still_figure(height: int, **options: Any) -> Any:
+    """An empty figure that sliders change, and nothing else."""
+    options = {"tools": "", "toolbar_location": None, **options}
+    return bokeh("plotting").figure(height=height, min_width=300, **WIDE, **options)
+
+
+def bars_of(source: Any, rows: Sequence[str], height: int, **options: Any) -> Any:
+    """Bars of the source's columns `row`, `left` (or from 0), `right`, `colour` and `alpha`, a row for each name."""
+    drawn = still_figure(height, y_range=(len(rows) - 0.4, -0.6), **options)
+    given = {name: name for name in ("left", "alpha") if name in source.column_names}
+    drawn.hbar("row", 0.7, "right", color="colour", source=source, **given)
+    drawn.yaxis.ticker = [*range(len(rows))]
+    drawn.yaxis.major_label_overrides = dict(enumerate(rows))
+    drawn.x_range.start = 0
+    drawn.ygrid.visible = False
+    readable(drawn)
     return drawn
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..loop import FrameLoop, LoopSettings
-from ..plots.interactive import Interactive, bokeh, readable
+from ..plots.interactive import WIDE, Interactive, bars_of, bokeh, controls, readable, still_figure, words
 from ..plots.report import CALLS
 from ..plots.style import KERNEL_COLOUR, MEMORY_COLOURS, STAGE_COLOURS
 from ..types import Fill, HostMemory, Span, Stage
@@ -83,78 +83,32 @@ def explore(preset: str = "h200") -> Interactive:
             "right": bars[0, 0, :, 1] / 1e3,
         }
     )
-    wide = {"sizing_mode": "stretch_width"}
     says = '<span style="color: {}">&#9632;</span> {} <b>{:.3g} ms</b>'
     texts = [says.format(colour, call, times[0]) for call, colour, times in zip(CALLS, _COLOURS, calls, strict=True)]
-    told = models.Div(text=" &nbsp; ".join(texts), styles={"color": "inherit", "font-size": "14px"}, **wide)
-    shown = {"curves": curves, "dots": dots, "frame": frame, "told": told, "bars": bars.ravel().tolist()}
-    controls = _controls(models, shown)
-    whole = models.Column(children=[*controls, told, _drawn_calls(curves, dots), _drawn_frame(frame)], **wide)
+    told = words(" &nbsp; ".join(texts))
+    names = {"curves": curves, "dots": dots, "frame": frame, "told": told, "bars": bars.ravel().tolist()}
+    names |= {"P": len(PROCESSES), "I": len(INPUTS), "G": len(GAPS_MS), "SLOWER": SLOWER, "NAMES": [*CALLS]}
+    names |= {"COPIES": [MEMORY_COLOURS[each] for each in INPUTS]}
+    sliders = {
+        "slower": ("the GPU is slower, times", SLOWER, SLOWER[0]),
+        "processes": ("other processes on the GPU", PROCESSES, PROCESSES[0]),
+        "gaps": ("gap between frames [ms]", GAPS_MS, GAPS_MS[0]),
+    }
+    buttons = {"input": [f"{each} input" for each in INPUTS], "output": [f"output {each}" for each in OUTPUTS]}
+    rows, tooltips = ["host", *(f"GPU {row}" for row in _GPU_ROWS.values())], "@name: @left{0.000} to @right{0.000} ms"
+    typical = bars_of(frame, rows, 210, x_axis_label="one frame of it: time [ms]", tooltips=tooltips)
+    children = [*controls(_JS, names, sliders, buttons), told, _drawn_calls(curves, dots), typical]
+    whole = models.Column(children=children, **WIDE)
     return Interactive(whole, SimulatedDevice(loaded).source.stamp, title=_TITLE, widgets=True)
 
 
-def _controls(models: Any, shown: dict[str, Any]) -> list[Any]:
-    """The widgets, each of which shows its setting."""
-    wide = {"sizing_mode": "stretch_width"}
-    sliders = {
-        name: models.CategoricalSlider(title=title, categories=[*map(str, values)], value=str(values[0]), **wide)
-        for name, title, values in (
-            ("slower", "the GPU is slower, times", SLOWER),
-            ("processes", "other processes on the GPU", PROCESSES),
-            ("gaps", "gap between frames [ms]", GAPS_MS),
-        )
-    }
-    buttons = {
-        "input": models.RadioButtonGroup(labels=[f"{each} input" for each in INPUTS], active=0),
-        "output": models.RadioButtonGroup(labels=[f"output {each}" for each in OUTPUTS], active=0),
-    }
-    known = {"P": len(PROCESSES), "I": len(INPUTS), "G": len(GAPS_MS), "SLOWER": SLOWER, "NAMES": [*CALLS]}
-    known |= {"COPIES": [MEMORY_COLOURS[each] for each in INPUTS]}
-    show = models.CustomJS(args=shown | known | sliders | buttons, code=_JS)
-    for slider in sliders.values():
-        slider.js_on_change("value", show)
-    for button in buttons.values():
-        button.js_on_change("active", show)
-    return [
-        *sliders.values(),
-        models.Row(children=[*buttons.values()], styles={"flex-wrap": "wrap", "gap": "6px"}, **wide),
-    ]
-
-
 def _drawn_calls(curves: Any, dots: Any) -> Any:
-    drawn = bokeh("plotting").figure(
-        height=260,
-        min_width=300,
-        sizing_mode="stretch_width",
-        tools="",
-        toolbar_location=None,
-        y_axis_label="host time in the call [ms]",
-    )
+    drawn = still_figure(260, y_axis_label="host time in the call [ms]")
     drawn.xaxis.axis_label = "the GPU is so many times slower"
     for place, colour in enumerate(_COLOURS):
         drawn.line("slower", f"call{place}", source=curves, color=colour, line_width=2)
     drawn.scatter("x", "y", source=dots, color="colour", size=9)
     drawn.y_range.start = 0
-    readable(drawn)
-    return drawn
-
-
-def _drawn_frame(frame: Any) -> Any:
-    drawn = bokeh("plotting").figure(
-        height=210,
-        min_width=300,
-        sizing_mode="stretch_width",
-        tools="",
-        toolbar_location=None,
-        tooltips="@name: @left{0.000} to @right{0.000} ms",
-        y_range=(3.6, -0.6),
-        x_axis_label="one frame of it: time [ms]",
-    )
-    drawn.hbar("row", 0.7, "right", "left", color="colour", source=frame)
-    drawn.yaxis.ticker = [0, 1, 2, 3]
-    drawn.yaxis.major_label_overrides = dict(enumerate(["host", *(f"GPU {row}" for row in _GPU_ROWS.values())]))
-    drawn.x_range.start = 0
-    drawn.ygrid.visible = False
     readable(drawn)
     return drawn
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..plots.interactive import Interactive, bokeh, readable
+from ..plots.interactive import WIDE, Interactive, bars_of, bokeh, controls, words
 from .ladder import Ladder
 from .ladder_figures import BOUND_COLOURS
 
@@ -33,37 +31,16 @@ def explore_bounds(climbed: Ladder) -> Interactive:
     needs = [[step.bounds_us.get(name, 0.0) for name in names] for step in climbed.steps]
     columns = {"name": names, "row": [*range(len(names))], "right": needs[0], "colour": [*BOUND_COLOURS.values()]}
     bars = models.ColumnDataSource(columns | {"alpha": [1.0 if need == max(needs[0]) else 0.4 for need in needs[0]]})
-    wide = {"sizing_mode": "stretch_width"}
-    labels = [f"{step.rung.number} {step.rung.name}" for step in climbed.steps]
-    sliders = {"rungs": models.CategoricalSlider(title="rung", categories=labels, value=labels[0], **wide)}
-    for name, text in (("engine", "the GPU takes"), ("bus", "copies take"), ("host", "the host takes")):
-        times = {"categories": [f"{each:g}" for each in FASTER], "value": "1"}
-        sliders[name] = models.CategoricalSlider(title=f"{text}, times", **times, **wide)
-    told = models.Div(styles={"color": "inherit", "font-size": "14px"}, **wide)
     frames = [round(step.together.frame_us) for step in climbed.steps]
-    told.text = f"Bound by the <b>{climbed.steps[0].bound}</b>. Measured: <b>{frames[0]:,} us</b>"
-    show = models.CustomJS(args={**sliders, "bars": bars, "told": told, "NEEDS": needs, "FRAMES": frames}, code=_JS)
-    for slider in sliders.values():
-        slider.js_on_change("value", show)
-    whole = models.Column(children=[*sliders.values(), told, _drawn(bars, names)], **wide)
-    return Interactive(whole, f"{climbed.source.stamp}; needs times the sliders", title=_TITLE, widgets=True)
-
-
-def _drawn(bars: Any, names: list[str]) -> Any:
-    drawn = bokeh("plotting").figure(
-        height=200,
-        min_width=300,
-        sizing_mode="stretch_width",
-        tools="",
-        toolbar_location=None,
-        tooltips="@name: @right{0,0} us",
-        y_range=(len(names) - 0.4, -0.6),
-        x_axis_label="asked of each resource by a frame [us]",
+    told = words(f"Bound by the <b>{climbed.steps[0].bound}</b>. Measured: <b>{frames[0]:,} us</b>")
+    labels = [f"{step.rung.number} {step.rung.name}" for step in climbed.steps]
+    whose = {"engine": "the GPU takes", "bus": "copies take", "host": "the host takes"}
+    sliders = controls(
+        _JS,
+        {"bars": bars, "told": told, "NEEDS": needs, "FRAMES": frames},
+        {"rungs": ("rung", labels, labels[0])} | {name: (f"{text}, times", FASTER, 1) for name, text in whose.items()},
     )
-    drawn.hbar("row", 0.7, "right", color="colour", alpha="alpha", source=bars)
-    drawn.yaxis.ticker = [*range(len(names))]
-    drawn.yaxis.major_label_overrides = dict(enumerate(names))
-    drawn.x_range.start = 0
-    drawn.ygrid.visible = False
-    readable(drawn)
-    return drawn
+    label, tooltips = "asked of each resource by a frame [us]", "@name: @right{0,0} us"
+    drawn = bars_of(bars, names, 200, x_axis_label=label, tooltips=tooltips)
+    whole = models.Column(children=[*sliders, told, drawn], **WIDE)
+    return Interactive(whole, f"{climbed.source.stamp}; needs times the sliders", title=_TITLE, widgets=True)
