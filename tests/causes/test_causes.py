@@ -23,7 +23,7 @@ from yolotrt_lab.simulate.conditions import Conditions
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.simulate.timed_engine import SimulatedEngine
-from yolotrt_lab.types import TELEMETRY_COLUMNS, Stage, TensorSpec
+from yolotrt_lab.types import Stage, TensorSpec
 
 
 def run(name, device=None, **settings):
@@ -34,17 +34,6 @@ def run(name, device=None, **settings):
 
 def stage_us(recording, stage):
     return recording.stage_ns(stage) / 1e3
-
-
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_every_scenario_has_telemetry_beside_its_frames_unless_told_not_to(device, name):
-    engine = open_engine(device)
-    recording = run_scenario(name, device, engine, frames=40)
-    assert tuple(recording.columns)[-len(TELEMETRY_COLUMNS) :] == TELEMETRY_COLUMNS
-    assert device.conditions is None
-    bare = run_scenario(name, device, engine, frames=40, telemetry=False)
-    assert not set(TELEMETRY_COLUMNS) & set(bare.columns)
-    assert device.conditions is None
 
 
 def test_telemetry_changes_no_time(preset):

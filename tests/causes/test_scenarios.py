@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import yolotrt_lab as lab
-from yolotrt_lab.causes.cameras import THREADS
+from yolotrt_lab.causes import cameras
 from yolotrt_lab.causes.catalogue import SCENARIOS, SHOWS
 from yolotrt_lab.causes.running import (
     COPIES,
@@ -26,14 +26,14 @@ from yolotrt_lab.loop import run_loop
 from yolotrt_lab.recording import FrameRecorder, Recording
 from yolotrt_lab.simulate.preset import Allocation
 from yolotrt_lab.simulate.simulated import SimulatedDevice
-from yolotrt_lab.types import Cause, HostMemory, SourceKind, Stage
+from yolotrt_lab.types import TELEMETRY_COLUMNS, Cause, HostMemory, SourceKind, Stage
 
 ON_A_CLOCK = [name for name, each in SCENARIOS.items() if each.other or each.settings.period_us]
 CLOCK_OF_ITS_OWN = ["shared-stream", "shared-stream-event"]
 SPINNING = [name for name in SCENARIOS if name.startswith(("shared-stream", "launch-queue", "heat", "leak", "late"))]
 LEVELS_OF = {"report": len((*ARRIVING, *CURED, *ALONE_AGAIN))}
 """So many levels a scenario has, each of as many frames as are asked for."""
-LOOPS_OF = {"cameras": sum(2 * threads for threads in THREADS)}
+LOOPS_OF = {"cameras": 2 * (1 + 2)}
 """So many loops run in a scenario, pageable and pinned."""
 SERVED = [name for name in SCENARIOS if name not in ON_A_CLOCK]
 
@@ -43,11 +43,17 @@ def engine(device):
     return open_engine(device)
 
 
+@pytest.fixture
+def two_cameras(monkeypatch):
+    monkeypatch.setattr(cameras, "THREADS", (1, 2))
+
+
 def frame_ns(recording):
     """What a frame takes, from result to result."""
     return np.diff(recording.steady.columns["done_ns"]).mean()
 
 
+@pytest.mark.usefixtures("two_cameras")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_runs_as_it_says_and_labels_what_it_recorded(device, engine, name):
     recording = run_scenario(name, device, engine, frames=30, command="a command")
@@ -63,6 +69,24 @@ def test_every_scenario_runs_as_it_says_and_labels_what_it_recorded(device, engi
     for setting in ("input_memory", "output_memory", "fill", "collect_after", "graph", "postprocess"):
         assert recording.settings[setting] == getattr(settings, setting)
     assert (recording.settings["period_us"] is not None) == (name in ON_A_CLOCK + CLOCK_OF_ITS_OWN)
+    assert tuple(recording.columns)[-len(TELEMETRY_COLUMNS) :] == TELEMETRY_COLUMNS
+    assert device.conditions is None
+
+
+@pytest.mark.usefixtures("two_cameras")
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_single_frame_runs_on_a_bare_preset_or_it_says_what_that_lacks(preset, name):
+    device = SimulatedDevice(replace(preset, other_processes=None, registration=None))
+    others = "other processes on the GPU"
+    lacking = {"shared-gpu": others, "shared-gpu-pinned": others, "report": others, "leak": "stays registered"}
+    if name in lacking:
+        with pytest.raises(SettingsError, match=lacking[name]) as caught:
+            run_scenario(name, device, open_engine(device), frames=20)
+        assert "h200" in caught.value.fix
+    else:
+        recording = run_scenario(name, device, open_engine(device), frames=1, telemetry=False)
+        assert len(recording.steady) == LOOPS_OF.get(name, 1)
+        assert not set(TELEMETRY_COLUMNS) & set(recording.columns)
 
 
 @pytest.mark.parametrize("name", [name for name in ON_A_CLOCK if SCENARIOS[name].other])
@@ -199,11 +223,6 @@ def test_period_takes_frames_to_measure(device, engine):
     one, other = SCENARIOS["served-pinned"].settings, SCENARIOS["served-report"].settings
     with pytest.raises(SettingsError, match="frames must be 2 or more, got 1"):
         period_between_us(device, engine, None, one, other, frames=1)
-
-
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_every_scenario_runs_for_a_single_frame(device, engine, name):
-    assert len(run_scenario(name, device, engine, frames=1).steady) == LEVELS_OF.get(name, LOOPS_OF.get(name, 1))
 
 
 @pytest.mark.parametrize("run", [run_scenario, lambda name, *others: run_together([name], *others)])

@@ -10,14 +10,12 @@ import pytest
 
 from yolotrt_lab import cli
 from yolotrt_lab import device as device_module
-from yolotrt_lab.causes.catalogue import SCENARIOS
-from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.engine import open_engine
-from yolotrt_lab.errors import NoGpuError, SettingsError
+from yolotrt_lab.errors import NoGpuError
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.calibration import LOOPS, calibrate, run_loops
-from yolotrt_lab.simulate.concurrency import BATCHES
+from yolotrt_lab.simulate.concurrency import BATCHES, measure_concurrency
 from yolotrt_lab.simulate.preset import Allocation, EngineCost, PageableCopy, PinnedCopy, Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.ladder import LINES, Ladder, climb, open_engines
@@ -181,15 +179,23 @@ def test_kernels_are_given_back_alone_and_beside_the_engine(truth, found):
     assert ("assumed" in found.engine(MODEL).measured) == (not truth.kernel_sharing)
 
 
+def measured_at_once(truth: Preset) -> Preset:
+    """`truth` with what is measured of it that runs at once."""
+    device = SimulatedDevice(truth)
+    batches = {batch: open_engine(device, batch=batch) for batch in BATCHES}
+    cost, fields = measure_concurrency(device, open_engine(device), batches, None, lambda step: None)
+    return replace(truth, engines={MODEL: replace(truth.engine(MODEL), **cost)}, **fields)
+
+
 def test_kernels_that_never_get_the_gpu_share_it_as_contexts_do(preset):
-    found = calibrated(replace(launch_bound(preset), kernel_sharing=()))
+    found = measured_at_once(replace(launch_bound(preset), kernel_sharing=()))
     assert found.kernel_sharing == pytest.approx(found.engine(MODEL).for_batch(1).sharing, abs=0.001)
     assert found.engine(MODEL).measured.endswith("kernels share the GPU as contexts do is assumed")
 
 
 def test_the_h200_is_given_back(preset):
     truth = replace(Preset.load("h200"), kernel_ns=KERNELS["kernel_ns"])
-    found = calibrated(truth)
+    found = measured_at_once(truth)
     assert_same_at_once(found, truth)
     assert dict(found.kernel_ns) == pytest.approx(truth.kernel_ns, rel=0.005)
     assert found.kernel_sharing == pytest.approx(truth.kernel_sharing[:8], rel=0.02)
@@ -197,13 +203,7 @@ def test_the_h200_is_given_back(preset):
 
 def climbed(preset: Preset) -> Ladder:
     device, quiet = SimulatedDevice(preset), lambda _: None
-    return climb(device, open_engines(device, quiet), None, frames=60, progress=quiet)
-
-
-def bare(found: Preset) -> Preset:
-    """Without what `calibrate` does not measure, and without what older presets lack."""
-    cost = replace(found.engine(MODEL), frame_ns_by_contexts={}, frame_ns_by_batch={}, measured="")
-    return replace(found, engines={MODEL: cost}, kernel_ns={}, kernel_sharing=())
+    return climb(device, open_engines(device, quiet), None, frames=24, progress=quiet)
 
 
 @pytest.mark.parametrize("truth", [launch_bound], indirect=True, ids=lambda make: make.__name__)
@@ -215,31 +215,15 @@ def test_every_rung_runs_on_the_preset_that_was_found_as_on_the_true_one(truth, 
     assert [ladder.claims for ladder in ladders] == [(), ()]
 
 
+@pytest.mark.parametrize("truth", [launch_bound], indirect=True, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("without", ["frame_ns_by_contexts", "frame_ns_by_batch", None])
 def test_every_rung_runs_on_a_preset_that_lacks_contexts_or_batches(found, without):
     cost = found.engine(MODEL)
-    preset = replace(found, engines={MODEL: replace(cost, **{without: {}})}) if without else bare(found)
+    lacking = [without] if without else ["frame_ns_by_contexts", "frame_ns_by_batch"]
+    preset = replace(found, engines={MODEL: replace(cost, **{name: {} for name in lacking})})
     ladder = climbed(preset)
     assert [step.rung for step in ladder.steps] == list(LINES)
     assert ladder.claims == ()
-
-
-LOOPS_OF = {"cameras": 2 * (1 + 2 + 4 + 8)}
-"""So many loops run in one scenario."""
-
-
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_scenarios_run_on_a_bare_preset_or_say_what_it_lacks(preset, name):
-    device = SimulatedDevice(replace(bare(preset), other_processes=None, registration=None))
-    engine = open_engine(device)
-    others = "other processes on the GPU"
-    lacking = {"shared-gpu": others, "shared-gpu-pinned": others, "report": others, "leak": "stays registered"}
-    if name not in lacking:
-        assert len(run_scenario(name, device, engine, frames=20).steady) == 20 * LOOPS_OF.get(name, 1)
-        return
-    with pytest.raises(SettingsError, match=lacking[name]) as caught:
-        run_scenario(name, device, engine, frames=20)
-    assert "h200" in caught.value.fix
 
 
 def test_loops_on_the_preset_that_was_found_take_what_they_took(truth, found):

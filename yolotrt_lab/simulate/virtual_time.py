@@ -15,7 +15,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,12 @@ def calling_line() -> Line | None:
     return frame.f_code.co_filename, frame.f_lineno
 
 
+def _held() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(slots=True, eq=False)
 class VirtualThread:
     """One host thread."""
@@ -50,7 +55,8 @@ class VirtualThread:
     number: int = 0
     call: int = 0
     """The number of the call that it is in, in the trace."""
-    baton: threading.Semaphore = field(default_factory=partial(threading.Semaphore, 0))
+    baton: threading.Lock = field(default_factory=_held)
+    """It runs once another thread has released this."""
     ended: bool = False
     stuck: bool = False
     error: BaseException | None = None
