@@ -94,7 +94,7 @@ def read_log(lines: Any, reading: Reading, *, averages: bool = False) -> Measure
             "summary", "averages of a run", rows_read=len(facts), origin=reading.file, facts=facts, export=EXPORT
         )
     if not any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
-        if averages or not has(lines, _OF_A_RUN):
+        if averages or not has(whole, _OF_A_RUN):
             raise reading.error(
                 "line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING
             )

@@ -140,7 +140,7 @@ def end_of(text: str) -> tuple[str, str] | None:
     found = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])|[\u4e00-\u9fff]+", text)
     for word, rest in ((found[-1], found[:-1]), (found[0], found[1:])) if len(found) > 1 else ():
         if (end := time_name(word)) in ("start", "done") and time_name(text) is None:
-            return time_name("".join(rest)) or " ".join(rest), str(end)
+            return time_name(" ".join(rest)) or " ".join(rest), end
     return None
 
 
