@@ -56,9 +56,10 @@ class Format:
 
     name: str
     kind: Kind
-    known_by: str
     read: Callable[[str, Format, Reading], Measured | None] | None
     """None where it is read as a table is."""
+    known_by: str = ""
+    """'' for a row of it."""
     rows: str = ""
     export: str = EXPORT
     note: str = ""
@@ -180,75 +181,62 @@ def _deepstream(text: str, form: Format, reading: Reading) -> Measured:
     return of_rows([dict(zip(names, row, strict=True)) for row in rows if len(row) == width], reading)
 
 
-_NAMED = r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"
-_NSYS_ROW = rf"^\s*[\d.]+[,\s]+(?P<time>\d{{1,3}}(?:,\d{{3}})+(?=\s)|\d+)(?:[,\s]+[\d.,]*?\d){{2,}}[,\s]+{_NAMED}"
-_TRACE_ROW = (
-    r"^\s*[\d.]+[,\s]+(?P<time>[\d.]+)"
-    r"(?:,(?P<name>[A-Za-z][^,]*),|[,\s].*[,\s]{2}?\"?(?P<last>[A-Za-z_\[(<][^,]*?)\"?\s*$)"
-)
-_NVPROF_ROW = r"^.*?[\d.]+%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us|ns)\s+\d+\s+\S+\s+\S+\s+\S+\s+(?P<name>\S.*)$"
-_NVPROF_TRACE = r"^\s*[\d.]+m?s\s+(?P<time>[\d.]+)(?P<unit>ms|us|ns|s)\s.*?(?P<name>[A-Za-z_\[][^\d\s].*)$"
-_TORCH_ROW = r"^\s*(?P<name>\S.*?)\s{2,}[\d.]+ ?%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us)\b.*$"
-_LAYER_ROW = (
-    r"^(?:\[[^\]]*\] \[\w\] )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+(?:consuming |took )?"
-    r"(?P<time>\d+\.\d+) ?(?P<unit>ms|us)\b.*$"
-)
-_LAYER = (
-    r"Unnamed Layer\*|=== Profile \(|Reformatting CopyNode|\bPWN\(|\[(?:Convolution|Activation|ElementWise|Pooling)\]"
-)
-_ORT = r'"ph" ?: ?"X".*?"(?:op_name|model_run|session_initialization)"|"cat" ?: ?"Session"'
 _EXPORT_TIMES = "trtexec --loadEngine=ENGINE --exportTimes=times.json"
 _SQLITE_EXPORT = "nsys export --type sqlite --output report.sqlite REPORT.nsys-rep"
-_TRTEXEC = r"Average on \d+ runs - GPU|=== Performance summary|Throughput: [\d.]+ qps"
-_QUERIES = r'\A\s*\[\s*\{[^{}]*"(?:latencyMs|startComputeMs)"'
-_PROFILE = r'\A\s*\[\s*\{ ?"count" ?: ?\d+|"averageMs" ?: '
-_NSYS_TRACE = r"^\s*\"?Start ?\(\w+\)\"?[\s,]+\"?Duration ?\(\w+\)"
-_NVPROF_START = r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]"
-_NVPROF = r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls"
-_TEGRASTATS = r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)"
-_TEGRASTATS_ROW = (
-    r"^(?P<when>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)?(?=.*\bRAM (?P<gpu_memory_used_mib>\d+)/\d+MB)"
-    r"(?:(?=.*GR3D_FREQ (?P<gpu_utilisation_percent>\d+)%))?(?:(?=.*GR3D_FREQ \d+%@\[?(?P<sm_clock_mhz>\d+)))?"
-    r"(?:(?=.*EMC_FREQ \d+%@(?P<memory_clock_mhz>\d+)))?(?:(?=.*\b[Gg][Pp][Uu]@(?P<temperature_c>[\d.]+)C))?"
-    r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
-    r"(?P<power_mw>\d+)(?:mW)?/))?"
-)
-_SPEED = r"Speed: [\d.]+ ?ms pre-?process"
-_SPEED_ROW = (
-    r"Speed: (?P<preprocess_ms>[\d.]+) ?ms pre-?process, (?P<infer_ms>[\d.]+) ?ms inference, (?:[\d.]+ ?ms loss, )?"
-    r"(?P<postprocess_ms>[\d.]+) ?ms (?:postprocess|NMS)"
-)
-_SIZED = r"^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$"
-_SIZED_ROW = r"^.*?\b\d+x\d+ .*?,? \(?(?P<frame_ms>[\d.]+) ?ms\)?\s*$"
-_SIZED_NOTE = "the frame is the inference: ultralytics prints nothing else on these lines"
-_AVERAGE_ROW = (
-    r"^(?P<when>\S*\d\d:\d\d:\d\d\S*)?.*?Average on \d+ runs - GPU latency: (?P<gpu_compute_ms>[\d.]+) ms"
-    r"(?: - Host latency: (?P<latency_ms>[\d.]+) ms)?"
-    r"(?: \((?:end to end [\d.]+ ms, )?enqueue (?P<enqueue_ms>[\d.]+) ms\))?"
-)
-_SINK = r"rendered: \d+, dropped: \d+, current: "
-_SINK_ROW = _SINK + r"(?P<fps>[\d.]+)"
-_JETSON = "a Jetson's memory is one for the CPU and the GPU"
-_AVERAGED = "each row is an average of several runs"
 # fmt: off
 FORMATS = (
-    Format("trtexec log", "frames", _TRTEXEC, _trtexec, _AVERAGE_ROW, _EXPORT_TIMES, _AVERAGED),
-    Format("trtexec --exportTimes", "frames", _QUERIES, _export_times),
-    Format("trtexec --exportProfile", "layers", _PROFILE, _totals, export=_EXPORT_TIMES),
-    Format("profile of ONNX Runtime", "events", _ORT, _totals),
-    Format("Chrome trace", "events", r'"traceEvents"|"ph" ?: ?"[XB]"', _totals),
-    Format("nsys stats, a trace", "events", _NSYS_TRACE, _totals, _TRACE_ROW, _SQLITE_EXPORT),
-    Format("nsys stats, a summary", "summary", r"Time ?\(%\).{1,9}Total ?Time", _totals, _NSYS_ROW, _SQLITE_EXPORT),
-    Format("nvprof, a trace", "events", _NVPROF_START, _totals, _NVPROF_TRACE, _SQLITE_EXPORT),
-    Format("nvprof, a summary", "summary", _NVPROF, _totals, _NVPROF_ROW, _SQLITE_EXPORT),
-    Format("torch.profiler, a summary", "summary", r"Self C(?:PU|UDA) ?%|CPU time avg", _totals, _TORCH_ROW),
-    Format("DeepStream PERF", "rates", r"^\W*\*\*PERF:", _deepstream),
-    Format("GStreamer fpsdisplaysink", "rates", _SINK, _columns, _SINK_ROW),
-    Format("tegrastats", "telemetry", _TEGRASTATS, _columns, _TEGRASTATS_ROW, note=_JETSON),
-    Format("nvidia-smi dmon", "telemetry", DMON, None),
-    Format("ultralytics lines", "frames", _SPEED, _columns, _SPEED_ROW),
-    Format("ultralytics lines", "frames", _SIZED, _columns, _SIZED_ROW, note=_SIZED_NOTE),
-    Format("layers of a network", "layers", _LAYER, _totals, _LAYER_ROW, _EXPORT_TIMES),
+    Format("trtexec log", "frames", _trtexec, export=_EXPORT_TIMES, note="each row is an average of several runs",
+           known_by=r"Average on \d+ runs - GPU|=== Performance summary|Throughput: [\d.]+ qps",
+           rows=r"^(?P<when>\S*\d\d:\d\d:\d\d\S*)?.*?Average on \d+ runs - GPU latency: (?P<gpu_compute_ms>[\d.]+) ms"
+                r"(?: - Host latency: (?P<latency_ms>[\d.]+) ms)?"
+                r"(?: \((?:end to end [\d.]+ ms, )?enqueue (?P<enqueue_ms>[\d.]+) ms\))?"),
+    Format("trtexec --exportTimes", "frames", _export_times,
+           known_by=r'\A\s*\[\s*\{[^{}]*"(?:latencyMs|startComputeMs)"'),
+    Format("trtexec --exportProfile", "layers", _totals, export=_EXPORT_TIMES,
+           known_by=r'\A\s*\[\s*\{ ?"count" ?: ?\d+|"averageMs" ?: '),
+    Format("profile of ONNX Runtime", "events", _totals,
+           known_by=r'"ph" ?: ?"X".*?"(?:op_name|model_run|session_initialization)"|"cat" ?: ?"Session"'),
+    Format("Chrome trace", "events", _totals, known_by=r'"traceEvents"|"ph" ?: ?"[XB]"'),
+    Format("nsys stats, a trace", "events", _totals, export=_SQLITE_EXPORT,
+           known_by=r"^\s*\"?Start ?\(\w+\)\"?[\s,]+\"?Duration ?\(\w+\)",
+           rows=r"^\s*[\d.]+[,\s]+(?P<time>[\d.]+)"
+                r"(?:,(?P<name>[A-Za-z][^,]*),|[,\s].*[,\s]{2}?\"?(?P<last>[A-Za-z_\[(<][^,]*?)\"?\s*$)"),
+    Format("nsys stats, a summary", "summary", _totals, export=_SQLITE_EXPORT,
+           known_by=r"Time ?\(%\).{1,9}Total ?Time",
+           rows=r"^\s*[\d.]+[,\s]+(?P<time>\d{1,3}(?:,\d{3})+(?=\s)|\d+)(?:[,\s]+[\d.,]*?\d){2,}[,\s]+"
+                r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"),
+    Format("nvprof, a trace", "events", _totals, export=_SQLITE_EXPORT,
+           known_by=r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]",
+           rows=r"^\s*[\d.]+m?s\s+(?P<time>[\d.]+)(?P<unit>ms|us|ns|s)\s.*?(?P<name>[A-Za-z_\[][^\d\s].*)$"),
+    Format("nvprof, a summary", "summary", _totals, export=_SQLITE_EXPORT,
+           known_by=r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls",
+           rows=r"^.*?[\d.]+%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us|ns)\s+\d+\s+\S+\s+\S+\s+\S+\s+(?P<name>\S.*)$"),
+    Format("torch.profiler, a summary", "summary", _totals, known_by=r"Self C(?:PU|UDA) ?%|CPU time avg",
+           rows=r"^\s*(?P<name>\S.*?)\s{2,}[\d.]+ ?%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us)\b.*$"),
+    Format("DeepStream PERF", "rates", _deepstream, known_by=r"^\W*\*\*PERF:"),
+    Format("GStreamer fpsdisplaysink", "rates", _columns,
+           rows=r"rendered: \d+, dropped: \d+, current: (?P<fps>[\d.]+)"),
+    Format("tegrastats", "telemetry", _columns, note="a Jetson's memory is one for the CPU and the GPU",
+           known_by=r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)",
+           rows=r"^(?P<when>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)?(?=.*\bRAM (?P<gpu_memory_used_mib>\d+)/\d+MB)"
+                r"(?:(?=.*GR3D_FREQ (?P<gpu_utilisation_percent>\d+)%))?"
+                r"(?:(?=.*GR3D_FREQ \d+%@\[?(?P<sm_clock_mhz>\d+)))?"
+                r"(?:(?=.*EMC_FREQ \d+%@(?P<memory_clock_mhz>\d+)))?"
+                r"(?:(?=.*\b[Gg][Pp][Uu]@(?P<temperature_c>[\d.]+)C))?"
+                r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_SYS_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
+                r"(?P<power_mw>\d+)(?:mW)?/))?"),
+    Format("nvidia-smi dmon", "telemetry", None, known_by=DMON),
+    Format("ultralytics lines", "frames", _columns,
+           rows=r"Speed: (?P<preprocess_ms>[\d.]+) ?ms pre-?process, (?P<infer_ms>[\d.]+) ?ms inference, "
+                r"(?:[\d.]+ ?ms loss, )?(?P<postprocess_ms>[\d.]+) ?ms (?:post-?process|NMS)"),
+    Format("ultralytics lines", "frames", _columns, known_by=r"^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$",
+           rows=r"^.*?\b\d+x\d+ .*?,? \(?(?P<frame_ms>[\d.]+) ?ms\)?\s*$",
+           note="the frame is the inference: ultralytics prints nothing else on these lines"),
+    Format("layers of a network", "layers", _totals, export=_EXPORT_TIMES,
+           known_by=r"Unnamed Layer\*|=== Profile \(|Reformatting CopyNode|\bPWN\("
+                    r"|\[(?:Convolution|Activation|ElementWise|Pooling)\]",
+           rows=r"^(?:\[[^\]]*\] \[\w\] )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+(?:consuming |took )?"
+                r"(?P<time>\d+\.\d+) ?(?P<unit>ms|us)\b.*$"),
 )
 # fmt: on
 """What is known by a pattern in its first or last lines, in the order in which it is tried. Besides these: recordings
@@ -305,7 +293,7 @@ def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
         return _pattern(data.decode(), pattern, reading)
     ends = (data[:_HEAD] + b"\n" + data[-_HEAD:]).decode("utf-8", "replace")
     for form in FORMATS:
-        if re.search(form.known_by, ends, re.MULTILINE):
+        if re.search(form.known_by or form.rows, ends, re.MULTILINE):
             reading.form = form.name
             if form.read is None:
                 break
