@@ -25,6 +25,7 @@ from .words import (
     UNITS_NS,
     AmbiguousError,
     arrow_of,
+    commas_are_decimal,
     ending_name,
     floats,
     has,
@@ -274,9 +275,15 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading: Reading) -> Measured:
     """The columns of all templates as frames."""
+    import pyarrow as pa
+
     numbered = [(item, rows, place, text) for items, rows, texts in found
                 for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
-    decimal = _decimal([text for *_, text in numbered], reading)
+    try:  # all numbers of a log tell together what its commas are
+        decimal = commas_are_decimal(pa.chunked_array([part for *_, text in numbered for part in text.chunks]))
+    except AmbiguousError as error:
+        what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
+        raise reading.error(what, "write decimal points, or numbers without separators") from None
     units: dict[tuple[str, str], set[str]] = {}
     for item, *_ in numbered:
         units.setdefault(item.column, set()).add(item.unit)
@@ -289,21 +296,6 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
         events.append((places[item.column], rows, place, values))
     named = [(column[0], names[column]) for column in units]
     return _frames_of(events, named, lines, reading)
-
-
-def _decimal(texts: Sequence[Any], reading: Reading) -> bool | None:
-    """What commas are in all numbers of a log, which tell it together."""
-    import pyarrow as pa
-
-    parts = [part for text in texts if has(text, ",") for part in text.chunks]
-    if not parts:
-        return None
-    try:
-        floats(pa.chunked_array([part for text in texts for part in text.chunks]))
-    except AmbiguousError as error:
-        what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
-        raise reading.error(what, "write decimal points, or numbers without separators") from None
-    return has(pa.chunked_array(parts), r"^[-+]?(?:0|\d{4,}),|,(?:\d{1,2}|\d{4,})$")
 
 
 def _frames_of(
