@@ -196,6 +196,15 @@ def test_times_of_day_are_instants_and_never_stages():
     }
 
 
+def test_an_end_without_its_start_is_unread_unless_it_is_no_time_of_day():
+    assert times("pre: 1 ms, inference finished: 8 ms\npre: 1 ms, inference finished: 7 ms\n")["infer"] == [
+        8_000,
+        7_000,
+    ]
+    found = read_text("sync_ms,infer_end_ms\n1,8\n2,18\n")
+    assert (list(found.times_ns), found.unread) == (["synchronize"], ("infer_end_ms",))
+
+
 def test_rows_are_sorted_by_the_numbers_of_their_frames():
     found = read_text("frame,sync_ms\n2,30\n0,10\n1,20\n")
     assert found.times_ns["synchronize"].tolist() == [10e6, 20e6, 30e6]

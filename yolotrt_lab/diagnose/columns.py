@@ -92,8 +92,8 @@ class _Sorted:
         self.called: dict[str, str] = {}
         """What the file calls each of them."""
         self.instants: dict[str, np.ndarray] = {}
-        self.ends: dict[tuple[str, str], np.ndarray] = {}
-        """When a part of a frame starts and ends, by its name and 'start' or 'done'."""
+        self.ends: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
+        """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
         self.telemetry: dict[str, np.ndarray] = {}
         self.rates: dict[str, np.ndarray] = {}
         self.numbers: np.ndarray | None = None
@@ -136,7 +136,7 @@ class _Sorted:
         elif scale and word in INSTANTS:
             self.instants[word] = values * scale
         elif column.unit in UNITS_NS and (end := end_of(name)) is not None:
-            self.ends[end] = values * UNITS_NS[column.unit]
+            self.ends[end] = column.header, values * UNITS_NS[column.unit]
         elif scale:
             self._time(column, word, scale)
         elif unit is None and word and word not in INSTANTS:
@@ -231,10 +231,13 @@ class _Sorted:
             if {begin, "done"} <= self.instants.keys():
                 lasted = self.instants["done"] - self.instants[begin]
                 self.times.setdefault(name, self._lasted(f"the {name}", lasted))
-        for part, end in self.ends:
-            if end == "done" and (part, "start") in self.ends:
-                lasted = self.ends[part, "done"] - self.ends[part, "start"]
-                self.times.setdefault(part, self._lasted(part, lasted))
+        for (part, end), (header, values) in self.ends.items():
+            if (part, "start") in self.ends and end == "done":
+                self.times.setdefault(part, self._lasted(part, values - self.ends[part, "start"][1]))
+            elif end == "done" and (np.diff(values) < 0).any():  # 'inference finished: 8 ms' is no instant
+                self.times.setdefault(part, values)
+            elif (part, "done") not in self.ends or end == "done":
+                self.unread.append(header)
         for name in [name for name, values in self.times.items() if np.isnan(values).mean() > 0.5]:
             del self.times[name]
             self.unread.append(name)

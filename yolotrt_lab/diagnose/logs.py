@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..types import Stage
 from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
 from .words import (
@@ -26,6 +27,7 @@ from .words import (
     AmbiguousError,
     arrow_of,
     commas_are_decimal,
+    end_of,
     ending_name,
     floats,
     has,
@@ -49,6 +51,7 @@ _AVERAGE = re.compile(_OF_A_RUN)
 _OF_SERIES = re.compile(r"average on", re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
+_TWICE = 1.8  # times as often as another, from which on a name comes more than once a frame
 _DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
 _SPACES = re.compile(r"(?:\\?\s)+")
 _Event = tuple[int, np.ndarray, int, np.ndarray]
@@ -235,11 +238,17 @@ def _before(text: str, unit: str, shown: str, words: int) -> _Item:
     own = None if unit else split_unit(text.rstrip("-+ \t:=\uff1a\"'("))[1]
     spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
     names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
-    skip = next((skip for skip in range(len(names)) if time_name("".join(names[skip:]))), max(0, len(names) - words))
+    skip = next((skip for skip in range(len(names)) if _is_named(names[skip:])), max(0, len(names) - words))
     label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     return _Item(label, unit, _literal(re.split(r"(?<![A-Za-z])\d+", tail)[-1]) + _number(shown))
+
+
+def _is_named(names: Sequence[str]) -> bool:
+    """True for words that make a known name, 'inference finished' among them."""
+    end = end_of(" ".join(names))
+    return bool(time_name("".join(names)) or (end and end[0] in set(Stage)))
 
 
 def _told_apart(items: list[_Item]) -> tuple[_Item, ...]:
@@ -354,10 +363,8 @@ def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
     """The number of the frame of each value, -1 before the first, and the first value of each frame."""
     counts = np.bincount(code, minlength=count)
     often = counts >= counts.max() / 2
-    ratio = counts.max() / counts[often].min()
-    twice = ratio > 1.8 and abs(ratio - round(ratio)) < 0.1
-    anchor = int(np.flatnonzero(counts == counts[often].min())[0]) if twice else int(code[np.argmax(often[code])])
-    first = np.flatnonzero(code == anchor)
-    ahead = first[0] - int(np.argmax(often[code])) if twice else 0
-    first = first - min(ahead, round(len(code) / max(1, len(first))) - 1 if len(first) else 0)
+    once = often & (counts < _TWICE * counts[often].min())
+    first = np.flatnonzero(code == code[np.argmax(once[code])])
+    ahead = first[0] - int(np.argmax(often[code]))  # in a frame whose first name comes twice
+    first = first - min(ahead, round(len(code) / len(first)) - 1)
     return np.searchsorted(first, np.arange(len(code)), side="right") - 1, first
