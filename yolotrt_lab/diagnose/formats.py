@@ -337,6 +337,8 @@ def _bytes(path: Path | None, file: str) -> bytes:
 
 def _utf8(data: bytes, file: str) -> bytes:
     """The text as UTF-8, by its byte order mark, else from GBK where it is none."""
+    if data.isascii() and b"\0" not in data:
+        return data
     marked = next(((name, data[len(mark) :]) for mark, name in _BOMS if data.startswith(mark)), None)
     for name, body in (marked,) if marked else (("utf-8", data), ("gb18030", data)):
         with suppress(UnicodeDecodeError):

@@ -117,7 +117,7 @@ def _averages(lines: Any) -> dict[str, float]:
     for text in filter(_is_average, _sample(lines)):
         each = next((each for each in _ITEM.finditer(text) if (each[2] or "").lower() in UNITS_NS), None)
         if each and _AVERAGE.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
-            facts[text[: each.start()].strip(" :=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
+            facts[text[: each.start()].strip(" \t:=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
     return facts
 
 
