@@ -75,7 +75,7 @@ def test_a_labelled_case_is_of_its_kind_and_its_columns_are_read(name):
     assert list(found.times_ns) == COLUMNS.get(name, [])
     assert {len(values) for values in found.times_ns.values()} <= {len(found)}
     assert all(np.isfinite(values).all() for values in found.times_ns.values())
-    assert found.rows_read > 0 and found.format and found.origin.startswith(name)
+    assert (len(found) or found.facts) and found.format and found.origin.startswith(name)
     assert (found.export == "") == (found.kind in ("frames", "telemetry"))
     for (case, column), ends in ENDS_MS.items():
         if case == name:
@@ -392,7 +392,7 @@ def test_a_recording_of_the_lab_and_a_report_of_nsight(tmp_path):
     with pytest.raises(MeasurementsError, match="must be of frames, got one of copies"):
         read(shipped_file("recordings", "copies.parquet"))
     trace = read(shipped_file("traces", "graph-pinned.sqlite"))
-    assert trace.trace is not None and trace.rows_read > 126 and "NVIDIA H200" in trace.origin
+    assert trace.trace is not None and "NVIDIA H200" in trace.origin
     assert read(CASES / "hostile" / "null_gpuid.sqlite").trace is not None
     with sqlite3.connect(tmp_path / "a.sqlite") as base:
         base.execute("CREATE TABLE infer_ms (x)")

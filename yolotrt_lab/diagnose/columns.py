@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import MeasurementsError, SettingsError
+from ..errors import MeasurementsError
 from ..types import Stage
 from . import words
 from .measured import Kind, Measured
@@ -61,13 +61,6 @@ class Reading:
             [*([] if row is None else [self.where(int(row))]), *([] if column is None else [f"column {column!r}"])]
         )
         return MeasurementsError(": ".join(filter(None, [self.file, place, why])), fix=fix)
-
-
-def unit_in_ns(unit: str) -> float:
-    """Nanoseconds in a unit of time that the caller chose; SettingsError where it is none."""
-    if (scale := UNITS_NS.get(unit.strip().lower())) is None:
-        raise SettingsError(f"the unit must be one of time, got {unit!r}", fix="use ms, us, ns or s")
-    return scale
 
 
 def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
@@ -216,7 +209,6 @@ class _Sorted:
             telemetry,
             clock_ns=self.clock,
             unread=tuple(dict.fromkeys(filter(None, self.unread))),
-            rows_read=rows,
             notes=tuple(self.notes),
             export=EXPORT if kind == "rates" else "",
             origin=self.reading.file,

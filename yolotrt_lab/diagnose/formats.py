@@ -23,9 +23,9 @@ from ..files import limit_bytes, read_file, too_large
 from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
 from ..types import Stage
-from .columns import EXPORT, Reading, unit_in_ns
+from .columns import EXPORT, Reading
 from .logs import read_log
-from .measured import Kind, Measured, with_origin
+from .measured import Kind, Measured
 from .tables import COMMENTS, DMON, find_table, objects_in, of_arrow, of_rows, read_json, read_table
 from .words import PROGRESS, TIME_UNITS, UNITS_NS, has, split_unit
 
@@ -103,10 +103,9 @@ def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
 def _totals(text: str, form: Format, reading: Reading) -> Measured:
     """What calls, layers or events took together by name."""
     facts: dict[str, float] = {}
-    rows = 0
-    for rows, (name, took) in enumerate(_named(text, form) if form.rows else _profiled(text, form, reading), 1):  # noqa: B007
+    for name, took in _named(text, form) if form.rows else _profiled(text, form, reading):
         facts[name] = facts.get(name, 0.0) + took
-    return Measured(form.kind, form.name, rows_read=rows, origin=reading.file, facts=facts, export=form.export)
+    return Measured(form.kind, form.name, origin=reading.file, facts=facts, export=form.export)
 
 
 def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
@@ -115,7 +114,8 @@ def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
     for found in (each.groupdict() for each in re.finditer(form.rows, text, re.MULTILINE)):
         unit = found.get("unit") or (header[1] if header else "ns")
         name = (found["name"] or found["last"]).strip()
-        yield name, float(found["time"].replace(",", "").strip(".") or "nan") * UNITS_NS.get(unit, 1.0) / 1e6
+        with suppress(ValueError):  # '1.2.3'
+            yield name, float(found["time"].replace(",", "")) * UNITS_NS.get(unit, 1.0) / 1e6
 
 
 def _profiled(text: str, form: Format, reading: Reading) -> Iterator[tuple[str, float]]:
@@ -130,15 +130,13 @@ def _trtexec(text: str, form: Format, reading: Reading) -> Measured:
     """The averages of each ten runs, if the log has them, and the medians of its summary."""
     facts = {}
     for name, said, which in [*((*each, "median") for each in _TIMES.items()), ("latency_max", "Latency", "max")]:
-        value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )([\d.]+) ?(s|ms|us|ns)"
+        value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )(\d+\.?\d*) ?(s|ms|us|ns)"
         if each := re.search(rf"^(?:.*\] )?(?:Host )?{said} ?{value}", text, re.MULTILINE):
             facts[name] = float(each[1]) * UNITS_NS[each[2]] / 1e6
     rate = re.search(r"[Tt]hroughput: (\d*[1-9][\d.]*) qps", text)
     told = (f"{rate[1]} queries a second",) if rate else ()
     if (found := _columns(text, form, reading)) is None:
-        return Measured(
-            "summary", form.name, rows_read=len(facts), notes=told, origin=reading.file, facts=facts, export=form.export
-        )
+        return Measured("summary", form.name, notes=told, origin=reading.file, facts=facts, export=form.export)
     times = {"enqueue" if name == Stage.INFER else name: values for name, values in found.times_ns.items()}
     ends = "'end to end' is not read: it is from one query's start to the result of the next"
     return replace(found, times_ns=times, facts=facts, notes=(*found.notes, *told, *([ends] * ("(end to end" in text))))
@@ -148,18 +146,23 @@ def _export_times(text: str, form: Format, reading: Reading) -> Measured:
     """One query a row: when it was enqueued and the GPU worked on it, and how long each took."""
     rows = _objects(text, form, reading)
     try:
-        read = {key: np.array([row[key] for row in rows], np.float64) * 1e6 for key in rows[0]}
+        keys = {*_QUERY, "endEnqMs", *(key for keys in _INSTANTS.values() for key in keys)} & rows[0].keys()
+        read = {key: np.array([row[key] for row in rows], np.float64) * 1e6 for key in keys}
         times = {name: read[key] for key, name in _QUERY.items() if key in read}
         if {"startEnqMs", "endEnqMs"} <= read.keys():
             times["enqueue"] = read["endEnqMs"] - read["startEnqMs"]
-        if bad := [name for name, values in times.items() if not (values >= 0).all()]:
-            raise ValueError(f"{bad[0]} below 0 in query {int((~(times[bad[0]] >= 0)).argmax()) + 1}")
+        if not times:
+            raise KeyError("latencyMs")
+        for name, values in (read | times).items():
+            wrong = ~((values >= 0) & np.isfinite(values))
+            if wrong.any():
+                raise ValueError(f"{name} of {values[wrong.argmax()] / 1e6:g} in query {int(wrong.argmax()) + 1}")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise reading.error(f"a query of trtexec in it is damaged: {error!r}", "export it again") from None
     instants = {name: next((read[key] for key in keys if key in read), None) for name, keys in _INSTANTS.items()}
     known = {name: values for name, values in instants.items() if values is not None}
     facts = {name: float(np.median(values)) / 1e6 for name, values in times.items()}
-    return Measured("frames", form.name, times, known, rows_read=len(rows), origin=reading.file, facts=facts)
+    return Measured("frames", form.name, times, known, origin=reading.file, facts=facts)
 
 
 def _objects(text: str, form: Format, reading: Reading) -> list[Mapping[str, Any]]:
@@ -261,8 +264,8 @@ def read(
     'recording of the lab'
     """
     PROGRESS.set(progress or (lambda share: None))
-    if unit is not None:
-        unit_in_ns(unit)
+    if unit is not None and (unit := unit.strip().lower()) not in UNITS_NS:
+        raise SettingsError(f"the unit must be one of time, got {unit!r}", fix="use ms, us, ns or s")
     path = None if str(source) == "-" else Path(source)
     file = path.name if path else "standard input"
     if path and (path.suffix in (".nsys-rep", ".qdrep") or _starts(path, _SQLITE)):
@@ -371,7 +374,8 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
                 return _of_table(_arrow(ipc.open_file(opened), file), file, unit)
         columns, metadata = read_columns(path)
         if metadata is not None:
-            return with_origin(Measured.of(Recording.load(path)), file)
+            found = Measured.of(Recording.load(path))
+            return replace(found, origin=f"{file}; {found.origin}")
         return _of_table(pa.table(columns), file, unit)
     except MeasurementsError as error:
         raise MeasurementsError(f"{file}: {error.message.removeprefix(f'{file}: ')}", fix=error.fix) from None
@@ -408,10 +412,7 @@ def _of_trace(path: Path, file: str) -> Measured:
         raise MeasurementsError(
             f"{file} must be a whole report of Nsight Systems, got a damaged one: {error}", fix=fix
         ) from error
-    rows = sum(trace.count(table) for table in ("kernels", "copies", "api"))
-    return Measured(
-        "events", "report of Nsight Systems", rows_read=rows, origin=f"{file}; {trace.source.stamp}", trace=trace
-    )
+    return Measured("events", "report of Nsight Systems", origin=f"{file}; {trace.source.stamp}", trace=trace)
 
 
 def _lines_of(data: bytes) -> Any:

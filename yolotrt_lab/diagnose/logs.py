@@ -94,9 +94,7 @@ def read_log(lines: Any, reading: Reading, *, averages: bool = False) -> Measure
         if not templates or len(left) < len(lines) / 20:
             break
     if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
-        return Measured(
-            "summary", "averages of a run", rows_read=len(facts), origin=reading.file, facts=facts, export=EXPORT
-        )
+        return Measured("summary", "averages of a run", origin=reading.file, facts=facts, export=EXPORT)
     if not any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
         if averages or not has(whole, _OF_A_RUN):
             raise reading.error(
