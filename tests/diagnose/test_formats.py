@@ -360,6 +360,9 @@ def test_parquet_arrow_gzip_and_pipes(tmp_path, monkeypatch):
     columns |= {"power_w": [50.0, None, 70.0], "warmup": [True, False, False]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     pyarrow.feather.write_feather(pa.table(columns), tmp_path / "a.arrow")
+    pq.write_table(pa.table(columns)[:0], tmp_path / "none.parquet")
+    with pytest.raises(MeasurementsError, match=r"^none\.parquet: it must have rows, got none"):
+        read(tmp_path / "none.parquet")
     for name in ("a.parquet", "a.arrow"):
         found = read(tmp_path / name)
         assert ms(found) == {"latency": [2, 3], "synchronize": [0.002, 0.003]}, name

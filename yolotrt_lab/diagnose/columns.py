@@ -68,6 +68,8 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
 
     MeasurementsError where nothing in a row is known, or for a value that can't be, with its place.
     """
+    if columns and not len(columns[0].values):
+        raise reading.error("it must have rows, got none", "name another file")
     sorted_ = _Sorted(reading)
     with np.errstate(all="ignore"):  # of values that are then refused
         for place, column in enumerate(columns):
