@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from yolotrt_lab.diagnose import bill, read
+from yolotrt_lab.diagnose.formats import read_text
 from yolotrt_lab.types import Cause
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
@@ -110,3 +111,19 @@ def test_the_public_reports_loop_beside_twelve_processes_leaves_contention_and_c
     )  # the processes end before the loop
     assert found.at_most_ms("gpu_alone") > 15
     assert found.at_most_ms("pinned_input") < 1
+
+
+def test_exported_times_of_trtexec_exclude_a_queue_and_bound_launching():
+    query = '{{"startEnqMs": {0}, "endEnqMs": {0}.25, "startH2dMs": {0}.5, "endD2hMs": {0}.9, "h2dMs": 0.1, '
+    query += '"computeMs": 2.5, "d2hMs": 0.1, "latencyMs": 2.7}}'
+    found = bill(read_text(f"[{', '.join(query.format(4 * n) for n in range(60))}]".encode()))
+    assert (found.verdict("queueing"), found.verdict("launch_bound")) == ("excluded", "excluded")
+    assert found.at_most_ms("cuda_graph") == 0
+    assert not [each for each in found.causes if each.verdict == "not_measured" and "enqueue" in each.because]
+
+
+def test_arrivals_starts_and_ends_prove_a_queue_by_what_a_frame_takes():
+    rows = "".join(f"{10 * n},{10.5 * n},{10.5 * n + 10.5},{10.5 + n / 2}\n" for n in range(200))
+    found = bill(read_text(f"arrival_ms,start_ms,end_ms,latency_ms\n{rows}".encode()))
+    assert found.proven == (Cause.QUEUEING,)
+    assert "a frame every 10.5 ms or more" in next(each.because for each in found.fixes if each.fix == "fewer_frames")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import MeasurementsError, SettingsError
+from ..errors import MeasurementsError
 from ..types import Stage
 from . import words
 from .measured import Kind, Measured
@@ -63,18 +63,13 @@ class Reading:
         return MeasurementsError(": ".join(filter(None, [self.file, place, why])), fix=fix)
 
 
-def unit_in_ns(unit: str) -> float:
-    """Nanoseconds in a unit of time that the caller chose; SettingsError where it is none."""
-    if (scale := UNITS_NS.get(unit.strip().lower())) is None:
-        raise SettingsError(f"the unit must be one of time, got {unit!r}", fix="use ms, us, ns or s")
-    return scale
-
-
 def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
     """What the columns are: times, instants, telemetry, rates; those that are none of it are named as unread.
 
     MeasurementsError where nothing in a row is known, or for a value that can't be, with its place.
     """
+    if columns and not len(columns[0].values):
+        raise reading.error("it must have rows, got none", "name another file")
     sorted_ = _Sorted(reading)
     with np.errstate(all="ignore"):  # of values that are then refused
         for place, column in enumerate(columns):
@@ -92,8 +87,8 @@ class _Sorted:
         self.called: dict[str, str] = {}
         """What the file calls each of them."""
         self.instants: dict[str, np.ndarray] = {}
-        self.ends: dict[tuple[str, str], np.ndarray] = {}
-        """When a part of a frame starts and ends, by its name and 'start' or 'done'."""
+        self.ends: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
+        """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
         self.telemetry: dict[str, np.ndarray] = {}
         self.rates: dict[str, np.ndarray] = {}
         self.numbers: np.ndarray | None = None
@@ -136,7 +131,7 @@ class _Sorted:
         elif scale and word in INSTANTS:
             self.instants[word] = values * scale
         elif column.unit in UNITS_NS and (end := end_of(name)) is not None:
-            self.ends[end] = values * UNITS_NS[column.unit]
+            self.ends[end] = column.header, values * UNITS_NS[column.unit]
         elif scale:
             self._time(column, word, scale)
         elif unit is None and word and word not in INSTANTS:
@@ -216,7 +211,6 @@ class _Sorted:
             telemetry,
             clock_ns=self.clock,
             unread=tuple(dict.fromkeys(filter(None, self.unread))),
-            rows_read=rows,
             notes=tuple(self.notes),
             export=EXPORT if kind == "rates" else "",
             origin=self.reading.file,
@@ -231,10 +225,13 @@ class _Sorted:
             if {begin, "done"} <= self.instants.keys():
                 lasted = self.instants["done"] - self.instants[begin]
                 self.times.setdefault(name, self._lasted(f"the {name}", lasted))
-        for part, end in self.ends:
-            if end == "done" and (part, "start") in self.ends:
-                lasted = self.ends[part, "done"] - self.ends[part, "start"]
-                self.times.setdefault(part, self._lasted(part, lasted))
+        for (part, end), (header, values) in self.ends.items():
+            if (part, "start") in self.ends and end == "done":
+                self.times.setdefault(part, self._lasted(part, values - self.ends[part, "start"][1]))
+            elif end == "done" and (np.diff(values) < 0).any():  # 'inference finished: 8 ms' is no instant
+                self.times.setdefault(part, values)
+            elif (part, "done") not in self.ends or end == "done":
+                self.unread.append(header)
         for name in [name for name, values in self.times.items() if np.isnan(values).mean() > 0.5]:
             del self.times[name]
             self.unread.append(name)

@@ -104,7 +104,7 @@ def _stalling(look: Look, *stages: Stage, share: float = at.OF_STAGE) -> str:
     return ""
 
 
-def _call(look: Look, stage: Stage, words: str, too_short: str, unknown: str = "", stalls: str = "") -> Verdicts:
+def _call(look: Look, stage: str, words: str, too_short: str, unknown: str = "", stalls: str = "") -> Verdicts:
     """A call that is too short throughout excludes what it would wait for, or do; else that is possible."""
     if stage not in look.series:
         return
@@ -242,7 +242,7 @@ def _launch_queue(look: Look) -> Verdicts:
             yield "proven", f"{submitting}, and synchronize waits for nothing"
     if len(flight) and flight.max() < at.IN_FLIGHT:
         yield "excluded", f"at most {flight.max()} frame{'s are' if flight.max() > 1 else ' is'} in flight"
-    yield from _call(look, Stage.INFER, "submitting", "it waits for nothing", ", be it work or a wait")
+    yield from _call(look, look.submit, "submitting", "it waits for nothing", ", be it work or a wait")
 
 
 def _moved_wait(look: Look) -> Verdicts:
@@ -441,7 +441,7 @@ def _shape_change(look: Look) -> Verdicts:
         takes = f"{uploads}; a frame of a new size takes {ms(new_ms)}, others {ms(others_ms)}"
         yield "proven" if new_ms > at.FAST_START * others_ms else "possible", takes
     unknown, stalls = ", and the shapes of the inputs are unknown", _stalling(look, Stage.INFER)
-    yield from _call(look, Stage.INFER, "infer", "too short to prepare a new shape", unknown, stalls)
+    yield from _call(look, look.submit, look.submit, "too short to prepare a new shape", unknown, stalls)
     if not look.stages:
         yield from _whole_stalls(look)
 
@@ -455,8 +455,10 @@ def _launch_bound(look: Look) -> Verdicts:
     if look.waits_measured and most < at.LAUNCH_SHARE * gpu:
         yield "excluded", f"submitting takes at most {ms(most)} of the {ms(gpu)} until the GPU is done"
     facts = look.measured.facts
-    if facts.get("enqueue", 0.0) > facts.get("gpu_compute", float("inf")):
-        yield "possible", f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
+    if {"enqueue", "gpu_compute"} <= facts.keys():
+        enqueue, compute = facts["enqueue"], facts["gpu_compute"]
+        verdict: Verdict = "excluded" if enqueue < at.LAUNCH_SHARE * compute else "possible"
+        yield verdict, f"enqueue takes {ms(enqueue)}, the GPU {ms(compute)}"
     if Stage.INFER in look.series:
         yield "possible", f"submitting takes {ms(look.median(Stage.INFER))}"
 

@@ -132,7 +132,7 @@ def _fewer_frames(look: Look, verdicts: _Verdicts) -> _Found:
         return None, "not measured: when each frame was due, and when its result came"
     late = max(0.0, look.shape(QUEUE).late)
     if look.queue is not None:
-        slowest = max(look.service_ms, look.late("stages" if "stages" in look.series else look.whole))
+        slowest = max(look.service_ms, look.late(look.work))
         needed = f"a frame every {ms(slowest)} or more ends the queue"
         return late, f"latency holds {ms(late)} beyond the stages at the end; {needed}"
     return late, f"latency holds {ms(late)} beyond the stages"

@@ -23,9 +23,9 @@ from ..files import limit_bytes, read_file, too_large
 from ..nsight.reports import read_trace
 from ..recording import Recording, read_columns
 from ..types import Stage
-from .columns import EXPORT, Reading, unit_in_ns
+from .columns import EXPORT, Reading
 from .logs import read_log
-from .measured import Kind, Measured, with_origin
+from .measured import Kind, Measured
 from .tables import COMMENTS, DMON, find_table, objects_in, of_arrow, of_rows, read_json, read_table
 from .words import PROGRESS, TIME_UNITS, UNITS_NS, has, split_unit
 
@@ -56,9 +56,10 @@ class Format:
 
     name: str
     kind: Kind
-    known_by: str
     read: Callable[[str, Format, Reading], Measured | None] | None
     """None where it is read as a table is."""
+    known_by: str = ""
+    """'' for a row of it."""
     rows: str = ""
     export: str = EXPORT
     note: str = ""
@@ -102,10 +103,9 @@ def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
 def _totals(text: str, form: Format, reading: Reading) -> Measured:
     """What calls, layers or events took together by name."""
     facts: dict[str, float] = {}
-    rows = 0
-    for rows, (name, took) in enumerate(_named(text, form) if form.rows else _profiled(text, form, reading), 1):  # noqa: B007
+    for name, took in _named(text, form) if form.rows else _profiled(text, form, reading):
         facts[name] = facts.get(name, 0.0) + took
-    return Measured(form.kind, form.name, rows_read=rows, origin=reading.file, facts=facts, export=form.export)
+    return Measured(form.kind, form.name, origin=reading.file, facts=facts, export=form.export)
 
 
 def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
@@ -114,7 +114,8 @@ def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
     for found in (each.groupdict() for each in re.finditer(form.rows, text, re.MULTILINE)):
         unit = found.get("unit") or (header[1] if header else "ns")
         name = (found["name"] or found["last"]).strip()
-        yield name, float(found["time"].replace(",", "").strip(".") or "nan") * UNITS_NS.get(unit, 1.0) / 1e6
+        with suppress(ValueError):  # '1.2.3'
+            yield name, float(found["time"].replace(",", "")) * UNITS_NS.get(unit, 1.0) / 1e6
 
 
 def _profiled(text: str, form: Format, reading: Reading) -> Iterator[tuple[str, float]]:
@@ -129,15 +130,13 @@ def _trtexec(text: str, form: Format, reading: Reading) -> Measured:
     """The averages of each ten runs, if the log has them, and the medians of its summary."""
     facts = {}
     for name, said, which in [*((*each, "median") for each in _TIMES.items()), ("latency_max", "Latency", "max")]:
-        value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )([\d.]+) ?(s|ms|us|ns)"
+        value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )(\d+\.?\d*) ?(s|ms|us|ns)"
         if each := re.search(rf"^(?:.*\] )?(?:Host )?{said} ?{value}", text, re.MULTILINE):
             facts[name] = float(each[1]) * UNITS_NS[each[2]] / 1e6
     rate = re.search(r"[Tt]hroughput: (\d*[1-9][\d.]*) qps", text)
     told = (f"{rate[1]} queries a second",) if rate else ()
     if (found := _columns(text, form, reading)) is None:
-        return Measured(
-            "summary", form.name, rows_read=len(facts), notes=told, origin=reading.file, facts=facts, export=form.export
-        )
+        return Measured("summary", form.name, notes=told, origin=reading.file, facts=facts, export=form.export)
     times = {"enqueue" if name == Stage.INFER else name: values for name, values in found.times_ns.items()}
     ends = "'end to end' is not read: it is from one query's start to the result of the next"
     return replace(found, times_ns=times, facts=facts, notes=(*found.notes, *told, *([ends] * ("(end to end" in text))))
@@ -147,18 +146,23 @@ def _export_times(text: str, form: Format, reading: Reading) -> Measured:
     """One query a row: when it was enqueued and the GPU worked on it, and how long each took."""
     rows = _objects(text, form, reading)
     try:
-        read = {key: np.array([row[key] for row in rows], np.float64) * 1e6 for key in rows[0]}
+        keys = {*_QUERY, "endEnqMs", *(key for keys in _INSTANTS.values() for key in keys)} & rows[0].keys()
+        read = {key: np.array([row[key] for row in rows], np.float64) * 1e6 for key in keys}
         times = {name: read[key] for key, name in _QUERY.items() if key in read}
         if {"startEnqMs", "endEnqMs"} <= read.keys():
             times["enqueue"] = read["endEnqMs"] - read["startEnqMs"]
-        if bad := [name for name, values in times.items() if not (values >= 0).all()]:
-            raise ValueError(f"{bad[0]} below 0 in query {int((~(times[bad[0]] >= 0)).argmax()) + 1}")
+        if not times:
+            raise KeyError("latencyMs")
+        for name, values in (read | times).items():
+            wrong = ~((values >= 0) & np.isfinite(values))
+            if wrong.any():
+                raise ValueError(f"{name} of {values[wrong.argmax()] / 1e6:g} in query {int(wrong.argmax()) + 1}")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise reading.error(f"a query of trtexec in it is damaged: {error!r}", "export it again") from None
     instants = {name: next((read[key] for key in keys if key in read), None) for name, keys in _INSTANTS.items()}
     known = {name: values for name, values in instants.items() if values is not None}
     facts = {name: float(np.median(values)) / 1e6 for name, values in times.items()}
-    return Measured("frames", form.name, times, known, rows_read=len(rows), origin=reading.file, facts=facts)
+    return Measured("frames", form.name, times, known, origin=reading.file, facts=facts)
 
 
 def _objects(text: str, form: Format, reading: Reading) -> list[Mapping[str, Any]]:
@@ -180,75 +184,62 @@ def _deepstream(text: str, form: Format, reading: Reading) -> Measured:
     return of_rows([dict(zip(names, row, strict=True)) for row in rows if len(row) == width], reading)
 
 
-_NAMED = r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"
-_NSYS_ROW = rf"^\s*[\d.]+[,\s]+(?P<time>\d{{1,3}}(?:,\d{{3}})+(?=\s)|\d+)(?:[,\s]+[\d.,]*?\d){{2,}}[,\s]+{_NAMED}"
-_TRACE_ROW = (
-    r"^\s*[\d.]+[,\s]+(?P<time>[\d.]+)"
-    r"(?:,(?P<name>[A-Za-z][^,]*),|[,\s].*[,\s]{2}?\"?(?P<last>[A-Za-z_\[(<][^,]*?)\"?\s*$)"
-)
-_NVPROF_ROW = r"^.*?[\d.]+%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us|ns)\s+\d+\s+\S+\s+\S+\s+\S+\s+(?P<name>\S.*)$"
-_NVPROF_TRACE = r"^\s*[\d.]+m?s\s+(?P<time>[\d.]+)(?P<unit>ms|us|ns|s)\s.*?(?P<name>[A-Za-z_\[][^\d\s].*)$"
-_TORCH_ROW = r"^\s*(?P<name>\S.*?)\s{2,}[\d.]+ ?%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us)\b.*$"
-_LAYER_ROW = (
-    r"^(?:\[[^\]]*\] \[\w\] )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+(?:consuming |took )?"
-    r"(?P<time>\d+\.\d+) ?(?P<unit>ms|us)\b.*$"
-)
-_LAYER = (
-    r"Unnamed Layer\*|=== Profile \(|Reformatting CopyNode|\bPWN\(|\[(?:Convolution|Activation|ElementWise|Pooling)\]"
-)
-_ORT = r'"ph" ?: ?"X".*?"(?:op_name|model_run|session_initialization)"|"cat" ?: ?"Session"'
 _EXPORT_TIMES = "trtexec --loadEngine=ENGINE --exportTimes=times.json"
 _SQLITE_EXPORT = "nsys export --type sqlite --output report.sqlite REPORT.nsys-rep"
-_TRTEXEC = r"Average on \d+ runs - GPU|=== Performance summary|Throughput: [\d.]+ qps"
-_QUERIES = r'\A\s*\[\s*\{[^{}]*"(?:latencyMs|startComputeMs)"'
-_PROFILE = r'\A\s*\[\s*\{ ?"count" ?: ?\d+|"averageMs" ?: '
-_NSYS_TRACE = r"^\s*\"?Start ?\(\w+\)\"?[\s,]+\"?Duration ?\(\w+\)"
-_NVPROF_START = r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]"
-_NVPROF = r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls"
-_TEGRASTATS = r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)"
-_TEGRASTATS_ROW = (
-    r"^(?P<when>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)?(?=.*\bRAM (?P<gpu_memory_used_mib>\d+)/\d+MB)"
-    r"(?:(?=.*GR3D_FREQ (?P<gpu_utilisation_percent>\d+)%))?(?:(?=.*GR3D_FREQ \d+%@\[?(?P<sm_clock_mhz>\d+)))?"
-    r"(?:(?=.*EMC_FREQ \d+%@(?P<memory_clock_mhz>\d+)))?(?:(?=.*\b[Gg][Pp][Uu]@(?P<temperature_c>[\d.]+)C))?"
-    r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
-    r"(?P<power_mw>\d+)(?:mW)?/))?"
-)
-_SPEED = r"Speed: [\d.]+ ?ms pre-?process"
-_SPEED_ROW = (
-    r"Speed: (?P<preprocess_ms>[\d.]+) ?ms pre-?process, (?P<infer_ms>[\d.]+) ?ms inference, (?:[\d.]+ ?ms loss, )?"
-    r"(?P<postprocess_ms>[\d.]+) ?ms (?:postprocess|NMS)"
-)
-_SIZED = r"^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$"
-_SIZED_ROW = r"^.*?\b\d+x\d+ .*?,? \(?(?P<frame_ms>[\d.]+) ?ms\)?\s*$"
-_SIZED_NOTE = "the frame is the inference: ultralytics prints nothing else on these lines"
-_AVERAGE_ROW = (
-    r"^(?P<when>\S*\d\d:\d\d:\d\d\S*)?.*?Average on \d+ runs - GPU latency: (?P<gpu_compute_ms>[\d.]+) ms"
-    r"(?: - Host latency: (?P<latency_ms>[\d.]+) ms)?"
-    r"(?: \((?:end to end [\d.]+ ms, )?enqueue (?P<enqueue_ms>[\d.]+) ms\))?"
-)
-_SINK = r"rendered: \d+, dropped: \d+, current: "
-_SINK_ROW = _SINK + r"(?P<fps>[\d.]+)"
-_JETSON = "a Jetson's memory is one for the CPU and the GPU"
-_AVERAGED = "each row is an average of several runs"
 # fmt: off
 FORMATS = (
-    Format("trtexec log", "frames", _TRTEXEC, _trtexec, _AVERAGE_ROW, _EXPORT_TIMES, _AVERAGED),
-    Format("trtexec --exportTimes", "frames", _QUERIES, _export_times),
-    Format("trtexec --exportProfile", "layers", _PROFILE, _totals, export=_EXPORT_TIMES),
-    Format("profile of ONNX Runtime", "events", _ORT, _totals),
-    Format("Chrome trace", "events", r'"traceEvents"|"ph" ?: ?"[XB]"', _totals),
-    Format("nsys stats, a trace", "events", _NSYS_TRACE, _totals, _TRACE_ROW, _SQLITE_EXPORT),
-    Format("nsys stats, a summary", "summary", r"Time ?\(%\).{1,9}Total ?Time", _totals, _NSYS_ROW, _SQLITE_EXPORT),
-    Format("nvprof, a trace", "events", _NVPROF_START, _totals, _NVPROF_TRACE, _SQLITE_EXPORT),
-    Format("nvprof, a summary", "summary", _NVPROF, _totals, _NVPROF_ROW, _SQLITE_EXPORT),
-    Format("torch.profiler, a summary", "summary", r"Self C(?:PU|UDA) ?%|CPU time avg", _totals, _TORCH_ROW),
-    Format("DeepStream PERF", "rates", r"^\W*\*\*PERF:", _deepstream),
-    Format("GStreamer fpsdisplaysink", "rates", _SINK, _columns, _SINK_ROW),
-    Format("tegrastats", "telemetry", _TEGRASTATS, _columns, _TEGRASTATS_ROW, note=_JETSON),
-    Format("nvidia-smi dmon", "telemetry", DMON, None),
-    Format("ultralytics lines", "frames", _SPEED, _columns, _SPEED_ROW),
-    Format("ultralytics lines", "frames", _SIZED, _columns, _SIZED_ROW, note=_SIZED_NOTE),
-    Format("layers of a network", "layers", _LAYER, _totals, _LAYER_ROW, _EXPORT_TIMES),
+    Format("trtexec log", "frames", _trtexec, export=_EXPORT_TIMES, note="each row is an average of several runs",
+           known_by=r"Average on \d+ runs - GPU|=== Performance summary|Throughput: [\d.]+ qps",
+           rows=r"^(?P<when>\S*\d\d:\d\d:\d\d\S*)?.*?Average on \d+ runs - GPU latency: (?P<gpu_compute_ms>[\d.]+) ms"
+                r"(?: - Host latency: (?P<latency_ms>[\d.]+) ms)?"
+                r"(?: \((?:end to end [\d.]+ ms, )?enqueue (?P<enqueue_ms>[\d.]+) ms\))?"),
+    Format("trtexec --exportTimes", "frames", _export_times,
+           known_by=r'\A\s*\[\s*\{[^{}]*"(?:latencyMs|startComputeMs)"'),
+    Format("trtexec --exportProfile", "layers", _totals, export=_EXPORT_TIMES,
+           known_by=r'\A\s*\[\s*\{ ?"count" ?: ?\d+|"averageMs" ?: '),
+    Format("profile of ONNX Runtime", "events", _totals,
+           known_by=r'"ph" ?: ?"X".*?"(?:op_name|model_run|session_initialization)"|"cat" ?: ?"Session"'),
+    Format("Chrome trace", "events", _totals, known_by=r'"traceEvents"|"ph" ?: ?"[XB]"'),
+    Format("nsys stats, a trace", "events", _totals, export=_SQLITE_EXPORT,
+           known_by=r"^\s*\"?Start ?\(\w+\)\"?[\s,]+\"?Duration ?\(\w+\)",
+           rows=r"^\s*[\d.]+[,\s]+(?P<time>[\d.]+)"
+                r"(?:,(?P<name>[A-Za-z][^,]*),|[,\s].*[,\s]{2}?\"?(?P<last>[A-Za-z_\[(<][^,]*?)\"?\s*$)"),
+    Format("nsys stats, a summary", "summary", _totals, export=_SQLITE_EXPORT,
+           known_by=r"Time ?\(%\).{1,9}Total ?Time",
+           rows=r"^\s*[\d.]+[,\s]+(?P<time>\d{1,3}(?:,\d{3})+(?=\s)|\d+)(?:[,\s]+[\d.,]*?\d){2,}[,\s]+"
+                r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"),
+    Format("nvprof, a trace", "events", _totals, export=_SQLITE_EXPORT,
+           known_by=r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]",
+           rows=r"^\s*[\d.]+m?s\s+(?P<time>[\d.]+)(?P<unit>ms|us|ns|s)\s.*?(?P<name>[A-Za-z_\[][^\d\s].*)$"),
+    Format("nvprof, a summary", "summary", _totals, export=_SQLITE_EXPORT,
+           known_by=r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls",
+           rows=r"^.*?[\d.]+%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us|ns)\s+\d+\s+\S+\s+\S+\s+\S+\s+(?P<name>\S.*)$"),
+    Format("torch.profiler, a summary", "summary", _totals, known_by=r"Self C(?:PU|UDA) ?%|CPU time avg",
+           rows=r"^\s*(?P<name>\S.*?)\s{2,}[\d.]+ ?%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us)\b.*$"),
+    Format("DeepStream PERF", "rates", _deepstream, known_by=r"^\W*\*\*PERF:"),
+    Format("GStreamer fpsdisplaysink", "rates", _columns,
+           rows=r"rendered: \d+, dropped: \d+, current: (?P<fps>[\d.]+)"),
+    Format("tegrastats", "telemetry", _columns, note="a Jetson's memory is one for the CPU and the GPU",
+           known_by=r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)",
+           rows=r"^(?P<when>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)?(?=.*\bRAM (?P<gpu_memory_used_mib>\d+)/\d+MB)"
+                r"(?:(?=.*GR3D_FREQ (?P<gpu_utilisation_percent>\d+)%))?"
+                r"(?:(?=.*GR3D_FREQ \d+%@\[?(?P<sm_clock_mhz>\d+)))?"
+                r"(?:(?=.*EMC_FREQ \d+%@(?P<memory_clock_mhz>\d+)))?"
+                r"(?:(?=.*\b[Gg][Pp][Uu]@(?P<temperature_c>[\d.]+)C))?"
+                r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_SYS_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
+                r"(?P<power_mw>\d+)(?:mW)?/))?"),
+    Format("nvidia-smi dmon", "telemetry", None, known_by=DMON),
+    Format("ultralytics lines", "frames", _columns,
+           rows=r"Speed: (?P<preprocess_ms>[\d.]+) ?ms pre-?process, (?P<infer_ms>[\d.]+) ?ms inference, "
+                r"(?:[\d.]+ ?ms loss, )?(?P<postprocess_ms>[\d.]+) ?ms (?:post-?process|NMS)"),
+    Format("ultralytics lines", "frames", _columns, known_by=r"^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$",
+           rows=r"^.*?\b\d+x\d+ .*?,? \(?(?P<frame_ms>[\d.]+) ?ms\)?\s*$",
+           note="the frame is the inference: ultralytics prints nothing else on these lines"),
+    Format("layers of a network", "layers", _totals, export=_EXPORT_TIMES,
+           known_by=r"Unnamed Layer\*|=== Profile \(|Reformatting CopyNode|\bPWN\("
+                    r"|\[(?:Convolution|Activation|ElementWise|Pooling)\]",
+           rows=r"^(?:\[[^\]]*\] \[\w\] )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+(?:consuming |took )?"
+                r"(?P<time>\d+\.\d+) ?(?P<unit>ms|us)\b.*$"),
 )
 # fmt: on
 """What is known by a pattern in its first or last lines, in the order in which it is tried. Besides these: recordings
@@ -273,8 +264,8 @@ def read(
     'recording of the lab'
     """
     PROGRESS.set(progress or (lambda share: None))
-    if unit is not None:
-        unit_in_ns(unit)
+    if unit is not None and (unit := unit.strip().lower()) not in UNITS_NS:
+        raise SettingsError(f"the unit must be one of time, got {unit!r}", fix="use ms, us, ns or s")
     path = None if str(source) == "-" else Path(source)
     file = path.name if path else "standard input"
     if path and (path.suffix in (".nsys-rep", ".qdrep") or _starts(path, _SQLITE)):
@@ -305,7 +296,7 @@ def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
         return _pattern(data.decode(), pattern, reading)
     ends = (data[:_HEAD] + b"\n" + data[-_HEAD:]).decode("utf-8", "replace")
     for form in FORMATS:
-        if re.search(form.known_by, ends, re.MULTILINE):
+        if re.search(form.known_by or form.rows, ends, re.MULTILINE):
             reading.form = form.name
             if form.read is None:
                 break
@@ -349,6 +340,8 @@ def _bytes(path: Path | None, file: str) -> bytes:
 
 def _utf8(data: bytes, file: str) -> bytes:
     """The text as UTF-8, by its byte order mark, else from GBK where it is none."""
+    if data.isascii() and b"\0" not in data:
+        return data
     marked = next(((name, data[len(mark) :]) for mark, name in _BOMS if data.startswith(mark)), None)
     for name, body in (marked,) if marked else (("utf-8", data), ("gb18030", data)):
         with suppress(UnicodeDecodeError):
@@ -381,7 +374,8 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
                 return _of_table(_arrow(ipc.open_file(opened), file), file, unit)
         columns, metadata = read_columns(path)
         if metadata is not None:
-            return with_origin(Measured.of(Recording.load(path)), file)
+            found = Measured.of(Recording.load(path))
+            return replace(found, origin=f"{file}; {found.origin}")
         return _of_table(pa.table(columns), file, unit)
     except MeasurementsError as error:
         raise MeasurementsError(f"{file}: {error.message.removeprefix(f'{file}: ')}", fix=error.fix) from None
@@ -418,10 +412,7 @@ def _of_trace(path: Path, file: str) -> Measured:
         raise MeasurementsError(
             f"{file} must be a whole report of Nsight Systems, got a damaged one: {error}", fix=fix
         ) from error
-    rows = sum(trace.count(table) for table in ("kernels", "copies", "api"))
-    return Measured(
-        "events", "report of Nsight Systems", rows_read=rows, origin=f"{file}; {trace.source.stamp}", trace=trace
-    )
+    return Measured("events", "report of Nsight Systems", origin=f"{file}; {trace.source.stamp}", trace=trace)
 
 
 def _lines_of(data: bytes) -> Any:

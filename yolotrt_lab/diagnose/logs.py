@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..types import Stage
 from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
 from .words import (
@@ -25,6 +26,8 @@ from .words import (
     UNITS_NS,
     AmbiguousError,
     arrow_of,
+    commas_are_decimal,
+    end_of,
     ending_name,
     floats,
     has,
@@ -48,6 +51,7 @@ _AVERAGE = re.compile(_OF_A_RUN)
 _OF_SERIES = re.compile(r"average on", re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
+_TWICE = 1.8  # times as often as another, from which on a name comes more than once a frame
 _DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
 _SPACES = re.compile(r"(?:\\?\s)+")
 _Event = tuple[int, np.ndarray, int, np.ndarray]
@@ -90,11 +94,9 @@ def read_log(lines: Any, reading: Reading, *, averages: bool = False) -> Measure
         if not templates or len(left) < len(lines) / 20:
             break
     if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
-        return Measured(
-            "summary", "averages of a run", rows_read=len(facts), origin=reading.file, facts=facts, export=EXPORT
-        )
+        return Measured("summary", "averages of a run", origin=reading.file, facts=facts, export=EXPORT)
     if not any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
-        if averages or not has(lines, _OF_A_RUN):
+        if averages or not has(whole, _OF_A_RUN):
             raise reading.error(
                 "line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING
             )
@@ -113,7 +115,7 @@ def _averages(lines: Any) -> dict[str, float]:
     for text in filter(_is_average, _sample(lines)):
         each = next((each for each in _ITEM.finditer(text) if (each[2] or "").lower() in UNITS_NS), None)
         if each and _AVERAGE.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
-            facts[text[: each.start()].strip(" :=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
+            facts[text[: each.start()].strip(" \t:=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
     return facts
 
 
@@ -234,11 +236,17 @@ def _before(text: str, unit: str, shown: str, words: int) -> _Item:
     own = None if unit else split_unit(text.rstrip("-+ \t:=\uff1a\"'("))[1]
     spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
     names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
-    skip = next((skip for skip in range(len(names)) if time_name("".join(names[skip:]))), max(0, len(names) - words))
+    skip = next((skip for skip in range(len(names)) if _is_named(names[skip:])), max(0, len(names) - words))
     label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     return _Item(label, unit, _literal(re.split(r"(?<![A-Za-z])\d+", tail)[-1]) + _number(shown))
+
+
+def _is_named(names: Sequence[str]) -> bool:
+    """True for words that make a known name, 'inference finished' among them."""
+    end = end_of(" ".join(names))
+    return bool(time_name("".join(names)) or (end and end[0] in set(Stage)))
 
 
 def _told_apart(items: list[_Item]) -> tuple[_Item, ...]:
@@ -274,9 +282,15 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading: Reading) -> Measured:
     """The columns of all templates as frames."""
+    import pyarrow as pa
+
     numbered = [(item, rows, place, text) for items, rows, texts in found
                 for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
-    decimal = _decimal([text for *_, text in numbered], reading)
+    try:  # all numbers of a log tell together what its commas are
+        decimal = commas_are_decimal(pa.chunked_array([part for *_, text in numbered for part in text.chunks]))
+    except AmbiguousError as error:
+        what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
+        raise reading.error(what, "write decimal points, or numbers without separators") from None
     units: dict[tuple[str, str], set[str]] = {}
     for item, *_ in numbered:
         units.setdefault(item.column, set()).add(item.unit)
@@ -289,21 +303,6 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
         events.append((places[item.column], rows, place, values))
     named = [(column[0], names[column]) for column in units]
     return _frames_of(events, named, lines, reading)
-
-
-def _decimal(texts: Sequence[Any], reading: Reading) -> bool | None:
-    """What commas are in all numbers of a log, which tell it together."""
-    import pyarrow as pa
-
-    parts = [part for text in texts if has(text, ",") for part in text.chunks]
-    if not parts:
-        return None
-    try:
-        floats(pa.chunked_array([part for text in texts for part in text.chunks]))
-    except AmbiguousError as error:
-        what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
-        raise reading.error(what, "write decimal points, or numbers without separators") from None
-    return has(pa.chunked_array(parts), r"^[-+]?(?:0|\d{4,}),|,(?:\d{1,2}|\d{4,})$")
 
 
 def _frames_of(
@@ -362,10 +361,8 @@ def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
     """The number of the frame of each value, -1 before the first, and the first value of each frame."""
     counts = np.bincount(code, minlength=count)
     often = counts >= counts.max() / 2
-    ratio = counts.max() / counts[often].min()
-    twice = ratio > 1.8 and abs(ratio - round(ratio)) < 0.1
-    anchor = int(np.flatnonzero(counts == counts[often].min())[0]) if twice else int(code[np.argmax(often[code])])
-    first = np.flatnonzero(code == anchor)
-    ahead = first[0] - int(np.argmax(often[code])) if twice else 0
-    first = first - min(ahead, round(len(code) / max(1, len(first))) - 1 if len(first) else 0)
+    once = often & (counts < _TWICE * counts[often].min())
+    first = np.flatnonzero(code == code[np.argmax(once[code])])
+    ahead = first[0] - int(np.argmax(often[code]))  # in a frame whose first name comes twice
+    first = first - min(ahead, round(len(code) / len(first)) - 1)
     return np.searchsorted(first, np.arange(len(code)), side="right") - 1, first

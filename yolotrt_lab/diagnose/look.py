@@ -213,11 +213,11 @@ class Look:
         """True where a call holds the host much longer than this loop's shortest, or is the only one."""
         return self._is_long(stage, self.median(stage))
 
-    def ever_holds(self, stage: Stage) -> bool:
+    def ever_holds(self, stage: str) -> bool:
         """True where it does so in any part of the run."""
         return self._is_long(stage, self.highest(stage))
 
-    def _is_long(self, stage: Stage, took_ms: float) -> bool:
+    def _is_long(self, stage: str, took_ms: float) -> bool:
         only = not {Stage.UPLOAD, *GPU_CALLS} & set(self.stages) - {stage}
         return stage in self.series and (only or took_ms > at.HOLDS * self._call_ms)
 
@@ -261,7 +261,17 @@ class Look:
     def service_ms(self) -> float:
         """How long a frame is worked on: its stages, where it is queued before that is long."""
         window = self._climb.before if QUEUE in self.series else Window(0, self.frames)
-        return self.level("stages" if "stages" in self.series else self.whole, window)
+        return self.level(self.work, window)
+
+    @property
+    def work(self) -> str:
+        """What stands for the work on a frame: its stages, else its time without the queue, else the whole."""
+        return next((name for name in ("stages", "frame") if name in self.series), self.whole)
+
+    @property
+    def submit(self) -> str:
+        """The call that submits the network: infer, or enqueue, as trtexec names it beside the GPU's own times."""
+        return "enqueue" if "enqueue" in self.series and Stage.INFER not in self.series else str(Stage.INFER)
 
     @cached_property
     def queue(self) -> Change | None:

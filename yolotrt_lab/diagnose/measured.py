@@ -47,8 +47,6 @@ class Measured:
     stamps; `join` uses it."""
     unread: tuple[str, ...] = ()
     """Each column or pattern that recurs and was not read, by the file's own name."""
-    rows_read: int = 0
-    """Rows or lines that gave a value."""
     notes: tuple[str, ...] = ()
     """What a reader should know, such as 'sorted by due time'."""
     origin: str = ""
@@ -91,7 +89,6 @@ class Measured:
             {name: columns[f"{name}_ns"] for name in ("due", "start", "done")},
             {name: columns[name] for name in TELEMETRY_COLUMNS if name in columns},
             {side: kind for side, kind in kinds.items() if isinstance(kind, str)},
-            rows_read=len(steady),
             notes=recording.notes,
             origin=recording.source.stamp,
         )
@@ -117,11 +114,6 @@ def _check(recording: Recording) -> None:
         if bad := [int(each[0]) for each in found if each.size]:
             fix = "take another copy of the recording, or record again: its rows are damaged or out of order"
             raise MeasurementsError(f"row {min(bad) + 1} of the recording has {what}", fix=fix)
-
-
-def with_origin(measured: Measured, file: str) -> Measured:
-    """The same, said to be of this file."""
-    return replace(measured, origin="; ".join(filter(None, [file, measured.origin])))
 
 
 def join(measured: Measured, telemetry: Measured) -> Measured:

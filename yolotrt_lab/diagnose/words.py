@@ -140,7 +140,7 @@ def end_of(text: str) -> tuple[str, str] | None:
     found = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])|[\u4e00-\u9fff]+", text)
     for word, rest in ((found[-1], found[:-1]), (found[0], found[1:])) if len(found) > 1 else ():
         if (end := time_name(word)) in ("start", "done") and time_name(text) is None:
-            return time_name("".join(rest)) or " ".join(rest), str(end)
+            return time_name(" ".join(rest)) or " ".join(rest), end
     return None
 
 
@@ -253,7 +253,7 @@ def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
         if not decimal_comma:
             return numbers_of(text.cast(pa.float64()))
     text = pc.replace_substring_regex(pc.utf8_rtrim(text, characters=",.'_ "), "['_]", "")
-    thousands, point = (".", ",") if _is_decimal(text, decimal_comma) else (",", ".")
+    thousands, point = (".", ",") if commas_are_decimal(text, decimal_comma) else (",", ".")
     grouped = rf"^[-+]?[1-9]\d{{0,2}}(\{thousands}\d{{3}})+(\{point}\d*)?([eE][-+]?\d+)?$"
     text = pc.if_else(pc.match_substring_regex(text, grouped), pc.replace_substring(text, thousands, ""), text)
     text = pc.replace_substring(text, ",", ".") if point == "," else text
@@ -263,13 +263,15 @@ def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
     return np.array([np.nan if each is None else float(each) for each in text.to_pylist()])  # too large for Arrow
 
 
-def _is_decimal(text: Any, told: bool | None) -> bool:
-    """True where the commas in the numbers are decimal ones."""
+def commas_are_decimal(text: Any, told: bool | None = None) -> bool:
+    """True where the commas in the numbers are decimal ones, `told` where none of them tells; else AmbiguousError."""
+    if not has(text, r",|\..*\."):
+        return bool(told)
     if has(text, r",.*[.,]"):
         return False
     if has(text, r"\..*[.,]|^[-+]?(0|\d{4,}),|,(\d{1,2}|\d{4,})(\D|$)"):
         return True
-    if told is None and has(text, ",") and not has(text, r"^[^,]+$"):
+    if told is None and not has(text, r"^[^,]+$"):
         raise AmbiguousError(next(filter(None, text.to_pylist())))
     return bool(told)
 
