@@ -24,7 +24,7 @@ from ..packages import shipped_file
 from ..recording import Recording
 from ..tables import Table
 from ..types import Fill, HostMemory, Pixels, Source, Span, Stage
-from .kernels import RESULT_WORDS
+from .kernels import RESULT
 from .limits import CHOICES, FRAME_BYTES, Figures, Limits, confidence_for, figures, measure_limits
 from .overlap import OverlapSettings
 from .sources import bgr_to_nv12
@@ -375,7 +375,7 @@ def _bounds_us(limits: Limits, engine: Engine, rung: Rung, recording: Recording)
         frames_us = limits.nv12_upload_us or frames_us / 2
     elif not settings.get("gpu_letterbox"):
         frames_us *= engine.inputs[0].nbytes / rung.batch / FRAME_BYTES
-    downloaded = 4 * RESULT_WORDS if settings.get("gpu_decode") else prod(engine.outputs[0].shape[1:]) * 4
+    downloaded = RESULT.itemsize if settings.get("gpu_decode") else prod(engine.outputs[0].shape[1:]) * 4
     steady = recording.steady
     return {
         "engine": limits.rates_us.get(f"batch {rung.batch}, contexts {settings.get('contexts', 1)}", limits.engine_us),
