@@ -19,10 +19,13 @@ CAPACITY = 1024
 KEPT = 300
 """How many boxes of a frame are kept at most, as in `vision.decode`."""
 RESULT = np.dtype(
-    [("count", "i4"), ("candidates", "i4"), ("_", "i4", 2)]
-    + [("boxes", "f4", (KEPT, 4)), ("scores", "f4", KEPT), ("classes", "i4", KEPT)]
+    {
+        "names": ["count", "candidates", "boxes", "scores", "classes"],
+        "formats": ["i4", "i4", ("f4", (KEPT, 4)), ("f4", KEPT), ("i4", KEPT)],
+        "offsets": [0, 4, 16, 16 + 16 * KEPT, 16 + 20 * KEPT],
+    }
 )
-"""A frame's result: how many boxes there are, -1 where there were too many candidates, and the boxes, the best first."""
+"""A frame's result: how many boxes there are (-1: too many candidates), how many candidates, and the boxes."""
 
 _SCRATCH_WORDS = 1 + 3 * CAPACITY
 _NUMBERS = {"float32": ("float", "float4"), "float16": ("unsigned short", "ushort4")}
