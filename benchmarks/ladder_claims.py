@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import numpy_helper
 
 from yolotrt_lab import Fill, FrameLoop, LoopSettings, OverlappedLoop, SlotPool, Telemetry, read_images, slope
 from yolotrt_lab.detector.scene import SyntheticScene
-from yolotrt_lab.detector.yolov8 import build_model, read_weights
+from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.device import Device, open_device
 from yolotrt_lab.engine import Engine, LendingEngine
 from yolotrt_lab.frames import FrameSource
-from yolotrt_lab.model import read_model_info
+from yolotrt_lab.model import parse_onnx, read_model_info
 from yolotrt_lab.packages import import_cv2, load, shipped_model
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, climb, open_engines
@@ -259,8 +260,10 @@ def _trained(bench: Bench, precision: str) -> Bench:
     """The bench with the lab's detector, whose float32 is not computed as TF32."""
     content = shipped_model().read_bytes()
     info = read_model_info(content)
-    weights, names = read_weights(content), info.names
-    model = build_model(classes=info.classes, dynamic_batch=True, precision=precision, weights=weights, names=names)
+    tensors = parse_onnx(content).graph.initializer
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
+    made = {"classes": info.classes, "names": info.names, "weights": weights}
+    model = build_model(dynamic_batch=True, precision=precision, **made)
     engines = {}
     for batch in sorted({rung.batch for rung in RUNGS}):
         _say(f"opening the detector in {precision}, batch {batch}")
