@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ladder_peers import measure_peers
 from onnx import numpy_helper
 
 from yolotrt_lab import Fill, FrameLoop, LoopSettings, OverlappedLoop, SlotPool, Telemetry, read_images, slope
@@ -407,26 +408,6 @@ def _say(step: str) -> None:
     print(f"... {step}", file=sys.stderr, flush=True)
 
 
-def parser(text: str) -> argparse.ArgumentParser:
-    """The options of a script that climbs the ladder."""
-    options = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--device", choices=["auto", "cuda", "simulated"], default="auto")
-    options.add_argument("--preset", default="h200", help="of the simulated device")
-    options.add_argument("--frames", type=int, default=5_000, help="of each rung (default: 5000)")
-    options.add_argument("--rungs", type=int, nargs="+", default=[rung.number for rung in RUNGS], help="which rungs")
-    options.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    return options
-
-
-def climbed(arguments: argparse.Namespace) -> tuple[Bench, Ladder]:
-    """The ladder, measured as the options say."""
-    device = open_device(arguments.device, preset=arguments.preset)
-    engines = open_engines(device, _say)
-    images = read_images("synthetic", 8) if device.kind == "cuda" else None
-    ladder = climb(device, engines, images, frames=arguments.frames, rungs=arguments.rungs, progress=_say)
-    return Bench(device, engines, images, ladder.confidence), ladder
-
-
 def save(ladder: Ladder, arguments: argparse.Namespace) -> None:
     """Write the figures so far, where a file is named for them."""
     if arguments.json:
@@ -435,24 +416,34 @@ def save(ladder: Ladder, arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Climb, measure the claims (what was measured is kept whatever comes), print. 1 where a claim fails."""
-    options = parser(__doc__ or "")
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--device", choices=["auto", "cuda", "simulated"], default="auto")
+    options.add_argument("--preset", default="h200", help="of the simulated device")
+    options.add_argument("--frames", type=int, default=5_000, help="of each rung (default: 5000)")
+    options.add_argument("--rungs", type=int, nargs="+", default=[rung.number for rung in RUNGS], help="which rungs")
+    options.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options.add_argument("--long", type=int, default=100_000, help="frames of the long run (default: 100000)")
     options.add_argument("--only", default="", metavar="RE", help="claims of these parts, such as 'speed|boxes'")
-    options.add_argument("--peers", action="store_true", help="measure other packages too (ladder_peers.py)")
+    options.add_argument("--peers", action="store_true", help="measure other packages too")
     arguments = options.parse_args(argv)
-    bench, ladder = climbed(arguments)
+    device = open_device(arguments.device, preset=arguments.preset)
+    engines = open_engines(device, _say)
+    images = read_images("synthetic", 8) if device.kind == "cuda" else None
+    ladder = climb(device, engines, images, frames=arguments.frames, rungs=arguments.rungs, progress=_say)
     print(ladder.table(), flush=True)
+    bench = Bench(device, engines, images, ladder.confidence)
     sizes = {"frames": arguments.frames, "long": arguments.long, "only": arguments.only}
     for claim in measure_claims(bench, ladder, **sizes):
         ladder = replace(ladder, claims=(*ladder.claims, claim))
         save(ladder, arguments)
     print(ladder.claims_table(), flush=True)
     if arguments.peers:  # last: what they import must not burden what is measured of the ladder
-        from ladder_peers import measure_peers
-
-        ladder = replace(ladder, peers=measure_peers(bench.images))
+        ladder = replace(ladder, peers=measure_peers(images))
         save(ladder, arguments)
     print(ladder.limits_table())
+    for name, why in ladder.peers.items():
+        if isinstance(why, str):
+            print(f"{name}: {why}")
     return 0 if all(claim.holds for claim in ladder.claims) else 1
 
 

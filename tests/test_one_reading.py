@@ -14,7 +14,9 @@ from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import LendingEngine, open_engine
 from yolotrt_lab.errors import ModelError, ShapeError
 from yolotrt_lab.loop import LoopSettings, run_loop
+from yolotrt_lab.speed import ladder
 from yolotrt_lab.speed.ladder import climb
+from yolotrt_lab.speed.limits import Limits
 from yolotrt_lab.speed.overlap import OverlapSettings
 
 FRAME = np.full((32, 64, 3), 200, np.uint8)  # 16 px of grey above and below
@@ -101,7 +103,8 @@ def test_heads_of_other_strides_are_read(way, grids):
     assert BOXES[way](constant_model(table)) == [[24, 12, 40, 20, pytest.approx(0.9, abs=1e-4), 1]]
 
 
-def test_the_ladder_takes_an_end_to_end_head():
+def test_the_ladder_takes_an_end_to_end_head(monkeypatch):
+    monkeypatch.setattr(ladder, "measure_limits", lambda *_: Limits(400, 100, 100, {"batch 1, contexts 1": 400}))
     table = np.random.default_rng(0).uniform(0.1, 0.9, (1, 30, 6)).astype(np.float32)
     table[0, :, 2:4] += 10
     [step] = by_ladder(constant_model(table), 6).steps

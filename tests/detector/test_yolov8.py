@@ -98,7 +98,7 @@ def test_seeded_weights_give_outputs_that_vary(precision):
     assert logits.std(axis=0).mean() > 0.3  # over the classes of a cell
 
 
-@pytest.mark.parametrize(("variant", "seed"), [("n", 1), ("n", 2), ("s", 0), ("m", 0)])
+@pytest.mark.parametrize(("variant", "seed"), [("n", 1), ("s", 0)])
 def test_float16_stays_close_to_float32(variant, seed):
     images = random_images(1, 3, *SMALL, seed=seed)
     single, half = (
