@@ -75,7 +75,7 @@ def speed_claims(ladder: Ladder) -> Iterator[Claim]:
         6: ("the engine alone", limits.engine_us, 1.06),
         7: ("the engine alone", limits.engine_us, 0.52),
         8: ("the larger of its upload and the engine at its best rate", limits.many_us, 1.15),
-        9: ("the larger of its upload and the engine at its best rate", limits.many_nv12_us or limits.many_us, 1.15),
+        9: ("the larger of its upload and the engine at its best rate", limits.many_nv12_us, 1.15),
     }
     for rung in sorted(against.keys() & steps.keys()):
         (what, limit_us, factor), found = against[rung], steps[rung]

@@ -104,7 +104,7 @@ def test_heads_of_other_strides_are_read(way, grids):
 
 
 def test_the_ladder_takes_an_end_to_end_head(monkeypatch):
-    monkeypatch.setattr(ladder, "measure_limits", lambda *_: Limits(400, 100, 100, {"batch 1, contexts 1": 400}))
+    monkeypatch.setattr(ladder, "measure_limits", lambda *_: Limits(400, 100, 100, {"batch 1, contexts 1": 400}, 50))
     table = np.random.default_rng(0).uniform(0.1, 0.9, (1, 30, 6)).astype(np.float32)
     table[0, :, 2:4] += 10
     [step] = by_ladder(constant_model(table), 6).steps
