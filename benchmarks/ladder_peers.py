@@ -1,4 +1,4 @@
-"""Other ways to run the network on the same GPU, beside the ladder: `python benchmarks/ladder_peers.py [--json FILE]`.
+"""Other ways to run the network on the same GPU, beside the ladder: `python benchmarks/ladder_claims.py --peers`.
 
 Each peer is called as its own documentation has it. Measured are those that are installed.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from ladder_claims import climbed, parser, save
 
 from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.packages import import_cv2, load
@@ -136,20 +134,3 @@ def _trtutils() -> Callable[[], Any]:
         engine = load("trtutils", needed_for="a peer").TRTEngine(path)
     images = [np.zeros(shape, dtype) for shape, dtype in engine.input_spec]
     return lambda: engine.execute(images)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Climb the ladder, then measure the peers: what they import must not burden what is measured of the ladder."""
-    arguments = parser(__doc__ or "").parse_args(argv)
-    bench, ladder = climbed(arguments)
-    save(ladder, arguments)
-    ladder = replace(ladder, peers=measure_peers(bench.images))
-    save(ladder, arguments)
-    print(ladder.limits_table())
-    for name, why in ladder.peers.items():
-        if isinstance(why, str):
-            print(f"{name}: {why}")
-
-
-if __name__ == "__main__":
-    main()

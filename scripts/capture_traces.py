@@ -8,6 +8,7 @@ README.md in the folder says how each was made.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,10 @@ TRACES: dict[str, tuple[LoopSettings, int]] = {
 
 SHARED_STREAM_US = 396.0
 """A frame of the scenario is a kernel of 400 us: on this clock it is overfed by a little."""
+
+NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+ENVIRONMENT = {name: os.environ[name] for name in NEEDED if name in os.environ}
+"""Of this process's environment only what a CUDA program needs to start."""
 
 ANALYZED = ("graph-pageable", "graph-pinned")
 DOMAIN = "yolotrt_lab"  # of the lab's own ranges
@@ -114,7 +119,7 @@ def capture_one(nsys: nsight.Nsys, folder: Path, name: str) -> None:
             ranges=True,
             graphs="node" if name in LADDER else "graph",
             domain=DOMAIN if name in CALL_BY_CALL else "",
-            environment=nsight.minimal_environment(),
+            environment=ENVIRONMENT,
         )
     frames = len(Recording.load(folder / f"{name}.parquet"))
     nsight.check_trace(nsight.read_trace(report), frames=frames)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from scripts.evaluation.run import HEADER, cells, rows
-from yolotrt_lab.detector.yolov8 import parameter_count
+from yolotrt_lab.detector.yolov8 import weight_shapes
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.model import read_model_info
 
@@ -43,7 +44,7 @@ of your own, `yolotrt-lab detect SOURCE --model FILE --out DIR`.
 | | |
 |---|---|
 | file | `{model.name}`, {len(content):,} bytes, SHA-256 `{digest}` |
-| parameters | {parameter_count("n", info.classes):,} in float16; input and output are float32 |
+| parameters | {sum(map(prod, weight_shapes("n", info.classes).values())):,} in float16; input and output are float32 |
 | input | `images` (batch, 3, {height}, {width}), RGB from 0 to 1, letterboxed |
 | output | `output0` (batch, {4 + info.classes}, cells): centre x and y, width, height, a score for each class |
 | classes | {", ".join(info.names)} |

@@ -95,9 +95,8 @@ def nsight_pair() -> None:
 def ladder_bounds() -> None:
     """What a frame of each rung asks of each resource, on the H200."""
     climbed = Ladder.shipped()
-    rungs = {f"{each.rung.number} {each.rung.name}": (each.together.frame_us, each.bounds_us) for each in climbed.steps}
     figure, ax = plots.figure(1, 1, height=4.6)
-    speed.bounds(ax, rungs)
+    speed.bounds(ax, climbed)
     plots.stamp(figure, climbed.source)
     save(figure, "ladder.png")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -39,6 +40,10 @@ from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate import Conditions, SimulatedDevice
 from yolotrt_lab.telemetry import Telemetry
 from yolotrt_lab.types import Stage
+
+NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+ENVIRONMENT = {name: os.environ[name] for name in NEEDED if name in os.environ}
+"""Of this process's environment only what a CUDA program needs to start."""
 
 STEPS = ("report", "traces", "cameras", "served")
 TOGETHER = ("report", "traces")
@@ -234,7 +239,7 @@ def untraced(lab: Lab, name: str) -> Recording:
     """The loop in such a process, without a profiler."""
     out = f"untraced-{name}"
     command = loop_command(lab.folder, name, out, lab.frames or TWIN_FRAMES, lab.device.kind)
-    subprocess.run(command, check=True, env=nsight.minimal_environment())
+    subprocess.run(command, check=True, env=ENVIRONMENT)
     return Recording.load(lab.folder / f"{out}.parquet")
 
 
@@ -244,7 +249,7 @@ def twin(lab: Lab, name: str, graphs: str) -> Recording:
     command = loop_command(lab.folder, name, out, TWIN_FRAMES, "cuda")
     with tempfile.TemporaryDirectory() as thrown_away:
         line = nsight.Nsys.open().command_line(Path(thrown_away, out), command, ranges=True, graphs=graphs)
-        subprocess.run(line, env=nsight.minimal_environment())  # without an importer it may end with a status
+        subprocess.run(line, env=ENVIRONMENT)  # without an importer it may end with a status
     return Recording.load(lab.folder / f"{out}.parquet")
 
 
@@ -254,7 +259,7 @@ def capture(folder: Path, name: str, frames: int) -> None:
     command = loop_command(folder, name, name, frames, "cuda")
     how: dict[str, Any] = {"ranges": True, "keep_report": True, "domain": DOMAIN}
     try:
-        nsight.capture_trace(command, target, environment=nsight.minimal_environment(), **how)
+        nsight.capture_trace(command, target, environment=ENVIRONMENT, **how)
     except LabError:
         if not target.with_suffix(".qdstrm").exists() or not (importer := shutil.which("qdstrm-import")):
             raise

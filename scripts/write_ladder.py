@@ -39,10 +39,9 @@ _PEERS = {
 def section(ladder: Ladder) -> str:
     """How fast it can be, as far as it was measured."""
     steps = [step for step in ladder.steps if step.bound == "host"]
-    count = "Nine" if ladder.steps[-1].rung.number == 9 else "Eight"
     parts = [
         wrapped(
-            f"{count} rungs, each one setting more, 1080p frames in host memory to boxes in host memory",
+            "Nine rungs, each one setting more, 1080p frames in host memory to boxes in host memory",
             "(`benchmarks/ladder_claims.py`, one H200, TensorRT-RTX 1.4.0.76,",
             f"{ladder.source.date}, medians of {ladder.steps[-1].together.frames:,} frames):",
         ),
@@ -78,10 +77,8 @@ def limits(ladder: Ladder) -> str:
     claims = {claim.name: claim.value for claim in ladder.claims}
     alone_us = claims["latency of a frame alone, against the engine alone"] * found.engine_us
     looking = max(value for name, value in claims.items() if "with timers and telemetry" in name) - 1
-    in_nv12, shares = "", f"Rung 8 takes {took[8] / found.many_us:.2f} of its limit"
-    if found.nv12_upload_us and found.many_nv12_us:
-        in_nv12 = f" in BGR, {found.nv12_upload_us:,.0f} us in NV12"
-        shares += f", rung 9 {took[9] / found.many_nv12_us:.2f}"
+    in_nv12 = f" in BGR, {found.nv12_upload_us:,.0f} us in NV12"
+    shares = f"Rung 8 takes {took[8] / found.many_us:.2f} of its limit, rung 9 {took[9] / found.many_nv12_us:.2f}"
     return wrapped(
         f"The limits of the same run: the engine alone, one frame at a time, {found.engine_us:,.0f} us, at its best",
         f"rate {found.best_engine_us:,.0f} us; the pinned upload of a frame, {found.upload_us:,.0f} us{in_nv12}.",

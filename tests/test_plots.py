@@ -246,17 +246,15 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
 
 def test_bounds_draw_what_a_frame_asks_of_each_resource():
     _, ax = plots.figure()
-    rungs = {
-        "1 naive": (3_000.0, {"engine": 400.0, "upload": 100.0, "host": 2_900.0}),
-        "2 pinned": (1_900.0, {"engine": 400.0, "upload": 100.0, "host": 1_800.0}),
-    }
-    drawn = speed.bounds(ax, rungs)
-    assert [bars.get_label() for bars in drawn] == ["engine", "upload", "host"]
-    assert [[bar.get_width() for bar in bars] for bars in drawn] == [[400, 400], [100, 100], [2_900, 1_800]]
+    climbed = speed.Ladder.shipped()
+    drawn = speed.bounds(ax, climbed)
+    assert [bars.get_label() for bars in drawn] == list(speed.BOUND_COLOURS)
     for bars in drawn:
-        assert to_hex(bars[0].get_facecolor()).upper() == speed.BOUND_COLOURS[bars.get_label()]
-    assert [label.get_text() for label in ax.get_yticklabels()] == list(rungs)
-    assert [text.get_text() for text in ax.texts] == ["3,000 us", "1,900 us"]
+        name = bars.get_label()
+        assert [bar.get_width() for bar in bars] == [step.bounds_us[name] for step in climbed.steps]
+        assert to_hex(bars[0].get_facecolor()).upper() == speed.BOUND_COLOURS[name]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [step.rung.label for step in climbed.steps]
+    assert [text.get_text() for text in ax.texts] == [f"{step.together.frame_us:,.0f} us" for step in climbed.steps]
     assert ax.get_xscale() == "log"
 
 

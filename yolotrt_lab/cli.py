@@ -384,7 +384,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         climbed.save(arguments.json, command=arguments.command_line)
     if arguments.plot is not None:
         drawn, ax = plots.figure(height=1.2 + 0.6 * len(climbed.steps))
-        speed.bounds(ax, {f"{s.rung.number} {s.rung.name}": (s.together.frame_us, s.bounds_us) for s in climbed.steps})
+        speed.bounds(ax, climbed)
         plots.stamp(drawn, climbed.source)
         drawn.savefig(content := io.BytesIO(), dpi=150, format=arguments.plot.suffix[1:])
         write_file(arguments.plot, content.getvalue())

@@ -20,8 +20,8 @@ def test_it_is_a_small_file_that_names_the_parts_of_the_scene():
 
 
 def test_it_sees():
-    scores = evaluate(open_detector(engine="onnxruntime", confidence=CONFIDENCE), frames=20)
-    assert scores["overall"]["objects"] > 300
+    scores = evaluate(open_detector(engine="onnxruntime", confidence=CONFIDENCE), frames=5)
+    assert scores["overall"]["objects"] > 75
     assert scores["overall"]["map50"] > 0.85
 
 

@@ -1,11 +1,13 @@
 """The YOLOv8 graph: its size, its names, its output, and what the reader says of an export."""
 
+from math import prod
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-from yolotrt_lab.detector.yolov8 import build_model, parameter_count, read_weights, weight_shapes
+from yolotrt_lab.detector.yolov8 import build_model, weight_shapes
 from yolotrt_lab.errors import ModelError, SettingsError
 from yolotrt_lab.model import ModelInfo, read_model_info
 
@@ -16,6 +18,11 @@ STRIDES = (8, 16, 32)
 def run(model: bytes, images: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return session.run(None, {"images": images})[0]
+
+
+def read_weights(model: bytes) -> dict[str, np.ndarray]:
+    tensors = onnx.load_from_string(model).graph.initializer
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in tensors}
 
 
 def random_images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -33,7 +40,7 @@ def small_weights(classes: int = 3) -> dict[str, np.ndarray]:
     [("n", 3_151_904), ("s", 11_156_544), ("m", 25_886_080), ("l", 43_668_288), ("x", 68_200_608)],
 )
 def test_parameter_counts_are_those_of_ultralytics(variant, count):
-    assert parameter_count(variant, 80) == count
+    assert sum(map(prod, weight_shapes(variant, 80).values())) == count
 
 
 def test_weights_have_their_pytorch_names_and_shapes():
@@ -91,7 +98,7 @@ def test_seeded_weights_give_outputs_that_vary(precision):
     assert logits.std(axis=0).mean() > 0.3  # over the classes of a cell
 
 
-@pytest.mark.parametrize(("variant", "seed"), [("n", 1), ("n", 2), ("s", 0), ("m", 0)])
+@pytest.mark.parametrize(("variant", "seed"), [("n", 1), ("s", 0)])
 def test_float16_stays_close_to_float32(variant, seed):
     images = random_images(1, 3, *SMALL, seed=seed)
     single, half = (

@@ -14,7 +14,7 @@ import pytest
 from tiny_report import SECRETS
 
 from yolotrt_lab.errors import NsysError
-from yolotrt_lab.nsight.capture import Nsys, capture_trace, minimal_environment, profiled
+from yolotrt_lab.nsight.capture import Nsys, capture_trace, profiled
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in for nsys is a script")
 
@@ -112,13 +112,12 @@ def test_what_stays_is_one_scrubbed_file_and_the_report_with_the_environment_onl
     assert [secret for secret in SECRETS if secret.encode() in data] == []
 
 
-def test_the_command_gets_its_environment(install, tmp_path, monkeypatch):
+def test_the_command_gets_its_environment(install, tmp_path):
     install()
-    monkeypatch.setenv("A_TOKEN", "secret")
-    capture_trace(COMMAND, tmp_path / "mine", environment=minimal_environment(EXTRA="1"))
+    given = {"PATH": os.environ["PATH"], "EXTRA": "1"}
+    capture_trace(COMMAND, tmp_path / "mine", environment=given)
     _, environment = json.loads((tmp_path / "seen.json").read_text())
-    assert (environment["EXTRA"], environment["PATH"]) == ("1", os.environ["PATH"])
-    assert "A_TOKEN" not in environment
+    assert given.items() <= environment.items() and "HOME" not in environment
 
 
 def test_a_command_that_fails_is_told_of_and_its_trace_is_kept(install, tmp_path):
@@ -191,15 +190,10 @@ def test_profiled_does_nothing_where_there_is_no_driver():
 
 def test_a_capture_that_was_killed_leaves_its_environment_until_the_next_one_at_most(install, tmp_path):
     install()
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    killed, running = (tmp_path / f".mine.capture.{pid}.x1" for pid in (gone.pid, os.getppid()))
-    other = tmp_path / f".yours.capture.{gone.pid}.x1"
-    for folder in (killed, running, other):
-        folder.mkdir()
-        (folder / "mine.qdstrm").write_text("TOKEN")
+    killed = tmp_path / ".mine.capture"
+    killed.mkdir()
+    (killed / "mine.qdstrm").write_text("TOKEN")
     capture_trace(COMMAND, tmp_path / "mine")
-    assert {each.exists() for each in (running, other)} == {True}
     assert not killed.exists()
 
 
@@ -213,7 +207,7 @@ def test_a_capture_that_is_told_to_end_ends_what_it_runs_and_leaves_nothing(inst
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not (running.exists() and running.read_text()):
             assert process.poll() is None, process.stderr.read()
-        assert [each.name.startswith(".mine.capture.") for each in place.parent.iterdir()] == [True]
+        assert [each.name for each in place.parent.iterdir()] == [".mine.capture"]
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 143
     assert list(place.parent.iterdir()) == []

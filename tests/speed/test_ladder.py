@@ -17,8 +17,8 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.packages import shipped_file
-from yolotrt_lab.speed.kernels import Letterboxer
-from yolotrt_lab.speed.ladder import LINES, RUNGS, Claim, Ladder, climb, open_engines, trace_rung
+from yolotrt_lab.speed.ladder import LINES, RUNGS, Claim, Ladder, climb, open_engines
+from yolotrt_lab.speed.ladder_figures import trace_rung
 from yolotrt_lab.speed.limits import confidence_for, copy_us, engine_us, figures
 from yolotrt_lab.speed.overlap import OverlapSettings
 from yolotrt_lab.types import Detections, Source, SourceKind
@@ -142,18 +142,6 @@ def test_a_saved_ladder_has_the_keys_of_the_shipped_one(climbed, tmp_path):
         assert here.keys() == there.keys()
         nested = [name for name, value in there.items() if isinstance(value, dict) and name != "peers"]
         assert all(here[name].keys() >= there[name].keys() for name in nested)
-
-
-def test_a_ladder_from_before_rung_9_is_read_as_what_it_measured(climbed, tmp_path):
-    values = climbed.as_dict()
-    values["rungs"] = [{**each, "name": "pinned"} if each["rung"] == 2 else each for each in values["rungs"][:1]]
-    values["rungs"] += [{**climbed.steps[2].as_dict(), "name": "pinned"}]
-    del values["limits"]["nv12_upload_us"]
-    path = tmp_path / "ladder.json"
-    path.write_text(json.dumps(values), encoding="utf-8")
-    found = Ladder.load(path)
-    assert [step.rung.label for step in found.steps] == ["1 naive", "2 pinned, in place"]
-    assert (found.limits.nv12_upload_us, found.limits.many_nv12_us) == (None, None)
 
 
 def test_trace_of_a_rung_is_a_window_of_its_steady_state():
@@ -304,36 +292,6 @@ def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(toy_bench, monkeyp
     assert names[2] == "batches of 16 in fp32: frames of 6 whose boxes are not those of batches of 4"
     assert names[3].startswith("batches of 16 in fp16: frames whose boxes are not fp32's, against those of batches")
     assert found[8].detail == "0 and 0 of 6"
-
-
-def test_planes_of_2160p_are_held_against_their_own_upload(toy_bench, monkeypatch):
-    monkeypatch.setattr(Letterboxer, "_reference", lambda *_: None)  # 2160p in NumPy takes its time
-    monkeypatch.setattr(claims, "copy_us", lambda device, direction, nbytes: nbytes / 50e3)
-    (claim,) = claims.large_planes(toy_bench, 16)
-    assert claim.detail.endswith(" of 248.8 us")  # 3840 x 2160 x 1.5 bytes at 50 GB/s
-    assert claim.value == pytest.approx(1, abs=0.05)
-
-
-def test_what_batches_change_is_held_against_what_the_precision_changes(toy_bench, monkeypatch):
-    """Of six frames four are apart in rung 8, two between the precisions: twice as many. Planes change one."""
-    one, other = detections(BOX), detections(HALF)
-    found = {("fp16", 1): [one] * 6, ("fp32", 1): [one] * 4 + [other] * 2, ("fp16", 8): [other] * 4 + [one] * 2}
-    found["fp16", 9] = [one] * 5 + [other]
-    found["fp16", 9, "bgr"] = [one] * 6
-    found["fp16", 8, "converted"] = [one] * 5 + [other]
-
-    def boxes(trained, rung, frames, source=None, pixels=""):
-        key = (trained.images, rung, str(pixels) or ("converted" if rung == 8 and source else ""))
-        return found.get(tuple(filter(None, key))) or [one] * 6
-
-    monkeypatch.setattr(claims, "SyntheticScene", Frames)
-    monkeypatch.setattr(claims, "_trained", lambda _, precision: replace(toy_bench, images=precision))
-    monkeypatch.setattr(claims, "_boxes", boxes)
-    monkeypatch.setattr(Bench, "run", lambda *_, **__: recording_of([2_000] * 1_000))
-    monkeypatch.setattr(claims, "engine_us", lambda *_: 4.0)
-    measured = list(claims.box_claims(toy_bench, 3.0, frames=6))
-    assert [claim.value for claim in measured] == [0, 0, 4, 1, 2, 2, 2, 0, 2.0, 0, 0, 0.5]
-    assert [claim.holds for claim in measured] == [True, True, *[False] * 5, True, False, True, True, True]
 
 
 def scored(*scores, box=BOX):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -35,7 +34,7 @@ from yolotrt_lab.simulate.streams import SimulatedStream
 from yolotrt_lab.simulate.timed_engine import SpinEngine
 from yolotrt_lab.speed.overlap import OverlappedLoop, OverlapSettings
 from yolotrt_lab.speed.sources import bgr_to_nv12
-from yolotrt_lab.types import HostMemory, Pixels, Stage, TensorSpec
+from yolotrt_lab.types import Pixels, Stage, TensorSpec
 from yolotrt_lab.vision import Letterbox, decode
 
 BASE = LoopSettings(frames=24, warmup=3, input_memory="pinned", fill="in_place", postprocess=True, confidence=0.5)
@@ -140,16 +139,11 @@ def test_what_is_no_nv12_frame_is_refused(device, images, error, message):
         run_loop(device, toy_engine(), replace(CONTEXTS, pixels="nv12"), images)
 
 
-def test_frames_of_another_size_come_back_in_their_own_pixels(preset):
-    frames = [toy_frame(number, 3 * SIDE) for number in range(3)]
-    boxes, _ = collected(SimulatedDevice(preset), toy_engine(), CONTEXTS, frames)
-    assert all(same(found, expected(frames[index % 3])) for index, found in boxes.items())
-
-
-def test_half_precision_engine_gives_the_same_boxes(preset):
-    frames = [toy_frame(number) for number in range(3)]
-    boxes, _ = collected(SimulatedDevice(preset), toy_engine(dtype="float16"), CONTEXTS, frames)
-    engine = toy_engine(dtype="float16")
+@pytest.mark.parametrize(("side", "dtype"), [(3 * SIDE, "float32"), (SIDE, "float16")])
+def test_a_stack_of_frames_of_any_size_comes_back_in_its_own_pixels(preset, side, dtype):
+    frames = np.stack([toy_frame(number, side) for number in range(3)])
+    boxes, _ = collected(SimulatedDevice(preset), toy_engine(dtype=dtype), CONTEXTS, frames)
+    engine = toy_engine(dtype=dtype)
     assert all(same(found, expected(frames[index % 3], engine=engine)) for index, found in boxes.items())
 
 
@@ -234,12 +228,6 @@ def test_cameras_of_a_second_run_are_its_own(device):
     assert [loop.run().columns["camera"].tolist() for _ in range(2)] == [[0, 1, 2, 0], [1, 2, 0, 1]]
 
 
-def test_cameras_that_end_leave_the_turns_of_the_others_as_they_are(device):
-    cameras = [ToySource(count) for count in (1, 2, 3, 3, 1)]
-    recording = run_loop(device, toy_engine(), replace(CONTEXTS, warmup=0), cameras)
-    assert recording.columns["camera"].tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 2, 3]
-
-
 def test_slots_that_lie_ready_are_filled_from_the_source_before_the_loop(device):
     settings, wanted = replace(LANES, fill="ready", frames=8, warmup=0), [toy_frame(number) for number in range(4)]
     boxes, recording = collected(device, toy_engine(), settings, ToySource(4))
@@ -300,16 +288,6 @@ def test_lanes_that_shared_a_context_would_run_it_twice_at_once(preset, monkeypa
         run_loop(device, engine, CONTEXTS, [toy_frame(0)])
 
 
-def test_siblings_in_streams_of_their_own_would_run_one_context_twice_at_once(preset):
-    device = SimulatedDevice(replace(preset, kernel_sharing=(1.0,)))
-    first = toy_engine().context(device)
-    for context in (first, first.sibling(device)):
-        stream = device.stream()
-        device.capture(partial(context.enqueue, stream), stream).launch(stream)
-    with pytest.raises(HazardError, match="the same context still runs"):
-        device.synchronize()
-
-
 def test_lanes_of_one_stream_have_one_context_and_buffers_of_their_own(device):
     engine, made = toy_engine(), []
     context = engine.context
@@ -319,28 +297,16 @@ def test_lanes_of_one_stream_have_one_context_and_buffers_of_their_own(device):
     assert len({buffer.address for lane in loop.lanes.lanes for buffer in lane.context.buffers.values()}) == 8
 
 
-def test_bound_again_all_the_same_a_graph_would_go_on_with_the_old_memory(device):
-    engine, stream = toy_engine(), device.stream()
-    context = engine.context(device)
-    graph = device.capture(lambda: context.enqueue(stream), stream)
-    context.buffers = {**context.buffers, "images": device.empty_device(engine.inputs[0].nbytes)}
-    ones = device.empty_host(engine.inputs[0].shape, np.float32, HostMemory.PINNED)
-    ones.array[:] = 1
-    device.upload(ones, context.buffers["images"], stream)
-    graph.launch(stream)
-    output = device.empty_host(engine.outputs[0].shape, np.float32, HostMemory.PINNED)
-    device.download(context.buffers["output0"], output, stream)
-    stream.synchronize()
-    assert not output.array[0, 4:].any()  # the zeros of the old memory, without a word
-
-
-def test_context_belongs_to_one_thread(device):
-    engine, stream = toy_engine(), device.stream()
-    context = engine.context(device)
-    context.enqueue(stream)
-    with pytest.raises(EngineError, match="two threads"):
-        device.start_thread(context.enqueue, stream).join()
-    device.start_thread(engine.context(device).enqueue, device.stream()).join()
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ([toy_frame(0), toy_frame(1, 2 * SIDE)], ShapeError, "must have one size"),
+        ([ToySource(3), toy_frame(0)], SettingsError, "can't be mixed"),
+    ],
+)
+def test_images_that_do_not_go_together_are_refused(device, images, error, message):
+    with pytest.raises(error, match=message):
+        run_loop(device, toy_engine(), CONTEXTS, images)
 
 
 @pytest.mark.parametrize("settings", [BASE, CONTEXTS])
@@ -368,16 +334,11 @@ def free(loop):
     return all(slot.state is SlotState.FREE for slot in loop.lanes.pool.slots)
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_source_that_ends_in_the_middle_ends_the_loop(device, batch):
-    loop = OverlappedLoop(device, toy_engine(batch), replace(CONTEXTS, warmup=2), ToySource(9))
-    assert loop.run().columns["frame"].tolist() == list(range(-2, 7))
+@pytest.mark.parametrize(("batch", "frames"), [(1, 9), (4, 9), (1, 1)])
+def test_source_that_ends_in_the_middle_or_in_the_warm_up_ends_the_loop(device, batch, frames):
+    loop = OverlappedLoop(device, toy_engine(batch), replace(CONTEXTS, warmup=2), ToySource(frames))
+    assert loop.run().columns["frame"].tolist() == list(range(-2, frames - 2))
     assert free(loop)
-
-
-def test_source_that_ends_in_the_warm_up_ends_the_loop(device):
-    recording = run_loop(device, toy_engine(), replace(CONTEXTS, warmup=5), ToySource(2))
-    assert recording.columns["frame"].tolist() == [-5, -4]
 
 
 @pytest.mark.parametrize("error", [FrameSourceError("the camera is gone"), KeyboardInterrupt()])
@@ -490,11 +451,6 @@ def test_engine_that_cannot_be_captured_says_so(device, settings):
     assert len(run_loop(device, SpinEngine(100_000), settings)) == settings.frames + settings.warmup
 
 
-def test_images_of_several_sizes_are_refused(device):
-    with pytest.raises(ShapeError, match="must have one size"):
-        run_loop(device, toy_engine(), CONTEXTS, [toy_frame(0), toy_frame(1, 2 * SIDE)])
-
-
 FRAME = toy_frame(0)
 
 
@@ -538,11 +494,6 @@ def test_engine_with_an_input_that_no_loop_fills_is_refused(device, settings):
         settings.loop(device, engine, [FRAME])
 
 
-def test_images_beside_sources_are_refused(device):
-    with pytest.raises(SettingsError, match="can't be mixed"):
-        run_loop(device, toy_engine(), CONTEXTS, [ToySource(3), FRAME])
-
-
 @pytest.mark.parametrize("settings", [BASE, OVERLAP, LETTERBOX])
 @pytest.mark.parametrize(
     "frame",
@@ -560,12 +511,6 @@ def test_views_and_odd_sizes_give_the_boxes_of_a_plain_frame(preset, settings, f
     assert same(one, other)
     if not getattr(settings, "gpu_letterbox", False):  # which may differ by a grey level where it has to interpolate
         assert same(one, expected(plain))
-
-
-def test_stack_of_images_is_as_good_as_a_list(device):
-    stack = np.stack([toy_frame(0), toy_frame(1)])
-    for settings in (BASE, CONTEXTS):
-        assert len(run_loop(device, toy_engine(), settings, stack)) == 27
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])

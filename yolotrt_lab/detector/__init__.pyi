@@ -1,6 +1,6 @@
 from .detect import Detector, annotate, open_detector
 from .scene import SyntheticScene
-from .yolov8 import build_model, parameter_count, read_weights, weight_shapes
+from .yolov8 import build_model, weight_shapes
 
 __all__ = [
     "Detector",
@@ -8,7 +8,5 @@ __all__ = [
     "annotate",
     "build_model",
     "open_detector",
-    "parameter_count",
-    "read_weights",
     "weight_shapes",
 ]

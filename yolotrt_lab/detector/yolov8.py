@@ -9,14 +9,13 @@ Ultralytics 8 (https://docs.ultralytics.com/models/yolov8/). A box is decoded as
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, prod, sqrt
-from pathlib import Path
+from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import SettingsError
-from ..model import STRIDES, cell_count, parse_onnx
+from ..model import STRIDES, cell_count
 from ..packages import load
 
 VARIANTS = {
@@ -335,24 +334,3 @@ def weight_shapes(variant: str = "n", classes: int = 80) -> dict[str, tuple[int,
     (16, 3, 3, 3)
     """
     return _Network(variant, classes, (STRIDES[-1], STRIDES[-1])).shapes
-
-
-def parameter_count(variant: str = "n", classes: int = 80) -> int:
-    """How many numbers the weights of a variant are; SettingsError as in `build_model`.
-
-    >>> parameter_count("n")
-    3151904
-    """
-    return sum(map(prod, weight_shapes(variant, classes).values()))
-
-
-def read_weights(model: bytes | str | Path) -> dict[str, np.ndarray]:
-    """The weights of a model of `build_model` by name, to build it again: in another precision, for example.
-
-    ModelError if it cannot be read.
-
-    >>> read_weights(build_model("n", image_size=64))["model.22.dfl.conv.weight"].ravel()[:4]
-    array([0., 1., 2., 3.], dtype=float32)
-    """
-    to_array = load("onnx", needed_for="YOLOv8 models").numpy_helper.to_array
-    return {tensor.name: to_array(tensor) for tensor in parse_onnx(model).graph.initializer}

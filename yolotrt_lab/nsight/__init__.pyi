@@ -1,5 +1,5 @@
 from .attribution import WAITS, Attribution, attribute, moved_wait_ns, trace_table
-from .capture import Nsys, capture_trace, check_trace, find_nsys, minimal_environment, profiled
+from .capture import Nsys, capture_trace, check_trace, find_nsys, profiled
 from .perfetto import write_perfetto
 from .reports import read_trace, rules, shipped_analysis, shipped_trace
 from .scrub import scrub
@@ -21,7 +21,6 @@ __all__ = [
     "check_trace",
     "find_nsys",
     "findings",
-    "minimal_environment",
     "moved_wait_ns",
     "profiled",
     "read_trace",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,6 @@ from .trace import DIRECTIONS, Graph, Trace
 
 _QUICK_S, _EXPORT_S, _END_S = 60, 1_800, 10
 _IMPORTERS = ("../host-linux-*/QdstrmImporter", "../linux-desktop-*/QdstrmImporter", "../Host-*/QdstrmImporter")
-_NEEDED = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT", "TEMP")
 _INSTALL = "install Nsight Systems (the CUDA Toolkit brings it too), and put the folder of nsys on the PATH"
 # Options that leave the loop alone: no sampling, no context switches, no CUDA event trace.
 _OPTIONS = {
@@ -148,19 +145,21 @@ def capture_trace(
 ) -> Path:
     """Run `command` under nsys and return the scrubbed report, `<out>.sqlite`.
 
-    Further options are those of `Nsys.command_line`. `environment` replaces that of the command (`minimal_environment`
-    gives a small one). With `keep_report` the `<out>.nsys-rep` that the Nsight Systems window opens stays too: it
-    holds the environment, the names of the host and of its processes, and nothing can take them out. NsysError where
-    nsys or the command fails, or where the report could be neither imported nor exported.
+    Further options are those of `Nsys.command_line`. `environment` replaces that of the command. With `keep_report` the
+    `<out>.nsys-rep` that the Nsight Systems window opens stays too: it holds the environment, the names of the host and
+    of its processes, and nothing can take them out. NsysError where nsys or the command fails, or where the report
+    could be neither imported nor exported.
     """
     nsys = nsys or Nsys.open()
     out = Path(out).absolute()
     for ending in (".sqlite", *[".nsys-rep"] * keep_report):
         check_output(_with_ending(out, ending), ending)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _clear_killed(out)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{_prefix(out)}{os.getpid()}.") as folder:
-        inside = Path(folder, out.name)
+    folder = out.with_name(f".{out.name}.capture")
+    shutil.rmtree(folder, ignore_errors=True)  # what one left that was killed: it holds the environment
+    folder.mkdir()
+    try:
+        inside = folder / out.name
         line = nsys.command_line(inside, command, **options)
         status = _run(line, None if environment is None else dict(environment))
         complete = _with_ending(inside, ".nsys-rep").exists()  # where it is not, the status may be nsys's own
@@ -171,6 +170,8 @@ def capture_trace(
         target = exported.replace(_with_ending(out, ".sqlite"))
         if keep_report:
             report.replace(_with_ending(out, ".nsys-rep"))
+    finally:
+        shutil.rmtree(folder)
     if status and complete:
         raise NsysError(
             f"the traced command ended with status {status}; its trace is in {target}",
@@ -190,39 +191,6 @@ def _run(line: Sequence[str], environment: Mapping[str, str] | None) -> int:
                 running.wait(_END_S)
             running.kill()
             raise
-
-
-def _prefix(out: Path) -> str:
-    return f".{out.name}.capture."
-
-
-def _clear_killed(out: Path) -> None:
-    """Delete what captures to the same place left that were killed: it holds the environment."""
-    for folder in out.parent.glob(f"{glob.escape(_prefix(out))}*"):
-        process = folder.name.removeprefix(_prefix(out)).partition(".")[0]
-        if process.isdecimal() and not _lives(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    if sys.platform == "win32":  # os.kill would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
-
-
-def minimal_environment(**more: str) -> dict[str, str]:
-    """Of this process's environment only what a CUDA program needs to start, and `more`.
-
-    >>> minimal_environment(LANG="C")["LANG"]
-    'C'
-    """
-    return {name: os.environ[name] for name in _NEEDED if name in os.environ} | more
 
 
 @contextlib.contextmanager

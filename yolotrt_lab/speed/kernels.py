@@ -18,8 +18,14 @@ CAPACITY = 1024
 """How many candidates of a frame there is room for; a frame with more is decoded on the host."""
 KEPT = 300
 """How many boxes of a frame are kept at most, as in `vision.decode`."""
-RESULT_WORDS = 4 + 6 * KEPT
-"""Words of four bytes in a frame's result: a head of four, then corners, scores and classes of `KEPT` boxes."""
+RESULT = np.dtype(
+    {
+        "names": ["count", "candidates", "boxes", "scores", "classes"],
+        "formats": ["i4", "i4", ("f4", (KEPT, 4)), ("f4", KEPT), ("i4", KEPT)],
+        "offsets": [0, 4, 16, 16 + 16 * KEPT, 16 + 20 * KEPT],
+    }
+)
+"""A frame's result: how many boxes there are (-1: too many candidates), how many candidates, and the boxes."""
 
 _SCRATCH_WORDS = 1 + 3 * CAPACITY
 _NUMBERS = {"float32": ("float", "float4"), "float16": ("unsigned short", "ushort4")}
@@ -158,7 +164,7 @@ class Decoder:
             form = f"(batch, {CAPACITY} boxes or fewer, 6)" if end2end else "(batch, 4 + classes, anchors)"
             raise ShapeError(f"{spec.name} must be {form}, got {spec.shape}", fix="use gpu_decode=False")
         batch, rows, anchors = spec.shape
-        self.result = TensorSpec("boxes", (batch, RESULT_WORDS), np.dtype(np.int32))
+        self.result = TensorSpec("boxes", (batch, RESULT.itemsize // 4), np.dtype(np.int32))
         """What is downloaded; `unpack` reads it."""
         self._scratch = TensorSpec("scratch", (batch, _SCRATCH_WORDS), np.dtype(np.int32))
         self._device, self._spec, self._geometry, self._iou = device, spec, geometry, iou
@@ -205,31 +211,23 @@ class Decoder:
 
     def _suppress_reference(self, outputs: np.ndarray, scratch: np.ndarray, results: np.ndarray, *_: Any) -> None:
         tables, listed = _tensor(outputs, self._spec).astype(np.float32), _tensor(scratch, self._scratch)
-        for table, words, result in zip(tables, listed, _tensor(results, self.result), strict=True):
+        for table, words, result in zip(tables, listed, results.view(RESULT), strict=True):
             count, words[0] = words[0], 0
-            result[:2] = -1, count
+            result["count"], result["candidates"] = -1, count
             if count <= CAPACITY:
                 candidates = np.ascontiguousarray(table[:, words[1 : 1 + count]])
                 _pack(decode(candidates, self._geometry, confidence=0.0, iou=self._iou, max_detections=KEPT), result)
 
     def _take_reference(self, outputs: np.ndarray, results: np.ndarray, _: Any, confidence: float, *__: Any) -> None:
-        for table, result in zip(_tensor(outputs, self._spec), _tensor(results, self.result), strict=True):
+        for table, result in zip(_tensor(outputs, self._spec), results.view(RESULT), strict=True):
             found = decode(table, self._geometry, end2end=True, confidence=float(confidence), max_detections=KEPT)
             _pack(found, result)
 
 
-def _pack(found: Detections, result: np.ndarray) -> None:
-    result[0] = len(found)
-    for part, values in zip(_parts(result), (found.boxes, found.scores, found.classes), strict=True):
-        part[:] = values
-
-
-def _parts(result: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Corners, scores and classes in a frame's result, whose first word is how many boxes there are."""
-    count, words = int(result[0]), result[4:]
-    corners = words[: 4 * count].view(np.float32).reshape(count, 4)
-    scores = words[4 * KEPT : 4 * KEPT + count].view(np.float32)
-    return corners, scores, words[5 * KEPT : 5 * KEPT + count]
+def _pack(found: Detections, result: np.void) -> None:
+    result["count"] = len(found)
+    for part in ("boxes", "scores", "classes"):
+        result[part][: len(found)] = getattr(found, part)
 
 
 def unpack(results: np.ndarray, item: int) -> Detections | None:
@@ -237,8 +235,11 @@ def unpack(results: np.ndarray, item: int) -> Detections | None:
 
     ModelError where a score is above 1: the output is none of boxes.
     """
-    if results[item, 0] < 0:
+    found = results.view(RESULT)
+    count = int(found["count"][item, 0])
+    if count < 0:
         return None
-    boxes, scores, classes = _parts(results[item])
-    check_scores(scores[:1])  # the best first
+    boxes, scores, classes = (found[part][item, 0, :count] for part in ("boxes", "scores", "classes"))
+    if count and scores[0] > 1:  # the best first
+        check_scores(scores[:1])
     return Detections(boxes.copy(), scores.copy(), classes.astype(np.int64))

@@ -9,13 +9,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
-from math import ceil, prod
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ..device import Device, open_device
+from ..device import Device
 from ..engine import Engine, LendingEngine, open_engine
 from ..errors import SettingsError
 from ..files import write_file
@@ -23,8 +23,8 @@ from ..loop import LoopSettings
 from ..packages import shipped_file
 from ..recording import Recording
 from ..tables import Table
-from ..types import Fill, HostMemory, Pixels, Source, Span, Stage
-from .kernels import RESULT_WORDS
+from ..types import Fill, HostMemory, Pixels, Source, Stage
+from .kernels import RESULT
 from .limits import CHOICES, FRAME_BYTES, Figures, Limits, confidence_for, figures, measure_limits
 from .overlap import OverlapSettings
 from .sources import bgr_to_nv12
@@ -253,7 +253,7 @@ class Ladder:
         measured = {
             "engine alone, one frame at a time": self.limits.engine_us,
             "pinned upload of a 1080p frame": self.limits.upload_us,
-            **({"the same in NV12": nv12_us} if (nv12_us := self.limits.nv12_upload_us) else {}),
+            "the same in NV12": self.limits.nv12_upload_us,
             "engine at its best rate": self.limits.best_engine_us,
             **{f"peer: {name}": us for name, us in self.peers.items() if not isinstance(us, str)},
         }
@@ -281,8 +281,7 @@ def _read(kind: type[_T], values: Mapping[str, Any]) -> _T:
 
 
 def _step(values: Mapping[str, Any]) -> Step:
-    lines = checked_rungs([values["rung"]])
-    rung = next((each for each in lines if each.name == values["name"]), lines[-1])
+    [rung] = [line for line in checked_rungs([values["rung"]]) if line.name == values["name"]]
     return Step(rung, _read(Figures, values["together"]), _read(Figures, values["alone"]), values["bounds_us"])
 
 
@@ -306,6 +305,7 @@ def open_engines(
 ) -> dict[int, Engine]:
     """An engine for each batch: of an ONNX `model` whose batch is open, or of YOLOv8n in FP16 with seeded weights.
 
+    >>> from yolotrt_lab import open_device
     >>> engines = open_engines(open_device("simulated"), print, batches=[1, 4])
     opening the engine, batch 1
     opening the engine, batch 4
@@ -333,6 +333,7 @@ def climb(
     claim that fails, and the next is measured. SettingsError for a rung that there is not, and for too few frames;
     ModelError for engines whose output is none of boxes.
 
+    >>> from yolotrt_lab import open_device
     >>> device = open_device("simulated")
     >>> engines = open_engines(device, lambda _: None, batches=[1])
     >>> ladder = climb(device, engines, None, frames=20, rungs=[1, 2], progress=lambda _: None)
@@ -372,10 +373,10 @@ def _bounds_us(limits: Limits, engine: Engine, rung: Rung, recording: Recording)
     settings = asdict(rung.settings)
     frames_us = limits.upload_us
     if settings.get("pixels") is Pixels.NV12:
-        frames_us = limits.nv12_upload_us or frames_us / 2
+        frames_us = limits.nv12_upload_us
     elif not settings.get("gpu_letterbox"):
         frames_us *= engine.inputs[0].nbytes / rung.batch / FRAME_BYTES
-    downloaded = 4 * RESULT_WORDS if settings.get("gpu_decode") else prod(engine.outputs[0].shape[1:]) * 4
+    downloaded = RESULT.itemsize if settings.get("gpu_decode") else prod(engine.outputs[0].shape[1:]) * 4
     steady = recording.steady
     return {
         "engine": limits.rates_us.get(f"batch {rung.batch}, contexts {settings.get('contexts', 1)}", limits.engine_us),
@@ -383,35 +384,3 @@ def _bounds_us(limits: Limits, engine: Engine, rung: Rung, recording: Recording)
         "download": limits.download_us * downloaded / FRAME_BYTES,
         "host": float(np.mean([steady.stage_ns(stage) for stage in _HOST], axis=1).sum()) / 1e3,
     }
-
-
-def trace_rung(number: int, *, preset: str | Path = "h200", window_us: float = 3_500) -> tuple[list[Span], Source]:
-    """What the host and the GPU do in a rung, on the simulated device: its spans, and where they come from.
-
-    The spans are those of so many microseconds of its steady state, cut where that window begins and ends: rungs can be
-    compared on one time scale. SettingsError for a rung that there is not.
-
-    >>> counts = [sum(span.row == "upload" for span in trace_rung(number)[0]) for number in (1, 6)]
-    >>> counts[0] <= 2, counts[1] >= 8
-    (True, True)
-    """
-    *_, rung = checked_rungs([number])
-    in_flight = (rung.settings.collect_after + 1) * rung.batch
-    settled = 12 * in_flight
-
-    def run(frames: int) -> tuple[Any, np.ndarray]:
-        device: Any = open_device("simulated", preset=preset, trace=True)
-        settings = replace(rung.settings, frames=settled + frames + 3 * in_flight, warmup=0)
-        return device, settings.loop(device, open_engine(device, batch=rung.batch)).run().columns["done_ns"]
-
-    _, done = run(0)
-    frame_us = float(done[-1] - done[settled]) / 1e3 / (len(done) - settled)
-    device, done = run(ceil(window_us / frame_us))
-    start = int(done[settled])
-    end = start + round(window_us * 1e3)
-    cut = [
-        span._replace(start_ns=max(span.start_ns, start), end_ns=min(span.end_ns, end))
-        for span in device.spans
-        if span.end_ns > start and span.start_ns < end
-    ]
-    return cut, device.source

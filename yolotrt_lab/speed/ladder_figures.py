@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..device import open_device
+from ..engine import open_engine
 from ..plots.style import KERNEL_COLOUR, STAGE_COLOURS, finish, legend_above
 from ..plots.timelines import Row, draw_rows, name_kinds
 from ..types import Source, Span, Stage
+from .ladder import Ladder, checked_rungs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,16 +29,17 @@ BOUND_COLOURS = {
 }
 
 
-def bounds(ax: Axes, rungs: Mapping[str, tuple[float, Mapping[str, float]]]) -> list[Any]:
+def bounds(ax: Axes, climbed: Ladder) -> list[Any]:
     """For each rung what a frame takes, and what it asks of each resource, in microseconds, on a logarithmic axis.
 
     The frame is a mark; no frame can be shorter than the longest of its bars. Returns the bars of each resource.
 
-    >>> from yolotrt_lab import plots
+    >>> from yolotrt_lab import plots, speed
     >>> _, ax = plots.figure()
-    >>> [bars.get_label() for bars in bounds(ax, {"1 naive": (3_000.0, {"engine": 400.0, "host": 2_900.0})})]
-    ['engine', 'host']
+    >>> [bars.get_label() for bars in bounds(ax, speed.Ladder.shipped())]
+    ['engine', 'upload', 'download', 'host']
     """
+    rungs = {step.rung.label: (step.together.frame_us, step.bounds_us) for step in climbed.steps}
     names = [name for name in BOUND_COLOURS if any(name in asked for _, asked in rungs.values())]
     height = 0.8 / len(names)
     rows = np.arange(len(rungs))
@@ -74,3 +81,35 @@ def streams(ax: Axes, spans: Sequence[Span], source: Source) -> list[Any]:
     bars = draw_rows(ax, rows, begin_ns, end_ns, source)
     name_kinds(ax, rows, ranges=True)
     return bars
+
+
+def trace_rung(number: int, *, preset: str | Path = "h200", window_us: float = 3_500) -> tuple[list[Span], Source]:
+    """What the host and the GPU do in a rung, on the simulated device: its spans, and where they come from.
+
+    The spans are those of so many microseconds of its steady state, cut where that window begins and ends: rungs can be
+    compared on one time scale. SettingsError for a rung that there is not.
+
+    >>> counts = [sum(span.row == "upload" for span in trace_rung(number)[0]) for number in (1, 6)]
+    >>> counts[0] <= 2, counts[1] >= 8
+    (True, True)
+    """
+    *_, rung = checked_rungs([number])
+    in_flight = (rung.settings.collect_after + 1) * rung.batch
+    settled = 12 * in_flight
+
+    def run(frames: int) -> tuple[Any, np.ndarray]:
+        device: Any = open_device("simulated", preset=preset, trace=True)
+        settings = replace(rung.settings, frames=settled + frames + 3 * in_flight, warmup=0)
+        return device, settings.loop(device, open_engine(device, batch=rung.batch)).run().columns["done_ns"]
+
+    _, done = run(0)
+    frame_us = float(done[-1] - done[settled]) / 1e3 / (len(done) - settled)
+    device, done = run(ceil(window_us / frame_us))
+    start = int(done[settled])
+    end = start + round(window_us * 1e3)
+    cut = [
+        span._replace(start_ns=max(span.start_ns, start), end_ns=min(span.end_ns, end))
+        for span in device.spans
+        if span.end_ns > start and span.start_ns < end
+    ]
+    return cut, device.source

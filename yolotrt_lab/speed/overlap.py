@@ -1,7 +1,7 @@
 """The overlapped loop: several batches on their way at once, each in a lane of its own, results collected by events.
 
 The host only fills a slot, submits it, and takes up the result that has waited longest; a batch of one frame is the
-usual case. What the GPU does with a slot is `lanes.py`.
+usual case.
 
 A range `frame` is one turn of the host: the wait for the clock, the frame taken up, its batch submitted once it is
 full, and the results collected meanwhile, which are those of earlier frames. The GPU works on a frame after its range
@@ -13,8 +13,9 @@ not fill. A source that ends is found out in one range more.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -22,17 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from ..device import Device
-from ..engine import Engine
+from ..device import Device, Stream
+from ..engine import Context, Engine, captured
 from ..errors import SettingsError, whole
 from ..loop import Loop, LoopSettings, OnBoxes, member
+from ..memory import Slot, SlotPool
 from ..recording import Recording
 from ..types import Detections, Fill, HostMemory, Pixels, Stage
-from .lanes import Lane, Lanes
+from ..vision import decode, letterbox_geometry
+from .kernels import Decoder, Letterboxer, unpack
 from .sources import Images, pixel_work
 
 _NOTHING = nullcontext()
 _POLL_NS = 5_000  # how often the host looks whether a result has come while it waits for the clock
+_Submit = Callable[[Stream], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +105,161 @@ class OverlapSettings(LoopSettings):
         return OverlappedLoop(device, engine, self, images, on_boxes=on_boxes)
 
 
-class _Batch:
-    """A batch on its way: when each frame was due and taken up, and the host's time by stage."""
+@dataclass(eq=False, slots=True)
+class Lane:
+    """One batch on its way, from a slot through an execution context and back into the slot.
 
-    __slots__ = ("due", "first", "host_ns", "lane", "start")
+    No buffer of a lane is another's too, so no graph is ever replayed on the memory of another frame.
+    """
 
-    def __init__(self, lane: Lane, first: int) -> None:
-        self.lane = lane
-        self.first = first
-        self.due: list[int] = []
-        self.start: list[int] = []
-        self.host_ns = [0, 0, 0, 0, 0]
+    slot: Slot
+    context: Context
+    calls: Mapping[Stage, list[Callable[[], None]]]
+    """What to call, by stage, to submit the batch; the slot's event follows the last of it."""
+    first: int = 0
+    """The number of the batch's first frame."""
+    due: list[int] = field(default_factory=list)
+    """When each frame was due, and in `start` when it was taken up."""
+    start: list[int] = field(default_factory=list)
+    host_ns: list[int] = field(default_factory=list)
+    """The host's time in each stage up to the download, of all frames together."""
+
+    def begin(self, first: int) -> None:
+        """Start a batch with that frame."""
+        self.first, self.due, self.start, self.host_ns = first, [], [], [0, 0, 0, 0, 0]
+
+
+class Lanes:
+    """The lanes of a loop and what they share: streams, the pool of slots, and kernels.
+
+    Lanes whose inferences run in the same stream have an execution context in common, each with buffers of its own.
+
+    `frame_shape` is (height, width) of the frames where the GPU letterboxes them. CaptureError where the engine cannot
+    be captured, OutOfMemoryError where memory for a slot or a context can't be had.
+    """
+
+    def __init__(self, device: Device, engine: Engine, settings: OverlapSettings, frame_shape: tuple[int, int]) -> None:
+        self._device, self._engine, self._settings = device, engine, settings
+        self._input, self._output = engine.inputs[0], engine.outputs[0]
+        height, width = self._input.shape[-2:]
+        self.geometry = letterbox_geometry(frame_shape, (height, width))
+        self._decoding: dict[str, Any] = {"confidence": settings.confidence}
+        self._decoding["end2end"] = settings.postprocess and engine.describe().end2end
+        self._letterboxer = (
+            Letterboxer(device, self._input, frame_shape, settings.pixels) if settings.gpu_letterbox else None
+        )
+        self._decoder = Decoder(device, self._output, self.geometry, **self._decoding) if settings.gpu_decode else None
+        uploaded = [self._letterboxer.frames if self._letterboxer else self._input]
+        downloaded = [self._decoder.result] if self._decoder else list(engine.outputs)
+        self.pool = SlotPool(
+            device,
+            uploaded,
+            downloaded,
+            slots=settings.collect_after + 1,
+            input_memory=settings.input_memory,
+            output_memory=settings.output_memory,
+        )
+        for slot in self.pool.slots:
+            for buffer in (*slot.inputs.values(), *slot.outputs.values()):
+                buffer.array[...] = 0
+        self._compute = [device.stream() for _ in range(settings.contexts)]
+        self._copies = [device.stream(), device.stream()] if settings.overlap else None
+        self._contexts: list[Context] = []
+        self.lanes = [self._lane(slot) for slot in self.pool.slots]
+
+    def detections(self, lane: Lane, item: int, _: Any = None) -> Detections:
+        """The boxes of one frame of the lane's batch, whose result has arrived; frames have one size."""
+        slot = lane.slot
+        if self._decoder is not None:
+            found = unpack(slot.outputs[self._decoder.result.name].array, item)
+            return self._decode(self._full_output(lane), item) if found is None else found
+        return self._decode(slot.outputs[self._output.name].array, item)
+
+    def _decode(self, output: np.ndarray, item: int) -> Detections:
+        return decode(output[item : item + 1], self.geometry, **self._decoding)
+
+    def _full_output(self, lane: Lane) -> np.ndarray:
+        """The network's whole output, which a lane has until it is submitted again: for a frame of very many boxes."""
+        buffer = self._device.empty_host(self._output.shape, self._output.dtype, HostMemory.PAGEABLE)
+        stream = self._compute[0]
+        self._device.download(lane.context.buffers[self._output.name], buffer, stream)
+        stream.synchronize()
+        return buffer.array
+
+    def abandon(self) -> None:
+        """Let the GPU finish what it has, and give every slot back."""
+        self._device.synchronize()
+        for slot in self.pool.slots:
+            slot.release()
+
+    def _lane(self, slot: Slot) -> Lane:
+        """A lane on the streams that its number gives it, with its work captured where graphs are asked for."""
+        number = slot.index % len(self._compute)
+        compute, context = self._compute[number], self._context(number)
+        upload, download = self._copies or (compute, compute)
+        steps: list[tuple[Stage, Stream, _Submit]] = [
+            (Stage.UPLOAD, upload, self._upload(slot, context)),
+            (Stage.INFER, compute, context.enqueue),
+            (Stage.DOWNLOAD, download, self._download(slot, context, compute)),
+        ]
+        for _, stream, submit in steps:  # engines allocate, and kernels compile, when they run for the first time
+            submit(stream)
+            stream.synchronize()
+        if self._settings.graph:
+            if not self._copies:  # one stream, and one graph
+                steps = [(Stage.INFER, compute, partial(_in_turn, [submit for *_, submit in steps]))]
+            steps = [
+                (stage, stream, captured(self._device, self._engine, submit, stream, warm=True))
+                for stage, stream, submit in steps
+            ]
+        calls: dict[Stage, list[Callable[[], None]]] = {Stage.UPLOAD: [], Stage.INFER: [], Stage.DOWNLOAD: []}
+        before = steps[0][1]
+        for stage, stream, submit in steps:
+            if stream is not before:
+                event = self._device.event()
+                calls[stage] += [partial(before.record, event), partial(stream.wait, event)]
+            calls[stage].append(partial(submit, stream))
+            before = stream
+        calls[Stage.DOWNLOAD].append(partial(slot.submitted, before))
+        return Lane(slot, context, calls)
+
+    def _context(self, number: int) -> Context:
+        """The execution context of that stream; from the second time on a sibling of it."""
+        if number < len(self._contexts):
+            return self._contexts[number].sibling(self._device)
+        self._contexts.append(self._engine.context(self._device))
+        return self._contexts[-1]
+
+    def _upload(self, slot: Slot, context: Context) -> _Submit:
+        if (letterboxer := self._letterboxer) is None:
+            return partial(context.upload, slot.input)
+        device, source, target = self._device, slot.input, context.buffers[self._input.name]
+        frames = device.empty_device(source.nbytes)
+
+        def submit(stream: Stream) -> None:
+            device.upload(source, frames, stream)
+            letterboxer.launch(frames, target, stream)
+
+        return submit
+
+    def _download(self, slot: Slot, context: Context, stream: Stream) -> _Submit:
+        device, decoder = self._device, self._decoder
+        if decoder is None:
+            return partial(context.download, slot.outputs)
+        output, scratch = context.buffers[self._output.name], decoder.scratch(stream)
+        target = slot.outputs[decoder.result.name]
+        results = device.empty_device(target.nbytes)
+
+        def submit(stream: Stream) -> None:
+            decoder.launch(output, scratch, results, stream)
+            device.download(results, target, stream)
+
+        return submit
+
+
+def _in_turn(submits: list[_Submit], stream: Stream) -> None:
+    for submit in submits:
+        submit(stream)
 
 
 class OverlappedLoop(Loop):
@@ -146,8 +294,8 @@ class OverlappedLoop(Loop):
         self.lanes = Lanes(device, engine, settings, self._work.frame_shape)
         if settings.fill is Fill.READY:
             self._fill_all()
-        self._in_flight: deque[_Batch] = deque()
-        self._open: _Batch | None = None
+        self._in_flight: deque[Lane] = deque()
+        self._open: Lane | None = None
         self._ranges: dict[str, AbstractContextManager[None]] = {}
 
     def _fill_all(self) -> None:
@@ -209,50 +357,45 @@ class OverlappedLoop(Loop):
         """Take up one frame; the batch that it fills is submitted. False where the sources have ended."""
         now = self.device.now_ns
         waited = 0 if due is None else self._wait_until(due)
-        batch = self._open or self._open_batch(index)
+        lane = self._open or self._open_lane(index)
         start = now()
-        slot, item = batch.lane.slot, len(batch.due)
         if self.settings.fill is not Fill.READY:
             with self._range(Stage.PREPROCESS):
-                if not self._fill(index, slot.input, item):
+                if not self._fill(index, lane.slot.input, len(lane.due)):
                     return False
-        batch.due.append(start if due is None else due)
-        batch.start.append(start)
-        batch.host_ns[0] += waited
-        batch.host_ns[1] += now() - start
-        if item + 1 == self.batch:
+        lane.due.append(start if due is None else due)
+        lane.start.append(start)
+        lane.host_ns[0] += waited
+        lane.host_ns[1] += now() - start
+        if len(lane.due) == self.batch:
             self._submit()
         return True
 
-    def _open_batch(self, index: int) -> _Batch:
-        """A batch in the next free lane; where none is free, the oldest result is waited for."""
+    def _open_lane(self, index: int) -> Lane:
+        """The next free lane; where none is free, the oldest result is waited for."""
         if len(self._in_flight) == len(self.lanes.lanes):
             self._collect()
-        batch = self._open = _Batch(self.lanes.of(self.lanes.pool.lease()), index)
-        return batch
+        lane = self._open = self.lanes.lanes[self.lanes.pool.lease().index]
+        lane.begin(index)
+        return lane
 
     def _submit(self) -> None:
         """Submit the open batch, full or not; an empty one gives its slot back."""
-        batch, self._open = self._open, None
-        if batch is None:
+        lane, self._open = self._open, None
+        if lane is None:
             return
-        if not batch.due:
-            batch.lane.slot.release()
+        if not lane.due:
+            lane.slot.release()
             return
-        if self.settings.timers:
-            self._submit_timed(batch)
-        else:
-            batch.lane.submit()
-        self._in_flight.append(batch)
-
-    def _submit_timed(self, batch: _Batch) -> None:
-        now = self.device.now_ns
-        for place, (stage, acts) in enumerate(batch.lane.by_stage.items(), 2):
-            with self._ranges[stage]:
+        now, timers = self.device.now_ns, self.settings.timers
+        for place, (stage, calls) in enumerate(lane.calls.items(), 2):
+            with self._range(stage):
                 begin = now()
-                for act in acts:
-                    act()
-                batch.host_ns[place] = now() - begin
+                for call in calls:
+                    call()
+                if timers:
+                    lane.host_ns[place] = now() - begin
+        self._in_flight.append(lane)
 
     def _wait_until(self, due: int) -> int:
         """Wait for the clock, and take up results that come meanwhile; returns how long there was nothing to do."""
@@ -269,7 +412,7 @@ class OverlappedLoop(Loop):
     def _idle_until(self, due: int) -> bool:
         """Wait for the clock or for the oldest batch in flight, whichever is first; True where it is the batch."""
         while (time := self.device.now_ns()) < due:
-            if self._in_flight and not self._in_flight[0].lane.slot.in_flight:
+            if self._in_flight and not self._in_flight[0].slot.in_flight:
                 return True
             self.device.wait_until_ns(min(due, time + _POLL_NS) if self._in_flight else due)
         return False
@@ -277,31 +420,28 @@ class OverlappedLoop(Loop):
     def _collect(self) -> None:
         """Wait for the oldest batch in flight, take its boxes and record its frames."""
         now = self.device.now_ns
-        batch = self._in_flight.popleft()
+        lane = self._in_flight.popleft()
         begin = now()
         with self._range(Stage.SYNCHRONIZE):
-            batch.lane.slot.wait()
+            lane.slot.wait()
         arrived = now()
         if self.settings.postprocess:
             with self._range(Stage.POSTPROCESS):
-                self._take_boxes(batch)
-        done, frames = now(), len(batch.due)
-        host_ns = [each // frames for each in (*batch.host_ns, arrived - begin, done - arrived)]
+                self._take_boxes(lane)
+        done, frames = now(), len(lane.due)
+        host_ns = [each // frames for each in (*lane.host_ns, arrived - begin, done - arrived)]
         for item in range(frames):
-            index = batch.first + item
-            self._recorder.add((index, batch.due[item], batch.start[item], done, *host_ns, index < 0))
+            index = lane.first + item
+            self._recorder.add((index, lane.due[item], lane.start[item], done, *host_ns, index < 0))
 
-    def _take_boxes(self, batch: _Batch) -> None:
-        outputs = batch.lane.slot.outputs.values()
-        for item in range(len(batch.due)):
-            index = batch.first + item
-            read = partial(self._read_boxes, batch.lane, item)
+    def _take_boxes(self, lane: Lane) -> None:
+        outputs = lane.slot.outputs.values()
+        for item in range(len(lane.due)):
+            index = lane.first + item
+            read = partial(self.lanes.detections, lane, item)
             self.detections = found = self._work.boxes(index, outputs, read, on_host=not self.settings.gpu_decode)
             if self.on_boxes is not None and found is not None and index >= 0:
                 self.on_boxes(index, found)
-
-    def _read_boxes(self, lane: Lane, item: int, frame_shape: tuple[int, int]) -> Detections:
-        return self.lanes.detections(lane, item)
 
     def _range(self, name: str) -> AbstractContextManager[None]:
         return self._ranges[name] if self.settings.timers else _NOTHING
