@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .errors import NotebookError, SettingsError, TraceError, plain
+from .errors import NotebookError, SettingsError, TraceError
 from .files import check_output, write_file
-from .terminal import Commands, completion, exit_status, option, say
+from .terminal import Commands, completion, exit_status, option, say, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,16 +97,12 @@ def _run(arguments: argparse.Namespace) -> None:
         options = ["--ranges"] * arguments.nsys_ranges + ["--out", str(arguments.out / "trace")]
         _trace_capture(_commands.parser().parse_args(["trace", "capture", *options, "--", "yolotrt-lab", *again]))
         return
-    import logging
     from datetime import datetime
 
     from .cuda import find_gpu, has_gpu
     from .notebooks import Run, chosen_parameters, find_notebooks, reserved, run_notebooks
     from .page import write_report
 
-    # jsonschema tries to import this checker of IRIs, which takes 1.5 s and which no notebook needs
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is in the report
     notebooks = find_notebooks(arguments.notebooks)
     parameters = chosen_parameters(notebooks, dict(arguments.given), arguments.device)
     if arguments.device == "cuda":
@@ -121,14 +117,14 @@ def _run(arguments: argparse.Namespace) -> None:
         nonlocal ended
         ended += 1
         line = f"{'FAILED' if run.failure else 'ok':6}  {run.name}  {run.seconds:.1f} s  ({ended} of {len(notebooks)})"
-        _write_above_bars(line, sys.stdout)
+        status("")
+        print(line, flush=True)
         if run.failure:
-            _write_above_bars(plain(textwrap.indent(str(run.failure), " " * 8)), sys.stderr)
+            say(textwrap.indent(str(run.failure), " " * 8))
 
     with reserved(arguments.out):
         print(f"{len(notebooks)} notebooks, {jobs} at a time, into {arguments.out}", flush=True)
-        how: dict[str, Any] = {"jobs": jobs, "progress": sys.stderr.isatty(), "done": tell}
-        runs = run_notebooks(notebooks, parameters, arguments.out / "notebooks", **how)
+        runs = run_notebooks(notebooks, parameters, arguments.out / "notebooks", jobs=jobs, show=status, done=tell)
         report = arguments.out / "report.html"
         print(f"report: {write_report(runs, report, made=datetime.now())}")
     if any(run.stopped for run in runs):
@@ -143,14 +139,6 @@ def _run(arguments: argparse.Namespace) -> None:
 def _cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _write_above_bars(text: str, stream: Any) -> None:
-    """Print while bars of progress may be on the screen."""
-    from tqdm import tqdm
-
-    tqdm.write(text, file=stream)
-    stream.flush()
 
 
 @_command(
@@ -414,8 +402,6 @@ def _detect(arguments: argparse.Namespace) -> None:
       yolotrt-lab detect 0 --model yolov8n.onnx --out boxes         100 frames of the first camera
       yolotrt-lab detect photos --model yolo11n.onnx --classes person dog --labels --out boxes
     """
-    from rich.console import Console
-
     from .detector import annotate, open_detector
     from .frames import open_frames
     from .packages import shipped_model
@@ -427,21 +413,17 @@ def _detect(arguments: argparse.Namespace) -> None:
             _step("the lab's own model knows machine parts alone; for anything else add --model FILE")
         how = {name: getattr(arguments, name) for name in ("engine", "confidence", "iou", "max_detections", "classes")}
         detector = open_detector(model, image_size=_size(arguments.imgsz), **how)
-        with Console(stderr=True).status("") as status:  # it prints nothing where there is no terminal
-
-            def show(done: int) -> None:
-                status.update(f"{done} frames done")
-
-            frames = annotate(
-                source,
-                detector,
-                arguments.out,
-                limit=arguments.limit,
-                labels=arguments.labels,
-                about=about,
-                progress=show,
-                on_skip=lambda what: _step(f"left out: {what}"),
-            )
+        frames = annotate(
+            source,
+            detector,
+            arguments.out,
+            limit=arguments.limit,
+            labels=arguments.labels,
+            about=about,
+            progress=lambda done: status(f"{done} frames done"),
+            on_skip=lambda what: _step(f"left out: {what}"),
+        )
+        status("")
     count = sum(len(frame["boxes"]) for frame in frames)
     boxes, of = "box" if count == 1 else "boxes", "frame" if len(frames) == 1 else "frames"
     print(f"{count} {boxes} in {len(frames)} {of} by {detector.engine.label}: {arguments.out}")

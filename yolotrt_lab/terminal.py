@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 import textwrap
@@ -139,6 +140,13 @@ def _commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple
 def say(text: str) -> None:
     """Print on standard error what may have words of an input in it."""
     print(plain(text), file=sys.stderr, flush=True)
+
+
+def status(text: str) -> None:
+    """Show on a terminal how far something is, in place of what was shown before; '' takes it away."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r\x1b[K{plain(text)[:width]}", end="", file=sys.stderr, flush=True)
 
 
 class _Plain:
