@@ -289,7 +289,7 @@ def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, 
     missing = numbers_of(pc.or_(pc.is_in(lower, text_array(MISSING)), pc.is_null(text))) > 0
     found = pc.extract_regex(text, _CELL)
     values = floats(pc.struct_field(found, "n"), decimal_comma=decimal_comma)
-    unit = pc.fill_null(pc.utf8_lower(pc.struct_field(found, "u")), "")
+    unit = pc.coalesce(pc.utf8_lower(pc.struct_field(found, "u")), text_array([""])[0])
     units = pc.unique(pc.filter(unit, arrow_of(~np.isnan(values)))).to_pylist()
     if len(units) > 1:
         scales = next((each for each in (UNITS_NS, BYTES) if all(name in each for name in units)), None)
@@ -308,7 +308,7 @@ def stamps(text: Any) -> np.ndarray | None:
     import pyarrow.compute as pc
 
     def all_match(form: str) -> bool:
-        return bool(pc.all(pc.fill_null(pc.match_substring_regex(text[:20], form), False)).as_py())
+        return bool(pc.all(pc.match_substring_regex(text[:20], form), skip_nulls=False).as_py())
 
     form = next(filter(all_match, _STAMPS), None) if len(text) else None
     with suppress(pa.ArrowInvalid):
