@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from yolotrt_lab import nsight, plots
+from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import Stage
 
@@ -63,6 +64,11 @@ def test_frames_begin_at_zero_on_one_scale(traces):
     left_ms = [min(path.vertices[:, 0].min() for path in bars.get_paths()) for bars in ax.collections]
     assert max(left_ms[::2]) < 0.1  # each frame's first stage; what the GPU does begins later
     assert min(left_ms[1::2]) > 0.1
+
+
+def test_a_frame_that_the_trace_does_not_hold_is_refused(traces):
+    with pytest.raises(SettingsError, match=r"frame must be from 0 to \d+, got 99999"):
+        plots.frames_on_one_scale(plots.figure()[1], traces, 99_999)
 
 
 def test_waits_add_up_to_the_text_at_the_bar(traces, waits_ms):

@@ -109,8 +109,9 @@ def _run(arguments: argparse.Namespace) -> None:
         find_gpu()
     if arguments.jobs is not None and arguments.jobs < 1:
         raise SettingsError(f"--jobs must be at least 1, got {arguments.jobs}", fix="leave it out to use all cores")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     measures = arguments.device == "cuda" or (arguments.device is None and has_gpu())
-    jobs = min(arguments.jobs or (1 if measures else _cores()), len(notebooks))
+    jobs = min(arguments.jobs or (1 if measures else cores), len(notebooks))
     ended = 0
 
     def tell(run: Run) -> None:
@@ -134,11 +135,6 @@ def _run(arguments: argparse.Namespace) -> None:
             f"{len(failed)} of {len(runs)} notebooks failed: {', '.join(failed)}",
             fix=f"see the report, or the executed copies in {arguments.out / 'notebooks'}",
         )
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @_command(

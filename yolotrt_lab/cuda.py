@@ -342,7 +342,8 @@ class CudaDevice(Device):
             try:
                 submit()
             except BaseException as error:  # Ctrl-C too: this thread could do little else while its capture is open
-                self._abandon_capture(cupy_stream)
+                with suppress(error_type):  # what made the capture invalid is on its way up already
+                    cupy_stream.end_capture()
                 if isinstance(error, error_type):
                     raise CaptureError(f"the capture was refused with {error}", fix=fix) from error
                 raise
@@ -350,10 +351,6 @@ class CudaDevice(Device):
                 return CudaGraph(cupy_stream.end_capture(), submit)
             except error_type as error:
                 raise CaptureError(f"the capture ended with {error}", fix=fix) from error
-
-    def _abandon_capture(self, cupy_stream: Any) -> None:
-        with suppress(self._runtime.CUDARuntimeError):  # what made the capture invalid is on its way up already
-            cupy_stream.end_capture()
 
     def synchronize(self) -> None:
         """`cudaDeviceSynchronize`."""

@@ -33,12 +33,6 @@ def cell_count(height: int, width: int) -> int:
     return sum((height // stride) * (width // stride) for stride in STRIDES)
 
 
-def _cell_counts(height: int, width: int) -> set[int]:
-    """How many cells heads can have: one grid or several, each of twice the stride of the one before."""
-    grids = [(height // stride) * (width // stride) for stride in _ALL_STRIDES]
-    return {sum(grids[first:last]) for last in range(len(grids) + 1) for first in range(last)}
-
-
 def printable(text: str) -> str:
     """The text in one short line, with '?' for what could move a terminal or is no character.
 
@@ -354,7 +348,10 @@ def describe(
         case _:
             raise ModelError(f"{name} must take images (batch, 3, height, width), got {inputs}", fix=_USABLE)
     kept = metadata.get("boxes", "")
-    counts = (_cell_counts(*size) if size else set()) | {int(kept) if kept.isdecimal() else 0}
+    # a head's cells: those of one grid or of several, each of twice the stride of the one before
+    grids = [(size[0] // stride) * (size[1] // stride) for stride in _ALL_STRIDES] if size else []
+    counts = {sum(grids[first:last]) for last in range(len(grids) + 1) for first in range(last)}
+    counts |= {int(kept) if kept.isdecimal() else 0}
     size = size or _stated_size(metadata)
     match outputs:
         case [[_, _, 6]]:

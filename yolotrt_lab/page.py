@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import subprocess
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
-from importlib import metadata
 from mimetypes import guess_type
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,12 +24,13 @@ from .files import write_file
 from .notebooks import Run
 from .packages import install_command, load
 from .page_figures import figure_html, results
+from .recording import machine_info
 
 _ONCE = 50_000  # characters, of a script that stands on the page once however many figures bring it
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
 """The forms of an output, the first that there is is shown."""
 _ELSEWHERE = "link, base, iframe, object, embed, script[src]"
-_VERSIONS = ("numpy", "matplotlib", "onnxruntime", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt_rtx")
+_VERSIONS = ("python", "numpy", "matplotlib", "onnxruntime", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt-rtx")
 _THREAD = re.compile(r"(?<![\w/.-])([A-Za-z][\w.-]*/[\w.-]+)#(\d+)\b")
 _NOTEBOOKS = re.compile(r"\b[Nn]otebooks? \d\d\b(?:(?:, | and | to )\d\d\b)*")
 _NO_TEXT = {"a", "code", "pre", "script", "style", "h1", "h2", "h3"}
@@ -280,17 +279,12 @@ def _coloured(text: str) -> str:
 def _facts(printed: Iterable[str]) -> list[tuple[str, str]]:
     """What the page is of: the devices that its notebooks name, versions, the commit."""
     devices = dict.fromkeys(found for text in printed for found in re.findall(r"this run is (.+)", text))
-    found = [(name, _version(name)) for name in _VERSIONS]
-    versions = [f"Python {platform.python_version()}", *(f"{name} {version}" for name, version in found if version)]
+    machine = machine_info()
+    versions = [
+        f"{name.title() if name == 'python' else name} {machine[name]}" for name in _VERSIONS if name in machine
+    ]
     facts = [("device", "; ".join(devices)), ("versions", ", ".join(versions)), ("commit", _commit())]
     return [(name, text) for name, text in facts if text]
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _commit() -> str:

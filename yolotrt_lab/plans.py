@@ -213,7 +213,8 @@ def build_plan(onnx: bytes | str | Path, *, module: str = "", target: str = "", 
         config.clear_flag(trt.BuilderFlag.TF32)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        _refuse_operators(log)
+        if any("has no runners" in line for line in log.lines):  # such as NonZero in front of an NMS
+            raise log.error(ModelError, "TensorRT cannot run an operator of the model", fix=_WITHOUT_IT)
         raise log.error(EngineError, "TensorRT did not build the plan", fix="read all lines in .log")
     return bytes(plan)
 
@@ -236,12 +237,6 @@ def _parse(parser: Any, network: Any, model: bytes, log: Log) -> None:
         fix="export the model again, and check it with onnx.checker",
         log=lines,
     )
-
-
-def _refuse_operators(log: Log) -> None:
-    """ModelError where the builder has nothing that runs an operator, such as NonZero in front of an NMS."""
-    if any("has no runners" in line for line in log.lines):
-        raise log.error(ModelError, "TensorRT cannot run an operator of the model", fix=_WITHOUT_IT)
 
 
 def _require_fixed_sizes(network: Any) -> None:

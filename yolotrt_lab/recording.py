@@ -47,7 +47,16 @@ _NUMBERS = {name: name for name in ("int8", "int16", "int32", "int64", "uint8", 
 """The types of numbers of Arrow, as NumPy calls them."""
 _STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream starts; Parquet starts with PAR1
 _PACKAGES = (
-    *("yolotrt-lab", "numpy", "scipy", "pyarrow", "opencv-python", "opencv-python-headless", "onnx", "onnxruntime"),
+    *(
+        "yolotrt-lab",
+        "numpy",
+        "matplotlib",
+        "pyarrow",
+        "opencv-python",
+        "opencv-python-headless",
+        "onnx",
+        "onnxruntime",
+    ),
     *("onnxruntime-gpu", "cupy", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu12"),
     *("tensorrt-rtx-cu13", "nvtx", "nvidia-ml-py"),
 )
@@ -244,7 +253,7 @@ class FrameRecorder:
         if self._count % BATCH_FRAMES == 0:
             self._blocks.append(np.empty(BATCH_FRAMES, _ROW))
             if self._path:
-                self._append(self._blocks[-2])
+                self._write(_table(_frame_columns(self._blocks[-2])).to_batches()[0].serialize())
 
     def recording(self) -> Recording:
         """The frames so far."""
@@ -295,9 +304,6 @@ class FrameRecorder:
         except RecordingError:
             self.finish()
             raise
-
-    def _append(self, rows: np.ndarray) -> None:
-        self._write(_table(_frame_columns(rows)).to_batches()[0].serialize())
 
     def _write(self, content: Any) -> None:
         try:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import SettingsError
 from ..packages import load
 from ..recording import Recording
 from ..types import Source, Stage
 from .style import KERNEL_COLOUR, LINES, STAGE_COLOURS, figure_of, legend_above, panels, stamp_panel
-from .timelines import KIND_COLOURS, Drawable, Row, draw_rows, frame_stretch, name_kinds
+from .timelines import KIND_COLOURS, Drawable, Row, draw_rows, name_kinds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,7 +140,7 @@ def frames_on_one_scale(ax: Axes, traces: Mapping[str, Drawable], frame: int) ->
     >>> len(plots.frames_on_one_scale(plots.figure()[1], pair, 20))
     4
     """
-    stretches = {label: frame_stretch(trace, frame, frame) for label, trace in traces.items()}
+    stretches = {label: _stretch(trace, frame) for label, trace in traces.items()}
     longest = max(end - begin for begin, end in stretches.values())
     rows = [row for label, trace in traces.items() for row in _host_and_gpu(label, trace, *stretches[label], longest)]
     source = next(iter(traces.values())).source
@@ -147,6 +148,16 @@ def frames_on_one_scale(ax: Axes, traces: Mapping[str, Drawable], frame: int) ->
     name_kinds(ax, rows, ranges=True)
     stamp_panel(ax, source, "Nsight Systems, which lengthens host times;")
     return bars
+
+
+def _stretch(trace: Drawable, frame: int) -> tuple[int, int]:
+    """When a range named 'frame' begins and ends; they count from 0."""
+    bars = (bar for row in trace.rows(depth=99) for bar in zip(row.starts_ns, row.ends_ns, row.kinds, strict=True))
+    times = sorted((int(start), int(end)) for start, end, kind in bars if kind == "frame")
+    if not 0 <= frame < len(times):
+        fix = "choose a frame of the trace"
+        raise SettingsError(f"frame must be from 0 to {len(times) - 1}, got {frame}", fix=fix)
+    return times[frame]
 
 
 def _host_and_gpu(label: str, trace: Drawable, begin_ns: int, end_ns: int, longest_ns: int) -> list[Row]:

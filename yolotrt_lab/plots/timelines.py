@@ -192,32 +192,12 @@ def stretch_of(
     return rows, begin_ns, end_ns, source
 
 
-def _frame_times(trace: Drawable) -> np.ndarray:
-    """When each range named 'frame' begins and ends, int64 of shape (frames, 2)."""
-    bars = [bar for row in trace.rows(depth=99) for bar in zip(row.starts_ns, row.ends_ns, row.kinds, strict=True)]
-    return np.array(sorted((start, end) for start, end, kind in bars if kind == "frame"), np.int64).reshape(-1, 2)
-
-
-def frame_stretch(trace: Drawable, first: int, last: int) -> tuple[int, int]:
-    """From the begin of the first of these frames to the end of the last."""
-    times = _frame_times(trace)
-    if not 0 <= first <= last < len(times):
-        raise SettingsError(
-            f"frames must be from 0 to {len(times) - 1}, got {first} to {last}", fix="choose frames of the trace"
-        )
-    return int(times[first, 0]), int(times[last, 1])
-
-
-def _unit(length_ns: int) -> tuple[float, str]:
-    return (1e3, "us") if length_ns <= _SHORT_NS else (1e6, "ms")
-
-
 def draw_rows(ax: Axes, rows: Sequence[Row], begin_ns: int, end_ns: int, source: Source | None) -> list[Any]:
     """Draw rows from `begin_ns` to `end_ns`, in ms, or us where that is short; return one collection of bars a row.
 
     Without a source the figure gets no stamp: the caller stamps the axes.
     """
-    unit_ns, unit = _unit(end_ns - begin_ns)
+    unit_ns, unit = (1e3, "us") if end_ns - begin_ns <= _SHORT_NS else (1e6, "ms")
     bars = []
     for place, row in enumerate(rows):
         spans = np.stack([row.starts_ns - begin_ns, row.ends_ns - row.starts_ns], axis=1) / unit_ns
