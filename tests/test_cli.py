@@ -99,6 +99,16 @@ def test_run_exits_with_0_where_all_is_well(folder, capsys):
     assert err == ""
 
 
+@pytest.mark.parametrize("name", ["markdown_it", "nbclient", "ipykernel"])
+def test_without_the_extra_nothing_runs_and_the_command_that_installs_it_is_named(name, folder, monkeypatch, capsys):
+    write(folder / "good.ipynb", "open('ran', 'w')")
+    monkeypatch.delitem(sys.modules, "yolotrt_lab.page", raising=False)
+    monkeypatch.setitem(sys.modules, name, None)
+    assert cli.main(["run", "good.ipynb"]) == 2
+    assert re.fullmatch(rf"yolotrt-lab: {name} is not installed.*\nFix: .*\[notebooks\]\"\n", capsys.readouterr().err)
+    assert not (folder / "ran").exists()
+
+
 def test_cuda_without_a_gpu_is_refused_before_anything_runs(folder, monkeypatch, capsys):
     def no_gpu():
         raise NoGpuError("there is no NVIDIA driver here", fix="use the simulated device")

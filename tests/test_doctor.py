@@ -28,7 +28,15 @@ CUDA_11 = Gpu("Tesla T4", (7, 5)), (11, 4), ""
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """A machine without GPU, nsys and GPU packages, whose parts the tests set."""
-    installed = {"nbclient": "0.11.0", "ipykernel": "7.4.0", "jinja2": "3.1", "jupyterlab": "4.6", "nvtx": "0.2.17"}
+    installed = {
+        "nbclient": "0.11.0",
+        "ipykernel": "7.4.0",
+        "jinja2": "3.1",
+        "beautifulsoup4": "4.15",
+        "markdown-it-py": "4.3",
+        "jupyterlab": "4.6",
+        "nvtx": "0.2.17",
+    }
     parts = SimpleNamespace(driver=None, installed=installed, modules=tmp_path / "modules")
 
     def find():

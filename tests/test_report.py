@@ -1,5 +1,6 @@
 """The report: one page with everything inside, failures first, and no request to anywhere."""
 
+import importlib
 import platform
 import re
 import sys
@@ -17,6 +18,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from yolotrt_lab import __version__, plots
+from yolotrt_lab import page as page_module
 from yolotrt_lab.errors import MissingPackageError
 from yolotrt_lab.notebooks import Failure, Run
 from yolotrt_lab.page import write_report
@@ -145,10 +147,10 @@ def test_a_notebook_without_output_or_title_still_has_its_place(tmp_path):
     assert page.header.select_one(".failure p").get_text() == "lost failed before its first cell"
 
 
-def test_writing_without_the_extra_says_what_to_install(tmp_path, monkeypatch):
+def test_the_page_without_the_extra_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingPackageError, match=r"(?s)jinja2 is not installed.*pip install.*\[notebooks\]"):
-        write_report([], tmp_path / "report.html", made=MADE)
+        importlib.reload(page_module)
 
 
 def test_html_that_a_script_fills_keeps_the_id_by_which_it_is_found(tmp_path):

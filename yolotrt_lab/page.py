@@ -13,18 +13,18 @@ from mimetypes import guess_type
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from markdown_it import MarkdownIt
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer, get_lexer_by_name
-from pygments.util import ClassNotFound
-
 from . import __version__
 from .files import write_file
 from .notebooks import Run
 from .packages import install_command, load
 from .page_figures import figure_html, results
 from .recording import machine_info
+
+# What the extra `notebooks` brings is asked for as this module is imported: before the first notebook runs.
+bs4, jinja2, markdown_it, nbformat, pygments, formatters, lexers = (
+    load(name, needed_for="the report", install=install_command("notebooks"))
+    for name in ("bs4", "jinja2", "markdown_it", "nbformat", "pygments", "pygments.formatters", "pygments.lexers")
+)
 
 _ONCE = 50_000  # characters, of a script that stands on the page once however many figures bring it
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
@@ -48,7 +48,6 @@ def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
     Figures are inside the page, code and claims are folded. A content security policy forbids the page every request,
     so it opens offline whatever a notebook displayed. MissingPackageError where the extra `notebooks` is not installed.
     """
-    jinja2 = _library("jinja2")
     page = _Page([run.name for run in runs], target.parent)
     sections = [_Section(run, page) for run in runs]
     templates = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -67,10 +66,6 @@ def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
     return write_file(target, content)
 
 
-def _library(name: str) -> Any:
-    return load(name, needed_for="the report", install=install_command("notebooks"))
-
-
 class _Section:
     """One notebook on the page."""
 
@@ -83,7 +78,7 @@ class _Section:
         if not run.output.exists():
             self.body = f"<h1>{escape(run.name)}</h1>"
             return
-        cells = _library("nbformat").v4.reads(run.output.read_text(encoding="utf-8")).cells
+        cells = nbformat.v4.reads(run.output.read_text(encoding="utf-8")).cells
         self.body = "\n".join(map(self._cell, cells))
 
     def _cell(self, cell: Any) -> str:
@@ -107,7 +102,7 @@ class _Section:
         opened = " open" if failed or to_be_read or "injected-parameters" in tags else ""
         parts = [
             f'<details class="{kind}"{opened}>\n<summary>{summary}</summary>',
-            highlight(cell.source, PythonLexer(), HtmlFormatter()),
+            pygments.highlight(cell.source, lexers.PythonLexer(), formatters.HtmlFormatter()),
             "</details>",
         ]
         if outputs:
@@ -158,7 +153,7 @@ class _Page:
         """The ids of all notebooks on the page, by name."""
         self._numbers = {name[:2]: name for name in self.anchors}
         self._folder, self._seen = folder, set[str]()
-        parser = MarkdownIt("commonmark", {"html": True, "highlight": _highlighted})
+        parser = markdown_it.MarkdownIt("commonmark", {"html": True, "highlight": _highlighted})
         self.markdown = parser.enable(["table", "strikethrough"]).render
 
     def is_new(self, text: str) -> bool:
@@ -171,7 +166,7 @@ class _Page:
         """HTML that loads nothing from elsewhere, whose links lead to the page. `ours` is a notebook's text: its ids
         are made unique on the page; outputs keep theirs, by which their scripts find them.
         """
-        soup = _library("bs4").BeautifulSoup(html, "html.parser")
+        soup = bs4.BeautifulSoup(html, "html.parser")
         self._keep_inside(soup, section)
         for table in soup.find_all("table"):
             table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0"}))
@@ -227,7 +222,7 @@ class _Page:
         linked = _THREAD.sub(r'<a href="https://github.com/\1/issues/\2">\g<0></a>', before)
         linked = _NOTEBOOKS.sub(lambda found: re.sub(r"\d\d", as_link, found[0]), linked)
         if linked != before:
-            text.replace_with(_library("bs4").BeautifulSoup(linked, "html.parser"))
+            text.replace_with(bs4.BeautifulSoup(linked, "html.parser"))
 
     def _file(self, path: Path) -> str:
         """A file of the repository: on its host in an action, else as it lies beside the page."""
@@ -256,8 +251,8 @@ def _name_headings(soup: Any, section: _Section) -> None:
 def _highlighted(code: str, language: str, _: str) -> str:
     """A block of code in a text; nothing for a language that Pygments does not know."""
     try:
-        spans = highlight(code, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
-    except ClassNotFound:
+        spans = pygments.highlight(code, lexers.get_lexer_by_name(language), formatters.HtmlFormatter(nowrap=True))
+    except ValueError:
         return ""
     return f'<pre class="highlight"><code>{spans}</code></pre>'
 
@@ -301,6 +296,8 @@ def _commit() -> str:
 
 
 def _style() -> str:
-    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
+    light, dark = (
+        formatters.HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark")
+    )
     sheet = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{sheet}"
