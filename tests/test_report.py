@@ -30,6 +30,7 @@ ELSEWHERE = """
 <iframe src="https://example.org/"></iframe><style>@import url(//example.org/b.css);</style>
 <style>i { background: url('https://example.org/c.png') }</style><style>b { color: red }</style>
 """
+LONG = f"https://example.org/{'x' * 300}.png"
 FAILURE = Failure(2, "1 / (a < b)", "ZeroDivisionError: <by zero>")
 
 
@@ -63,7 +64,7 @@ def page(tmp_path_factory):
         new_code_cell("import numpy\nplot()", outputs=[FIGURE, FIGURE]),
         new_code_cell("df", outputs=[html("<table><tr><td>41.5</td></tr></table>")]),
         new_markdown_cell("## The end\n\n![far](https://example.org/far.png) ![at hand](at-hand.png)"),
-        new_code_cell("widget", outputs=[html(ELSEWHERE)]),
+        new_code_cell("widget", outputs=[html(f'{ELSEWHERE}<img src="{LONG}" alt="long">')]),
     ]
     bad = [
         new_markdown_cell("# Failing\n\n## The end"),
@@ -112,7 +113,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
     assert policy.startswith("default-src 'none'; base-uri 'none'; img-src data:;")
     assert "http" not in policy
     links = {link["href"]: link.get_text() for link in page.main.find_all("a", href=re.compile("^https"))}
-    assert links == {"https://example.org/a": "the web", "https://example.org/far.png": "far"}
+    assert links == {"https://example.org/a": "the web", "https://example.org/far.png": "far", LONG: "long"}
 
 
 def test_code_is_folded_under_its_first_line_except_where_it_matters(page):

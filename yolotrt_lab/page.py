@@ -28,7 +28,7 @@ bs4, jinja2, markdown_it, nbformat, pygments, formatters, lexers = (
 
 _ONCE = 50_000  # characters, of a script that stands on the page once however many figures bring it
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
-"""The forms of an output, the first that there is is shown."""
+"""The forms of an output, of which the first one that is there is shown."""
 _ELSEWHERE = "link, base, iframe, object, embed, script[src]"
 _VERSIONS = ("python", "numpy", "matplotlib", "onnxruntime", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt-rtx")
 _THREAD = re.compile(r"(?<![\w/.-])([A-Za-z][\w.-]*/[\w.-]+)#(\d+)\b")
@@ -135,8 +135,8 @@ class _Section:
         name, number = self.run.name, self._figures
         label = f"Figure {name[:2]}.{number}" if name[:2].isdigit() else f"Figure {number}"
         said = output.get("metadata", {}).get(form, {}).get("alt") or cell.metadata.get("alt")
-        otherwise = said or f"Figure {number} of {name}"
-        return str(figure_html(drawn, alt=otherwise, label=label, identity=f"{self.anchor}.figure-{number}"))
+        alt = said or f"Figure {number} of {name}"
+        return figure_html(drawn, alt=alt, label=label, identity=f"{self.anchor}.figure-{number}")
 
     def _markdown(self, text: str, attachments: Any = None) -> str:
         for name, forms in (attachments or {}).items():
@@ -183,7 +183,7 @@ class _Page:
             tag.decompose()
         folder = section.run.notebook.parent.resolve()
         for tag in soup.select('[src]:not([src^="data:"])'):
-            file = (folder / tag["src"]).resolve()
+            file = folder if ":" in tag["src"] else (folder / tag["src"]).resolve()
             if tag.name == "img" and file.is_relative_to(folder) and file.is_file():
                 tag["src"] = f"data:{guess_type(file)[0]};base64,{b64encode(file.read_bytes()).decode()}"
             else:

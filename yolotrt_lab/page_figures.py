@@ -52,7 +52,7 @@ class _Image:
 
 def figure_html(drawn: str, *, alt: str = "", label: str = "", identity: str = "") -> str:
     """A `<figure>` of the text of an SVG, or of another image by its URL; `alt` describes what can't say it itself."""
-    image = _of_svg(drawn) if drawn.startswith("<") else _Image(drawn)
+    image = _Image(escape(drawn)) if drawn.startswith("data:") else _of_svg(drawn)
     shown = f'<img {image.look} alt="{escape(image.alt or alt)}" src="{image.source}">'
     if label:
         permalink = f'<a class="permalink" href="#{escape(identity)}">{escape(label)}</a>'
