@@ -185,10 +185,9 @@ def report_page(
     traces: Mapping[str, Drawable],
     waits_ms: Mapping[str, Mapping[str, float]],
     *,
-    frame: int = 20,
     title: str = "",
 ) -> Figure:
-    """The whole figure: the calls of the scenario 'report', `frame` of each trace, and what synchronize waited for.
+    """The whole figure: the calls of the scenario 'report', frame 20 of each trace, and what synchronize waited for.
 
     >>> from yolotrt_lab import nsight, plots
     >>> traces = {mark: nsight.shipped_trace(f"report-{mark.lower()}") for mark in "ABC"}
@@ -201,7 +200,7 @@ def report_page(
     _, axes = panels(layout, height=2.7, title=title, height_ratios=[1.5, 1.0, 0.62])
     axes["pinned"].tick_params(labelleft=False)
     report_calls(axes["pageable"], axes["pinned"], recording)
-    frames_on_one_scale(axes["frames"], traces, frame)
+    frames_on_one_scale(axes["frames"], traces, 20)
     axes["frames"].set_title("one frame of each", loc="left")
     wait_bars(axes["waits"], waits_ms, next(iter(traces.values())).source)
     return figure_of(axes["waits"])

@@ -64,15 +64,13 @@ def figure(
     return _furnished(drawn, np.ravel(axes), title), axes
 
 
-def panels(
-    layout: list[list[str]], *, width: float = 10.0, height: float = 2.4, title: str = "", **keywords: Any
-) -> Any:
+def panels(layout: list[list[str]], *, height: float = 2.4, title: str = "", **keywords: Any) -> Any:
     """A figure and its axes by name, laid out as `plt.subplot_mosaic` does; `height` and `title` as in `figure`.
 
     >>> drawn, axes = panels([["left", "right"], ["below", "below"]])
     >>> _ = axes["below"].plot([1, 2])
     """
-    size = (width, height * len(layout))
+    size = (10.0, height * len(layout))
     drawn, axes = _pyplot().subplot_mosaic(layout, figsize=size, layout="constrained", **keywords)
     return _furnished(drawn, axes.values(), title), axes
 
