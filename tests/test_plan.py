@@ -48,16 +48,16 @@ def test_written_plan_comes_back(tmp_path):
     assert (path.parent / "yolo.plan.sha256").read_text() == f"{digest}  yolo.plan\n"  # as sha256sum --check wants it
 
 
-@given(st.integers(0, 63), st.integers(0, 7))
-def test_any_flipped_bit_is_found(tmp_path_factory, position, bit):
-    path = tmp_path_factory.mktemp("plan") / "yolo.plan"
+def test_any_flipped_bit_is_found(tmp_path):
+    path = tmp_path / "yolo.plan"
     write_plan(path, bytes(64))
-    damaged = bytearray(64)
-    damaged[position] ^= 1 << bit
-    path.write_bytes(damaged)
-    with pytest.raises(PlanError, match=r"yolo\.plan is damaged") as caught:
-        read_plan(path)
-    assert f"delete {path}" in caught.value.fix
+    for bit in range(0, 8 * 64, 9):  # each place in a byte, and nearly each byte
+        damaged = bytearray(64)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(PlanError, match=r"yolo\.plan is damaged") as caught:
+            read_plan(path)
+        assert f"delete {path}" in caught.value.fix
 
 
 @pytest.mark.parametrize("checksum", ["", "not a checksum", "0" * 64])
