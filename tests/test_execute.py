@@ -63,11 +63,6 @@ def test_parameters_and_their_defaults_are_read_from_the_tagged_cell(tmp_path):
     literals = {"device": "auto", "frames": 400, "rate": 30.0, "live": False, "video": None, "sizes": (1, 2)}
     assert declared_parameters(notebook) == {**literals, "root": None}
     assert declared_parameters(write(tmp_path / "b.ipynb", "x = 1")) == {}
-    assert declared_parameters(write(tmp_path / "c.ipynb", parameters="x = y = 1\na, b = 2, 3\nz: int")) == {
-        "x": 1,
-        "y": 1,
-    }
-    assert declared_parameters(write(tmp_path / "d.ipynb", parameters="%matplotlib inline")) == {}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -122,14 +122,14 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
 
     SettingsError where it is no notebook.
     """
-    read, found = _read(notebook), dict[str, Any]()
-    place = _place(read)
-    with suppress(SyntaxError):  # a cell with a magic
-        for node in ast.parse("" if place is None else read.cells[place].source).body:
-            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-                value = _literal(ast.unparse(node.value), otherwise=None)
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                found |= {target.id: value for target in targets if isinstance(target, ast.Name)}
+    read = _read(notebook)
+    if (place := _place(read)) is None:
+        return {}
+    found = {}
+    for node in ast.parse(read.cells[place].source).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            [target] = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found[ast.unparse(target)] = _literal(ast.unparse(node.value), otherwise=None)
     return found
 
 
