@@ -29,7 +29,7 @@ CUDA_11 = Gpu("Tesla T4", (7, 5)), (11, 4), ""
 def machine(monkeypatch, tmp_path):
     """A machine without GPU, nsys and GPU packages, whose parts the tests set."""
     installed = {
-        "nbclient": "0.11.0",
+        "papermill": "2.7.0",
         "ipykernel": "7.4.0",
         "jinja2": "3.1",
         "beautifulsoup4": "4.15",
@@ -175,14 +175,14 @@ def test_a_needed_package_in_any_condition(machine, monkeypatch, source, state, 
 
 
 def test_without_the_notebooks_packages_the_lab_runs_all_but_notebooks(machine):
-    del machine.installed["nbclient"]
+    del machine.installed["papermill"]
     lines = as_text(examine()).splitlines()
     assert lines[-3:] == [
         "works: record, diagnose, bench, compare, trace show, detect",
-        "does not: run (needs nbclient), trace capture (needs GPU, nsys), calibrate (needs GPU, CuPy)",
+        "does not: run (needs papermill), trace capture (needs GPU, nsys), calibrate (needs GPU, CuPy)",
         "The lab can run, on the simulated device.",
     ]
-    assert json.loads(as_json(examine()))["lacking"]["run"] == ["nbclient"]
+    assert json.loads(as_json(examine()))["lacking"]["run"] == ["papermill"]
     assert any(line.endswith("  > install notebooks") for line in lines)
 
 
@@ -259,5 +259,5 @@ def test_this_machine_can_be_examined():
     assert findings["Python"].state is State.OK
     assert findings["Python"].detail.startswith(".".join(map(str, sys.version_info[:3])))
     assert findings["system"].detail.endswith(f"{os.cpu_count()} cores")
-    assert findings["nbclient"].state is State.OK
+    assert findings["papermill"].state is State.OK
     assert "CPUExecutionProvider" in findings["onnxruntime"].detail

@@ -183,7 +183,7 @@ def test_a_notebook_is_not_overwritten_by_its_copy(lab):
     assert not Path("notebooks/mine.ipynb").exists()
 
 
-def test_running_without_nbclient_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "nbclient", None)
-    with pytest.raises(MissingPackageError, match=r"(?s)nbclient is not installed.*pip install.*\[notebooks\]"):
+def test_running_without_papermill_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(MissingPackageError, match=r"(?s)papermill is not installed.*pip install.*\[notebooks\]"):
         list(run_notebooks([write(tmp_path / "a.ipynb")], [{}], tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""The notebooks as they are committed: what the runner, the report and a reader rely on. `make run` runs them."""
+"""The notebooks as they are committed: what papermill, the report and a reader rely on. `make run` runs them."""
 
 import ast
 from collections.abc import Iterator

@@ -67,6 +67,7 @@ def page(tmp_path_factory):
         new_code_cell("widget", outputs=[html(f'{ELSEWHERE}<img src="{LONG}" alt="long">')]),
     ]
     bad = [
+        new_markdown_cell("An Exception was encountered", metadata={"tags": ["papermill-error-cell-tag"]}),
         new_markdown_cell("# Failing\n\n## The end"),
         new_markdown_cell("[1](01-symptom.ipynb) [2](01-symptom.ipynb#The-end) [3](03.ipynb)"),
         new_code_cell("1 / (a < b)\nx", outputs=[error]),
@@ -135,6 +136,7 @@ def test_failures_come_first_and_say_where_and_why(page):
     assert banner.p.get_text() == "02-failing failed at cell 2: 1 / (a < b)"
     assert banner.a["href"] == "#02-failing"
     assert banner.pre.get_text() == "ZeroDivisionError: <by zero>"
+    assert "An Exception" not in page.get_text()
     assert page.nav.select_one(".failed").find_parent("li").a.get_text() == "Failing"
 
 

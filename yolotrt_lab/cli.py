@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .errors import NotebookError, SettingsError, TraceError
+from .errors import NotebookError, SettingsError, TraceError, plain
 from .files import check_output, write_file
 from .terminal import Commands, completion, exit_status, option, say, status
 
@@ -97,12 +97,16 @@ def _run(arguments: argparse.Namespace) -> None:
         options = ["--ranges"] * arguments.nsys_ranges + ["--out", str(arguments.out / "trace")]
         _trace_capture(_commands.parser().parse_args(["trace", "capture", *options, "--", "yolotrt-lab", *again]))
         return
+    # jsonschema tries to import this checker of IRIs, which takes 1.5 s and which no notebook needs
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import logging
     from datetime import datetime
 
     from .cuda import find_gpu, has_gpu
     from .notebooks import Run, chosen_parameters, find_notebooks, reserved, run_notebooks
     from .page import write_report
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is in the report
     notebooks = find_notebooks(arguments.notebooks)
     parameters = chosen_parameters(notebooks, dict(arguments.given), arguments.device)
     if arguments.device == "cuda":
@@ -118,14 +122,14 @@ def _run(arguments: argparse.Namespace) -> None:
         nonlocal ended
         ended += 1
         line = f"{'FAILED' if run.failure else 'ok':6}  {run.name}  {run.seconds:.1f} s  ({ended} of {len(notebooks)})"
-        status("")
-        print(line, flush=True)
+        _write_above_bars(line, sys.stdout)
         if run.failure:
-            say(textwrap.indent(str(run.failure), " " * 8))
+            _write_above_bars(plain(textwrap.indent(str(run.failure), " " * 8)), sys.stderr)
 
     with reserved(arguments.out):
         print(f"{len(notebooks)} notebooks, {jobs} at a time, into {arguments.out}", flush=True)
-        runs = run_notebooks(notebooks, parameters, arguments.out / "notebooks", jobs=jobs, show=status, done=tell)
+        how: dict[str, Any] = {"jobs": jobs, "progress": sys.stderr.isatty(), "done": tell}
+        runs = run_notebooks(notebooks, parameters, arguments.out / "notebooks", **how)
         report = arguments.out / "report.html"
         print(f"report: {write_report(runs, report, made=datetime.now())}")
     if any(run.stopped for run in runs):
@@ -135,6 +139,14 @@ def _run(arguments: argparse.Namespace) -> None:
             f"{len(failed)} of {len(runs)} notebooks failed: {', '.join(failed)}",
             fix=f"see the report, or the executed copies in {arguments.out / 'notebooks'}",
         )
+
+
+def _write_above_bars(text: str, stream: Any) -> None:
+    """Print while bars of progress may be on the screen."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=stream)
+    stream.flush()
 
 
 @_command(

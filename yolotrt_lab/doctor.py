@@ -32,7 +32,7 @@ _MODULES = {
     "matplotlib": "matplotlib._path",
 }
 """Packages, and what is imported of each."""
-_NOTEBOOKS = ("nbclient", "ipykernel", "jinja2", "beautifulsoup4", "markdown-it-py")
+_NOTEBOOKS = ("papermill", "ipykernel", "jinja2", "beautifulsoup4", "markdown-it-py")
 _CORE = ("Python", "numpy", "opencv-python-headless", "onnx", "pyarrow", "lab data")
 _USES = {
     "record": _CORE,

@@ -1,15 +1,15 @@
-"""Notebooks run from top to bottom, several at a time, in this very interpreter; `page` shows them."""
+"""Notebooks run from top to bottom with papermill, in this very interpreter; `page` shows them."""
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import sys
 import time
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -29,6 +29,9 @@ _KERNEL_OPTIONS = [
     "--InlineBackend.figure_formats=svg",  # sharp at any size, and their text is text
     "--InlineBackend.rc=svg.fonttype=none",
 ]
+_ADDED_CELLS = {"injected-parameters", "papermill-error-cell-tag"}
+
+
 STOPPED = "stopped by Ctrl-C"
 """The error of a notebook that Ctrl-C ended, or kept from starting."""
 
@@ -97,45 +100,25 @@ def _find(name: str, own: Sequence[Path]) -> Path:
     raise SettingsError(f"there is no notebook {name}{meant}", fix=f"name a file, or one of {known}")
 
 
-def _read(notebook: Path) -> Any:
-    """Its cells and metadata; SettingsError where it is no notebook."""
-    try:
-        return _library("nbformat").read(notebook, as_version=4)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:  # nbformat passes all of them on
-        raise SettingsError(f"{notebook} is not a notebook: {error}", fix="name an .ipynb file") from error
-
-
-def _library(module: str) -> Any:
-    # jsonschema tries to import this checker of IRIs, which takes 1.5 s and which no notebook needs
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    return load(module, needed_for="running notebooks", install=install_command("notebooks"))
-
-
-def _place(notebook: Any) -> int | None:
-    """The number of the cell tagged `parameters`, from 0."""
-    tagged = (place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ()))
-    return next(tagged, None)
-
-
 def declared_parameters(notebook: Path) -> dict[str, Any]:
     """Names and defaults in the notebook's cell tagged `parameters`; a default that is no literal reads as None.
 
-    SettingsError where it is no notebook.
+    SettingsError where papermill cannot read the notebook.
     """
-    read = _read(notebook)
-    if (place := _place(read)) is None:
-        return {}
-    found = {}
-    for node in ast.parse(read.cells[place].source).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            [target] = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found[ast.unparse(target)] = _literal(ast.unparse(node.value), otherwise=None)
-    return found
+    try:
+        found = _library("papermill").inspect_notebook(notebook)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # nbformat passes all of them on
+        raise SettingsError(f"{notebook} is not a notebook: {error}", fix="name an .ipynb file") from error
+    return {name: _literal(each["default"], otherwise=None) for name, each in found.items()}
+
+
+def _library(module: str) -> Any:
+    return load(module, needed_for="running notebooks", install=install_command("notebooks"))
 
 
 def _literal(text: str, otherwise: Any) -> Any:
     try:
-        return ast.literal_eval(text)
+        return literal_eval(text)
     except (ValueError, SyntaxError):
         return otherwise
 
@@ -202,120 +185,93 @@ def run_notebooks(
     folder: Path,
     *,
     jobs: int = 1,
-    show: Callable[[str], None] = lambda text: None,
+    progress: bool = False,
     done: Callable[[Run], None] = lambda run: None,
 ) -> list[Run]:
     """Run notebooks, up to `jobs` at a time, and save their executed copies in `folder`; a failure stops only its own.
 
     `parameters` holds one mapping a notebook, as `chosen_parameters` returns them. The largest notebooks start first
-    where several run at a time. `show` gets a line on how far each is, `done` is called as each ends; the runs are
-    returned in the order of `notebooks`. Ctrl-C ends all that run; those and the rest are `stopped`.
+    where several run at a time. `done` is called as each ends; the runs are returned in the order of `notebooks`. With
+    `progress` bars on standard error count the cells. Ctrl-C ends all that run; those and the rest are `stopped`.
 
-    MissingPackageError where nbclient or ipykernel is not installed; SettingsError where a copy would overwrite its
+    MissingPackageError where papermill or ipykernel is not installed; SettingsError where a copy would overwrite its
     notebook.
     """
     for notebook in notebooks:
         if notebook.resolve() == (folder / notebook.name).resolve():
             raise SettingsError(f"{notebook} would be overwritten by its executed copy", fix="choose another --out")
+    # papermill changes the current folder, of all threads, as it writes: nothing depends on that
+    kernels, here = list[Any](), Path.cwd()
+    how = {"kernel_manager_class": _kernel_manager(kernels), "resources": {"metadata": {"path": str(here)}}}
+    from jupyter_core.utils import ensure_event_loop
+
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = zip(notebooks, parameters, strict=True)
-    running = [_Running(notebook, folder / notebook.name, values) for notebook, values in pairs]
-    places = asyncio.Semaphore(jobs)
+    places = SimpleQueue[int]()
+    for place in range(jobs):
+        places.put(place)
 
-    def tell() -> None:
-        live = [each for each in running if each.cell and each.run is None]
-        show(" · ".join(f"{each.notebook.stem} {each.cell} of {each.cells}" for each in live))
-
-    async def run(each: _Running) -> None:
-        async with places:
-            if not (ended := await each.execute(tell)).stopped:
-                done(ended)
-
-    async def run_all() -> None:
-        first = sorted(running, key=lambda each: -each.notebook.stat().st_size) if jobs > 1 else running
-        await asyncio.gather(*map(run, first))
-
-    with asyncio.Runner(loop_factory=_Loop) as runner:
+    def run(notebook: Path, values: Mapping[str, Any]) -> Run:
+        place = places.get()
+        bar = {"desc": notebook.stem, "leave": False, "position": place} if progress else False
         try:
-            runner.run(run_all())
+            with closing(ensure_event_loop(prefer_selector_loop=True)):  # this thread's, which papermill takes
+                return _run(notebook, folder / notebook.name, values, here, progress_bar=bar, **how)
+        finally:
+            places.put(place)
+
+    work = list(zip(notebooks, parameters, strict=True))
+    if jobs > 1:
+        work.sort(key=lambda each: -each[0].stat().st_size)
+    runs = {notebook: Run(notebook, folder / notebook.name, 0, Failure(0, "", STOPPED)) for notebook in notebooks}
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(run, *each) for each in work]
+        try:
+            for future in as_completed(futures):
+                runs[future.result().notebook] = future.result()
+                done(future.result())
         except KeyboardInterrupt:
-            for each in running:
-                each.stop()
-    return [each.run or Run(each.notebook, each.output, 0, Failure(0, "", STOPPED)) for each in running]
+            runs |= {run.notebook: run for run in _stop(futures, kernels)}
+        except BaseException:
+            _stop(futures, kernels)
+            raise
+    return list(runs.values())
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    def add_signal_handler(self, *_: Any) -> None:  # type: ignore[override]
-        """Refused: nbclient would take Ctrl-C for itself."""
-        raise RuntimeError
+def _run(notebook: Path, output: Path, values: Mapping[str, Any], here: Path, **how: Any) -> Run:
+    written = here / output
+    written.unlink(missing_ok=True)
+    start, failure = time.perf_counter(), None
+    how |= {"parameters": dict(values), "kernel_name": "python3", "language": "python", "start_timeout": 300}
+    try:
+        _library("papermill").execute_notebook(here / notebook, written, **how)
+    except Exception as error:  # a cell that fails, a kernel that dies or never starts
+        failure = _failure(written, error)
+    return Run(notebook, output, time.perf_counter() - start, failure)
 
 
-class _Running:
-    """A notebook, before, while and after it runs."""
-
-    def __init__(self, notebook: Path, output: Path, values: Mapping[str, Any]) -> None:
-        self.notebook, self.output = notebook, output
-        self.run: Run | None = None
-        self.cell, self._line = (
-            0,
-            "",
-        )  # the one that runs, counted from 1 in the notebook as written, and its first line
-        self._read = _read(notebook)
-        self.cells = len(self._read.cells)
-        self._injected = _inject(self._read, values)
-        self._stopped = False
-        self._client = _library("nbclient").NotebookClient(
-            self._read,
-            kernel_name="python3",
-            kernel_manager_class=_kernel_manager(),
-            startup_timeout=300,
-            timeout=None,
-            coalesce_streams=True,
-            resources={"metadata": {"path": str(Path.cwd())}},
-        )
-
-    async def execute(self, tell: Callable[[], None]) -> Run:
-        """Run it to its end, and save the executed copy."""
-
-        def started(cell: Any, cell_index: int) -> None:
-            if cell.cell_type == "code":
-                self.cell = cell_index + (cell_index < self._injected)
-                self._line = cell.source.strip().partition("\n")[0]
-                tell()
-
-        self._client.on_cell_start = started
-        self.output.unlink(missing_ok=True)
-        start, failure = time.perf_counter(), None
-        try:
-            await self._client.async_execute()
-        except (Exception, asyncio.CancelledError) as error:  # a cell that fails, a kernel that dies or never starts
-            name, message = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
-            text = "\n".join(f"{name}: {message}".strip().splitlines()[-8:])
-            failure = Failure(self.cell, self._line, STOPPED if self._stopped else text)
-        if self.cell:
-            _library("nbformat").write(self._read, self.output)
-        self.run = Run(self.notebook, self.output, time.perf_counter() - start, failure)
-        return self.run
-
-    def stop(self) -> None:
-        """What ends it from here on is Ctrl-C, and its kernel is not asked."""
-        self._stopped, self._client.shutdown_kernel = True, "immediate"
+def _stop(futures: Sequence[Future[Run]], kernels: Sequence[Any]) -> list[Run]:
+    """End what runs and return all that had started: papermill comes back when its kernel is dead."""
+    ended = [future for future in futures if future.done()]
+    for future in futures:
+        future.cancel()
+    while wait(futures, timeout=0.1).not_done:
+        for kernel in list(kernels):  # one that has just started too
+            if process := getattr(kernel.provisioner, "process", None):
+                process.kill()
+    runs = []
+    for future in futures:
+        if not future.cancelled():
+            run = future.result()
+            if run.failure is not None and future not in ended:
+                run = replace(run, failure=replace(run.failure, error=STOPPED))
+            runs.append(run)
+    return runs
 
 
-def _inject(notebook: Any, values: Mapping[str, Any]) -> int:
-    """Add a cell with these values behind the one tagged `parameters`; its place, or that behind all cells."""
-    place = _place(notebook)
-    if not values or place is None:
-        return len(notebook.cells)
-    source = "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in values.items())])
-    cell = _library("nbformat").v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]})
-    notebook.cells.insert(place + 1, cell)
-    return place + 1
-
-
-def _kernel_manager() -> type:
-    """A manager of kernels in this interpreter; a `python3` registered for another has no say."""
-    _library("ipykernel")
+def _kernel_manager(kernels: list[Any]) -> type:
+    """A kernel manager for this interpreter, listing its kernels; a `python3` registered for another has no say."""
+    for module in ("papermill", "ipykernel"):
+        _library(module)
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -324,4 +280,21 @@ def _kernel_manager() -> type:
         kernel_spec = KernelSpec(**get_kernel_dict(_KERNEL_OPTIONS), env=_KERNEL_ENVIRONMENT)
         transport_encryption = "auto"  # unencrypted, ipykernel warns about it in the first cell's output
 
+        def __init__(self, *positional: Any, **named: Any) -> None:
+            super().__init__(*positional, **named)
+            kernels.append(self)
+
     return LabKernelManager
+
+
+def _failure(output: Path, error: Exception) -> Failure:
+    """The error, at the last cell of the executed copy that was started."""
+    nbformat = _library("nbformat")
+    name, message = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
+    text = "\n".join(f"{name}: {message}".strip().splitlines()[-8:])
+    cells = nbformat.read(output, as_version=4).cells if output.exists() else []
+    written = [cell for cell in cells if not _ADDED_CELLS & set(cell.metadata.get("tags", ()))]
+    for number, cell in reversed(list(enumerate(written, start=1))):
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time"):
+            return Failure(number, cell.source.strip().partition("\n")[0], text)
+    return Failure(0, "", text)

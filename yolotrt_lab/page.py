@@ -6,9 +6,10 @@ import os
 import re
 import subprocess
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from html import escape
+from itertools import groupby
 from mimetypes import guess_type
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,7 +80,8 @@ class _Section:
             self.body = f"<h1>{escape(run.name)}</h1>"
             return
         cells = nbformat.v4.reads(run.output.read_text(encoding="utf-8")).cells
-        self.body = "\n".join(map(self._cell, cells))
+        kept = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", ())]
+        self.body = "\n".join(map(self._cell, kept))
 
     def _cell(self, cell: Any) -> str:
         if cell.cell_type == "code":
@@ -91,7 +93,7 @@ class _Section:
 
     def _code(self, cell: Any) -> str:
         """The code, folded under its first line, and its outputs. Claims that hold fold under what they print."""
-        tags, outputs, kind = set(cell.metadata.get("tags", ())), cell.outputs, "code"
+        tags, outputs, kind = set(cell.metadata.get("tags", ())), list(_joined(cell.outputs)), "code"
         self.printed += [each.text for each in outputs if each.output_type == "stream"]
         summary = f"<code>{escape(cell.source.strip().partition(chr(10))[0])}</code>"
         if "claims" in tags and not self.run.failure:
@@ -255,6 +257,17 @@ def _highlighted(code: str, language: str, _: str) -> str:
     except ValueError:
         return ""
     return f'<pre class="highlight"><code>{spans}</code></pre>'
+
+
+def _joined(outputs: Sequence[Any]) -> Iterator[Any]:
+    """Streams in one piece, as a terminal shows them: a line that was written over has its last text."""
+    for name, group in groupby(outputs, key=lambda each: each.get("name", "")):
+        if not name:
+            yield from group
+            continue
+        pieces = list(group)
+        pieces[0].text = re.sub(r"[^\n]*\r(?=[^\n])", "", "".join(each.text for each in pieces))
+        yield pieces[0]
 
 
 def _coloured(text: str) -> str:
