@@ -99,7 +99,7 @@ def test_run_exits_with_0_where_all_is_well(folder, capsys):
     assert err == ""
 
 
-@pytest.mark.parametrize("name", ["markdown_it", "nbclient", "ipykernel"])
+@pytest.mark.parametrize("name", ["markdown_it", "papermill", "ipykernel"])
 def test_without_the_extra_nothing_runs_and_the_command_that_installs_it_is_named(name, folder, monkeypatch, capsys):
     write(folder / "good.ipynb", "open('ran', 'w')")
     monkeypatch.delitem(sys.modules, "yolotrt_lab.page", raising=False)
