@@ -192,7 +192,7 @@ TURNS_MS = {2: 2.68, 4: 5.42, 6: 11.67, 8: 15.71, 10: 19.35, 12: 24.1}
 
 def beside(others, memory):
     turns_ns = {str(count): round(turn_ms * 1e6) for count, turn_ms in TURNS_MS.items()}
-    cost = OtherProcessesCost(turns_ns, 2_000_000, upload_share=0.0556, call_ns=1_900, source="that day")
+    cost = OtherProcessesCost(turns_ns, 2_000_000, 1_900, "that day", upload_times={"12": 1.67})
     device = SimulatedDevice(replace(Preset.load("h200"), other_processes=cost))
     device.use(Conditions(other_processes=others))
     settings = LoopSettings(frames=60, warmup=5, fill=Fill.READY, input_memory=memory)

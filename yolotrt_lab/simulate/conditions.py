@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS
-from .preset import OtherProcessesCost
+from .preset import OtherProcessesCost, factor
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE
 
 TICK_NS = 20_000_000
@@ -113,7 +113,7 @@ class State:
         memory: Callable[[], tuple[int, int]],
     ) -> None:
         self.conditions = conditions
-        self._cost = cost or OtherProcessesCost({}, 0, 0.0, 0, "")
+        self._cost = cost or OtherProcessesCost({}, 0, 0, "")
         self.set_other_processes(conditions.other_processes)
         self._memory = memory
         self._next_tick = begin_ns
@@ -155,7 +155,7 @@ class State:
             return duration
         if clocks is not None and clocks.copies_share:
             duration = int(duration / (1 - clocks.copies_share * (1 - min(self._level, self._cap))))
-        return duration if engine == DOWNLOAD_ENGINE else int(duration * self._cost.upload_factor(others))
+        return duration if engine == DOWNLOAD_ENGINE else int(duration * factor(self._cost.upload_times, others))
 
     def call_ns(self) -> int:
         """How much longer a page-locked copy call blocks the host."""
@@ -163,12 +163,12 @@ class State:
 
     def enqueue_ns(self, duration: int) -> int:
         """How long an enqueue blocks the host that would block it for `duration`."""
-        return int(duration * self._cost.enqueue_factor(self.conditions.other_processes))
+        return int(duration * factor(self._cost.enqueue_times, self.conditions.other_processes))
 
     def host_work_ns(self, duration: int) -> int:
         """How long the host's own work takes that would take `duration`."""
         conditions = self.conditions
-        return int(duration * conditions.host_factor * self._cost.host_work_factor(conditions.other_processes))
+        return int(duration * conditions.host_factor * factor(self._cost.host_work_times, conditions.other_processes))
 
     def _in_turns(self, start: int, duration: int) -> int:
         """`elapsed` beside others: work waits for the turn of this process, and each end of a slice interrupts it."""
