@@ -10,7 +10,7 @@ import yolotrt_lab as lab
 from scripts.evaluation.held_out import HELD_OUT_SEED
 from yolotrt_lab import nsight, plots, speed, vision
 from yolotrt_lab.detector.scene import SyntheticScene
-from yolotrt_lab.simulate.copy_probe import CopyProbe
+from yolotrt_lab.simulate.experiments import CopyProbe
 from yolotrt_lab.speed.ladder import Ladder
 
 FRAME_SHOWN = 40  # of each scene

@@ -19,7 +19,7 @@ from yolotrt_lab.frames import read_images
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.calibration import calibrate, fit_fields
-from yolotrt_lab.simulate.concurrency import BATCHES
+from yolotrt_lab.simulate.experiments import BATCHES
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.speed.ladder import open_engines
 from yolotrt_lab.types import Source

@@ -45,7 +45,11 @@ ROUND = Preset(
     },
     host_work_ns={"letterbox": 100_000, "naive_letterbox": 300_000, "copy_to_slot": 200_000, "decode": 50_000},
     other_processes=OtherProcessesCost(
-        turns_ns={"2": 4_000_000, "4": 6_000_000}, slice_ns=2_000_000, upload_share=0.1, call_ns=1_000, source="round"
+        turns_ns={"2": 4_000_000, "4": 6_000_000},
+        slice_ns=2_000_000,
+        call_ns=1_000,
+        source="round",
+        upload_times={"10": 2.0},
     ),
     registration=Registration(call_ns=600_000, kept_ns=100, source="round"),
 )

@@ -19,7 +19,7 @@ from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.running import COPIES, listing
 from yolotrt_lab.errors import RecordingError
 from yolotrt_lab.recording import FrameRecorder, Recording
-from yolotrt_lab.simulate.copy_probe import CopyProbe
+from yolotrt_lab.simulate.experiments import CopyProbe
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.types import TELEMETRY_COLUMNS, SourceKind
 

@@ -18,7 +18,7 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import MissingPackageError
 from yolotrt_lab.plots.style import finish
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.simulate.copy_probe import measure_copies
+from yolotrt_lab.simulate.experiments import measure_copies
 from yolotrt_lab.types import SourceKind, Stage
 
 

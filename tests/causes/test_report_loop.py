@@ -50,7 +50,6 @@ THEIRS = OtherProcessesCost(
         "12": 24_100_000,
     },
     slice_ns=2_000_000,
-    upload_share=0.0,
     call_ns=1_900,
     source="data/report-loop.csv",
     upload_times={"1": 1.03, "2": 1.07, "4": 1.05, "6": 1.14, "8": 1.3, "10": 1.51, "12": 1.62},

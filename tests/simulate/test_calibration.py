@@ -15,7 +15,7 @@ from yolotrt_lab.errors import NoGpuError
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.calibration import LOOPS, calibrate, run_loops
-from yolotrt_lab.simulate.concurrency import BATCHES, measure_concurrency
+from yolotrt_lab.simulate.experiments import BATCHES, measure_concurrency
 from yolotrt_lab.simulate.preset import Allocation, EngineCost, PageableCopy, PinnedCopy, Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.ladder import LINES, Ladder, climb, open_engines

@@ -13,7 +13,7 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.simulate import spin
-from yolotrt_lab.simulate.conditions import TICK_NS, Card, Clocks, Conditions, Heat
+from yolotrt_lab.simulate.conditions import TICK_NS, Clocks, Conditions, Heat
 from yolotrt_lab.simulate.preset import OtherProcessesCost, Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import TELEMETRY_COLUMNS, Fill, HostMemory, Stage
@@ -192,7 +192,7 @@ TURNS_MS = {2: 2.68, 4: 5.42, 6: 11.67, 8: 15.71, 10: 19.35, 12: 24.1}
 
 def beside(others, memory):
     turns_ns = {str(count): round(turn_ms * 1e6) for count, turn_ms in TURNS_MS.items()}
-    cost = OtherProcessesCost(turns_ns, 2_000_000, upload_share=0.0556, call_ns=1_900, source="that day")
+    cost = OtherProcessesCost(turns_ns, 2_000_000, 1_900, "that day", upload_times={"12": 1.67})
     device = SimulatedDevice(replace(Preset.load("h200"), other_processes=cost))
     device.use(Conditions(other_processes=others))
     settings = LoopSettings(frames=60, warmup=5, fill=Fill.READY, input_memory=memory)
@@ -282,7 +282,7 @@ def test_memory_that_stays_registered_lengthens_every_wait(device):
 
 def test_telemetry_holds_every_column_and_nan_before_the_conditions(device):
     device.wait_until_ns(SECOND)
-    device.use(Conditions(other_processes=2, card=Card(base_memory_bytes=100.0, other_process_memory_bytes=10.0)))
+    device.use(Conditions(other_processes=2))
     kept = device.empty_host((1_000,), np.uint8, HostMemory.PINNED)
     buffer = device.empty_device(1_000)
     told = device.telemetry(np.array([SECOND - 1, SECOND, 2 * SECOND]))
@@ -291,7 +291,7 @@ def test_telemetry_holds_every_column_and_nan_before_the_conditions(device):
         assert values.shape == (3,) and values.dtype == np.float64
         assert np.isnan(values).tolist() == [True, False, False]
     assert told["gpu_processes"][1:].tolist() == [2, 2]
-    assert told["gpu_memory_used_bytes"][1] == 100 + 2 * 10 + buffer.nbytes
+    assert told["gpu_memory_used_bytes"][1] == 3 * 700e6 + buffer.nbytes
     assert told["host_memory_bytes"][1] == 400e6 + kept.nbytes
     assert told["gpu_utilisation_percent"][2] == pytest.approx(100, abs=1)
 
@@ -312,13 +312,13 @@ def test_utilisation_is_the_share_of_time_that_kernels_take(device):
 
 
 def test_telemetry_sees_device_memory_that_is_freed(device):
-    device.use(Conditions(card=Card(base_memory_bytes=100.0)))
+    device.use(Conditions())
     buffer, used = device.empty_device(1_000), []
     for second in (1, 2):
         device.wait_until_ns(second * SECOND)
         used.append(device.telemetry(np.array([second * SECOND]))["gpu_memory_used_bytes"][0])
         buffer = None
-    assert (used, buffer) == ([1_100, 100], None)
+    assert (used, buffer) == ([700_001_000, 700_000_000], None)
 
 
 @pytest.mark.parametrize("settings", [{"other_processes": -1}, {"host_factor": 0}, {"host_factor": float("nan")}])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.simulate.copy_probe import BACKLOGS_NS, DIRECTIONS, MEMORIES, SIZES, CopyProbe, measure_copies
+from yolotrt_lab.simulate.experiments import BACKLOGS_NS, DIRECTIONS, MEMORIES, SIZES, CopyProbe, measure_copies
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import HostMemory, SourceKind
 

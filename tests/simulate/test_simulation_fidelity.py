@@ -14,7 +14,7 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.simulate.copy_probe import measure_copies
+from yolotrt_lab.simulate.experiments import measure_copies
 from yolotrt_lab.speed.ladder import RUNGS, Ladder, climb, open_engines
 from yolotrt_lab.speed.limits import engine_us, figures
 from yolotrt_lab.types import Stage

@@ -18,7 +18,7 @@ from ..errors import RecordingError, SettingsError, closest, whole
 from ..loop import LoopSettings, run_in_turns
 from ..recording import FrameRecorder, Recording, joined, watched
 from ..simulate.conditions import Conditions
-from ..simulate.copy_probe import measure_copies
+from ..simulate.experiments import measure_copies
 from ..simulate.simulated import SimulatedDevice
 from ..telemetry import Telemetry
 from .catalogue import SCENARIOS, SHOWS

@@ -1,7 +1,6 @@
 from .calibration import calibrate
-from .concurrency import BATCHES
-from .conditions import Card, Clocks, Conditions, Heat
-from .copy_probe import CopyProbe, measure_copies
+from .conditions import Clocks, Conditions, Heat
+from .experiments import BATCHES, CopyProbe, measure_copies
 from .machine import SimulatedBuffer
 from .namespace import RawModules, open_letterbox, raw_modules
 from .preset import (
@@ -23,7 +22,6 @@ __all__ = [
     "BATCHES",
     "SPIN",
     "Allocation",
-    "Card",
     "Clocks",
     "Conditions",
     "CopyProbe",

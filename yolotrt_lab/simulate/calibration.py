@@ -16,8 +16,7 @@ from ..memory import Slot
 from ..recording import Recording, machine_info
 from ..types import Fill, HostMemory, SourceKind, Stage
 from ..vision import HostWork
-from .concurrency import measure_concurrency
-from .copy_probe import CopyProbe, measure_copies
+from .experiments import CopyProbe, measure_concurrency, measure_copies
 from .preset import Allocation, EngineCost, PageableCopy, PinnedCopy, Preset
 from .timed_engine import spin
 

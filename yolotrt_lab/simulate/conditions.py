@@ -3,26 +3,34 @@
 Other processes take turns with this one: once its work has run dry, or its time slice is over, each of them has the GPU
 for a turn before this process has it again. How long they have it altogether, by their number, is fitted to measured
 waits (`OtherProcessesCost` in the preset), and so is how much longer uploads, enqueues and the host's own work take.
-Nobody measured a clock governor or a heat sink for the lab: `Clocks`, `Heat` and `Card` are assumptions, good for
-the shape of what they cause and not for its size.
+Nobody measured a clock governor or a heat sink for the lab: `Clocks` and `Heat` are assumptions, good for the shape of
+what they cause and not for its size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS
-from .preset import OtherProcessesCost
+from .preset import OtherProcessesCost, factor
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE
 
 TICK_NS = 20_000_000
 """The step of the governor, the temperature and telemetry."""
 
 _AVERAGED_TICKS = 10
+
+# What telemetry says of the card besides what is simulated: assumed, in the order of an H200's figures
+_SM_CLOCK_MHZ, _MEMORY_CLOCK_MHZ = 1980.0, 3201.0
+_IDLE_POWER_W, _BUSY_POWER_W = 75.0, 450.0
+_AMBIENT_C, _WARM_C = 30.0, 60.0  # the second where no `Heat` is simulated
+_PCIE_GENERATION, _PCIE_WIDTH = 5.0, 16.0
+_PROCESS_BYTES = 700e6  # of device memory, for this process and for each other one
+_HOST_BYTES = 400e6
 _COPYING = (UPLOAD_ENGINE, DRIVER, DOWNLOAD_ENGINE)
 
 
@@ -63,29 +71,6 @@ class Heat:
     """The clock is lower by this share of the full one for each degree above `limit_c`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What telemetry says of the card besides what is simulated. Assumed, in the order of an H200's figures.
-
-    >>> Card(ambient_c=25).ambient_c
-    25
-    """
-
-    sm_clock_mhz: float = 1980.0
-    memory_clock_mhz: float = 3201.0
-    idle_power_w: float = 75.0
-    busy_power_w: float = 450.0
-    ambient_c: float = 30.0
-    full_c: float = 60.0
-    """The temperature where no `Heat` is simulated."""
-    pcie_generation: float = 5.0
-    pcie_width: float = 16.0
-    base_memory_bytes: float = 700e6
-    other_process_memory_bytes: float = 700e6
-    """Device memory of each other process."""
-    base_host_bytes: float = 400e6
-
-
 @dataclass(slots=True)
 class Conditions:
     """The conditions that a simulated device runs under. SettingsError for values that cannot be.
@@ -103,7 +88,6 @@ class Conditions:
     """The host's own work takes so many times as long. It may be changed at any time."""
     clocks: Clocks | None = None
     heat: Heat | None = None
-    card: Card = field(default_factory=Card)
 
     def __post_init__(self) -> None:
         if self.other_processes < 0 or not self.host_factor > 0:
@@ -129,7 +113,7 @@ class State:
         memory: Callable[[], tuple[int, int]],
     ) -> None:
         self.conditions = conditions
-        self._cost = cost or OtherProcessesCost({}, 0, 0.0, 0, "")
+        self._cost = cost or OtherProcessesCost({}, 0, 0, "")
         self.set_other_processes(conditions.other_processes)
         self._memory = memory
         self._next_tick = begin_ns
@@ -137,7 +121,7 @@ class State:
         self._busy_share = 0.0
         self._level = conditions.clocks.start_share if conditions.clocks else 1.0
         self._cap = 1.0
-        self._temperature = conditions.card.ambient_c if conditions.heat else conditions.card.full_c
+        self._temperature = _AMBIENT_C if conditions.heat else _WARM_C
         self._slice_begin = self._released_at = begin_ns
         self._ticks: list[int] = []
         self._readings: list[dict[str, float]] = []
@@ -171,7 +155,7 @@ class State:
             return duration
         if clocks is not None and clocks.copies_share:
             duration = int(duration / (1 - clocks.copies_share * (1 - min(self._level, self._cap))))
-        return duration if engine == DOWNLOAD_ENGINE else int(duration * self._cost.upload_factor(others))
+        return duration if engine == DOWNLOAD_ENGINE else int(duration * factor(self._cost.upload_times, others))
 
     def call_ns(self) -> int:
         """How much longer a page-locked copy call blocks the host."""
@@ -179,12 +163,12 @@ class State:
 
     def enqueue_ns(self, duration: int) -> int:
         """How long an enqueue blocks the host that would block it for `duration`."""
-        return int(duration * self._cost.enqueue_factor(self.conditions.other_processes))
+        return int(duration * factor(self._cost.enqueue_times, self.conditions.other_processes))
 
     def host_work_ns(self, duration: int) -> int:
         """How long the host's own work takes that would take `duration`."""
         conditions = self.conditions
-        return int(duration * conditions.host_factor * self._cost.host_work_factor(conditions.other_processes))
+        return int(duration * conditions.host_factor * factor(self._cost.host_work_times, conditions.other_processes))
 
     def _in_turns(self, start: int, duration: int) -> int:
         """`elapsed` beside others: work waits for the turn of this process, and each end of a slice interrupts it."""
@@ -207,7 +191,7 @@ class State:
             self._next_tick += TICK_NS
 
     def _tick(self) -> None:
-        conditions, card = self.conditions, self.conditions.card
+        conditions = self.conditions
         busy_ns = min(self._busy_ns, TICK_NS)
         self._busy_ns -= busy_ns
         share = 1.0 if conditions.other_processes else busy_ns / TICK_NS
@@ -215,7 +199,7 @@ class State:
         if conditions.clocks is not None:
             self._govern(conditions.clocks)
         clock = min(self._level, self._cap)
-        power = card.idle_power_w + (card.busy_power_w - card.idle_power_w) * self._busy_share * clock**2
+        power = _IDLE_POWER_W + (_BUSY_POWER_W - _IDLE_POWER_W) * self._busy_share * clock**2
         if conditions.heat is not None:
             self._warm(conditions.heat, power)
         self._read(clock, power)
@@ -228,31 +212,28 @@ class State:
             self._level = min(self._level + reach / clocks.up_s, 1.0)
 
     def _warm(self, heat: Heat, power: float) -> None:
-        card = self.conditions.card
-        goal = card.ambient_c + (heat.full_c - card.ambient_c) * power / card.busy_power_w
+        goal = _AMBIENT_C + (heat.full_c - _AMBIENT_C) * power / _BUSY_POWER_W
         self._temperature += (goal - self._temperature) * TICK_NS / 1e9 / heat.time_constant_s
         too_hot = max(self._temperature - heat.limit_c, 0.0)
         self._cap = max(1.0 - heat.share_per_degree * too_hot, 0.1)
 
     def _read(self, clock: float, power: float) -> None:
         """Keep what telemetry reads now."""
-        clocks, card, others = self.conditions.clocks, self.conditions.card, self.conditions.other_processes
+        clocks, others = self.conditions.clocks, self.conditions.other_processes
         device_bytes, host_bytes = self._memory()
         self._ticks.append(self._next_tick)
         self._readings.append(
             {
-                "sm_clock_mhz": card.sm_clock_mhz * clock,
-                "memory_clock_mhz": card.memory_clock_mhz,
+                "sm_clock_mhz": _SM_CLOCK_MHZ * clock,
+                "memory_clock_mhz": _MEMORY_CLOCK_MHZ,
                 "power_w": power,
                 "temperature_c": self._temperature,
-                "pcie_generation": card.pcie_generation,
-                "pcie_width": card.pcie_width,
+                "pcie_generation": _PCIE_GENERATION,
+                "pcie_width": _PCIE_WIDTH,
                 "gpu_utilisation_percent": 100 * self._busy_share,
-                "gpu_memory_used_bytes": card.base_memory_bytes
-                + device_bytes
-                + others * card.other_process_memory_bytes,
+                "gpu_memory_used_bytes": device_bytes + (1 + others) * _PROCESS_BYTES,
                 "gpu_processes": others,
-                "host_memory_bytes": card.base_host_bytes + host_bytes,
+                "host_memory_bytes": _HOST_BYTES + host_bytes,
                 "throttle_gpu_idle": clocks is not None and self._level < 1.0 and self._busy_share <= clocks.busy_above,
                 "throttle_sw_thermal_slowdown": self._cap < 1.0,
             }

@@ -148,7 +148,7 @@ def interpolated(rates: Mapping[int, float]) -> tuple[float, ...]:
 class OtherProcessesCost:
     """What other processes that keep the same GPU busy cost this one.
 
-    >>> OtherProcessesCost({"2": 4_000_000}, 2_000_000, 0.1, 1_000, "an example").others_ns(1)
+    >>> OtherProcessesCost({"2": 4_000_000}, 2_000_000, 1_000, "an example").others_ns(1)
     2000000
     """
 
@@ -156,16 +156,14 @@ class OtherProcessesCost:
     """How long the others have the GPU between two turns of this process, by how many they are."""
     slice_ns: int
     """A turn ends after this, or earlier where the work runs dry."""
-    upload_share: float
-    """Each other process lengthens an upload by this share of its duration."""
     call_ns: int
     """Each other process lengthens a page-locked copy call by this."""
     source: str
     """What all of it was fitted to."""
     upload_times: Mapping[str, float] = field(default_factory=dict)
-    """An upload takes so many times as long, by how many the others are. Empty: `upload_share` says it."""
+    """An upload takes so many times as long, by how many the others are. Empty: as long as alone."""
     enqueue_times: Mapping[str, float] = field(default_factory=dict)
-    """The same of an engine that is enqueued call by call. Empty: as long as alone."""
+    """The same of an engine that is enqueued call by call."""
     host_work_times: Mapping[str, float] = field(default_factory=dict)
     """The same of the host's own work."""
 
@@ -177,21 +175,11 @@ class OtherProcessesCost:
             return turns_ns[counts[-1]] * count // counts[-1]
         return int(np.interp(count, counts, [turns_ns[known] for known in counts]))
 
-    def upload_factor(self, count: int) -> float:
-        """How many times as long an upload takes beside that many."""
-        return _factor(self.upload_times, count) if self.upload_times else 1 + self.upload_share * count
 
-    def enqueue_factor(self, count: int) -> float:
-        """The same of an enqueue."""
-        return _factor(self.enqueue_times, count)
-
-    def host_work_factor(self, count: int) -> float:
-        """The same of the host's own work."""
-        return _factor(self.host_work_times, count)
-
-
-def _factor(times: Mapping[str, float], count: int) -> float:
-    """On a line between measured counts, from 1 at none; beyond them what is added grows in proportion."""
+def factor(times: Mapping[str, float], count: int) -> float:
+    """How many times as long something takes, of which there are `count`: on a line between measured counts, from 1 at
+    none; beyond them what is added grows in proportion.
+    """
     if not times:
         return 1.0
     known = {0: 1.0, **{int(each): value for each, value in times.items()}}
@@ -271,10 +259,6 @@ class Preset:
     def label(self) -> str:
         """The name in figures, which says what was not measured on a GPU."""
         return self.name + (f", derived from {self.derived_from} by the simulation" if self.derived_from else "")
-
-    def upload_turn_factor(self, count: int) -> float:
-        """How many times as long a pageable upload takes where that many take turns."""
-        return _factor(self.upload_turn_times, count)
 
     def engine(self, model: str) -> EngineCost:
         """The cost of a model such as 'yolov8n-fp16'; SettingsError names those that were measured."""

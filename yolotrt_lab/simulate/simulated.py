@@ -16,7 +16,7 @@ from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from .conditions import Conditions, State
 from .hazards import READ, TOUCH, WRITE, WatchedBuffer
 from .machine import STREAM_SYNCHRONIZE, Machine, Range, SimulatedBuffer, Touch
-from .preset import EngineCost, PageableCopy, PinnedCopy, Preset
+from .preset import EngineCost, PageableCopy, PinnedCopy, Preset, factor
 from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream, while_held
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE, StreamQueue, Work
 from .virtual_time import ROWS, VirtualQueue, VirtualThread
@@ -247,7 +247,7 @@ class SimulatedDevice(Device):
             work.engine, work.free_before = DRIVER, cost.tail_ns  # the next may come when the call returns
             self._turns = [each for each in self._turns if not each.has_run(machine.threads.now)]
             if self._turns:
-                hold_ns = int(hold_ns * self.preset.upload_turn_factor(len(self._turns) + 1))
+                hold_ns = int(hold_ns * factor(self.preset.upload_turn_times, len(self._turns) + 1))
             self._turns.append(work)
         work.ready, work.duration = machine.threads.now, machine.spread(hold_ns) + cost.tail_ns
         machine.submit(lane, work, touches)
