@@ -245,7 +245,10 @@ class Joined:
 
     def devices_cover(self, of: np.ndarray) -> Cover:
         """All work on the GPUs that some of the work (a mask) runs on."""
-        return self.union(np.isin(self.work["device"], distinct(self.work["device"][of])))
+        devices = self.work["device"]
+        if len(distinct(devices)) < 2:
+            return self._whole
+        return self.union(np.isin(devices, distinct(devices[of])))
 
     def of_thread(self, thread: int) -> np.ndarray:
         """A mask of the work of the frames of one thread."""
