@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from yolotrt_lab.detector.yolov8 import build_model, weight_shapes
-from yolotrt_lab.errors import ModelError, SettingsError
+from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.model import ModelInfo, read_model_info
 
 SMALL = (64, 96)
@@ -193,48 +193,3 @@ def test_the_reader_gives_what_was_built_in_the_form_of_ultralytics(tmp_path):
         "imgsz": "[64, 96]",
         "names": """{0: 'nut', 1: "bolt's end"}""",
     }
-
-
-def export(outputs: list, *, size: tuple = (64, 96), **metadata: str) -> bytes:
-    """The shell of an export: input and output as they are declared, and metadata."""
-    value = onnx.helper.make_tensor_value_info
-    node = onnx.helper.make_node("Identity", ["images"], ["output0"])
-    images, output = value("images", 1, [1, 3, *size]), value("output0", 1, outputs)
-    model = onnx.helper.make_model(onnx.helper.make_graph([node], "export", [images], [output]))
-    onnx.helper.set_model_props(model, metadata)
-    return model.SerializeToString()
-
-
-def test_the_reader_takes_what_other_exports_say():
-    assert read_model_info(export([1, 6, 126])).names == ()
-    assert read_model_info(export([1, 6, 126], names="{0: 'a'")).names == ()
-    assert read_model_info(export([1, 300, 6])).end2end
-    assert read_model_info(export([1, 6, 126], names="['a', 'b']")).names == ("a", "b")
-    dynamic = export(["batch", 6, "cells"], size=("height", "width"), imgsz="[320, 640]", task="detect")
-    assert read_model_info(dynamic).image_size == (320, 640)
-    assert read_model_info(export([1, 6, "cells"], size=("height", "width"))).image_size is None
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (b"no model at all", "must be an ONNX model"),
-        (b"", r"must take images .*, got \[\]"),
-        (export([1, 6, 126], task="segment"), "made for the task 'detect', got 'segment'"),
-        (export([1, 300, 7]), "Ultralytics"),
-        (export([1, 6]), "a classifier has this"),
-        (export([1, 6, 126], names="{0: 'a'}"), "1 class names do not fit 2 rows"),
-    ],
-)
-def test_what_is_no_detector_is_refused(model, message):
-    with pytest.raises(ModelError, match=message):
-        read_model_info(model)
-
-
-def test_weights_are_read_back_and_go_into_another_precision():
-    half = build_model("n", classes=3, image_size=SMALL, precision="fp16")
-    weights = read_weights(half)
-    assert build_model("n", classes=3, image_size=SMALL, precision="fp16", weights=weights) == half
-    single = read_weights(build_model("n", classes=3, image_size=SMALL, weights=weights))
-    assert single["model.0.conv.weight"].dtype == np.float32
-    np.testing.assert_array_equal(single["model.0.conv.weight"], weights["model.0.conv.weight"].astype(np.float32))

@@ -12,9 +12,8 @@ from jsonschema import Draft202012Validator
 from tiny_report import PID, write_secret
 
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.nsight.perfetto import write_perfetto
 from yolotrt_lab.nsight.reports import read_trace
-from yolotrt_lab.nsight.trace import Trace
+from yolotrt_lab.nsight.trace import Trace, write_perfetto
 from yolotrt_lab.simulate import spin
 
 TIME, WHOLE, TEXT = {"type": "number", "minimum": 0}, {"type": "integer"}, {"type": "string"}

@@ -201,8 +201,9 @@ def _waits_of_thread(joined: Joined, thread: int, rows: np.ndarray) -> tuple[np.
     until = np.where(unknown, start, np.minimum(last, end))
     kernels = joined.own_kernels.measure(frame, start, until)
     own = joined.own_work.measure(frame, start, until)
-    with_loop = joined.union(loop).measure(start, until)
-    with_all = joined.devices_cover(loop | process if whole.any() else loop).measure(start, until)
+    of_loop, of_all = joined.union(loop), joined.devices_cover(loop | process if whole.any() else loop)
+    with_loop = of_loop.measure(start, until)
+    with_all = with_loop if of_all is of_loop else of_all.measure(start, until)
     nothing = np.where(unknown, end - start, until - start - with_all)
     return kernels, own - kernels, with_loop - own, with_all - with_loop, nothing, np.where(unknown, 0, end - until)
 

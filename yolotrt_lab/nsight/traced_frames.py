@@ -65,7 +65,8 @@ class Frames:
         """For each row of `api` or `ranges` the frame of its own thread in which it begins, -1 for none."""
         frame, threads = np.full(len(table["start_ns"]), -1), packed(table)
         for thread, mine in each(self.thread):
-            rows = np.flatnonzero(threads == thread)
+            here = threads == thread
+            rows = slice(None) if here.all() else np.flatnonzero(here)  # a long trace is not copied for nothing
             frame[rows] = taken(mine, find(self.start[mine], self.end[mine], table["start_ns"][rows]))
         return frame
 
@@ -245,7 +246,10 @@ class Joined:
 
     def devices_cover(self, of: np.ndarray) -> Cover:
         """All work on the GPUs that some of the work (a mask) runs on."""
-        return self.union(np.isin(self.work["device"], distinct(self.work["device"][of])))
+        devices = self.work["device"]
+        if len(distinct(devices)) < 2:
+            return self._whole
+        return self.union(np.isin(devices, distinct(devices[of])))
 
     def of_thread(self, thread: int) -> np.ndarray:
         """A mask of the work of the frames of one thread."""

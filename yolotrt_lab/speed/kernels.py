@@ -211,7 +211,7 @@ class Decoder:
 
     def _suppress_reference(self, outputs: np.ndarray, scratch: np.ndarray, results: np.ndarray, *_: Any) -> None:
         tables, listed = _tensor(outputs, self._spec).astype(np.float32), _tensor(scratch, self._scratch)
-        for table, words, result in zip(tables, listed, results.view(RESULT), strict=True):
+        for table, words, result in zip(tables, listed, self._results(results), strict=True):
             count, words[0] = words[0], 0
             result["count"], result["candidates"] = -1, count
             if count <= CAPACITY:
@@ -219,9 +219,12 @@ class Decoder:
                 _pack(decode(candidates, self._geometry, confidence=0.0, iou=self._iou, max_detections=KEPT), result)
 
     def _take_reference(self, outputs: np.ndarray, results: np.ndarray, _: Any, confidence: float, *__: Any) -> None:
-        for table, result in zip(_tensor(outputs, self._spec), results.view(RESULT), strict=True):
+        for table, result in zip(_tensor(outputs, self._spec), self._results(results), strict=True):
             found = decode(table, self._geometry, end2end=True, confidence=float(confidence), max_detections=KEPT)
             _pack(found, result)
+
+    def _results(self, memory: np.ndarray) -> np.ndarray:
+        return _tensor(memory, self.result).view(RESULT)[:, 0]
 
 
 def _pack(found: Detections, result: np.void) -> None:
