@@ -307,11 +307,10 @@ def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line(gb, shown, title)
 
 
 def test_few_frames_are_marked_and_many_are_lines(frames):
-    _, (few, many) = plots.figure(1, 2)
     one = Measured("frames", "", {"infer": np.array([2e6])}, origin="one frame")
-    assert [line.get_marker() for line in diagnose.measured_times(few, one, bill(one))] == ["o"]
-    measured = Measured.of(frames["recorded"])
-    assert {line.get_marker() for line in diagnose.measured_times(many, measured, bill(measured))} == {"None"}
+    for measured, marker in ((one, "o"), (Measured.of(frames["recorded"]), "None")):
+        times = diagnose.drawn(measured, bill(measured)).axes[0]
+        assert {line.get_marker() for line in times.lines if not line.get_label().startswith("_")} == {marker}
 
 
 def test_logarithmic_axes_say_plain_numbers():

@@ -10,14 +10,16 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from series import PINNED, loop, only, ramp, start_and_end, step
 
 from yolotrt_lab import diagnose
 from yolotrt_lab.cli import main
 from yolotrt_lab.diagnose import Measured, as_html, bill, compare
-from yolotrt_lab.diagnose.accounts import Judged
+from yolotrt_lab.diagnose.accounts import Fix, Judged
 from yolotrt_lab.diagnose.explanations import EXPLANATIONS
-from yolotrt_lab.diagnose.fixes import Fix
+from yolotrt_lab.diagnose.look import Look
 from yolotrt_lab.errors import MeasurementsError
 from yolotrt_lab.types import Cause
 
@@ -353,6 +355,76 @@ def test_compare_says_what_a_fix_did_against_what_it_could():
     [pinned] = [line for line in lines if line.startswith("  pinned input: at most ")]
     assert pinned.endswith("the change is within it")
     assert any(line.split()[:1] == ["upload"] for line in lines)
+
+
+def test_compare_says_what_only_moved_from_one_call_to_another():
+    before, moved, saved = (
+        bill(loop(300, upload=u, synchronize=s)) for u, s in ((0.3, 0.5), (0.02, 0.75), (0.02, 0.5))
+    )
+    [line] = [line for line in compare(before, moved).splitlines() if line.endswith("moved, not saved")]
+    assert re.fullmatch(r"  upload takes 0.2[78]. ms less, synchronize (0.2[45]. ms) more: \1 .*", line)
+    assert "moved" not in compare(before, saved).replace("moved_wait", "")
+    assert "moved" not in compare(saved, before).replace("moved_wait", "")
+
+
+SHAPES = {
+    "flat": lambda level: np.full(400, level),
+    "ramp": lambda level: ramp(400, level, 5 * level),
+    "falls": lambda level: ramp(400, 5 * level, level),
+    "step": lambda level: step(400, level, 3 * level),
+    "stalls": lambda level: np.where(np.arange(400) % 61 == 5, 20 * level, level),
+    "repeats": lambda level: level * (1 + np.arange(400) % 7),
+    "first frames": lambda level: np.where(np.arange(400) < 5, 40 * level, level),
+}
+series_drawn = st.builds(
+    lambda shape, level: SHAPES[shape](level), st.sampled_from(sorted(SHAPES)), st.floats(1e-3, 10)
+)
+STAGES_DRAWN = ("preprocess", "upload", "infer", "download", "synchronize", "postprocess")
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(
+    stages=st.dictionaries(st.sampled_from(STAGES_DRAWN), series_drawn, min_size=1),
+    measures=st.sets(st.sampled_from(("frame", "latency", *STAGES_DRAWN)), min_size=1),
+    period=st.none() | st.floats(0.5, 20),
+    memory=st.dictionaries(st.sampled_from(("input", "output")), st.sampled_from(("pageable", "pinned"))),
+    telemetry=st.dictionaries(
+        st.sampled_from(("sm_clock_mhz", "gpu_processes", "temperature_c", "throttle_sw_thermal_slowdown")),
+        series_drawn,
+    ),
+    with_instants=st.booleans(),
+)
+def test_no_part_of_a_bill_contradicts_another(stages, measures, period, memory, telemetry, with_instants):
+    measured = loop(400, period_ms=period, memory=memory, telemetry=telemetry, **stages)
+    measured = measured if with_instants else replace(only(measured, *measures), memory=memory)
+    found = bill(measured)
+    verdicts = {each.cause: each.verdict for each in found.causes}
+    changed, grew = {each.stage for each in (*found.grew, *found.fell)}, {each.stage for each in found.grew}
+    assert not (found.steady and (changed or any(each.share > 0.05 for each in found.stalls)))
+    assert not (Cause.WARM_UP in found.proven and {"latency", "frame"} & grew)
+    excluded_stages = {"preprocess": "preprocess", "launch_queue": "infer"}
+    for cause, stage in excluded_stages.items():
+        if verdicts[cause] == "excluded" and "takes" in because(found, cause):
+            assert stage not in changed
+    look = Look(measured)
+    for each in found.fixes:
+        whole = "latency" if each.fix == "fewer_frames" else "frame"
+        name = whole if whole in look.series else look.whole
+        most = max(look.highest(name), look.late(name))
+        assert each.at_most_ms is None or 0 <= each.at_most_ms <= most * 1.001
+        assert each.at_most_ms or "it ends the queue" not in each.because
+        assert not ("ends the queue" in each.because and verdicts["queueing"] not in ("proven", "possible"))
+    bounds = {each.fix: each.at_most_ms for each in found.fixes}
+    if verdicts["shared_gpu"] == "excluded":
+        assert bounds["gpu_alone"] == 0
+    for side, cause in (("input", "pageable_overload"), ("output", "moved_wait")):
+        if memory.get(side) == "pinned":
+            assert (verdicts[cause], bounds[f"pinned_{side}"]) == ("excluded", 0)
+    if verdicts["queueing"] == "excluded":
+        assert bounds["fewer_frames"] <= look.service_ms
+    assert not (verdicts["moved_wait"] == "proven" and bounds["pinned_output"] is not None)
+    late = [each.cause for each in found.causes if re.search(r"is [0-9.,]+ ms too long", each.because)]
+    assert set(late) <= set(found.proven)
 
 
 def test_a_trace_that_is_given_beside_other_frames_is_asked_too(capsys):

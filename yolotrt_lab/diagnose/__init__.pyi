@@ -1,9 +1,8 @@
-from .accounts import Bill, bill, compare
-from .diagram import drawn, measured_times, telemetry_column
+from .accounts import Bill, bill
 from .explanations import EXPLANATIONS
 from .formats import read
 from .measured import Measured, join
-from .render import as_html
+from .render import as_html, compare, drawn, telemetry_column
 from .slope import Slope, slope
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "compare",
     "drawn",
     "join",
-    "measured_times",
     "read",
     "slope",
     "telemetry_column",

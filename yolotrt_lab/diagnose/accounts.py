@@ -12,7 +12,6 @@ from ..nsight.trace import Trace
 from ..types import Cause, Stage
 from . import thresholds as at
 from .explanations import ALL_ALONG, EXPLANATIONS, Verdict
-from .fixes import Fix, fixes
 from .look import QUEUE, UNCOVERED, Look, ms, number
 from .measured import Kind, Measured
 from .series import Window, edge
@@ -59,6 +58,16 @@ class Judged:
 
     cause: Cause
     verdict: Verdict
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What a fix can buy."""
+
+    fix: str
+    at_most_ms: float | None
+    """Off a frame; None where that was not measured."""
     because: str
 
 
@@ -133,7 +142,7 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
     elif trace is not None:
         traced = traced_frames(trace, frame_range)
     look = Look(measured, traced)
-    causes = tuple(_judged(look))
+    causes = tuple(Judged(each.cause, *each.judge(look)) for each in EXPLANATIONS)
     verdicts = {each.cause: each.verdict for each in causes}
     found = Bill(
         kind=measured.kind,
@@ -145,7 +154,7 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
         period=look.period or (look.stalls_every),
         steady=None,
         causes=causes,
-        fixes=tuple(fixes(look, verdicts)),
+        fixes=tuple(_fixes(look, verdicts)),
         next=tuple(_next(look, causes)),
         unread=measured.unread,
         format=measured.format,
@@ -153,14 +162,6 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
         notes=(*measured.notes, *_notes(look)),
     )
     return replace(found, steady=_steady(look, found))
-
-
-def _judged(look: Look) -> Iterator[Judged]:
-    for each in EXPLANATIONS:
-        if look.frames or (each.cause is Cause.LAUNCH_BOUND and look.measured.facts):
-            yield Judged(each.cause, *each.judge(look))
-        else:
-            yield Judged(each.cause, "not_measured", f"needs {each.needs}")
 
 
 def _billed(look: Look) -> list[str]:
@@ -246,17 +247,121 @@ def _next(look: Look, causes: tuple[Judged, ...]) -> Iterator[str]:
     yield from dict.fromkeys(commands[each.cause] for each in wanted)
 
 
-def compare(before: Bill, after: Bill) -> str:
-    """Two bills side by side: what changed, and whether each fix did what the first bill said at most.
+# What each fix can take off a frame at most: a bound from the numbers, or the measurement that would tell.
 
-    >>> from yolotrt_lab import Recording
-    >>> one, two = (bill(Measured.of(Recording.shipped(name))) for name in ("plain-pageable", "plain-pinned"))
-    >>> print(compare(one, two).splitlines()[0])
-    before: recorded on NVIDIA H200, driver 580.159.04, 2026-11-29
+_Bound = tuple[float | None, str]
+
+
+def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
+    """Each fix with its bound, which is of that fix alone: two don't add up. Those of a trace are `trace show`'s.
+
+    A fix ends a queue only if it takes more off a frame than the frame is too long by for its clock.
     """
-    from .render import as_comparison
+    moved = verdicts[Cause.MOVED_WAIT] in ("proven", "possible") and look.holds(Stage.DOWNLOAD)
+    bounds = {
+        "pinned_input": _pinned(look, "input", Stage.UPLOAD, "h2d", "the copy to the GPU"),
+        "pinned_output": _pinned(look, "output", Stage.DOWNLOAD, "d2h", "the copy from the GPU", moved=moved),
+        "cuda_graph": _cuda_graph(look),
+        "overlap": _overlap(look),
+        "gpu_alone": _gpu_alone(look, verdicts[Cause.SHARED_GPU]),
+        "fewer_frames": _fewer_frames(look),
+    }
+    frame = look.highest("frame" if "frame" in look.series else look.whole)
+    for name, (at_most, because) in bounds.items():
+        if at_most is not None and name != "fewer_frames":
+            if at_most > frame:
+                at_most, because = frame, f"{because}; a frame takes {ms(frame)}"
+            if look.queue is not None:
+                ends = "it ends the queue" if at_most > look.excess_ms else "it does not end the queue"
+                because += f"; a frame is {ms(look.excess_ms)} too long for its clock: {ends}"
+        yield Fix(name, at_most, because)
 
-    return as_comparison(before, after)
+
+def _slowest(look: Look, name: str) -> float:
+    """The level of a time where it is highest, at the end of the run or before."""
+    grown = look.grew(name)
+    return max(look.late(name), grown.to if grown else 0.0)
+
+
+def _by_the_trace(look: Look, kind: str, nothing: str) -> _Bound | None:
+    """What a finding of the trace is worth; None where there is no trace of frames, or one that lacks what it needs."""
+    if not look.traced or not look.traced.has_frames or look.traced.seen.missing:
+        return None
+    found = look.trace_finding(kind)
+    return (found.numbers["gain_ns"] / 1e6, found.text) if found else (0.0, f"by the trace, {nothing}")
+
+
+def _pinned(look: Look, side: str, stage: Stage, way: str, copy: str, *, moved: bool = False) -> _Bound:
+    """What page-locked memory on one side can take off, where no wait for the network has moved into its copy call."""
+    if look.traced and look.traced.has_frames:
+        saved = look.traced.pinning_ms(way)
+        return saved, f"by the trace, pageable {stage}s hold the host for {ms(saved)} that pinned memory saves"
+    if look.page_locked(side):
+        return 0.0, f"the {side} is page-locked already"
+    if stage in look.series:
+        took = _slowest(look, stage)
+        takes = f"the {stage} call takes {ms(took)}"
+        if moved:
+            what = "how much of it is the copy and how much the network's, a synchronize in front of it would tell"
+            return None, f"not measured: {takes}; {what}"
+        return took, f"{takes}; from pinned memory it returns at once" if side == "input" else takes
+    if way in look.measured.facts:
+        return (took := look.measured.facts[way]), f"{copy} takes {ms(took)}"
+    return None, f"not measured: time the {stage} call"
+
+
+def _cuda_graph(look: Look) -> _Bound:
+    if found := _by_the_trace(look, "launch_bound", "no frame waits for launches"):
+        return found
+    facts = look.measured.facts
+    if {"enqueue", "gpu_compute"} <= facts.keys():
+        saved = max(0.0, facts["enqueue"] - facts["gpu_compute"])
+        return saved, f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
+    if Stage.INFER not in look.series:
+        return None, "not measured: time the enqueue call"
+    infer = _slowest(look, Stage.INFER)
+    if not look.waits_measured:
+        apart = "a synchronize behind it would tell the wait from the launches"
+        return None, f"not measured: infer takes {ms(infer)}, and {apart}"
+    return infer, f"submitting takes {ms(infer)}; what the GPU needs meanwhile moves to synchronize"
+
+
+def _overlap(look: Look) -> _Bound:
+    if found := _by_the_trace(look, "serial_copies", "nothing to gain is left"):
+        return found
+    if len(look.stages) < 2:
+        return None, "not measured: time the stages of a frame"
+    levels = {str(stage): _slowest(look, stage) for stage in look.stages}
+    longest = max(levels, key=levels.__getitem__)
+    as_long = f"with all stages of different frames at once, a frame takes as long as {longest}, {ms(levels[longest])}"
+    together, frame = look.median("stages"), look.median("frame")
+    if together > (1 + at.OF_FRAME) * frame:
+        as_long += f"; the stages add up to {ms(together)}, more than the frame of {ms(frame)}: some overlap already"
+        return max(0.0, frame - levels[longest]), as_long
+    return sum(levels.values()) - levels[longest], as_long
+
+
+def _gpu_alone(look: Look, shared: Verdict) -> _Bound:
+    if shared == "excluded":
+        return 0.0, "no other process is on the GPU"
+    if found := look.trace_finding("unexplained_wait"):
+        return found.numbers["nothing_ns"] / 1e6, found.text
+    if look.wait is not None:
+        name, change = look.wait
+        what = "the calls that wait for the GPU change" if name == "gpu" else f"{name} changes"
+        return change.size, f"{what} by {ms(change.size)} in the run; what was there all along is not in it"
+    return None, "not measured: run the same frames once with nothing else on the GPU"
+
+
+def _fewer_frames(look: Look) -> _Bound:
+    if not look.sees_queue and look.queue is None:
+        return None, "not measured: when each frame was due, and when its result came"
+    late = max(0.0, look.late(QUEUE))
+    if look.queue is not None:
+        slowest = max(look.service_ms, look.late(look.work))
+        needed = f"a frame every {ms(slowest)} or more ends the queue"
+        return late, f"latency holds {ms(late)} beyond the stages at the end; {needed}"
+    return late, f"latency holds {ms(late)} beyond the stages"
 
 
 def _plain(value: Any) -> Any:

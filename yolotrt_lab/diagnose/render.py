@@ -1,16 +1,24 @@
-"""A bill as text for a terminal and as a page: one list of sections, so that the two never say different things."""
+"""A bill as text, as a page with its figure, and beside another one: text and page are one list of sections."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .accounts import Bill, Grew
+import numpy as np
+
+from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, as_svg, figure, figure_of, mark_of, stamp
+from ..types import Stage
+from . import thresholds as at
+from .accounts import Bill, Fix, Judged
 from .explanations import ALL_ALONG, EXPLANATIONS
-from .look import ms, number
+from .look import GPU_CALLS, QUEUE, ms, number
 from .measured import Measured
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _WIDTH = 110
 _KINDS = {
@@ -21,18 +29,16 @@ _KINDS = {
     "layers": "the layers of a network, and no series of frames",
     "telemetry": "telemetry without frames",
 }
-_WORDS = {str(each.cause): each.words for each in EXPLANATIONS}
-_FIXES = {str(each.cause): each.fix for each in EXPLANATIONS}
-_VERDICTS = {"proven": "proven", "possible": "possible", "excluded": "excluded", "not_measured": "not measured"}
+_EXPLAINED = {each.cause: each for each in EXPLANATIONS}
+Rows = tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading, and lines or the rows of a table under it."""
+class Section(NamedTuple):
+    """A heading, and the rows of a table or lines under it."""
 
     title: str
-    rows: tuple[tuple[str, ...], ...] = ()
-    lines: tuple[str, ...] = field(default=())
+    rows: Rows = ()
+    lines: tuple[str, ...] = ()
 
 
 def sections(bill: Bill) -> Iterator[Section]:
@@ -46,12 +52,8 @@ def sections(bill: Bill) -> Iterator[Section]:
     if bill.frames:
         yield Section("what grew, stalled or repeats", lines=tuple(_moves(bill)))
         yield from _causes(bill)
-    rows = [
-        (f.fix.replace("_", " "), "not measured" if f.at_most_ms is None else ms(f.at_most_ms), _why(f.because))
-        for f in bill.fixes
-    ]
     if bill.frames or any(each.at_most_ms is not None for each in bill.fixes):
-        yield Section("what each fix can take off a frame, at most", tuple(rows))
+        yield Section("what each fix can take off a frame, at most", tuple(_fix_row(each) for each in bill.fixes))
     if bill.next:
         yield Section("measure next", lines=bill.next)
     if bill.unread:
@@ -59,31 +61,37 @@ def sections(bill: Bill) -> Iterator[Section]:
     yield Section("", lines=(*bill.notes, *filter(None, [bill.origin])))
 
 
-def _why(because: str) -> str:
-    return because.removeprefix("not measured: ")
+def _fix_row(fix: Fix) -> tuple[str, ...]:
+    at_most = "not measured" if fix.at_most_ms is None else ms(fix.at_most_ms)
+    return _plain(fix.fix), at_most, fix.because.removeprefix("not measured: ")
 
 
 def _causes(bill: Bill) -> Iterator[Section]:
     """The causes by verdict; last of what is possible that which nothing speaks for."""
     for verdict in ("proven", "possible", "excluded", "not_measured"):
         causes = [each for each in bill.causes if each.verdict == verdict]
-        if verdict in ("proven", "possible"):
-            told = [each for each in causes if not each.because.endswith(ALL_ALONG)]
-            rows = tuple(
-                (str(c.cause), f"{_WORDS[str(c.cause)]}: {c.because}. Fix: {_FIXES[str(c.cause)]}") for c in told
-            )
-            causes = [each for each in causes if each not in told]
-            if rows:
-                yield Section(_VERDICTS[verdict], rows)
-        if causes:
-            title = "possible, and nothing speaks for it" if verdict == "possible" else _VERDICTS[verdict]
-            yield Section(title, tuple((str(each.cause), each.because) for each in causes))
+        told = [c for c in causes if verdict in ("proven", "possible") and not c.because.endswith(ALL_ALONG)]
+        rest = tuple((str(c.cause), c.because) for c in causes if c not in told)
+        if told:
+            yield Section(verdict, tuple((str(c.cause), _with_fix(c)) for c in told))
+        if rest:
+            yield Section("possible, and nothing speaks for it" if verdict == "possible" else _plain(verdict), rest)
+
+
+def _plain(word: str) -> str:
+    return word.replace("_", " ")
+
+
+def _with_fix(judged: Judged) -> str:
+    explained = _EXPLAINED[judged.cause]
+    return f"{explained.words}: {judged.because}. Fix: {explained.fix}"
 
 
 def _moves(bill: Bill) -> Iterator[str]:
     for word, changes in (("grew", bill.grew), ("fell", bill.fell)):
         for each in changes:
-            yield f"{each.stage} {word} {_levels(each)}"
+            levels = f"from {number(each.from_ms)} to {ms(each.to_ms)}"
+            yield f"{each.stage} {word} {levels} ({each.shape}, since frame {each.since:,})"
     for stall in bill.stalls:
         frames = f"{stall.frames:,} frames" if stall.frames != 1 else "one frame"
         yield (
@@ -96,10 +104,6 @@ def _moves(bill: Bill) -> Iterator[str]:
         yield "steady: within what this run could show"
     elif bill.steady is None:
         yield "whether it is steady can't be told from this"
-
-
-def _levels(each: Grew) -> str:
-    return f"from {number(each.from_ms)} to {ms(each.to_ms)} ({each.shape}, since frame {each.since:,})"
 
 
 def as_text(bill: Bill) -> str:
@@ -115,28 +119,19 @@ def as_text(bill: Bill) -> str:
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)  # names may hold escapes
 
 
-def _table(rows: tuple[tuple[str, ...], ...]) -> Iterator[str]:
-    if not rows:
-        return
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+def _table(rows: Rows) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
     for row in rows:
-        first = "  ".join(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True))
-        yield from textwrap.wrap(
-            row[-1],
-            _WIDTH,
-            initial_indent=f"  {first}  ",
-            subsequent_indent=" " * (4 + len(first)),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        first = "".join(f"  {cell.ljust(width)}" for cell, width in zip(row[:-1], widths, strict=True))
+        yield from _wrapped(row[-1], f"{first}  ")
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
+def _wrapped(text: str, first: str) -> list[str]:
+    """The text in lines; a command stays whole."""
     if "--" in text or " # " in text:
-        return [indent + text]
-    return textwrap.wrap(
-        text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+        return [first + text]
+    words: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), **words)
 
 
 _PAGE = """<!DOCTYPE html>
@@ -170,9 +165,6 @@ def as_html(bill: Bill, measured: Measured | None = None, name: str = "this loop
     """One page that loads nothing from elsewhere; with the times of `measured` drawn, where there are any."""
     figure = ""
     if measured is not None and bill.frames and any((values > 0).any() for values in measured.times_ns.values()):
-        from ..plots import as_svg
-        from .diagram import drawn
-
         figure = f'<figure style="margin: 1rem 0">{as_svg(drawn(measured, bill))}</figure>'
     title = escape(f"Where the time of {name} goes")
     return _PAGE.format(title=title, figure=figure, sections="\n".join(map(_section, sections(bill))))
@@ -185,50 +177,74 @@ def _section(section: Section) -> str:
     return f"<section>{title}{table}{''.join(f'<p>{escape(line)}</p>' for line in section.lines)}</section>"
 
 
-def as_comparison(before: Bill, after: Bill) -> str:
-    """Two bills side by side: the late time of each stage, what grew, and what each fix did against its bound."""
-    one, two = ({s.stage: s.late_ms for s in each.spent} for each in (before, after))
-    rows: list[tuple[str, ...]] = [("stage", "before", "after", "change")]
-    for name in dict.fromkeys([*one, *two]):
-        both = name in one and name in two
-        cells = [ms(each[name]) if name in each else "-" for each in (one, two)]
-        rows.append((name, *cells, ms(two[name] - one[name]) if both else "-"))
-    lines = [f"before: {before.origin}", f"after: {after.origin}", "", "late times:", *_table(tuple(rows))]
-    moved = [f"{label}: {line}" for label, each in (("before", before), ("after", after)) for line in _moves(each)]
-    lines += ["", "what grew, stalled or repeats:", *(part for line in moved for part in _wrapped(line, "  "))]
-    lines += [
-        "",
-        "causes whose verdict changed:",
-        *(_table(tuple(_changed(before, after))) if any(_changed(before, after)) else ["  none"]),
-    ]
-    lines += [
-        "",
-        "what the first bill said at most, and what the frame did:",
-        *(f"  {line}" for line in _kept(before, after)),
-    ]
+def compare(before: Bill, after: Bill) -> str:
+    """Two bills side by side: what changed, and whether each fix did what the first bill said at most.
+
+    >>> from yolotrt_lab import Recording
+    >>> from yolotrt_lab.diagnose import bill
+    >>> one, two = (bill(Measured.of(Recording.shipped(name))) for name in ("plain-pageable", "plain-pinned"))
+    >>> print(compare(one, two).splitlines()[0])
+    before: recorded on NVIDIA H200, driver 580.159.04, 2026-11-29
+    """
+    both = {"before": before, "after": after}
+    sections = {
+        "late times": [*_table(tuple(_side_by_side(before, after)))],
+        "what moved": [line for each in _moved(before, after) for line in _wrapped(each, "  ")],
+        "what grew, stalled or repeats": [
+            line
+            for label, each in both.items()
+            for moves in _moves(each)
+            for line in _wrapped(f"{label}: {moves}", "  ")
+        ],
+        "causes whose verdict changed": [*_table(tuple(_changed(before, after)))] or ["  none"],
+        "what the first bill said at most, and what the frame did": [f"  {line}" for line in _kept(before, after)],
+    }
+    lines = [f"{label}: {each.origin}" for label, each in both.items()]
+    for title, told in sections.items():
+        lines += ["", f"{title}:", *told] if told else []
     return "\n".join(lines)
+
+
+def _late(bill: Bill) -> dict[str, float]:
+    return {spent.stage: spent.late_ms for spent in bill.spent}
+
+
+def _side_by_side(before: Bill, after: Bill) -> Iterator[tuple[str, ...]]:
+    one, two = _late(before), _late(after)
+    yield "stage", "before", "after", "change"
+    for name in dict.fromkeys([*one, *two]):
+        change = ms(two[name] - one[name]) if name in one and name in two else "-"
+        yield name, *(ms(each[name]) if name in each else "-" for each in (one, two)), change
+
+
+def _moved(before: Bill, after: Bill) -> Iterator[str]:
+    """Time that a call took before and another one, which may wait for the GPU, takes now."""
+    one, two = _late(before), _late(after)
+    calls = [stage for stage in (Stage.UPLOAD, *GPU_CALLS) if stage in one and stage in two]
+    less = {stage: one[stage] - two[stage] for stage in calls if one[stage] > two[stage]}
+    more = {stage: two[stage] - one[stage] for stage in calls if stage in GPU_CALLS and two[stage] > one[stage]}
+    moved = min(sum(less.values()), sum(more.values()))
+    if moved > at.OF_FRAME * (work_ms(before) or 0.0):
+        loser, winner = max(less, key=less.__getitem__), max(more, key=more.__getitem__)
+        changes = f"{loser} takes {ms(less[loser])} less, {winner} {ms(more[winner])} more"
+        yield f"{changes}: {ms(moved)} moved, not saved"
 
 
 def _changed(before: Bill, after: Bill) -> Iterator[tuple[str, str]]:
     said = {each.cause: each for each in after.causes}
     for each in before.causes:
-        if each.verdict != said[each.cause].verdict:
-            words = (_VERDICTS[each.verdict], _VERDICTS[said[each.cause].verdict])
-            yield str(each.cause), f"{words[0]}, then {words[1]}: {said[each.cause].because}"
+        now = said[each.cause]
+        if each.verdict != now.verdict:
+            yield str(each.cause), f"{_plain(each.verdict)}, then {_plain(now.verdict)}: {now.because}"
 
 
 def work_ms(bill: Bill) -> float | None:
     """What a frame takes late in the run, without a queue in front of it; None where that was not measured."""
-    spent = {each.stage: each.late_ms for each in bill.spent}
-    if "frame" in spent and "beyond the stages" not in spent:
-        return spent["frame"]
-    if "frame" in spent and "latency" in spent:
-        return spent["frame"]
-    known = [s.late_ms for s in bill.spent if s.stage in _STAGES]
-    return sum(known) if known else spent.get("latency", spent.get("frame"))
-
-
-_STAGES = ("preprocess", "upload", "infer", "download", "synchronize", "postprocess")
+    late = _late(bill)
+    if "frame" in late and (QUEUE not in late or "latency" in late):
+        return late["frame"]
+    known = [late[stage] for stage in Stage if stage is not Stage.WAIT and stage in late]
+    return sum(known) if known else late.get("latency", late.get("frame"))
 
 
 def _kept(before: Bill, after: Bill) -> Iterator[str]:
@@ -241,4 +257,79 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
     for each in before.fixes:
         if each.at_most_ms:
             within = "within it" if took <= each.at_most_ms else "more than it: something else changed too"
-            yield f"{each.fix.replace('_', ' ')}: at most {ms(each.at_most_ms)}; the change is {within}"
+            yield f"{_plain(each.fix)}: at most {ms(each.at_most_ms)}; the change is {within}"
+
+
+# The figure of a page: times and telemetry over the frames, with marks where something starts to change.
+
+_MOST_POINTS = 2_000
+_LEAST_SPAN = 0.1
+_FRAME_COLOURS = {"latency": "#000000", "frame": "#777777"}
+_TELLING = ("sm_clock_mhz", "gpu_processes", "temperature_c", "host_memory_bytes")
+
+
+def drawn(measured: Measured, bill: Bill) -> Any:
+    """A figure of its own: the measured times above, below them the telemetry that tells causes apart, if any."""
+    columns = [name for name in _TELLING if np.isfinite(measured.telemetry.get(name, np.nan)).any()]
+    heights = [2.4, *[1.0] * len(columns)]
+    proven = _plain(" and ".join(bill.proven))
+    figures, axes = figure(
+        len(heights),
+        1,
+        height=(sum(heights) + 0.2) * 1.35 / len(heights),
+        title=f"proven: {proven}" if proven else "no cause is proven",
+        sharex=True,
+        height_ratios=heights,
+        squeeze=False,
+    )
+    _measured_times(axes[0, 0], measured, bill)
+    for ax, name in zip(axes[1:, 0], columns, strict=True):
+        telemetry_column(ax, measured, name)
+    for ax in axes[:-1, 0]:
+        ax.set_xlabel("")
+    return figures
+
+
+def _measured_times(ax: Axes, measured: Measured, bill: Bill) -> None:
+    """Every measured time but `wait`. Dotted lines stand where a time starts to change.
+
+    A long series is drawn as the first and the highest of every few frames, so that no spike is lost.
+    """
+    lines = []
+    for name, values_ns in measured.times_ns.items():
+        if name == Stage.WAIT or not np.any(values_ns > 0):
+            continue
+        stage = STAGE_COLOURS.get(Stage(name)) if name in set(Stage) else None
+        colour = stage or _FRAME_COLOURS.get(name, "#AA4499")
+        frames, values_ms = _thinned(np.maximum(values_ns, 1) / 1e6)
+        lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
+    for frame in dict.fromkeys(each.since for each in (*bill.grew, *bill.fell) if each.since):
+        ax.axvline(frame, color="#999999", linewidth=0.9, linestyle=":")
+    ax.set(ylim=(0, None), xlabel="frame", ylabel="host time [ms]")
+    compact = {"fontsize": 8, "columnspacing": 1.2, "handlelength": 1}
+    legend = ax.legend(frameon=False, ncols=max(len(lines), 1), loc="lower left", bbox_to_anchor=(0, 1), **compact)
+    for handle in legend.get_lines():
+        handle.set_linewidth(3)
+    stamp(figure_of(ax), measured.origin)
+
+
+def telemetry_column(ax: Axes, measured: Measured, name: str) -> list[Any]:
+    """One column of telemetry over the frames; gaps where the GPU did not tell."""
+    label, unit = TELEMETRY_LABELS.get(name, (name, 1.0))
+    lines = ax.plot(measured.telemetry[name] / unit, color="#333333", linewidth=1.2)
+    low, high = ax.get_ylim()
+    middle = (low + high) / 2
+    reach = max(high - middle, _LEAST_SPAN / 2 * abs(middle))  # what stays, looks as if it stayed
+    ax.set(xlabel="frame", ylim=(middle - reach, middle + reach))
+    ax.set_title(label, loc="left", size=9)
+    stamp(figure_of(ax), measured.origin)
+    return lines
+
+
+def _thinned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and values: all of a short series, the first and the highest of every few frames of a long one."""
+    few = -(-len(values) // (_MOST_POINTS // 2))
+    if few < 3:
+        return np.arange(len(values)), values
+    starts = np.arange(0, len(values), few)
+    return np.repeat(starts, 2), np.column_stack([values[starts], np.maximum.reduceat(values, starts)]).ravel()

@@ -5,7 +5,6 @@ Growth is looked for in medians of blocks, so that a rare slow frame can't make 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
@@ -181,14 +180,14 @@ class _Levels:
             cycle = period // scale
             length = cycle * -(-length // cycle)
         self._count = count = max(1, len(coarse) // length)
-        centres, medians = in_blocks(coarse, count)
-        self.medians = medians
+        centres, self.medians = in_blocks(coarse, count)
         self._reach = reach = max(1, round(count / _WINDOW / 2))
-        self._levels = np.array([np.median(medians[max(0, i - reach) : i + reach + 1]) for i in range(count)])
-        self._form, self._since, fitted = _fit(centres, medians)
+        self._levels = np.array([np.median(self.medians[max(0, i - reach) : i + reach + 1]) for i in range(count)])
+        self._form, since, fitted = _fit(self.medians)
+        self._since = float(np.interp(since, np.arange(count), centres)) + since % 1 if since else 0.0
         residuals = coarse - np.interp(np.arange(len(coarse)), centres, fitted)
         time = correlation_time(sign_autocorrelation(residuals))
-        spread = max(_deviation(residuals), _deviation(medians - fitted) * np.sqrt(len(coarse) / count / time))
+        spread = max(_deviation(residuals), _deviation(self.medians - fitted) * np.sqrt(len(coarse) / count / time))
         few, frames = 1 + at.FEW * time / len(coarse), (2 * reach + 1) * len(coarse) / count
         self.noise = float(at.NOISE * np.sqrt(np.pi / 2 * few) * spread * np.sqrt(time / frames))
 
@@ -226,54 +225,52 @@ def _middle(chosen: np.ndarray) -> int:
     return int(positions[len(positions) // 2])
 
 
-def _fit(x: np.ndarray, y: np.ndarray) -> tuple[Form, float, np.ndarray]:
-    """The best of a line, two with a knee, a step and a bump: its form, since when, its values at `x`.
+def _fit(y: np.ndarray) -> tuple[Form, float, np.ndarray]:
+    """The best of a line, two with a knee, a step and a bump: its form, since which value, and the values that it has.
 
     Each must be better by `_KNEE` for every number more that it has.
     """
-    loss, best = np.inf, ("ramp", 0.0, y)
-    for numbers, form, since, fitted in _models(x, y):
-        if (off := float(np.abs(y - fitted).sum()) * _KNEE**numbers) < loss:
-            loss, best = off, (form, since, fitted)
-    return best  # type: ignore[return-value]
-
-
-def _models(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, Form, float, np.ndarray]]:
-    yield 0, "ramp", 0.0, _least_squares([x], y)[0]
-    for i in range(2, len(x) - 2):
-        fitted, (first, bend) = _least_squares([x, np.maximum(x - x[i], 0)], y)
+    straight, bent, coefficients = _bends(len(y))
+    fits: list[tuple[Form, float, np.ndarray, int]] = [("ramp", 0, straight @ y, 0)]
+    if len(bent):
+        fitted = bent @ y
+        knee = int(np.argmin(np.abs(y - fitted).sum(axis=1)))
+        first, bend = coefficients[knee] @ y
         flat_first, flat_last = abs(first) < _FLAT * abs(first + bend), abs(first + bend) < _FLAT * abs(first)
-        yield 2, "plateau" if flat_last else "ramp", x[i] if flat_first else 0.0, fitted
-    first, end, inside = _bumps(len(x))
-    inner = inside.sum(axis=1, keepdims=True)
-    level = (inside @ y)[:, None] / inner, ((~inside) @ y)[:, None] / (len(x) - inner)
-    fitted = np.where(inside, *level)
-    loss = np.abs(y - fitted).sum(axis=1) * _KNEE ** (end < len(x))
-    if len(loss):
-        i = int(np.argmin(loss))
-        yield (
-            1 + int(end[i] < len(x)),
-            "wave" if end[i] < len(x) else "step",
-            (x[first[i] - 1] + x[first[i]] + 1) / 2,
-            fitted[i],
-        )
+        fits.append(("plateau" if flat_last else "ramp", knee + 2 if flat_first else 0, fitted[knee], 2))
+    starts, inside = _bumps(len(y))
+    if len(starts):
+        inner = inside.sum(axis=1)
+        level = inside @ y / inner, ~inside @ y / (len(y) - inner)
+        fitted = np.where(inside, level[0][:, None], level[1][:, None])
+        is_bump = ~inside[:, -1]
+        i = int(np.argmin(np.abs(y - fitted).sum(axis=1) * _KNEE**is_bump))
+        fits.append(("wave" if is_bump[i] else "step", float(starts[i]) - 0.5, fitted[i], 1 + int(is_bump[i])))
+    return min(fits, key=lambda each: float(np.abs(y - each[2]).sum()) * _KNEE ** each[3])[:3]
 
 
 @lru_cache(maxsize=64)
-def _bumps(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where steps and bumps of `count` blocks start and end, and the blocks in each; a bump has room on each side."""
+def _bends(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `count` values are multiplied with for their least-squares line, for those of two lines with a knee at each
+    inner value, and for the slope and the bend of these.
+    """
+    x = np.arange(count, dtype=np.float64)
+    line = np.column_stack([np.ones(count), x])
+    knees = [np.column_stack([line, np.maximum(x - knee, 0)]) for knee in range(2, count - 2)]
+    designs = np.array(knees or np.empty((0, count, 3)))
+    inverse = np.linalg.pinv(designs)
+    return line @ np.linalg.pinv(line), designs @ inverse, inverse[:, 1:]
+
+
+@lru_cache(maxsize=64)
+def _bumps(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where steps and bumps of `count` values start, and the values in each; a bump has room on each side."""
     short = max(2, count // _WINDOW)
     pairs = [(i, count) for i in range(1, count)]
     pairs += [(i, j) for i, j in combinations(range(short, count - short + 1), 2) if j - i >= short]
-    first, end = np.array(pairs or np.empty((0, 2), int)).T
+    first, end = np.array(pairs or np.empty((0, 2)), dtype=np.int64).T
     place = np.arange(count)
-    return first, end, (place >= first[:, None]) & (place < end[:, None])
-
-
-def _least_squares(columns: list[np.ndarray], y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    design = np.column_stack([np.ones(len(y)), *columns])
-    found = np.linalg.lstsq(design, y, rcond=None)[0]
-    return design @ found, found[1:]
+    return first, (place >= first[:, None]) & (place < end[:, None])
 
 
 def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:
