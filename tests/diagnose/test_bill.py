@@ -410,7 +410,7 @@ def test_no_part_of_a_bill_contradicts_another(stages, measures, period, memory,
     for each in found.fixes:
         whole = "latency" if each.fix == "fewer_frames" else "frame"
         name = whole if whole in look.series else look.whole
-        most = max(look.highest(name), look.late(name))
+        most = max(look[name].highest, look[name].late)
         assert each.at_most_ms is None or 0 <= each.at_most_ms <= most * 1.001
         assert each.at_most_ms or "it ends the queue" not in each.because
         assert not ("ends the queue" in each.because and verdicts["queueing"] not in ("proven", "possible"))

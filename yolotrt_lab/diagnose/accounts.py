@@ -172,7 +172,7 @@ def _billed(look: Look) -> list[str]:
 
 def _spent(look: Look) -> Iterator[Spent]:
     for name in _billed(look):
-        shape = look.shape(name)
+        shape = look[name]
         yield Spent(name, shape.early, shape.late)
     if not look.frames:
         for name, value in look.measured.facts.items():
@@ -181,14 +181,14 @@ def _spent(look: Look) -> Iterator[Spent]:
 
 def _changes(look: Look, *, up: bool) -> Iterator[Grew]:
     for name in _billed(look):
-        change = look.grew(name) if up else look.fell(name)
+        change = look[name].grew if up else look[name].fell
         if change is not None:
             yield Grew(name, change.start, change.to, change.form, change.since)
 
 
 def _stalls(look: Look) -> Iterator[Stalled]:
     for name in look.named:
-        stalls = look.shape(name).stalls if name != Stage.WAIT else None
+        stalls = look[name].stalls if name != Stage.WAIT else None
         if stalls is not None and (name == look.whole or stalls.median > look.whole_ms * at.OF_STAGE):
             share = stalls.share * float(np.sum(look.series[name]) / np.sum(look.series[look.whole]))
             yield Stalled(name, stalls.frames, stalls.median, stalls.longest, min(share, 1.0))
@@ -221,8 +221,8 @@ def _notes(look: Look) -> Iterator[str]:
         yield "two rows are taken as a start and an end"
     elif look.frames < at.FEWEST_FRAMES:
         yield f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
-    elif look.grew(look.whole) is None and look.fell(look.whole) is None:
-        yield f"this run could not show a growth of {look.whole} by less than {ms(look.shape(look.whole).shows_ms)}"
+    elif look[look.whole].grew is None and look[look.whole].fell is None:
+        yield f"this run could not show a growth of {look.whole} by less than {ms(look[look.whole].shows_ms)}"
 
 
 def _range_of(name: str, values: np.ndarray) -> str:
@@ -266,7 +266,7 @@ def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
         "gpu_alone": _gpu_alone(look, verdicts[Cause.SHARED_GPU]),
         "fewer_frames": _fewer_frames(look),
     }
-    frame = look.highest("frame" if "frame" in look.series else look.whole)
+    frame = look["frame" if "frame" in look.series else look.whole].highest
     for name, (at_most, because) in bounds.items():
         if at_most is not None and name != "fewer_frames":
             if at_most > frame:
@@ -279,8 +279,8 @@ def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
 
 def _slowest(look: Look, name: str) -> float:
     """The level of a time where it is highest, at the end of the run or before."""
-    grown = look.grew(name)
-    return max(look.late(name), grown.to if grown else 0.0)
+    grown = look[name].grew
+    return max(look[name].late, grown.to if grown else 0.0)
 
 
 def _by_the_trace(look: Look, kind: str, nothing: str) -> _Bound | None:
@@ -334,7 +334,7 @@ def _overlap(look: Look) -> _Bound:
     levels = {str(stage): _slowest(look, stage) for stage in look.stages}
     longest = max(levels, key=levels.__getitem__)
     as_long = f"with all stages of different frames at once, a frame takes as long as {longest}, {ms(levels[longest])}"
-    together, frame = look.median("stages"), look.median("frame")
+    together, frame = look["stages"].median, look["frame"].median
     if together > (1 + at.OF_FRAME) * frame:
         as_long += f"; the stages add up to {ms(together)}, more than the frame of {ms(frame)}: some overlap already"
         return max(0.0, frame - levels[longest]), as_long
@@ -356,9 +356,9 @@ def _gpu_alone(look: Look, shared: Verdict) -> _Bound:
 def _fewer_frames(look: Look) -> _Bound:
     if not look.sees_queue and look.queue is None:
         return None, "not measured: when each frame was due, and when its result came"
-    late = max(0.0, look.late(QUEUE))
+    late = max(0.0, look[QUEUE].late)
     if look.queue is not None:
-        slowest = max(look.service_ms, look.late(look.work))
+        slowest = max(look.service_ms, look[look.work].late)
         needed = f"a frame every {ms(slowest)} or more ends the queue"
         return late, f"latency holds {ms(late)} beyond the stages at the end; {needed}"
     return late, f"latency holds {ms(late)} beyond the stages"

@@ -52,7 +52,7 @@ class Explanation:
 
 
 def _no_queue(look: Look) -> Verdicts:
-    most = max(look.highest(QUEUE), 0.0)
+    most = max(look[QUEUE].highest, 0.0)
     if look.sees_queue and look.frames >= at.FEWEST_FRAMES and most < look.service_ms:
         yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
 
@@ -64,7 +64,7 @@ def _waits_for_others(look: Look) -> str:
         return ""
     more = flight[span:] - flight[:-span]
     first = int(np.argmax(more))
-    usual = look.median(Stage.SYNCHRONIZE)
+    usual = look[Stage.SYNCHRONIZE].median
     during = float(np.median(look.series[Stage.SYNCHRONIZE][first : first + span]))
     if more[first] < at.CLIMB * span or during < at.FAST_START * usual:
         return ""
@@ -88,19 +88,19 @@ def _wait_changes(look: Look) -> Verdicts:
 def _wait_is(look: Look, what: str) -> Verdicts:
     """What a wait that stays as it is leaves open."""
     if look.waits_measured:
-        yield "possible", f"the calls that wait for the GPU take {ms(look.median('gpu'))}; {what} {ALL_ALONG}"
+        yield "possible", f"the calls that wait for the GPU take {ms(look['gpu'].median)}; {what} {ALL_ALONG}"
     elif not look.stages or Stage.INFER in look.stages:
         name = Stage.INFER if look.stages else look.whole
-        yield "possible", f"{name} takes {ms(look.median(name))}; {what} {ALL_ALONG}"
+        yield "possible", f"{name} takes {ms(look[name].median)}; {what} {ALL_ALONG}"
 
 
 def _stalling(look: Look, *stages: Stage, share: float = at.OF_STAGE) -> str:
     """The first stage with stalls by more than a share of the frame, in words; '' without one."""
     for stage in stages:
-        stalls = look.shape(stage).stalls if stage in look.stages else None
-        if stalls and stalls.longest - look.median(stage) > share * look.whole_ms:
+        stalls = look[stage].stalls if stage in look.stages else None
+        if stalls and stalls.longest - look[stage].median > share * look.whole_ms:
             times = f"{stalls.frames} frames" if stalls.frames > 1 else "one frame"
-            return f"{stage} takes up to {ms(stalls.longest)} in {times}, in most {ms(look.median(stage))}"
+            return f"{stage} takes up to {ms(stalls.longest)} in {times}, in most {ms(look[stage].median)}"
     return ""
 
 
@@ -108,12 +108,12 @@ def _call(look: Look, stage: str, words: str, too_short: str, unknown: str = "",
     """A call that is too short throughout excludes what it would wait for, or do; else that is possible."""
     if stage not in look.series:
         return
-    grown = look.grew(stage)
+    grown = look[stage].grew
     if look.waits_measured and not stalls and look.stays(stage) and not look.ever_holds(stage):
-        yield "excluded", f"{words} takes {ms(look.highest(stage))} at most: {too_short}"
+        yield "excluded", f"{words} takes {ms(look[stage].highest)} at most: {too_short}"
     if grown:
         yield "possible", f"{words} goes {from_to(grown)}"
-    yield "possible", stalls or f"{words} takes {ms(look.median(stage))}{unknown}"
+    yield "possible", stalls or f"{words} takes {ms(look[stage].median)}{unknown}"
 
 
 def _kept(look: Look, column: str, what: str) -> Verdicts:
@@ -127,7 +127,7 @@ def _kept(look: Look, column: str, what: str) -> Verdicts:
 
 def _room_for_memory(look: Look) -> Verdicts:
     for name in look.roomy[:1]:
-        yield "possible", f"{name} takes {ms(look.median(name))}; a call in it that keeps memory {ALL_ALONG}"
+        yield "possible", f"{name} takes {ms(look[name].median)}; a call in it that keeps memory {ALL_ALONG}"
 
 
 # A queue in front of the loop.
@@ -140,16 +140,16 @@ def _queueing(look: Look) -> Verdicts:
         yield "proven", f"{climbs}; a frame is {ms(look.excess_ms)} too long for its clock"
     yield from _no_queue(look)
     if look.sees_queue or look.is_late:
-        late, most = look.late(QUEUE), max(look.highest(QUEUE), look.late(QUEUE))
+        late, most = look[QUEUE].late, max(look[QUEUE].highest, look[QUEUE].late)
         held = f"holds up to {ms(most)} beyond the stages, {ms(late)} at the end, of a frame of {ms(look.service_ms)}"
         unclear = "" if look.has_instants else ": a queue, or work that no column covers"
         yield "possible", f"{'latency' if look.sees_queue else look.whole} {held}{unclear}"
-    if not look.stages and look.grew(look.whole):
+    if not look.stages and look[look.whole].grew:
         yield "possible", f"{look.whole} grows, and no stage was measured"
 
 
 def _pageable_overload(look: Look) -> Verdicts:
-    grown, stages = look.grew(Stage.UPLOAD), look.grew("stages")
+    grown, stages = look[Stage.UPLOAD].grew, look["stages"].grew
     if look.pageable_input and look.queue is not None and look.holds(Stage.UPLOAD):
         upload = look.level(Stage.UPLOAD, look.queue.before)
         if upload > look.excess_ms > 0:
@@ -164,7 +164,7 @@ def _pageable_overload(look: Look) -> Verdicts:
     if Stage.UPLOAD not in look.series:
         return
     if look.pageable_input is False and not look.ever_holds(Stage.UPLOAD):
-        takes = f"the upload call takes {ms(look.median(Stage.UPLOAD))}"
+        takes = f"the upload call takes {ms(look[Stage.UPLOAD].median)}"
         yield "excluded", f"{takes}, no longer than a call that does not wait"
     part = grown.size if grown else 0.0
     if stages and look.has_instants and look.queue is None and part < stages.size / 5:
@@ -173,7 +173,7 @@ def _pageable_overload(look: Look) -> Verdicts:
         yield from _no_queue(look)
     if look.ever_holds(Stage.UPLOAD):
         clock = "" if look.sees_queue else "; if that makes a frame too long for its clock was not measured"
-        yield "possible", f"the upload call holds the host for {ms(look.late(Stage.UPLOAD))}{clock}"
+        yield "possible", f"the upload call holds the host for {ms(look[Stage.UPLOAD].late)}{clock}"
 
 
 # A slower GPU, or one that others use.
@@ -225,7 +225,7 @@ def _shared_stream(look: Look) -> Verdicts:
         calls = f"{look.traced.waits_outside} synchronize calls of the trace are in no frame"
         yield "possible", f"{calls}: another thread makes them"
     if look.is_late:
-        yield "possible", f"latency is {number(look.late(QUEUE) / look.service_ms)} times what the stages add up to"
+        yield "possible", f"latency is {number(look[QUEUE].late / look.service_ms)} times what the stages add up to"
     if Stage.SYNCHRONIZE in look.series or not look.waits_measured:
         yield from _wait_changes(look)
     if Stage.SYNCHRONIZE in look.series:
@@ -233,7 +233,7 @@ def _shared_stream(look: Look) -> Verdicts:
 
 
 def _launch_queue(look: Look) -> Verdicts:
-    grown, flight = look.grew(Stage.INFER), look.in_flight
+    grown, flight = look[Stage.INFER].grew, look.in_flight
     if grown and Stage.SYNCHRONIZE in look.series and len(flight):
         deep = float(np.median(flight[grown.after.first : grown.after.end]))
         waited = look.level(Stage.SYNCHRONIZE, grown.after)
@@ -248,14 +248,14 @@ def _launch_queue(look: Look) -> Verdicts:
 def _moved_wait(look: Look) -> Verdicts:
     if look.traced and look.traced.moved_ms:
         yield "proven", f"copy calls wait {ms(look.traced.moved_ms)} in a traced frame for other work than their copy"
-    download, wait = look.median(Stage.DOWNLOAD), look.median(Stage.SYNCHRONIZE)
+    download, wait = look[Stage.DOWNLOAD].median, look[Stage.SYNCHRONIZE].median
     if not look.page_locked("output") and wait <= at.NO_WAIT * download and look.holds(Stage.DOWNLOAD):
         waited = f"a download call of {ms(download)}, which has waited for the GPU"
         yield "proven", f"synchronize takes {ms(wait)} behind {waited}"
     if look.page_locked("output"):
         yield "excluded", "the output is page-locked"
-    late = look.late(Stage.SYNCHRONIZE)
-    if late > at.HOLDS * at.CALL_FLOOR_MS and not late < look.highest(Stage.DOWNLOAD):
+    late = look[Stage.SYNCHRONIZE].late
+    if late > at.HOLDS * at.CALL_FLOOR_MS and not late < look[Stage.DOWNLOAD].highest:
         yield "excluded", f"synchronize itself waits {ms(late)}"
     yield from _call(look, Stage.DOWNLOAD, "the download call", "it waits for nothing")
     if Stage.SYNCHRONIZE in look.series:
@@ -348,10 +348,10 @@ def _allocation(look: Look) -> Verdicts:
         least = f"no stage takes {ms(at.ALLOCATION_MS)}, the least that an allocation takes"
         yield "excluded", f"{least}, but for the waits"
     if look.roomy:
-        longest = max(look.roomy, key=look.median)
-        room = f"{longest} takes {ms(look.median(longest))}, long enough to hold one in every frame"
+        longest = max(look.roomy, key=lambda name: look[name].median)
+        room = f"{longest} takes {ms(look[longest].median)}, long enough to hold one in every frame"
         yield "possible", f"{room}; {stalls}" if stalls else room
-    yield "possible", stalls or f"what {look.whole} of {ms(look.median(look.whole))} holds was not measured"
+    yield "possible", stalls or f"what {look.whole} of {ms(look[look.whole].median)} holds was not measured"
 
 
 def _leak(look: Look) -> Verdicts:
@@ -362,7 +362,7 @@ def _leak(look: Look) -> Verdicts:
         yield from _kept(look, _HOST, "host memory")
     if look.wait and look.wait[1].to > look.wait[1].start:
         yield from _wait_changes(look)
-    if grown := look.grew(look.whole):
+    if grown := look[look.whole].grew:
         yield "possible", f"{look.whole} goes {from_to(grown)}"
     yield from _room_for_memory(look)
 
@@ -385,11 +385,11 @@ def _device_leak(look: Look) -> Verdicts:
 def _preprocess(look: Look) -> Verdicts:
     if Stage.PREPROCESS not in look.series:
         return
-    grown, change, stages = look.grew(Stage.PREPROCESS), look.changed(Stage.PREPROCESS), look.grew("stages")
-    takes = f"preprocess takes {ms(look.lowest(Stage.PREPROCESS))} to {ms(look.highest(Stage.PREPROCESS))}"
+    grown, change, stages = look[Stage.PREPROCESS].grew, look[Stage.PREPROCESS].changed, look["stages"].grew
+    takes = f"preprocess takes {ms(look[Stage.PREPROCESS].lowest)} to {ms(look[Stage.PREPROCESS].highest)}"
     stalls = _stalling(look, Stage.PREPROCESS, share=at.STALL_TIMES - 1)  # those that make a stall of the frame
     if look.frames < at.FEWEST_FRAMES:  # a start and an end are no series, but what has no part in a growth can be read
-        part = look.late(Stage.PREPROCESS) - look.shape(Stage.PREPROCESS).early
+        part = look[Stage.PREPROCESS].late - look[Stage.PREPROCESS].early
         if not change and stages and abs(part) <= stages.size / 20:
             part_text = ms(round(max(0.0, part), 6))
             yield "excluded", f"preprocess accounts for {part_text} of {ms(stages.size)} of growth"
@@ -416,21 +416,21 @@ def _host_stays(look: Look, grown: Change) -> str:
 def _host_contention(look: Look) -> Verdicts:
     work = [s for s in (*HOST_WORK, Stage.INFER) if s in look.stages]
     own = [s for s in work if s is not Stage.INFER or (look.waits_measured and look.holds(s))]
-    if grown := [f"{s} goes {from_to(change)}" for s in own if (change := look.grew(s))]:
+    if grown := [f"{s} goes {from_to(change)}" for s in own if (change := look[s].grew)]:
         yield "possible", "; ".join(grown)
     if stalls := _stalling(look, *HOST_WORK, Stage.INFER, Stage.UPLOAD):
         yield "possible", stalls
     yield from _whole_stalls(look)
     if work and look.waits_measured and look.frames >= at.FEWEST_FRAMES:
-        most = sum(look.highest(s) for s in work)
+        most = sum(look[s].highest for s in work)
         if most < at.OF_STAGE * look.whole_ms:
             yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
-        longest = max(work, key=look.median)
-        yield "possible", f"{longest} takes {ms(look.median(longest))}; what takes cores {ALL_ALONG}"
+        longest = max(work, key=lambda name: look[name].median)
+        yield "possible", f"{longest} takes {ms(look[longest].median)}; what takes cores {ALL_ALONG}"
 
 
 def _whole_stalls(look: Look) -> Verdicts:
-    if stalls := look.shape(look.whole).stalls:
+    if stalls := look[look.whole].stalls:
         yield "possible", f"{look.whole} takes {ms(stalls.median)} in {stalls.frames} frames"
 
 
@@ -451,7 +451,7 @@ def _launch_bound(look: Look) -> Verdicts:
         yield "proven", found.text
     if look.traced and look.traced.has_frames:
         yield "excluded", "in the trace the GPU idles between the launches of a frame for less than is worth telling"
-    most, gpu = look.highest(Stage.INFER), look.median("gpu")
+    most, gpu = look[Stage.INFER].highest, look["gpu"].median
     if look.waits_measured and most < at.LAUNCH_SHARE * gpu:
         yield "excluded", f"submitting takes at most {ms(most)} of the {ms(gpu)} until the GPU is done"
     facts = look.measured.facts
@@ -460,13 +460,13 @@ def _launch_bound(look: Look) -> Verdicts:
         verdict: Verdict = "excluded" if enqueue < at.LAUNCH_SHARE * compute else "possible"
         yield verdict, f"enqueue takes {ms(enqueue)}, the GPU {ms(compute)}"
     if Stage.INFER in look.series:
-        yield "possible", f"submitting takes {ms(look.median(Stage.INFER))}"
+        yield "possible", f"submitting takes {ms(look[Stage.INFER].median)}"
 
 
 def _warm_up(look: Look) -> Verdicts:
     if look.frames < 2:
         return
-    shape, values = look.shape(look.whole), look.series[look.whole]
+    shape, values = look[look.whole], look.series[look.whole]
     first, settled, fell = shape.first_highest, shape.settled, shape.fell
     slowest = f"the slowest of the first {at.EDGE_FRAMES} frames takes {ms(first)}"
     if look.frames < at.FEWEST_FRAMES:

@@ -11,7 +11,7 @@ import numpy as np
 from ..types import HostMemory, Stage
 from . import thresholds as at
 from .measured import Measured
-from .series import Change, Shape, Window, edge, find_period, shape_of, some
+from .series import NO_SHAPE, Change, Shape, Window, edge, find_period, shape_of, some
 from .slope import in_blocks
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def from_to(change: Change) -> str:
 
 
 class Look:
-    """Measurements by name, in ms; what was not measured has no growth, and NaN for its levels.
+    """Measurements by name, in ms: `look["infer"]` is the shape of that series.
 
     Beside the measured times: 'gpu', the calls that may wait for the GPU; 'stages', all stages but `wait`; 'beyond the
     stages', how long a frame lay before it was taken up, or, without instants, what latency holds beyond the stages;
@@ -65,7 +65,6 @@ class Look:
         self.frames = len(next(iter(self.series.values()))) if self.series else 0
         self.stages = tuple(s for s in Stage if s is not Stage.WAIT and s in self.series and self.series[s].max() > 0)
         self._shapes: dict[str, Shape] = {}
-        self._medians: dict[str, float] = {}
         self._derive()
 
     def _derive(self) -> None:
@@ -87,42 +86,14 @@ class Look:
 
     # One series.
 
-    def shape(self, name: str) -> Shape:
-        """The shape of a series; a change that the whole frame does not feel is none."""
+    def __getitem__(self, name: str) -> Shape:
+        """The shape of a series, all NaN where it was not measured. A change that the frame does not feel is none."""
+        if name not in self.series:
+            return NO_SHAPE
         if name not in self._shapes:
             felt = 0.0 if name in ("stages", "latency", "frame") or not self.stages else at.OF_FRAME * self.whole_ms
             self._shapes[name] = shape_of(self.series[name], felt, self.period)
         return self._shapes[name]
-
-    def grew(self, name: str) -> Change | None:
-        """The rise of a series; None where there is none, or it was not measured."""
-        return self.shape(name).grew if name in self.series else None
-
-    def fell(self, name: str) -> Change | None:
-        """Likewise its fall."""
-        return self.shape(name).fell if name in self.series else None
-
-    def changed(self, name: str) -> Change | None:
-        """Its rise, else its fall."""
-        return self.grew(name) or self.fell(name)
-
-    def late(self, name: str) -> float:
-        """The level of the last frames."""
-        return self.shape(name).late if name in self.series else math.nan
-
-    def lowest(self, name: str) -> float:
-        """The lowest level anywhere in the run."""
-        return self.shape(name).lowest if name in self.series else math.nan
-
-    def highest(self, name: str) -> float:
-        """The highest level anywhere in the run."""
-        return self.shape(name).highest if name in self.series else math.nan
-
-    def median(self, name: str) -> float:
-        """The median over the run."""
-        if name not in self._medians:
-            self._medians[name] = float(np.median(some(self.series[name]))) if name in self.series else math.nan
-        return self._medians[name]
 
     def level(self, name: str, window: Window) -> float:
         """The median of a time (ms) or of telemetry in a window."""
@@ -130,12 +101,15 @@ class Look:
         values = some(values[np.isfinite(values)])
         return float(np.median(values)) if len(values) else math.nan
 
+    def _median(self, name: str) -> float:
+        return float(np.median(some(self.series[name]))) if name in self.series else math.nan
+
     def stays(self, name: str) -> bool:
         """True where a time is as long in every part of the run, the first and the last frames included."""
         if name not in self.series or self.frames < at.FEWEST_FRAMES:
             return False
-        wanders = max(at.STAYS * self.shape(name).settled, at.OF_STAGE * self.whole_ms)
-        return not self.changed(name) and self.highest(name) - self.lowest(name) <= wanders
+        wanders = max(at.STAYS * self[name].settled, at.OF_STAGE * self.whole_ms)
+        return not self[name].changed and self[name].highest - self[name].lowest <= wanders
 
     # The frame.
 
@@ -150,9 +124,10 @@ class Look:
         known = next((name for name in ("latency", "frame") if name in self.series), None)
         if known or not self.named:
             return known or "stages"
-        longest = max(self.named, key=self.median)
-        others = sum(self.median(name) for name in self.named if name != longest)
-        total = len(self.named) > 2 and longest not in set(Stage) and self.median(longest) > (1 - at.OF_STAGE) * others
+        medians = {name: self._median(name) for name in self.named}
+        longest = max(medians, key=medians.__getitem__)
+        others = sum(medians.values()) - medians[longest]
+        total = len(self.named) > 2 and longest not in set(Stage) and medians[longest] > (1 - at.OF_STAGE) * others
         return longest if total or "stages" not in self.series else "stages"
 
     @cached_property
@@ -161,7 +136,7 @@ class Look:
         or wait for a clock); else its stages, or the whole, as they are at the start of the run.
         """
         if self.has_instants and "frame" in self.series:
-            return min(self.median("frame"), self.median("interval"))
+            return min(self._median("frame"), self._median("interval"))
         values = self.series["stages" if "stages" in self.series else self.whole]
         return float(np.mean(values) if self.period else np.median(values[: edge(self.frames)]))
 
@@ -174,7 +149,7 @@ class Look:
     @property
     def stalls_every(self) -> int | None:
         """After how many frames the stalls of the whole frame come again, where they do so evenly."""
-        stalls = self.shape(self.whole).stalls if self.series else None
+        stalls = self[self.whole].stalls if self.series else None
         return stalls.every if stalls else None
 
     # The calls.
@@ -192,7 +167,7 @@ class Look:
         it, and of a frame without stages the frame.
         """
         waits = ("gpu", Stage.SYNCHRONIZE, Stage.DOWNLOAD) if self.stages else (self.whole,) if self.series else ()
-        changes = [(str(n), c) for n in waits for c in (self.grew(n), self.fell(n)) if c is not None]
+        changes = [(str(n), c) for n in waits for c in (self[n].grew, self[n].fell) if c is not None]
         if not changes:
             return None
         name, change = max(changes, key=lambda each: each[1].size)
@@ -205,17 +180,17 @@ class Look:
 
         Where even that one takes long they may all wait, and a call is taken to cost `CALL_MOST_MS`.
         """
-        calls = [self.median(stage) for stage in (Stage.UPLOAD, *GPU_CALLS) if stage in self.series]
+        calls = [self._median(stage) for stage in (Stage.UPLOAD, *GPU_CALLS) if stage in self.series]
         shortest = min((c for c in calls if c > 0), default=at.CALL_FLOOR_MS)
         return min(max(at.CALL_FLOOR_MS, shortest), at.CALL_MOST_MS)
 
     def holds(self, stage: Stage) -> bool:
         """True where a call holds the host much longer than this loop's shortest, or is the only one."""
-        return self._is_long(stage, self.median(stage))
+        return self._is_long(stage, self[stage].median)
 
     def ever_holds(self, stage: str) -> bool:
         """True where it does so in any part of the run."""
-        return self._is_long(stage, self.highest(stage))
+        return self._is_long(stage, self[stage].highest)
 
     def _is_long(self, stage: str, took_ms: float) -> bool:
         only = not {Stage.UPLOAD, *GPU_CALLS} & set(self.stages) - {stage}
@@ -239,7 +214,7 @@ class Look:
         """The stages, and the time that no column covers, which are long enough to hold an allocation."""
         names = [str(s) for s in self.stages if s is not Stage.SYNCHRONIZE]
         names += [UNCOVERED] if UNCOVERED in self.series else []
-        return [name for name in names if self.highest(name) > at.ALLOCATION_MS]
+        return [name for name in names if self[name].highest > at.ALLOCATION_MS]
 
     # The queue.
 
@@ -250,12 +225,12 @@ class Look:
 
     @cached_property
     def _climb(self) -> Change:
-        return self.grew(QUEUE) or self.shape(QUEUE).change
+        return self[QUEUE].grew or self[QUEUE].change
 
     @property
     def is_late(self) -> bool:
         """True where latency holds several frames' work beyond the stages."""
-        return QUEUE in self.series and self.shape(QUEUE).change.to > at.QUEUED_FRAMES * self.service_ms
+        return QUEUE in self.series and self[QUEUE].change.to > at.QUEUED_FRAMES * self.service_ms
 
     @cached_property
     def service_ms(self) -> float:
@@ -282,7 +257,7 @@ class Look:
         if QUEUE not in self.series or not self.has_instants or self.frames < at.FEWEST_FRAMES:
             return None
         climb = self._climb
-        passes = self.late(QUEUE) - climb.start < climb.size / 2
+        passes = self[QUEUE].late - climb.start < climb.size / 2
         return None if climb.size < at.QUEUED_FRAMES * self.service_ms or passes else climb
 
     @cached_property
@@ -291,7 +266,7 @@ class Look:
         if self.queue is None:
             return 0.0
         due, done = (self.measured.instants_ns[name] for name in ("due", "done"))
-        slower = self.grew("stages")
+        slower = self["stages"].grew
         since = min(slower.since, self.frames - edge(self.frames)) if slower and slower.form == "step" else 0
         return float(np.mean(np.diff(done[since:])) - np.mean(np.diff(due[since:]))) / 1e6
 

@@ -78,6 +78,7 @@ class Stalls:
 class Shape:
     """A series with one value a frame. `grew` and `fell` are None where no change stands out of the noise."""
 
+    median: float
     early: float
     """The median of the first tenth of the frames, but at least 8 where there are 16."""
     late: float
@@ -97,6 +98,17 @@ class Shape:
     first_highest: float
     """The highest of the first 8 values."""
 
+    @property
+    def changed(self) -> Change | None:
+        """Its rise, else its fall."""
+        return self.grew or self.fell
+
+
+_NAN = float("nan")
+_NO_CHANGE = Change(Window(0, 0), Window(0, 0), _NAN, _NAN)
+NO_SHAPE = Shape(_NAN, _NAN, _NAN, None, None, _NO_CHANGE, _NAN, None, _NAN, _NAN, _NAN, _NAN)
+"""Of a series that was not measured: nothing changes, and no level is above or below another."""
+
 
 def edge(frames: int) -> int:
     """How many frames at either end stand for 'early' and 'late'."""
@@ -114,7 +126,8 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     levels = _Levels(values, period)
     up, down = levels.furthest(1), levels.furthest(-1)
     shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
-    least = max(least, at.OF_STAGE * abs(float(np.median(some(values)))))
+    median = float(np.median(some(values)))
+    least = max(least, at.OF_STAGE * abs(median))
     grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
     grew, fell = (each if each and (each.size > shows or _is_clear(values, each)) else None for each in (grew, fell))
     if grew and fell:
@@ -127,7 +140,7 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     ends = [values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [values[:1], values[-1:]]
     everywhere = np.append(levels.medians, [np.median(part) for part in ends])
     lowest, highest = float(everywhere.min()), float(everywhere.max())
-    return Shape(early, late, grew, fell, up, shows, stalls, settled, lowest, highest, first_highest)
+    return Shape(median, early, late, grew, fell, up, shows, stalls, settled, lowest, highest, first_highest)
 
 
 def _start_and_end(values: np.ndarray, least: float) -> Shape:
@@ -135,7 +148,9 @@ def _start_and_end(values: np.ndarray, least: float) -> Shape:
     change = Change(Window(0, 1), Window(1, 2), start, end, "step", 1)
     counts = change.size > max(least, at.OF_STAGE * max(values))
     grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
-    return Shape(start, end, grew, fell, change, 0.0, None, end, min(start, end), max(start, end), start)
+    return Shape(
+        (start + end) / 2, start, end, grew, fell, change, 0.0, None, end, min(start, end), max(start, end), start
+    )
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
