@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 from scipy.signal import lfilter
 
-from yolotrt_lab.diagnose.series import shape_of
+from yolotrt_lab.diagnose.series import find_period, shape_of
 from yolotrt_lab.diagnose.slope import slope
 
 Noise = Callable[[np.random.Generator, int], np.ndarray]
@@ -110,7 +110,7 @@ def print_shapes(repeats: int) -> None:
     for name, (level, form, since) in SERIES.items():
         rng = np.random.default_rng(1)
         noisy = (level(np.arange(1_000) / 1_000) * (1 + 0.05 * rng.standard_normal(1_000)) for _ in range(repeats))
-        found = [shape_of(each) for each in noisy]
+        found = [shape_of(each, period=find_period(each)) for each in noisy]
         right = [each for each in found if (each.grew.form if each.grew else "") == form]
         line = f"{name:28}{form or 'no growth':10}{100 * len(right) / repeats:>6.1f}%"
         if since is not None and right:
