@@ -382,7 +382,7 @@ series_drawn = st.builds(
 STAGES_DRAWN = ("preprocess", "upload", "infer", "download", "synchronize", "postprocess")
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     stages=st.dictionaries(st.sampled_from(STAGES_DRAWN), series_drawn, min_size=1),
     measures=st.sets(st.sampled_from(("frame", "latency", *STAGES_DRAWN)), min_size=1),

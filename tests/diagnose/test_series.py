@@ -61,7 +61,7 @@ NOISES = {
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("n", [40, 300, 2_000])
+@pytest.mark.parametrize("n", [40, 1_000])
 def test_noise_alone_does_not_grow(noise, n):
     rng = np.random.default_rng(7)
     shapes = [shape_of(10 + 0.3 * NOISES[noise](rng, n)) for _ in range(60)]

@@ -28,7 +28,7 @@ def bench():
     [cause for cause in Cause if cause.value not in ("queueing", "launch_bound")],  # no scenario
 )
 def test_nothing_wrong_is_proven_and_nothing_at_work_is_missed(bench, cause):
-    for drawn in bench.drawn_for(cause, 2, SEED):
+    for drawn in bench.drawn_for(cause, 1, SEED):
         found = bench.billed(replace(drawn, frames=min(drawn.frames, 600)))
         for each in (found.telemetry, found.timers):
             assert bench.wrong(found.drawn, each) == set(), drawn
