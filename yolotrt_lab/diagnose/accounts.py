@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from . import thresholds as at
 from .explanations import ALL_ALONG, EXPLANATIONS, Verdict
 from .look import QUEUE, UNCOVERED, Look, ms, number
 from .measured import Kind, Measured
-from .series import Window, edge
+from .series import Change, Window, edge
 from .traced import trace_measured, traced_frames
 
 
@@ -143,25 +143,24 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
         traced = traced_frames(trace, frame_range)
     look = Look(measured, traced)
     causes = tuple(Judged(each.cause, *each.judge(look)) for each in EXPLANATIONS)
-    verdicts = {each.cause: each.verdict for each in causes}
-    found = Bill(
+    stalls = tuple(_stalls(look))
+    return Bill(
         kind=measured.kind,
         frames=look.frames,
         spent=tuple(_spent(look)),
-        grew=tuple(_changes(look, up=True)),
-        fell=tuple(_changes(look, up=False)),
-        stalls=tuple(_stalls(look)),
-        period=look.period or (look.stalls_every),
-        steady=None,
+        grew=tuple(_changes((name, look[name].grew) for name in _billed(look))),
+        fell=tuple(_changes((name, look[name].fell) for name in _billed(look))),
+        stalls=stalls,
+        period=look.period or look.stalls_every,
+        steady=_steady(look, stalls),
         causes=causes,
-        fixes=tuple(_fixes(look, verdicts)),
+        fixes=tuple(_fixes(look, {each.cause: each.verdict for each in causes})),
         next=tuple(_next(look, causes)),
         unread=measured.unread,
         format=measured.format,
         origin=measured.origin,
         notes=(*measured.notes, *_notes(look)),
     )
-    return replace(found, steady=_steady(look, found))
 
 
 def _billed(look: Look) -> list[str]:
@@ -172,16 +171,14 @@ def _billed(look: Look) -> list[str]:
 
 def _spent(look: Look) -> Iterator[Spent]:
     for name in _billed(look):
-        shape = look[name]
-        yield Spent(name, shape.early, shape.late)
+        yield Spent(name, look[name].early, look[name].late)
     if not look.frames:
         for name, value in look.measured.facts.items():
             yield Spent(name, value, value)
 
 
-def _changes(look: Look, *, up: bool) -> Iterator[Grew]:
-    for name in _billed(look):
-        change = look[name].grew if up else look[name].fell
+def _changes(changes: Iterable[tuple[str, Change | None]]) -> Iterator[Grew]:
+    for name, change in changes:
         if change is not None:
             yield Grew(name, change.start, change.to, change.form, change.since)
 
@@ -197,38 +194,33 @@ def _stalls(look: Look) -> Iterator[Stalled]:
         yield Stalled("latency", 1, highest, highest, 0.0)
 
 
-def _steady(look: Look, found: Bill) -> bool | None:
-    if found.grew or found.fell or any(each.share > at.STALLS_SHARE for each in found.stalls):
+def _steady(look: Look, stalls: tuple[Stalled, ...]) -> bool | None:
+    changed = any(look[name].changed for name in _billed(look))
+    if changed or any(each.share > at.STALLS_SHARE for each in stalls):
         return False
-    return True if found.frames >= at.FEWEST_STEADY and not found.unread else None
+    return True if look.frames >= at.FEWEST_STEADY and not look.measured.unread else None
 
 
 def _notes(look: Look) -> Iterator[str]:
-    if not look.frames:
-        if look.telemetry:
-            yield from (
-                _range_of(name, values)
-                for name, values in look.telemetry.items()
-                if np.ptp(values[np.isfinite(values)])
-            )
-        return
-    if look.frames == 1:
-        yield "one frame has no early and no late: it shows where time goes, and nothing that grew"
-        return
     n = edge(look.frames)
-    yield f"early: {Window(0, n)}; late: {Window(look.frames - n, look.frames)}"
-    if look.frames == 2:
+    if look.frames > 1:
+        yield f"early: {Window(0, n)}; late: {Window(look.frames - n, look.frames)}"
+    if not look.frames:
+        moving = {name: v[np.isfinite(v)] for name, v in look.telemetry.items()}
+        yield from (_range_of(name, values) for name, values in moving.items() if np.ptp(values))
+    elif look.frames == 1:
+        yield "one frame has no early and no late: it shows where time goes, and nothing that grew"
+    elif look.frames == 2:
         yield "two rows are taken as a start and an end"
     elif look.frames < at.FEWEST_FRAMES:
         yield f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
-    elif look[look.whole].grew is None and look[look.whole].fell is None:
+    elif not look[look.whole].changed:
         yield f"this run could not show a growth of {look.whole} by less than {ms(look[look.whole].shows_ms)}"
 
 
 def _range_of(name: str, values: np.ndarray) -> str:
     scale, unit = (1e6, " MB") if name.endswith("_bytes") else (1.0, "")
-    low, high = float(np.nanmin(values)) / scale, float(np.nanmax(values)) / scale
-    return f"{name} goes from {number(low)} to {number(high)}{unit}"
+    return f"{name} goes from {number(values.min() / scale)} to {number(values.max() / scale)}{unit}"
 
 
 def _next(look: Look, causes: tuple[Judged, ...]) -> Iterator[str]:

@@ -279,25 +279,23 @@ _LIMITS = {f"throttle_{name}" for name in ("applications_clocks_setting", "sw_po
 """What keeps a busy GPU below its highest clock: without any of these it is there."""
 
 
-def _clock_stays(look: Look) -> Verdicts:
-    """A clock that stays is low all along unless the GPU is asked for each reason, and gives none."""
-    if look.clock_mhz and not look.throttled():
+def _clock(look: Look) -> Verdicts:
+    """A clock that stays may have been low all along, unless the GPU was asked for each reason and gave none."""
+    clock, low, told = look.telemetry.get("sm_clock_mhz"), "a clock that is low", look.throttled()
+    kernels = look.traced.kernels_stay() if look.traced else ""
+    if look.clock_mhz and not told:
         stays = f"the SM clock stays at {number(look.clock_mhz)} MHz"
         if look.telemetry.keys() >= _LIMITS:
             yield "excluded", f"{stays}, and the GPU gives no reason for a lower one"
         yield "possible", f"{stays}; one that is low {ALL_ALONG}"
-    if look.traced and look.wait and (kernels := look.traced.kernels_stay()) and not look.clock_mhz:
+    if kernels and look.wait:
         yield "excluded", kernels
-
-
-def _clock_moves(look: Look) -> Verdicts:
-    clock, low = look.telemetry.get("sm_clock_mhz"), "a clock that is low"
     if look.wait is None and clock is not None:
         moves = f"the SM clock goes down to {number(np.nanmin(clock))} of {number(np.nanmax(clock))} MHz"
-        told = ", ".join(look.throttled()).replace("throttle_", "")
-        yield "possible", f"{moves}; the GPU gives {told} as the reason" if told else moves
+        reasons = ", ".join(told).replace("throttle_", "")
+        yield "possible", f"{moves}; the GPU gives {reasons} as the reason" if told else moves
     yield from _wait_changes(look)
-    if look.traced and (kernels := look.traced.kernels_stay()):
+    if kernels:
         yield "possible", f"{kernels}; {low} {ALL_ALONG}"
     yield from _wait_is(look, low)
 
@@ -306,10 +304,9 @@ def _clock_drop(look: Look) -> Verdicts:
     explained = _clock_explains(look)
     if explained and look.cool:
         yield "proven", explained
-    yield from _clock_stays(look)
     if explained and look.heat_follows:
         yield "excluded", "the GPU gives heat as the reason"
-    yield from _clock_moves(look)
+    yield from _clock(look)
 
 
 def _heat(look: Look) -> Verdicts:
@@ -320,8 +317,7 @@ def _heat(look: Look) -> Verdicts:
         yield "excluded", look.cool
     if share := max(look.throttled(*THERMAL).values(), default=0.0):
         yield "possible", f"the GPU gives heat as a reason for its clock in {share:.0%} of the frames"
-    yield from _clock_stays(look)
-    yield from _clock_moves(look)
+    yield from _clock(look)
 
 
 # Memory.
