@@ -25,10 +25,9 @@ _WINDOW = 6  # a level has to last for a sixth of the run
 _NEARLY = 0.98
 _MOST_LAGS = 4_096
 _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are nearly as alike
-_AROUND = 31
+_AROUND = 31  # frames that a level around a frame is of
 _FLAT = 0.2  # share of the slope on the other side of a knee
 _KNEE = 1.05
-_CLIP = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +352,7 @@ def _line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _repeats(around: np.ndarray) -> int | None:
     """The first peak of the autocorrelation, with outliers clipped, so that two of them make no period."""
-    n, most = len(around), _CLIP * _deviation(around)
+    n, most = len(around), at.PERIOD_CLIP * _deviation(around)
     clipped = np.clip(around - np.median(around), -most, most)
     clipped -= clipped.mean()
     if not clipped.any():

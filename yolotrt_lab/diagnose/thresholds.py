@@ -34,18 +34,20 @@ FAST_START = 1.5
 
 # Stalls and periods.
 STALL_TIMES = 1.25
-"""Times the level around. Labelled case 41b has stalls of 14 ms, in the median, at a level of 8 to 10."""
+"""Times the level around, or behind a step. Labelled case 41b has stalls of 14 ms, in the median, at a level of 8 to 10."""
 STALL_DEVIATIONS = 8.0
 """Robust standard deviations above the level around; Gaussian noise has none in 1e15 frames."""
 STALLS_SHARE = 0.05
-"""Share of all time. Shipped loops with nothing the matter have 0 to 4.6 % of it in stalls."""
+"""Share of all time. Shipped loops with nothing the matter have 0 to 1.5 % of it in stalls, several at once 2.5 %."""
 PERIOD_CYCLES = 5
 """Repetitions before something is called periodic."""
 PERIOD_SIZE = 0.005
 """Standard deviation, as a share of the median, below which a repetition is only how the numbers are rounded."""
 PERIOD_LIKE = 0.7
-"""Correlation, on ranks, of a series with itself one period on. Stalls 4 or 5 frames apart have 0.21, calls that
-repeat every 5 rows 0.99 (labelled cases 02x and 53)."""
+"""Correlation of a series with itself one period on. Stalls 4 to 7 frames apart have 0.29 at most, calls that repeat
+every 5 rows 0.98 (labelled cases 02x and 53); 300 series each of seven noises have no period (simulated)."""
+PERIOD_CLIP = 4.0
+"""Robust standard deviations. What lies further out counts as if it lay there, or two long stalls would be a period."""
 
 # Queues.
 QUEUED_FRAMES = 3.0
