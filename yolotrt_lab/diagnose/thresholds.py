@@ -34,7 +34,7 @@ FAST_START = 1.5
 
 # Stalls and periods.
 STALL_TIMES = 1.25
-"""Times the level around, or behind a step. Labelled case 41b has stalls of 14 ms, in the median, at a level of 8 to 10."""
+"""Times the level around, or behind a step. Labelled case 41b has stalls of 14 ms at a level of 8 to 10."""
 STALL_DEVIATIONS = 8.0
 """Robust standard deviations above the level around; Gaussian noise has none in 1e15 frames."""
 STALLS_SHARE = 0.05
@@ -91,8 +91,6 @@ LEAK_BYTES = 4e6
 """Bytes. Loops that leak nothing end at most 0.3 MB higher once they are warm (H100)."""
 LEAK_STEADY = 0.5
 """Each fifth of a run must add this share of a fifth's average: what is taken once is no leak."""
-HOST_WANDERS = 0.4
-"""Share by which host times of machines of one kind differ by themselves (H200: 10 to 40 %)."""
 ALIKE = 0.3
 """Share of the relative growth of one host stage that another one must share to speak for a slower host."""
 STAYS = 0.3
