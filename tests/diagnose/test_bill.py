@@ -367,6 +367,12 @@ def test_compare_says_what_only_moved_from_one_call_to_another():
     assert "moved" not in compare(saved, before).replace("moved_wait", "")
 
 
+def test_names_of_columns_do_nothing_to_a_terminal():
+    found = bill(Measured("frames", "a test", {"\x1b[2Jnet": np.full(40, 1e6), "x": np.full(40, 1e6)}))
+    assert "\x1b" not in str(found) + compare(found, found)
+    assert "?[2Jnet" in compare(found, found)
+
+
 SHAPES = {
     "flat": lambda level: np.full(400, level),
     "ramp": lambda level: ramp(400, level, 5 * level),

@@ -115,8 +115,13 @@ def as_text(bill: Bill) -> str:
         lines += _table(section.rows)
         for line in section.lines:
             lines += _wrapped(line, indent)
+    return _printable(lines)
+
+
+def _printable(lines: list[str]) -> str:
+    """The lines as one text, without what names may do to a terminal."""
     text = "\n".join(lines).strip("\n")
-    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)  # names may hold escapes
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
 def _table(rows: Rows) -> Iterator[str]:
@@ -202,7 +207,7 @@ def compare(before: Bill, after: Bill) -> str:
     lines = [f"{label}: {each.origin}" for label, each in both.items()]
     for title, told in sections.items():
         lines += ["", f"{title}:", *told] if told else []
-    return "\n".join(lines)
+    return _printable(lines)
 
 
 def _late(bill: Bill) -> dict[str, float]:

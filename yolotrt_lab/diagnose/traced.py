@@ -53,10 +53,15 @@ class TracedFrames:
         found = (each for each in self.findings if each.kind == "pageable_copies" and way in each.text)
         return sum(each.numbers.get("gain_ns", 0.0) for each in found) / 1e6
 
+    @cached_property
+    def took_ns(self) -> np.ndarray:
+        """What each frame takes; of a trace without a loop, all of it."""
+        return self.seen.frames["end_ns"] - self.seen.frames["start_ns"]
+
     @property
     def frame_ms(self) -> float:
-        """The median frame; of a trace without a loop, all of it."""
-        return float(np.median(self.seen.frames["end_ns"] - self.seen.frames["start_ns"])) / 1e6
+        """The median frame."""
+        return float(np.median(self.took_ns)) / 1e6
 
     @property
     def allocate_ms(self) -> float:
@@ -66,8 +71,7 @@ class TracedFrames:
     @property
     def allocate_share(self) -> float:
         """The share of all frames' time that calls take which allocate or free memory."""
-        frames = self.seen.frames
-        return float(frames["in_allocate_ns"].sum() / (frames["end_ns"] - frames["start_ns"]).sum())
+        return float(self.seen.frames["in_allocate_ns"].sum() / self.took_ns.sum())
 
     def new_sizes(self) -> tuple[list[int], float, float] | None:
         """The sizes of the frames' uploads in bytes, and what frames take in ms whose size is new, and the others take;
@@ -77,8 +81,8 @@ class TracedFrames:
         new = np.diff(sizes, prepend=sizes[0]) != 0
         if not self.has_frames or not new.any():
             return None
-        took = (self.seen.frames["end_ns"] - self.seen.frames["start_ns"]) / 1e6
-        return np.unique(sizes).tolist(), float(np.median(took[new])), float(np.median(took[~new]))
+        new_ms, others_ms = (float(np.median(self.took_ns[which])) / 1e6 for which in (new, ~new))
+        return np.unique(sizes).tolist(), new_ms, others_ms
 
     @property
     def moved_ms(self) -> float:
@@ -140,7 +144,7 @@ def trace_measured(measured: Measured, traced: TracedFrames) -> Measured:
     frames, notes = seen.frames, (*measured.notes, *filter(None, [traced.note]))
     named = [stage for stage in Stage if stage in seen.stages]
     times = {str(stage): frames[f"{stage}_ns"] for stage in named} if named and traced.has_frames else _calls(seen)
-    whole = frames["end_ns"] - frames["start_ns"]
+    whole = traced.took_ns
     if not traced.has_frames:
         facts = {name: float(v.sum()) / 1e6 for name, v in (times | _gpu(seen)).items() if v.sum()}
         return replace(
