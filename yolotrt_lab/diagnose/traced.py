@@ -56,7 +56,7 @@ class TracedFrames:
     @cached_property
     def took_ns(self) -> np.ndarray:
         """What each frame takes; of a trace without a loop, all of it."""
-        return self.seen.frames["end_ns"] - self.seen.frames["start_ns"]
+        return np.asarray(self.seen.frames["end_ns"] - self.seen.frames["start_ns"])
 
     @property
     def frame_ms(self) -> float:
