@@ -44,8 +44,7 @@ class Explanation:
         if look.frames or (self.cause is Cause.LAUNCH_BOUND and look.measured.facts):
             for verdict, because in self.rule(look):
                 return verdict, because
-        short = 0 < look.frames < at.FEWEST_FRAMES and self.cause in (Cause.PREPROCESS, Cause.HOST_CONTENTION)
-        return "not_measured", f"needs {self.needs}" + (f", of {at.FEWEST_FRAMES} frames or more" if short else "")
+        return "not_measured", f"needs {self.needs}"
 
 
 # What several rules ask.
@@ -542,7 +541,7 @@ EXPLANATIONS = (
                 fix="make the stage smaller, or move it to the GPU or a thread",
                 next="run preprocessing alone on the same frames: does it grow there too?"),
     Explanation(Cause.HOST_CONTENTION, "other work takes this machine's cores or memory bandwidth", _host_contention,
-                needs="the host's own stages, such as preprocessing",
+                needs="the host's own stages, such as preprocessing, of 24 frames or more",
                 fix="fewer programs on the machine, or cores of the loop's own (taskset)",
                 next="vmstat 1  # is the processor full?"),
     Explanation(Cause.SHAPE_CHANGE, "the input's shape changes", _shape_change,

@@ -303,7 +303,8 @@ def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:
         above[chosen] = part - np.interp(np.arange(len(part)), centres, medians)
         padded = np.pad(medians, 1, mode="edge")
         highest = np.maximum(medians, np.maximum(padded[:-2], padded[2:]))
-        higher[chosen] = highest[np.searchsorted((centres[1:] + centres[:-1]) / 2, np.arange(len(part)))]
+        edges = np.linspace(0, len(part), len(highest) + 1).astype(np.int64)
+        higher[chosen] = np.repeat(highest, edges[1:] - edges[:-1])
     deviates = above > at.STALL_DEVIATIONS * _deviation(above)
     found = deviates & (np.minimum(above, values - higher) > (at.STALL_TIMES - 1) * np.abs(higher))
     if not found.any():
