@@ -354,7 +354,7 @@ def test_a_column_that_most_frames_lack_is_left_out_and_its_frames_are_not():
 def test_what_json_lacks_is_a_gap_and_what_is_wrong_has_its_place():
     found = read_text('{"infer_ms": 1}\n{"infer_ms": null}\n{"infer_ms": 3}\n{"inf', "a.jsonl")
     assert found.times_ns["infer"].tolist() == [1e6, 3e6]
-    assert found.notes == ("without the last line, which breaks off", "1 incomplete frame left out")
+    assert found.notes == ("it breaks off, and is read up to its last whole object", "1 incomplete frame left out")
     with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is below 0"):
         read_text('[{"infer_ms": 1}, {"infer_ms": -1}]', "a.json")
 

@@ -42,6 +42,7 @@ _SEPARATORS = {
     " ": "columns between blanks",
     "": "lines",
 }
+_BROKEN = "it breaks off, and is read up to its last whole object"
 _SAMPLE, _MOST_ABOVE, _DEEPEST = 20, 10, 8
 _FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
 _RULE = re.compile(
@@ -291,9 +292,7 @@ def objects_of(text: str) -> tuple[list[Mapping[str, Any]], str]:
     for ending in ("", "]", "]}"):
         with suppress(ValueError, RecursionError):
             whole = text[: text.rfind("}") + 1] + ending if ending else text
-            return _objects_in(json.loads(whole)), "its JSON breaks off behind the last object that is read" * bool(
-                ending
-            )
+            return _objects_in(json.loads(whole)), _BROKEN if ending else ""
     lines = [line for line in text.split("\n") if line.strip()] if text.lstrip()[:1] == "{" else []
     objects: list[Mapping[str, Any]] = []
     with suppress(ValueError, RecursionError):
@@ -302,7 +301,7 @@ def objects_of(text: str) -> tuple[list[Mapping[str, Any]], str]:
     broken = len(objects) == len(lines) - 1 and not text.endswith("\n")
     if not (broken or len(objects) == len(lines)) or not all(isinstance(each, Mapping) for each in objects):
         return [], ""
-    return objects, "without the last line, which breaks off" * broken
+    return objects, _BROKEN if broken else ""
 
 
 def _objects_in(value: Any) -> list[Mapping[str, Any]]:
