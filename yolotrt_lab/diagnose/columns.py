@@ -126,7 +126,7 @@ class _Sorted:
             and _counts(values)
         ):
             pass
-        elif column.unit is None and plain(name) in words.NUMBERS and self._numbers(column):
+        elif column.unit is None and plain(name) in words.FRAME_NUMBERS and self._numbers_frames(column):
             self.numbers = values
         elif scale and word in INSTANTS:
             self.instants[word] = values * scale
@@ -161,7 +161,7 @@ class _Sorted:
         self._refuse(column, (column.values < 0) | np.isinf(column.values), "is no rate")
         return np.where(column.values > 0, 1e9 / column.values, np.nan)
 
-    def _numbers(self, column: Column) -> bool:
+    def _numbers_frames(self, column: Column) -> bool:
         """True for whole numbers of frames, in order or not; MeasurementsError where some come twice out of order."""
         values = column.values
         if (values != np.round(values)).any() or np.ptp(values) >= 4 * len(values):

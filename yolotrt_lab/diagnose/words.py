@@ -103,8 +103,10 @@ _TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for wor
 }
 
 
-NUMBERS = set(map(plain, ("frame", "frame_id", "frame_no", "frame_number", "frame_index", "frame_idx", "index", "idx")))
-NUMBERS |= {"帧号", "序号"}
+FRAME_NUMBERS = set(
+    map(plain, ("frame", "frame_id", "frame_no", "frame_number", "frame_index", "frame_idx", "index", "idx"))
+)
+FRAME_NUMBERS |= {"帧号", "序号"}
 """What numbers the frames."""
 
 
