@@ -92,7 +92,7 @@ class _Sorted:
         self.telemetry: dict[str, np.ndarray] = {}
         self.rates: dict[str, np.ndarray] = {}
         self.numbers: np.ndarray | None = None
-        self.gpus: np.ndarray | None = None
+        self.gpus: Column | None = None
         self.unitless: list[Column] = []
         self.unread: list[str] = []
         self.keep: np.ndarray | None = None
@@ -116,7 +116,7 @@ class _Sorted:
         elif column.unit in words.RATES or (word == words.RATE and column.unit is None):
             self.rates.setdefault(column.header, self._period(column))
         elif column.unit is None and plain(name) in _GPUS and len(np.unique(values)) < min(len(values), 16):
-            self.gpus = values
+            self.gpus = column
         elif word == words.CLOCK and (step := _clock_scale(values, name, unit)):
             self.clock = values * step if self.clock is None else self.clock
         elif (
@@ -126,7 +126,7 @@ class _Sorted:
             and _counts(values)
         ):
             pass
-        elif column.unit is None and plain(name) in words.NUMBERS and self._numbers(column):
+        elif column.unit is None and plain(name) in words.FRAME_NUMBERS and self._numbers_frames(column):
             self.numbers = values
         elif scale and word in INSTANTS:
             self.instants[word] = values * scale
@@ -161,7 +161,7 @@ class _Sorted:
         self._refuse(column, (column.values < 0) | np.isinf(column.values), "is no rate")
         return np.where(column.values > 0, 1e9 / column.values, np.nan)
 
-    def _numbers(self, column: Column) -> bool:
+    def _numbers_frames(self, column: Column) -> bool:
         """True for whole numbers of frames, in order or not; MeasurementsError where some come twice out of order."""
         values = column.values
         if (values != np.round(values)).any() or np.ptp(values) >= 4 * len(values):
@@ -185,9 +185,12 @@ class _Sorted:
         times, instants, telemetry = self.times, self.instants, self.telemetry
         rows = len(next(iter((self.times or self.telemetry).values())))
         keep = np.ones(rows, np.bool_) if self.keep is None else self.keep
-        if self.gpus is not None and (others := len(np.unique(self.gpus))) > 1 and kind == "telemetry":
-            keep = keep & (self.gpus == self.gpus[0])
-            self.notes.append(f"GPU {self.gpus[0]:g} of {others}")
+        if self.gpus is not None and kind == "telemetry":
+            gpus = self.gpus.values
+            keep = keep & (gpus == gpus[0])
+            self.notes += [f"GPU {gpus[0]:g} of {len(np.unique(gpus))}"] * (not keep.all())
+        elif self.gpus is not None and np.ptp(self.gpus.values):
+            self.unread.append(self.gpus.header)
         gaps = np.zeros(rows, np.bool_)
         for values in (*self.times.values(), *self.instants.values()):
             gaps |= np.isnan(values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import stat
 import sys
@@ -26,7 +25,7 @@ from ..types import Stage
 from .columns import EXPORT, Reading
 from .logs import read_log
 from .measured import Kind, Measured
-from .tables import COMMENTS, DMON, find_table, objects_in, of_arrow, of_rows, read_json, read_table
+from .tables import COMMENTS, DMON, find_table, objects_of, of_arrow, of_rows, read_json, read_table
 from .words import PROGRESS, TIME_UNITS, UNITS_NS, has, split_unit
 
 _HEAD, _FEW = 1 << 16, 200
@@ -105,7 +104,8 @@ def _totals(text: str, form: Format, reading: Reading) -> Measured:
     facts: dict[str, float] = {}
     for name, took in _named(text, form) if form.rows else _profiled(text, form, reading):
         facts[name] = facts.get(name, 0.0) + took
-    return Measured(form.kind, form.name, origin=reading.file, facts=facts, export=form.export)
+    notes = tuple(reading.notes)
+    return Measured(form.kind, form.name, notes=notes, origin=reading.file, facts=facts, export=form.export)
 
 
 def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
@@ -162,15 +162,16 @@ def _export_times(text: str, form: Format, reading: Reading) -> Measured:
     instants = {name: next((read[key] for key in keys if key in read), None) for name, keys in _INSTANTS.items()}
     known = {name: values for name, values in instants.items() if values is not None}
     facts = {name: float(np.median(values)) / 1e6 for name, values in times.items()}
-    return Measured("frames", form.name, times, known, origin=reading.file, facts=facts)
+    return Measured("frames", form.name, times, known, notes=tuple(reading.notes), origin=reading.file, facts=facts)
 
 
 def _objects(text: str, form: Format, reading: Reading) -> list[Mapping[str, Any]]:
-    """The objects of a profile in JSON; a profile that breaks off lacks its last bracket."""
-    for ending in ("", "]", "]}"):
-        with suppress(ValueError, RecursionError):
-            return objects_in(json.loads(text.rstrip().rstrip(",") + ending if ending else text))
-    raise reading.error(f"it looks like {form.name}, and its JSON breaks off or is damaged", "take it again")
+    """The objects of a profile in JSON."""
+    objects, note = objects_of(text)
+    if not objects:
+        raise reading.error(f"it looks like {form.name}, and its JSON breaks off or is damaged", "take it again")
+    reading.notes += [note] * bool(note)
+    return objects
 
 
 def _deepstream(text: str, form: Format, reading: Reading) -> Measured:

@@ -48,7 +48,6 @@ _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
 _OF_A_RUN = r"(?i)\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
 _AVERAGE = re.compile(_OF_A_RUN)
-_OF_SERIES = re.compile(r"average on", re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
 _TWICE = 1.8  # times as often as another, from which on a name comes more than once a frame
@@ -105,14 +104,10 @@ def read_log(lines: Any, reading: Reading, *, averages: bool = False) -> Measure
     return _assembled(lines, found, reading)
 
 
-def _is_average(text: str) -> bool:
-    return bool(_AVERAGE.search(text)) and not _OF_SERIES.search(text)
-
-
 def _averages(lines: Any) -> dict[str, float]:
     """What each line of averages and the like says, in ms."""
     facts = {}
-    for text in filter(_is_average, _sample(lines)):
+    for text in filter(_AVERAGE.search, _sample(lines)):
         each = next((each for each in _ITEM.finditer(text) if (each[2] or "").lower() in UNITS_NS), None)
         if each and _AVERAGE.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
             facts[text[: each.start()].strip(" \t:=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
@@ -127,7 +122,7 @@ def _looked_through(lines: Any, averages: bool) -> Any:
     sample = _sample(lines)
     if any(map(_TYPED.search, sample)):
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
-    if not averages and any(map(_is_average, sample)):
+    if not averages and any(map(_AVERAGE.search, sample)):
         starts = pc.match_substring_regex(lines, f"^[^0-9]*(?:{_OF_A_RUN})")
         lines = pc.if_else(starts, pa.scalar("", lines.type), lines)
     return lines
@@ -173,7 +168,7 @@ def _items(text: str, words: int, averages: bool) -> tuple[_Item, ...]:
         units = [*(units[-1] if name not in (None, RATE) else "" for name in names[:-1]), units[-1]]  # for the line
     before = [text[end : each.start(1)] for end, each in zip([0, *(each.end() for each in found)], found, strict=False)]
     behind = [text[each.end() : end] for each, end in zip(found, [*(e.start(1) for e in found[1:]), None], strict=True)]
-    if not averages and _is_average(before[0]):
+    if not averages and _AVERAGE.search(before[0]):
         return ()
     after = [_starting(_WORD.findall(each)[:2]) for each in behind]
     said = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
@@ -220,9 +215,9 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     if last.isdigit() or last in (".", "_") or text[max(0, start - 2) : start].strip() in ("±", "+-", "/-"):
         return False
     if last.isalpha() and last.isascii():
-        return bool(unit) and (unit not in ("s", "b") or "." in found[1].rstrip(".,"))
+        return bool(unit) and (unit != "s" or "." in found[1].rstrip(".,"))
     asked = _ASKED.search(text[max(0, start - 40) : start])
-    return bool(unit or (asked and _AFTER_BARE.match(text, found.end()) and ":" not in found[1]))
+    return bool(unit or (asked and _AFTER_BARE.match(text, found.end())))
 
 
 def _is_bare(text: str, found: re.Match[str]) -> bool:

@@ -42,6 +42,7 @@ _SEPARATORS = {
     " ": "columns between blanks",
     "": "lines",
 }
+_BROKEN = "it breaks off, and is read up to its last whole object"
 _SAMPLE, _MOST_ABOVE, _DEEPEST = 20, 10, 8
 _FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
 _RULE = re.compile(
@@ -277,7 +278,7 @@ def _parsed(values: Any, name: str, reading: Reading) -> Column | None:
 
 def read_json(text: str, reading: Reading) -> Measured | None:
     """JSON in which names of times are known, whole or an object a line; None for other text."""
-    objects, note = _objects_of(text)
+    objects, note = objects_of(text)
     rows = [dict(_named(each)) for each in objects]
     if not any(_is_known(name) or not name for row in rows for name in row):
         return None
@@ -286,27 +287,29 @@ def read_json(text: str, reading: Reading) -> Measured | None:
     return of_rows(rows, reading)
 
 
-def _objects_of(text: str) -> tuple[list[Mapping[str, Any]], str]:
-    """The objects, whole or one a line, and a note where the last line breaks off; none where a line is no object."""
-    with suppress(ValueError, RecursionError):
-        return objects_in(json.loads(text)), ""
-    objects: list[Mapping[str, Any]] = []
+def objects_of(text: str) -> tuple[list[Mapping[str, Any]], str]:
+    """The objects of JSON, whole or one a line, and a note where it breaks off; none where it is no JSON of objects."""
+    for ending in ("", "]", "]}"):
+        with suppress(ValueError, RecursionError):
+            whole = text[: text.rfind("}") + 1] + ending if ending else text
+            return _objects_in(json.loads(whole)), _BROKEN if ending else ""
     lines = [line for line in text.split("\n") if line.strip()] if text.lstrip()[:1] == "{" else []
-    for line in lines:
-        try:
+    objects: list[Mapping[str, Any]] = []
+    with suppress(ValueError, RecursionError):
+        for line in lines:
             objects.append(json.loads(line))
-        except (ValueError, RecursionError):
-            broken = line is lines[-1] and not text.endswith("\n") and bool(objects)
-            return (objects, "without the last line, which breaks off") if broken else ([], "")
-    return (objects if all(isinstance(each, Mapping) for each in objects) else []), ""
+    broken = len(objects) == len(lines) - 1 and not text.endswith("\n")
+    if not (broken or len(objects) == len(lines)) or not all(isinstance(each, Mapping) for each in objects):
+        return [], ""
+    return objects, _BROKEN if broken else ""
 
 
-def objects_in(value: Any) -> list[Mapping[str, Any]]:
+def _objects_in(value: Any) -> list[Mapping[str, Any]]:
     """The objects of a list, of the first list of objects in an object, or of the lists of values that it holds."""
     if isinstance(value, Mapping):
         lists = {name: each for name, each in value.items() if isinstance(each, list) and each}
         if inner := next((each for each in lists.values() if isinstance(each[0], Mapping)), None):
-            return objects_in(inner)
+            return _objects_in(inner)
         lengths = Counter(len(each) for name, each in lists.items() if time_name(split_unit(name)[0]))
         if not lengths:
             return [value]

@@ -42,7 +42,7 @@ SCALES = BYTES | {"mw": 1e-3}
 
 _TIMES = {
     "latency": "latency e2e end_to_end total_latency host_latency 延迟 时延 端到端",
-    "frame": "frame total whole all loop iteration iterations cost duration process processing"
+    "frame": "frame total whole all loop iteration iterations cost duration"
     " 总 总共 总计 总体 每帧 一帧 帧 单帧 耗时 用时",
     "gpu_compute": "gpu_time gpu_latency gpu_compute compute cuda_time",
     CLOCK: f"{' '.join(STAMPS)} time elapsed 时间",
@@ -51,11 +51,13 @@ _TIMES = {
     COPY: "cuda_memcpy_async cuda_memcpy memcpy memcpy_async copy 拷贝",
     Stage.WAIT: "wait waiting 等待",
     Stage.PREPROCESS: "preprocess pre_processing pre prep letterbox 预处理 前处理",
-    Stage.UPLOAD: "upload h2d htod host_to_device copy_to_device copy_input copy_input_to_device cpu_to_gpu 上传",
+    Stage.UPLOAD: "upload h2d htod host_to_device copy_to_device copy_input copy_in copy_input_to_device"
+    " cpu_to_gpu 上传",
     Stage.INFER: "infer inf inference inferencing predict predicted prediction enqueue enqueue_v2 enqueue_v3"
     " execute execute_v2 execute_v3 execute_async execute_async_v2 execute_async_v3 forward model network"
     " 推理 推断 前向",
-    Stage.DOWNLOAD: "download d2h dtoh device_to_host copy_to_host copy_output copy_output_to_host gpu_to_cpu 下载",
+    Stage.DOWNLOAD: "download d2h dtoh device_to_host copy_to_host copy_output copy_out copy_output_to_host"
+    " gpu_to_cpu 下载",
     Stage.SYNCHRONIZE: "sync synchronize synchronise synchronization stream_sync stream_synchronize"
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
     Stage.POSTPROCESS: "postprocess post_processing post nms decode 后处理",
@@ -101,8 +103,10 @@ _TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for wor
 }
 
 
-NUMBERS = set(map(plain, ("frame", "frame_id", "frame_no", "frame_number", "frame_index", "frame_idx", "index", "idx")))
-NUMBERS |= {"id", "no", "帧号", "序号"}
+FRAME_NUMBERS = set(
+    map(plain, ("frame", "frame_id", "frame_no", "frame_number", "frame_index", "frame_idx", "index", "idx"))
+)
+FRAME_NUMBERS |= {"帧号", "序号"}
 """What numbers the frames."""
 
 
