@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import NotebookError, SettingsError, TraceError, plain
 from .files import check_output, write_file
-from .terminal import Commands, completion, exit_status, option, say, status
+from .terminal import Commands, exit_status, option, say, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -476,4 +476,4 @@ def _completion(arguments: argparse.Namespace) -> None:
     from .notebooks import find_notebooks
 
     words = {"record": [*SCENARIOS, COPIES], "run": [path.stem for path in find_notebooks()]}
-    print(completion(_commands.parser(), words), end="")
+    print(_commands.completion(words), end="")

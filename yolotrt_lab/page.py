@@ -246,8 +246,9 @@ def _name_headings(soup: Any, section: _Section) -> None:
             section.title = text
         if heading.name == "h2":
             section.headings.append((heading["id"], text))
-        link = {"class": "permalink", "href": f"#{heading['id']}", "aria-label": "permalink"}
-        heading.append(soup.new_tag("a", attrs=link, string="#"))
+        how = {"class": "permalink", "href": f"#{heading['id']}", "aria-label": "permalink"}
+        heading.append(link := soup.new_tag("a", attrs=how))
+        link.string = "#"
 
 
 def _highlighted(code: str, language: str, _: str) -> str:

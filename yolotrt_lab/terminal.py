@@ -104,37 +104,24 @@ class Commands:
             command.set_defaults(function=function)
         return parser
 
+    def completion(self, words: Mapping[str, Sequence[str]]) -> str:
+        """A script for bash and zsh that completes commands, options, and the `words` of a command."""
+        groups: dict[str, list[str]] = {"": []}
+        cases = []
+        for function, options in self._commands:
+            name = function.__name__[1:].replace("_", " ")
+            flags = [each for names, _ in options for each in names if each.startswith("--")]
+            cases.append(f'    "{name}") words="{" ".join([*words.get(name, ()), *flags, "--debug", "--help"])}" ;;')
+            group, _, last = name.rpartition(" ")
+            groups.setdefault(group, []).append(last)
+        cases += [f'    "{group} "*) words="{" ".join(lasts)}" ;;' for group, lasts in groups.items() if group]
+        return _COMPLETION.format(cases="\n".join(cases), commands=" ".join([*groups.pop(""), *groups]))
+
 
 def _group(parser: Parser) -> Any:
     """The place for commands under a parser; without one of them its help is printed."""
     parser.set_defaults(function=lambda _: parser.print_help())
     return parser.add_subparsers(metavar="COMMAND")
-
-
-def completion(parser: argparse.ArgumentParser, words: Mapping[str, Sequence[str]]) -> str:
-    """A script for bash and zsh that completes commands, options, and the `words` of a command."""
-    commands = dict(_commands(parser))
-    options = {
-        name: [option for action in each._actions for option in action.option_strings if option.startswith("--")]
-        for name, each in commands.items()
-    }
-    cases = [f'    "{name}") words="{" ".join([*words.get(name, ()), *each])}" ;;' for name, each in options.items()]
-    groups: dict[str, list[str]] = {}
-    for name in commands:
-        group, _, last = name.rpartition(" ")
-        groups.setdefault(group, []).append(last)
-    cases += [f'    "{name} "*) words="{" ".join(lasts)}" ;;' for name, lasts in groups.items() if name]
-    return _COMPLETION.format(cases="\n".join(cases), commands=" ".join([*groups.pop("", []), *groups]))
-
-
-def _commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Each command that does something, by the words that name it."""
-    below = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    for choices in below:
-        for word, each in choices.items():
-            yield from _commands(each, f"{name} {word}".strip())
-    if not below:
-        yield name, parser
 
 
 def say(text: str) -> None:

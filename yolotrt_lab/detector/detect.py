@@ -197,15 +197,7 @@ def annotate(
         (out / "labels" if labels else out).mkdir(parents=True, exist_ok=True)
         try:
             for index, (frame, name) in enumerate(islice(_named_frames(source, skip), limit)):
-                found = detector(frame)
-                stem = f"{index:06}-{Path(name).stem}" if name else f"{index:06}"
-                entry = {"index": index, "file": f"{stem}.jpg", "width": frame.shape[1], "height": frame.shape[0]}
-                _, content = import_cv2().imencode(".jpg", draw(frame, found, detector.names))
-                (out / f"{stem}.jpg").write_bytes(content)  # cv2.imwrite fails on non-ASCII paths on Windows
-                if labels:
-                    entry["labels"] = f"labels/{stem}.txt"
-                    (out / "labels" / f"{stem}.txt").write_text(_as_label(found, frame.shape), encoding="utf-8")
-                frames.append(entry | ({"source": name} if name else {}) | {"boxes": _as_dicts(found, detector.names)})
+                frames.append(_annotated(index, frame, name, detector, out, labels))
                 if progress is not None:
                     progress(len(frames))
         finally:
@@ -219,6 +211,19 @@ def annotate(
         fix = "name a folder on a disk with space that you may write to"
         raise SettingsError(f"the folder {out} must be one that can be written, got: {error}", fix=fix) from error
     return frames
+
+
+def _annotated(index: int, frame: np.ndarray, name: str, detector: Detector, out: Path, labels: bool) -> dict[str, Any]:
+    """Write one frame's files; returns what the JSON says of it."""
+    found = detector(frame)
+    stem = f"{index:06}-{Path(name).stem}" if name else f"{index:06}"
+    entry = {"index": index, "file": f"{stem}.jpg", "width": frame.shape[1], "height": frame.shape[0]}
+    _, content = import_cv2().imencode(".jpg", draw(frame, found, detector.names))
+    (out / f"{stem}.jpg").write_bytes(content)  # cv2.imwrite fails on non-ASCII paths on Windows
+    if labels:
+        entry["labels"] = f"labels/{stem}.txt"
+        (out / "labels" / f"{stem}.txt").write_text(_as_label(found, frame.shape), encoding="utf-8")
+    return entry | ({"source": name} if name else {}) | {"boxes": _as_dicts(found, detector.names)}
 
 
 def _named_frames(source: FrameSource, skip: Callable[[str], None]) -> Iterator[tuple[np.ndarray, str]]:
