@@ -134,7 +134,7 @@ def test_a_loop_that_holds_every_exception_is_stopped_all_the_same(source, gpu, 
 def test_a_line_that_does_not_end_is_left_after_a_while(gpu, monkeypatch):
     monkeypatch.setattr(trial, "_MOST_SECONDS", 0.2)
     (found,) = check(function("def mine(frames, done):\n    while True: pass"), gpu).findings
-    assert (found.what, found.lines) == ("the loop must end, got no end after 0.2 s", (("mine.py", 2),))
+    assert (found.what, found.lines) == ("the loop must end, got 0.2 s in one line", (("mine.py", 2),))
 
 
 METHODS = """

@@ -132,14 +132,3 @@ def test_late_copy_is_watched_although_an_earlier_one_of_another_stream_still_wa
     hosts[1].array[:] = 2
     with pytest.raises(HazardError, match="were written while they were in flight"):
         quick.synchronize()
-
-
-def test_graph_on_device_memory_that_was_freed_is_a_hazard(device):
-    stream = device.stream()
-    host, memory = device.empty_host((16,), np.uint8, PINNED), [device.empty_device(16)]
-    graph = device.capture(lambda: device.upload(host, memory[0], stream), stream)
-    graph.launch(stream)
-    stream.synchronize()
-    memory.clear()
-    with pytest.raises(HazardError, match="memory that was freed"):
-        graph.launch(stream)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yolotrt_lab.errors import DeviceError
 from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.types import HostMemory
@@ -43,38 +42,6 @@ def test_thread_that_synchronizes_waits_for_work_another_thread_submits_meanwhil
     for thread in threads:
         thread.join()
     assert ends == [5_000 + 300_000 + 3_000]
-
-
-def test_queue_hands_over_in_virtual_time(device):
-    queue, log = device.queue(), []
-
-    def consumer():
-        for _ in range(2):
-            item = queue.get()
-            log.append((item, device.now_ns()))
-
-    thread = device.start_thread(consumer)
-    device.wait_until_ns(1_000)
-    queue.put("first")
-    device.wait_until_ns(5_000)
-    queue.put("second")
-    thread.join()
-    assert log == [("first", 1_000), ("second", 5_000)]
-
-
-def test_deadlock_between_threads_is_an_error(device):
-    thread = device.start_thread(lambda: None)
-    with pytest.raises(DeviceError, match="deadlock"):
-        device.queue().get()
-    thread.join()
-
-
-def test_exception_of_a_thread_is_raised_by_join(device):
-    def fail():
-        raise ValueError("from the thread")
-
-    with pytest.raises(ValueError, match="from the thread"):
-        device.start_thread(fail).join()
 
 
 def test_range_and_spans_tell_what_happened_when(device):
