@@ -205,6 +205,12 @@ def decoded(device, table, **settings):
     return [unpack(found, item) for item in range(len(table))]
 
 
+def assert_same(found, expected):
+    for name in ("boxes", "scores", "classes"):
+        ours, wanted = getattr(found, name), getattr(expected, name)
+        assert ours.dtype == wanted.dtype and np.array_equal(ours, wanted), name
+
+
 SEARCH_CPP = """
 #include <algorithm>
 #define __shared__ static
@@ -257,9 +263,7 @@ def test_search_in_cuda_c_is_the_hosts_to_the_bit(device, tmp_path, dtype):
         memory = (table, scratch, results, whole, floats.astype(np.float32))
         library.run(decoder._grid[0], len(table), *(ctypes.c_void_p(each.ctypes.data) for each in memory))
         for item, rows in enumerate(table):
-            found, expected = unpack(results, item), decode(rows, geometry, end2end=end2end, confidence=0.3)
-            for name in ("boxes", "scores", "classes"):
-                assert np.array_equal(getattr(found, name), getattr(expected, name)), (end2end, count, ties, name)
+            assert_same(unpack(results, item), decode(rows, geometry, end2end=end2end, confidence=0.3))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -269,11 +273,7 @@ def test_boxes_are_the_hosts_to_the_bit(any_device, dtype, ties, count):
     table = scores_table(np.random.default_rng(count), count, ties=ties).astype(dtype)
     for settings in ({}, {"confidence": 0.6, "iou": 0.3}):
         for found, rows in zip(decoded(any_device, table, **settings), table, strict=True):
-            expected = decode(rows, GEOMETRY, **settings)
-            assert np.array_equal(found.boxes, expected.boxes)
-            assert np.array_equal(found.scores, expected.scores)
-            assert np.array_equal(found.classes, expected.classes)
-            assert (found.boxes.dtype, found.classes.dtype) == (expected.boxes.dtype, expected.classes.dtype)
+            assert_same(found, decode(rows, GEOMETRY, **settings))
 
 
 def heads_table(generator, rows, *, ties=False, items=2):
@@ -295,10 +295,7 @@ def test_boxes_of_an_end_to_end_head_are_the_hosts_to_the_bit(any_device, dtype,
     for settings in ({}, {"confidence": 0.6}):
         found = decoded(any_device, table, end2end=True, **settings)
         for one, heads in zip(found, table, strict=True):
-            expected = decode(heads, GEOMETRY, end2end=True, **settings)
-            assert np.array_equal(one.boxes, expected.boxes)
-            assert np.array_equal(one.scores, expected.scores)
-            assert np.array_equal(one.classes, expected.classes)
+            assert_same(one, decode(heads, GEOMETRY, end2end=True, **settings))
 
 
 @pytest.mark.parametrize("end2end", [False, True])
