@@ -25,7 +25,7 @@ from ..types import Stage
 from .columns import EXPORT, Reading
 from .logs import read_log
 from .measured import Kind, Measured
-from .tables import COMMENTS, DMON, find_table, objects_of, of_arrow, of_rows, read_json, read_table
+from .table_files import COMMENTS, DMON, find_table, objects_of, of_arrow, of_rows, read_json, read_table
 from .words import PROGRESS, TIME_UNITS, UNITS_NS, has, split_unit
 
 _HEAD, _FEW = 1 << 16, 200
