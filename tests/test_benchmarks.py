@@ -23,7 +23,7 @@ SIMULATED = ("--device", "simulated", "--frames", "10")
         (("bench_overlap.py", "16"), "rung 9, timers off: "),
         (("bench_planes.py", "48"), "batch 16, contexts 3, slots 3: "),
         (("bench_ranges.py", "1"), "simulated device "),
-        (("bench_reading.py", "100", "30"), "of 30 damaged inputs read"),
+        (("bench_reading.py", "100", "30"), "of 30 damaged inputs give a bill"),
         pytest.param(("bench_telemetry.py", "2"), "no NVIDIA driver", marks=WITHOUT_A_GPU),
         pytest.param(("bench_tracing.py", "1"), "no NVIDIA driver", marks=WITHOUT_A_GPU),
         (("bench_vision.py", "1"), "frames/s"),
