@@ -51,6 +51,20 @@ def test_a_flat_loop_is_steady_and_no_all_clear():
     assert found.verdict("shared_gpu") == "excluded"
 
 
+def test_two_loops_in_turns_are_not_steady():
+    in_turns = np.where(np.arange(800) // 100 % 2, 0.006, 2.0)
+    assert bill(only(loop(800, upload=in_turns), "upload", "infer", "synchronize")).steady is None
+
+
+def test_what_rises_after_it_fell_rises_where_it_does():
+    fell_first = np.repeat([9.0, 5.0, 9.5], [300, 200, 300])
+    found = bill(only(loop(800, upload=fell_first), "upload"))
+    (grew,) = found.grew
+    assert (grew.shape, round(grew.from_ms), round(grew.to_ms, 1)) == ("wave", 5, 9.5)
+    assert grew.since == pytest.approx(500, abs=15)
+    assert "upload goes up and down, from" in str(found)
+
+
 @pytest.mark.parametrize("wait", [0.5, ramp(N, 0.5, 1.5)])
 def test_a_clock_that_stays_was_low_all_along_unless_nothing_keeps_it_down(wait):
     open_question = bill(loop(synchronize=wait, telemetry=STEADY))

@@ -198,7 +198,8 @@ def _steady(look: Look, stalls: tuple[Stalled, ...]) -> bool | None:
     changed = any(look[name].changed for name in _billed(look))
     if changed or any(each.share > at.STALLS_SHARE for each in stalls):
         return False
-    return True if look.frames >= at.FEWEST_STEADY and not look.measured.unread else None
+    shows = look[look.whole].shows_ms <= at.STEADY * look[look.whole].median
+    return True if shows and look.frames >= at.FEWEST_STEADY and not look.measured.unread else None
 
 
 def _notes(look: Look) -> Iterator[str]:

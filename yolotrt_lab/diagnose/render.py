@@ -90,8 +90,9 @@ def _with_fix(judged: Judged) -> str:
 def _moves(bill: Bill) -> Iterator[str]:
     for word, changes in (("grew", bill.grew), ("fell", bill.fell)):
         for each in changes:
+            moves = word if each.shape != "wave" else "goes up and down,"
             levels = f"from {number(each.from_ms)} to {ms(each.to_ms)}"
-            yield f"{each.stage} {word} {levels} ({each.shape}, since frame {each.since:,})"
+            yield f"{each.stage} {moves} {levels} ({each.shape}, since frame {each.since:,})"
     for stall in bill.stalls:
         frames = f"{stall.frames:,} frames" if stall.frames != 1 else "one frame"
         yield (

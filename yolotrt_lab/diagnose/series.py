@@ -129,8 +129,8 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     least = max(least, at.OF_STAGE * abs(median))
     grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
     grew, fell = (each if each and (each.size > shows or _is_clear(values, each)) else None for each in (grew, fell))
-    if grew and fell:
-        grew, fell = _one_of(grew, fell)
+    if grew or fell:
+        grew, fell = _one_of(up, down, grew, fell)
     filled = _from_the_start(values, max(least, shows)) if n >= at.FEWEST_FRAMES else None
     if filled and (grew is None or grew.size < at.COMES_BACK * filled.size):
         grew = filled
@@ -163,13 +163,15 @@ def _is_clear(values: np.ndarray, change: Change) -> bool:
     return apart and bool(ends[1][0] - ends[0][1] > max(np.ptp(each) for each in ends))
 
 
-def _one_of(grew: Change, fell: Change) -> tuple[Change | None, Change | None]:
+def _one_of(up: Change, down: Change, grew: Change | None, fell: Change | None) -> tuple[Change | None, Change | None]:
     """What rises and comes back is a wave; of two that differ in size, the smaller one is the end of the other."""
-    if fell.size < at.COMES_BACK * grew.size:
+    if down.size < at.COMES_BACK * up.size:
         return grew, None
-    if grew.size < at.COMES_BACK * fell.size:
+    if up.size < at.COMES_BACK * down.size:
         return None, fell
-    return replace(grew, form="wave"), None
+    if grew:
+        return replace(grew, form="wave"), None
+    return None, fell and replace(fell, form="wave")
 
 
 def _from_the_start(kept: np.ndarray, least: float) -> Change | None:
@@ -218,7 +220,11 @@ class _Levels:
         ]
         start, to = float(self._levels[bottom]), float(self._levels[top])
         form = "step" if self._form == "wave" else self._form  # a wave is what both rises and falls
-        return Change(windows[0], windows[1], start, to, form, min(round(self._since * self._scale), n - 1))
+        since = min(round(self._since * self._scale), n - 1)
+        if since and not bottom * n <= since * count <= (top + 1) * n:  # the fit is of another change
+            half_way = bottom + int(np.argmax(levels[bottom : top + 1] >= (levels[bottom] + levels[top]) / 2))
+            since = int(half_way * n / count)
+        return Change(windows[0], windows[1], start, to, form, since)
 
 
 def some(values: np.ndarray) -> np.ndarray:

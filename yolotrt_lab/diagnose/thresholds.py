@@ -29,6 +29,9 @@ OF_STAGE = 0.05
 """Share of the stage's own level; shipped synchronize calls of 20 us or more wander by 0 to 3 %."""
 COMES_BACK = 0.5
 """Share of a rise. What falls by more afterwards has come and gone: a wave."""
+STEADY = 0.1
+"""Share of a frame. A run is called steady only if it could show a change of that size: shipped ones that are steady
+could show 0.1 to 5 %; those whose host changed its speed, and loops in turns, 50 % and more."""
 FAST_START = 1.5
 """Times the first frames. First frames are slow rather than fast (shipped), so that a level this far above grew."""
 
