@@ -195,7 +195,7 @@ def compare(before: Bill, after: Bill) -> str:
     both = {"before": before, "after": after}
     sections = {
         "late times": [*_table(tuple(_side_by_side(before, after)))],
-        "what moved": [line for each in _moved(before, after) for line in _wrapped(each, "  ")],
+        "what another call takes now": [line for each in _moved(before, after) for line in _wrapped(each, "  ")],
         "what grew, stalled or repeats": [
             line
             for label, each in both.items()
@@ -224,7 +224,7 @@ def _side_by_side(before: Bill, after: Bill) -> Iterator[tuple[str, ...]]:
 
 
 def _moved(before: Bill, after: Bill) -> Iterator[str]:
-    """Time that a call took before and another one, which may wait for the GPU, takes now."""
+    """Time that a call took before and that another one, which may wait for the GPU, takes now, whatever the reason."""
     one, two = _late(before), _late(after)
     calls = [stage for stage in (Stage.UPLOAD, *GPU_CALLS) if stage in one and stage in two]
     less = {stage: one[stage] - two[stage] for stage in calls if one[stage] > two[stage]}
@@ -233,7 +233,7 @@ def _moved(before: Bill, after: Bill) -> Iterator[str]:
     if moved > at.OF_FRAME * (work_ms(before) or 0.0):
         loser, winner = max(less, key=less.__getitem__), max(more, key=more.__getitem__)
         changes = f"{loser} takes {ms(less[loser])} less, {winner} {ms(more[winner])} more"
-        yield f"{changes}: {ms(moved)} moved, not saved"
+        yield f"{changes}: {ms(moved)} did not come off the frame"
 
 
 def _changed(before: Bill, after: Bill) -> Iterator[tuple[str, str]]:
