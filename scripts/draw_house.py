@@ -69,7 +69,11 @@ def house() -> plt.Figure:
     ax.annotate("", (0.5, 1.8), (0.5, 8.7), arrowprops=dashed)
     ax.text(-0.72, 5.3, "calibration", rotation=90, va="center", fontsize=7.5, color="#777777")
     ax.text(
-        7.6, 0.45, "cli.py   terminal.py   doctor.py   notebooks.py   page.py: the app, on top of all", ha="center", fontsize=9
+        7.6,
+        0.45,
+        "cli.py   terminal.py   doctor.py   notebooks.py   page.py: the app, on top of all",
+        ha="center",
+        fontsize=9,
     )
     ax.text(7.6, 9.95, "An arrow points at what is imported", ha="center", fontsize=8.5, color="#555555")
     ax.set(xlim=(-0.9, 15.4), ylim=(0, 10.3))

@@ -304,6 +304,13 @@ def _check_floats(what: str, dtype: np.dtype) -> None:
         raise DtypeError(f"the {what} must be float32 or float16, got {dtype}", fix="use float32")
 
 
+Outputs = Iterable[HostBuffer]
+"""Host memory that an engine's outputs were downloaded to."""
+
+Decode = Callable[[tuple[int, int]], Detections]
+"""Finds the boxes of a frame of this height and width."""
+
+
 class HostWork(Protocol):
     """What the host does to the pixels of a loop's frames: from a frame to the bytes that are uploaded, and to boxes.
 
@@ -325,14 +332,7 @@ class HostWork(Protocol):
     def copy(self, source: HostBuffer, target: HostBuffer) -> None:
         """Copy a letterboxed frame from one buffer to another."""
 
-    def boxes(
-        self,
-        index: int,
-        outputs: Iterable[HostBuffer],
-        decode: Callable[[tuple[int, int]], Detections],
-        *,
-        on_host: bool = True,
-    ) -> Detections | None:
+    def boxes(self, index: int, outputs: Outputs, decode: Decode, *, on_host: bool = True) -> Detections | None:
         """What `decode` finds in `outputs` for frame `index`, whose height and width it gets; None where no engine
         computed anything. `on_host` is False where the GPU has searched them already.
         """
@@ -389,14 +389,7 @@ class PixelWork:
         """`np.copyto`."""
         np.copyto(target.array, source.array)
 
-    def boxes(
-        self,
-        index: int,
-        outputs: Iterable[HostBuffer],
-        decode: Callable[[tuple[int, int]], Detections],
-        *,
-        on_host: bool = True,
-    ) -> Detections:
+    def boxes(self, index: int, outputs: Outputs, decode: Decode, *, on_host: bool = True) -> Detections:
         """What `decode` finds."""
         height, width = self._image(index).shape[:2]
         return decode((height, width))

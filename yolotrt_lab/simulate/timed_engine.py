@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf, log, prod
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from ..engine import Context, Engine, OneThread
 from ..errors import EngineError, SettingsError
 from ..model import OnnxModel
 from ..types import Detections, HostMemory, TensorSpec
-from ..vision import HostWork
+from ..vision import Decode, HostWork, Outputs
 from .hazards import READ, WRITE
 from .machine import SimulatedBuffer, Touch
 from .preset import EngineCost, Preset
@@ -100,14 +100,7 @@ class TimedWork:
         if self._work is not None:
             self._work.copy(source, target)
 
-    def boxes(
-        self,
-        index: int,
-        outputs: Iterable[HostBuffer],
-        decode: Callable[[tuple[int, int]], Detections],
-        *,
-        on_host: bool = True,
-    ) -> Detections | None:
+    def boxes(self, index: int, outputs: Outputs, decode: Decode, *, on_host: bool = True) -> Detections | None:
         """At the cost `decode`, or none where the GPU has searched them."""
         for output in outputs:
             self._check(output, "read")

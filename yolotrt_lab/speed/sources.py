@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..errors import DtypeError, SettingsError, ShapeError
 from ..frames import FrameSource, check_pairs
 from ..packages import import_cv2
 from ..types import Detections, Pixels, TensorSpec
-from ..vision import PixelWork, check_frame
+from ..vision import Decode, Outputs, PixelWork, check_frame
 
 Images = Sequence[np.ndarray] | FrameSource | Sequence[FrameSource]
 """Images that are used in turn, a source that fills slots, or several of them: cameras."""
@@ -21,14 +21,7 @@ Images = Sequence[np.ndarray] | FrameSource | Sequence[FrameSource]
 class _OneSize(PixelWork):
     """`HostWork` on frames that all have one size."""
 
-    def boxes(
-        self,
-        index: int,
-        outputs: Iterable[HostBuffer],
-        decode: Callable[[tuple[int, int]], Detections],
-        *,
-        on_host: bool = True,
-    ) -> Detections:
+    def boxes(self, index: int, outputs: Outputs, decode: Decode, *, on_host: bool = True) -> Detections:
         """What `decode` finds; all frames have one size."""
         return decode(self.frame_shape)
 
