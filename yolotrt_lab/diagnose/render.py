@@ -45,6 +45,8 @@ def sections(bill: Bill) -> Iterator[Section]:
     """Everything that a bill says, in its order."""
     if said := _KINDS[bill.kind]:
         yield Section("", lines=(f"{bill.format or 'this'} is {said}",))
+    if bill.frames > 1:
+        yield Section("", lines=(_in_short(bill),))
     if bill.spent:
         head = ("stage", "early", "late") if bill.frames else ("part", "time")
         rows = [(s.stage, ms(s.early_ms), ms(s.late_ms))[: len(head)] for s in bill.spent]
@@ -59,6 +61,18 @@ def sections(bill: Bill) -> Iterator[Section]:
     if bill.unread:
         yield Section("not read", lines=(", ".join(bill.unread),))
     yield Section("", lines=(*bill.notes, *filter(None, [bill.origin])))
+
+
+def _in_short(bill: Bill) -> str:
+    """The largest growth of a part of the frame, what is proven, and the largest bound of a fix, in one line."""
+    parts_that_grew = [each for each in bill.grew if each.stage not in ("latency", "frame")] or bill.grew
+    grew = max(parts_that_grew, key=lambda each: each.to_ms - each.from_ms, default=None)
+    said = f"{grew.stage} grew most, by {ms(grew.to_ms - grew.from_ms)}" if grew else "no growth that stands out"
+    parts = [f"{bill.frames:,} frames", said, f"proven: {', '.join(bill.proven) or 'nothing'}"]
+    bounds = {each.fix: each.at_most_ms for each in bill.fixes if each.at_most_ms}
+    if most := max(bounds, key=bounds.__getitem__, default=None):
+        parts.append(f"most that one fix takes off a frame: {ms(bounds[most])} ({_plain(most)})")
+    return "; ".join(parts)
 
 
 def _fix_row(fix: Fix) -> tuple[str, ...]:
