@@ -30,7 +30,7 @@ def test_text_says_what_is_proven_what_fixes_buy_and_what_to_measure_next(capsys
     assert err == ""
     lines = out.splitlines()
     assert lines[0].startswith("1,500 frames; beyond the stages grew most, by 1")
-    assert "proven: queueing, pageable_overload; most that one fix takes off" in lines[0]
+    assert "proven: queueing, pageable_overload; most that one fix" in lines[0]
     assert lines[lines.index("") + 1] == "where a frame's time goes:"
     proven = lines[lines.index("proven:") + 1 :]
     assert proven[0].startswith("  queueing ")
