@@ -62,7 +62,10 @@ def wrapped(*sentences: str) -> str:
 
 def rungs(ladder: Ladder) -> str:
     """A row a line of the ladder."""
-    rows, gains = ["| rung | us a frame | gain | p99 latency | bound by |", "|---|---|---|---|---|"], ladder.gains()
+    rows, gains = (
+        ["| rung | us a frame | gain over the line before | p99 latency | bound by |", "|---|---|---|---|---|"],
+        ladder.gains(),
+    )
     for step in ladder.steps:
         label, took = step.rung.label, step.together
         gain = f"{gains[label]:.2f} " if label in gains else ""

@@ -163,12 +163,13 @@ def profiler() -> list[str]:
     untraced, by_graph, by_node = pageable
     assert untraced == "untraced"
     saved = {way: {part: pageable[way][part] - pinned[way][part] for part in pinned[way]} for way in pageable}
-    launch = [pageable[way]["infer"] for way in pageable]
+    more = {part: saved[by_graph][part] - saved[untraced][part] for part in ("upload", "synchronize")}
     seen, real = saved[by_graph]["frame"], saved[untraced]["frame"]
     return [
         f"Pinning takes **{real:.0f} us** off this frame. Under nsys it seems to take {seen:.0f}, "
         f"or {saved[by_node]['frame']:.0f} with nodes",
-        f"its graph launch goes from {launch[0]:.1f} us to {launch[1]:.0f} or {launch[2]:.0f}",
+        f"Of the {seen - real:.0f} us too many, the upload call gives {more['upload']:.0f} and synchronize "
+        f"{more['synchronize']:.0f}",
         f"the upload call's {saved[untraced]['upload']:.0f} us",
         f"synchronize gets {-saved[untraced]['synchronize']:.0f} us *longer*",
         f"a profiler says that pinning saves {seen / 1e3:.2f} ms",

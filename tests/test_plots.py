@@ -296,7 +296,7 @@ def test_cause_and_cure_show_one_quantity_of_every_source(pairs, quantity, colum
 
 @pytest.mark.parametrize(
     ("gb", "shown", "title"),
-    [((1.8375, 1.8376), (1.745672, 1.929428), "no cause is proven"), ((1, 3), (0.9, 3.1), "proven: leak")],
+    [((1.8375, 1.8376), (1.745672, 1.929428), "No cause is proven"), ((1, 3), (0.9, 3.1), "Proven: leak")],
 )
 def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line(gb, shown, title):
     memory = np.linspace(*gb, 100) * 1e9

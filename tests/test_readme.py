@@ -101,6 +101,8 @@ def test_the_public_programs_upload_in_cpp_is_the_shipped_recording():
     levels = lab.causes.report_levels(Recording.shipped("public-program"))
     alone, beside, pinned = levels[0, False], levels[20, False], levels[20, True]
     copy, sync = "copy_from_Mat", "cudaStreamSynchronize"
-    said = f"from {alone[copy]:.2f} to {beside[copy]:.2f} ms and synchronize to {beside[sync]:.1f}; pinned, the upload"
-    assert f"{said} call takes {pinned['cudaMemcpyAsync']:.2f} ms" in " ".join(README.split())
+    said = (
+        f"from {alone[copy]:.2f} to {beside[copy]:.2f} ms and synchronize from {alone[sync]:.2f} to {beside[sync]:.1f}"
+    )
+    assert f"{said}; pinned, the upload call takes {pinned['cudaMemcpyAsync']:.2f} ms" in " ".join(README.split())
     assert pinned["frame"] == pytest.approx(beside["frame"], rel=0.01)

@@ -131,7 +131,7 @@ def test_outputs_are_shown(page):
 
 def test_failures_come_first_and_say_where_and_why(page):
     facts = page.header.select_one(".run").get_text().split(" · ")
-    assert facts == ["2 notebooks in 3 s", "1 failed", f"yolotrt_lab {__version__}", "2026-11-23 20:54"]
+    assert facts == ["2 notebooks, 3 s in all", "1 failed", f"yolotrt_lab {__version__}", "2026-11-23 20:54"]
     [banner] = page.header.select(".failure")
     assert banner.p.get_text() == "02-failing failed at cell 2: 1 / (a < b)"
     assert banner.a["href"] == "#02-failing"

@@ -187,7 +187,7 @@ def _wait(ax: Any) -> tuple[str, str]:
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("ms of one synchronize", size=8)
     whole = float(np.median(seen.frames["synchronize_ns"][3:])) / 1e6
-    text = "of that synchronize, under Nsight Systems: the GPU does nothing for this loop. Its kernels take "
+    text = "of a synchronize beside twenty, traced: the GPU does nothing for this loop. Its kernels take "
     return f"{waits['nothing']:.1f} of {whole:.1f} ms", f"{text}{waits['kernels']:.2f} ms, as ever."
 
 
@@ -217,7 +217,7 @@ def _rungs(ax: Any) -> tuple[str, str]:
     ax.set_xlabel("rung, us a frame", size=8)
     ax.set(yticks=[])
     ax.spines["left"].set_visible(False)
-    text = f"a 1080p frame, in {len(frame_us)} steps, of which pinned memory is one."
+    text = f"a 1080p frame, on {len(frame_us)} rungs, of which pinned memory is one."
     return f"{times[0]:,.0f} → {times[-1]:,.0f} us", text
 
 

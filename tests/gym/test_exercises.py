@@ -28,8 +28,9 @@ INTRODUCTION = """## Exercises
 
 Now it is your turn. A loop is a function: `frames` gives images, `done(result)` takes each frame's result, all other
 names are those of the raw cells. Change it until `lab.check` is content. It runs the loop on a fresh simulated device
-(on a GPU live as well), and says what is wrong, on which line, and how long a frame takes. A solution is folded
-below."""
+(on a GPU live as well), and says what is wrong, on which line, and how long a frame takes. (A function
+without `frames` returns what is asked for.)
+A solution is folded below."""
 SETUP = {
     "05": "from yolotrt_lab import simulate  # the names of the raw cells, as in notebook 03",
     "07": """import numpy as np

@@ -20,4 +20,4 @@ def test_the_first_view_is_rung_1_as_recorded_and_the_script_has_every_rung():
     script = sliders[0].js_property_callbacks["change:value"][0].args
     assert np.shape(script["NEEDS"]) == (len(climbed.steps), 4)
     assert script["FRAMES"] == [round(step.together.frame_us) for step in climbed.steps]
-    assert f"{climbed.source.stamp}; needs times the sliders" in figure._repr_html_()
+    assert f"{climbed.source.stamp}; what a frame asks for, times the sliders" in figure._repr_html_()

@@ -297,7 +297,7 @@ def drawn(measured: Measured, bill: Bill) -> Any:
         len(heights),
         1,
         height=(sum(heights) + 0.2) * 1.35 / len(heights),
-        title=f"proven: {proven}" if proven else "no cause is proven",
+        title=f"Proven: {proven}" if proven else "No cause is proven",
         sharex=True,
         height_ratios=heights,
         squeeze=False,

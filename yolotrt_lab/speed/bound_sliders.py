@@ -43,4 +43,6 @@ def explore_bounds(climbed: Ladder) -> Interactive:
     label, tooltips = "asked of each resource by a frame [us]", "@name: @right{0,0} us"
     drawn = bars_of(bars, names, 200, x_axis_label=label, tooltips=tooltips)
     whole = models.Column(children=[*sliders, told, drawn], **WIDE)
-    return Interactive(whole, f"{climbed.source.stamp}; needs times the sliders", title=_TITLE, widgets=True)
+    return Interactive(
+        whole, f"{climbed.source.stamp}; what a frame asks for, times the sliders", title=_TITLE, widgets=True
+    )
