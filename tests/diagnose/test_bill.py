@@ -28,7 +28,7 @@ STEADY = {"sm_clock_mhz": 1980.0, "gpu_processes": 0.0, "host_memory_bytes": 4e8
 FULL_CLOCK = STEADY | dict.fromkeys(
     (
         f"throttle_{name}"
-        for name in ("applications_clocks_setting", "sw_power_cap", "hw_slowdown", "sw_thermal_slowdown")
+        for name in ("gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown", "sw_thermal_slowdown")
     ),
     0.0,
 )
@@ -471,3 +471,48 @@ def test_a_start_and_an_end_exclude_what_has_no_part_in_the_growth():
     assert because(found, "host_contention").endswith("of 24 frames or more")
     part = bill(start_and_end(preprocess=(1.2, 9.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)))
     assert part.verdict("preprocess") == "possible"
+
+
+def every(k, usual, slow, frames=1_000):
+    """Slow in every k-th frame."""
+    return np.where(np.arange(frames) % k == 0, slow, usual)
+
+
+def test_what_is_slow_in_every_kth_frame_is_excluded_by_no_median():
+    found = bill(loop(preprocess=every(4, 0.02, 5.0), infer=every(4, 0.03, 9.0), upload=every(4, 0.006, 9.0)))
+    assert found.period == 4
+    names = ("allocation", "host_contention", "preprocess", "shape_change")
+    assert {found.verdict(name) for name in names} == {"possible"}
+    assert found.at_most_ms("pinned_input") == pytest.approx(2.25, abs=0.1)  # 9 ms in every fourth frame
+    assert "within 4 frames" in str(found)
+
+
+def test_values_of_two_kinds_in_no_order_do_not_grow():
+    generator = np.random.default_rng(5)
+    jumps = [np.where(generator.random(1_000) < 0.45, 9.0, 0.5) for _ in range(12)]
+    assert sum(bool(bill(loop(preprocess=each)).grew) for each in jumps) <= 1
+
+
+def test_a_clock_that_fell_long_before_the_wait_grew_is_no_proof():
+    clock = STEADY | {"sm_clock_mhz": step(N, 1980.0, 990.0, at=0.25)}
+    assert bill(loop(synchronize=step(N, 0.5, 1.0), telemetry=clock)).verdict("clock_drop") == "possible"
+    clock = STEADY | {"sm_clock_mhz": step(N, 1980.0, 990.0)}
+    assert bill(loop(synchronize=step(N, 0.5, 1.0), telemetry=clock)).proven == (Cause.CLOCK_DROP,)
+
+
+def test_a_warm_up_of_many_frames_is_not_excluded_and_a_stall_is_none():
+    slow = np.where(np.arange(1_000) < 60, 30.0, 0.5)
+    assert bill(loop(infer=slow)).verdict("warm_up") == "possible"
+    stall = np.where(np.arange(1_000) == 6, 300.0, 0.5)
+    assert bill(loop(preprocess=stall)).verdict("warm_up") != "proven"
+
+
+def test_memory_that_falls_first_and_climbs_then_excludes_no_leak():
+    memory = STEADY | {"host_memory_bytes": 4e8 + 1e5 * np.abs(np.arange(N) - N // 2)}
+    assert bill(loop(telemetry=memory)).verdict("leak") == "possible"
+
+
+def test_compare_adds_up_the_same_times_alone():
+    names = ("preprocess", "upload", "infer")
+    both = [bill(only(loop(300), *names, *more)) for more in (("synchronize",), ())]
+    assert "the same times were not measured in both" in compare(*both)

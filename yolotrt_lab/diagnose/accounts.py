@@ -198,14 +198,19 @@ def _steady(look: Look, stalls: tuple[Stalled, ...]) -> bool | None:
     changed = any(look[name].changed for name in _billed(look))
     if changed or any(each.share > at.STALLS_SHARE for each in stalls):
         return False
-    shows = look[look.whole].shows_ms <= at.STEADY * look[look.whole].median
-    return True if shows and look.frames >= at.FEWEST_STEADY and not look.measured.unread else None
+    whole, mean = look[look.whole], float(np.mean(look.series[look.whole])) if look.series else 0.0
+    shows = whole.shows_ms <= at.STEADY * whole.median
+    even = look.period is not None or mean <= (1 + at.STALLS_SHARE) * whole.median
+    return True if shows and even and look.frames >= at.FEWEST_STEADY and not look.measured.unread else None
 
 
 def _notes(look: Look) -> Iterator[str]:
     n = edge(look.frames)
     if look.frames > 1:
         yield f"early: {Window(0, n)}; late: {Window(look.frames - n, look.frames)}"
+    if look.period and look.stages:
+        most = max(look.stages, key=lambda stage: look[stage].highest - look[stage].lowest)
+        yield f"within {look.period} frames {most} takes {ms(look[most].lowest)} to {ms(look[most].highest)}"
     if not look.frames:
         moving = {name: v[np.isfinite(v)] for name, v in look.telemetry.items()}
         yield from (_range_of(name, values) for name, values in moving.items() if np.ptp(values))
@@ -271,14 +276,15 @@ def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
 
 
 def _slowest(look: Look, name: str) -> float:
-    """The level of a time where it is highest, at the end of the run or before."""
-    grown = look[name].grew
-    return max(look[name].late, grown.to if grown else 0.0)
+    """The level of a time where it is highest: late, or before it fell; its mean, where a few frames hold most."""
+    shape, mean = look[name], float(np.mean(look.series[name]))
+    levels = [shape.late, shape.grew.to if shape.grew else 0.0, shape.fell.start if shape.fell else 0.0]
+    return mean if mean > max(levels) + at.OF_FRAME * look.whole_ms else max(levels)
 
 
 def _by_the_trace(look: Look, kind: str, nothing: str) -> _Bound | None:
     """What a finding of the trace is worth; None where there is no trace of frames, or one that lacks what it needs."""
-    if not look.traced or not look.traced.has_frames or look.traced.seen.missing:
+    if not look.traced or not look.traced.complete:
         return None
     found = look.trace_finding(kind)
     return (found.numbers["gain_ns"] / 1e6, found.text) if found else (0.0, f"by the trace, {nothing}")
@@ -286,7 +292,7 @@ def _by_the_trace(look: Look, kind: str, nothing: str) -> _Bound | None:
 
 def _pinned(look: Look, side: str, stage: Stage, way: str, copy: str, *, moved: bool = False) -> _Bound:
     """What page-locked memory on one side can take off, where no wait for the network has moved into its copy call."""
-    if look.traced and look.traced.has_frames:
+    if look.traced and look.traced.complete:
         saved = look.traced.pinning_ms(way)
         return saved, f"by the trace, pageable {stage}s hold the host for {ms(saved)} that pinned memory saves"
     if look.page_locked(side):

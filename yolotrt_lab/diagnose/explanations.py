@@ -118,7 +118,8 @@ def _call(look: Look, stage: str, words: str, too_short: str, unknown: str = "",
 def _kept(look: Look, column: str, what: str) -> Verdicts:
     """Memory that was measured: it ends where it starts, or moves."""
     held = look.telemetry[column]
-    most, ends = float(np.nanmax(held)) - held[0], f"{what} ends {_megabytes(held[-1] - held[0])} from where it starts"
+    most = float(np.nanmax(held - np.fmin.accumulate(held)))  # above the lowest that came before
+    ends = f"{what} ends {_megabytes(held[-1] - held[0])} from where it starts"
     if most <= max(at.LEAK_BYTES, at.LEAK_SHARE * held[0] * (column == _DEVICE)):
         yield "excluded", ends
     yield "possible", f"{ends}, by jumps of up to {_megabytes(np.nanmax(np.diff(held, prepend=held[0])))}"
@@ -247,15 +248,15 @@ def _launch_queue(look: Look) -> Verdicts:
 def _moved_wait(look: Look) -> Verdicts:
     if look.traced and look.traced.moved_ms:
         yield "proven", f"copy calls wait {ms(look.traced.moved_ms)} in a traced frame for other work than their copy"
-    download, wait = look[Stage.DOWNLOAD].median, look[Stage.SYNCHRONIZE].median
+    download, wait = look[Stage.DOWNLOAD].median, look[Stage.SYNCHRONIZE].highest
     if not look.page_locked("output") and wait <= at.NO_WAIT * download and look.holds(Stage.DOWNLOAD):
         waited = f"a download call of {ms(download)}, which has waited for the GPU"
         yield "proven", f"synchronize takes {ms(wait)} behind {waited}"
     if look.page_locked("output"):
         yield "excluded", "the output is page-locked"
-    late = look[Stage.SYNCHRONIZE].late
-    if late > at.HOLDS * at.CALL_FLOOR_MS and not late < look[Stage.DOWNLOAD].highest:
-        yield "excluded", f"synchronize itself waits {ms(late)}"
+    least = look[Stage.SYNCHRONIZE].lowest if look.frames >= at.FEWEST_FRAMES else look[Stage.SYNCHRONIZE].late
+    if least > at.HOLDS * at.CALL_FLOOR_MS and not least < look[Stage.DOWNLOAD].highest:
+        yield "excluded", f"synchronize itself waits {ms(least)} or more"
     yield from _call(look, Stage.DOWNLOAD, "the download call", "it waits for nothing")
     if Stage.SYNCHRONIZE in look.series:
         yield "possible", "synchronize waits for nothing, and no download call was measured"
@@ -267,15 +268,18 @@ def _clock_explains(look: Look) -> str:
         return ""
     change, by_clock = look.wait[1], _by_clock(look)
     warms_up = change.to < change.start and change.before.first < look.frames // 4
-    if warms_up or not at.EXPLAINED <= by_clock / change.size <= 1 / at.EXPLAINED:
+    if warms_up or look.follows(look.wait[0], "sm_clock_mhz", ranks=False) > -at.CLOCK_FOLLOWS:
+        return ""
+    if not at.EXPLAINED <= by_clock / change.size <= 1 / at.EXPLAINED:
         return ""
     before, after = (number(look.level("sm_clock_mhz", window)) for window in (change.before, change.after))
     part = f"all of {ms(change.size)}" if by_clock >= change.size else f"{ms(by_clock)} of {ms(change.size)}"
     return f"{_wait_text(look)} as the SM clock goes from {before} to {after} MHz; that accounts for {part}"
 
 
-_LIMITS = {f"throttle_{name}" for name in ("applications_clocks_setting", "sw_power_cap", "hw_slowdown")} | {THERMAL[0]}
-"""What keeps a busy GPU below its highest clock: without any of these it is there."""
+_REASONS = ("gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown", "sw_thermal_slowdown")
+_LIMITS = {f"throttle_{name}" for name in _REASONS}
+"""What keeps a GPU below its highest clock: without any of these it is there."""
 
 
 def _clock(look: Look) -> Verdicts:
@@ -329,7 +333,7 @@ def _megabytes(value: float) -> str:
 
 
 def _allocation(look: Look) -> Verdicts:
-    if look.traced and look.traced.has_frames:
+    if look.traced and look.traced.complete:
         calls = "calls that allocate or free memory take"
         took, share = look.traced.allocate_ms, look.traced.allocate_share
         if took > at.TRACE_SHARE * look.traced.frame_ms:
@@ -390,8 +394,8 @@ def _preprocess(look: Look) -> Verdicts:
             yield "excluded", f"preprocess accounts for {part_text} of {ms(stages.size)} of growth"
     elif look.stays(Stage.PREPROCESS) and not stalls:
         yield "excluded", f"{takes}: no growth that the frame feels"
-    if change:
-        yield "possible", f"preprocess goes {from_to(change)}{_host_stays(look, grown) if grown else ''}"
+    if grown:
+        yield "possible", f"preprocess goes {from_to(grown)}{_host_stays(look, grown)}"
     if stalls:
         yield "possible", stalls
     if look.frames >= at.FEWEST_FRAMES:
@@ -444,7 +448,7 @@ def _shape_change(look: Look) -> Verdicts:
 def _launch_bound(look: Look) -> Verdicts:
     if found := look.trace_finding("launch_bound"):
         yield "proven", found.text
-    if look.traced and look.traced.has_frames:
+    if look.traced and look.traced.complete:
         yield "excluded", "in the trace the GPU idles between the launches of a frame for less than is worth telling"
     most, gpu = look[Stage.INFER].highest, look["gpu"].median
     if look.waits_measured and most < at.LAUNCH_SHARE * gpu:
@@ -469,14 +473,17 @@ def _warm_up(look: Look) -> Verdicts:
             yield "excluded", f"it is fast at first, and slow later: {look.whole} goes {from_to(shape.grew)}"
     else:
         later = float(np.max(values[at.EDGE_FRAMES :]))
-        if first >= at.WARM * settled and first > later and not shape.grew and not look.wait:
+        slow_first = values[0] > at.NOT_WARM * settled  # else it is a stall
+        if slow_first and first >= at.WARM * settled and first > later and not shape.grew and not look.wait:
             yield "proven", f"{slowest}, no later one {ms(later)}"
         if fell and fell.form == "step" and fell.since > look.frames // 2:
             yield "excluded", f"it is slow for {fell.since:,} of {look.frames:,} frames, and then at once no more"
         if first < (1.0 if fell else at.NOT_WARM) * settled:
             yield "excluded", f"{slowest}, half of all later ones {ms(settled)}"
-        if np.sum(values[at.EDGE_FRAMES :] > at.NOT_WARM * settled) >= 2 and first <= later:
-            yield "excluded", f"later frames are as slow: the first ones take up to {ms(first)}, later ones {ms(later)}"
+        last = values[look.frames // 2 :]
+        if np.sum(last > at.NOT_WARM * settled) >= 2 and first <= last.max():
+            slow = f"the first ones take up to {ms(first)}, those of the second half {ms(float(last.max()))}"
+            yield "excluded", f"later frames are as slow: {slow}"
     if first > settled:
         yield "possible", f"{look.whole} takes up to {ms(first)} at first, and {ms(settled)} in the second half"
 

@@ -307,11 +307,12 @@ class Look:
     @cached_property
     def cool(self) -> str:
         """Why heat is no reason in any frame; '' where it may be one."""
-        heat = self.telemetry.get("temperature_c")
-        told = any(name in self.telemetry for name in THERMAL)
-        if self.throttled(*THERMAL) or not (told or (heat is not None and np.nanmax(heat) < at.HOT_C)):
+        known = {name: v for name, v in self.telemetry.items() if np.isfinite(v).all()}  # in every frame
+        heat = known.get("temperature_c")
+        told = any(name in known for name in THERMAL)
+        if self.throttled(*THERMAL) or not (told or (heat is not None and heat.max() < at.HOT_C)):
             return ""
-        warm = f"; it is at most {number(float(np.nanmax(heat)))} degrees warm" if heat is not None else ""
+        warm = f"; it is at most {number(float(heat.max()))} degrees warm" if heat is not None else ""
         return f"the GPU does not slow down for heat{warm}"
 
     def kept_bytes(self, name: str) -> float:
@@ -324,13 +325,16 @@ class Look:
         steady = rises.mean() > 0 and rises.min() > at.LEAK_STEADY * rises.mean()
         return kept if steady and kept > max(at.LEAK_BYTES, at.LEAK_SHARE * values[0]) else 0.0
 
-    def follows(self, name: str, other: str) -> float:
-        """The rank correlation of a time with a column of telemetry, over blocks of frames."""
+    def follows(self, name: str, other: str, *, ranks: bool = True) -> float:
+        """The correlation of a time with telemetry, of ranks or of values, over blocks of frames; 0 without the column."""
+        if other not in self.telemetry:
+            return 0.0
         both = np.isfinite(self.telemetry[other]) & np.isfinite(self.series[name])
         count = min(40, int(both.sum()) // 8)
         if count < 4:
             return 0.0
-        one, two = (_ranks(in_blocks(v[both], count)[1]) for v in (self.series[name], self.telemetry[other]))
+        one, two = (in_blocks(v[both], count)[1] for v in (self.series[name], self.telemetry[other]))
+        one, two = (_ranks(one), _ranks(two)) if ranks else (one, two)
         return float(np.corrcoef(one, two)[0, 1]) if np.ptp(one) and np.ptp(two) else 0.0
 
     def trace_finding(self, kind: str) -> TraceFinding | None:

@@ -269,8 +269,8 @@ def work_ms(bill: Bill) -> float | None:
 
 def _kept(before: Bill, after: Bill) -> Iterator[str]:
     one, two = work_ms(before), work_ms(after)
-    if one is None or two is None:
-        yield "the frame was not measured in both"
+    if one is None or two is None or _late(before).keys() != _late(after).keys():
+        yield "the same times were not measured in both"
         return
     took = one - two
     yield f"the frame goes from {ms(one)} to {ms(two)}: {ms(abs(took))} {'less' if took >= 0 else 'more'}"

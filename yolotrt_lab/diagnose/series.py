@@ -91,7 +91,8 @@ class Shape:
     settled: float
     """The median of the second half."""
     lowest: float
-    """The lowest level anywhere: of 60 blocks of frames (of 5 or more), the first 8 and the last 8 frames."""
+    """The lowest level anywhere: of 60 blocks of frames (of 5 or more), the first 8 and the last 8 frames, and of what
+    repeats each place in its period."""
     highest: float
     """Likewise the highest. What excludes a cause holds for these, whenever the cause may have come or gone."""
     first_highest: float
@@ -129,6 +130,7 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     least = max(least, at.OF_STAGE * abs(median))
     grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
     grew, fell = (each if each and (each.size > shows or _is_clear(values, each)) else None for each in (grew, fell))
+    grew, fell = (each if each and _all_move(values, each) else None for each in (grew, fell))
     if grew or fell:
         grew, fell = _one_of(up, down, grew, fell)
     filled = _from_the_start(values, max(least, shows)) if n >= at.FEWEST_FRAMES else None
@@ -137,7 +139,8 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     early, late, settled = (float(np.median(some(part))) for part in (values[:side], values[-side:], values[n // 2 :]))
     stalls, first_highest = find_stalls(values, period), float(values[: at.EDGE_FRAMES].max())
     ends = [values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [values[:1], values[-1:]]
-    everywhere = np.append(levels.medians, [np.median(part) for part in ends])
+    places = [some(values[first::period]) for first in range(period)] if period else []
+    everywhere = np.append(levels.medians, [np.median(part) for part in (*ends, *places)])
     lowest, highest = float(everywhere.min()), float(everywhere.max())
     return Shape(median, early, late, grew, fell, up, shows, stalls, settled, lowest, highest, first_highest)
 
@@ -161,6 +164,22 @@ def _is_clear(values: np.ndarray, change: Change) -> bool:
         apart &= abs(float(np.median(values[-edge(len(values)) :])) - change.to) < change.size / 2
     ends = [np.quantile(part, (0.2, 0.8)) for part in (low, high)]
     return apart and bool(ends[1][0] - ends[0][1] > max(np.ptp(each) for each in ends))
+
+
+def _all_move(values: np.ndarray, change: Change) -> bool:
+    """True where the values of the two spans differ as their medians do. The median of two values jumps to and fro.
+
+    Most pairs must be in that order, or the means differ by more than chance.
+    """
+    before, after = (some(values[each.first : each.end]) for each in (change.before, change.after))
+    ordered = np.sort(before)
+    below, above = (np.searchsorted(ordered, after, side) for side in ("left", "right"))
+    if abs(float(np.mean(below + above - len(before)))) >= at.IN_ORDER * len(before):
+        return True
+    most = np.quantile(some(values), 0.99)
+    before, after = np.minimum(before, most), np.minimum(after, most)
+    chance = np.sqrt(before.var() / len(before) + after.var() / len(after))
+    return bool(abs(after.mean() - before.mean()) > at.BY_CHANCE * chance)
 
 
 def _one_of(up: Change, down: Change, grew: Change | None, fell: Change | None) -> tuple[Change | None, Change | None]:

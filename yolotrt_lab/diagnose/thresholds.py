@@ -27,6 +27,10 @@ OF_FRAME = 0.02
 """Share of a frame. In shipped loops with nothing the matter a call that waits wanders by 0 to 1.6 % of the frame."""
 OF_STAGE = 0.05
 """Share of the stage's own level; shipped synchronize calls of 20 us or more wander by 0 to 3 %."""
+BY_CHANCE = 5.0
+"""Standard errors of the difference of two means. The two spans are the ones that differ most, so 2 are nothing."""
+IN_ORDER = 0.5
+"""Pairs of a value before and one after that are in order, less those that are not, as a share of all."""
 COMES_BACK = 0.5
 """Share of a rise. What falls by more afterwards has come and gone: a wave."""
 STEADY = 0.1
@@ -88,6 +92,8 @@ HOT_C = 80.0
 """degrees Celsius. Assumed: GPUs slow down for heat from about 85 on; below it heat is excluded where no flag tells."""
 FOLLOWS = 0.75
 """Rank correlation, over blocks, of the wait with the other processes (shipped: 0.80 and 0.97)."""
+CLOCK_FOLLOWS = 0.9
+"""Correlation, over blocks, of the wait with how low the clock is; one that falls a tenth of a run earlier has 0.8."""
 LEAK_SHARE = 0.02
 """Share of the memory at the start. Loops that leak nothing take up to 0.8 % more, at once (H100)."""
 LEAK_BYTES = 4e6

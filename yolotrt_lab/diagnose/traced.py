@@ -33,6 +33,11 @@ class TracedFrames:
     note: str
     """How the frames were found."""
 
+    @property
+    def complete(self) -> bool:
+        """True where it has frames, and all that is told of them: calls, kernels and copies."""
+        return self.has_frames and not self.seen.missing
+
     @cached_property
     def seen(self) -> Attribution:
         """The trace, attributed to its frames."""
@@ -103,12 +108,12 @@ class TracedFrames:
         """True where every frame waits for its own work, and for no other's."""
         waited = self.seen.frames["in_synchronize_ns"] + self.seen.frames["in_copy_ns"]
         others = self.seen.waits_ns("other_frames") + self.seen.waits_ns("other_streams")
-        return self.has_frames and bool(np.median(waited) > 0) and not self.waits_outside and np.median(others) == 0
+        return self.complete and bool(np.median(waited) > 0) and not self.waits_outside and np.median(others) == 0
 
     def kernels_stay(self) -> str:
         """How long the kernels of a frame take, where they take as long throughout; '' where they don't."""
         kernels = self.seen.frames["kernels_ns"] / 1e6
-        if not self.has_frames or not kernels.any():
+        if not self.complete or not kernels.any():
             return ""
         shape = shape_of(kernels)
         if shape.grew or shape.fell or len(kernels) < at.FEWEST_FRAMES:
