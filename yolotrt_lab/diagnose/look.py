@@ -326,7 +326,7 @@ class Look:
         return kept if steady and kept > max(at.LEAK_BYTES, at.LEAK_SHARE * values[0]) else 0.0
 
     def follows(self, name: str, other: str, *, ranks: bool = True) -> float:
-        """The correlation of a time with telemetry, of ranks or of values, over blocks of frames; 0 without the column."""
+        """The correlation of a time with telemetry, of ranks or of values, over blocks of frames; 0 without it."""
         if other not in self.telemetry:
             return 0.0
         both = np.isfinite(self.telemetry[other]) & np.isfinite(self.series[name])
