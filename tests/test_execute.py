@@ -116,7 +116,19 @@ def test_a_name_that_no_notebook_declares_is_answered_with_the_known_ones(tmp_pa
         chosen_parameters([notebook], {"frame": "3"})
 
 
-@pytest.mark.parametrize("content", ["print('no JSON')", "[]", json.dumps({"cells": 3})])
+WRONG_SOURCE = json.dumps(
+    {
+        "cells": [
+            {"cell_type": "code", "source": 5, "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}
+        ],
+        "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+)
+
+
+@pytest.mark.parametrize("content", ["print('no JSON')", "[]", "{}", json.dumps({"cells": 3}), WRONG_SOURCE])
 def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
     path = tmp_path / "a.ipynb"
     path.write_text(content, encoding="utf-8")

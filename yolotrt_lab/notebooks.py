@@ -105,10 +105,14 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
 
     SettingsError where papermill cannot read the notebook.
     """
+    papermill, nbformat = _library("papermill"), _library("nbformat")
     try:
-        found = _library("papermill").inspect_notebook(notebook)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:  # nbformat passes all of them on
-        raise SettingsError(f"{notebook} is not a notebook: {error}", fix="name an .ipynb file") from error
+        found = papermill.inspect_notebook(notebook)
+        for cell in nbformat.read(notebook, as_version=4).cells:
+            cell.source.strip()
+    except Exception as error:  # nbformat passes on what its readers and jsonschema raise
+        why = str(error).partition("\n")[0]
+        raise SettingsError(f"{notebook} is not a notebook: {why}", fix="name an .ipynb file") from error
     return {name: _literal(each["default"], otherwise=None) for name, each in found.items()}
 
 

@@ -402,3 +402,20 @@ def test_the_script_for_a_gpu_measures_starts_and_solutions(live):
     assert found["gain"]["simulated"] == pytest.approx(1.17, abs=0.01)
     hazard = measure(exercises()["slot_refilled"], live)
     assert (list(hazard["live_us"]), hazard["gain"]) == (["solution"], {})
+
+
+def test_frames_may_be_taken_ahead():
+    exercise, gpu = exercises()["fill_in_place"], lab.open_device("simulated")
+    usual = check(exercise.function(exercise.solution), gpu)
+    ahead = check(exercise.function(exercise.solution.replace("in frames:", "in list(frames):")), gpu)
+    assert ahead.passed, str(ahead)
+    assert ahead.trial.frame_us == pytest.approx(usual.trial.frame_us, rel=0.02)
+    assert ahead.trial.limit_us == pytest.approx(usual.trial.limit_us, rel=0.01)
+
+
+def raises_escapes(frames, done):
+    raise ValueError("boom \x1b[31m")
+
+
+def test_what_an_error_of_the_loop_holds_does_nothing_to_a_terminal():
+    assert "\x1b" not in str(check(raises_escapes, lab.open_device("simulated")))

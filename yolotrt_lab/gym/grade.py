@@ -15,7 +15,7 @@ from textwrap import shorten
 from typing import Any, NamedTuple
 
 from ..device import Device, open_device
-from ..errors import LabError, SettingsError
+from ..errors import LabError, SettingsError, plain
 from ..simulate import Preset
 from ..tables import Table
 from .exercise import Exercise, exercises
@@ -268,7 +268,9 @@ def _table(trial: Trial) -> Table:
 
 
 def _told(error: BaseException) -> tuple[str, str]:
-    return (error.message, error.fix) if isinstance(error, LabError) else (f"{type(error).__name__}: {error}", "")
+    return (
+        (error.message, error.fix) if isinstance(error, LabError) else (plain(f"{type(error).__name__}: {error}"), "")
+    )
 
 
 def _add_live(checked: Check, loop: Callable[..., Any], exercise: Exercise | None, device: Device) -> None:

@@ -99,6 +99,8 @@ class SimulatedRig:
         self._ready = exercise is not None and exercise.camera == "ready"
         self._ring: list[np.ndarray] = []
         self._range: Any = self.device.range("a frame of the check")
+        self.done_ns: list[int] = []
+        """When each result was handed over."""
         self._range._cost_ns = 0
 
     def _open(self, batch: int) -> Engine:
@@ -156,6 +158,7 @@ class SimulatedRig:
         first, last = float(array.flat[0]) * 255, float(array.flat[-1]) * 255
         good = first == last and 0.5 < first < FRAMES + 0.5
         self.numbers.append(round(first) - 1 if good else None)
+        self.done_ns.append(self.device.now_ns())
 
 
 def _colours(inputs: Any) -> dict[str, np.ndarray]:

@@ -220,9 +220,8 @@ def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset:
     allocated = [each for each in rig.device.namespace.page_locked() if id(each) not in before and each.size > 1 << 20]
     trial.unused = sum(each.size for each in allocated if not each._copied)
     trial.runs = sum(span.row == "kernel" for span in trial.spans)
-    begins = [span.start_ns for span in trial.spans if span.name == "a frame of the check"]
-    if trial.error is None and len(begins) == FRAMES:
-        trial.begin_ns = begins[STEADY]
+    if trial.error is None and len(rig.done_ns) == FRAMES:
+        trial.begin_ns = rig.done_ns[STEADY - 1]  # from result to result: frames may be taken ahead
         trial.limit_us, trial.calls = _limit_us(trial, rig), _calls(trial, rig)
     return trial
 
