@@ -61,3 +61,8 @@ def test_times_are_found_in_disjoint_intervals():
 @pytest.mark.parametrize("groups", [2, 4])
 def test_sums_leave_out_negative_groups(groups):
     assert sums(np.array([0, -1, 1, 0]), np.array([1, 2, 4, 8]), groups).tolist() == [9, 4, 0, 0][:groups]
+
+
+def test_a_sum_is_at_most_the_largest_that_an_integer_holds():
+    largest = np.iinfo(np.int64).max
+    assert sums(np.array([0, 0, 1]), np.array([largest, largest, 7]), 2).tolist() == [largest - 1023, 7]

@@ -145,8 +145,9 @@ def find(starts: np.ndarray, ends: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def sums(group: np.ndarray, values: np.ndarray, groups: int) -> np.ndarray:
-    """The sum of each group's values, int64 of shape (groups,); negative groups are left out."""
+    """The sum of each group's values, int64 of shape (groups,), at most its largest; negative groups are left out."""
     kept = group >= 0
     if not kept.all():
         group, values = group[kept], values[kept]
-    return np.bincount(group, weights=values, minlength=groups).astype(np.int64)
+    summed = np.bincount(group, weights=values, minlength=groups)
+    return np.minimum(summed, np.nextafter(2.0**63, 0)).astype(np.int64)  # damaged sizes add up to more
