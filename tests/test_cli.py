@@ -54,6 +54,13 @@ def test_wrong_usage_exits_with_2(capsys):
     assert "invalid choice: 'dance'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["run"], ["record", "overload"], ["detect", "synthetic"], ["trace", "capture"]])
+def test_an_empty_name_is_not_the_current_folder(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*command, "--out", ""])
+    assert "argument --out: must name a file or a folder, got ''" in capsys.readouterr().err
+
+
 def test_python_m_is_the_same_command():
     command = [sys.executable, "-m", "yolotrt_lab", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"yolotrt-lab {__version__}\n"

@@ -125,3 +125,8 @@ def test_nothing_that_steers_a_terminal_is_in_an_error_or_in_plain_text():
     error = SettingsError(f"no file {steering}", fix=f"name {steering}")
     assert str(error) == plain(str(error))
     assert plain("Grüße, 日本語 🙂 é\u200d") == "Grüße, 日本語 🙂 é\u200d"
+
+
+@posix
+def test_of_a_device_no_name_beside_it_is_advised():
+    assert refused(Path("/dev/null"), ".json").fix == "name another place, such as NAME.json"

@@ -75,6 +75,8 @@ def check_output(path: Path | None, *endings: str, overwrite: bool = True) -> No
         return
     if path.suffix.lower() not in endings:
         fix = f"call it {path.with_suffix(endings[0]) if path.name else 'NAME' + endings[0]}"
+        if _kind(path).startswith("a device"):
+            fix = f"name another place, such as NAME{endings[0]}"
         raise SettingsError(f"the output must end in {' or '.join(endings)}, got {path}", fix=fix)
     try:
         _check_place(path)

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
@@ -56,8 +57,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def option(*names: str, **how: Any) -> Option:
-    """An option of a command, as `add_argument` takes it."""
+    """An option of a command, as `add_argument` takes it; a path must not be empty."""
+    if how.get("type") is Path:
+        how["type"] = _path
     return names, how
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file or a folder, got ''")
+    return Path(text)
 
 
 class Commands:

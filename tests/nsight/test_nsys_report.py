@@ -162,6 +162,10 @@ def a_database(path):
         (b"", "is no report of Nsight Systems"),
         (b"These are words, and no report at all.\n" * 50, "cannot be read as SQLite"),
         (b"SQLite format 3\0" + b"\xff" * 500, "cannot be read as SQLite"),
+        (
+            b"PAR1" + b"\0" * 500,
+            "is a Parquet file, as a recording is, and no report of Nsight Systems\nFix: yolotrt-lab diag",
+        ),
         (a_database, "none of the tables of CUDA and NVTX"),
         (None, "does not exist, or is a folder"),
     ],

@@ -131,10 +131,18 @@ def _trace_of(path: Path, *notes: str) -> Trace:
             database.text_factory = lambda raw: raw.decode("utf-8", "replace")
             return _Report(path, database, notes).trace()
     except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own message may quote damaged bytes
+        if _is_parquet(path):
+            what = f"{path} is a Parquet file, as a recording is, and no report of Nsight Systems"
+            raise ReportError(what, fix=f"yolotrt-lab diagnose {path}") from None
         raise ReportError(
             f"{path} cannot be read as SQLite: {error}",
             fix="it is damaged, cut off or something else: export the report again",
         ) from error
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 class _Report:
