@@ -164,6 +164,16 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(folder
     assert not (folder / "ran").exists()
 
 
+def test_a_page_of_something_else_is_not_overwritten_by_the_report(folder, capsys):
+    write(folder / "good.ipynb", "open('ran', 'w')")
+    (folder / "build").mkdir()
+    (folder / "build/report.html").write_text("<p>mine")
+    assert cli.main(["run", "good.ipynb"]) == 2
+    assert "build/report.html is no report of notebooks, and stays as it is\nFix: " in capsys.readouterr().err
+    assert (folder / "build/report.html").read_text() == "<p>mine"
+    assert not (folder / "ran").exists()
+
+
 def test_of_two_runs_into_one_folder_one_is_refused(folder, capsys):
     write(folder / "good.ipynb", "open('ran', 'w')")
     with notebooks.reserved(Path("build")):

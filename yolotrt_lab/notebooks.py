@@ -29,6 +29,7 @@ _KERNEL_OPTIONS = [
     "--InlineBackend.figure_formats=svg",  # sharp at any size, and their text is text
     "--InlineBackend.rc=svg.fonttype=none",
 ]
+_TITLE = b"<title>yolotrt-lab report</title>"  # of page.html.j2
 _ADDED_CELLS = {"injected-parameters", "papermill-error-cell-tag"}
 
 
@@ -164,7 +165,7 @@ def _converted(name: str, text: str, default: Any) -> Any:
 def reserved(out: Path) -> Iterator[None]:
     """Keep the folder of a run for this one until the block ends: its copies in `notebooks`, its `report.html`.
 
-    SettingsError where something in it can't be written, or another run has it.
+    SettingsError where something in it can't be written, another run has it, or its `report.html` is of something else.
     """
     try:
         for place in (out, out / "notebooks"):
@@ -172,6 +173,9 @@ def reserved(out: Path) -> Iterator[None]:
             TemporaryFile(dir=place).close()
         if (out / "report.html").exists():
             (out / "report.html").open("ab").close()
+            if _TITLE not in (out / "report.html").read_bytes()[:2_000]:
+                what = f"{out / 'report.html'} is no report of notebooks, and stays as it is"
+                raise SettingsError(what, fix="choose another --out, or move the file away")
         file = (out / ".lock").open("ab")
     except OSError as error:
         where = error.filename or out

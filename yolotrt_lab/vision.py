@@ -150,12 +150,7 @@ def decode(
     array([3])
     """
     table = _checked_output(output, end2end)
-    if not (0 <= confidence <= 1 and 0 <= iou <= 1 and max_detections > 0):
-        raise SettingsError(
-            "confidence and iou must be from 0 to 1 and max_detections 1 or more, "
-            f"got {confidence}, {iou} and {max_detections}",
-            fix="pass confidence=0.25, iou=0.7, max_detections=300, for example",
-        )
+    check_thresholds(confidence, iou, max_detections)
     best, sizes = (table[4], table[2:4] - table[:2]) if end2end else (table[4:].max(axis=0), table[2:4])
     check_scores(best)
     if not end2end:
@@ -178,6 +173,16 @@ def decode(
         limit = np.array([*geometry.frame_shape[::-1]] * 2, np.float32)
         boxes = ((boxes - corner) / np.array(geometry.scales * 2, np.float32)).clip(0, limit)
     return Detections(boxes, best[candidates[kept]], kinds[kept].astype(np.int64))
+
+
+def check_thresholds(confidence: float, iou: float, max_detections: int) -> None:
+    """SettingsError if one of them is out of range."""
+    if not (0 <= confidence <= 1 and 0 <= iou <= 1 and max_detections > 0):
+        raise SettingsError(
+            "confidence and iou must be from 0 to 1 and max_detections 1 or more, "
+            f"got {confidence}, {iou} and {max_detections}",
+            fix="pass confidence=0.25, iou=0.7, max_detections=300, for example",
+        )
 
 
 def check_scores(scores: np.ndarray) -> None:

@@ -149,7 +149,11 @@ def test_what_an_earlier_run_wrote_goes_and_nothing_else(photos, video, detector
     assert len(written(out)["frames"]) == 2
     stray = tmp_path / "stray.jpg"
     stray.write_bytes(b"kept")
-    (out / "boxes.json").write_text(json.dumps({"frames": [{"file": "../stray.jpg", "labels": "../../x.txt"}]}))
+    (out / "boxes.json").write_text(
+        json.dumps(written(out) | {"frames": [{"file": "../stray.jpg", "labels": "../../x.txt"}]})
+    )
+    for path in out.glob("0*.jpg"):
+        path.unlink()
     annotate(ImageFolder(photos), detector, out)
     assert stray.exists()
 
@@ -182,6 +186,17 @@ def test_a_folder_that_is_read_or_cannot_be_written_is_refused(photos, detector,
         annotate(ImageFolder(photos), detector, tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", ["boxes.json", "000007.jpg", "000000-a.jpg", "labels/000000.txt"])
+def test_what_no_earlier_run_wrote_is_not_overwritten(name, photos, detector, tmp_path):
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text('{"frames": []}')
+    with pytest.raises(SettingsError, match=f"{mine.name} is not what an earlier run wrote"):
+        annotate(ImageFolder(photos), detector, tmp_path / "out", labels=True)
+    assert list((tmp_path / "out").rglob("*.*")) == [mine]
+    assert mine.read_text() == '{"frames": []}'
+
+
 def test_the_command(photos, tmp_path, capsys):
     model, out = tmp_path / "model.onnx", tmp_path / "out"
     model.write_bytes(MODEL)
@@ -200,7 +215,7 @@ def test_the_command(photos, tmp_path, capsys):
         (["nowhere.mp4"], "there is no nowhere.mp4\nFix: name a video file"),
         (["{photos}", "--model", "nowhere.onnx"], "nowhere.onnx cannot be read"),
         (["{photos}", "--model", "{photos}/a.jpg"], "a.jpg must be an ONNX model"),
-        (["{photos}", "--model", "{model}", "--confidence", "25"], "confidence and iou must be from 0 to 1"),
+        (["{photos}", "--model", "{model}", "--confidence", "nan"], "confidence and iou must be from 0 to 1"),
         (["{photos}", "--model", "{model}", "--limit", "0"], "limit must be 1 frame or more, got 0"),
         (["{photos}", "--model", "{model}", "--max-detections", "0"], "max_detections 1 or more"),
         (["{photos}", "--model", "{model}", "--classes", "dog"], "got 'dog'\nFix: use some of nut, bolt"),
@@ -213,4 +228,5 @@ def test_the_command_says_what_is_wrong(arguments, message, photos, tmp_path, ca
     (tmp_path / "model.onnx").write_bytes(MODEL)
     filled = [argument.format(photos=photos, model=tmp_path / "model.onnx") for argument in arguments]
     assert main(["detect", *filled, "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
     assert message in capsys.readouterr().err

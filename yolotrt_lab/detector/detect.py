@@ -22,7 +22,7 @@ from ..model import OnnxModel, read_model_info
 from ..onnxruntime import OnnxRuntimeEngine
 from ..packages import import_cv2, shipped_model
 from ..types import Detections
-from ..vision import Letterbox, class_name, decode, draw
+from ..vision import Letterbox, check_thresholds, class_name, decode, draw
 from .scene import SyntheticScene
 
 _ENDLESS_LIMIT = 100  # frames of a source that never ends
@@ -35,8 +35,8 @@ class Detector:
     Runtime engine on the CPU. `confidence`, `iou` and `max_detections` are those of `vision.decode`. `names` are the
     names of the classes, by default the model's; `classes` are those to look for, by number or name, all without it.
     ModelError if the engine takes several frames at a time or gives no boxes, EngineError if it computes nothing or
-    cannot run there, SettingsError for a class that there is not. On the CPU, threads take turns. On a device, the
-    detector belongs to the thread that calls it first (EngineError in another).
+    cannot run there, SettingsError for a class that there is not, or a threshold out of range. On the CPU, threads take
+    turns. On a device, the detector belongs to the thread that calls it first (EngineError in another).
 
     >>> import numpy as np
     >>> detector = open_detector(engine="onnxruntime")
@@ -63,6 +63,7 @@ class Detector:
             fix = "open_engine(device, compute=True), or open_detector()"
             raise EngineError(f"the engine must compute boxes, got {engine.label}, which only takes time", fix=fix)
         self.engine, self.device, self.names = engine, device, names or info.names
+        check_thresholds(confidence, iou, max_detections)
         self.settings: dict[str, Any] = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
         if classes is not None:
             self.settings["classes"] = _numbers(classes, self.names, info.classes)
@@ -168,7 +169,8 @@ def annotate(
     box, in fractions of the frame.
 
     What an earlier run wrote into `folder` goes. After an error or Ctrl-C the JSON holds the frames that were drawn.
-    SettingsError if the folder cannot be written or is the one that is read; the errors of the source (of a folder
+    SettingsError if the folder cannot be written, is the one that is read, or holds files of these names that no
+    earlier run wrote; the errors of the source (of a folder
     where no file can be read) and of the detector are passed on.
 
     >>> from tempfile import TemporaryDirectory
@@ -194,6 +196,7 @@ def annotate(
 
     try:
         earlier = _files_of(out)
+        _check_foreign(out, earlier, labels)
         (out / "labels" if labels else out).mkdir(parents=True, exist_ok=True)
         try:
             for index, (frame, name) in enumerate(islice(_named_frames(source, skip), limit)):
@@ -205,7 +208,7 @@ def annotate(
                 made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings}
                 about_all = {**made_by, "names": detector.names, "skipped": skipped, "frames": frames}
                 write_file(out / "boxes.json", json.dumps(about_all, indent=1))
-                for path in earlier - _written(out, frames):
+                for path in earlier - _written(out, frames) - {out / "boxes.json"}:
                     path.unlink(missing_ok=True)
     except OSError as error:
         fix = "name a folder on a disk with space that you may write to"
@@ -244,11 +247,22 @@ def _named_frames(source: FrameSource, skip: Callable[[str], None]) -> Iterator[
 
 
 def _files_of(out: Path) -> set[Path]:
-    """What an earlier run wrote into the folder, by its `boxes.json`."""
+    """What an earlier run wrote into the folder, by its `boxes.json`, and that file."""
+    path = out / "boxes.json"
     try:
-        return _written(out, json.loads((out / "boxes.json").read_text(encoding="utf-8"))["frames"])
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return {path} | _written(out, about["frames"]) if {"engine", "confidence"} <= about.keys() else set()
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return set()
+
+
+def _check_foreign(out: Path, earlier: set[Path], labels: bool) -> None:
+    """SettingsError where something lies in the folder under a name that is written, and is not of an earlier run."""
+    numbered = ["[0-9]" * 6 + "*.jpg", *["labels/" + "[0-9]" * 6 + "*.txt"] * labels]
+    there = [out / "boxes.json", *(path for pattern in numbered for path in out.glob(pattern))]
+    if foreign := sorted(path for path in there if path.exists() and path not in earlier):
+        what = f"{foreign[0]} is not what an earlier run wrote, and stays as it is"
+        raise SettingsError(what, fix="name another folder, or move the file away")
 
 
 def _written(out: Path, frames: Iterable[Mapping[str, Any]]) -> set[Path]:
