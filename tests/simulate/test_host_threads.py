@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -304,3 +305,27 @@ def test_thread_that_outlived_a_deadlock_gets_its_item_and_can_be_joined(threads
     queue.put("item")
     waiting.join()
     assert log == ["item"]
+
+
+def test_what_a_thread_holds_is_gone_when_another_one_goes_on(threads):
+    class Held:
+        pass
+
+    class Dies:
+        """A lock whose release lets the other thread go first."""
+
+        def __init__(self, lock):
+            self.acquire, self._release = lock.acquire, lock.release
+
+        def release(self):
+            self._release()
+            time.sleep(0.01)
+
+    threads.running.baton = Dies(threads.running.baton)
+    for _ in range(3):
+        held = Held()
+        gone = weakref.ref(held)
+        thread = threads.start(lambda _: None, held)
+        del held
+        thread.join()
+        assert gone() is None

@@ -105,17 +105,19 @@ class VirtualThreads:
     def start(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A new thread whose clock starts at `now`; it runs when its turn comes."""
         thread = VirtualThread(self, self.now, next(self._numbers))
-        threading.Thread(target=self._body, args=(thread, function, arguments), daemon=True).start()
+        threading.Thread(target=self._body, args=(thread, [(function, arguments)]), daemon=True).start()
         self.ready.append(thread)
         return thread
 
-    def _body(self, thread: VirtualThread, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def _body(self, thread: VirtualThread, task: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
         thread.ident = threading.get_ident()
         thread.baton.acquire()
+        function, arguments = task.pop()
         try:
             function(*arguments)
         except BaseException as error:
             thread.error = error
+        del function, arguments  # what they hold is not freed while another thread runs
         thread.ended, thread.clock = True, self.now
         for waiting in thread.joining:
             self.wake(waiting)
