@@ -14,6 +14,7 @@ import pytest
 from tiny_report import SECRETS
 
 from yolotrt_lab.errors import NsysError
+from yolotrt_lab.files import lock
 from yolotrt_lab.nsight.capture import Nsys, capture_trace, profiled
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in for nsys is a script")
@@ -195,6 +196,18 @@ def test_a_capture_that_was_killed_leaves_its_environment_until_the_next_one_at_
     (killed / "mine.qdstrm").write_text("TOKEN")
     capture_trace(COMMAND, tmp_path / "mine")
     assert not killed.exists()
+
+
+def test_a_capture_does_not_touch_what_another_one_still_writes(install, tmp_path):
+    install()
+    folder = tmp_path / ".mine.capture"
+    folder.mkdir()
+    (folder / "mine.qdstrm").write_text("half")
+    with (folder / ".lock").open("ab") as file:
+        assert lock(file)
+        with pytest.raises(NsysError, match="another capture writes"):
+            capture_trace(COMMAND, tmp_path / "mine")
+        assert (folder / "mine.qdstrm").read_text() == "half"
 
 
 def test_a_capture_that_is_told_to_end_ends_what_it_runs_and_leaves_nothing(install, tmp_path):

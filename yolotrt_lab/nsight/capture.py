@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NsysError, TraceError
-from ..files import check_output
+from ..files import check_output, lock
 from .scrub import scrub
 from .trace import DIRECTIONS, Graph, Trace
 
@@ -155,10 +155,7 @@ def capture_trace(
     for ending in (".sqlite", *[".nsys-rep"] * keep_report):
         check_output(_with_ending(out, ending), ending)
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = out.with_name(f".{out.name}.capture")
-    shutil.rmtree(folder, ignore_errors=True)  # what one left that was killed: it holds the environment
-    folder.mkdir()
-    try:
+    with _own_folder(out) as folder:
         inside = folder / out.name
         line = nsys.command_line(inside, command, **options)
         status = _run(line, None if environment is None else dict(environment))
@@ -170,14 +167,33 @@ def capture_trace(
         target = exported.replace(_with_ending(out, ".sqlite"))
         if keep_report:
             report.replace(_with_ending(out, ".nsys-rep"))
-    finally:
-        shutil.rmtree(folder)
     if status and complete:
         raise NsysError(
             f"the traced command ended with status {status}; its trace is in {target}",
             fix="see that the command runs without nsys",
         )
     return target
+
+
+@contextlib.contextmanager
+def _own_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` until the block ends, empty: what a capture left that was killed holds the environment.
+
+    NsysError while another capture has it.
+    """
+    folder = out.with_name(f".{out.name}.capture")
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("ab") as file:
+        if not lock(file):
+            raise NsysError(f"another capture writes {out}", fix="wait until it ends, or choose another --out")
+        try:
+            for left in set(folder.iterdir()) - {folder / ".lock"}:
+                left.unlink()
+            yield folder
+        finally:
+            if sys.platform == "win32":  # deletes no open file
+                file.close()
+            shutil.rmtree(folder)
 
 
 def _run(line: Sequence[str], environment: Mapping[str, str] | None) -> int:
