@@ -419,3 +419,18 @@ def raises_escapes(frames, done):
 
 def test_what_an_error_of_the_loop_holds_does_nothing_to_a_terminal():
     assert "\x1b" not in str(check(raises_escapes, lab.open_device("simulated")))
+
+
+def test_a_thread_that_exits_is_no_error_and_a_deleted_name_comes_back():
+    exercise, gpu = exercises()["fill_in_place"], lab.open_device("simulated")
+    start = "def fill_in_place(frames, done):\n"
+    leaves = "    import sys, threading\n    worker = threading.Thread(target=sys.exit)\n"
+    leaves += "    worker.start()\n    worker.join()\n"
+    exits = check(exercise.function(exercise.solution.replace(start, start + leaves)), gpu)
+    assert exits.passed, str(exits)
+    deletes = "    global letterbox\n    mine = letterbox\n    del letterbox\n"
+    source = exercise.solution.replace("letterbox(frame", "mine(frame").replace(start, start + deletes)
+    loop = exercise.function(source)
+    loop.__globals__["stream"] = "the reader's own"
+    assert check(loop, gpu).passed
+    assert loop.__globals__["stream"] == "the reader's own"

@@ -268,9 +268,9 @@ def _table(trial: Trial) -> Table:
 
 
 def _told(error: BaseException) -> tuple[str, str]:
-    return (
-        (error.message, error.fix) if isinstance(error, LabError) else (plain(f"{type(error).__name__}: {error}"), "")
-    )
+    if isinstance(error, LabError):
+        return error.message, error.fix
+    return plain(f"{type(error).__name__}: {error}"), ""
 
 
 def _add_live(checked: Check, loop: Callable[..., Any], exercise: Exercise | None, device: Device) -> None:

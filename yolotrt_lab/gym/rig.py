@@ -99,9 +99,9 @@ class SimulatedRig:
         self._ready = exercise is not None and exercise.camera == "ready"
         self._ring: list[np.ndarray] = []
         self._range: Any = self.device.range("a frame of the check")
+        self._range._cost_ns = 0
         self.done_ns: list[int] = []
         """When each result was handed over."""
-        self._range._cost_ns = 0
 
     def _open(self, batch: int) -> Engine:
         timed = open_timed_engine(self.device, MODEL, None, batch)
@@ -187,27 +187,27 @@ class LiveRig:
 
     def run(self, loop: Callable[..., Any], frames: int, *, compare: bool) -> tuple[float, int]:
         """us a frame after the first quarter, and how many results were another frame's (with `compare`)."""
-        begins: list[int] = []
-        wrong = count = 0
+        ends: list[int] = []
+        wrong = 0
         now = self._device.now_ns
         source = self._ring if self._ready else self._images
 
         def take() -> Iterator[np.ndarray]:
             for number in range(frames):
-                begins.append(now())
                 yield source[number % len(source)]
 
         def done(result: np.ndarray) -> None:
-            nonlocal wrong, count
+            nonlocal wrong
             if compare:
                 far = [float(np.abs(result.ravel() - each.ravel()).mean()) for each in self._expected]
-                wrong += int(np.argmin(far)) != count % len(self._expected)
-            count += 1
+                wrong += int(np.argmin(far)) != len(ends) % len(self._expected)
+            ends.append(now())
 
         self._names.start_over()
         loop(take(), done)
         end = now()
-        if count != frames:
-            raise SettingsError(f"the loop must hand over {frames} results, got {count}", fix="call done once a frame")
+        if len(ends) != frames:
+            fix = "call done once a frame"
+            raise SettingsError(f"the loop must hand over {frames} results, got {len(ends)}", fix=fix)
         skipped = frames // 4
-        return (end - begins[skipped]) / (frames - skipped) / 1e3, wrong
+        return (end - ends[skipped - 1]) / (frames - skipped) / 1e3, wrong

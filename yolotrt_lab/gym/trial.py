@@ -113,7 +113,7 @@ class Watch:
         """
         before, hook = threading.gettrace(), threading.excepthook
         threading.settrace(self._on_call)
-        threading.excepthook = lambda thread: self._end(thread.exc_value)
+        threading.excepthook = self._in_thread
         try:
             threading.Thread(target=self._run, args=(loop, arguments), daemon=True).start()
             count = -1
@@ -137,6 +137,10 @@ class Watch:
             self._end(error)
         self._returned = True
         self._ended.set()
+
+    def _in_thread(self, thread: threading.ExceptHookArgs) -> None:
+        if thread.exc_type is not SystemExit:  # that just ends a thread
+            self._end(thread.exc_value)
 
     def _end(self, error: BaseException | None) -> None:
         self._errors += [error] if error is not None else []
@@ -248,7 +252,7 @@ def _named(loop: Callable[..., Any], names: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         for name in names:
-            del there[name]
+            there.pop(name, None)  # the loop may have deleted it
         there.update(before)
 
 
