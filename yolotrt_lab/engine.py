@@ -239,10 +239,10 @@ def open_engine(
     on, SettingsError otherwise; `boxes` must divide the cells (8,400 at 640 px).
 
     On a GPU it is a plan of TensorRT or TensorRT-RTX, whichever is installed, built on first use and cached in
-    `cache_dir`. On the simulated device the engine takes the time that the preset
-    measured for `yolov8<variant>-<precision>`; with `compute` (or a `model`) it also computes its outputs, by ONNX
-    Runtime on the CPU, which takes real time but no virtual time. A `model` is timed as the one of those that the
-    preset measured whose number of parameters is nearest; the label says which.
+    `cache_dir`. On the simulated device the engine takes the time that the preset measured for
+    `yolov8<variant>-<precision>`; with `compute` (or a `model`) it also computes its outputs, by ONNX Runtime on the
+    CPU, which takes real time but no virtual time. A `model` is timed as the one, of those that the preset measured,
+    whose number of parameters is nearest; the label says which.
 
     >>> from yolotrt_lab import open_device
     >>> open_engine(open_device("simulated")).label

@@ -109,7 +109,7 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     papermill, nbformat = _library("papermill"), _library("nbformat")
     try:
         found = papermill.inspect_notebook(notebook)
-        for cell in nbformat.read(notebook, as_version=4).cells:
+        for cell in nbformat.read(notebook, as_version=4).cells:  # papermill looks at one of them
             cell.source.strip()
     except Exception as error:  # nbformat passes on what its readers and jsonschema raise
         why = str(error).partition("\n")[0]

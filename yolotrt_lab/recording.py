@@ -47,16 +47,8 @@ _NUMBERS = {name: name for name in ("int8", "int16", "int32", "int64", "uint8", 
 """The types of numbers of Arrow, as NumPy calls them."""
 _STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream starts; Parquet starts with PAR1
 _PACKAGES = (
-    *(
-        "yolotrt-lab",
-        "numpy",
-        "matplotlib",
-        "pyarrow",
-        "opencv-python",
-        "opencv-python-headless",
-        "onnx",
-        "onnxruntime",
-    ),
+    *("yolotrt-lab", "numpy", "matplotlib", "pyarrow", "opencv-python", "opencv-python-headless", "onnx"),
+    "onnxruntime",
     *("onnxruntime-gpu", "cupy", "cupy-cuda12x", "cupy-cuda13x", "tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu12"),
     *("tensorrt-rtx-cu13", "nvtx", "nvidia-ml-py"),
 )

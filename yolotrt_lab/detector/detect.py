@@ -170,8 +170,8 @@ def annotate(
 
     What an earlier run wrote into `folder` goes. After an error or Ctrl-C the JSON holds the frames that were drawn.
     SettingsError if the folder cannot be written, is the one that is read, or holds files of these names that no
-    earlier run wrote; the errors of the source (of a folder
-    where no file can be read) and of the detector are passed on.
+    earlier run wrote; the errors of the source (of a folder where no file can be read) and of the detector are passed
+    on.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:

@@ -277,8 +277,8 @@ def _clock_explains(look: Look) -> str:
     return f"{_wait_text(look)} as the SM clock goes from {before} to {after} MHz; that accounts for {part}"
 
 
-_REASONS = ("gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown", "sw_thermal_slowdown")
-_LIMITS = {f"throttle_{name}" for name in _REASONS}
+_LIMITS = {f"throttle_{name}" for name in ("gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown")}
+_LIMITS |= {THERMAL[0]}
 """What keeps a GPU below its highest clock: without any of these it is there."""
 
 
