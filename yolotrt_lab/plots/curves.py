@@ -82,8 +82,8 @@ def cause_and_cure(ax: Axes, quantity: Stage | str, *pairs: tuple[Recording, Rec
     """Draw one quantity of each pair of a cause and its cure, frame by frame after the warm-up.
 
     The quantity is a stage or 'latency', in milliseconds, or the name of a telemetry column. Causes have one colour and
-    cures another; lines are as in `latency`. One legend serves the whole figure, whose
-    axes are to show the same recordings.
+    cures another; recorded lines are broad and pale. One legend serves the whole figure, whose axes are to show the
+    same recordings.
 
     >>> from yolotrt_lab import Recording, plots
     >>> pair = Recording.shipped("clock-drop"), Recording.shipped("clock-drop-busy")
@@ -91,7 +91,7 @@ def cause_and_cure(ax: Axes, quantity: Stage | str, *pairs: tuple[Recording, Rec
     """
     recordings = [each for pair in pairs for each in pair]
     lines = [
-        _curve(ax, each, quantity, color=colour, label=f"{part}, {each.source.kind}")
+        _curve(ax, each, quantity, color=colour, linestyle="-", label=f"{part}, {each.source.kind}")
         for each, (part, colour) in zip(recordings, cycle(_PARTS), strict=False)
     ]
     ax.set_title(_name(quantity), loc="left", size=10)

@@ -52,7 +52,9 @@ class InteractiveTimeline(Interactive):
     'time [ms]'
     """
 
-    def __init__(self, trace: Drawable, *, begin_ns: int | None = None, end_ns: int | None = None) -> None:
+    def __init__(
+        self, trace: Drawable, *, begin_ns: int | None = None, end_ns: int | None = None, title: str = ""
+    ) -> None:
         rows, begin, end, source = stretch_of(trace, None, begin_ns, end_ns, 3)
         models = bokeh("models")
         self.figure = _empty_timeline(rows, (end - begin) / 1e6)
@@ -74,7 +76,7 @@ class InteractiveTimeline(Interactive):
         ]
         self.figure.add_layout(models.Legend(items=items, orientation="horizontal"), "above")
         readable(self.figure)
-        super().__init__(self.figure, source.stamp)
+        super().__init__(self.figure, source.stamp, title=title)
 
 
 def _empty_timeline(rows: Sequence[Row], length_ms: float) -> Any:

@@ -52,7 +52,9 @@ def bounds(ax: Axes, climbed: Ladder) -> list[Any]:
     ax.vlines(frames, rows - 0.45, rows + 0.45, color="black", linewidth=1.6, label="the frame")
     for row, frame_us in enumerate(frames):
         ax.text(frame_us * 1.06, row, f"{frame_us:,.0f} us", va="center", size=9)
-    finish(ax, xscale="log", xlabel="asked of each resource, and taken, by a frame [us]", xlim=(1, max(frames) * 2))
+    shortest = min(us for _, asked in rungs.values() for us in asked.values() if us > 0)
+    reach = (10 ** np.floor(np.log10(shortest)), max(frames) * 2)
+    finish(ax, xscale="log", xlabel="asked of each resource, and taken, by a frame [us]", xlim=reach)
     ax.set_yticks(rows, list(rungs))
     ax.invert_yaxis()
     ax.grid(False, axis="y")
