@@ -39,6 +39,7 @@ _TIMES = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency",
 _TIMES |= {"gpu_compute": "GPU Compute(?: Time)?"}
 _QUERY = {"latencyMs": "latency", "computeMs": "gpu_compute", "h2dMs": "h2d", "d2hMs": "d2h"}
 _QUERY |= {"inMs": "h2d", "outMs": "d2h"}  # as older versions of trtexec call them
+_JETSON = {"GPU": "gpu_utilisation_percent", "Temp GPU": "temperature_c", "(?:Power TOT|power cur)": "power [mW]"}
 _INSTANTS = {
     "due": ("startEnqMs",),
     "start": ("startH2dMs", "startInMs", "startComputeMs"),
@@ -174,6 +175,17 @@ def _objects(text: str, form: Format, reading: Reading) -> list[Mapping[str, Any
     return objects
 
 
+def _jetson_stats(text: str, form: Format, reading: Reading) -> Measured:
+    """The table that the logger of jetson-stats (jtop) writes; its power is in mW."""
+    names, _, rows = text.partition("\n")
+    for name, telemetry in _JETSON.items():
+        names = re.sub(rf"(?i)(?<![^,]){name}(?![^,])", telemetry, names)
+    table = find_table([names, *rows.split("\n", _FEW)[:_FEW]])
+    if table is None:
+        raise reading.error("it names columns as jetson-stats does, and no row follows", "copy the rows too")
+    return read_table(f"{names}\n{rows}".encode(), table, reading)
+
+
 def _deepstream(text: str, form: Format, reading: Reading) -> Measured:
     """Frames a second of each source; the numbers in brackets are averages since the start."""
     lines = re.findall(r"\*\*PERF:(.*)", re.sub(r"\([^)\n]*\)|'[^'\n]*':", " ", text))
@@ -230,6 +242,7 @@ FORMATS = (
                 r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_SYS_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
                 r"(?P<power_mw>\d+)(?:mW)?/))?"),
     Format("nvidia-smi dmon", "telemetry", None, known_by=DMON),
+    Format("jetson-stats", "telemetry", _jetson_stats, known_by=r"\A(?=[^\n]*,RAM,)(?=[^\n]*,Temp )[^\n]*\buptime,"),
     Format("ultralytics lines", "frames", _columns,
            rows=r"Speed: (?P<preprocess_ms>[\d.]+) ?ms pre-?process, (?P<infer_ms>[\d.]+) ?ms inference, "
                 r"(?:[\d.]+ ?ms loss, )?(?P<postprocess_ms>[\d.]+) ?ms (?:post-?process|NMS)"),
@@ -248,13 +261,17 @@ of the lab, Parquet, Arrow, reports of Nsight Systems, JSON and tables by their 
 
 
 def read(
-    source: str | Path, unit: str | None = None, pattern: str | None = None,
+    source: str | Path,
+    unit: str | None = None,
+    pattern: str | None = None,
     progress: Callable[[float], None] | None = None,
-) -> Measured:  # fmt: skip
+    columns: str = "",
+) -> Measured:
     """What a file holds, whoever wrote it; `source` is its path, or '-' for what comes by a pipe.
 
     `unit` ('ms', 'us', 'ns', 's') is that of times for which the file names none. `pattern` is a regular expression
     whose named groups are the columns, such as r"net=(?P<infer_ms>[0-9.]+)". `kind` says whether it is frames at all.
+    `columns` names those of a table without a header, with commas between.
     `progress` is told the share of what is done, which starts from 0 again with each turn over the file.
 
     MeasurementsError, with the place, for what can't be read; TraceError for a damaged report; SettingsError for
@@ -273,7 +290,7 @@ def read(
         return _of_trace(path, file)
     data = _bytes(path, file)
     if not data.startswith(_BINARY):
-        return read_text(data, file, unit, pattern)
+        return read_text(data, file, unit, pattern, columns)
     with tempfile.TemporaryDirectory() as folder:  # what came by a pipe or was compressed
         if path is None or not path.is_file() or path.suffix == ".gz":
             path = Path(folder) / "piped"
@@ -281,14 +298,18 @@ def read(
         return _of_trace(path, file) if data.startswith(_SQLITE) else _of_parquet(path, file, unit)
 
 
-def read_text(data: bytes, file: str = "text", unit: str | None = None, pattern: str | None = None) -> Measured:
+def read_text(
+    data: bytes, file: str = "text", unit: str | None = None, pattern: str | None = None, columns: str = ""
+) -> Measured:
     """The same for the bytes of a text."""
     data = _clean(_utf8(data, file))
     first = next((line.strip() for line in data[:_HEAD].decode("utf-8", "replace").split("\n") if line.strip()), "")
     if not first:
         raise MeasurementsError(f"{file}: it must have lines, got none", fix="name another file")
     told = first.startswith(COMMENTS) and not re.match(DMON, first)
-    found = _read_clean(data, Reading(file, unit), pattern)
+    found = _read_clean(
+        data, Reading(file, unit, tuple(re.split(r"\s*,\s*", columns.strip())) if columns else ()), pattern
+    )
     return replace(found, origin="; ".join(filter(None, [file, first.lstrip("#/% ").strip()[:100] if told else ""])))
 
 
@@ -389,7 +410,7 @@ def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
 
 def _of_table(table: Any, file: str, unit: str | None) -> Measured:
     named = ((name, table[name].combine_chunks()) for name in table.column_names)
-    return of_arrow(named, Reading(file, unit, "Parquet or Arrow by column names"))
+    return of_arrow(named, Reading(file, unit, form="Parquet or Arrow by column names"))
 
 
 def _arrow(reader: Any, file: str) -> Any:

@@ -162,6 +162,8 @@ def split_unit(header: str) -> tuple[str, str | None]:
     header = header.strip().strip("\"'").strip()
     if len(header) > _LONGEST_NAME:
         return header, None
+    if header.lower() in UNITS_NS.keys() - {"s", "us"}:  # which vmstat prints for other things
+        return "", header.lower()
     bracketed = _IN_BRACKETS.fullmatch(header.translate(_ASCII))
     if bracketed and (bracketed[2].lower() in (*UNITS_NS, *RATES) or telemetry_name(bracketed[1])):
         return bracketed[1], bracketed[2].lower()
