@@ -278,11 +278,13 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading: Reading) -> Measured:
     """The columns of all templates as frames."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     numbered = [(item, rows, place, text) for items, rows, texts in found
                 for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
     try:  # all numbers of a log tell together what its commas are
-        decimal = commas_are_decimal(pa.chunked_array([part for *_, text in numbered for part in text.chunks]))
+        texts = pa.chunked_array([part for *_, text in numbered for part in text.chunks])
+        decimal = commas_are_decimal(pc.unique(texts).to_pylist() if has(texts, r",|\..*\.") else ())
     except AmbiguousError as error:
         what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise reading.error(what, "write decimal points, or numbers without separators") from None
