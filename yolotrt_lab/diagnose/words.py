@@ -258,7 +258,8 @@ def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
             return numbers_of(text.cast(pa.float64()))
     place, texts = _different(text)
     decimal = commas_are_decimal(texts, decimal_comma)
-    return np.array([_value(each, decimal) for each in texts])[place]
+    values = np.array([_value(each, decimal) for each in texts], np.float64)
+    return np.take(values, place)
 
 
 def _different(text: Any) -> tuple[np.ndarray, list[str]]:
@@ -302,7 +303,7 @@ def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, 
     said = [each.strip(' "') for each in texts]
     found = [_CELL.fullmatch(_FLAGS.get(each.lower(), each)) for each in said]
     decimal = commas_are_decimal([each[1] for each in found if each], decimal_comma)
-    values = np.array([_value(each[1], decimal) if each else np.nan for each in found])
+    values = np.array([_value(each[1], decimal) if each else np.nan for each in found], np.float64)
     units = [(each[2] or "").lower() if each else "" for each in found]
     names = list(dict.fromkeys(unit for unit, value in zip(units, values, strict=True) if not np.isnan(value)))
     if len(names) > 1:
@@ -311,7 +312,7 @@ def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, 
             raise ValueError(f"units must go together, got {', '.join(repr(each[:20]) for each in names[:3])}")
         values *= [scales.get(unit, 1.0) for unit in units]
         names = ["ns" if scales is UNITS_NS else "b"]
-    bad = np.isnan(values) & [each.lower() not in MISSING for each in said]
+    bad = np.isnan(values) & np.array([each.lower() not in MISSING for each in said], np.bool_)
     return values[place], (names or [""])[0] or None, bad[place]
 
 
