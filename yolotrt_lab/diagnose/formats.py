@@ -25,7 +25,7 @@ from .columns import EXPORT, Column, Reading, measured_of
 from .logs import read_log
 from .measured import Kind, Measured
 from .table_files import COMMENTS, DMON, find_table, objects_of, of_arrow, of_rows, read_json, read_table
-from .words import PROGRESS, TIME_UNITS, UNITS_NS, has, split_unit
+from .words import PROGRESS, TIME_UNITS, UNITS_NS, split_unit
 
 _HEAD, _FEW = 1 << 16, 200
 _SQLITE, _GZIP = b"SQLite format 3\0", b"\x1f\x8b"
@@ -337,7 +337,7 @@ def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
         return read
     if table := find_table(head[:_FEW]):
         return read_table(data, table, reading)
-    return read_log(_lines_of(data), reading)
+    return read_log(data, reading)
 
 
 def _starts(path: Path, mark: bytes) -> bool:
@@ -415,16 +415,3 @@ def _of_trace(path: Path, file: str) -> Measured:
             f"{file} must be a whole report of Nsight Systems, got a damaged one: {error}", fix=fix
         ) from error
     return Measured("events", "report of Nsight Systems", origin=f"{file}; {trace.source.stamp}", trace=trace)
-
-
-def _lines_of(data: bytes) -> Any:
-    """The lines of a text, without comments, as an Arrow array on top of its bytes; each ends with its newline."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    codes, step = np.frombuffer(data, np.uint8), 1 << 24
-    ends = [np.flatnonzero(codes[i : i + step] == ord("\n")) + i + 1 for i in range(0, len(codes), step)]
-    starts = np.concatenate([[0], *ends, [] if data.endswith(b"\n") else [len(data)]]).astype(np.int64)
-    lines = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(data))
-    comment = r"^\s*(#|//|%)"
-    return lines.filter(pc.invert(pc.match_substring_regex(lines, comment))) if has(lines[:1_000], comment) else lines

@@ -174,6 +174,7 @@ def split_unit(header: str) -> tuple[str, str | None]:
     return (tail[1], tail[2].lower()) if tail and known else (header, None)
 
 
+COMMENT = r"^\s*(?:#|//|%)"
 NUMBER = r"(?:[0-9](?:[0-9,.'_]*[0-9])?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 DEVIATION = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER})?"
 MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not supported]", "not supported"]
