@@ -104,6 +104,18 @@ def test_an_option_that_would_do_nothing_is_refused(tmp_path, capsys):
             assert err.endswith(f"\nFix: leave {option} out\n")
 
 
+def test_telemetry_without_a_header_is_joined_by_the_names_of_its_columns(tmp_path, capsys):
+    times, gpu = tmp_path / "times.csv", tmp_path / "gpu.csv"
+    stamps = [f"2026-11-29 10:00:{second:02}.000" for second in range(40)]
+    times.write_text("\n".join(["timestamp,infer_ms", *(f"{stamp},5" for stamp in stamps)]), encoding="utf-8")
+    gpu.write_text("\n".join(f"{stamp}, 1980 MHz" for stamp in stamps), encoding="utf-8")
+    command = ["diagnose", str(times), "--columns", "timestamp,clocks.sm"]
+    assert cli.main([*command, "--telemetry", str(gpu)]) == 0
+    assert "telemetry of gpu.csv" in capsys.readouterr().out
+    assert cli.main(command) == 2
+    assert "--columns must be for a table without a header, got CSV" in capsys.readouterr().err
+
+
 def test_compare_prints_both(capsys):
     assert cli.main(["compare", str(OVERLOAD), str(OVERLOAD.with_name("overload-pinned.parquet"))]) == 0
     out = capsys.readouterr().out

@@ -249,7 +249,7 @@ def test_a_table_beyond_the_limit_is_refused_whatever_the_size_of_its_file(tmp_p
     assert path.stat().st_size < 10_000
     monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "20")
     with pytest.raises(RecordingError, match=r"at most 20 MB, got 24 MB\nFix: .*YOLOTRT_LAB_MAX_MB=48"):
-        module.read_columns(path)
+        module.read_arrow(path)
 
 
 class TestWhatIsNoRecording:
@@ -261,19 +261,19 @@ class TestWhatIsNoRecording:
 
     def test_nothing_there_and_a_folder(self, tmp_path):
         self.refused(tmp_path / "run.parquet", "does not exist")
-        self.refused(tmp_path, "no readable Parquet file")
+        self.refused(tmp_path, "no readable Parquet or Arrow file")
 
     @pytest.mark.parametrize("content", [b"", b"frame,due_ns\n0,0\n", b"PAR1", b"PAR1" * 100])
     def test_other_files(self, tmp_path, content):
         path = tmp_path / "run.parquet"
         path.write_bytes(content)
-        self.refused(path, "no readable Parquet file")
+        self.refused(path, "no readable Parquet or Arrow file")
 
     def test_a_file_cut_off_anywhere(self, saved):
         content = saved.read_bytes()
         for length in range(0, len(content), 97):
             saved.write_bytes(content[:length])
-            self.refused(saved, "no readable Parquet file")
+            self.refused(saved, "no readable Parquet or Arrow file")
 
     def test_damage_in_any_page(self, saved):
         content = saved.read_bytes()

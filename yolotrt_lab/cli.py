@@ -201,6 +201,7 @@ def _record(arguments: argparse.Namespace) -> None:
 _READING = (
     option("--unit", choices=["s", "ms", "us", "ns"], help="the unit of numbers that do not name theirs"),
     option("--pattern", metavar="REGEX", help="of a log line, with a named group for each time: (?P<infer_ms>[0-9.]+)"),
+    option("--columns", metavar="NAMES", default="", help="of a table without a header: infer_ms,sync_ms"),
     option("--range", metavar="NAME", help="the NVTX range that is one frame of a trace"),
 )
 
@@ -220,7 +221,7 @@ def _measured(arguments: argparse.Namespace, file: str) -> Measured:
     is_long = file == "-" or (os.path.exists(file) and os.path.getsize(file) > 1 << 26)  # noqa: PTH110, PTH202
     if is_long:
         _step(f"reading {file}")
-    measured = diagnose.read(file, arguments.unit, arguments.pattern, progress if is_long else None)
+    measured = diagnose.read(file, arguments.unit, arguments.pattern, progress if is_long else None, arguments.columns)
     if arguments.range is not None and measured.trace is None:
         what = f"--range must be for a report of Nsight Systems, got {measured.format}"
         raise SettingsError(what, fix="leave --range out")
@@ -228,6 +229,13 @@ def _measured(arguments: argparse.Namespace, file: str) -> Measured:
         what = f"--unit must be for times that name no unit, got {measured.format}"
         raise SettingsError(what, fix="leave --unit out")
     return measured
+
+
+def _check_columns(arguments: argparse.Namespace, *read: Measured) -> None:
+    """SettingsError for --columns where each file names its own."""
+    if arguments.columns and not any(note.startswith("columns as told") for each in read for note in each.notes):
+        what = f"--columns must be for a table without a header, got {', '.join(each.format for each in read)}"
+        raise SettingsError(what, fix="leave --columns out")
 
 
 @_command(
@@ -255,9 +263,11 @@ def _diagnose(arguments: argparse.Namespace) -> None:
     from . import diagnose
 
     check_output(arguments.html, ".html")
-    measured = _measured(arguments, arguments.file)
+    read = [_measured(arguments, arguments.file)]
     if arguments.telemetry is not None:
-        measured = diagnose.join(measured, diagnose.read(arguments.telemetry))
+        read.append(diagnose.read(arguments.telemetry, columns=arguments.columns))
+    _check_columns(arguments, *read)
+    measured = diagnose.join(*read) if len(read) > 1 else read[0]
     bill = diagnose.bill(measured, frame_range=arguments.range)
     if arguments.html is not None:
         write_file(arguments.html, diagnose.as_html(bill, measured, arguments.file))
@@ -277,7 +287,8 @@ def _compare(arguments: argparse.Namespace) -> None:
     """
     from . import diagnose
 
-    read = (_measured(arguments, file) for file in (arguments.before, arguments.after))
+    read = [_measured(arguments, file) for file in (arguments.before, arguments.after)]
+    _check_columns(arguments, *read)
     print(diagnose.compare(*(diagnose.bill(each, frame_range=arguments.range) for each in read)))
 
 

@@ -38,14 +38,16 @@ _SCHEMAS: dict[str, dict[str, str]] = {
 }
 _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in HostMemory}}
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
-_METADATA_KEY = b"yolotrt_lab"
+METADATA_KEY = b"yolotrt_lab"
 _OTHER = "take another copy, or record again; the columns are those that `Recording` describes"
 _NUMBERS = {name: name for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")} | {
     "float": "float32",
     "double": "float64",
 }
 """The types of numbers of Arrow, as NumPy calls them."""
-_STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream starts; Parquet starts with PAR1
+_FEATHER, _STREAM = b"ARROW1", b"\xff\xff\xff\xff"
+ARROW_STARTS = (b"PAR1", _FEATHER, _STREAM)
+"""How files start that `read_arrow` reads: Parquet, Arrow and an Arrow stream, which is an unfinished recording."""
 _PACKAGES = (
     *("yolotrt-lab", "numpy", "matplotlib", "pyarrow", "opencv-python", "opencv-python-headless", "onnx"),
     "onnxruntime",
@@ -166,12 +168,13 @@ class Recording:
             raise RecordingError(f"{path} cannot be read: {error}", fix="name a file that exists") from error
         if not there:
             raise RecordingError(f"{path} does not exist", fix="name a file that exists")
-        columns, metadata = read_columns(found)
-        if metadata is None:
-            held = f"must have metadata {_METADATA_KEY.decode()!r}, got only the columns {', '.join(columns)}"
+        table = read_arrow(found)
+        if METADATA_KEY not in (table.schema.metadata or {}):
+            held = f"must have metadata {METADATA_KEY.decode()!r}, got only the columns {', '.join(table.column_names)}"
             raise RecordingError(f"{found} {held}", fix="load a file that Recording.save wrote")
         try:
-            return _restored(columns, metadata)
+            columns = {name: _as_numpy(table[name]) for name in table.column_names}
+            return _restored(columns, json.loads(table.schema.metadata[METADATA_KEY]))
         except (RecordingError, ValueError, TypeError, KeyError) as error:
             what = getattr(error, "message", f"damaged metadata: {error!r}")
             fix = getattr(error, "fix", "") or "take another copy, or record again"
@@ -361,36 +364,37 @@ def _gaps(recording: Recording) -> str:
 
 
 def _table(columns: Mapping[str, np.ndarray], metadata: Any = None) -> Any:
-    return arrow_table(columns, {_METADATA_KEY: json.dumps(metadata)})
+    return arrow_table(columns, {METADATA_KEY: json.dumps(metadata)})
 
 
-def read_columns(path: Path) -> tuple[dict[str, np.ndarray], Any]:
-    """The columns and the metadata (None without the lab's) of a Parquet file or of an unfinished recording.
-
-    RecordingError for another file.
-    """
+def read_arrow(path: Path) -> Any:
+    """The PyArrow table of a Parquet or Arrow file, or of an unfinished recording; RecordingError for another file."""
     import pyarrow
-    from pyarrow import parquet
+    from pyarrow import ipc, parquet
 
     try:
         data = read_file(path, error=RecordingError)
-        if data.startswith(_STREAM):
-            reader, batches = pyarrow.ipc.open_stream(data), []
-            with suppress(pyarrow.ArrowException, OSError):  # a crash or a full disk cuts the last batch off
-                for batch in reader:
-                    batches.append(batch)
-            table = pyarrow.Table.from_batches(batches, reader.schema)
-        else:
+        if not data.startswith((_STREAM, _FEATHER)):
             file = parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True)
-            nbytes = 8 * file.metadata.num_rows * file.metadata.num_columns
-            if nbytes > limit_bytes():  # a few bytes can say a million zeros
-                raise too_large(f"{path}: the table", nbytes, RecordingError)
-            table = file.read()
-        text = (table.schema.metadata or {}).get(_METADATA_KEY, b"null")
-        return {name: _as_numpy(table[name]) for name in table.column_names}, json.loads(text)
+            _check_size(path, 8 * file.metadata.num_rows * file.metadata.num_columns)
+            return file.read()
+        is_stream, batches = data.startswith(_STREAM), []
+        reader = ipc.open_stream(data) if is_stream else ipc.open_file(data)
+        with suppress(pyarrow.ArrowException, OSError):  # a crash or a full disk cuts the last batch off
+            for batch in reader if is_stream else map(reader.get_batch, range(reader.num_record_batches)):
+                batches.append(batch)
+                _check_size(path, sum(each.nbytes for each in batches))
+        return pyarrow.Table.from_batches(batches, reader.schema)
     except (pyarrow.ArrowException, ValueError, KeyError, OSError) as error:
         fix = "it is damaged, cut off or something else: take another copy, or record again"
-        raise RecordingError(f"{path} is no readable Parquet file: {str(error).splitlines()[0]}", fix=fix) from error
+        what = f"{path} is no readable Parquet or Arrow file: {str(error).splitlines()[0]}"
+        raise RecordingError(what, fix=fix) from error
+
+
+def _check_size(path: Path, nbytes: int) -> None:
+    """RecordingError for a table beyond the limit: a few bytes can say a million zeros."""
+    if nbytes > limit_bytes():
+        raise too_large(f"{path}: the table", nbytes, RecordingError)
 
 
 def _as_numpy(column: Any) -> np.ndarray:

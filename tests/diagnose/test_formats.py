@@ -349,9 +349,53 @@ def test_telemetry_of_one_column_and_of_several_gpus():
     assert two.telemetry["power_w"].tolist() == [70.5] * 3 and two.notes == ("GPU 0 of 2",)
 
 
+JETSON = (
+    "time,uptime,jetson_clocks,nvp model,CPU1,RAM,EMC,GPU,APE,Fan pwmfan0,Temp cpu,Temp gpu,Power VDD_SOC,Power TOT\n"
+    "2025-07-03 10:00:01.123456,1 day,OFF,15W,7,0.45,3,40,OFF,22.1,44.6,43.7,1121,3852\n"
+    "2025-07-03 10:00:02.123456,1 day,OFF,15W,9,0.45,3,55,OFF,22.1,44.6,44.7,1121,4852\n"
+)
+
+
+def test_the_table_of_jetson_stats():
+    found = text(JETSON)
+    assert (found.kind, found.format, np.diff(found.clock_ns).tolist()) == ("telemetry", "jetson-stats", [1e9])
+    held = {name: values.tolist() for name, values in found.telemetry.items()}
+    assert held == {
+        "gpu_utilisation_percent": [40, 55], "temperature_c": [43.7, 44.7], "power_w": [3.852, 4.852],
+    }  # fmt: skip
+
+
+def test_columns_that_the_user_names():
+    said = "2026/11/25 21:00:00.100, 1980 MHz, 70.12 W\n2026/11/25 21:00:00.200, 1410 MHz, 71 W\n"
+    with pytest.raises(MeasurementsError, match="line 1 has 3 columns without names") as caught:
+        text(said)
+    assert "--columns" in caught.value.fix
+    found = read_text(said.encode(), columns="timestamp, clocks.sm,power.draw")
+    assert found.telemetry["sm_clock_mhz"].tolist() == [1980, 1410]
+    assert found.telemetry["power_w"].tolist() == [70.12, 71]
+    assert ms(read_text(b"1 2\n3 4\n", columns="infer_ms,sync_us")) == {"infer": [1, 3], "synchronize": [0.002, 0.004]}
+    with pytest.raises(MeasurementsError, match="--columns must name each of its 3 columns, got 1 names"):
+        read_text(said.encode(), columns="timestamp")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "frame,stage,ms\n0,infer,7\n0,sync,1\n1,sync,2\n1,infer,8\n",
+        "frame_id;op;thread;dur [ms]\n0;infer;main;4\n0;infer;main;3\n0;sync;main;1\n1;infer;main;8\n1;sync;main;2\n",
+        "stage,ms\ninfer,7\nsync,1\ninfer,8\nsync,2\n",
+        "frame,name,us\n0,infer,7000\n0,sync,1000\n1,infer,8000\n1,sync,2000\n",
+    ],
+)
+def test_a_table_with_one_row_a_stage_is_put_side_by_side(said):
+    found = text(said)
+    assert ms(found) == {"infer": [7, 8], "synchronize": [1, 2]}
+    assert "each row is a stage: those of a frame are put side by side" in found.notes
+
+
 def test_the_first_pattern_that_fits_decides_and_each_format_has_a_case():
     seen = {read(path).format for path in (CASES / "logs").iterdir() if path.name in KINDS}
-    seen |= set(OTHERS) | {"tegrastats", "nvidia-smi dmon"}
+    seen |= set(OTHERS) | {"tegrastats", "nvidia-smi dmon", "jetson-stats"}
     assert {form.name for form in FORMATS} - seen == {"nvprof, a trace"}
     assert text('"Start","Duration","Name"\nms,us,\n310.1ms  2.5us  [CUDA memset]\n').kind == "events"
 

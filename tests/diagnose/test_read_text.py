@@ -324,7 +324,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(MeasurementsError, match=r"a\.csv: line 3: it must be text in UTF-8, UTF-16 or GBK"):
         read(file)
     file.write_bytes(b"PAR1 and no more")
-    with pytest.raises(MeasurementsError, match="no readable Parquet file"):
+    with pytest.raises(MeasurementsError, match="no readable Parquet or Arrow file"):
         read(file)
     with pytest.raises(SettingsError, match="the unit must be one of time, got 'min'"):
         read(file, unit="min")

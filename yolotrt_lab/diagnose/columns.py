@@ -44,6 +44,8 @@ class Reading:
     file: str
     unit: str | None = None
     """That of times for which the file names none."""
+    names: tuple[str, ...] = ()
+    """Those of the columns of a table without a header, as the user gives them."""
     form: str = ""
     where: Callable[[int], str] = field(default=lambda row: f"row {row + 1}")
     """Where a row is in the file."""

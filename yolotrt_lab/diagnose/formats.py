@@ -18,32 +18,37 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from ..errors import MeasurementsError, RecordingError, SettingsError
-from ..files import limit_bytes, read_file, too_large
+from ..files import read_file
 from ..nsight.reports import read_trace
-from ..recording import Recording, read_columns
-from ..types import Stage
-from .columns import EXPORT, Reading
+from ..recording import ARROW_STARTS, METADATA_KEY, Recording, read_arrow
+from .columns import EXPORT, Column, Reading, measured_of
 from .logs import read_log
 from .measured import Kind, Measured
 from .table_files import COMMENTS, DMON, find_table, objects_of, of_arrow, of_rows, read_json, read_table
-from .words import PROGRESS, TIME_UNITS, UNITS_NS, has, split_unit
+from .words import PROGRESS, TIME_UNITS, UNITS_NS, split_unit
 
 _HEAD, _FEW = 1 << 16, 200
-_SQLITE, _FEATHER, _GZIP = b"SQLite format 3\0", b"ARROW1", b"\x1f\x8b"
-_BINARY = (_SQLITE, _FEATHER, b"PAR1", b"\xff\xff\xff\xff")  # the last starts an Arrow stream, an unfinished recording
+_SQLITE, _GZIP = b"SQLite format 3\0", b"\x1f\x8b"
+_BINARY = (_SQLITE, *ARROW_STARTS)
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _ESCAPES = re.compile(rb"\x1b(?:\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
 _UNIT = re.compile(rf"\s*[(\[]?({TIME_UNITS})(?![A-Za-z])", re.IGNORECASE)
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in (9, 10, 13))
-_TIMES = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
-_TIMES |= {"gpu_compute": "GPU Compute(?: Time)?"}
-_QUERY = {"latencyMs": "latency", "computeMs": "gpu_compute", "h2dMs": "h2d", "d2hMs": "d2h"}
-_QUERY |= {"inMs": "h2d", "outMs": "d2h"}  # as older versions of trtexec call them
-_INSTANTS = {
+_SUMMARY = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
+_SUMMARY |= {"gpu_compute": "GPU Compute(?: Time)?"}
+_QUERY = {
+    "latency": ("latencyMs",),
+    "gpu_compute": ("computeMs",),
+    "upload": ("h2dMs", "inMs"),  # the second as older versions of trtexec call it
+    "download": ("d2hMs", "outMs"),
     "due": ("startEnqMs",),
+    "infer": ("endEnqMs",),
     "start": ("startH2dMs", "startInMs", "startComputeMs"),
     "done": ("endD2hMs", "endOutMs", "endComputeMs"),
 }
+_OF_GPU = {"upload": "h2d", "infer": "enqueue", "download": "d2h"}
+"""What trtexec measures of these stages: copies on the GPU, and the enqueue call."""
+_JETSON = {"GPU": "gpu_utilisation_percent", "Temp GPU": "temperature_c", "(?:Power TOT|power cur)": "power [mW]"}
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,12 @@ def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
         raise SettingsError(f"the pattern must have named groups, got {pattern!r}", fix="write (?P<infer_ms>[0-9.]+)")
     rows: list[dict[str, str]] = [{}]
     for match in compiled.finditer(text):
-        found = {name: value for name, value in match.groupdict().items() if value is not None}
-        for name in found:
-            if split_unit(name)[1] is None and (behind := _UNIT.match(text, match.end(name))):
-                found[name] += f" {behind[1]}"
-        if rows[-1].keys() & found.keys():
-            rows.append({})
-        rows[-1] |= found
+        for name, value in match.groupdict().items():
+            if value is not None:
+                behind = split_unit(name)[1] is None and _UNIT.match(text, match.end(name))
+                if name in rows[-1]:
+                    rows.append({})
+                rows[-1][name] = f"{value} {behind[1]}" if behind else value
     if not rows[0]:
         raise reading.error(f"no line matches the pattern {pattern!r}", "try it on one line of the file")
     reading.form, reading.where, reading.of_times = f"the pattern {pattern}", lambda row: f"match {row + 1}", True
@@ -100,12 +104,16 @@ def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
 
 
 def _totals(text: str, form: Format, reading: Reading) -> Measured:
-    """What calls, layers or events took together by name."""
+    """What calls, layers or events took together by name, in lines or in JSON."""
     facts: dict[str, float] = {}
     for name, took in _named(text, form) if form.rows else _profiled(text, form, reading):
         facts[name] = facts.get(name, 0.0) + took
-    notes = tuple(reading.notes)
-    return Measured(form.kind, form.name, notes=notes, origin=reading.file, facts=facts, export=form.export)
+    return _summary(facts, form, reading)
+
+
+def _summary(facts: Mapping[str, float], form: Format, reading: Reading) -> Measured:
+    kind = "summary" if form.kind == "frames" else form.kind
+    return Measured(kind, form.name, notes=tuple(reading.notes), origin=reading.file, facts=facts, export=form.export)
 
 
 def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
@@ -126,45 +134,6 @@ def _profiled(text: str, form: Format, reading: Reading) -> Iterator[tuple[str, 
             yield str(each.get("name")), each[key] * scale
 
 
-def _trtexec(text: str, form: Format, reading: Reading) -> Measured:
-    """The averages of each ten runs, if the log has them, and the medians of its summary."""
-    facts = {}
-    for name, said, which in [*((*each, "median") for each in _TIMES.items()), ("latency_max", "Latency", "max")]:
-        value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )(\d+\.?\d*) ?(s|ms|us|ns)"
-        if each := re.search(rf"^(?:.*\] )?(?:Host )?{said} ?{value}", text, re.MULTILINE):
-            facts[name] = float(each[1]) * UNITS_NS[each[2]] / 1e6
-    rate = re.search(r"[Tt]hroughput: (\d*[1-9][\d.]*) qps", text)
-    told = (f"{rate[1]} queries a second",) if rate else ()
-    if (found := _columns(text, form, reading)) is None:
-        return Measured("summary", form.name, notes=told, origin=reading.file, facts=facts, export=form.export)
-    times = {"enqueue" if name == Stage.INFER else name: values for name, values in found.times_ns.items()}
-    ends = "'end to end' is not read: it is from one query's start to the result of the next"
-    return replace(found, times_ns=times, facts=facts, notes=(*found.notes, *told, *([ends] * ("(end to end" in text))))
-
-
-def _export_times(text: str, form: Format, reading: Reading) -> Measured:
-    """One query a row: when it was enqueued and the GPU worked on it, and how long each took."""
-    rows = _objects(text, form, reading)
-    try:
-        keys = {*_QUERY, "endEnqMs", *(key for keys in _INSTANTS.values() for key in keys)} & rows[0].keys()
-        read = {key: np.array([row[key] for row in rows], np.float64) * 1e6 for key in keys}
-        times = {name: read[key] for key, name in _QUERY.items() if key in read}
-        if {"startEnqMs", "endEnqMs"} <= read.keys():
-            times["enqueue"] = read["endEnqMs"] - read["startEnqMs"]
-        if not times:
-            raise KeyError("latencyMs")
-        for name, values in (read | times).items():
-            wrong = ~((values >= 0) & np.isfinite(values))
-            if wrong.any():
-                raise ValueError(f"{name} of {values[wrong.argmax()] / 1e6:g} in query {int(wrong.argmax()) + 1}")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise reading.error(f"a query of trtexec in it is damaged: {error!r}", "export it again") from None
-    instants = {name: next((read[key] for key in keys if key in read), None) for name, keys in _INSTANTS.items()}
-    known = {name: values for name, values in instants.items() if values is not None}
-    facts = {name: float(np.median(values)) / 1e6 for name, values in times.items()}
-    return Measured("frames", form.name, times, known, notes=tuple(reading.notes), origin=reading.file, facts=facts)
-
-
 def _objects(text: str, form: Format, reading: Reading) -> list[Mapping[str, Any]]:
     """The objects of a profile in JSON."""
     objects, note = objects_of(text)
@@ -172,6 +141,55 @@ def _objects(text: str, form: Format, reading: Reading) -> list[Mapping[str, Any
         raise reading.error(f"it looks like {form.name}, and its JSON breaks off or is damaged", "take it again")
     reading.notes += [note] * bool(note)
     return objects
+
+
+def _trtexec(text: str, form: Format, reading: Reading) -> Measured:
+    """The averages of each ten runs, if the log has them, and the medians of its summary."""
+    facts = {}
+    for name, said, which in [*((*each, "median") for each in _SUMMARY.items()), ("latency_max", "Latency", "max")]:
+        value = rf"(?:: .*{which} = |\n(?:.*\n){{0,4}}?.*\b{which}: )(\d+\.?\d*) ?(s|ms|us|ns)"
+        if each := re.search(rf"^(?:.*\] )?(?:Host )?{said} ?{value}", text, re.MULTILINE):
+            facts[name] = float(each[1]) * UNITS_NS[each[2]] / 1e6
+    rate = re.search(r"[Tt]hroughput: (\d*[1-9][\d.]*) qps", text)
+    told = [f"{rate[1]} queries a second"] if rate else []
+    if (found := _columns(text, form, reading)) is None:
+        reading.notes += told
+        return _summary(facts, form, reading)
+    if "(end to end" in text:
+        told.append("'end to end' is not read: it is from one query's start to the result of the next")
+    return replace(_of_gpu(found), facts=facts, notes=(*found.notes, *told))
+
+
+def _of_gpu(found: Measured) -> Measured:
+    """The times that trtexec measures under its names: copies on the GPU are no calls of the host."""
+    return replace(found, times_ns={_OF_GPU.get(name, name): values for name, values in found.times_ns.items()})
+
+
+def _export_times(text: str, form: Format, reading: Reading) -> Measured:
+    """One query a row: when it was enqueued and the GPU worked on it, and how long each took."""
+    rows = _objects(text, form, reading)
+    keys = {name: next((key for key in keys if key in rows[0]), None) for name, keys in _QUERY.items()}
+    try:
+        read = {name: np.array([row[key] for row in rows], np.float64) for name, key in keys.items() if key}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise reading.error(f"a query of trtexec in it is damaged: {error!r}", "export it again") from None
+    if {"infer", "due"} <= read.keys():
+        read["infer"] = read["infer"] - read["due"]
+    reading.where = lambda row: f"query {row + 1}"
+    found = _of_gpu(measured_of([Column(name, values, "ms") for name, values in read.items()], reading))
+    times = {name: found.times_ns[name] for name in (*_SUMMARY,) if name in found.times_ns}
+    return replace(found, times_ns=times, facts={name: float(np.median(each)) / 1e6 for name, each in times.items()})
+
+
+def _jetson_stats(text: str, form: Format, reading: Reading) -> Measured:
+    """The table that the logger of jetson-stats (jtop) writes; its power is in mW."""
+    names, _, rows = text.partition("\n")
+    for name, telemetry in _JETSON.items():
+        names = re.sub(rf"(?i)(?<![^,]){name}(?![^,])", telemetry, names)
+    table = find_table([names, *rows.split("\n", _FEW)[:_FEW]])
+    if table is None:
+        raise reading.error("it names columns as jetson-stats does, and no row follows", "copy the rows too")
+    return read_table(f"{names}\n{rows}".encode(), table, reading)
 
 
 def _deepstream(text: str, form: Format, reading: Reading) -> Measured:
@@ -230,6 +248,7 @@ FORMATS = (
                 r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_SYS_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
                 r"(?P<power_mw>\d+)(?:mW)?/))?"),
     Format("nvidia-smi dmon", "telemetry", None, known_by=DMON),
+    Format("jetson-stats", "telemetry", _jetson_stats, known_by=r"\A(?=[^\n]*,RAM,)(?=[^\n]*,Temp )[^\n]*\buptime,"),
     Format("ultralytics lines", "frames", _columns,
            rows=r"Speed: (?P<preprocess_ms>[\d.]+) ?ms pre-?process, (?P<infer_ms>[\d.]+) ?ms inference, "
                 r"(?:[\d.]+ ?ms loss, )?(?P<postprocess_ms>[\d.]+) ?ms (?:post-?process|NMS)"),
@@ -248,13 +267,17 @@ of the lab, Parquet, Arrow, reports of Nsight Systems, JSON and tables by their 
 
 
 def read(
-    source: str | Path, unit: str | None = None, pattern: str | None = None,
+    source: str | Path,
+    unit: str | None = None,
+    pattern: str | None = None,
     progress: Callable[[float], None] | None = None,
-) -> Measured:  # fmt: skip
+    columns: str = "",
+) -> Measured:
     """What a file holds, whoever wrote it; `source` is its path, or '-' for what comes by a pipe.
 
     `unit` ('ms', 'us', 'ns', 's') is that of times for which the file names none. `pattern` is a regular expression
     whose named groups are the columns, such as r"net=(?P<infer_ms>[0-9.]+)". `kind` says whether it is frames at all.
+    `columns` names those of a table without a header, with commas between.
     `progress` is told the share of what is done, which starts from 0 again with each turn over the file.
 
     MeasurementsError, with the place, for what can't be read; TraceError for a damaged report; SettingsError for
@@ -273,22 +296,26 @@ def read(
         return _of_trace(path, file)
     data = _bytes(path, file)
     if not data.startswith(_BINARY):
-        return read_text(data, file, unit, pattern)
+        return read_text(data, file, unit, pattern, columns)
     with tempfile.TemporaryDirectory() as folder:  # what came by a pipe or was compressed
         if path is None or not path.is_file() or path.suffix == ".gz":
             path = Path(folder) / "piped"
             path.write_bytes(data)
-        return _of_trace(path, file) if data.startswith(_SQLITE) else _of_parquet(path, file, unit)
+        return _of_trace(path, file) if data.startswith(_SQLITE) else _of_arrow(path, file, unit)
 
 
-def read_text(data: bytes, file: str = "text", unit: str | None = None, pattern: str | None = None) -> Measured:
+def read_text(
+    data: bytes, file: str = "text", unit: str | None = None, pattern: str | None = None, columns: str = ""
+) -> Measured:
     """The same for the bytes of a text."""
     data = _clean(_utf8(data, file))
     first = next((line.strip() for line in data[:_HEAD].decode("utf-8", "replace").split("\n") if line.strip()), "")
     if not first:
         raise MeasurementsError(f"{file}: it must have lines, got none", fix="name another file")
     told = first.startswith(COMMENTS) and not re.match(DMON, first)
-    found = _read_clean(data, Reading(file, unit), pattern)
+    found = _read_clean(
+        data, Reading(file, unit, tuple(re.split(r"\s*,\s*", columns.strip())) if columns else ()), pattern
+    )
     return replace(found, origin="; ".join(filter(None, [file, first.lstrip("#/% ").strip()[:100] if told else ""])))
 
 
@@ -310,7 +337,7 @@ def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
         return read
     if table := find_table(head[:_FEW]):
         return read_table(data, table, reading)
-    return read_log(_lines_of(data), reading)
+    return read_log(data, reading)
 
 
 def _starts(path: Path, mark: bytes) -> bool:
@@ -364,44 +391,18 @@ def _clean(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
-def _of_parquet(path: Path, file: str, unit: str | None) -> Measured:
+def _of_arrow(path: Path, file: str, unit: str | None) -> Measured:
     """A recording of the lab where the file carries its metadata, else the columns whose names are known."""
-    import pyarrow as pa
-    from pyarrow import ipc
-
     try:
-        with path.open("rb") as opened:
-            if opened.read(len(_FEATHER)) == _FEATHER:
-                return _of_table(_arrow(ipc.open_file(opened), file), file, unit)
-        columns, metadata = read_columns(path)
-        if metadata is not None:
+        table = read_arrow(path)
+        if METADATA_KEY in (table.schema.metadata or {}):
             found = Measured.of(Recording.load(path))
             return replace(found, origin=f"{file}; {found.origin}")
-        return _of_table(pa.table(columns), file, unit)
-    except MeasurementsError as error:
-        raise MeasurementsError(f"{file}: {error.message.removeprefix(f'{file}: ')}", fix=error.fix) from None
-    except (RecordingError, pa.ArrowException, OSError, ValueError, TypeError) as error:
-        why = str(getattr(error, "message", error)).splitlines()[0][:200]
-        what = f"{file} is no readable Parquet or Arrow file: {why}"
-        fix = getattr(error, "fix", "") or "it is damaged or cut off: take another copy, or record again"
-        raise MeasurementsError(what, fix=fix) from error
-
-
-def _of_table(table: Any, file: str, unit: str | None) -> Measured:
-    named = ((name, table[name].combine_chunks()) for name in table.column_names)
-    return of_arrow(named, Reading(file, unit, "Parquet or Arrow by column names"))
-
-
-def _arrow(reader: Any, file: str) -> Any:
-    """The table in an Arrow file; a compressed one is larger than its file."""
-    import pyarrow as pa
-
-    batches, nbytes = [], 0
-    for number in range(reader.num_record_batches):
-        batches.append(reader.get_batch(number))
-        if (nbytes := nbytes + batches[-1].nbytes) > limit_bytes():
-            raise too_large(f"{file}: the table", nbytes, MeasurementsError)
-    return pa.Table.from_batches(batches, reader.schema)
+        named = ((name, table[name].combine_chunks()) for name in table.column_names)
+        return of_arrow(named, Reading(file, unit, form="Parquet or Arrow by column names"))
+    except (MeasurementsError, RecordingError) as error:
+        what = error.message.replace(str(path), file)
+        raise MeasurementsError(what if what.startswith(file) else f"{file}: {what}", fix=error.fix) from error
 
 
 def _of_trace(path: Path, file: str) -> Measured:
@@ -414,16 +415,3 @@ def _of_trace(path: Path, file: str) -> Measured:
             f"{file} must be a whole report of Nsight Systems, got a damaged one: {error}", fix=fix
         ) from error
     return Measured("events", "report of Nsight Systems", origin=f"{file}; {trace.source.stamp}", trace=trace)
-
-
-def _lines_of(data: bytes) -> Any:
-    """The lines of a text, without comments, as an Arrow array on top of its bytes; each ends with its newline."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    codes, step = np.frombuffer(data, np.uint8), 1 << 24
-    ends = [np.flatnonzero(codes[i : i + step] == ord("\n")) + i + 1 for i in range(0, len(codes), step)]
-    starts = np.concatenate([[0], *ends, [] if data.endswith(b"\n") else [len(data)]]).astype(np.int64)
-    lines = pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(data))
-    comment = r"^\s*(#|//|%)"
-    return lines.filter(pc.invert(pc.match_substring_regex(lines, comment))) if has(lines[:1_000], comment) else lines

@@ -18,6 +18,7 @@ from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
 from .words import (
     CLOCK,
+    COMMENT,
     DEVIATION,
     NUMBER,
     RATE,
@@ -46,8 +47,8 @@ _SLASHED = re.compile(
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
 _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
-_OF_A_RUN = r"(?i)\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
-_AVERAGE = re.compile(_OF_A_RUN)
+_OF_A_RUN = r"\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+_AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
 _TWICE = 1.8  # times as often as another, from which on a name comes more than once a frame
@@ -70,14 +71,38 @@ class _Item(NamedTuple):
         return self.label, "rate" if self.unit in RATES else "time" if self.unit else ""
 
 
-def read_log(lines: Any, reading: Reading, *, averages: bool = False) -> Measured:
-    """One column for each thing that the lines (an Arrow array of text) time.
+def read_log(data: bytes, reading: Reading) -> Measured:
+    """One column for each thing that the lines of a text time. Lines of averages are left out where there are others.
 
-    Lines of averages are left out where there are others. MeasurementsError where no time is found.
+    MeasurementsError where no time is found.
     """
-    if not any(text.strip() for text in lines[:1_000].to_pylist()):
+    whole = _lines(data)
+    if not any(text.strip() and not re.match(COMMENT, text) for text in whole[:1_000].to_pylist()):
         raise reading.error("it must have lines that are no comments, got none", "name another file")
-    whole, lines = lines, _looked_through(lines, averages)
+    for averages in (False, True):
+        lines = _looked_through(whole, averages)
+        found = _found(lines, averages)
+        if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
+            return Measured("summary", "averages of a run", origin=reading.file, facts=facts, export=EXPORT)
+        if any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
+            reading.notes += ["each row is an average, as the program prints it"] * averages
+            return _assembled(lines, found, reading)
+        if not has(whole, f"(?i){_OF_A_RUN}"):
+            break
+    raise reading.error("line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING)
+
+
+def _lines(data: bytes) -> Any:
+    """The lines of a text as an Arrow array."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole = pa.LargeStringArray.from_buffers(1, pa.py_buffer(np.array([0, len(data)])), pa.py_buffer(data))
+    return pc.split_pattern(whole, "\n").values
+
+
+def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarray, list[Any]]]:
+    """What recurs in the lines: the items of each template, the rows that hold them, and their texts."""
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
         rest = lines if len(left) == len(lines) else lines.take(arrow_of(left))
@@ -88,20 +113,10 @@ def read_log(lines: Any, reading: Reading, *, averages: bool = False) -> Measure
                 found.append((items, left[rows], texts))
                 kept = np.ones(len(left), np.bool_)
                 kept[rows] = False
-                left = left[kept]
-                rest = rest.filter(arrow_of(kept)) if len(left) else rest[:0]
+                left, rest = left[kept], rest.filter(arrow_of(kept))
         if not templates or len(left) < len(lines) / 20:
             break
-    if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
-        return Measured("summary", "averages of a run", origin=reading.file, facts=facts, export=EXPORT)
-    if not any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
-        if averages or not has(whole, _OF_A_RUN):
-            raise reading.error(
-                "line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING
-            )
-        reading.notes.append("each row is an average, as the program prints it")
-        return read_log(whole, reading, averages=True)
-    return _assembled(lines, found, reading)
+    return found
 
 
 def _averages(lines: Any) -> dict[str, float]:
@@ -115,26 +130,27 @@ def _averages(lines: Any) -> dict[str, float]:
 
 
 def _looked_through(lines: Any, averages: bool) -> Any:
-    """The lines without averages and the like, and without the types that NumPy and PyTorch print around a number."""
+    """The lines, empty where they are comments, averages or the like, and without the types around a number of NumPy
+    and PyTorch.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     sample = _sample(lines)
     if any(map(_TYPED.search, sample)):
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
-    if not averages and any(map(_AVERAGE.search, sample)):
-        starts = pc.match_substring_regex(lines, f"^[^0-9]*(?:{_OF_A_RUN})")
-        lines = pc.if_else(starts, pa.scalar("", lines.type), lines)
+    others = COMMENT if averages else rf"(?i){COMMENT}|^[^0-9]*(?:{_OF_A_RUN})"
+    if any(re.search(others, text) for text in sample):
+        lines = pc.if_else(pc.match_substring_regex(lines, others), pa.scalar("", lines.type), lines)
     return lines
 
 
 def _sample(lines: Any) -> list[str]:
     """Lines with digits from all of the log, most from its start."""
-    count, last = len(lines), len(lines) - _SAMPLED
-    middle = range(_SAMPLED, last, max(1, last // _SAMPLED))
-    places = [*range(min(_SAMPLED, count)), *middle, *range(max(last, _SAMPLED), count)]
-    texts = lines.take(arrow_of(np.array(places, np.int64))).to_pylist()
-    return [text.rstrip("\n")[:2_000] for text in texts if text and any(map(str.isdigit, text))]
+    count = len(lines)
+    evenly = np.linspace(0, max(count - 1, 0), min(count, 2 * _SAMPLED))
+    places = np.unique(np.concatenate([np.arange(min(_SAMPLED, count)), evenly]).astype(np.int64))
+    return [text[:2_000] for text in lines.take(arrow_of(places)).to_pylist() if any(map(str.isdigit, text))]
 
 
 # What the numbers of a line are.
@@ -278,11 +294,13 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading: Reading) -> Measured:
     """The columns of all templates as frames."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     numbered = [(item, rows, place, text) for items, rows, texts in found
                 for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
     try:  # all numbers of a log tell together what its commas are
-        decimal = commas_are_decimal(pa.chunked_array([part for *_, text in numbered for part in text.chunks]))
+        texts = pa.chunked_array([part for *_, text in numbered for part in text.chunks])
+        decimal = commas_are_decimal(pc.unique(texts).to_pylist() if has(texts, r",|\..*\.") else ())
     except AmbiguousError as error:
         what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise reading.error(what, "write decimal points, or numbers without separators") from None

@@ -15,6 +15,8 @@ import numpy as np
 from .columns import Column, Reading, measured_of
 from .measured import Measured
 from .words import (
+    FRAME_NUMBERS,
+    INSTANTS,
     MISSING,
     NUMBER,
     RATES,
@@ -24,6 +26,7 @@ from .words import (
     cells,
     has,
     numbers_of,
+    plain,
     split_unit,
     stamps,
     telemetry_name,
@@ -43,7 +46,7 @@ _SEPARATORS = {
     "": "lines",
 }
 _BROKEN = "it breaks off, and is read up to its last whole object"
-_SAMPLE, _MOST_ABOVE, _DEEPEST = 20, 10, 8
+_SAMPLE, _MOST_ABOVE, _DEEPEST, _MOST_STAGES = 20, 10, 8, 40
 _FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
 _RULE = re.compile(
     "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]"
@@ -151,19 +154,29 @@ def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
     reading.where = lambda row: f"line {first + row + 1}"
     reading.decimal = True if table.separator == ";" else None
     reading.form = reading.form or _SEPARATORS[table.separator] + (
-        " by column names" if table.named else " with one number each"
+        " by column names" if table.named or reading.names else " with one number each"
     )
     columns = _regular(body, table) or _row_by_row(data, table, reading)
     if not len(columns) or not len(columns[0]):
         raise reading.error(f"line {table.start + 1} names columns, and no row follows", "copy the rows too")
-    if table.named:
-        return of_arrow([each for each in zip(table.header, columns, strict=True) if each[0]], reading)
+    if table.named or reading.names:
+        names = table.header if table.named else _given(reading, len(columns))
+        return of_arrow([each for each in zip(names, columns, strict=True) if each[0]], reading)
     if len(columns) > 2 or (
         len(columns) == 2 and not _counts([[each] for each in columns[0].cast("string").to_pylist()])
     ):
-        fix = "put a line above it that names them, such as preprocess_ms,infer_ms,sync_ms"
+        fix = "name them: --columns preprocess_ms,infer_ms,sync_ms (of nvidia-smi, what --query-gpu asked for)"
         raise reading.error(f"line {table.start + 1} has {len(columns)} columns without names", fix)
     return of_arrow([("", columns[-1])], reading)
+
+
+def _given(reading: Reading, count: int) -> tuple[str, ...]:
+    """The names that the user gives; MeasurementsError where they are too many or too few."""
+    if len(reading.names) != count:
+        what = f"--columns must name each of its {count} columns, got {len(reading.names)} names"
+        raise reading.error(what, "name all of them, with commas between")
+    reading.notes.append(f"columns as told: {', '.join(reading.names)}")
+    return reading.names
 
 
 def _regular(body: bytes, table: Table) -> list[Any] | None:
@@ -223,7 +236,7 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     import pyarrow as pa
 
     numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
-    columns, unread = [], []
+    columns, texts = [], []
     for name, values in named:
         kind, found = values.type, None
         if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
@@ -238,13 +251,45 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
             if (found := stamps(text)) is None and (column := _parsed(text, name, reading)) is not None:
                 columns.append(column)
             elif found is None:
-                unread.append(name)
+                texts.append((name, text))
         else:
-            unread.append(name)
+            texts.append((name, None))
         reading.clock = found if reading.clock is None else reading.clock
-    if unread:
+    by_stage = next((name for name, text in texts if text is not None and _pivot(columns, text, reading)), None)
+    if unread := [name for name, _ in texts if name != by_stage]:
         reading.notes.append(f"without the text in {', '.join(map(repr, unread[:8]))}")
     return measured_of(columns, reading)
+
+
+def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
+    """Put the rows of a frame side by side where each row is one stage, which a column of text names; else False."""
+    words = names.dictionary_encode()
+    stages = words.dictionary.to_pylist()
+    known = sum(time_name(split_unit(stage)[0]) is not None for stage in stages)
+    if names.null_count or not 2 <= len(stages) <= min(2 * known, _MOST_STAGES):
+        return False
+    columns[:] = [each._replace(unit=each.header) if each.header in UNITS_NS else each for each in columns]
+    bare = {each.header: split_unit(each.header)[0] for each in columns}
+    numbers = next((each.values for each in columns if plain(bare[each.header]) in FRAME_NUMBERS), None)
+    times = [each for each in columns if each.unit in UNITS_NS or time_name(bare[each.header]) == "frame"]
+    times = [each for each in times if each.values is not numbers and time_name(bare[each.header]) not in INSTANTS]
+    if len(times) != 1:
+        return False
+    stage = numbers_of(words.indices).astype(np.int64)
+    of_stage = [np.flatnonzero(stage == place) for place in range(len(stages))]
+    frame = np.zeros(len(stage), np.int64)
+    for rows in of_stage if numbers is None else ():
+        frame[rows] = np.arange(len(rows))
+    _, first, frame = np.unique(frame if numbers is None else numbers, return_index=True, return_inverse=True)
+    columns[:] = [each._replace(values=each.values[first]) for each in columns if each is not times[0]]
+    for name, rows in zip(stages, of_stage, strict=True):
+        took = np.bincount(frame[rows], times[0].values[rows], len(first))  # a stage that comes twice is added up
+        took[np.bincount(frame[rows], minlength=len(first)) == 0] = np.nan
+        columns.append(Column(name, took, times[0].unit))
+    reading.clock = None if reading.clock is None else reading.clock[first]
+    reading.where = lambda row: f"frame {row + 1}"
+    reading.notes.append("each row is a stage: those of a frame are put side by side")
+    return True
 
 
 def of_rows(rows: Sequence[Mapping[str, str]], reading: Reading) -> Measured:

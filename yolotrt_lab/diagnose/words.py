@@ -162,6 +162,8 @@ def split_unit(header: str) -> tuple[str, str | None]:
     header = header.strip().strip("\"'").strip()
     if len(header) > _LONGEST_NAME:
         return header, None
+    if header.lower() in UNITS_NS.keys() - {"s", "us"}:  # which vmstat prints for other things
+        return "", header.lower()
     bracketed = _IN_BRACKETS.fullmatch(header.translate(_ASCII))
     if bracketed and (bracketed[2].lower() in (*UNITS_NS, *RATES) or telemetry_name(bracketed[1])):
         return bracketed[1], bracketed[2].lower()
@@ -172,14 +174,14 @@ def split_unit(header: str) -> tuple[str, str | None]:
     return (tail[1], tail[2].lower()) if tail and known else (header, None)
 
 
-NUMBER = r"(?:\d(?:[\d,.'_]*\d)?|\.\d+)(?:[eE][-+]?\d+)?"
+COMMENT = r"^\s*(?:#|//|%)"
+NUMBER = r"(?:[0-9](?:[0-9,.'_]*[0-9])?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 DEVIATION = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER})?"
 MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not supported]", "not supported"]
 MISSING += ["[unknown error]", "[gpu is lost]", "NaN", "N/A", "[N/A]", "NA", "None", "NULL", "[Not Supported]"]
 _FLAGS = {"active": "1", "not active": "0", "true": "1", "false": "0", "yes": "1", "no": "0"}
-_FLOAT = r"(?i)^[-+]?(?:\d+\.?\d*|\.\d+|inf)(?:e[-+]?\d+)?$"
 _SPREAD = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?"
-_CELL = rf"^\s*(?P<n>[-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*(?P<u>[^\d\s±+].*?)?{_SPREAD}\s*$"
+_CELL = re.compile(rf"([-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*([^\d\s±+].*?)?{_SPREAD}\s*", re.IGNORECASE)
 _TIME = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _STAMPS: dict[str, tuple[str, str] | None] = {
     rf"^\D*(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
@@ -251,32 +253,46 @@ def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
     `decimal_comma` says what a comma is where no number tells; where it is None, AmbiguousError is raised.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     with suppress(pa.ArrowInvalid):  # plain numbers, which is what most are
         if not decimal_comma:
             return numbers_of(text.cast(pa.float64()))
-    text = pc.replace_substring_regex(pc.utf8_rtrim(text, characters=",.'_ "), "['_]", "")
-    thousands, point = (".", ",") if commas_are_decimal(text, decimal_comma) else (",", ".")
-    grouped = rf"^[-+]?[1-9]\d{{0,2}}(\{thousands}\d{{3}})+(\{point}\d*)?([eE][-+]?\d+)?$"
-    text = pc.if_else(pc.match_substring_regex(text, grouped), pc.replace_substring(text, thousands, ""), text)
-    text = pc.replace_substring(text, ",", ".") if point == "," else text
-    text = pc.if_else(pc.match_substring_regex(text, _FLOAT), text, None)
-    with suppress(pa.ArrowInvalid):
-        return numbers_of(text.cast(pa.float64()))
-    return np.array([np.nan if each is None else float(each) for each in text.to_pylist()])  # too large for Arrow
+    place, texts = _different(text)
+    decimal = commas_are_decimal(texts, decimal_comma)
+    values = np.array([_value(each, decimal) for each in texts], np.float64)
+    return np.take(values, place)
 
 
-def commas_are_decimal(text: Any, told: bool | None = None) -> bool:
+def _different(text: Any) -> tuple[np.ndarray, list[str]]:
+    """The texts that an Arrow array holds, and the place of each of its rows among them."""
+    import pyarrow.compute as pc
+
+    texts = pc.unique(text)
+    return numbers_of(pc.index_in(text, texts)).astype(np.int64), [each or "" for each in texts.to_pylist()]
+
+
+def _value(text: str, decimal_comma: bool) -> float:
+    thousands, point = (".", ",") if decimal_comma else (",", ".")
+    text = re.sub("['_]", "", text.rstrip(",.'_ "))
+    if thousands in text:
+        grouped = rf"[-+]?[1-9]\d{{0,2}}(?:\{thousands}\d{{3}})+(?:\{point}\d*)?(?:[eE][-+]?\d+)?"
+        text = text.replace(thousands, "") if re.fullmatch(grouped, text) else ""
+    with suppress(ValueError):
+        return float(text.replace(point, "."))
+    return np.nan
+
+
+def commas_are_decimal(numbers: Sequence[str], told: bool | None = None) -> bool:
     """True where the commas in the numbers are decimal ones, `told` where none of them tells; else AmbiguousError."""
-    if not has(text, r",|\..*\."):
+    marked = [each for each in numbers if re.search(r",|\..*\.", each)]
+    if not marked:
         return bool(told)
-    if has(text, r",.*[.,]"):
+    if any(re.search(r",.*[.,]", each) for each in marked):
         return False
-    if has(text, r"\..*[.,]|^[-+]?(0|\d{4,}),|,(\d{1,2}|\d{4,})(\D|$)"):
+    if any(re.search(r"\..*[.,]|^[-+]?(0|\d{4,}),|,(\d{1,2}|\d{4,})(\D|$)", each) for each in marked):
         return True
-    if told is None and not has(text, r"^[^,]+$"):
-        raise AmbiguousError(next(filter(None, text.to_pylist())))
+    if told is None and len(marked) == len(numbers):
+        raise AmbiguousError(marked[0])
     return bool(told)
 
 
@@ -284,26 +300,21 @@ def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, 
     """The values of cells such as '7.9 ± 0.2 ms', their unit (in ns or bytes where cells differ), and which of them are
     neither a number nor say that there is none. ValueError for units that don't go together.
     """
-    import pyarrow.compute as pc
-
-    text = pc.utf8_trim(text, characters=' "')
-    lower = pc.utf8_lower(text)
-    flag = pc.index_in(lower, text_array([*_FLAGS]))
-    text = pc.if_else(pc.is_valid(flag), text_array([*_FLAGS.values()]).take(flag), text)
-    missing = numbers_of(pc.or_(pc.is_in(lower, text_array(MISSING)), pc.is_null(text))) > 0
-    found = pc.extract_regex(text, _CELL)
-    values = floats(pc.struct_field(found, "n"), decimal_comma=decimal_comma)
-    unit = pc.coalesce(pc.utf8_lower(pc.struct_field(found, "u")), text_array([""])[0])
-    units = pc.unique(pc.filter(unit, arrow_of(~np.isnan(values)))).to_pylist()
-    if len(units) > 1:
-        scales = next((each for each in (UNITS_NS, BYTES) if all(name in each for name in units)), None)
+    place, texts = _different(text)
+    said = [each.strip(' "') for each in texts]
+    found = [_CELL.fullmatch(_FLAGS.get(each.lower(), each)) for each in said]
+    decimal = commas_are_decimal([each[1] for each in found if each], decimal_comma)
+    values = np.array([_value(each[1], decimal) if each else np.nan for each in found], np.float64)
+    units = [(each[2] or "").lower() if each else "" for each in found]
+    names = list(dict.fromkeys(unit for unit, value in zip(units, values, strict=True) if not np.isnan(value)))
+    if len(names) > 1:
+        scales = next((each for each in (UNITS_NS, BYTES) if all(name in each for name in names)), None)
         if scales is None:
-            raise ValueError(f"units must go together, got {', '.join(repr(each[:20]) for each in units[:3])}")
-        values = values.copy()
-        for name in units:
-            values[numbers_of(pc.equal(unit, name)) > 0] *= scales[name]
-        units = ["ns" if scales is UNITS_NS else "b"]
-    return values, (units or [""])[0] or None, np.isnan(values) & ~missing
+            raise ValueError(f"units must go together, got {', '.join(repr(each[:20]) for each in names[:3])}")
+        values *= [scales.get(unit, 1.0) for unit in units]
+        names = ["ns" if scales is UNITS_NS else "b"]
+    bad = np.isnan(values) & np.array([each.lower() not in MISSING for each in said], np.bool_)
+    return values[place], (names or [""])[0] or None, bad[place]
 
 
 def stamps(text: Any) -> np.ndarray | None:
