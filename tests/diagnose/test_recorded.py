@@ -25,7 +25,7 @@ from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 RECORDED = sorted(path.stem for path in lab_path("data", "recordings").glob("*/*.parquet") if path.stem in SCENARIOS)
 NOT_SHOWN = {"clock-drop"}  # a frame every 100 ms, and the H200 kept its clock
 PROVEN = {"moved-wait", "overload", "clocked", "late", "shared-stream", "launch-queue", "cameras"}
-BY_TELEMETRY = {"leak", "shared-gpu", "shared-gpu-pinned", "report"}
+BY_TELEMETRY = {"leak", "report"}  # the processes of shared-gpu are there a second before they use the GPU
 CAMERAS = Cause.PAGEABLE_OVERLOAD  # of its pageable half; the scenario holds the pinned half too
 QUEUED = {Cause.PAGEABLE_OVERLOAD, Cause.SHARED_STREAM}
 
@@ -42,11 +42,11 @@ def test_the_recordings_of_real_gpus(name, with_telemetry):
         assert found.verdict(truth) == ("proven" if shown else "possible")
 
 
-def test_a_clock_that_nothing_keeps_down_excludes_a_clock_drop_by_its_number():
+def test_a_clock_that_may_be_locked_is_not_excluded():
     found = bill(Measured.of(Recording.shipped("clock-drop")))
     because = next(each.because for each in found.causes if each.cause == "clock_drop")
-    assert found.verdict("clock_drop") == "excluded"
-    assert because == "the SM clock stays at 1,980 MHz, and the GPU gives no reason for a lower one"
+    assert found.verdict("clock_drop") == "possible"
+    assert because.startswith("the SM clock stays at 1,980 MHz; one that is low")
 
 
 TRACES = {

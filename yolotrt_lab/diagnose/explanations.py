@@ -16,7 +16,7 @@ import numpy as np
 
 from ..types import Cause, Stage
 from . import thresholds as at
-from .look import HOST_WORK, QUEUE, THERMAL, Look, from_to, ms, number
+from .look import DEVICE_MEMORY, HOST_MEMORY, HOST_WORK, QUEUE, THERMAL, Look, from_to, ms, number
 from .series import Change
 
 ALL_ALONG = "from the first frame on would look the same"
@@ -120,7 +120,7 @@ def _kept(look: Look, column: str, what: str) -> Verdicts:
     held = look.telemetry[column]
     most = float(np.nanmax(held - np.fmin.accumulate(held)))  # above the lowest that came before
     ends = f"{what} ends {_megabytes(held[-1] - held[0])} from where it starts"
-    if most <= max(at.LEAK_BYTES, at.LEAK_SHARE * held[0] * (column == _DEVICE)):
+    if most <= max(at.LEAK_BYTES, at.LEAK_SHARE * held[0] * (column == DEVICE_MEMORY)):
         yield "excluded", ends
     yield "possible", f"{ends}, by jumps of up to {_megabytes(np.nanmax(np.diff(held, prepend=held[0])))}"
 
@@ -192,22 +192,21 @@ def _by_clock(look: Look) -> float:
 
 
 def _shared_gpu(look: Look) -> Verdicts:
-    others = look.telemetry.get("gpu_processes")
-    if look.wait and others is not None and "sm_clock_mhz" in look.telemetry and not look.kept_bytes(_HOST):
-        name, change = look.wait
-        before, after = (look.level("gpu_processes", window) for window in (change.before, change.after))
-        came = (after - before) * (1 if change.to > change.start else -1)
-        in_steps = len(np.unique(others[change.before.first : change.after.end])) > 2 or change.form == "step"
-        by_clock = _by_clock(look)
-        follows = came >= 1 and in_steps and look.follows(name, "gpu_processes") >= at.FOLLOWS
-        if follows and by_clock <= at.EXPLAINED * change.size:
-            came_text = f"{_wait_text(look)} as other processes go from {number(before)} to {number(after)} in step"
+    others, came = look.telemetry.get("gpu_processes"), ""
+    if look.wait and others is not None:
+        change, by_clock, share = look.wait[1], _by_clock(look), look.in_step("gpu_processes") or 0.0
+        before, after = (number(look.level("gpu_processes", window)) for window in (change.before, change.after))
+        came = f"{_wait_text(look)} as other processes go from {before} to {after}" if before != after else ""
+        known = came and "sm_clock_mhz" in look.telemetry
+        if known and share >= at.EXPLAINED and by_clock <= at.EXPLAINED * change.size:
             clock = number(look.level("sm_clock_mhz", change.after))
-            yield "proven", f"{came_text}; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
+            yield "proven", f"{came}, in the same frames; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
     if others is not None and np.all(others == 0):
         yield "excluded", "no other process is on the GPU in any frame"
     if found := look.trace_finding("unexplained_wait"):
         yield "possible", found.text
+    if came:
+        yield "possible", f"{came}; that it does so in the same frames is not shown"
     yield from _wait_changes(look)
     if others is not None:
         yield "possible", f"processes listed on the GPU: up to {number(np.nanmax(others))}"
@@ -217,14 +216,12 @@ def _shared_gpu(look: Look) -> Verdicts:
 def _shared_stream(look: Look) -> Verdicts:
     if found := _waits_for_others(look):
         yield "proven", found
-    if len(look.in_flight) and look.in_flight.max() <= 1:
-        yield "excluded", "one frame is in flight at a time"
     if look.traced and look.traced.alone:
         yield "excluded", "no synchronize call in the trace waits for work of others"
     if look.traced and look.traced.waits_outside:
         calls = f"{look.traced.waits_outside} synchronize calls of the trace are in no frame"
         yield "possible", f"{calls}: another thread makes them"
-    if look.is_late:
+    if look.is_late and not (len(look.in_flight) and look.in_flight.max() <= 1):
         yield "possible", f"latency is {number(look[QUEUE].late / look.service_ms)} times what the stages add up to"
     if Stage.SYNCHRONIZE in look.series or not look.waits_measured:
         yield from _wait_changes(look)
@@ -268,7 +265,8 @@ def _clock_explains(look: Look) -> str:
         return ""
     change, by_clock = look.wait[1], _by_clock(look)
     warms_up = change.to < change.start and change.before.first < look.frames // 4
-    if warms_up or look.follows(look.wait[0], "sm_clock_mhz", ranks=False) > -at.CLOCK_FOLLOWS:
+    share = look.in_step("sm_clock_mhz")
+    if warms_up or look.follows("sm_clock_mhz") > -at.FOLLOWS or (share is not None and share < at.EXPLAINED):
         return ""
     if not at.EXPLAINED <= by_clock / change.size <= 1 / at.EXPLAINED:
         return ""
@@ -279,18 +277,19 @@ def _clock_explains(look: Look) -> str:
 
 _LIMITS = {f"throttle_{name}" for name in ("gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown")}
 _LIMITS |= {THERMAL[0]}
-"""What keeps a GPU below its highest clock: without any of these it is there."""
+"""What may keep a GPU below its highest clock."""
 
 
 def _clock(look: Look) -> Verdicts:
-    """A clock that stays may have been low all along, unless the GPU was asked for each reason and gave none."""
+    """A clock that stays may have been low all along, unless its own maximum is known."""
     clock, low, told = look.telemetry.get("sm_clock_mhz"), "a clock that is low", look.throttled()
     kernels = look.traced.kernels_stay() if look.traced else ""
-    if look.clock_mhz and not told:
-        stays = f"the SM clock stays at {number(look.clock_mhz)} MHz"
-        if look.telemetry.keys() >= _LIMITS:
-            yield "excluded", f"{stays}, and the GPU gives no reason for a lower one"
-        yield "possible", f"{stays}; one that is low {ALL_ALONG}"
+    if clock is not None and not told:
+        lowest, highest = np.nanmin(clock), np.nanmax(clock)
+        if look.highest_clock:
+            yield "excluded", f"the SM clock is at {number(lowest)} MHz or more, its highest"
+        if np.isfinite(clock).all() and lowest > (1 - at.CLOCK) * highest:
+            yield "possible", f"the SM clock stays at {number(highest)} MHz; one that is low {ALL_ALONG}"
     if kernels and look.wait:
         yield "excluded", kernels
     if look.wait is None and clock is not None:
@@ -325,8 +324,6 @@ def _heat(look: Look) -> Verdicts:
 
 # Memory.
 
-_HOST, _DEVICE = "host_memory_bytes", "gpu_memory_used_bytes"
-
 
 def _megabytes(value: float) -> str:
     return f"{number(value / 1e6)} MB"
@@ -354,11 +351,11 @@ def _allocation(look: Look) -> Verdicts:
 
 
 def _leak(look: Look) -> Verdicts:
-    if kept := look.kept_bytes(_HOST):
+    if kept := look.kept_bytes(HOST_MEMORY):
         more = f"{_megabytes(kept)} more of host memory in {look.frames:,} frames"
         yield "proven", f"the process keeps {more}, some in every fifth of the run"
-    if _HOST in look.telemetry:
-        yield from _kept(look, _HOST, "host memory")
+    if HOST_MEMORY in look.telemetry:
+        yield from _kept(look, HOST_MEMORY, "host memory")
     if look.wait and look.wait[1].to > look.wait[1].start:
         yield from _wait_changes(look)
     if grown := look[look.whole].grew:
@@ -368,13 +365,13 @@ def _leak(look: Look) -> Verdicts:
 
 def _device_leak(look: Look) -> Verdicts:
     others = look.telemetry.get("gpu_processes")
-    if kept := look.kept_bytes(_DEVICE):
+    if kept := look.kept_bytes(DEVICE_MEMORY):
         grows = f"memory of the GPU grows by {_megabytes(kept)} in {look.frames:,} frames"
         if others is not None and np.all(others == 0):
             yield "proven", f"{grows}, and no other process is there"
         yield "possible", f"{grows}, whoever keeps it"
-    if _DEVICE in look.telemetry:
-        yield from _kept(look, _DEVICE, "memory of the GPU")
+    if DEVICE_MEMORY in look.telemetry:
+        yield from _kept(look, DEVICE_MEMORY, "memory of the GPU")
     yield from _room_for_memory(look)
 
 
@@ -492,7 +489,7 @@ _STAGES = "time every call of a frame: preprocess, upload, infer, download, sync
 _TRACE = "yolotrt-lab trace capture --out mine -- python loop.py && yolotrt-lab diagnose mine.sqlite"
 _APPS = "nvidia-smi --query-compute-apps=pid,used_memory --format=csv -l 1  # who else is on the GPU?"
 _SMI = (
-    "nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.mem,temperature.gpu,memory.used,"
+    "nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu,memory.used,"
     + ",".join(sorted(_LIMITS)).replace("throttle_", "clocks_throttle_reasons.")
     + " --format=csv -lms 100 > gpu.csv  # then --telemetry gpu.csv"
 )

@@ -23,6 +23,7 @@ GPU_CALLS = (Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE)
 HOST_WORK = (Stage.PREPROCESS, Stage.POSTPROCESS)
 QUEUE, UNCOVERED = "beyond the stages", "in no column"
 """What latency holds beyond the stages, and the part of a frame that no column covers."""
+HOST_MEMORY, DEVICE_MEMORY = "host_memory_bytes", "gpu_memory_used_bytes"
 THERMAL = ("throttle_sw_thermal_slowdown", "throttle_hw_thermal_slowdown")
 
 
@@ -168,8 +169,8 @@ class Look:
         """
         waits = ("gpu", Stage.SYNCHRONIZE, Stage.DOWNLOAD) if self.stages else (self.whole,) if self.series else ()
         changes = [(str(n), c) for n in waits for c in (self[n].grew, self[n].fell) if c is not None]
-        if not changes:
-            return None
+        if not any(self[name].changed for name in (self.whole, *self.stages)) or not changes:
+            return None  # no change that a bill shows
         name, change = max(changes, key=lambda each: each[1].size)
         together = abs(self.level("gpu", change.after) - self.level("gpu", change.before))
         return None if self.stages and together < change.size / 2 else (name, change)
@@ -280,13 +281,11 @@ class Look:
 
     # Telemetry and the trace.
 
-    @cached_property
-    def clock_mhz(self) -> float | None:
-        """The SM clock where it stays as it is, else None."""
-        clock = self.telemetry.get("sm_clock_mhz")
-        if clock is None or not np.isfinite(clock).all() or clock.min() <= (1 - at.CLOCK) * clock.max():
-            return None
-        return float(np.median(clock))
+    @property
+    def highest_clock(self) -> bool:
+        """True where the SM clock is at its own maximum, which is known, in every frame."""
+        clock, most = (self.telemetry.get(name) for name in ("sm_clock_mhz", "sm_clock_max_mhz"))
+        return clock is not None and most is not None and bool(np.all(clock > (1 - at.CLOCK) * most))
 
     def throttled(self, *reasons: str) -> dict[str, float]:
         """The share of the frames for which the GPU gives each of the reasons (all without any), where it is not 0."""
@@ -325,24 +324,52 @@ class Look:
         steady = rises.mean() > 0 and rises.min() > at.LEAK_STEADY * rises.mean()
         return kept if steady and kept > max(at.LEAK_BYTES, at.LEAK_SHARE * values[0]) else 0.0
 
-    def follows(self, name: str, other: str, *, ranks: bool = True) -> float:
-        """The correlation of a time with telemetry, of ranks or of values, over blocks of frames; 0 without it."""
-        if other not in self.telemetry:
+    def follows(self, column: str) -> float:
+        """The correlation of the wait with telemetry over blocks of frames; 0 without it."""
+        if self.wait is None or column not in self.telemetry:
             return 0.0
-        both = np.isfinite(self.telemetry[other]) & np.isfinite(self.series[name])
-        count = min(40, int(both.sum()) // 8)
+        name, values = self.wait[0], self.telemetry[column]
+        known = np.isfinite(values)
+        count = min(40, int(known.sum()) // at.EDGE_FRAMES)
         if count < 4:
             return 0.0
-        one, two = (in_blocks(v[both], count)[1] for v in (self.series[name], self.telemetry[other]))
-        one, two = (_ranks(one), _ranks(two)) if ranks else (one, two)
+        one, two = (in_blocks(each[known], count)[1] for each in (self.series[name], values))
         return float(np.corrcoef(one, two)[0, 1]) if np.ptp(one) and np.ptp(two) else 0.0
+
+    def in_step(self, column: str) -> float | None:
+        """The share of the wait's change that comes in the frames in which telemetry jumps; None where it does not
+        jump, or so often that there is always a jump nearby.
+
+        A sample may be as old as telemetry's period: what it shows came after the sample before. A few frames in front
+        of that and behind the jump, the wait must have its old and its new level.
+        """
+        if self.wait is None or column not in self.telemetry:
+            return None
+        name, change = self.wait
+        known = np.isfinite(self.telemetry[column])
+        values, wait = self.telemetry[column][known], self.series[name][known]
+        if not len(values) or not (jumps := np.flatnonzero(np.abs(np.diff(values)) > at.JUMP * np.ptp(values))).size:
+            return None
+        few, old = at.EDGE_FRAMES, self._sample_frames(column)
+        apart = np.flatnonzero(np.diff(jumps) > few + old)
+        first, last = jumps[np.append(0, apart + 1)], jumps[np.append(apart, len(jumps) - 1)] + 1
+        start, end = first - old - 1, last + 2
+        inside = (start >= few) & (end + few <= len(wait))
+        first, last, start, end = (each[inside] for each in (first, last, start, end))
+        moved = values[last] - values[first]
+        if not moved.any() or (end - start).sum() > at.OFTEN * len(wait):
+            return None
+        before, after = (np.median(wait[each[:, None] + np.arange(few)], axis=1) for each in (start - few, end))
+        by_jump = float((after - before) @ moved / (moved @ moved))
+        whole = self.level(column, change.after) - self.level(column, change.before)
+        return by_jump * whole / (change.to - change.start)
+
+    def _sample_frames(self, column: str) -> int:
+        """How many frames a sample of telemetry holds for, by the columns beside this one; 0 where that is unknown."""
+        others = [v for name, v in self.telemetry.items() if name not in (column, HOST_MEMORY)]
+        new = np.flatnonzero(sum(np.diff(np.nan_to_num(each)) != 0 for each in others))
+        return int(np.median(np.diff(new))) if len(new) > at.EDGE_FRAMES else 0
 
     def trace_finding(self, kind: str) -> TraceFinding | None:
         """What `trace show` finds of that kind, if there is a trace of frames."""
         return self.traced.finding(kind) if self.traced else None
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks, of equal values their mean."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])

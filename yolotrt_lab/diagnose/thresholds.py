@@ -90,10 +90,12 @@ THROTTLED = 0.2
 """Share of the time for which a thermal throttle reason holds more than before."""
 HOT_C = 80.0
 """degrees Celsius. Assumed: GPUs slow down for heat from about 85 on; below it heat is excluded where no flag tells."""
-FOLLOWS = 0.75
-"""Rank correlation, over blocks, of the wait with the other processes (shipped: 0.80 and 0.97)."""
-CLOCK_FOLLOWS = 0.9
+FOLLOWS = 0.9
 """Correlation, over blocks, of the wait with how low the clock is; one that falls a tenth of a run earlier has 0.8."""
+JUMP = 0.1
+"""Share of the range of a column of telemetry by which it changes from one sample to the next, to be a jump."""
+OFTEN = 0.5
+"""Share of the frames that are near a jump; beyond it, that a wait changes near one shows nothing."""
 LEAK_SHARE = 0.02
 """Share of the memory at the start. Loops that leak nothing take up to 0.8 % more, at once (H100)."""
 LEAK_BYTES = 4e6

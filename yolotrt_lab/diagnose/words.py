@@ -76,6 +76,7 @@ _BEFORE = re.compile(
 
 _TELEMETRY = {
     "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock pclk",
+    "sm_clock_max_mhz": "clocks.max.sm clocks.max.graphics",
     "memory_clock_mhz": "clocks.mem clocks.current.memory memory_clock mem_clock mclk",
     "power_w": "power.draw power.draw.average power.draw.instant power pwr",
     "temperature_c": "temperature.gpu temperature temp gtemp",
