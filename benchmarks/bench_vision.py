@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from yolotrt_lab.detector.scene import SyntheticScene
-from yolotrt_lab.vision import Letterbox, decode, naive_letterbox
+from yolotrt_lab.heads import decode
+from yolotrt_lab.vision import Letterbox, naive_letterbox
 
 TURNS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 

@@ -28,7 +28,8 @@ from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.device import Device, open_device
 from yolotrt_lab.engine import Engine, LendingEngine
 from yolotrt_lab.frames import FrameSource
-from yolotrt_lab.model import parse_onnx, read_model_info
+from yolotrt_lab.model import parse_onnx
+from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 from yolotrt_lab.packages import import_cv2, load, shipped_model
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, climb, open_engines
@@ -260,7 +261,7 @@ def _apart(found: _Found, expected: _Found, confidence: float) -> str:
 def _trained(bench: Bench, precision: str) -> Bench:
     """The bench with the lab's detector, whose float32 is not computed as TF32."""
     content = shipped_model().read_bytes()
-    info = read_model_info(content)
+    info = OnnxRuntimeEngine(content).describe()
     tensors = parse_onnx(content).graph.initializer
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
     made = {"classes": info.classes, "names": info.names, "weights": weights}

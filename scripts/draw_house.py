@@ -12,7 +12,7 @@ CORE = {
     "words": ("errors", "types", "files", "packages"),
     "device": ("device", "cuda", "memory"),
     "engine": ("engine", "tensorrt", "plans", "onnxruntime", "model"),
-    "pixels": ("frames", "vision"),
+    "pixels": ("frames", "vision", "heads"),
     "what it leaves": ("recording", "telemetry", "tables", "plots/"),
 }
 WINGS = (

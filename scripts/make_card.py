@@ -16,7 +16,7 @@ from typing import Any
 from scripts.evaluation.run import HEADER, cells, rows
 from yolotrt_lab.detector.yolov8 import weight_shapes
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.model import read_model_info
+from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "models"
 NAME = "lab-yolov8n"
@@ -32,9 +32,8 @@ def card(folder: Path) -> str:
         if each["sha256"] != digest:
             what = f"the evaluation of {each['date']} must be of this {model.name}"
             raise SettingsError(f"{what}, got one of {each['sha256']}", fix="evaluate it again")
-    info = read_model_info(content)
-    assert info.image_size is not None
-    height, width = info.image_size
+    engine = OnnxRuntimeEngine(content)
+    info, (*_, height, width) = engine.describe(), engine.inputs[0].shape
     return f"""# {NAME}
 
 The lab's own detector: a YOLOv8n that finds the parts of `SyntheticScene`, trained from scratch on nothing else. It is

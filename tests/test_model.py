@@ -1,18 +1,18 @@
 """ONNX models as bytes: read, parsed, and the number type of their weights."""
 
+import os
+
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from tiny_onnx import tiny_model
 
 from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.errors import ModelError, SettingsError
-from yolotrt_lab.model import OnnxModel, describe, parse_onnx, precision_of, printable, read_onnx, with_best_boxes
+from yolotrt_lab.heads import decode
+from yolotrt_lab.model import OnnxModel, parse_onnx, precision_of, read_onnx
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
-from yolotrt_lab.vision import decode
 
 
 def weights(*tensors):
@@ -45,6 +45,28 @@ def test_unreadable_model(tmp_path):
         parse_onnx(tmp_path / "none.onnx")
     with pytest.raises(ModelError, match="the model must be an ONNX model, got 50 bytes"):
         parse_onnx(tiny_model()[:50])
+
+
+@pytest.mark.parametrize(
+    ("start", "what", "fix"),
+    [
+        (b"PK\x03\x04", "weights of PyTorch", "format=onnx"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer", "git lfs pull"),
+        (b"<!DOCTYPE html>", "a web page", "download"),
+    ],
+)
+def test_files_that_are_taken_for_onnx_models_are_told(start, what, fix, tmp_path):
+    (tmp_path / "yolov8n.pt").write_bytes(start + bytes(100))
+    with pytest.raises(ModelError, match=rf"yolov8n\.pt must be an ONNX model, got {what}") as caught:
+        parse_onnx(tmp_path / "yolov8n.pt")
+    assert fix in caught.value.fix
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match="cannot be read: it is no file"):
+        parse_onnx(tmp_path / "model.onnx")
 
 
 @pytest.fixture
@@ -171,76 +193,6 @@ def test_one_side_that_is_fixed_stays():
     assert shapes_of(OnnxModel.read(model.SerializeToString(), image_size=(64, 32)))[0] == [1, 3, 64, 32]
 
 
-IMAGE, EIGHTY = [[1, 3, 640, 640]], str(dict(enumerate(map(str, range(80)))))
-
-
-@pytest.mark.parametrize(
-    ("outputs", "metadata", "classes", "end2end"),
-    [
-        ([[1, 84, 8400]], {}, 80, False),
-        ([[1, 84, 8400]], {"names": EIGHTY, "task": "detect", "end2end": "False"}, 80, False),
-        ([[1, 84, 34000]], {}, 80, False),  # P2
-        ([[1, 84, 8500]], {}, 80, False),  # P6
-        ([[1, 84, 123]], {"names": EIGHTY}, 80, False),
-        ([[1, 84, 2000]], {}, 80, False),  # P4 and P5 alone, as YOLOv3-tiny has them
-        ([[1, 84, 0]], {}, 80, False),
-        ([[1, 84, 100]], {"boxes": "100"}, 80, False),
-        ([[1, 300, 6]], {"names": EIGHTY}, 80, True),
-        ([[4, 100, 6]], {}, 0, True),
-        ([[1, 300, 0]], {"end2end": "True", "names": EIGHTY}, 80, True),  # as exported with dynamic=True
-        ([[1, 84, 8400]], {"names": "{0: 'a'", "boxes": "x", "end2end": "?"}, 80, False),  # unreadable
-    ],
-)
-def test_outputs_that_are_read(outputs, metadata, classes, end2end):
-    info = describe("mine", IMAGE, outputs, metadata)
-    assert (info.classes, info.end2end, info.image_size) == (classes, end2end, (640, 640))
-    assert len(info.names) == (80 if metadata.get("names") == EIGHTY else 0)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "metadata", "words"),
-    [
-        *((IMAGE, [[1, 84, 8400]], {"task": task}, f"'detect', got '{task}'") for task in ("pose", "obb", "segment")),
-        (IMAGE, [[1, 300, 6]], {"head": "RTDETRDecoder", "names": EIGHTY}, "RT-DETR"),
-        (IMAGE, [[1, 300, 6]], {"description": "Ultralytics rtdetr-l model "}, "RT-DETR"),
-        (IMAGE, [[1, 1000]], {}, "classifier"),
-        (IMAGE, [[1, 25200, 85]], {}, "the layout of YOLOv5"),
-        (IMAGE, [[1, 25200, 85]], {"names": EIGHTY}, "the layout of YOLOv5"),
-        ([[1, 3, 64, 64]], [[1, 252, 85]], {"names": EIGHTY}, "the layout of YOLOv5"),
-        ([[1, 3, 0, 0]], [[1, 0, 85]], {"names": EIGHTY}, "the layout of YOLOv5"),
-        (IMAGE, [[1, 8400, 84]], {}, "cells first"),
-        (IMAGE, [[1, 300, 84]], {"names": EIGHTY}, "RT-DETR"),
-        ([[1, 3, 64, 64]], [[1, 300, 84]], {"names": EIGHTY}, "RT-DETR"),
-        (IMAGE, [[1, 116, 8400], [1, 32, 160, 160]], {}, "masks"),
-        (IMAGE, [[1, 1], [1, 100, 4], [1, 100], [1, 100]], {}, "plugin for NMS"),
-        (IMAGE, [[1, 20, 8400]], {"names": "{0: 'a', 1: 'b'}"}, "2 class names do not fit 16 rows"),  # obb, no task
-        (IMAGE, [[1, 84, 8399]], {}, "no detector of Ultralytics"),
-        (IMAGE, [[1, 4, 8400]], {}, "no detector of Ultralytics"),
-        (IMAGE, [], {}, "no detector of Ultralytics"),
-        ([[1, 1, 640, 640]], [[1, 84, 8400]], {}, r"take images \(batch, 3"),
-        ([], [], {}, r"take images \(batch, 3"),
-    ],
-)
-def test_outputs_that_are_not_read_say_what_they_are(inputs, outputs, metadata, words):
-    with pytest.raises(ModelError, match=f"mine must .*{words}") as caught:
-        describe("mine", inputs, outputs, metadata)
-    assert "export a detect" in caught.value.fix
-
-
-@given(st.text() | st.sampled_from(["[" * 3_000, "{0: 'a'", "None", "{0: 'a', 2: 'b'}", "{'a': 0}", "7"]))
-def test_metadata_that_cannot_be_read_refuse_no_model(text):
-    metadata = dict.fromkeys(("imgsz", "names", "stride", "boxes", "end2end", "description"), text)
-    info = describe("mine", IMAGE, [[1, 84, 8400]], metadata)
-    assert (info.classes, info.names, info.image_size) == (80, (), (640, 640))
-
-
-def test_names_hold_nothing_that_moves_a_terminal_or_is_no_character():
-    names = ["\x1b]0;title\x07nut", "\udc80", "a\nb", "\u202eexe", "Schraube ä 螺栓", "n" * 5_000]
-    info = describe("mine", IMAGE, [[1, 10, 8400]], {"names": str(dict(enumerate(names)))})
-    assert info.names == ("?]0;title?nut", "?", "a?b", "?exe", "Schraube ä 螺栓", "n" * 100)
-    assert printable("plain") == "plain"
-
-
 def test_the_name_of_a_model_is_its_files_or_what_it_says_of_itself(tmp_path):
     content = build_model("s", classes=2, image_size=64)
     (tmp_path / "mine.onnx").write_bytes(content)
@@ -268,7 +220,9 @@ def test_best_boxes_are_the_best_cell_of_each_group():
     """28 groups of 3 of the 84 cells, by their best class score."""
     whole = build_model("n", classes=2, image_size=64)
     image = {"images": np.random.default_rng(0).random((1, 3, 64, 64), np.float32)}
-    [every], [best] = (OnnxRuntimeEngine(model).run(image).values() for model in (whole, with_best_boxes(whole, 28)))
+    [every], [best] = (
+        OnnxRuntimeEngine(model).run(image).values() for model in (whole, OnnxModel.read(whole, boxes=28))
+    )
     assert best.shape == (1, 6, 28)
     places = every[0, 4:].max(axis=0).reshape(28, 3).argmax(axis=1)
     assert len(set(places.tolist())) > 1
@@ -282,4 +236,4 @@ def test_best_boxes_are_the_best_cell_of_each_group():
 def test_boxes_of_a_batch_or_that_do_not_divide_the_cells_are_refused(batch, boxes):
     model = build_model("n", classes=2, image_size=64, batch=batch)
     with pytest.raises(ModelError, match=rf"{boxes} boxes need an output of .*, got \({batch}, 6, 84\)"):
-        with_best_boxes(model, boxes)
+        OnnxModel.read(model, boxes=boxes)

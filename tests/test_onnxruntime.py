@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
@@ -107,3 +108,14 @@ def test_missing_package(monkeypatch):
 def test_the_cpu_has_no_context(device):
     with pytest.raises(EngineError, match=r"engine\.run"):
         OnnxRuntimeEngine(tiny_model()).context(device)
+
+
+def test_a_plugin_of_tensorrt_is_named():
+    """As `export-det.py` of YOLOv8-TensorRT appends it."""
+    model = onnx.load_from_string(tiny_model())
+    model.graph.node[-1].op_type = "EfficientNMS_TRT"
+    for domain in ("", "TRT"):
+        model.graph.node[-1].domain = domain
+        with pytest.raises(ModelError, match="EfficientNMS_TRT") as caught:
+            OnnxRuntimeEngine(model.SerializeToString())
+        assert caught.value.fix.startswith("export the model without EfficientNMS_TRT")

@@ -9,10 +9,11 @@ from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.frames import read_images
+from yolotrt_lab.heads import decode
 from yolotrt_lab.loop import FrameLoop, LoopSettings
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 from yolotrt_lab.types import Fill, HostMemory
-from yolotrt_lab.vision import Letterbox, decode
+from yolotrt_lab.vision import Letterbox
 
 FRAME = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
 SMALL = {"image_size": 320, "classes": 4}

@@ -1,5 +1,6 @@
 """The TensorRT backend on stand-ins, for what would need a GPU, and where there is no driver or no package."""
 
+import json
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +14,20 @@ from tiny_onnx import tiny_model
 from yolotrt_lab import cuda as driver
 from yolotrt_lab import tensorrt as backend
 from yolotrt_lab.cuda import Gpu
+from yolotrt_lab.device import open_device
+from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import (
     DtypeError,
     EngineError,
     MissingPackageError,
+    ModelError,
     NoGpuError,
     PlanError,
     SettingsError,
     ShapeError,
 )
+from yolotrt_lab.heads import ModelInfo
+from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 from yolotrt_lab.plans import build_plan, import_tensorrt, log_of
 from yolotrt_lab.tensorrt import TensorRTEngine
 
@@ -205,6 +211,46 @@ def test_refused_plan_carries_the_log(tensorrt, monkeypatch):
     with pytest.raises(PlanError, match=r"cannot be loaded on a GPU: expecting compute 8\.6") as caught:
         TensorRTEngine.load(tensorrt_plan([10, 13, 3, 9]))
     assert caught.value.log == ("ERROR: expecting compute 8.6",)
+
+
+WRITTEN = {"description": "Ultralytics YOLO11n model", "task": "detect", "imgsz": [64, 64], "names": {"0": "nut"}}
+
+
+def ultralytics_plan(plan):
+    """The file that `format='engine'` gives: the length of the metadata, the metadata, the plan."""
+    metadata = json.dumps(WRITTEN).encode()
+    return len(metadata).to_bytes(4, "little") + metadata + plan
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize(
+    ("write", "names", "name"), [(bytes, (), "the model"), (ultralytics_plan, ("nut",), "YOLO11n")]
+)
+def test_plans_of_trtexec_and_of_ultralytics_are_opened(write, names, name, as_file, tensorrt, monkeypatch, tmp_path):
+    given = []
+    tensors = {"images": ("in", (1, 3, 64, 64), "FLOAT"), "output0": ("out", (1, 5, 84), "FLOAT")}
+    monkeypatch.setattr(backend, "find_gpu", lambda: Gpu("a GPU", (9, 0)))
+    load = Mock(side_effect=lambda plan: given.append(plan) or FakeEngine(**tensors))
+    tensorrt.Runtime = lambda log: Mock(deserialize_cuda_engine=load)
+    model = write(plan := tensorrt_plan([10, 13, 3, 9]))
+    if as_file:
+        (tmp_path / "mine.engine").write_bytes(model)
+        model, name = tmp_path / "mine.engine", "mine"
+    engine = open_engine(FakeGpu(), model)
+    assert (given, engine.model, engine.label) == ([plan], name, "TensorRT 10.13.3.9.post1")
+    assert engine.describe() == ModelInfo(1, names)
+    with pytest.raises(SettingsError, match="a plan has the sizes that it was built for"):
+        open_engine(FakeGpu(), model, image_size=640)
+
+
+def test_a_plan_is_told_where_an_onnx_model_must_be(tmp_path):
+    for plan in (tensorrt_plan([10, 13, 3, 9]), ultralytics_plan(tensorrt_plan([10, 13, 3, 9]))):
+        for use in (OnnxRuntimeEngine, lambda plan: open_engine(open_device("simulated"), plan)):
+            with pytest.raises(ModelError, match="must be an ONNX model, got a TensorRT plan\nFix: open it on its GPU"):
+                use(plan)
+    cut = ultralytics_plan(tensorrt_plan([10, 13, 3, 9]))[:60]
+    with pytest.raises(ModelError, match="must be an ONNX model, got 60 bytes"):
+        OnnxRuntimeEngine(cut)
 
 
 def test_plan_of_tensorrt_is_filed_under_its_gpu_and_its_arithmetic(tensorrt, monkeypatch, tmp_path):

@@ -19,7 +19,8 @@ import numpy as np
 
 from .device import Device, DeviceBuffer, HostBuffer, Stream
 from .errors import CaptureError, DtypeError, EngineError, SettingsError, ShapeError, whole
-from .model import ModelInfo, OnnxModel, describe
+from .heads import ModelInfo, describe
+from .model import OnnxModel, is_plan
 from .types import HostMemory, TensorSpec
 from .vision import HostWork
 
@@ -106,8 +107,7 @@ class Engine(ABC):
 
         ModelError where the model is no detector, or its output has a layout that is not read.
         """
-        inputs, outputs = ([spec.shape for spec in specs] for specs in (self.inputs, self.outputs))
-        return describe(self.model, inputs, outputs, self.metadata)
+        return describe(self.model, self.inputs, self.outputs, self.metadata)
 
     @abstractmethod
     def context(self, device: Device) -> Context:
@@ -229,7 +229,10 @@ def open_engine(
     compute: bool = False,
     cache_dir: str | Path | None = None,
 ) -> Engine:
-    """The engine for that device, of an ONNX `model` or of YOLOv8 with seeded weights (`variant`, `precision`).
+    """The engine for that device, of a `model` or of YOLOv8 with seeded weights (`variant`, `precision`).
+
+    A model is an ONNX file; on a GPU also a plan that was built for it, as trtexec and Ultralytics (`format='engine'`)
+    write them, and which has its sizes.
 
     What a model leaves open (Ultralytics: dynamic=True) is fixed here: the batch dimension becomes `batch`, how many
     frames go through at once, and height and width become `image_size`, one number or (height, width), by default that
@@ -259,6 +262,12 @@ def open_engine(
         from .detector import build_model
 
         model = build_model(variant, precision=precision, batch=batch)
+    if not simulated and is_plan(model):
+        if (batch, image_size, boxes) != (1, None, None):
+            raise SettingsError("a plan has the sizes that it was built for, and takes no others", fix="leave them out")
+        from .tensorrt import TensorRTEngine
+
+        return TensorRTEngine.load(model)
     found = None if model is None else OnnxModel.read(model, batch=batch, image_size=image_size, boxes=boxes)
     if simulated:
         from .simulate import open_timed_engine

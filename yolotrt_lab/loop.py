@@ -28,10 +28,11 @@ import numpy as np
 from .device import Device, HostBuffer, Stream
 from .engine import Engine, captured
 from .errors import ModelError, SettingsError, whole
+from .heads import decode
 from .memory import Slot, SlotPool
 from .recording import FrameRecorder, Recording, joined, machine_info
 from .types import Detections, Fill, HostMemory, Stage
-from .vision import HostWork, PixelWork, decode, letterbox_geometry
+from .vision import HostWork, PixelWork, letterbox_geometry
 
 WAIT, PREPROCESS, UPLOAD, INFER, DOWNLOAD, SYNCHRONIZE, POSTPROCESS = Stage
 

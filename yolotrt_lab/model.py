@@ -1,16 +1,18 @@
-"""ONNX models: their bytes, their sizes, and what an exported detector says of itself."""
+"""ONNX models: their bytes, their sizes, and what their file says of itself."""
 
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -19,13 +21,21 @@ from .packages import load
 
 STRIDES = (8, 16, 32)
 """Pixels of the network input per cell of each of the three output grids."""
+ALL_STRIDES = (4, *STRIDES, 64, 128)
+"""Those of heads for smaller things (P2) and for larger ones (P6) too."""
 
-_ALL_STRIDES = (4, 8, 16, 32, 64, 128)  # of heads for smaller things (P2) and larger ones (P6)
 _PRECISIONS = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "INT8": "int8", "FLOAT8E4M3FN": "fp8"}
-_USABLE = "export a detector with Ultralytics, format='onnx'; nms=None, False and True can all be read"
-_OF_YOLOV5 = "the layout of YOLOv5 and YOLOv7, with a score for the box beside those of its classes"
 _LONGEST_NAME = 100
 _UNREADABLE = (ValueError, SyntaxError, TypeError, LookupError, MemoryError, RecursionError)
+_PLANS = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
+_AS_ONNX = "export it as ONNX, with Ultralytics: yolo export model=FILE format=onnx"
+_OTHER_FILES = {  # how files start that are taken for ONNX models: what they are, and the fix
+    b"PK\x03\x04": ("weights of PyTorch", _AS_ONNX),
+    b"\x80\x02": ("weights of PyTorch", _AS_ONNX),
+    b"version https://git-lfs": ("a Git LFS pointer to the file", "fetch it: git lfs pull"),
+    b"<": ("a web page", "download the file itself"),
+    b"": ("", "export it again as ONNX"),
+}
 
 
 def cell_count(height: int, width: int) -> int:
@@ -51,9 +61,11 @@ def read_onnx(model: bytes | str | Path) -> bytes:
         content = model
     else:
         try:
-            content = Path(model).read_bytes()
-        except OSError as error:
-            raise ModelError(f"the ONNX file {model} cannot be read: {error}", fix="check the path") from error
+            if (path := Path(model)).exists() and not path.is_file():  # a pipe would be waited for
+                raise OSError("it is no file")
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise ModelError(f"the model {model} cannot be read: {error}", fix="check the path") from error
     return _with_weights(model, content) if b"location" in content else content
 
 
@@ -106,12 +118,62 @@ def parse_onnx(model: bytes | str | Path) -> Any:
 def _parsed(model: bytes | str | Path, content: bytes) -> Any:
     onnx = load("onnx", needed_for="reading ONNX models")
     message = load("google.protobuf.message", needed_for="reading ONNX models", install="python -m pip install onnx")
+    name = "the model" if isinstance(model, bytes) else model
+    if find_plan(content):
+        fix = "open it on its GPU, with open_engine(device, FILE), or name the ONNX file that it was built from"
+        raise ModelError(f"{name} must be an ONNX model, got a TensorRT plan", fix=fix)
     try:
         return onnx.load_model_from_string(content)
     except message.DecodeError as error:
-        name = "the model" if isinstance(model, bytes) else model
-        found = f"{len(content)} bytes that cannot be parsed ({error})"
-        raise ModelError(f"{name} must be an ONNX model, got {found}", fix="export it again as ONNX") from error
+        what, fix = next(told for start, told in _OTHER_FILES.items() if content.startswith(start))
+        found = what or f"{len(content)} bytes that cannot be parsed ({error})"
+        raise ModelError(f"{name} must be an ONNX model, got {found}", fix=fix) from error
+
+
+class FoundPlan(NamedTuple):
+    """A TensorRT plan in the bytes of a file."""
+
+    module: str
+    """The one that built it: 'tensorrt' or 'tensorrt_rtx'."""
+    start: int
+    """Where it starts: Ultralytics writes metadata before it."""
+    metadata: Mapping[str, str]
+
+
+def find_plan(content: bytes) -> FoundPlan | None:
+    """The plan in a file as trtexec and as Ultralytics write it, by how it starts; None where there is none.
+
+    Before the plan Ultralytics writes the length of its metadata, in four bytes, and the metadata as JSON.
+
+    >>> find_plan(b"\\x12\\0\\0\\0" + b'{"task": "detect"}' + b"ftrt" + bytes(60))
+    FoundPlan(module='tensorrt', start=22, metadata={'task': 'detect'})
+    """
+    if module := _PLANS.get(content[:4]):
+        return FoundPlan(module, 0, {})
+    start = 4 + int.from_bytes(content[:4], "little")
+    module = _PLANS.get(content[start : start + 4])
+    try:
+        found = json.loads(content[4:start]) if module else None
+    except _UNREADABLE:
+        return None
+    if module is None or not isinstance(found, dict):
+        return None
+    return FoundPlan(module, start, {key: str(value) for key, value in found.items()})
+
+
+def is_plan(model: object) -> TypeGuard[bytes | str | Path]:
+    """Whether these bytes, or the file of that path, are a plan; False for what cannot be read.
+
+    >>> is_plan("nowhere.engine")
+    False
+    """
+    if isinstance(model, str | Path):
+        path, model = Path(model), b""
+        with suppress(OSError, ValueError):
+            if path.is_file():
+                with path.open("rb") as file:
+                    model = file.read(1 << 20)  # far more than metadata take
+    return isinstance(model, bytes) and find_plan(model) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +200,9 @@ class OnnxModel:
         """The model for so many frames at once, of `image_size`: one number or (height, width).
 
         Both are for sizes that the model leaves open (Ultralytics: dynamic=True); without an `image_size` it is that of
-        the metadata. `boxes` shrinks the output (`with_best_boxes`). ModelError if the model cannot be read, or leaves
-        open what nothing says; SettingsError for an `image_size` or a `batch` that it cannot have.
+        the metadata. With `boxes` a detector (YOLOv8, one frame at once) has a small output: its cells in so many
+        groups, of each group the cell of the best class score. ModelError if the model cannot be read, leaves open what
+        nothing says, or has no such output; SettingsError for an `image_size` or a `batch` that it cannot have.
         """
         if isinstance(model, OnnxModel):
             if (batch, image_size, boxes) == (1, None, None):
@@ -147,36 +210,36 @@ class OnnxModel:
             return replace(cls.read(model.content, batch=batch, image_size=image_size, boxes=boxes), name=model.name)
         content = read_onnx(model)
         parsed = _parsed(model, content)
-        if _fix_sizes(parsed, _name(model, parsed), batch, image_size):
-            content = parsed.SerializeToString()
+        metadata = {entry.key: entry.value for entry in parsed.metadata_props}
+        name = name_of(model, metadata, parsed.graph.name)
+        changed = _fix_sizes(parsed, name, metadata, batch, image_size)
         if boxes is not None:
-            content = with_best_boxes(content, boxes)
-            parsed = _parsed(content, content)
+            _keep_best_boxes(parsed, boxes)
+            metadata["boxes"] = str(boxes)
+        if changed or boxes is not None:
+            content = parsed.SerializeToString()
         parameters = sum(math.prod(tensor.dims) for tensor in _tensors(parsed))
-        return cls(content, _name(model, parsed), _metadata(parsed), precision_of(parsed), parameters)
+        return cls(content, name, metadata, precision_of(parsed), parameters)
 
 
-def _name(model: bytes | str | Path, parsed: Any) -> str:
+def name_of(model: bytes | str | Path, metadata: Mapping[str, str], graph: str = "") -> str:
+    """The name of a model: that of its file, or what it calls itself."""
     if not isinstance(model, bytes):
         return printable(Path(model).stem)
-    described = re.match(r"Ultralytics (\S+) model", _metadata(parsed).get("description", ""))
-    return printable(described[1] if described else parsed.graph.name) or "the model"
+    described = re.match(r"Ultralytics (\S+) model", metadata.get("description", ""))
+    return printable(described[1] if described else graph) or "the model"
 
 
-def _metadata(parsed: Any) -> dict[str, str]:
-    return {entry.key: entry.value for entry in parsed.metadata_props}
-
-
-def _shapes(values: Iterable[Any]) -> list[Any]:
+def _shapes(values: Any) -> list[Any]:
     return [value.type.tensor_type.shape.dim for value in values]
 
 
-def _fix_sizes(parsed: Any, name: str, batch: int, image_size: int | tuple[int, int] | None) -> bool:
+def _fix_sizes(parsed: Any, name: str, metadata: Mapping[str, str], batch: int, image_size: Any) -> bool:
     """Write numbers for the sizes that the model leaves open; False where there are none."""
     inputs, outputs = _shapes(parsed.graph.input), _shapes(parsed.graph.output)
     sides = [dimension for shape in inputs if len(shape) == 4 for dimension in shape[2:]]
     open_sides = [side for side in sides if side.dim_value < 1]
-    size = _image_size(name, _metadata(parsed), image_size) if open_sides else _pair(image_size) if image_size else ()
+    size = _image_size(name, metadata, image_size) if open_sides else _pair(image_size) if image_size else ()
     for side, value in zip(sides, size, strict=False):
         if image_size is not None and side.dim_value not in (0, value):
             has = ", ".join(str(each.dim_value or "any") for each in sides)
@@ -224,7 +287,7 @@ def _image_size(name: str, metadata: Mapping[str, str], asked: Any) -> tuple[int
             f"{name} must say how large its images are, got open sizes and metadata without a usable `imgsz`",
             fix="pass image_size=640, or export the model with dynamic=False",
         )
-    stride = int(metadata["stride"]) if metadata.get("stride", "") in map(str, _ALL_STRIDES) else STRIDES[-1]
+    stride = int(metadata["stride"]) if metadata.get("stride", "") in map(str, ALL_STRIDES) else STRIDES[-1]
     height, width = _pair(size)
     if min(height, width) < stride or height % stride or width % stride:
         raise SettingsError(f"image_size must be multiples of {stride}, got {size!r}", fix="pass 640, for example")
@@ -240,30 +303,19 @@ def _stated_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
     return (height, width) if min(height, width) > 0 else None
 
 
-def _stated_names(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The class names in the metadata; none where they cannot be read."""
-    try:
-        names = ast.literal_eval(metadata.get("names", ""))
-        return tuple(printable(str(names[number])) for number in range(len(names)))
-    except _UNREADABLE:
-        return ()
-
-
-def with_best_boxes(model: bytes, boxes: int) -> bytes:
-    """A detector (YOLOv8, one frame at once) with a small output: its cells in `boxes` groups, of each group
-    the cell of the best class score.
-
-    The output shrinks from (1, 4 + classes, cells) to (1, 4 + classes, boxes). It stands for an engine with NMS in it,
-    at the cost of a few small kernels. ModelError for another output, and where `boxes` does not divide the cells.
+def _keep_best_boxes(parsed: Any, boxes: int) -> None:
+    """Append nodes that keep the best cell of each group: the output shrinks from (1, 4 + classes, cells) to
+    (1, 4 + classes, boxes). It stands for an engine with NMS in it, at the cost of a few small kernels.
     """
-    onnx, parsed = load("onnx", needed_for="an output of a few boxes"), parse_onnx(model)
-    make, [output] = onnx.helper.make_node, parsed.graph.output
-    batch, rows, cells = (each.dim_value for each in output.type.tensor_type.shape.dim)
-    if batch != 1 or rows <= 4 or boxes < 1 or cells % boxes:
+    onnx = load("onnx", needed_for="an output of a few boxes")
+    make, output = onnx.helper.make_node, parsed.graph.output[0]
+    shape = tuple(each.dim_value for each in output.type.tensor_type.shape.dim)
+    if len(shape) != 3 or shape[0] != 1 or shape[1] <= 4 or boxes < 1 or shape[2] % boxes:
         raise ModelError(
-            f"{boxes} boxes need an output of (1, 4 + classes, a multiple of {boxes}), got {(batch, rows, cells)}",
+            f"{boxes} boxes need an output of (1, 4 + classes, a multiple of {boxes}), got {shape}",
             fix="use batch=1, and 100 boxes of 8,400 cells",
         )
+    _, rows, cells = shape
     group = cells // boxes
     constants = {"first": [4], "last": [rows], "axis": [1], "groups": [1, boxes, group], "flat": [-1]}
     constants["starts"] = [group * number for number in range(boxes)]
@@ -284,8 +336,6 @@ def with_best_boxes(model: bytes, boxes: int) -> bytes:
     parsed.graph.node.append(make("Gather", ["best/all", "best/kept"], [output.name], axis=2))
     output.type.tensor_type.shape.dim[2].dim_value = boxes
     parsed.metadata_props.add(key="boxes", value=str(boxes))
-    shrunk: bytes = parsed.SerializeToString()
-    return shrunk
 
 
 def precision_of(model: Any) -> str:
@@ -295,96 +345,3 @@ def precision_of(model: Any) -> str:
         weights[_PRECISIONS.get(tensor.DataType.Name(tensor.data_type), "")] += math.prod(tensor.dims)
     del weights[""]
     return weights.most_common(1)[0][0] if weights else ""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What a detector finds, and how its output is read."""
-
-    classes: int
-    """How many; of an end-to-end head as many as there are names."""
-    names: tuple[str, ...]
-    """The names of the classes; empty if the file has none that can be read."""
-    image_size: tuple[int, int] | None
-    """Height and width of the input; None if the input is dynamic and the metadata do not say."""
-    end2end: bool = False
-    """The output is (batch, boxes, 6), suppressed already: left, top, right, bottom, score, class. Otherwise it is
-    (batch, 4 + classes, cells): centre x, centre y, width, height, and a score for each class."""
-
-
-def read_model_info(model: bytes | str | Path) -> ModelInfo:
-    """What an exported detector says of itself; ModelError as in `describe`, and if the file cannot be read."""
-    name, parsed = "the model" if isinstance(model, bytes) else str(model), parse_onnx(model)
-    edges = parsed.graph.input, parsed.graph.output
-    inputs, outputs = ([[each.dim_value for each in shape] for shape in _shapes(edge)] for edge in edges)
-    return describe(name, inputs, outputs, _metadata(parsed))
-
-
-def describe(
-    name: str, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]], metadata: Mapping[str, str]
-) -> ModelInfo:
-    """How the outputs of a model called `name` are read, from the shapes of its tensors (0 where open) and from what
-    its file says of itself; `boxes` there is the number of cells that `with_best_boxes` kept.
-
-    ModelError for what is no detector, or has an output of another layout: it names the layout and what to export.
-    Without metadata an oriented or a pose model has the shape of a detector of more classes: `vision.decode` refuses it
-    by its values, where one is no score.
-
-    >>> describe("mine", [[1, 3, 640, 640]], [[1, 84, 8400]], {}).classes
-    80
-    >>> describe("mine", [[1, 3, 640, 640]], [[1, 300, 6]], {}).end2end
-    True
-    """
-    if (task := metadata.get("task", "detect")) != "detect":
-        fix = "export a detection model, such as yolo11n.pt: no option of the export turns another kind into one"
-        raise ModelError(f"{name} must be made for the task 'detect', got {task!r}", fix=fix)
-    if "rtdetr" in (metadata.get("head", "") + metadata.get("description", "")).lower():
-        found = "an RT-DETR, whose boxes are fractions of a stretched image"  # in the shape of an end-to-end head
-        raise ModelError(f"{name} must be a YOLO detector, got {found}", fix=_USABLE)
-    names = _stated_names(metadata)
-    match inputs:
-        case [[_, 3, height, width]]:
-            size = (height, width) if min(height, width) > 0 else None
-        case _:
-            raise ModelError(f"{name} must take images (batch, 3, height, width), got {inputs}", fix=_USABLE)
-    kept = metadata.get("boxes", "")
-    # a head's cells: those of one grid or of several, each of twice the stride of the one before
-    grids = [(size[0] // stride) * (size[1] // stride) for stride in _ALL_STRIDES] if size else []
-    counts = {sum(grids[first:last]) for last in range(len(grids) + 1) for first in range(last)}
-    counts |= {int(kept) if kept.isdecimal() else 0}
-    size = size or _stated_size(metadata)
-    match outputs:
-        case [[_, _, 6]]:
-            return ModelInfo(len(names), names, size, True)
-        case [[_, _, cells]] if cells < 1 and metadata.get("end2end") == "True":
-            return ModelInfo(len(names), names, size, True)
-        case [[_, rows, _]] if names and rows == 4 + len(names):
-            return ModelInfo(rows - 4, names, size)
-        case [[_, rows, cells]] if not names and rows > 4 and (cells < 1 or (cells in counts and cells >= rows)):
-            return ModelInfo(rows - 4, names, size)
-    found = _layout(outputs, len(names), counts)
-    raise ModelError(
-        f"{name} must give (batch, 4 + classes, cells) or (batch, boxes, 6), got {outputs}: {found}", fix=_USABLE
-    )
-
-
-def _layout(outputs: Sequence[Sequence[int]], names: int, counts: set[int]) -> str:
-    """What an output that is not read looks like."""
-    match outputs:
-        case [[_, rows, columns]] if names and columns == 4 + names:
-            return "cells first" if rows in counts else "a transformer's queries, as RT-DETR has them"
-        case [[_, _, columns]] if names and columns == 5 + names:
-            return _OF_YOLOV5
-        case [[_, rows, _]] if names:
-            return f"{names} class names do not fit {rows - 4} rows of scores"
-        case [[_, rows, _]] if rows in counts:
-            return "cells first, as YOLOX and transposed models have them"
-        case [[_, rows, _]] if rows % 3 == 0 and rows // 3 in counts:
-            return _OF_YOLOV5
-        case [[_, _]]:
-            return "a classifier has this"
-        case [[_, _, _], [_, _, _, _]]:
-            return "boxes with masks, as segmentation models have them"
-        case [_, _, _, *_]:
-            return "several outputs, such as those of a TensorRT plugin for NMS"
-    return "no detector of Ultralytics has this"

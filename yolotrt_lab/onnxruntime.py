@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def _session(runtime: Any, content: bytes) -> Any:
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exception classes are private
         fix = "export it again, with an older opset for instance, and check it with onnx.checker"
+        if plugin := re.search(r"\w+_TRT\b", str(error)):
+            fix = f"export the model without {plugin[0]}: plugins of TensorRT, such as its NMS, run in TensorRT alone"
         raise ModelError(f"ONNX Runtime cannot load the model: {error}", fix=fix) from error
 
 

@@ -25,12 +25,11 @@ import platformdirs
 from .cuda import find_gpu
 from .errors import EngineError, MissingPackageError, ModelError, PlanError, SettingsError
 from .files import write_file
-from .model import read_onnx
+from .model import find_plan, read_onnx
 
 MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 """The modules that the backend runs on, and the names of their products."""
 
-_MAGIC = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
 _HEADER_BYTES = 64
 _WITHOUT_IT = "export the model without it (NonZero belongs to an NMS: nms=None), or run it in ONNX Runtime"
 
@@ -102,18 +101,19 @@ def read_header(plan: bytes, name: str = "the plan") -> tuple[str, tuple[int, ..
     """
     # Little endian: the magic at 0, the version at 24 as four bytes; in TensorRT-RTX (seen in 1.4 and 1.7) the size of
     # the file at 16, 64 bits.
-    if plan and plan[:4] not in _MAGIC:
+    found = find_plan(plan)
+    if plan and (found is None or found.start):
         raise PlanError(
             f"{name} is not a TensorRT plan: it starts with {plan[:4]!r}",
             fix="pass a plan, not an ONNX file or an archive that holds a plan; build_plan builds plans from ONNX",
         )
     fix = f"delete {name} and build it again"
-    if len(plan) < _HEADER_BYTES:
+    if found is None or len(plan) < _HEADER_BYTES:
         raise PlanError(f"{name} is truncated: a plan must have {_HEADER_BYTES} bytes, got {len(plan)}", fix=fix)
-    module, (size,) = _MAGIC[plan[:4]], struct.unpack_from("<Q", plan, 16)
-    if module == "tensorrt_rtx" and size != len(plan):
+    (size,) = struct.unpack_from("<Q", plan, 16)
+    if found.module == "tensorrt_rtx" and size != len(plan):
         raise PlanError(f"{name} is damaged: it must have {size} bytes, got {len(plan)}", fix=fix)
-    return module, tuple(plan[24:28])
+    return found.module, tuple(plan[24:28])
 
 
 def write_plan(path: Path, plan: bytes) -> None:

@@ -17,7 +17,7 @@ from .cuda import find_gpu
 from .device import Device, DeviceBuffer, Stream
 from .engine import Context, Engine, OneThread
 from .errors import DtypeError, EngineError, PlanError, ShapeError
-from .model import OnnxModel, printable
+from .model import OnnxModel, find_plan, name_of
 from .plans import (
     MODULES,
     build_plan,
@@ -64,13 +64,17 @@ class TensorRTEngine(Engine):
     def load(cls, plan: bytes | str | Path, *, precision: str = "") -> TensorRTEngine:
         """Load a plan on the GPU, with the module and the version that built it.
 
-        Dynamic inputs take the shape that the plan was optimized for. `precision`, such as 'fp16', goes into the label:
-        a plan does not say it. A plan file is checked against its `.sha256`, if there is one.
+        A file of trtexec, of Ultralytics (`format='engine'`), whose metadata are read, or of `build_plan`. Dynamic
+        inputs take the shape that the plan was optimized for. `precision`, such as 'fp16', goes into the label: a plan
+        does not say it. A plan file is checked against its `.sha256`, if there is one.
 
         Raises PlanError, MissingPackageError, NoGpuError, ShapeError or DtypeError.
         """
         name = "the plan" if isinstance(plan, bytes) else f"the plan {plan}"
         content = plan if isinstance(plan, bytes) else read_plan(plan)
+        metadata: Mapping[str, str] = {}
+        if found := find_plan(content):
+            content, metadata = content[found.start :], found.metadata
         module, version = read_header(content, name)
         trt = import_tensorrt(module)
         label = f"{MODULES[module]} {trt.__version__}"
@@ -93,7 +97,7 @@ class TensorRTEngine(Engine):
                 fix="build it again on this machine; if TensorRT-RTX does not support the GPU, use module='tensorrt'",
             )
         loaded = cls(engine, trt, label=f"{label}, {precision}" if precision else label)
-        loaded.model = loaded.model if isinstance(plan, bytes) else printable(Path(plan).stem)
+        loaded.model, loaded.metadata = name_of(plan, metadata), metadata
         return loaded
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the host does around the network: letterbox a frame into given memory, decode boxes, draw them.
+"""What the host does around the network: letterbox a frame into given memory, compare boxes, draw them.
 
 Frames are uint8 BGR arrays (height, width, 3), as OpenCV reads them; shapes are (height, width). The number of OpenCV's
 threads is left as it is.
@@ -6,7 +6,7 @@ threads is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from .device import HostBuffer
-from .errors import DtypeError, ModelError, SettingsError, ShapeError
+from .errors import DtypeError, SettingsError, ShapeError
 from .model import printable
 from .packages import import_cv2
 from .types import Detections, TensorSpec
@@ -22,7 +22,6 @@ from .types import Detections, TensorSpec
 _PADDING = 114
 _HALVES = (np.arange(256, dtype=np.float32) * np.float32(1 / 255)).astype(np.float16).view(np.int16)
 """The bits of each grey level in float16."""
-_ROUNDING = 1e-3  # of a score in float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,80 +120,6 @@ def naive_letterbox(frame: np.ndarray, input_shape: tuple[int, int], out: np.nda
     return out
 
 
-def decode(
-    output: np.ndarray,
-    geometry: Geometry | None = None,
-    *,
-    end2end: bool = False,
-    confidence: float = 0.25,
-    iou: float = 0.7,
-    max_detections: int = 300,
-    classes: Collection[int] | None = None,
-) -> Detections:
-    """The boxes in `output`, float32 or float16, best first: of `classes` alone where they are given.
-
-    (1, 4 + classes, n) or (4 + classes, n): a box has the class of its best score. It is a candidate if that score is
-    above `confidence` and it has an area. Of two candidates of one class that overlap by more than `iou`, the worse one
-    is dropped (greedy non-maximum suppression). With `end2end` it is (1, n, 6) or (n, 6): left, top, right, bottom,
-    score and class of boxes that the model has suppressed itself; `iou` is not used. `Engine.describe` says which of
-    the two an engine gives.
-
-    With a `geometry` boxes are in pixels of the frame and clipped to it, without one in pixels of the network input.
-    The defaults are those of Ultralytics' predict. ShapeError or DtypeError for an output of another form, ModelError
-    where scores are not from 0 to 1, SettingsError if a threshold is out of range.
-
-    >>> output = np.array([[32, 33], [32, 32], [20, 20], [10, 10], [0.9, 0.8]], np.float32)
-    >>> decode(output).boxes
-    array([[22., 27., 42., 37.]], dtype=float32)
-    >>> decode(np.array([[22, 27, 42, 37, 0.9, 3]], np.float32), end2end=True).classes
-    array([3])
-    """
-    table = _checked_output(output, end2end)
-    check_thresholds(confidence, iou, max_detections)
-    best, sizes = (table[4], table[2:4] - table[:2]) if end2end else (table[4:].max(axis=0), table[2:4])
-    check_scores(best)
-    if not end2end:
-        check_scores(table[-1])  # of an oriented or a pose model an angle or a key point, which can be negative
-    candidates = np.flatnonzero((best > confidence) & (sizes[0] > 0) & (sizes[1] > 0))
-    candidates = candidates[np.argsort(-best[candidates], kind="stable")]
-    kinds = table[5, candidates].astype(np.int64) if end2end else table[4:, candidates].argmax(axis=0)
-    if classes is not None:
-        wanted = np.isin(kinds, list(classes))
-        candidates, kinds = candidates[wanted], kinds[wanted]
-    if end2end:
-        kept = np.arange(len(candidates))[:max_detections]
-        boxes = np.ascontiguousarray(table[:4, candidates[kept]].T)
-    else:
-        centres, sizes = table[:2, candidates].T, table[2:4, candidates].T
-        kept = _suppress(np.hstack([centres - sizes / 2, sizes]), best[candidates], kinds, iou)[:max_detections]
-        boxes = np.hstack([centres[kept] - sizes[kept] / 2, centres[kept] + sizes[kept] / 2])
-    if geometry is not None:
-        corner = np.array([geometry.left, geometry.top] * 2, np.float32)
-        limit = np.array([*geometry.frame_shape[::-1]] * 2, np.float32)
-        boxes = ((boxes - corner) / np.array(geometry.scales * 2, np.float32)).clip(0, limit)
-    return Detections(boxes, best[candidates[kept]], kinds[kept].astype(np.int64))
-
-
-def check_thresholds(confidence: float, iou: float, max_detections: int) -> None:
-    """SettingsError if one of them is out of range."""
-    if not (0 <= confidence <= 1 and 0 <= iou <= 1 and max_detections > 0):
-        raise SettingsError(
-            "confidence and iou must be from 0 to 1 and max_detections 1 or more, "
-            f"got {confidence}, {iou} and {max_detections}",
-            fix="pass confidence=0.25, iou=0.7, max_detections=300, for example",
-        )
-
-
-def check_scores(scores: np.ndarray) -> None:
-    """ModelError unless they are from 0 to 1: any other number proves that the output has another layout."""
-    wrong = scores[(scores < -_ROUNDING) | (scores > 1 + _ROUNDING)]
-    if len(wrong):
-        raise ModelError(
-            f"scores must be from 0 to 1, got {wrong[0]:g}: the output of this model has another layout",
-            fix="export a detector with Ultralytics, format='onnx', and keep its metadata: they say what a model is",
-        )
-
-
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of each of `boxes` (n, 4) with each of `others` (m, 4): (n, m), from 0 to 1.
 
@@ -256,20 +181,6 @@ def _resize(frame: np.ndarray, out: np.ndarray) -> None:
         cv2.resize(frame, (columns, rows), out, interpolation=cv2.INTER_LINEAR)
 
 
-def _suppress(rectangles: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou: float) -> np.ndarray:
-    """Which of the candidates (left, top, width, height; best first) greedy suppression within each class keeps.
-
-    One call a class: OpenCV's NMSBoxesBatched compares boxes of all classes with each other, at offsets that are only
-    right for positions from 0 on.
-    """
-    order = np.argsort(classes, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
-    nms = import_cv2().dnn.NMSBoxes
-    found = [nms(rectangles[each].tolist(), scores[each].tolist(), 0.0, iou) for each in groups]
-    kept = [each[np.asarray(places, np.intp)] for each, places in zip(groups, found, strict=True)]
-    return np.sort(np.concatenate(kept))
-
-
 def check_frame(frame: np.ndarray) -> None:
     """ShapeError or DtypeError unless this is a uint8 BGR frame (height, width, 3) of any size."""
     if frame.dtype != np.uint8:
@@ -282,7 +193,7 @@ def check_frame(frame: np.ndarray) -> None:
 
 def _checked_target(out: np.ndarray) -> np.ndarray:
     """`out` as (3, height, width), the same memory."""
-    _check_floats("network input", out.dtype)
+    check_floats("network input", out.dtype)
     fix = "pass the whole buffer, or out[i] of a batch"
     if out.shape[:-3] not in ((), (1,)) or out.shape[-3:-2] != (3,) or not out.size:
         raise ShapeError(f"`out` must be (3, height, width) or (1, 3, height, width), got {out.shape}", fix=fix)
@@ -291,20 +202,8 @@ def _checked_target(out: np.ndarray) -> np.ndarray:
     return out.reshape(out.shape[-3:])
 
 
-def _checked_output(output: np.ndarray, end2end: bool) -> np.ndarray:
-    """`output` as float32 with a column for each box; the same memory unless it is float16."""
-    _check_floats("network output", output.dtype)
-    rows = output.shape[-1 if end2end else -2] if output.ndim > 1 else 0
-    if output.shape[:-2] not in ((), (1,)) or (rows != 6 if end2end else rows < 5):
-        form = "(1, n, 6)" if end2end else "(1, 4 + classes, n)"
-        raise ShapeError(
-            f"the network output must be {form}, got {output.shape}", fix="pass output[i : i + 1] of a batch"
-        )
-    table = output.reshape(output.shape[-2:]).astype(np.float32, copy=False)
-    return table.T if end2end else table
-
-
-def _check_floats(what: str, dtype: np.dtype) -> None:
+def check_floats(what: str, dtype: np.dtype) -> None:
+    """DtypeError unless these are float32 or float16."""
     if dtype not in (np.float32, np.float16):  # exports in half precision take and give float16
         raise DtypeError(f"the {what} must be float32 or float16, got {dtype}", fix="use float32")
 
@@ -384,7 +283,7 @@ class PixelWork:
     def fresh(self, index: int, target: HostBuffer | None = None) -> HostBuffer:
         """As the public report's program does it (`naive_letterbox`). DtypeError where the engine takes no floats."""
         if self._dtype.kind != "f":  # astype would make 0 of everything below 1
-            _check_floats("network input", self._dtype)
+            check_floats("network input", self._dtype)
         if target is not None:
             naive_letterbox(self._image(index), self._size, target.array)
             return target

@@ -38,7 +38,7 @@ def evaluate(
     """The scores of `detector`, opened with the confidence 0.001, on held-out frames, as JSON takes them.
 
     They are `overall`, `by_size` and `by_class` (see `score_boxes`), below the conditions: `engine`, `runs_on`,
-    `frames`, `seed`, `settings` (of `vision.decode`), `scorer`, `machine` and `date`. `progress` is called with the
+    `frames`, `seed`, `settings` (of `heads.decode`), `scorer`, `machine` and `date`. `progress` is called with the
     number of frames done. SettingsError if the detector does not know the parts of the scene, if its confidence is
     higher, or for no frames; MissingPackageError without faster-coco-eval.
     """

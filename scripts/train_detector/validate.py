@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from yolotrt_lab.heads import decode
 from yolotrt_lab.types import Detections
-from yolotrt_lab.vision import decode, overlaps
+from yolotrt_lab.vision import overlaps
 
 from .augment import cut_images, plain_panes
 from .network import Detector

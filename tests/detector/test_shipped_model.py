@@ -9,14 +9,16 @@ from yolotrt_lab.detector.detect import open_detector
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
-from yolotrt_lab.model import ModelInfo, read_model_info
+from yolotrt_lab.heads import ModelInfo
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 from yolotrt_lab.packages import shipped_model
 
 
 def test_it_is_a_small_file_that_names_the_parts_of_the_scene():
     assert shipped_model().stat().st_size < 7_000_000
-    assert read_model_info(shipped_model()) == ModelInfo(10, SyntheticScene.names, (640, 640))
+    engine = OnnxRuntimeEngine(shipped_model())
+    assert engine.describe() == ModelInfo(10, SyntheticScene.names)
+    assert engine.inputs[0].shape == (1, 3, 640, 640)
 
 
 def test_it_sees():

@@ -9,7 +9,8 @@ import pytest
 
 from yolotrt_lab.detector.yolov8 import build_model, weight_shapes
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.model import ModelInfo, read_model_info
+from yolotrt_lab.heads import ModelInfo
+from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 
 SMALL = (64, 96)
 STRIDES = (8, 16, 32)
@@ -180,12 +181,9 @@ def test_settings_that_cannot_be_used_are_refused(settings, message):
             weight_shapes("y")
 
 
-def test_the_reader_gives_what_was_built_in_the_form_of_ultralytics(tmp_path):
+def test_the_reader_gives_what_was_built_in_the_form_of_ultralytics():
     model = build_model("n", classes=2, image_size=SMALL, names=["nut", "bolt's end"])
-    path = tmp_path / "model.onnx"
-    path.write_bytes(model)
-    assert read_model_info(path) == read_model_info(str(path)) == read_model_info(model)
-    assert read_model_info(model) == ModelInfo(2, ("nut", "bolt's end"), SMALL)
+    assert OnnxRuntimeEngine(model).describe() == ModelInfo(2, ("nut", "bolt's end"))
     assert {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props} == {
         "task": "detect",
         "stride": "32",

@@ -16,10 +16,11 @@ import pytest
 from yolotrt_lab.cuda import has_gpu
 from yolotrt_lab.device import HostBuffer, open_device
 from yolotrt_lab.errors import DtypeError, ModelError, ShapeError
+from yolotrt_lab.heads import decode
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.kernels import CAPACITY, NV12_WEIGHTS, Decoder, Letterboxer, nv12_to_bgr, unpack
 from yolotrt_lab.types import HostMemory, Pixels, TensorSpec
-from yolotrt_lab.vision import Letterbox, decode, letterbox_geometry
+from yolotrt_lab.vision import Letterbox, letterbox_geometry
 
 FLOATS = ["float32", "float16"]
 WHOLE = ("1080x1920", "640x640", "1920x1080")  # sizes at a whole factor of the input's

@@ -26,6 +26,7 @@ from yolotrt_lab.errors import (
     ShapeError,
 )
 from yolotrt_lab.frames import FrameSource
+from yolotrt_lab.heads import decode
 from yolotrt_lab.loop import FrameLoop, LoopSettings, run_loop
 from yolotrt_lab.memory import Slot, SlotState
 from yolotrt_lab.recording import Recording
@@ -35,7 +36,7 @@ from yolotrt_lab.simulate.timed_engine import SpinEngine
 from yolotrt_lab.speed.overlap import OverlappedLoop, OverlapSettings
 from yolotrt_lab.speed.sources import bgr_to_nv12
 from yolotrt_lab.types import Pixels, Stage, TensorSpec
-from yolotrt_lab.vision import Letterbox, decode
+from yolotrt_lab.vision import Letterbox
 
 BASE = LoopSettings(frames=24, warmup=3, input_memory="pinned", fill="in_place", postprocess=True, confidence=0.5)
 OVERLAP = OverlapSettings(

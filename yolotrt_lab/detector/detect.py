@@ -17,12 +17,12 @@ from ..engine import Engine, open_engine
 from ..errors import EngineError, FrameSourceError, ModelError, SettingsError
 from ..files import write_file
 from ..frames import Camera, FrameSource, ImageFolder
+from ..heads import check_thresholds, decode
 from ..memory import SlotPool
-from ..model import OnnxModel, read_model_info
 from ..onnxruntime import OnnxRuntimeEngine
 from ..packages import import_cv2, shipped_model
 from ..types import Detections
-from ..vision import Letterbox, check_thresholds, class_name, decode, draw
+from ..vision import Letterbox, class_name, draw
 from .scene import SyntheticScene
 
 _ENDLESS_LIMIT = 100  # frames of a source that never ends
@@ -32,7 +32,7 @@ class Detector:
     """Finds the boxes of one frame at a time and waits for them: simple, and not the way to run a loop.
 
     With a device the engine runs there, with one context and one slot of pinned memory; without one it must be an ONNX
-    Runtime engine on the CPU. `confidence`, `iou` and `max_detections` are those of `vision.decode`. `names` are the
+    Runtime engine on the CPU. `confidence`, `iou` and `max_detections` are those of `heads.decode`. `names` are the
     names of the classes, by default the model's; `classes` are those to look for, by number or name, all without it.
     ModelError if the engine takes several frames at a time or gives no boxes, EngineError if it computes nothing or
     cannot run there, SettingsError for a class that there is not, or a threshold out of range. On the CPU, threads take
@@ -124,12 +124,13 @@ def open_detector(
     max_detections: int = 300,
     classes: Sequence[int | str] | None = None,
 ) -> Detector:
-    """A detector of a YOLO model in ONNX, exported by Ultralytics; without one, of the lab's own (`shipped_model`).
+    """A detector of a YOLO model, exported by Ultralytics as ONNX, or as a plan for this GPU (`format='engine'`);
+    without one, of the lab's own (`shipped_model`).
 
     `image_size` is for a model exported with dynamic=True, as in `open_engine`. `engine` is 'tensorrt' (on a GPU),
     'onnxruntime' (on the CPU), or 'auto': TensorRT if there is a GPU. The other settings are those of `Detector`, and
     the names of the classes those of the model's metadata. The boxes are always computed, never simulated. Raises what
-    `read_model_info`, `open_device`, `open_engine` and `Detector` raise, SettingsError for another engine.
+    `open_device`, `open_engine` and `Detector` raise, SettingsError for another engine.
 
     >>> open_detector(engine="onnxruntime").names[:3]
     ('gear', 'bolt', 'nut')
@@ -138,10 +139,9 @@ def open_detector(
     if engine not in engines:
         raise SettingsError(f"engine must be one of {', '.join(engines)}, got {engine!r}", fix="use 'auto'")
     model = shipped_model() if model is None else model
-    read_model_info(model)  # what is no detector is refused before an engine is built
     device = open_device("cuda") if engine == "tensorrt" or (engine == "auto" and has_gpu()) else None
-    found = OnnxModel.read(model, image_size=image_size)
-    loaded = OnnxRuntimeEngine(found) if device is None else open_engine(device, found)
+    size: dict[str, Any] = {"image_size": image_size}
+    loaded = OnnxRuntimeEngine(model, **size) if device is None else open_engine(device, model, **size)
     limits: dict[str, Any] = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
     return Detector(loaded, device, classes=classes, **limits)
 

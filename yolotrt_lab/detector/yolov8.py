@@ -296,10 +296,10 @@ def build_model(
     scores after the sigmoid. `precision="fp16"` holds the weights in float16 and computes in it, except for the step
     from distances to pixels, which float16 would round to half a pixel. SettingsError if a value is not usable.
 
-    >>> from yolotrt_lab.model import read_model_info
-    >>> info = read_model_info(build_model("n", classes=2, image_size=(64, 96), names=["nut", "bolt"]))
-    >>> info.names, info.image_size
-    (('nut', 'bolt'), (64, 96))
+    >>> from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
+    >>> engine = OnnxRuntimeEngine(build_model("n", classes=2, image_size=(64, 96), names=["nut", "bolt"]))
+    >>> engine.describe().names, engine.inputs[0].shape
+    (('nut', 'bolt'), (1, 3, 64, 96))
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if precision not in ("fp32", "fp16"):

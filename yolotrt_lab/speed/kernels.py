@@ -11,13 +11,14 @@ import numpy as np
 from ..device import Device, DeviceBuffer, HostBuffer, Kernel, Stream
 from ..errors import DtypeError, ShapeError
 from ..frames import check_pairs
+from ..heads import check_scores, decode
 from ..types import Detections, Pixels, TensorSpec
-from ..vision import Geometry, check_scores, decode, letterbox_geometry
+from ..vision import Geometry, letterbox_geometry
 
 CAPACITY = 1024
 """How many candidates of a frame there is room for; a frame with more is decoded on the host."""
 KEPT = 300
-"""How many boxes of a frame are kept at most, as in `vision.decode`."""
+"""How many boxes of a frame are kept at most, as in `heads.decode`."""
 RESULT = np.dtype(
     {
         "names": ["count", "candidates", "boxes", "scores", "classes"],
@@ -141,7 +142,7 @@ class Decoder:
     """The search for boxes on the GPU: the network's output to the boxes of each frame, which alone are downloaded.
 
     The output `spec` is (batch, 4 + classes, anchors), with `end2end` (batch, boxes, 6), and `geometry` that of the
-    batch's frames. Finds what `vision.decode` finds with these settings: the same boxes, corners, scores and classes,
+    batch's frames. Finds what `heads.decode` finds with these settings: the same boxes, corners, scores and classes,
     to the bit. ShapeError or DtypeError where the output is none of boxes.
 
     >>> from yolotrt_lab import open_device, open_engine

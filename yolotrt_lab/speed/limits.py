@@ -12,6 +12,7 @@ import numpy as np
 
 from ..device import Device, Stream
 from ..engine import Engine, captured
+from ..heads import decode
 from ..recording import Recording
 from ..types import HostMemory
 from ..vision import Letterbox
@@ -165,6 +166,7 @@ def confidence_for(device: Device, engine: Engine, images: Sequence[np.ndarray],
             letterbox(image, item)
         output = engine.infer(device, {spec.name: batch})[engine.outputs[0].name]
         scores.append(output[0, :, 4] if end2end else output[0, 4:].max(axis=0))
+        decode(output[:1], end2end=end2end, classes=())  # refuses what is none of boxes
     ordered = np.sort(np.concatenate(scores).astype(np.float32))[::-1]
     wanted = boxes * len(images)
     near = ordered[wanted // 2 : 2 * wanted]

@@ -26,11 +26,12 @@ import numpy as np
 from ..device import Device, Stream
 from ..engine import Context, Engine, captured
 from ..errors import SettingsError, whole
+from ..heads import decode
 from ..loop import Loop, LoopSettings, OnBoxes, member
 from ..memory import Slot, SlotPool
 from ..recording import Recording
 from ..types import Detections, Fill, HostMemory, Pixels, Stage
-from ..vision import decode, letterbox_geometry
+from ..vision import letterbox_geometry
 from .kernels import Decoder, Letterboxer, unpack
 from .sources import Images, pixel_work
 
