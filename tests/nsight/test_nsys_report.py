@@ -133,7 +133,7 @@ def test_rows_that_hold_no_numbers_are_left_out_and_counted(tmp_path):
     trace = read_trace(report.write(tmp_path / "r.sqlite"))
     assert trace.kernels["correlation"].tolist() == [1, 4]
     assert trace.kernels["graph"].tolist() == [0, 0]
-    what = "4 of 6 rows of CUPTI_ACTIVITY_KIND_KERNEL end before they start, or lack a number"
+    what = "4 of 6 rows of CUPTI_ACTIVITY_KIND_KERNEL end before they start, or have an impossible number"
     assert f"{what}: they are left out" in trace.notes
 
 

@@ -103,7 +103,7 @@ UNTOLD = "when the GPU was idle, and what synchronize calls waited for, can't be
             "",
             _backwards,
             [
-                "10 of 10 rows of CUPTI_ACTIVITY_KIND_KERNEL end before they start, or lack a number: they "
+                "10 of 10 rows of CUPTI_ACTIVITY_KIND_KERNEL end before they start, or have an impossible number: they "
                 "are left out",
                 f"the trace lacks kernels: {UNTOLD}",
             ],

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..tables import Table
 from ..types import Source
-from .intervals import Cover, GroupedCover, each, sums, taken
-from .trace import DIRECTIONS, MEMORIES, Columns, Trace, packed
+from .intervals import Cover, GroupedCover, distinct, each, sums, taken
+from .trace import CLOCK_SLACK_NS, DIRECTIONS, MEMORIES, Columns, Trace, packed
 from .traced_frames import COPY, KERNEL, KINDS, Call, Joined, frames_of, outermost, ranges_as_frames
 
 WAITS = ("kernels", "copies", "other_frames", "other_streams", "nothing", "wake_up")
 """What a synchronize call can wait for; `attribute` says when it is which."""
 
-CLOCK_SLACK_NS = 5_000
-"""How much later than a call's return the work may seem to end that the call waited for."""
-
+_FEW = 0.05  # of the calls in frames
 _MOST_STAGES = 64  # a program may name each frame's ranges differently
 
 
@@ -321,11 +319,36 @@ def _notes(joined: Joined) -> list[str]:
         notes.append(
             f"{unasked} of {len(work['pid'])} kernels and copies have no call in the trace, and belong to no frame"
         )
-    frame_of = joined.call_frame[joined.call_kind == KINDS.index(Call.SYNCHRONIZE)]
-    outside = int((frame_of < 0).sum())
-    if outside > len(frame_of) / 2:
+    synchronizes = joined.call_kind == KINDS.index(Call.SYNCHRONIZE)
+    outside = int((joined.call_frame[synchronizes] < 0).sum())
+    if outside > synchronizes.sum() / 2:
         notes.append(
-            f"{outside} of {len(frame_of)} synchronize calls are in no frame: what they wait for is no part of what a "
-            "frame takes here"
+            f"{outside} of {synchronizes.sum()} synchronize calls are in no frame: what they wait for is no part of "
+            "what a frame takes here"
         )
-    return notes
+    return [*notes, *_doubts(joined)]
+
+
+def _doubts(joined: Joined) -> Iterator[str]:
+    """What frames cannot be like, or a median over them cannot tell."""
+    frames, api, frame = joined.frames, joined.trace.api, joined.call_frame
+    over = (frame >= 0) & (api["end_ns"] > taken(frames.end, frame))
+    if over.any() and frames.row[0] >= 0:
+        yield f"{over.sum()} calls begin in a frame and end after it: its range, or they, have a wrong time or thread"
+    if len(frame) and (frame < 0).all():
+        yield "no CUDA call is in a frame: the ranges have another thread or clock than the calls"
+    starts = joined.work["start_ns"]
+    if len(frame) and (behind := int((starts > api["end_ns"].max() + CLOCK_SLACK_NS).sum())) > _FEW * len(starts):
+        yield f"{behind} of {len(starts)} kernels and copies start after the last call: their clock may be another"
+    work_there = np.zeros(len(frame) + 1, bool)
+    work_there[joined.work["call"]] = True
+    between = (api["start_ns"] >= frames.start[0]) & (api["start_ns"] < frames.end.max())
+    between &= ~joined.trace.named("api", lambda name: "HostFunc" in name)
+    for kind, what in ((Call.LAUNCH, "launches"), (Call.COPY, "copy calls")):
+        asked = between & (joined.call_kind == KINDS.index(kind))
+        if (loose := int((asked & (frame < 0)).sum())) > _FEW * asked.sum():
+            yield f"{loose} of {asked.sum()} {what} between the first and the last frame are in none"
+        if (idle := int((asked & ~work_there[:-1]).sum())) > _FEW * asked.sum():
+            yield f"{idle} of {asked.sum()} {what} show no work on the GPU: some of it may be missing"
+    if len(pids := distinct(frames.thread >> 32)) > 1:
+        yield f"frames are of {len(pids)} processes, and medians over both together"

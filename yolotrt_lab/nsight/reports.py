@@ -22,6 +22,7 @@ from ..errors import NsysError, ReportError, TraceError
 from ..packages import shipped_file
 from ..types import Source, SourceKind
 from .capture import export_sqlite
+from .damage import without_damage
 from .intervals import coded, distinct, each, look_up, taken
 from .pages import NO_INTEGER, NULL, OddFileError, integer_columns
 from .scrub import quoted
@@ -46,6 +47,7 @@ FROM sqlite_master AS m JOIN pragma_table_xinfo(m.name) AS c WHERE m.type = 'tab
 _USED = ("start", "end", "globalTid", "globalPid", "deviceId", "streamId", "graphNodeId")
 _RENAMED = {"correlationId": "correlation"}
 _NONE, _DAMAGED, _SOUND = range(3)
+_MOST_BYTES = 1 << 50  # of one copy
 _RARE = ("memsets", "graphs")
 _NO_KERNELS = f"the report has no {_TABLES['kernels'][0]}"
 _RANGE_EVENTS = (59, 60)  # push/pop and start/end, by ENUM_NSYS_EVENT_TYPE
@@ -222,7 +224,7 @@ class _Report:
         fit = columns.pop("fit")
         if damaged := int((fit == _DAMAGED).sum()):
             what = f"{damaged} of {len(fit)} rows of {name}"
-            self.notes.append(f"{what} end before they start, or lack a number: they are left out")
+            self.notes.append(f"{what} end before they start, or have an impossible number: they are left out")
         starts = columns["start_ns"]
         if (fit != _SOUND).any() or (starts[1:] < starts[:-1]).any():
             sound = np.flatnonzero(fit == _SOUND)
@@ -235,8 +237,15 @@ class _Report:
         """The trace that the report holds."""
         on_gpu = {"kernels": self._kernels(), "copies": self._copies(), "memsets": self.columns["memsets"]}
         names = self._call_names()
-        api = _without_nested(Columns(self.columns.pop("api") | {"name": names}), on_gpu)
+        api = Columns(self.columns.pop("api") | {"name": names})
         ranges = Columns(self.columns["ranges"] | {"name": self._range_names()})
+        tables = {"api": api, **on_gpu, "ranges": ranges}
+        titles = {table: _TABLES[table][0] for table in tables}
+        if len(self.columns["graphs"]["pid"]):
+            titles["kernels"] += f" and {_TABLES['graphs'][0]}"
+        self.notes += without_damage(tables, self.names, titles)
+        ranges, on_gpu = tables["ranges"], {table: tables[table] for table in on_gpu}
+        api = _without_nested(tables["api"], on_gpu)
         if several := _asked_twice(api, on_gpu):
             self.notes.append(
                 f"{several} kernels and copies have a correlationId that several calls have: which call asked for "
@@ -287,7 +296,8 @@ class _Report:
         self.notes = [note for note in self.notes if note != _NO_KERNELS]
         self.notes.append("CUDA graphs are shown as one block: the kernels and copies in them can't be told apart")
         graphs |= {"graph": np.full(count, Graph.WHOLE), "name": np.full(count, self._place("CUDA graph"))}
-        return Columns({name: np.concatenate([values, graphs[name]]) for name, values in kernels.items()})
+        both = Columns({name: np.concatenate([values, graphs[name]]) for name, values in kernels.items()})
+        return rows_of(both, np.argsort(both["start_ns"], kind="stable"))
 
     def _copies(self) -> Columns:
         """Copies with direction and memory on the host's side. Memory is told by its label, not its number."""
@@ -298,6 +308,9 @@ class _Report:
         direction = _mapped(columns["copyKind"], _DIRECTION_OF, _OTHER)
         source, target = (_mapped(columns[side], kinds, _UNKNOWN) for side in ("srcKind", "dstKind"))
         memory = np.where(direction == DIRECTIONS.index("d2h"), target, source)
+        for unknown, what in ((direction == _OTHER, "direction"), (memory == _UNKNOWN, "kind of memory")):
+            if rows and unknown.any():
+                self.notes.append(f"{unknown.sum()} of {len(unknown)} copies have an unknown {what}")
         return Columns(columns | {"direction": direction, "host_memory": memory})
 
     def _number_devices(self, on_gpu: Mapping[str, Columns]) -> set[int]:
@@ -332,6 +345,8 @@ def _finished(table: str, read: Columns) -> Columns:
     fit = np.where(read["end"] >= read["start"], _SOUND, _DAMAGED).astype(np.int8)
     for name in needed:
         fit[read[name] <= NO_INTEGER] = _DAMAGED
+    if "bytes" in read:
+        fit[(read["bytes"] < 0) | (read["bytes"] > _MOST_BYTES)] = _DAMAGED
     if table == "ranges":  # one that has not ended, or something else than a range
         fit[(read["end"] == NULL) | ~np.isin(read.get("eventType", _RANGE_EVENTS[0]), _RANGE_EVENTS)] = _NONE
     for name, value in optional.items():
