@@ -186,9 +186,9 @@ def test_all_cells_run_on_a_gpu():
     ("code", "there"),
     [
         ("cupy.zeros", "RawKernel, cuda, empty, get_default_pinned_memory_pool"),
-        ("cupy.cuda.MemoryPool", "Event, PinnedMemoryPool, Stream"),
+        ("cupy.cuda.MemoryPool", "Event, ExternalStream, PinnedMemoryPool, Stream"),
         ("cupy.cuda.runtime.hostAlloc", "hostRegister, hostUnregister, memcpyAsync"),
-        ("stream.use", "begin_capture, end_capture, ptr, record, synchronize, wait_event"),
+        ("stream.is_capturing", "begin_capture, done, end_capture, ptr, record, synchronize, use, wait_event"),
         ("block.free", "mem, ptr, size"),
         ("context.execute_v2", "execute_async_v3, get_tensor_shape, set_input_shape, set_tensor_address"),
         ("nvtx.mark", "annotate, pop_range, push_range"),

@@ -119,8 +119,10 @@ def check(loop: Callable[..., Any], device: Device | None = None, *, exercise: s
     an exercise that asks for a value the function returns it. `device` is by default what `open_device()` gives.
     SettingsError for an `exercise` that there is not, and for a loop that is no plain function.
 
+    Threads may prepare frames and take results; calls to the GPU must come from one of them, which the error says.
     Not seen: what NumPy reads from memory that a copy still writes, a write in flight that leaves the same bytes before
-    the next line, and device memory that is freed while the network still uses it and that CuPy would hand out again.
+    the next line or call, and device memory that is freed while the network still uses it and that CuPy would hand out
+    again.
 
     >>> def mine(frames, done):
     ...     for frame in frames:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -95,7 +96,6 @@ class SimulatedRig:
         """The host's own work: what it is, and from when to when, on which line."""
         self.held: list[tuple[int, int, int]] = []
         """At each frame: bytes of host and of device memory, and pieces of registered memory."""
-        self.on_write: Callable[[np.ndarray], None] = lambda array: None
         self._ready = exercise is not None and exercise.camera == "ready"
         self._ring: list[np.ndarray] = []
         self._range: Any = self.device.range("a frame of the check")
@@ -137,8 +137,7 @@ class SimulatedRig:
 
     def _write(self, target: np.ndarray, colour: int) -> None:
         self._check_known(target, WRITE)
-        target.fill(colour / 255)
-        self.on_write(target)
+        self.machine.hazards.write(target, partial(target.fill, colour / 255))
 
     def _check_known(self, array: np.ndarray, kind: str) -> None:
         begin = array.__array_interface__["data"][0]

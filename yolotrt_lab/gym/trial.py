@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from time import monotonic
 from traceback import walk_tb
 from types import FrameType, FunctionType
 from typing import Any
@@ -99,10 +100,13 @@ class Watch:
         self.files: set[str] = set()
         self.count = 0
         self._seen: weakref.WeakKeyDictionary[Any, np.ndarray] = weakref.WeakKeyDictionary()
+        self._seeing = threading.Lock()  # NumPy lets other threads run while it writes
         self._at: Line | None = None
+        self._line_of: dict[int, Line] = {}
         self._errors: list[BaseException] = []
         self._ended, self._returned, self._late = threading.Event(), False, False
-        rig.on_write = rig.machine.hazards.landed = self.refresh
+        rig.machine.hazards.write = self._write
+        rig.trace.before_call = self._look
         for block in rig.device.namespace.page_locked():
             self._seen[block] = _sample(block)
 
@@ -116,9 +120,10 @@ class Watch:
         threading.excepthook = self._in_thread
         try:
             threading.Thread(target=self._run, args=(loop, arguments), daemon=True).start()
-            count = -1
-            while not self._ended.wait(_MOST_SECONDS) and count != self.count:
-                count = self.count  # a slow machine, as long as it gets to new lines
+            count, since = 0, monotonic()
+            while not self._ended.wait(_MOST_SECONDS / 20) and monotonic() < since + _MOST_SECONDS:
+                if count != self.count:  # a slow machine, as long as it gets to new lines
+                    count, since = self.count, monotonic()
         finally:
             self._late = not self._returned
             threading.settrace(before)  # type: ignore[arg-type]
@@ -169,30 +174,40 @@ class Watch:
             threading.Event().wait()
         if event != "exception":
             self._look()
-            self._at = frame.f_code.co_filename, frame.f_lineno
+            self._at = self._line_of[threading.get_ident()] = frame.f_code.co_filename, frame.f_lineno
         return self._on_line
 
     def _look(self) -> None:
-        """What the line before has written into pinned memory by itself."""
-        machine, device = self._rig.machine, self._rig.device
-        for block in device.namespace.page_locked():
-            sample, seen = _sample(block), self._seen.get(block)
-            self._seen[block] = sample
-            if seen is None or not (changed := np.count_nonzero(sample != seen)):
-                continue
-            try:
-                machine.hazards.check_known(block._buffer.accesses, block.ptr, block.ptr + block.size, WRITE)
-            except HazardError as error:
-                lines = (self._at, *error.lines[1:])
-                raise HazardError(error.message, fix=error.fix, lines=lines) from None
-            begin, share = device.now_ns(), changed / len(sample) * block.size / self._rig.names["image_spec"].nbytes
-            machine.advance(int(share * machine.preset.host_work_ns.get("copy_to_slot", 0)))
-            self._rig.spent.append(("copy", begin, device.now_ns(), self._at))
+        """What the program has written into pinned memory by itself, since the line or the call before."""
+        line = self._line_of.get(threading.get_ident())
+        with self._seeing:
+            for block in self._rig.device.namespace.page_locked():
+                sample, seen = _sample(block), self._seen.get(block)
+                self._seen[block] = sample
+                if seen is not None and len(changed := np.flatnonzero(sample != seen)):
+                    self._wrote(block, changed, line)
 
-    def refresh(self, array: np.ndarray) -> None:
-        """The lab, or the GPU, has written there."""
-        if (block := self._rig.device.namespace.page_locked_at(array.__array_interface__["data"][0])) is not None:
-            self._seen[block] = _sample(block)
+    def _wrote(self, block: Any, changed: np.ndarray, line: Line | None) -> None:
+        """These of the words that are looked at: they are known to be the host's, and writing them takes time."""
+        machine, device = self._rig.machine, self._rig.device
+        places = block.ptr + 4 * _places(block.size)
+        for part in np.split(changed, np.flatnonzero(np.diff(changed) > 1) + 1):
+            try:
+                first, last = int(places[part[0]]), int(places[part[-1]])
+                machine.hazards.check_known(block._buffer.accesses, first, last + 4, WRITE)
+            except HazardError as error:
+                raise HazardError(error.message, fix=error.fix, lines=(line, *error.lines[1:])) from None
+        begin, share = device.now_ns(), len(changed) / len(places) * block.size / self._rig.names["image_spec"].nbytes
+        machine.advance(int(share * machine.preset.host_work_ns.get("copy_to_slot", 0)))
+        self._rig.spent.append(("copy", begin, device.now_ns(), line))
+
+    def _write(self, array: np.ndarray, action: Callable[[], Any]) -> None:
+        """The lab, or the GPU, writes there."""
+        block = self._rig.device.namespace.page_locked_at(array.__array_interface__["data"][0])
+        with self._seeing:
+            action()
+            if block is not None:
+                self._seen[block] = _sample(block)
 
 
 @cache

@@ -8,7 +8,7 @@ a race shows whether or not it happens to go well this time (Flanagan and Freund
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,8 +91,9 @@ class Hazards:
         self._threads, self._trace, self._is_done = threads, trace, is_done
         self._compared: list[_Compared] = []
         self._freed: list[_Freed] = []
-        self.landed: Callable[[np.ndarray], None] = lambda raw: None
-        """Called with the host's bytes that a download has written."""
+        self.write: Callable[[np.ndarray, Callable[[], Any]], Any] = lambda array, action: action()
+        """Does what the lab or a download writes into an array of the host; who watches the program's own writes puts
+        another function here."""
 
     # Order
 
@@ -193,8 +194,7 @@ class Hazards:
             def land() -> None:
                 """What it is compared with from here on is what the download wrote."""
                 untouched = np.array_equal(raw, compared.expected)
-                download()
-                self.landed(raw)
+                self.write(raw, download)
                 if untouched:
                     np.copyto(compared.expected, raw)
 

@@ -263,9 +263,19 @@ class Machine:
             timeline.place(*following)
         return work.has_run(now)
 
-    def wait(self, name: str, work: Work | None, clock: Clock | None) -> None:
+    def query(self, name: str, work: Work | None, clock: Clock | None = None) -> bool:
+        """A call that asks whether `work` has run; see `wait` of the clock."""
+        self.refuse_in_capture(name)
+        self.spend(name, self.preset.query_ns)
+        done = work is None or self.is_done(work)
+        if done:
+            self._learn(work, clock)
+        self.hazards.check_copies()
+        return done
+
+    def wait(self, name: str, work: Work | None, clock: Clock | None = None) -> None:
         """A synchronize call: short where the work is done, else until the host has woken up after its end. The host
-        knows all of the `clock` then.
+        knows all of the `clock` then, by default that of the work.
         """
         self.refuse_in_capture(name)
         begin = self.begin()
@@ -277,8 +287,11 @@ class Machine:
                 done_at = max(done_at, work.end + self.spread(wake_up_ns))
         self.advance_to(done_at)
         self.end(name, begin)
-        self.hazards.learn(clock)
+        self._learn(work, clock)
         self.hazards.check_copies()
+
+    def _learn(self, work: Work | None, clock: Clock | None) -> None:
+        self.hazards.learn(work.clock if clock is None and work is not None else clock)
 
     def _synchronize_ns(self, name: str) -> int:
         """What the call itself takes. Only that of a stream was measured cold."""

@@ -28,6 +28,7 @@ from .raw_objects import (
     DeviceArray,
     DeviceMemory,
     Event,
+    ExternalStream,
     Module,
     Names,
     PinnedMemoryPool,
@@ -185,6 +186,8 @@ class Namespace(Space):
             runtime=runtime,
             Device=lambda device=0: Module("cupy.cuda.Device", id=0, synchronize=synchronize),
             Stream=partial(Stream, self),
+            ExternalStream=partial(ExternalStream, self),
+            get_current_stream=self.current_stream,
             Event=partial(Event, self),
             get_elapsed_time=get_elapsed_time,
             alloc=partial(DeviceMemory, self),
@@ -201,7 +204,13 @@ class Namespace(Space):
         )
         return RawModules(
             cupy,
-            Module("cupyx", empty_pinned=self._empty_pinned),
+            Module(
+                "cupyx",
+                empty_pinned=self._pinned,
+                zeros_pinned=partial(self._pinned, fill=0),
+                empty_like_pinned=lambda array: self._pinned(array.shape, array.dtype),
+                zeros_like_pinned=lambda array: self._pinned(array.shape, array.dtype, fill=0),
+            ),
             Module("tensorrt", __version__=f"simulated, preset {self.device.preset.name}"),
             Module("nvtx", annotate=self._annotate, push_range=self._push_range, pop_range=self._pop_range),
             Module("time", perf_counter_ns=self.device.now_ns),
@@ -214,9 +223,12 @@ class Namespace(Space):
     def _set_allocator(self, allocator: Callable[[int], Any] | None = None) -> None:
         self._allocate = allocator or (lambda size: self.point_at(self.host_alloc(size), self.host_free))
 
-    def _empty_pinned(self, shape: int | Sequence[int], dtype: Any = float) -> np.ndarray:
+    def _pinned(self, shape: int | Sequence[int], dtype: Any = float, fill: int | None = None) -> np.ndarray:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        return np.ndarray(shape, dtype, buffer=self._allocate(nbytes))
+        array: np.ndarray = np.ndarray(shape, dtype, buffer=self._allocate(nbytes))
+        if fill is not None:
+            self.machine.hazards.write(array, partial(array.fill, fill))
+        return array
 
     @contextmanager
     def _annotate(

@@ -11,7 +11,7 @@ import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from copy import copy
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from typing import Any, SupportsIndex
 
@@ -21,6 +21,7 @@ from ..device import HostBuffer
 from ..errors import DeviceError, HazardError, MissingNameError, SettingsError
 from ..types import HostMemory, TensorSpec
 from .hazards import WatchedBuffer
+from .host_arrays import array_at
 from .machine import SimulatedBuffer
 from .simulated import SimulatedDevice
 from .streams import SimulatedGraph, SimulatedStream
@@ -43,7 +44,7 @@ class Space:
         self._page_locked: weakref.WeakValueDictionary[int, PinnedMemory] = weakref.WeakValueDictionary()
         self._registered: dict[int, PinnedMemory] = {}
         self._freed: deque[PinnedMemory] = deque(maxlen=8)
-        self._entered: defaultdict[Any, list[Stream]] = defaultdict(list)
+        self._current: dict[Any, Stream] = {}
 
     # Streams
 
@@ -61,15 +62,19 @@ class Space:
             )
         return stream
 
-    def entered(self) -> list[Stream]:
-        """The `with` blocks of streams that the running thread is in."""
-        return self._entered[self.machine.threads.running]
+    def swap_current(self, stream: Stream | None) -> Stream | None:
+        """From now on this is the running thread's stream; returns the one before. None is the default stream."""
+        thread = self.machine.threads.running
+        before = self._current.pop(thread, None)
+        if stream is not None:
+            self._current[thread] = stream
+        return before
 
     def current_stream(self) -> Stream:
-        """The innermost of them."""
-        if not self.entered():
+        """That of the running thread: it entered or uses it."""
+        if (stream := self._current.get(self.machine.threads.running)) is None:
             raise DeviceError("a stream must be given or entered, got the default stream", fix="use `with stream:`")
-        return self.entered()[-1]
+        return stream
 
     def capture(self) -> SimulatedGraph | None:
         """The graph that takes what the running thread submits."""
@@ -121,7 +126,9 @@ class Space:
     def host_register(self, ptr: int, size: int, flags: int) -> None:
         """`cudaHostRegister`."""
         self.machine.memory.register()
-        buffer = WatchedBuffer(_bytes_at(ptr, size), HostMemory.REGISTERED, self.machine.hazards)
+        array, raw = _bytes_at(ptr, size)
+        buffer = WatchedBuffer(raw, HostMemory.REGISTERED, self.machine.hazards)
+        buffer.owner = array  # a program that drops it leaks it, and ends by no fault of memory
         self._registered[ptr] = self._page_locked[ptr] = PinnedMemory(buffer)
 
     def host_unregister(self, ptr: int) -> None:
@@ -159,20 +166,27 @@ class Space:
                 hazards.compare(host, work)  # as a device that moves bytes has done already
         else:
             if at_once and moves_bytes:
-                host.raw.fill(0xFF)
-                hazards.landed(host.raw)
+                hazards.write(host.raw, partial(host.raw.fill, 0xFF))
             self.device.download(device, host, lane, offset)
 
     def _find_host(self, address: int, nbytes: int) -> HostBuffer:
         if (memory := self.page_locked_at(address)) is None:
-            return HostBuffer(_bytes_at(address, nbytes))
+            array, raw = _bytes_at(address, nbytes)
+            return HostBuffer(raw, owner=array)
         if (graph := self.capture()) is not None:
             self.captured[graph].append(memory._holder)
         return memory._part(address, nbytes)
 
 
-def _bytes_at(address: int, nbytes: int) -> np.ndarray:
-    return np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(address))
+def _bytes_at(address: int, nbytes: int) -> tuple[Any, np.ndarray]:
+    """Memory of the host, and the array that has it."""
+    if (array := array_at(address, nbytes)) is None:
+        raise HazardError(
+            f"host memory must be that of a live array, got {nbytes:,} bytes that none has",
+            fix="hold the array in a variable until the copy is over; its .ctypes.data alone keeps nothing",
+            lines=(calling_line(),),
+        )
+    return array, np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(address))
 
 
 class Names:
@@ -294,6 +308,9 @@ class DeviceArray(Names):
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed: use .get()")
+
     def __getitem__(self, index: int | slice) -> DeviceArray:
         places = range(self.shape[0] if self.shape else 0)[index] if isinstance(index, SupportsIndex | slice) else None
         if places is None or (isinstance(places, range) and places.step != 1):
@@ -370,15 +387,25 @@ class Stream(Names):
     """`cupy.cuda.Stream`. There is no default stream here, so a blocking one has none to wait for."""
 
     def __init__(self, space: Space, *, non_blocking: bool = False, priority: int | None = None) -> None:
-        self._space = space
+        self._space, self._before = space, list[Stream | None]()
         self.ptr, self._stream = space.stream(priority or 0)
 
     def __enter__(self) -> Stream:
-        self._space.entered().append(self)
+        self._before.append(self._space.swap_current(self))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._space.entered().pop()
+        self._space.swap_current(self._before.pop())
+
+    def use(self) -> Stream:
+        """From now on it is the running thread's stream."""
+        self._space.swap_current(self)
+        return self
+
+    @property
+    def done(self) -> bool:
+        """`cudaStreamQuery`: True once everything submitted so far has run."""
+        return self._stream.done
 
     def synchronize(self) -> None:
         """`cudaStreamSynchronize`."""
@@ -401,6 +428,14 @@ class Stream(Names):
     def end_capture(self) -> Graph:
         """The graph."""
         return Graph(self._space, self._stream.end_capture())
+
+
+class ExternalStream(Stream):
+    """`cupy.cuda.ExternalStream`: a stream that is there, by its handle."""
+
+    def __init__(self, space: Space, ptr: int, device_id: int = -1) -> None:
+        self._space, self._before = space, []
+        self.ptr, self._stream = ptr, space.find_stream(ptr)
 
 
 class Graph(Names):

@@ -23,18 +23,11 @@ class SimulatedEvent:
     @property
     def done(self) -> bool:
         """True once everything in front of the mark has run; True if never recorded."""
-        machine = self._machine
-        machine.refuse_in_capture("cudaEventQuery")
-        machine.spend("cudaEventQuery", machine.preset.query_ns)
-        done = self.work is None or machine.is_done(self.work)
-        if done and self.work is not None:
-            machine.hazards.learn(self.work.clock)
-        machine.hazards.check_copies()
-        return done
+        return self._machine.query("cudaEventQuery", self.work)
 
     def synchronize(self) -> None:
         """Hold the host until `done`."""
-        self._machine.wait("cudaEventSynchronize", self.work, None if self.work is None else self.work.clock)
+        self._machine.wait("cudaEventSynchronize", self.work)
 
     def elapsed_ns(self, earlier: Event) -> int:
         """Device time from `earlier` to this mark."""
@@ -54,6 +47,11 @@ class SimulatedStream:
         machine.timeline.drop_closed(machine.threads.now)
         self.lane = machine.timeline.lane(priority)
         weakref.finalize(self, setattr, self.lane, "closed", True).atexit = False
+
+    @property
+    def done(self) -> bool:
+        """True once everything submitted so far has run."""
+        return self._machine.query("cudaStreamQuery", self.lane.last, self.lane.mark())
 
     def synchronize(self) -> None:
         """Hold the host until everything submitted so far has run."""

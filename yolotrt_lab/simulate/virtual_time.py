@@ -98,7 +98,7 @@ class VirtualThreads:
         if self.running.number or alive:
             raise DeviceError(
                 "a simulated device must be called by one Python thread at a time, got a call from another",
-                fix="join a thread before another one calls; device.start_thread(function) takes care of turns",
+                fix="make all calls to the GPU in one thread, or join it before another one calls",
             )
         self.running.ident = ident
 
@@ -212,11 +212,14 @@ class Trace:
     def __init__(self, threads: VirtualThreads) -> None:
         self.spans: list[Span] = []
         self.lines: dict[int, Line | None] = {}
+        self.before_call: Callable[[], None] = lambda: None
+        """Called at the begin of each call: what the program did before it is over."""
         self._threads = threads
         self._numbers = count(1)
 
     def begin_call(self) -> None:
         """From here on the running thread is in its next call."""
+        self.before_call()
         self._threads.running.call = number = next(self._numbers)
         self.lines[number] = calling_line()
 
