@@ -12,10 +12,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
+from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -91,34 +92,32 @@ DOMAIN = "yolotrt_lab"
 
 
 class NvtxRange:
-    """A reusable range. Its attributes belong to one thread: pushing changes them."""
+    """A reusable range. Its attributes belong to one thread: pushing changes them. Without a domain it only times."""
 
-    __slots__ = ("_attributes", "_pop", "_push", "payload")
+    __slots__ = ("_attributes", "_domain", "_start", "ns", "payload")
 
     def __init__(self, domain: Any, name: str) -> None:
-        self._attributes = domain.get_event_attributes(message=name, category="loop")
+        self._domain = domain
+        self._attributes = domain and domain.get_event_attributes(message=name, category="loop")
         self.payload: int | None = None
-        self._push = domain.push_range
-        self._pop = domain.pop_range
+        self.ns = self._start = 0
 
     def __enter__(self) -> None:
-        if self.payload is None:
-            self._push(self._attributes)
-        else:
-            self._push(self._attributes, payload=self.payload)
+        if self._domain is not None:
+            if self.payload is None:
+                self._domain.push_range(self._attributes)
+            else:
+                self._domain.push_range(self._attributes, payload=self.payload)
+        self._start = perf_counter_ns()
 
     def __exit__(self, *_: object) -> None:
-        self._pop()
-
-
-class NoRange(nullcontext[None]):
-    """Stands in for a range where the nvtx package is missing."""
-
-    payload: int | None = None
+        self.ns = perf_counter_ns() - self._start
+        if self._domain is not None:
+            self._domain.pop_range()
 
 
 class NvtxRanges:
-    """The ranges of a program, by thread and name. Without the nvtx package they do nothing."""
+    """The ranges of a program, by thread and name. Without the nvtx package they only time."""
 
     def __init__(self) -> None:
         self._domain = None
@@ -130,8 +129,6 @@ class NvtxRanges:
 
     def __call__(self, name: str) -> Range:
         """The range of that name for the calling thread."""
-        if self._domain is None:
-            return NoRange()
         ranges: dict[str, NvtxRange] = self._by_thread.__dict__
         if name not in ranges:
             ranges[name] = NvtxRange(self._domain, name)

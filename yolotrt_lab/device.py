@@ -85,10 +85,12 @@ class Stream(Protocol):
 
 
 class Range(Protocol):
-    """An NVTX range."""
+    """An NVTX range, which times what is inside."""
 
     payload: int | None
     """A number that it carries when it is entered next, such as the frame's."""
+    ns: int
+    """The host's time in it, once it is left."""
 
     def __enter__(self) -> None: ...
 
@@ -144,7 +146,7 @@ class Device(ABC):
 
     @abstractmethod
     def range(self, name: str) -> Range:
-        """An NVTX range (the simulation logs it). Objects are reused by name: do not nest one in itself."""
+        """An NVTX range (the simulation logs it). It belongs to the thread that asks; do not nest one in itself."""
 
     @abstractmethod
     def stream(self, *, priority: int = 0) -> Stream:

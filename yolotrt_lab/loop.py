@@ -168,26 +168,6 @@ class Loop(ABC):
         """After an error: let the GPU finish what it has, and give every slot back."""
 
 
-class StageTimer:
-    """One stage: an NVTX range and, inside it, the host's time."""
-
-    __slots__ = ("_now", "_range", "_start", "ns")
-
-    def __init__(self, device: Device, stage: Stage) -> None:
-        self._now = device.now_ns
-        self._range = device.range(str(stage))
-        self._start = 0
-        self.ns = 0
-
-    def __enter__(self) -> None:
-        self._range.__enter__()
-        self._start = self._now()
-
-    def __exit__(self, *_: object) -> None:
-        self.ns = self._now() - self._start
-        self._range.__exit__(None, None, None)
-
-
 class FrameLoop(Loop):
     """One frame at a time in one stream: memory allocated, engine bound, graph captured.
 
@@ -239,7 +219,7 @@ class FrameLoop(Loop):
     def _run(self) -> None:
         settings = self.settings
         self._range = self.device.range("frame")
-        self._stages = {stage: StageTimer(self.device, stage) for stage in Stage}
+        self._stages = {stage: self.device.range(str(stage)) for stage in Stage}
         self._frames(range(-settings.warmup, 0), None)
         self._frames(range(settings.frames), None if settings.period_us is None else round(settings.period_us * 1_000))
 

@@ -12,7 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from ..loop import StageTimer
+from ..device import Range
 from ..memory import Slot, SlotPool
 from ..recording import FrameRecorder, Recording, machine_info
 from ..simulate import SpinEngine
@@ -82,7 +82,7 @@ class _TwoThreads:
             self._free.put(slot)
         join = start(self._submitting, begin, end, period_ns)
         try:
-            synchronize = StageTimer(self._device, Stage.SYNCHRONIZE)
+            synchronize = self._device.range(str(Stage.SYNCHRONIZE))
             while (submitted := self._submitted.get()) is not None:
                 self._collect(synchronize, *submitted)
         finally:
@@ -98,7 +98,7 @@ class _TwoThreads:
     def _submit(self, begin: int, end: int, period_ns: int | None) -> None:
         device, now, context, stream = self._device, self._device.now_ns, self._context, self._stream
         frame = device.range("frame")  # a range belongs to one thread
-        upload, infer, download = (StageTimer(device, stage) for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD))
+        upload, infer, download = (device.range(str(stage)) for stage in (Stage.UPLOAD, Stage.INFER, Stage.DOWNLOAD))
         first = now()
         for index in range(begin, end):
             due = now() if period_ns is None else first + (index - begin) * period_ns
@@ -120,7 +120,7 @@ class _TwoThreads:
             self._submitted.put((index, due, start, slot, host_ns))
 
     def _collect(
-        self, synchronize: StageTimer, index: int, due: int, start: int, slot: Slot, host_ns: tuple[int, ...]
+        self, synchronize: Range, index: int, due: int, start: int, slot: Slot, host_ns: tuple[int, ...]
     ) -> None:
         with synchronize:
             if self._event_each_frame:

@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
-_DEEP = 4  # lists in tuples in objects in variables
+_DEEP = 5  # arrays in tuples in lists in objects in variables
 _known: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 def array_at(address: int, nbytes: int) -> Any:
-    """The array, of NumPy or ctypes, that has these bytes; None where none does any more."""
+    """The array, of NumPy or ctypes, that has these bytes; None where none does any more.
+
+    Looked through are the variables of what is running, and what these hold.
+    """
     for objects in _places(address):
         for array in [each for each in objects if isinstance(each, np.ndarray | ctypes.Array)]:
             begin, end = _bounds(array)
@@ -28,21 +31,16 @@ def array_at(address: int, nbytes: int) -> Any:
 
 
 def _places(address: int) -> Iterator[list[Any]]:
-    """Where it was before; the variables of what is running, and what these hold; at last, and slowly, everywhere."""
     yield [_known.get(address)]
     frame: FrameType | None = sys._getframe(2)
     held: list[Any] = []
     while frame is not None:
-        held += frame.f_locals.values()
+        held += [*frame.f_locals.values(), frame.f_globals]
         frame = frame.f_back
     for _ in range(_DEEP):
         yield held
-        open_ = (each for each in held if not isinstance(each, ModuleType | FunctionType | FrameType | type))
-        held = list({id(each): each for each in gc.get_referents(*open_)}.values())
-    held = gc.get_referents(*gc.get_objects())
-    yield held
-    plain = [each for each in held if type(each) in (tuple, dict) and not gc.is_tracked(each)]  # it does not list these
-    yield gc.get_referents(*plain)
+        followed = [each for each in held if not isinstance(each, ModuleType | FunctionType | FrameType | type)]
+        held = list({id(each): each for each in gc.get_referents(*followed)}.values())
 
 
 def _bounds(array: Any) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import random
 import weakref
 from collections.abc import Sequence
 from itertools import count
-from math import exp, prod
+from math import cos, exp, log, prod, sin, sqrt, tau
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ class SimulatedBuffer:
         self.accesses = Accesses("device memory")
         self.written: list[tuple[int, int]] = []
         """From where to where it has a value, in order."""
+        self.whole = False
+        """All of it has one."""
         self._data: np.ndarray | None = None
 
     @property
@@ -49,8 +51,6 @@ class SimulatedBuffer:
 
     def write(self, begin: int, end: int) -> None:
         """These bytes have a value now."""
-        if self.written and self.written[0][0] <= begin and end <= self.written[0][1]:
-            return
         merged: list[tuple[int, int]] = []
         for start, stop in sorted([*self.written, (begin, end)]):
             if merged and start <= merged[-1][1]:
@@ -58,6 +58,7 @@ class SimulatedBuffer:
             else:
                 merged.append((start, stop))
         self.written = merged
+        self.whole = merged == [(0, self.nbytes)]
 
     def written_in_part(self, nbytes: int) -> int | None:
         """How many of the first bytes have a value, where it is some and not all; None otherwise."""
@@ -72,20 +73,25 @@ Touch = tuple[SimulatedBuffer, str, int, int]
 class Range:
     """A range of the program; leaving it costs what the preset measured between two stages."""
 
+    __slots__ = ("_cost_ns", "_name", "_start", "_threads", "_trace", "ns", "payload")
+
     def __init__(self, name: str, cost_ns: int, threads: VirtualThreads, trace: Trace | None) -> None:
         self._name, self._cost_ns, self._threads, self._trace = name, cost_ns, threads, trace
-        self.begins: dict[VirtualThread, int] = {}
-        """When the threads that are in it entered it, where a trace is kept."""
         self.payload: int | None = None
+        self.ns = self._start = 0
 
     def __enter__(self) -> None:
-        if self._trace is not None:
-            self.begins[self._threads.running] = self._threads.now
+        threads = self._threads
+        threads.running.ranges += 1
+        self._start = threads.now
 
     def __exit__(self, *_: object) -> None:
+        threads, start = self._threads, self._start
+        threads.running.ranges -= 1
+        self.ns = threads.now - start
         if self._trace is not None:
-            self._trace.keep_range(self._name, self.begins.pop(self._threads.running))
-        self._threads.now += self._cost_ns
+            self._trace.keep_range(self._name, start)
+        threads.now += self._cost_ns
 
 
 class Machine:
@@ -111,7 +117,7 @@ class Machine:
         self._factors: list[float] = []
         self._moves = 0
         self._moves_at_call: dict[str, int] = {}
-        self._ranges: dict[str, Range] = {}
+        self._queue_depth = preset.launch_queue_depth
 
     # The host's time
 
@@ -139,7 +145,9 @@ class Machine:
 
     def advance(self, duration_ns: int) -> None:
         """Let that time pass for the running thread, give or take the jitter."""
-        self.threads.now += self.spread(duration_ns) if self._jitter else duration_ns
+        if self._jitter:
+            duration_ns = int(duration_ns * (self._factors or self._draw()).pop())
+        self.threads.now += duration_ns
 
     def advance_to(self, time_ns: int) -> None:
         """Let time pass for the running thread until then; none where that is past."""
@@ -150,9 +158,17 @@ class Machine:
         """The duration, give or take the jitter."""
         if not self._jitter:
             return duration_ns
-        if not self._factors:
-            self._factors = [exp(self._random.gauss(0.0, self._jitter)) for _ in range(1_000)][::-1]
-        return int(duration_ns * self._factors.pop())
+        return int(duration_ns * (self._factors or self._draw()).pop())
+
+    def _draw(self) -> list[float]:
+        """A thousand factors, the first one at the end: `Random.gauss`, in pairs (Box and Muller, 1958)."""
+        uniform, jitter, found = self._random.random, self._jitter, self._factors
+        for _ in range(500):
+            angle = uniform() * tau
+            radius = sqrt(-2.0 * log(1.0 - uniform()))
+            found += exp(cos(angle) * radius * jitter), exp(sin(angle) * radius * jitter)
+        found.reverse()
+        return found
 
     def work(self, name: str) -> None:
         """Let the host do work of its own, of megabytes, at the preset's cost (0 if it has none)."""
@@ -171,14 +187,8 @@ class Machine:
         return cold
 
     def range(self, name: str) -> Range:
-        """The range of that name."""
-        if (found := self._ranges.get(name)) is None:
-            found = self._ranges[name] = Range(name, self.preset.range_ns, self.threads, self.trace)
-        return found
-
-    def in_range(self) -> bool:
-        """True while the running thread is in any range of a trace."""
-        return any(self.threads.running in each.begins for each in self._ranges.values())
+        """A range of that name."""
+        return Range(name, self.preset.range_ns, self.threads, self.trace)
 
     # Captures
 
@@ -214,6 +224,8 @@ class Machine:
         """
         for buffer, kind, begin, end in touches:
             self.hazards.check(buffer.accesses, lane, kind, begin, end, work)
+            if buffer.whole:
+                continue
             if kind != READ:
                 buffer.write(begin, end)
             elif work.engine == COMPUTE_ENGINE and (written := buffer.written_in_part(end)) is not None:
@@ -227,7 +239,7 @@ class Machine:
         if self.trace is not None:
             work.correlation = self.threads.running.call
         self.timeline.submit(lane, work)
-        while lane.in_flight_entries > self.preset.launch_queue_depth:
+        while lane.in_flight_entries > self._queue_depth:
             oldest = lane.in_flight.popleft()
             lane.in_flight_entries -= oldest.entries
             if not 0 <= oldest.end <= self.threads.now:
@@ -333,7 +345,9 @@ class Memory:
         if registered:
             machine.advance(self._registration.call_ns)
             self.registered += 1
-        if memory.page_locked and machine.in_range():  # what is made before the loop is not part of its trace
+        if (
+            memory.page_locked and machine.threads.running.ranges
+        ):  # what is made before the loop is not part of its trace
             machine.end("cudaHostRegister" if registered else "cudaHostAlloc", begin)
         buffer = WatchedBuffer(raw.view(dtype).reshape(shape), memory, machine.hazards)
         buffer.forget = freed = weakref.finalize(raw, self._host_freed, nbytes, registered)
@@ -357,7 +371,7 @@ class Memory:
         begin = machine.begin()
         self.device_bytes += nbytes
         machine.advance(0)
-        if machine.in_range():
+        if machine.threads.running.ranges:
             machine.end("cudaMalloc", begin)
         buffer = SimulatedBuffer(nbytes)
         weakref.finalize(buffer, self._device_freed, nbytes).atexit = False

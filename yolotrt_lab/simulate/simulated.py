@@ -205,7 +205,7 @@ class SimulatedDevice(Device):
         if machine.moves_bytes:
             work.action = _mover(direction, host, weakref.ref(device), offset)
         touches: list[Touch] = [(device, direction.device, offset, offset + nbytes)]
-        if (graph := machine.capture_of(lane)) is not None:
+        if machine.captures and (graph := machine.capture_of(lane)) is not None:
             if not host.memory.page_locked:
                 raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
             graph.add(work, touches, (direction.host, host))
@@ -303,7 +303,7 @@ class SimulatedDevice(Device):
         begin = machine.begin()
         work = Work(COMPUTE_ENGINE, begin + self.preset.submit_ns, name=name, action=action)
         work.sharing, work.owner = cost.sharing, owner
-        if (graph := machine.capture_of(stream.lane)) is not None:
+        if machine.captures and (graph := machine.capture_of(stream.lane)) is not None:
             work.duration = cost.graph_gpu_ns
             graph.add(work, touches)
             graph.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)

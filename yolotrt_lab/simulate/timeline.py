@@ -236,5 +236,9 @@ class Timeline:
         return rates[min(running, len(rates)) - 1] / running
 
     def _next_end(self) -> tuple[StreamQueue, int]:
-        ends = ((lane, self._shared_until + max(ceil(lane.left / self._rate(lane)), 0)) for lane in self._sharing)
-        return min(ends, key=lambda each: each[1])
+        first, soonest = self._sharing[0], -1
+        for lane in self._sharing:
+            end = self._shared_until + max(ceil(lane.left / self._rate(lane)), 0)
+            if soonest < 0 or end < soonest:
+                first, soonest = lane, end
+        return first, soonest

@@ -55,6 +55,8 @@ class VirtualThread:
     number: int = 0
     call: int = 0
     """The number of the call that it is in, in the trace."""
+    ranges: int = 0
+    """How many ranges it is in."""
     baton: threading.Lock = field(default_factory=_held)
     """It runs once another thread has released this."""
     ended: bool = False
