@@ -75,8 +75,6 @@ def gpu_bound(preset: Preset) -> Preset:
     )
 
 
-CALIBRATED: dict[str, Preset] = {}
-"""What was found on the simulated device of each preset, by its name: calibrating takes a second."""
 STEPS = [
     *("host calls", "copies", "staging memory and launch queue", "loops"),
     *[f"contexts at once: {contexts}" for contexts in (1, 2, 3, 4, 6, 8)],
@@ -97,26 +95,39 @@ def truth(request, preset):
     return request.param(preset)
 
 
-@pytest.fixture
-def found(truth):
-    if truth.name not in CALIBRATED:
-        steps: list[str] = []
-        CALIBRATED[truth.name] = calibrated(truth, command="a command", progress=steps.append)
-        assert steps == STEPS
-    return CALIBRATED[truth.name]
-
-
 def same(found: object, truth: object, names: str) -> None:
     for name in names.split():
         assert getattr(found, name) == getattr(truth, name), name
 
 
-def test_calibrating_the_simulated_device_gives_its_preset_back_and_says_that_it_was_simulated(truth, found):
+def test_calibrating_the_simulated_device_gives_its_preset_back(truth, tmp_path):
+    """One test, since calibrating takes seconds."""
+    steps: list[str] = []
+    found = calibrated(truth, command="a command", progress=steps.append)
+    assert steps == STEPS
+    assert_it_says_that_it_was_simulated(found, truth)
+    assert_same_constants(found, truth)
+    assert_same_tail(found, truth)
+    assert_same_at_once(found, truth)
+    assert_same_kernels(found, truth)
+    assert_loops_take_what_they_took(found, truth)
+    if truth.name == "launch-bound":
+        assert_every_rung_takes_what_it_took(found, truth)
+        assert_every_rung_runs_without_contexts_or_batches(found)
+    found.save(tmp_path / "again.json")
+    assert Preset.load(tmp_path / "again.json") == found
+
+
+def assert_it_says_that_it_was_simulated(found: Preset, truth: Preset) -> None:
     assert (found.name, found.command, found.driver) == ("again", "a command", truth.driver)
     assert found.date == truth.date  # nothing was measured since
     assert (found.gpu, found.derived_from) == (truth.gpu, truth.name)
     assert f"{found.name}, derived from {truth.name} by the simulation" in SimulatedDevice(found).source.stamp
+    expected = "simulated, preset {} (measured on GPU of round numbers, driver 0, 2026-01-01), simulated yolov8n-fp16"
+    assert found.engine(MODEL).measured.startswith(expected.format(truth.name))
 
+
+def assert_same_constants(found: Preset, truth: Preset) -> None:
     same(found, truth, "launch_ns synchronize_ns record_ns query_ns range_ns launch_queue_depth host_work_ns")
     assert found.submit_ns == near(truth.submit_ns)
     assert found.wake_up_ns == near(truth.wake_up_ns)
@@ -147,7 +158,8 @@ def test_calibrating_the_simulated_device_gives_its_preset_back_and_says_that_it
     assert true_cost.kernels <= cost.kernels <= 1.1 * true_cost.kernels
 
 
-def test_tail_of_a_launch_bound_engine_is_found_and_one_that_the_gpu_hides_holds_nothing_up(truth, found):
+def assert_same_tail(found: Preset, truth: Preset) -> None:
+    """One that the GPU hides holds nothing up."""
     cost, true_cost = found.engine(MODEL), truth.engine(MODEL)
     if truth.name == "launch-bound":
         assert cost.tail_ns == near(true_cost.tail_ns)
@@ -165,13 +177,7 @@ def assert_same_at_once(found: Preset, truth: Preset) -> None:
         assert together[0] == pytest.approx(together[1], rel=0.01), batch
 
 
-def test_contexts_and_batches_are_given_back(truth, found):
-    assert_same_at_once(found, truth)
-    expected = "simulated, preset {} (measured on GPU of round numbers, driver 0, 2026-01-01), simulated yolov8n-fp16"
-    assert found.engine(MODEL).measured.startswith(expected.format(truth.name))
-
-
-def test_kernels_are_given_back_alone_and_beside_the_engine(truth, found):
+def assert_same_kernels(found: Preset, truth: Preset) -> None:
     names = ("letterbox", "letterbox_nv12", "candidates", "suppress")
     expected = {name: truth.kernel_ns.get(name, 0) for name in names}
     assert dict(found.kernel_ns) == pytest.approx(expected, rel=0.001, abs=5)
@@ -206,8 +212,7 @@ def climbed(preset: Preset) -> Ladder:
     return climb(device, open_engines(device, quiet), None, frames=24, progress=quiet)
 
 
-@pytest.mark.parametrize("truth", [launch_bound], indirect=True, ids=lambda make: make.__name__)
-def test_every_rung_runs_on_the_preset_that_was_found_as_on_the_true_one(truth, found):
+def assert_every_rung_takes_what_it_took(found: Preset, truth: Preset) -> None:
     ladders = [climbed(preset) for preset in (truth, found)]
     for theirs, ours in zip(*(ladder.steps for ladder in ladders), strict=True):
         assert ours.together.frame_us == pytest.approx(theirs.together.frame_us, rel=0.02), ours.rung.name
@@ -215,18 +220,14 @@ def test_every_rung_runs_on_the_preset_that_was_found_as_on_the_true_one(truth, 
     assert [ladder.claims for ladder in ladders] == [(), ()]
 
 
-@pytest.mark.parametrize("truth", [launch_bound], indirect=True, ids=lambda make: make.__name__)
-@pytest.mark.parametrize("without", ["frame_ns_by_contexts", "frame_ns_by_batch", None])
-def test_every_rung_runs_on_a_preset_that_lacks_contexts_or_batches(found, without):
-    cost = found.engine(MODEL)
-    lacking = [without] if without else ["frame_ns_by_contexts", "frame_ns_by_batch"]
-    preset = replace(found, engines={MODEL: replace(cost, **{name: {} for name in lacking})})
-    ladder = climbed(preset)
+def assert_every_rung_runs_without_contexts_or_batches(found: Preset) -> None:
+    cost = replace(found.engine(MODEL), frame_ns_by_contexts={}, frame_ns_by_batch={})
+    ladder = climbed(replace(found, engines={MODEL: cost}))
     assert [step.rung for step in ladder.steps] == list(LINES)
     assert ladder.claims == ()
 
 
-def test_loops_on_the_preset_that_was_found_take_what_they_took(truth, found):
+def assert_loops_take_what_they_took(found: Preset, truth: Preset) -> None:
     devices = [SimulatedDevice(preset) for preset in (truth, found)]
     theirs, ours = (run_loops(device, open_engine(device), None, frames=40, turns=1) for device in devices)
     assert list(theirs) == list(ours) == list(LOOPS)
@@ -251,11 +252,6 @@ def test_noise_moves_no_constant_far(preset):
     assert found.engine(MODEL).for_batch(1).sharing == pytest.approx(truth.engine(MODEL).for_batch(1).sharing, rel=0.05)
     assert dict(found.kernel_ns) == pytest.approx(dict(truth.kernel_ns), rel=0.05)
     assert found.kernel_sharing == pytest.approx(truth.kernel_sharing, rel=0.1)
-
-
-def test_preset_that_was_found_can_be_saved_and_loaded(found, tmp_path):
-    found.save(tmp_path / "again.json")
-    assert Preset.load(tmp_path / "again.json") == found
 
 
 def test_the_shipped_preset_is_what_its_recordings_give():

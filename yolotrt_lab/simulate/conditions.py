@@ -134,6 +134,11 @@ class State:
                 fix="use preset 'h200', or no other processes",
             )
         self.conditions.other_processes = count
+        cost = self._cost
+        self._upload_times = factor(cost.upload_times, count)
+        self._enqueue_times = factor(cost.enqueue_times, count)
+        self._host_work_times = factor(cost.host_work_times, count)
+        self._others_ns = cost.others_ns(count)
 
     def elapsed(self, engine: int, start: int, duration: int) -> int:
         """From `start`, when the engine takes up work that would take `duration`, to the end of that work."""
@@ -150,12 +155,12 @@ class State:
 
     def _copy_ns(self, engine: int, duration: int) -> int:
         """How long a copy takes that would take `duration`."""
-        clocks, others = self.conditions.clocks, self.conditions.other_processes
+        clocks = self.conditions.clocks
         if engine not in _COPYING:
             return duration
         if clocks is not None and clocks.copies_share:
             duration = int(duration / (1 - clocks.copies_share * (1 - min(self._level, self._cap))))
-        return duration if engine == DOWNLOAD_ENGINE else int(duration * factor(self._cost.upload_times, others))
+        return duration if engine == DOWNLOAD_ENGINE else int(duration * self._upload_times)
 
     def call_ns(self) -> int:
         """How much longer a page-locked copy call blocks the host."""
@@ -163,16 +168,15 @@ class State:
 
     def enqueue_ns(self, duration: int) -> int:
         """How long an enqueue blocks the host that would block it for `duration`."""
-        return int(duration * factor(self._cost.enqueue_times, self.conditions.other_processes))
+        return int(duration * self._enqueue_times)
 
     def host_work_ns(self, duration: int) -> int:
         """How long the host's own work takes that would take `duration`."""
-        conditions = self.conditions
-        return int(duration * conditions.host_factor * factor(self._cost.host_work_times, conditions.other_processes))
+        return int(duration * self.conditions.host_factor * self._host_work_times)
 
     def _in_turns(self, start: int, duration: int) -> int:
         """`elapsed` beside others: work waits for the turn of this process, and each end of a slice interrupts it."""
-        slice_ns, others_ns = self._cost.slice_ns, self._cost.others_ns(self.conditions.other_processes)
+        slice_ns, others_ns = self._cost.slice_ns, self._others_ns
         begin = start
         if start > self._released_at:
             turns = -(-(start - self._released_at) // others_ns)

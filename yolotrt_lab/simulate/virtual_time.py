@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,15 @@ Line = tuple[str, int]
 _NOT_THE_PROGRAM = (f"{Path(__file__).parents[1]}{os.sep}", contextlib.__file__, weakref.__file__)
 
 
+@cache
+def _is_the_labs(file: str) -> bool:
+    return file.startswith(_NOT_THE_PROGRAM)
+
+
 def calling_line() -> Line | None:
     """The line of the program that is calling the lab; None where there is none."""
     frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_NOT_THE_PROGRAM):
+    while _is_the_labs(frame.f_code.co_filename):
         if frame.f_back is None:
             return None
         frame = frame.f_back
