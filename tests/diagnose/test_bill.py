@@ -506,12 +506,64 @@ def test_values_of_two_kinds_in_no_order_do_not_grow():
     assert sum(bool(bill(loop(preprocess=each)).grew) for each in jumps) <= 1
 
 
+FALLS = 1 - 0.5 * np.clip((np.arange(N) - 450) / 50, 0, 1)
+
+
 @pytest.mark.parametrize(
-    ("fell", "verdict"), [(0.25, "possible"), (0.46, "possible"), (0.53, "possible"), (0.5, "proven")]
+    ("clock", "verdict"),
+    [
+        (step(N, 1.0, 0.5), "proven"),
+        (step(N, 1.0, 0.5, 0.25), "possible"),
+        (step(N, 1.0, 0.5, 0.46), "possible"),
+        (step(N, 1.0, 0.5, 0.53), "possible"),
+        (FALLS, "possible"),  # over the 5 % of the run in front of the wait
+    ],
 )
-def test_a_clock_that_fell_before_the_wait_grew_is_no_proof(fell, verdict):
-    clock = STEADY | {"sm_clock_mhz": step(N, 1980.0, 990.0, at=fell)}
-    assert bill(loop(synchronize=step(N, 0.5, 1.0), telemetry=clock)).verdict("clock_drop") == verdict
+def test_a_clock_that_fell_before_the_wait_grew_is_no_proof(clock, verdict):
+    telemetry = STEADY | {"sm_clock_mhz": 1980 * clock}
+    assert bill(loop(synchronize=step(N, 0.5, 1.0), telemetry=telemetry)).verdict("clock_drop") == verdict
+
+
+def test_a_clock_that_falls_slowly_is_proven_by_its_factor():
+    assert bill(loop(synchronize=0.5 / FALLS, telemetry=STEADY | {"sm_clock_mhz": 1980 * FALLS})).proven == (
+        "clock_drop",
+    )
+
+
+GAP = np.where((np.arange(N) > 440) & (np.arange(N) < 600), np.nan, 1.0)
+ONE_BY_ONE = {"infer": step(N, 0.3, 1.9, 0.1), "download": 2.0, "synchronize": 0.004}
+
+
+@pytest.mark.parametrize(
+    ("cause", "measured"),
+    [
+        ("shared_gpu", loop(synchronize=step(N, 1, 3), telemetry=SAMPLED | {"gpu_processes": step(N, 2.0, 0.0)})),
+        ("shared_gpu", loop(synchronize=step(N, 1, 3), telemetry=SAMPLED | {"gpu_processes": GAP * step(N, 0, 1)})),
+        ("moved_wait", loop(infer=8.0, download=3.0, synchronize=0.004)),  # infer may wait, and then download does not
+        ("pageable_overload", loop(upload=step(N, 0.3, 1.4), memory=PAGEABLE)),  # larger frames
+        ("pageable_overload", loop(period_ms=1.6, synchronize=step(N, 0.5, 0.75), memory=PAGEABLE)),
+        ("launch_queue", loop(**ONE_BY_ONE)),
+        ("queueing", only(loop(), "latency", *PINNED)),  # latency may not count from when a frame is due
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_something_else_may_show_too_is_neither_proven_nor_excluded(cause, measured):
+    assert bill(measured).verdict(cause) in ("possible", "not_measured")
+
+
+def test_postprocessing_that_grows_is_work_of_the_loop_too():
+    found = bill(loop(postprocess=ramp(N, 0.5, 6)))
+    assert because(found, "preprocess").startswith("postprocess goes from 0.")
+
+
+def test_a_spread_that_grows_is_not_steady():
+    noise = np.exp(ramp(N, 0.02, 0.5) * np.random.default_rng(5).standard_normal(N))
+    assert bill(loop(synchronize=3 * noise)).steady is None
+
+
+def test_a_timer_that_mostly_says_zero_has_a_bill():
+    zeros = {name: np.where(np.arange(N) % 3, 0.0, 15.6e6) for name in ("infer", "latency")}
+    assert bill(Measured("frames", "a test", zeros)).proven == ()
 
 
 def test_a_growth_too_small_to_be_shown_is_no_bound_of_a_fix():

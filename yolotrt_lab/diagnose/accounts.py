@@ -14,7 +14,7 @@ from . import thresholds as at
 from .explanations import ALL_ALONG, EXPLANATIONS, Verdict
 from .look import QUEUE, UNCOVERED, Look, ms, number
 from .measured import Kind, Measured
-from .series import Change, Window, edge
+from .series import Change, Window, edge, some
 from .traced import trace_measured, traced_frames
 
 
@@ -200,7 +200,11 @@ def _steady(look: Look, stalls: tuple[Stalled, ...]) -> bool | None:
         return False
     whole, mean = look[look.whole], float(np.mean(look.series[look.whole])) if look.series else 0.0
     shows = whole.shows_ms <= at.STEADY * whole.median
-    even = look.period is not None or mean <= (1 + at.STALLS_SHARE) * whole.median
+    thirds = np.array_split(look.series[look.whole], 3) if look.series else []
+    slow = [float(np.quantile(some(part), 0.9)) for part in thirds if len(part)]  # a spread that grows shows in these
+    even = max(slow, default=0.0) - min(slow, default=0.0) <= at.STEADY * whole.median
+    even &= mean <= (1 + at.STALLS_SHARE) * whole.median
+    even |= (look.period or look.stalls_every) is not None
     return True if shows and even and look.frames >= at.FEWEST_STEADY and not look.measured.unread else None
 
 

@@ -52,14 +52,14 @@ class Explanation:
 
 def _no_queue(look: Look) -> Verdicts:
     most = max(look[QUEUE].highest, 0.0)
-    if look.sees_queue and look.frames >= at.FEWEST_FRAMES and most < look.service_ms:
+    if look.has_instants and look.frames >= at.FEWEST_FRAMES and most < look.service_ms:
         yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
 
 
 def _waits_for_others(look: Look) -> str:
     """How frames in flight pile up, and synchronize waits for them; '' where they don't."""
     flight, span = look.in_flight, 32
-    if len(flight) <= span or Stage.SYNCHRONIZE not in look.series:
+    if len(flight) <= span or Stage.SYNCHRONIZE not in look.series or not look.in_order:
         return ""
     more = flight[span:] - flight[:-span]
     first = int(np.argmax(more))
@@ -139,7 +139,7 @@ def _queueing(look: Look) -> Verdicts:
         climbs = f"latency beyond the stages climbs {from_to(look.queue)}, {frames} frames' work"
         yield "proven", f"{climbs}; a frame is {ms(look.excess_ms)} too long for its clock"
     yield from _no_queue(look)
-    if look.sees_queue or look.is_late:
+    if look.has_instants or look.is_late or look[QUEUE].highest >= look.service_ms:
         late, most = look[QUEUE].late, max(look[QUEUE].highest, look[QUEUE].late)
         held = f"holds up to {ms(most)} beyond the stages, {ms(late)} at the end, of a frame of {ms(look.service_ms)}"
         unclear = "" if look.has_instants else ": a queue, or work that no column covers"
@@ -149,16 +149,18 @@ def _queueing(look: Look) -> Verdicts:
 
 
 def _pageable_overload(look: Look) -> Verdicts:
-    grown, stages = look[Stage.UPLOAD].grew, look["stages"].grew
+    grown, stages, others = look[Stage.UPLOAD].grew, look["stages"].grew, set(look.stages) - {Stage.UPLOAD}
+    part = grown.size if grown else 0.0
     if look.pageable_input and look.queue is not None and look.holds(Stage.UPLOAD):
         upload = look.level(Stage.UPLOAD, look.queue.before)
-        if upload > look.excess_ms > 0:
+        by_others = stages.size - part if stages else 0.0
+        if upload > look.excess_ms > by_others:  # else it would be served in time, had the others not grown
             too_long = f"a frame is {ms(look.excess_ms)} too long for its clock"
             yield "proven", f"{too_long}, and its pageable upload call takes {ms(upload)}"
     if look.pageable_input and grown and grown.to > 2 * grown.start and look.waits_measured:
-        others = [s for s in look.stages if s is not Stage.UPLOAD]
-        if sum(look.level(s, grown.after) - look.level(s, grown.before) for s in others) < grown.size / 2:
-            yield "proven", f"the pageable upload call {from_to(grown)}, and no other call with it"
+        alone = sum(look.level(s, grown.after) - look.level(s, grown.before) for s in others) < grown.size / 2
+        if alone and grown.form != "step":  # at once, it may be of larger frames
+            yield "proven", f"the pageable upload call goes {from_to(grown)}, and no other call with it"
     if look.page_locked("input"):
         yield "excluded", "the input is page-locked"
     if Stage.UPLOAD not in look.series:
@@ -166,7 +168,6 @@ def _pageable_overload(look: Look) -> Verdicts:
     if look.pageable_input is False and not look.ever_holds(Stage.UPLOAD):
         takes = f"the upload call takes {ms(look[Stage.UPLOAD].median)}"
         yield "excluded", f"{takes}, no longer than a call that does not wait"
-    part = grown.size if grown else 0.0
     if stages and look.has_instants and look.queue is None and part < stages.size / 5:
         yield "excluded", f"the upload call accounts for {ms(part)} of {ms(stages.size)} of growth"
     if grown is None:
@@ -194,7 +195,7 @@ def _by_clock(look: Look) -> float:
 def _shared_gpu(look: Look) -> Verdicts:
     others, came = look.telemetry.get("gpu_processes"), ""
     if look.wait and others is not None:
-        change, by_clock, share = look.wait[1], _by_clock(look), look.in_step("gpu_processes") or 0.0
+        change, by_clock, share = look.wait[1], _by_clock(look), look.in_step("gpu_processes")
         before, after = (number(look.level("gpu_processes", window)) for window in (change.before, change.after))
         came = f"{_wait_text(look)} as other processes go from {before} to {after}" if before != after else ""
         known = came and "sm_clock_mhz" in look.telemetry
@@ -234,10 +235,11 @@ def _launch_queue(look: Look) -> Verdicts:
     if grown and Stage.SYNCHRONIZE in look.series and len(flight):
         deep = float(np.median(flight[grown.after.first : grown.after.end]))
         waited = look.level(Stage.SYNCHRONIZE, grown.after)
-        if deep >= at.IN_FLIGHT and waited <= at.NO_WAIT * grown.to and grown.to >= at.FAST_START * grown.start:
+        full = deep >= at.IN_FLIGHT and not look.holds(Stage.DOWNLOAD)
+        if full and waited <= at.NO_WAIT * grown.to and grown.to >= at.FAST_START * grown.start:
             submitting = f"submitting goes {from_to(grown)} with {number(deep)} frames in flight"
             yield "proven", f"{submitting}, and synchronize waits for nothing"
-    if len(flight) and flight.max() < at.IN_FLIGHT:
+    if len(flight) and flight.max() < at.IN_FLIGHT and not (grown and grown.to > at.FAST_START * grown.start):
         yield "excluded", f"at most {flight.max()} frame{'s are' if flight.max() > 1 else ' is'} in flight"
     yield from _call(look, look.submit, "submitting", "it waits for nothing", ", be it work or a wait")
 
@@ -246,7 +248,8 @@ def _moved_wait(look: Look) -> Verdicts:
     if look.traced and look.traced.moved_ms:
         yield "proven", f"copy calls wait {ms(look.traced.moved_ms)} in a traced frame for other work than their copy"
     download, wait = look[Stage.DOWNLOAD].median, look[Stage.SYNCHRONIZE].highest
-    if not look.page_locked("output") and wait <= at.NO_WAIT * download and look.holds(Stage.DOWNLOAD):
+    short = wait <= at.NO_WAIT * download and not look[Stage.INFER].median > download  # else infer may have waited
+    if not look.page_locked("output") and short and look.holds(Stage.DOWNLOAD):
         waited = f"a download call of {ms(download)}, which has waited for the GPU"
         yield "proven", f"synchronize takes {ms(wait)} behind {waited}"
     if look.page_locked("output"):
@@ -265,8 +268,7 @@ def _clock_explains(look: Look) -> str:
         return ""
     change, by_clock = look.wait[1], _by_clock(look)
     warms_up = change.to < change.start and change.before.first < look.frames // 4
-    share = look.in_step("sm_clock_mhz")
-    if warms_up or look.follows("sm_clock_mhz") > -at.FOLLOWS or (share is not None and share < at.EXPLAINED):
+    if warms_up or look.follows_clock() < at.FOLLOWS:
         return ""
     if not at.EXPLAINED <= by_clock / change.size <= 1 / at.EXPLAINED:
         return ""
@@ -379,20 +381,23 @@ def _device_leak(look: Look) -> Verdicts:
 
 
 def _preprocess(look: Look) -> Verdicts:
-    if Stage.PREPROCESS not in look.series:
+    """Preprocessing, and postprocessing where it was measured."""
+    work = [stage for stage in HOST_WORK if stage in look.series]
+    if Stage.PREPROCESS not in work:
         return
-    grown, change, stages = look[Stage.PREPROCESS].grew, look[Stage.PREPROCESS].changed, look["stages"].grew
-    takes = f"preprocess takes {ms(look[Stage.PREPROCESS].lowest)} to {ms(look[Stage.PREPROCESS].highest)}"
-    stalls = _stalling(look, Stage.PREPROCESS, share=at.STALL_TIMES - 1)  # those that make a stall of the frame
+    longest = max(work, key=lambda stage: look[stage].highest)
+    takes = f"{longest} takes {ms(look[longest].lowest)} to {ms(look[longest].highest)}"
+    stalls = _stalling(look, *work, share=at.STALL_TIMES - 1)  # those that make a stall of the frame
     if look.frames < at.FEWEST_FRAMES:  # a start and an end are no series, but what has no part in a growth can be read
-        part = look[Stage.PREPROCESS].late - look[Stage.PREPROCESS].early
-        if not change and stages and abs(part) <= stages.size / 20:
+        part, stages = look[Stage.PREPROCESS].late - look[Stage.PREPROCESS].early, look["stages"].grew
+        if stages and abs(part) <= stages.size / 20:
             part_text = ms(round(max(0.0, part), 6))
             yield "excluded", f"preprocess accounts for {part_text} of {ms(stages.size)} of growth"
-    elif look.stays(Stage.PREPROCESS) and not stalls:
+    elif all(map(look.stays, work)) and not stalls:
         yield "excluded", f"{takes}: no growth that the frame feels"
-    if grown:
-        yield "possible", f"preprocess goes {from_to(grown)}{_host_stays(look, grown)}"
+    for stage in work:
+        if grown := look[stage].grew:
+            yield "possible", f"{stage} goes {from_to(grown)}{_host_stays(look, grown) if stage == work[0] else ''}"
     if stalls:
         yield "possible", stalls
     if look.frames >= at.FEWEST_FRAMES:
@@ -542,8 +547,8 @@ EXPLANATIONS = (
                 next=_APPS),
     Explanation(Cause.PREPROCESS, "the loop's own work on the host takes longer", _preprocess,
                 needs="the time of preprocessing",
-                fix="make the stage smaller, or move it to the GPU or a thread",
-                next="run preprocessing alone on the same frames: does it grow there too?"),
+                fix="less work in that stage, or move it to the GPU or a thread",
+                next="run pre- and postprocessing alone on the same frames: do they grow there too?"),
     Explanation(Cause.HOST_CONTENTION, "other work takes this machine's cores or memory bandwidth", _host_contention,
                 needs="the host's own stages, such as preprocessing, of 24 frames or more",
                 fix="fewer programs on the machine, or cores of the loop's own (taskset)",

@@ -26,6 +26,8 @@ QUEUE, UNCOVERED = "beyond the stages", "in no column"
 HOST_MEMORY, DEVICE_MEMORY = "host_memory_bytes", "gpu_memory_used_bytes"
 THERMAL = ("throttle_sw_thermal_slowdown", "throttle_hw_thermal_slowdown")
 
+_MOST_FRAMES = 2_000  # blocks in which series are shifted against each other
+
 
 def number(value: float) -> str:
     """Three significant digits without an exponent; thousands are set apart.
@@ -237,7 +239,7 @@ class Look:
     def service_ms(self) -> float:
         """How long a frame is worked on: its stages, where it is queued before that is long."""
         window = self._climb.before if QUEUE in self.series else Window(0, self.frames)
-        return self.level(self.work, window)
+        return max(self.level(self.work, window), at.CALL_FLOOR_MS)  # a coarse timer may say 0
 
     @property
     def work(self) -> str:
@@ -278,6 +280,11 @@ class Look:
         if not {"start", "done"} <= instants.keys():
             return np.empty(0, np.int64)
         return np.searchsorted(np.sort(instants["start"]), instants["done"], side="left") - np.arange(self.frames)
+
+    @property
+    def in_order(self) -> bool:
+        """True where results come in the order in which frames are due, as those of one stream do."""
+        return bool(np.all(np.diff(self.measured.instants_ns["done"]) >= 0))
 
     # Telemetry and the trace.
 
@@ -324,45 +331,51 @@ class Look:
         steady = rises.mean() > 0 and rises.min() > at.LEAK_STEADY * rises.mean()
         return kept if steady and kept > max(at.LEAK_BYTES, at.LEAK_SHARE * values[0]) else 0.0
 
-    def follows(self, column: str) -> float:
-        """The correlation of the wait with telemetry over blocks of frames; 0 without it."""
-        if self.wait is None or column not in self.telemetry:
+    def follows_clock(self) -> float:
+        """The correlation of the wait with the time of a cycle of the SM clock, over blocks of frames; 0 without them,
+        and where it would be much closer if telemetry were earlier, or later by more than a sample.
+        """
+        column = "sm_clock_mhz"
+        if self.wait is None or column not in self.telemetry or self.frames < 4 * at.EDGE_FRAMES:
             return 0.0
-        name, values = self.wait[0], self.telemetry[column]
-        known = np.isfinite(values)
-        count = min(40, int(known.sum()) // at.EDGE_FRAMES)
-        if count < 4:
+        shape, wait = self[self.wait[0]], self.series[self.wait[0]]
+        values = 1 / np.maximum(_held(self.telemetry[column]), 1.0)
+        length = max(1, len(wait) // _MOST_FRAMES)
+        one, two = (in_blocks(each, len(wait) // length)[1] for each in (wait, values))
+        one, most = np.clip(one, shape.lowest, shape.highest), len(one) // 10
+        apart = np.array([_unlike(one, two, lag) for lag in range(-most, most + 1)])
+        in_time = apart[most - 2 : most + 3 + self._sample_frames(column) // length]
+        if in_time.min() > at.OUT_OF_TIME * apart.min():
             return 0.0
-        one, two = (in_blocks(each[known], count)[1] for each in (self.series[name], values))
+        one, two = (in_blocks(each, min(40, len(wait) // at.EDGE_FRAMES))[1] for each in (wait, values))
         return float(np.corrcoef(one, two)[0, 1]) if np.ptp(one) and np.ptp(two) else 0.0
 
-    def in_step(self, column: str) -> float | None:
-        """The share of the wait's change that comes in the frames in which telemetry jumps; None where it does not
-        jump, or so often that there is always a jump nearby.
+    def in_step(self, column: str) -> float:
+        """The share of the wait's change that comes in the frames in which telemetry jumps up with it, or down. 0 where
+        it does not jump, or so often that there is always a jump nearby.
 
         A sample may be as old as telemetry's period: what it shows came after the sample before. A few frames in front
         of that and behind the jump, the wait must have its old and its new level.
         """
         if self.wait is None or column not in self.telemetry:
-            return None
-        name, change = self.wait
-        known = np.isfinite(self.telemetry[column])
-        values, wait = self.telemetry[column][known], self.series[name][known]
-        if not len(values) or not (jumps := np.flatnonzero(np.abs(np.diff(values)) > at.JUMP * np.ptp(values))).size:
-            return None
-        few, old = at.EDGE_FRAMES, self._sample_frames(column)
+            return 0.0
+        (name, change), few, old = self.wait, at.EDGE_FRAMES, self._sample_frames(column)
+        values, wait = _held(self.telemetry[column]), self.series[name]
+        jumps = np.flatnonzero(np.abs(np.diff(values)) > at.JUMP * np.ptp(values))
+        if not len(jumps):
+            return 0.0
         apart = np.flatnonzero(np.diff(jumps) > few + old)
-        first, last = jumps[np.append(0, apart + 1)], jumps[np.append(apart, len(jumps) - 1)] + 1
+        first, last = jumps[np.append(-1, apart) + 1], jumps[np.append(apart, len(jumps) - 1)] + 1
         start, end = first - old - 1, last + 2
         inside = (start >= few) & (end + few <= len(wait))
         first, last, start, end = (each[inside] for each in (first, last, start, end))
         moved = values[last] - values[first]
         if not moved.any() or (end - start).sum() > at.OFTEN * len(wait):
-            return None
+            return 0.0
         before, after = (np.median(wait[each[:, None] + np.arange(few)], axis=1) for each in (start - few, end))
         by_jump = float((after - before) @ moved / (moved @ moved))
         whole = self.level(column, change.after) - self.level(column, change.before)
-        return by_jump * whole / (change.to - change.start)
+        return by_jump * whole / (change.to - change.start) if by_jump > 0 else 0.0
 
     def _sample_frames(self, column: str) -> int:
         """How many frames a sample of telemetry holds for, by the columns beside this one; 0 where that is unknown."""
@@ -373,3 +386,15 @@ class Look:
     def trace_finding(self, kind: str) -> TraceFinding | None:
         """What `trace show` finds of that kind, if there is a trace of frames."""
         return self.traced.finding(kind) if self.traced else None
+
+
+def _unlike(one: np.ndarray, two: np.ndarray, later: int) -> float:
+    """The share of the variance of one series that another one, so many values later, does not explain."""
+    one, two = one[max(0, -later) : len(one) - max(0, later)], two[max(0, later) : len(two) - max(0, -later)]
+    return 1 - float(np.corrcoef(one, two)[0, 1]) ** 2 if np.ptp(one) and np.ptp(two) else 1.0
+
+
+def _held(values: np.ndarray) -> np.ndarray:
+    """Telemetry with the last known value where there is none; in front of the first one, that."""
+    known = np.flatnonzero(np.isfinite(values))
+    return np.asarray(values[known[np.maximum(np.searchsorted(known, np.arange(len(values)), "right") - 1, 0)]])

@@ -88,10 +88,14 @@ EXPLAINED = 0.5
 """Share of a growth that a clock must account for, by its own factor, to be proven; at most 1 / it."""
 THROTTLED = 0.2
 """Share of the time for which a thermal throttle reason holds more than before."""
-HOT_C = 80.0
-"""degrees Celsius. Assumed: GPUs slow down for heat from about 85 on; below it heat is excluded where no flag tells."""
+HOT_C = 70.0
+"""degrees Celsius. Assumed: GPUs slow down for heat from about 85 on, laptops from 75; below it heat is excluded where
+no flag tells."""
 FOLLOWS = 0.9
 """Correlation, over blocks, of the wait with how low the clock is; one that falls a tenth of a run earlier has 0.8."""
+OUT_OF_TIME = 1.2
+"""Times the variance that is left where the clock is shifted to where it fits best; one that falls for 100 of 2,000
+frames before the wait steps leaves 2.9 times (simulated)."""
 JUMP = 0.1
 """Share of the range of a column of telemetry by which it changes from one sample to the next, to be a jump."""
 OFTEN = 0.5
