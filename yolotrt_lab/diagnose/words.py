@@ -228,15 +228,11 @@ def numbers_of(values: Any) -> np.ndarray:
     """An Arrow array of numbers or a mask, in one or several parts, as float64; NaN where one is missing."""
     import pyarrow as pa
 
-    parts = []
-    for part in getattr(values, "chunks", [values]):
-        found = part.cast(pa.float64(), safe=False)
-        valid, data = found.buffers()
-        numbers = np.frombuffer(data, np.float64, len(found), 8 * found.offset) if len(found) else np.empty(0)
-        if found.null_count:
-            bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
-            numbers = np.where(bits[found.offset : found.offset + len(found)], numbers, np.nan)
-        parts.append(numbers)
+    none = pa.Array.from_buffers(pa.float64(), 1, [None, pa.py_buffer(np.full(1, np.nan))])[0]  # without pandas
+    parts = [
+        np.from_dlpack(part.cast(pa.float64(), safe=False).fill_null(none))
+        for part in getattr(values, "chunks", [values])
+    ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0)])
 
 
