@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..packages import arrow_array
 from ..types import Stage
 from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
@@ -26,7 +27,6 @@ from .words import (
     TIME_UNITS,
     UNITS_NS,
     AmbiguousError,
-    arrow_of,
     commas_are_decimal,
     end_of,
     ending_name,
@@ -36,6 +36,7 @@ from .words import (
     numbers_of,
     split_unit,
     stamps,
+    text_array,
     time_name,
 )
 
@@ -105,7 +106,7 @@ def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarr
     """What recurs in the lines: the items of each template, the rows that hold them, and their texts."""
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
-        rest = lines if len(left) == len(lines) else lines.take(arrow_of(left))
+        rest = lines if len(left) == len(lines) else lines.take(arrow_array(left))
         templates = _templates(_sample(rest), averages)
         for items in templates:
             rows, texts = _matched(rest, items)
@@ -113,7 +114,7 @@ def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarr
                 found.append((items, left[rows], texts))
                 kept = np.ones(len(left), np.bool_)
                 kept[rows] = False
-                left, rest = left[kept], rest.filter(arrow_of(kept))
+                left, rest = left[kept], rest.filter(arrow_array(kept))
         if not templates or len(left) < len(lines) / 20:
             break
     return found
@@ -133,7 +134,6 @@ def _looked_through(lines: Any, averages: bool) -> Any:
     """The lines, empty where they are comments, averages or the like, and without the types around a number of NumPy
     and PyTorch.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     sample = _sample(lines)
@@ -141,7 +141,7 @@ def _looked_through(lines: Any, averages: bool) -> Any:
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
     others = COMMENT if averages else rf"(?i){COMMENT}|^[^0-9]*(?:{_OF_A_RUN})"
     if any(re.search(others, text) for text in sample):
-        lines = pc.if_else(pc.match_substring_regex(lines, others), pa.scalar("", lines.type), lines)
+        lines = pc.if_else(pc.match_substring_regex(lines, others), text_array([""])[0], lines)
     return lines
 
 
@@ -150,7 +150,7 @@ def _sample(lines: Any) -> list[str]:
     count = len(lines)
     evenly = np.linspace(0, max(count - 1, 0), min(count, 2 * _SAMPLED))
     places = np.unique(np.concatenate([np.arange(min(_SAMPLED, count)), evenly]).astype(np.int64))
-    return [text[:2_000] for text in lines.take(arrow_of(places)).to_pylist() if any(map(str.isdigit, text))]
+    return [text[:2_000] for text in lines.take(arrow_array(places)).to_pylist() if any(map(str.isdigit, text))]
 
 
 # What the numbers of a line are.
@@ -342,7 +342,7 @@ def _frames_of(
     if seldom:
         reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
     reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
-    reading.clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_of(starts)))
+    reading.clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_array(starts)))
     return measured_of(columns, reading)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..packages import arrow_array
 from ..types import TELEMETRY_COLUMNS, THROTTLE_REASONS, Stage
 
 RATE = "rate"
@@ -208,15 +209,6 @@ def text_array(texts: Sequence[str]) -> Any:
     return pa.LargeStringArray.from_buffers(len(data), pa.py_buffer(ends), pa.py_buffer(b"".join(data)))
 
 
-def arrow_of(values: np.ndarray) -> Any:
-    """A mask, or whole numbers of 64 bits, as an Arrow array, likewise."""
-    import pyarrow as pa
-
-    data = np.packbits(values, bitorder="little") if values.dtype == np.bool_ else values
-    kind = pa.bool_() if values.dtype == np.bool_ else pa.int64()
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(data)])
-
-
 def in_slices(values: Any, rows: int = 1 << 17) -> Iterator[Any]:
     """Parts of an Arrow array, so that what is made of a long one stays small."""
     for first in range(0, max(len(values), 1), rows):
@@ -228,7 +220,7 @@ def numbers_of(values: Any) -> np.ndarray:
     """An Arrow array of numbers or a mask, in one or several parts, as float64; NaN where one is missing."""
     import pyarrow as pa
 
-    none = pa.Array.from_buffers(pa.float64(), 1, [None, pa.py_buffer(np.full(1, np.nan))])[0]  # without pandas
+    none = arrow_array(np.full(1, np.nan))[0]
     parts = [
         np.from_dlpack(part.cast(pa.float64(), safe=False).fill_null(none))
         for part in getattr(values, "chunks", [values])
