@@ -27,7 +27,6 @@ from .words import (
     TIME_UNITS,
     UNITS_NS,
     AmbiguousError,
-    commas_are_decimal,
     end_of,
     ending_name,
     floats,
@@ -294,52 +293,33 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading: Reading) -> Measured:
     """The columns of all templates as frames."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    numbered = [(item, rows, place, text) for items, rows, texts in found
-                for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
+    items = [(item, rows, place) for items, rows, _ in found for place, item in enumerate(items)]
     try:  # all numbers of a log tell together what its commas are
-        texts = pa.chunked_array([part for *_, text in numbered for part in text.chunks])
-        decimal = commas_are_decimal(pc.unique(texts).to_pylist() if has(texts, r",|\..*\.") else ())
+        values = floats(pa.chunked_array([part for *_, texts in found for text in texts for part in text.chunks]))
     except AmbiguousError as error:
         what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise reading.error(what, "write decimal points, or numbers without separators") from None
     units: dict[tuple[str, str], set[str]] = {}
-    for item, *_ in numbered:
+    for item, *_ in items:
         units.setdefault(item.column, set()).add(item.unit)
-    places = {column: place for place, column in enumerate(units)}
-    events, names = [], {}
-    for item, rows, place, text in numbered:
-        mixed = len(units[item.column]) > 1 and item.unit in UNITS_NS
-        values = floats(text, decimal_comma=decimal) * (UNITS_NS[item.unit] if mixed else 1.0)
-        names[item.column] = "ns" if mixed else item.unit or split_unit(item.label)[1]
-        events.append((places[item.column], rows, place, values))
-    named = [(column[0], names[column]) for column in units]
-    return _frames_of(events, named, lines, reading)
-
-
-def _frames_of(
-    events: Sequence[_Event], names: Sequence[tuple[str, str | None]], lines: Any, reading: Reading
-) -> Measured:
-    """Values with their place as frames: (column, rows, place in the row, values), each column with (name, unit).
-
-    A frame starts where the first name that comes once a frame comes again.
-    """
-    if all(rows is events[0][1] for _, rows, *_ in events):
-        starts, found = events[0][1], [(column, values) for column, _, _, values in events]
-    else:
-        starts, found = _cut_into_frames(events, len(names))
-    columns, turns = [], Counter[int]()
-    for column, values in found:
-        name, own = names[column]
-        called = f"{name} {turns[column] + 1}".strip() if turns[column] else name
-        columns.append(Column(called, values, own))
-        turns[column] += 1
-    if not columns:
+    names, events = [*units], []
+    for (item, rows, place), mine in zip(
+        items, np.split(values, np.cumsum([len(rows) for _, rows, _ in items])), strict=False
+    ):
+        scale = UNITS_NS.get(item.unit, 1.0) if len(units[item.column]) > 1 else 1.0
+        events.append((names.index(item.column), rows, place, mine if scale == 1 else mine * scale))
+    starts, series = (found[0][1], events) if len(found) == 1 else _cut_into_frames(events, len(names))
+    if not series:
         what = f"line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
         raise reading.error(what, "give the lines of every frame the same names")
-    seldom = [name for column, (name, _) in enumerate(names) if column not in turns]
-    if seldom:
+    columns, turns = [], Counter[int]()
+    for column, *_, mine in series:
+        name, own = names[column][0], units[names[column]]
+        unit = "ns" if len(own & UNITS_NS.keys()) > 1 else min(own) or split_unit(name)[1]
+        turns[column] += 1
+        columns.append(Column(f"{name} {turns[column]}".strip() if turns[column] > 1 else name, mine, unit))
+    if seldom := [name for column, (name, _) in enumerate(names) if column not in turns]:
         reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
     reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
     reading.clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_array(starts)))
@@ -347,7 +327,10 @@ def _frames_of(
 
 
 def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """The first line of each frame, and the columns, of a name that comes again in a frame up to four."""
+    """The first line of each frame, and the columns, of a name that comes again in a frame up to four.
+
+    A frame starts where the first name that comes once a frame comes again.
+    """
     code = np.concatenate([np.full(len(rows), column) for column, rows, *_ in events])
     row, place = (
         np.concatenate(each) for each in zip(*((r, np.full(len(r), p)) for _, r, p, _ in events), strict=True)
