@@ -41,21 +41,24 @@ def arrow_stream(columns: Mapping[str, np.ndarray], requested_schema: object | N
     return arrow_table(columns).__arrow_c_stream__(requested_schema)
 
 
-def arrow_table(columns: Mapping[str, np.ndarray], metadata: Mapping[bytes, str] | None = None) -> Any:
-    """A PyArrow table of NumPy columns. `pyarrow.array` would import pandas, where it is there, for half a second."""
+def arrow_array(values: np.ndarray) -> Any:
+    """A PyArrow array of NumPy values. `pyarrow.array` would import pandas, where it is there, for half a second."""
     import numpy as np
 
     arrow = load("pyarrow", needed_for="Arrow tables")
+    if values.dtype.kind not in "biuf":
+        return arrow.array(values)
+    packed = np.packbits(values, bitorder="little") if values.dtype == bool else np.ascontiguousarray(values)
+    buffers = [None, arrow.py_buffer(packed)]
+    return arrow.Array.from_buffers(arrow.from_numpy_dtype(values.dtype), len(values), buffers)
 
-    def as_arrow(values: np.ndarray) -> Any:
-        if values.dtype.kind not in "biuf":
-            return arrow.array(values)
-        packed = np.packbits(values, bitorder="little") if values.dtype == bool else np.ascontiguousarray(values)
-        buffers = [None, arrow.py_buffer(packed)]
-        return arrow.Array.from_buffers(arrow.from_numpy_dtype(values.dtype), len(values), buffers)
 
-    arrays = [as_arrow(np.asarray(values)) for values in columns.values()]
-    return arrow.Table.from_arrays(arrays, list(columns), metadata=metadata)
+def arrow_table(columns: Mapping[str, np.ndarray], metadata: Mapping[bytes, str] | None = None) -> Any:
+    """A PyArrow table of NumPy columns."""
+    import numpy as np
+
+    arrays = [arrow_array(np.asarray(values)) for values in columns.values()]
+    return load("pyarrow", needed_for="Arrow tables").Table.from_arrays(arrays, list(columns), metadata=metadata)
 
 
 def lab_path(*parts: str) -> Path:

@@ -40,11 +40,6 @@ _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
 METADATA_KEY = b"yolotrt_lab"
 _OTHER = "take another copy, or record again; the columns are those that `Recording` describes"
-_NUMBERS = {name: name for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")} | {
-    "float": "float32",
-    "double": "float64",
-}
-"""The types of numbers of Arrow, as NumPy calls them."""
 _FEATHER, _STREAM = b"ARROW1", b"\xff\xff\xff\xff"
 ARROW_STARTS = (b"PAR1", _FEATHER, _STREAM)
 """How files start that `read_arrow` reads: Parquet, Arrow and an Arrow stream, which is an unfinished recording."""
@@ -378,12 +373,13 @@ def read_arrow(path: Path) -> Any:
             file = parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True)
             _check_size(path, 8 * file.metadata.num_rows * file.metadata.num_columns)
             return file.read()
-        is_stream, batches = data.startswith(_STREAM), []
+        is_stream, batches, nbytes = data.startswith(_STREAM), [], 0
         reader = ipc.open_stream(data) if is_stream else ipc.open_file(data)
         with suppress(pyarrow.ArrowException, OSError):  # a crash or a full disk cuts the last batch off
             for batch in reader if is_stream else map(reader.get_batch, range(reader.num_record_batches)):
                 batches.append(batch)
-                _check_size(path, sum(each.nbytes for each in batches))
+                nbytes += batch.nbytes
+                _check_size(path, nbytes)
         return pyarrow.Table.from_batches(batches, reader.schema)
     except (pyarrow.ArrowException, ValueError, KeyError, OSError) as error:
         fix = "it is damaged, cut off or something else: take another copy, or record again"
@@ -399,17 +395,16 @@ def _check_size(path: Path, nbytes: int) -> None:
 
 def _as_numpy(column: Any) -> np.ndarray:
     """As NumPy has it; empty values become NaN or None, which no column of a schema may hold."""
-    kind = "" if column.null_count else str(column.type)
-    if kind in ("string", "large_string", "string_view"):
+    import pyarrow
+    from pyarrow import types
+
+    kind, whole = column.type, not column.null_count
+    if whole and types.is_string(kind):
         return np.array(column.to_pylist(), np.str_)
-    if not len(column):
-        return np.array(column.to_numpy())
-    array = column.combine_chunks()
-    begin, end = array.offset, array.offset + len(array)
-    if kind == "bool":  # `to_numpy` would import pandas, where it is there
-        return np.unpackbits(np.frombuffer(array.buffers()[1], np.uint8), bitorder="little")[begin:end].astype(bool)
-    if kind in _NUMBERS:
-        return np.frombuffer(array.buffers()[1], _NUMBERS[kind])[begin:end].copy()
+    if whole and types.is_boolean(kind):  # `to_numpy` would import pandas, where it is there
+        return np.from_dlpack(column.cast(pyarrow.uint8()).combine_chunks()).astype(np.bool_)
+    if whole and (types.is_integer(kind) or types.is_floating(kind)):
+        return np.from_dlpack(column.combine_chunks())
     return np.array(column.to_numpy())
 
 

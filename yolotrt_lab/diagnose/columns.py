@@ -72,7 +72,7 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
     """
     if columns and not len(columns[0].values):
         raise reading.error("it must have rows, got none", "name another file")
-    sorted_ = _Sorted(reading)
+    sorted_ = _Sorted(columns, reading)
     with np.errstate(all="ignore"):  # of values that are then refused
         for place, column in enumerate(columns):
             PROGRESS.get()(place / len(columns))
@@ -83,11 +83,11 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
 class _Sorted:
     """Columns by what they are."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, columns: Sequence[Column], reading: Reading) -> None:
         self.reading, self.clock, self.notes = reading, reading.clock, reading.notes
         self.times: dict[str, np.ndarray] = {}
-        self.called: dict[str, str] = {}
-        """What the file calls each of them."""
+        self.exact = {plain(split_unit(column.header)[0]) for column in columns} - words.FRAME_NUMBERS
+        """What the columns are called: where 'postprocess' is there, 'decode' is another time."""
         self.instants: dict[str, np.ndarray] = {}
         self.ends: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
         """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
@@ -149,10 +149,8 @@ class _Sorted:
         key = "frame" if word in (words.CLOCK, words.RATE) else word or " ".join(column.header.split())
         if key == words.COPY:
             key = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
-        if key in self.times and plain(column.header) == plain(key):  # 'decode' and 'postprocess' are both there
-            self.times[self.called[key]] = self.times.pop(key)
-        key = column.header if key in self.times else str(key)
-        self.called.setdefault(key, column.header)
+        is_other = plain(key) in self.exact and plain(split_unit(column.header)[0]) != plain(key)
+        key = column.header if key in self.times or is_other else str(key)
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)

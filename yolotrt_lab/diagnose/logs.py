@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..packages import arrow_array
 from ..types import Stage
 from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
@@ -26,8 +27,6 @@ from .words import (
     TIME_UNITS,
     UNITS_NS,
     AmbiguousError,
-    arrow_of,
-    commas_are_decimal,
     end_of,
     ending_name,
     floats,
@@ -36,6 +35,7 @@ from .words import (
     numbers_of,
     split_unit,
     stamps,
+    text_array,
     time_name,
 )
 
@@ -105,7 +105,7 @@ def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarr
     """What recurs in the lines: the items of each template, the rows that hold them, and their texts."""
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
-        rest = lines if len(left) == len(lines) else lines.take(arrow_of(left))
+        rest = lines if len(left) == len(lines) else lines.take(arrow_array(left))
         templates = _templates(_sample(rest), averages)
         for items in templates:
             rows, texts = _matched(rest, items)
@@ -113,7 +113,7 @@ def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarr
                 found.append((items, left[rows], texts))
                 kept = np.ones(len(left), np.bool_)
                 kept[rows] = False
-                left, rest = left[kept], rest.filter(arrow_of(kept))
+                left, rest = left[kept], rest.filter(arrow_array(kept))
         if not templates or len(left) < len(lines) / 20:
             break
     return found
@@ -133,7 +133,6 @@ def _looked_through(lines: Any, averages: bool) -> Any:
     """The lines, empty where they are comments, averages or the like, and without the types around a number of NumPy
     and PyTorch.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     sample = _sample(lines)
@@ -141,7 +140,7 @@ def _looked_through(lines: Any, averages: bool) -> Any:
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
     others = COMMENT if averages else rf"(?i){COMMENT}|^[^0-9]*(?:{_OF_A_RUN})"
     if any(re.search(others, text) for text in sample):
-        lines = pc.if_else(pc.match_substring_regex(lines, others), pa.scalar("", lines.type), lines)
+        lines = pc.if_else(pc.match_substring_regex(lines, others), text_array([""])[0], lines)
     return lines
 
 
@@ -150,7 +149,7 @@ def _sample(lines: Any) -> list[str]:
     count = len(lines)
     evenly = np.linspace(0, max(count - 1, 0), min(count, 2 * _SAMPLED))
     places = np.unique(np.concatenate([np.arange(min(_SAMPLED, count)), evenly]).astype(np.int64))
-    return [text[:2_000] for text in lines.take(arrow_of(places)).to_pylist() if any(map(str.isdigit, text))]
+    return [text[:2_000] for text in lines.take(arrow_array(places)).to_pylist() if any(map(str.isdigit, text))]
 
 
 # What the numbers of a line are.
@@ -294,60 +293,44 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading: Reading) -> Measured:
     """The columns of all templates as frames."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    numbered = [(item, rows, place, text) for items, rows, texts in found
-                for place, (item, text) in enumerate(zip(items, texts, strict=True))]  # fmt: skip
+    items = [(item, rows, place) for items, rows, _ in found for place, item in enumerate(items)]
     try:  # all numbers of a log tell together what its commas are
-        texts = pa.chunked_array([part for *_, text in numbered for part in text.chunks])
-        decimal = commas_are_decimal(pc.unique(texts).to_pylist() if has(texts, r",|\..*\.") else ())
+        values = floats(pa.chunked_array([part for *_, texts in found for text in texts for part in text.chunks]))
     except AmbiguousError as error:
         what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise reading.error(what, "write decimal points, or numbers without separators") from None
     units: dict[tuple[str, str], set[str]] = {}
-    for item, *_ in numbered:
+    for item, *_ in items:
         units.setdefault(item.column, set()).add(item.unit)
-    places = {column: place for place, column in enumerate(units)}
-    events, names = [], {}
-    for item, rows, place, text in numbered:
-        mixed = len(units[item.column]) > 1 and item.unit in UNITS_NS
-        values = floats(text, decimal_comma=decimal) * (UNITS_NS[item.unit] if mixed else 1.0)
-        names[item.column] = "ns" if mixed else item.unit or split_unit(item.label)[1]
-        events.append((places[item.column], rows, place, values))
-    named = [(column[0], names[column]) for column in units]
-    return _frames_of(events, named, lines, reading)
-
-
-def _frames_of(
-    events: Sequence[_Event], names: Sequence[tuple[str, str | None]], lines: Any, reading: Reading
-) -> Measured:
-    """Values with their place as frames: (column, rows, place in the row, values), each column with (name, unit).
-
-    A frame starts where the first name that comes once a frame comes again.
-    """
-    if all(rows is events[0][1] for _, rows, *_ in events):
-        starts, found = events[0][1], [(column, values) for column, _, _, values in events]
-    else:
-        starts, found = _cut_into_frames(events, len(names))
-    columns, turns = [], Counter[int]()
-    for column, values in found:
-        name, own = names[column]
-        called = f"{name} {turns[column] + 1}".strip() if turns[column] else name
-        columns.append(Column(called, values, own))
-        turns[column] += 1
-    if not columns:
+    names, events = [*units], []
+    for (item, rows, place), mine in zip(
+        items, np.split(values, np.cumsum([len(rows) for _, rows, _ in items])), strict=False
+    ):
+        scale = UNITS_NS.get(item.unit, 1.0) if len(units[item.column]) > 1 else 1.0
+        events.append((names.index(item.column), rows, place, mine if scale == 1 else mine * scale))
+    starts, series = (found[0][1], events) if len(found) == 1 else _cut_into_frames(events, len(names))
+    if not series:
         what = f"line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
         raise reading.error(what, "give the lines of every frame the same names")
-    seldom = [name for column, (name, _) in enumerate(names) if column not in turns]
-    if seldom:
+    columns, turns = [], Counter[int]()
+    for column, *_, mine in series:
+        name, own = names[column][0], units[names[column]]
+        unit = "ns" if len(own & UNITS_NS.keys()) > 1 else min(own) or split_unit(name)[1]
+        turns[column] += 1
+        columns.append(Column(f"{name} {turns[column]}".strip() if turns[column] > 1 else name, mine, unit))
+    if seldom := [name for column, (name, _) in enumerate(names) if column not in turns]:
         reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
     reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
-    reading.clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_of(starts)))
+    reading.clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_array(starts)))
     return measured_of(columns, reading)
 
 
 def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """The first line of each frame, and the columns, of a name that comes again in a frame up to four."""
+    """The first line of each frame, and the columns, of a name that comes again in a frame up to four.
+
+    A frame starts where the first name that comes once a frame comes again.
+    """
     code = np.concatenate([np.full(len(rows), column) for column, rows, *_ in events])
     row, place = (
         np.concatenate(each) for each in zip(*((r, np.full(len(r), p)) for _, r, p, _ in events), strict=True)

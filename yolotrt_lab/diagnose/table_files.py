@@ -276,16 +276,18 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     if len(times) != 1:
         return False
     stage = numbers_of(words.indices).astype(np.int64)
-    of_stage = [np.flatnonzero(stage == place) for place in range(len(stages))]
-    frame = np.zeros(len(stage), np.int64)
-    for rows in of_stage if numbers is None else ():
-        frame[rows] = np.arange(len(rows))
-    _, first, frame = np.unique(frame if numbers is None else numbers, return_index=True, return_inverse=True)
+    if numbers is None:  # a frame is the next row of each stage
+        order = np.argsort(stage, kind="stable")
+        numbers = np.empty(len(stage))
+        numbers[order] = np.arange(len(stage)) - np.searchsorted(stage[order], stage[order])
+    _, first, frame = np.unique(numbers, return_index=True, return_inverse=True)
+    took = np.zeros((len(stages), len(first)))
+    np.add.at(took, (stage, frame), times[0].values)  # a stage that comes twice in a frame is added up
+    none = np.ones(took.shape, np.bool_)
+    none[stage, frame] = False
+    took[none] = np.nan
     columns[:] = [each._replace(values=each.values[first]) for each in columns if each is not times[0]]
-    for name, rows in zip(stages, of_stage, strict=True):
-        took = np.bincount(frame[rows], times[0].values[rows], len(first))  # a stage that comes twice is added up
-        took[np.bincount(frame[rows], minlength=len(first)) == 0] = np.nan
-        columns.append(Column(name, took, times[0].unit))
+    columns += [Column(name, values, times[0].unit) for name, values in zip(stages, took, strict=True)]
     reading.clock = None if reading.clock is None else reading.clock[first]
     reading.where = lambda row: f"frame {row + 1}"
     reading.notes.append("each row is a stage: those of a frame are put side by side")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..packages import arrow_array
 from ..types import TELEMETRY_COLUMNS, THROTTLE_REASONS, Stage
 
 RATE = "rate"
@@ -209,15 +210,6 @@ def text_array(texts: Sequence[str]) -> Any:
     return pa.LargeStringArray.from_buffers(len(data), pa.py_buffer(ends), pa.py_buffer(b"".join(data)))
 
 
-def arrow_of(values: np.ndarray) -> Any:
-    """A mask, or whole numbers of 64 bits, as an Arrow array, likewise."""
-    import pyarrow as pa
-
-    data = np.packbits(values, bitorder="little") if values.dtype == np.bool_ else values
-    kind = pa.bool_() if values.dtype == np.bool_ else pa.int64()
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(data)])
-
-
 def in_slices(values: Any, rows: int = 1 << 17) -> Iterator[Any]:
     """Parts of an Arrow array, so that what is made of a long one stays small."""
     for first in range(0, max(len(values), 1), rows):
@@ -229,15 +221,11 @@ def numbers_of(values: Any) -> np.ndarray:
     """An Arrow array of numbers or a mask, in one or several parts, as float64; NaN where one is missing."""
     import pyarrow as pa
 
-    parts = []
-    for part in getattr(values, "chunks", [values]):
-        found = part.cast(pa.float64(), safe=False)
-        valid, data = found.buffers()
-        numbers = np.frombuffer(data, np.float64, len(found), 8 * found.offset) if len(found) else np.empty(0)
-        if found.null_count:
-            bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
-            numbers = np.where(bits[found.offset : found.offset + len(found)], numbers, np.nan)
-        parts.append(numbers)
+    none = arrow_array(np.full(1, np.nan))[0]
+    parts = [
+        np.from_dlpack(part.cast(pa.float64(), safe=False).fill_null(none))
+        for part in getattr(values, "chunks", [values])
+    ]
     return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0)])
 
 
