@@ -2,8 +2,10 @@
 
 import json
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 from unittest import mock
 
 import cv2
@@ -93,9 +95,15 @@ def test_a_limit_ends_it_and_a_source_without_an_end_has_one(monkeypatch, video,
     assert len(annotate(SyntheticScene(size=(128, 64)), detector, tmp_path)) == 3
 
 
+_HEAD = b"IHDR" + struct.pack(">IIBBBBB", 10**6, 10**6, 8, 2, 0, 0, 0)
+HUGE = b"\x89PNG\r\n\x1a\n\0\0\0\r" + _HEAD + struct.pack(">I", zlib.crc32(_HEAD))  # it says so: a million pixels wide
+
+
 def test_bad_and_hidden_files_of_a_folder_are_reported_and_the_others_go_on(photos, detector, tmp_path):
     for name in ("0.jpg", "aa.jpg", "z.png", "._a.jpg"):
         (photos / name).write_bytes(b"no image")
+    cv2.imwrite(str(photos / "wide.png"), np.zeros((1, 65_501, 3), np.uint8))
+    (photos / "zz.png").write_bytes(HUGE)
     for name in ("more", "yet more", ".cache"):
         (photos / name).mkdir()
     told = []
@@ -107,7 +115,9 @@ def test_bad_and_hidden_files_of_a_folder_are_reported_and_the_others_go_on(phot
         f"{photos.name}: more, yet more",
         "0.jpg is no readable image",
         "aa.jpg is no readable image",
+        "wide.png has a side of 65,501 px, and a JPEG 65,500 at most",
         "z.png is no readable image",
+        "zz.png is no readable image",
     ]
     assert [each.rpartition("/")[2] for each in told] == ends
 

@@ -27,6 +27,7 @@ from ..types import Detections
 from ..vision import Letterbox, class_name, draw
 from .scene import SyntheticScene
 
+_LARGEST_JPEG = 65_500  # px of a side
 _ENDLESS_LIMIT = 100  # frames of a source that never ends
 
 
@@ -291,8 +292,11 @@ def _named_frames(source: FrameSource, skip: Callable[[str], None]) -> Iterator[
         except FrameSourceError as error:
             skip(error.message)
             continue
-        if frame is not None:
-            yield frame, source.paths[source.index - 1].name
+        path = source.paths[source.index - 1]
+        if frame is not None and max(frame.shape) > _LARGEST_JPEG:
+            skip(f"{path} has a side of {max(frame.shape):,} px, and a JPEG {_LARGEST_JPEG:,} at most")
+        elif frame is not None:
+            yield frame, path.name
 
 
 def _files_of(out: Path) -> set[Path]:
