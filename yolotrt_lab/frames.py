@@ -291,8 +291,9 @@ def _read_image(path: Path) -> np.ndarray:
         content = np.fromfile(path, np.uint8)
     except OSError as error:
         raise FrameSourceError(f"{path} cannot be read: {error}", fix="check the file's permissions") from error
-    with _quiet(cv2):
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    image = None
+    with _quiet(cv2), suppress(cv2.error):  # of a file that is empty, or says that it is larger than any image
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     if image is None:
         raise FrameSourceError(f"{path} is no readable image", fix="remove it, or save it again")
     return np.asarray(image)

@@ -1,6 +1,11 @@
 """Boxes drawn and written for every kind of source."""
 
 import json
+import signal
+import struct
+import subprocess
+import sys
+import zlib
 from unittest import mock
 
 import cv2
@@ -90,9 +95,15 @@ def test_a_limit_ends_it_and_a_source_without_an_end_has_one(monkeypatch, video,
     assert len(annotate(SyntheticScene(size=(128, 64)), detector, tmp_path)) == 3
 
 
+_HEAD = b"IHDR" + struct.pack(">IIBBBBB", 10**6, 10**6, 8, 2, 0, 0, 0)
+HUGE = b"\x89PNG\r\n\x1a\n\0\0\0\r" + _HEAD + struct.pack(">I", zlib.crc32(_HEAD))  # it says so: a million pixels wide
+
+
 def test_bad_and_hidden_files_of_a_folder_are_reported_and_the_others_go_on(photos, detector, tmp_path):
     for name in ("0.jpg", "aa.jpg", "z.png", "._a.jpg"):
         (photos / name).write_bytes(b"no image")
+    cv2.imwrite(str(photos / "wide.png"), np.zeros((1, 65_501, 3), np.uint8))
+    (photos / "zz.png").write_bytes(HUGE)
     for name in ("more", "yet more", ".cache"):
         (photos / name).mkdir()
     told = []
@@ -104,7 +115,9 @@ def test_bad_and_hidden_files_of_a_folder_are_reported_and_the_others_go_on(phot
         f"{photos.name}: more, yet more",
         "0.jpg is no readable image",
         "aa.jpg is no readable image",
+        "wide.png has a side of 65,501 px, and a JPEG 65,500 at most",
         "z.png is no readable image",
+        "zz.png is no readable image",
     ]
     assert [each.rpartition("/")[2] for each in told] == ends
 
@@ -132,6 +145,54 @@ def test_the_frames_before_an_error_are_kept(photos, video, detector, tmp_path):
     with pytest.raises(SettingsError, match="No space left"):
         annotate(_Breaks(photos), detector, tmp_path / "out")
     assert [frame["source"] for frame in written(tmp_path / "out")["frames"]] == ["a.jpg"]
+
+
+KILLED = """
+import os, signal, sys
+from yolotrt_lab.detector.detect import annotate, open_detector
+from yolotrt_lab.frames import VideoFile
+kill = lambda done: done == 3 and os.kill(os.getpid(), signal.SIGKILL)
+detector = open_detector(sys.argv[2], engine="onnxruntime")
+annotate(VideoFile(sys.argv[1]), detector, sys.argv[3], labels=True, progress=kill)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills a process so")
+def test_the_frames_before_a_kill_are_listed_and_go_with_the_next_run(photos, video, detector, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "model.onnx").write_bytes(MODEL)
+    assert subprocess.run([sys.executable, "-c", KILLED, video, tmp_path / "model.onnx", out]).returncode == -9
+    lines = (out / "boxes.json.partial").read_text().splitlines()
+    assert [json.loads(line)["file"] for line in lines] == [path.name for path in sorted(out.glob("*.jpg"))]
+    assert len(lines) == 3
+    with pytest.raises(OSError, match="lost"), mock.patch.object(detector, "_run", side_effect=OSError("lost")):
+        detector(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(SettingsError), mock.patch.object(detector, "_run", side_effect=OSError("lost")):
+        annotate(ImageFolder(photos), detector, out)  # fails before its first frame
+    assert (out / "boxes.json.partial").read_text().splitlines() == lines
+    annotate(ImageFolder(photos), detector, out)
+    assert {path.name for path in out.rglob("*.*")} == {"000000-a.jpg", "000001-b.jpg", "boxes.json"}
+
+
+def test_two_runs_do_not_write_into_one_folder(photos, video, detector, tmp_path):
+    def second(_):
+        with pytest.raises(SettingsError, match="another run writes into"):
+            annotate(ImageFolder(photos), detector, tmp_path / "out")
+
+    annotate(VideoFile(video), detector, tmp_path / "out", progress=second)
+    assert len(written(tmp_path / "out")["frames"]) == 5
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\udcff", "x" * 250, "ä" * 125, "\U0001f529"])
+def test_images_of_any_name_are_drawn(name, photos, detector, tmp_path):
+    try:
+        (photos / "a.jpg").rename(photos / f"{name}.jpg")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    frames = annotate(ImageFolder(photos), detector, tmp_path / "out", labels=True)
+    assert f"{name}.jpg" in [frame["source"] for frame in frames]
+    assert all((tmp_path / "out" / frame[kind]).exists() for frame in frames for kind in ("file", "labels"))
+    annotate(ImageFolder(photos), detector, tmp_path / "out")  # knows its own files
 
 
 def test_what_an_earlier_run_wrote_goes_and_nothing_else(photos, video, detector, tmp_path):
@@ -186,7 +247,7 @@ def test_a_folder_that_is_read_or_cannot_be_written_is_refused(photos, detector,
         annotate(ImageFolder(photos), detector, tmp_path / "file")
 
 
-@pytest.mark.parametrize("name", ["boxes.json", "000007.jpg", "000000-a.jpg", "labels/000000.txt"])
+@pytest.mark.parametrize("name", ["boxes.json", "boxes.json.partial", "000007.jpg", "labels/000000.txt"])
 def test_what_no_earlier_run_wrote_is_not_overwritten(name, photos, detector, tmp_path):
     mine = tmp_path / "out" / name
     mine.parent.mkdir(parents=True)

@@ -10,7 +10,7 @@ from tiny_report import SECRETS, WARNING, write_secret
 
 from yolotrt_lab.errors import ReportError
 from yolotrt_lab.nsight import read_trace
-from yolotrt_lab.nsight.scrub import _TEXTS, quoted, scrub
+from yolotrt_lab.nsight.scrub import _ROWS, _TEXTS, quoted, scrub
 from yolotrt_lab.packages import lab_path
 
 GONE = ("jsonText", "binaryData", "uuid", "nameEnum")
@@ -105,7 +105,7 @@ def planted(path):
             for _, column, *_, key in report.execute(f"PRAGMA table_info({table})").fetchall():
                 if key or table == "META_DATA_EXPORT" or (table, column) == ("DIAGNOSTIC_EVENT", "text"):
                     continue
-                kept = column in _TEXTS.get(table, ()) and table != "TARGET_INFO_SYSTEM_ENV"
+                kept = column in _TEXTS.get(table, ()) and table not in _ROWS
                 first = f"rowid = (SELECT MAX(rowid) FROM {table})"
                 report.execute(f'UPDATE {table} SET "{column}" = ? WHERE {first}', (secret(kept),))
         for name, column in (("META_DATA_CAPTURE", "value"), ("ANALYSIS_FILE", "content"), ("t 'x\"y", 'a b"c')):

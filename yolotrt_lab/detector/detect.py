@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -15,7 +17,7 @@ from ..cuda import has_gpu
 from ..device import Device, open_device
 from ..engine import Engine, open_engine
 from ..errors import EngineError, FrameSourceError, ModelError, SettingsError
-from ..files import write_file
+from ..files import check_output, lock, write_file
 from ..frames import Camera, FrameSource, ImageFolder
 from ..heads import check_thresholds, decode
 from ..memory import SlotPool
@@ -25,6 +27,7 @@ from ..types import Detections
 from ..vision import Letterbox, class_name, draw
 from .scene import SyntheticScene
 
+_LARGEST_JPEG = 65_500  # px of a side
 _ENDLESS_LIMIT = 100  # frames of a source that never ends
 
 
@@ -168,10 +171,10 @@ def annotate(
     With `labels` each frame has a file in `labels/` as Ultralytics reads it: class, centre, width and height of each
     box, in fractions of the frame.
 
-    What an earlier run wrote into `folder` goes. After an error or Ctrl-C the JSON holds the frames that were drawn.
-    SettingsError if the folder cannot be written, is the one that is read, or holds files of these names that no
-    earlier run wrote; the errors of the source (of a folder where no file can be read) and of the detector are passed
-    on.
+    What an earlier run wrote into `folder` goes. After an error or Ctrl-C the JSON holds the frames that were drawn;
+    after a kill `boxes.json.partial` does, one frame a line. SettingsError if the folder cannot be written, is the one
+    that is read, another run writes into it, or it holds files of these names that no earlier run wrote; the errors of
+    the source (of a folder where no file can be read) and of the detector are passed on.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -186,7 +189,6 @@ def annotate(
         limit = _ENDLESS_LIMIT
     if limit is not None and limit < 1:
         raise SettingsError(f"limit must be 1 frame or more, got {limit}", fix="use 1 or more, or leave it out")
-    frames: list[dict[str, Any]] = []
     skipped: list[str] = []
 
     def skip(what: str) -> None:
@@ -195,38 +197,86 @@ def annotate(
             on_skip(what)
 
     try:
-        earlier = _files_of(out)
-        _check_foreign(out, earlier, labels)
-        (out / "labels" if labels else out).mkdir(parents=True, exist_ok=True)
-        try:
-            for index, (frame, name) in enumerate(islice(_named_frames(source, skip), limit)):
-                frames.append(_annotated(index, frame, name, detector, out, labels))
-                if progress is not None:
-                    progress(len(frames))
-        finally:
-            if frames or not earlier:
+        with _Results(out, labels) as results:
+            try:
+                for frame, name in islice(_named_frames(source, skip), limit):
+                    results.add(frame, name, detector(frame), detector.names)
+                    if progress is not None:
+                        progress(len(results.frames))
+            finally:
                 made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings}
-                about_all = {**made_by, "names": detector.names, "skipped": skipped, "frames": frames}
-                write_file(out / "boxes.json", json.dumps(about_all, indent=1))
-                for path in earlier - _written(out, frames) - {out / "boxes.json"}:
-                    path.unlink(missing_ok=True)
+                results.finish({**made_by, "names": detector.names, "skipped": skipped})
     except OSError as error:
         fix = "name a folder on a disk with space that you may write to"
-        raise SettingsError(f"the folder {out} must be one that can be written, got: {error}", fix=fix) from error
-    return frames
+        refused = SettingsError(f"the folder {out} must be one that can be written, got: {error}", fix=fix)
+        refused.__notes__ = getattr(error, "__notes__", [])
+        raise refused from error
+    return results.frames
 
 
-def _annotated(index: int, frame: np.ndarray, name: str, detector: Detector, out: Path, labels: bool) -> dict[str, Any]:
-    """Write one frame's files; returns what the JSON says of it."""
-    found = detector(frame)
-    stem = f"{index:06}-{Path(name).stem}" if name else f"{index:06}"
-    entry = {"index": index, "file": f"{stem}.jpg", "width": frame.shape[1], "height": frame.shape[0]}
-    _, content = import_cv2().imencode(".jpg", draw(frame, found, detector.names))
-    (out / f"{stem}.jpg").write_bytes(content)  # cv2.imwrite fails on non-ASCII paths on Windows
-    if labels:
-        entry["labels"] = f"labels/{stem}.txt"
-        (out / "labels" / f"{stem}.txt").write_text(_as_label(found, frame.shape), encoding="utf-8")
-    return entry | ({"source": name} if name else {}) | {"boxes": _as_dicts(found, detector.names)}
+class _Results:
+    """The folder of one run: images, labels, and what `boxes.json` says of them. Until the run is over that stands in
+    `boxes.json.partial`, a frame a line. SettingsError where something cannot be written.
+    """
+
+    def __init__(self, out: Path, labels: bool) -> None:
+        self._out, self._labels = out, labels
+        self._partial = out / "boxes.json.partial"
+        self.frames: list[dict[str, Any]] = []
+
+    def __enter__(self) -> _Results:
+        self._check_foreign()
+        (self._out / "labels" if self._labels else self._out).mkdir(parents=True, exist_ok=True)
+        check_output(self._partial, ".partial")
+        self._file = self._partial.open("a+b", buffering=0)
+        if not lock(self._file):
+            self._file.close()
+            raise SettingsError(f"another run writes into {self._out}", fix="name another folder, or wait for it")
+        self._earlier = _files_of(self._out)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._file.close()
+        if error is not None and self.frames:
+            place = self._partial if self._partial.exists() else self._out / "boxes.json"
+            error.add_note(f"{len(self.frames)} frames were done before: {place}")
+
+    def add(self, frame: np.ndarray, name: str, found: Detections, names: Sequence[str]) -> None:
+        """Write the files of one frame; the first one takes the place of an earlier run."""
+        stem = f"{len(self.frames):06}"
+        if name:  # a name may be as long as the file system allows
+            stem += "-" + Path(name).stem.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "ignore")
+        entry = {"index": len(self.frames), "file": f"{stem}.jpg", "width": frame.shape[1], "height": frame.shape[0]}
+        _, content = import_cv2().imencode(".jpg", draw(frame, found, names))
+        if not self.frames:
+            for path in self._earlier - {self._partial}:
+                path.unlink(missing_ok=True)
+            self._file.truncate(0)
+        (self._out / f"{stem}.jpg").write_bytes(content)  # cv2.imwrite fails on non-ASCII paths on Windows
+        if self._labels:
+            entry["labels"] = f"labels/{stem}.txt"
+            (self._out / "labels" / f"{stem}.txt").write_text(_as_label(found, frame.shape), encoding="utf-8")
+        entry |= ({"source": name} if name else {}) | {"boxes": _as_dicts(found, names)}
+        self.frames.append(entry)
+        self._file.write(json.dumps(entry).encode() + b"\n")
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Write `boxes.json`; an earlier one stays where there is no frame."""
+        if self.frames or not self._earlier:
+            write_file(self._out / "boxes.json", json.dumps({**about, "frames": self.frames}, indent=1))
+        if self.frames or self._partial not in self._earlier:
+            with suppress(PermissionError):  # Windows deletes no open file
+                self._partial.unlink(missing_ok=True)
+
+    def _check_foreign(self) -> None:
+        """SettingsError where something lies there under a name that is written, and is not of an earlier run."""
+        numbered = ["[0-9]" * 6 + "*.jpg", *["labels/" + "[0-9]" * 6 + "*.txt"] * self._labels]
+        there = {self._out / "boxes.json", *(path for pattern in numbered for path in self._out.glob(pattern))}
+        if os.path.lexists(self._partial) and self._partial.lstat().st_size:
+            there.add(self._partial)
+        if foreign := sorted(path for path in there - _files_of(self._out) if os.path.lexists(path)):
+            what = f"{foreign[0]} is not what an earlier run wrote, and stays as it is"
+            raise SettingsError(what, fix="name another folder, or move the file away")
 
 
 def _named_frames(source: FrameSource, skip: Callable[[str], None]) -> Iterator[tuple[np.ndarray, str]]:
@@ -242,27 +292,24 @@ def _named_frames(source: FrameSource, skip: Callable[[str], None]) -> Iterator[
         except FrameSourceError as error:
             skip(error.message)
             continue
-        if frame is not None:
-            yield frame, source.paths[source.index - 1].name
+        path = source.paths[source.index - 1]
+        if frame is not None and max(frame.shape) > _LARGEST_JPEG:
+            skip(f"{path} has a side of {max(frame.shape):,} px, and a JPEG {_LARGEST_JPEG:,} at most")
+        elif frame is not None:
+            yield frame, path.name
 
 
 def _files_of(out: Path) -> set[Path]:
-    """What an earlier run wrote into the folder, by its `boxes.json`, and that file."""
-    path = out / "boxes.json"
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        return {path} | _written(out, about["frames"]) if {"engine", "confidence"} <= about.keys() else set()
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return set()
-
-
-def _check_foreign(out: Path, earlier: set[Path], labels: bool) -> None:
-    """SettingsError where something lies in the folder under a name that is written, and is not of an earlier run."""
-    numbered = ["[0-9]" * 6 + "*.jpg", *["labels/" + "[0-9]" * 6 + "*.txt"] * labels]
-    there = [out / "boxes.json", *(path for pattern in numbered for path in out.glob(pattern))]
-    if foreign := sorted(path for path in there if path.exists() and path not in earlier):
-        what = f"{foreign[0]} is not what an earlier run wrote, and stays as it is"
-        raise SettingsError(what, fix="name another folder, or move the file away")
+    """What earlier runs wrote into the folder: by their `boxes.json`, which is one of them, and its `.partial`."""
+    found: set[Path] = set()
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        about = json.loads((out / "boxes.json").read_text(encoding="utf-8"))
+        if {"engine", "confidence"} <= about.keys():
+            found |= _written(out, about["frames"]) | {out / "boxes.json"}
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # a kill cuts the last line off
+        for line in (out / "boxes.json.partial").read_text(encoding="utf-8").splitlines():
+            found |= _written(out, [json.loads(line)]) | {out / "boxes.json.partial"}
+    return found
 
 
 def _written(out: Path, frames: Iterable[Mapping[str, Any]]) -> set[Path]:
@@ -279,7 +326,7 @@ def _as_label(found: Detections, shape: tuple[int, ...]) -> str:
     return "".join(f"{kind} {' '.join(f'{value:.6f}' for value in row)}\n" for kind, row in lines)
 
 
-def _as_dicts(found: Detections, names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _as_dicts(found: Detections, names: Sequence[str]) -> list[dict[str, Any]]:
     rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
     return [
         {"class": kind, "name": class_name(kind, names), "score": round(score, 4)}

@@ -18,18 +18,17 @@ _NAMES = """
     StringIds NVTX_EVENTS PROFILER_OVERHEAD DIAGNOSTIC_EVENT META_DATA_EXPORT
     CUPTI_ACTIVITY_KIND_RUNTIME CUPTI_ACTIVITY_KIND_DRIVER CUPTI_ACTIVITY_KIND_MEMCPY CUPTI_ACTIVITY_KIND_MEMSET
     CUPTI_ACTIVITY_KIND_KERNEL CUPTI_ACTIVITY_KIND_GRAPH_TRACE CUPTI_ACTIVITY_KIND_SYNCHRONIZATION
-    CUPTI_ACTIVITY_KIND_OVERHEAD ENUM_CUDA_MEM_KIND ENUM_CUDA_MEMCPY_OPER ENUM_CUPTI_SYNC_TYPE ENUM_NSYS_EVENT_TYPE
-    TARGET_INFO_GPU TARGET_INFO_CUDA_DEVICE TARGET_INFO_SESSION_START_TIME TARGET_INFO_SYSTEM_ENV
+    CUPTI_ACTIVITY_KIND_OVERHEAD ENUM_CUDA_MEM_KIND TARGET_INFO_GPU TARGET_INFO_CUDA_DEVICE
+    TARGET_INFO_SESSION_START_TIME TARGET_INFO_SYSTEM_ENV
 """
 _TABLES = frozenset(_NAMES.split())
 # Of tables whose rows say all kinds of things, those rows where a column says one of these.
 _SYSTEM = "CpuCores CpuDescription CudaDriverVersion NvDriverVersion OsDescription"
+_MEMORIES = ("Pageable", "Pinned", "Device", "Array", "Managed", "Device Static", "Managed Static", "Unknown")
 _VERSIONS = "PRODUCT_NAME PRODUCT_VERSION SCHEMA_VERSION SCHEMA_VERSION_MAJOR SCHEMA_VERSION_MINOR SCHEMA_VERSION_MICRO"
 _ROWS = {
-    "TARGET_INFO_SYSTEM_ENV": (
-        "name",
-        _SYSTEM.split(),
-    ),
+    "TARGET_INFO_SYSTEM_ENV": ("name", _SYSTEM.split()),
+    "ENUM_CUDA_MEM_KIND": ("label", _MEMORIES),
     "META_DATA_EXPORT": ("name", [f"EXPORT_{name}" for name in _VERSIONS.split()]),
     "DIAGNOSTIC_EVENT": ("text", [f"Not all {kind} events might have been collected." for kind in ("NVTX", "CUDA")]),
 }
@@ -51,7 +50,7 @@ _TEXTS = {
     "DIAGNOSTIC_EVENT": ("text",),
     "TARGET_INFO_GPU": ("name",),
     **dict.fromkeys(("TARGET_INFO_SYSTEM_ENV", "META_DATA_EXPORT"), ("name", "value")),
-    **{table: ("name", "label") for table in _TABLES if table.startswith("ENUM_")},
+    "ENUM_CUDA_MEM_KIND": ("label",),
 }
 _STRINGS = ("nameId", "textId", "shortName", "demangledName", "mangledName")
 
@@ -108,7 +107,7 @@ def _keep_rows(report: sqlite3.Connection) -> None:
     for table, (column, values) in _ROWS.items():
         if column in _columns(report, table):
             marks = ", ".join("?" * len(values))
-            report.execute(f"DELETE FROM {table} WHERE {column} IS NULL OR {column} NOT IN ({marks})", values)
+            report.execute(f"DELETE FROM {table} WHERE IFNULL({column}, '') COLLATE NOCASE NOT IN ({marks})", values)
         else:
             report.execute(f"DROP TABLE IF EXISTS {table}")
 
