@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -56,11 +56,12 @@ def without_damage(tables: dict[str, Columns], names: Iterable[str], titles: Map
     leave_out("api", holding=_holding(tables["api"], _coded(names, lambda name: name.startswith("cuda"))))
     for table in _GPU:
         leave_out(table, overlong=_overlong(tables[table]))
-    api, waits = tables["api"], _coded(names, lambda name: name in _WAITS)
-    waiting = {pid: rows[waits[api["name"][rows]]] for pid, rows in _of_one_stream(tables)}
+    earliest = tables["api"]["start_ns"] - CLOCK_SLACK_NS
+    latest = _latest(tables, _coded(names, lambda name: name in _WAITS)) + CLOCK_SLACK_NS
     for table in _GPU:
-        call = calls_of(api, tables[table])
-        leave_out(table, early=_early(tables[table], api, call), unwaited=_unwaited(tables[table], api, call, waiting))
+        call = calls_of(tables["api"], tables[table])
+        early = (call >= 0) & (tables[table]["start_ns"] < taken(earliest, call))
+        leave_out(table, early=early, unwaited=(call >= 0) & (tables[table]["end_ns"] > taken(latest, call)))
     for table, rows in tables.items():
         if len(rows["start_ns"]) > 1 and (rows["end_ns"] == rows["start_ns"]).all():
             notes.append(f"no row of {titles[table]} takes any time: what is said of times is wrong")
@@ -111,29 +112,19 @@ def _holding(calls: Columns, runtime: np.ndarray) -> np.ndarray:
     return wrong
 
 
-def _early(work: Columns, api: Columns, call: np.ndarray) -> np.ndarray:
-    early: np.ndarray = (call >= 0) & (work["start_ns"] < taken(api["start_ns"], call) - CLOCK_SLACK_NS)
-    return early
-
-
-def _of_one_stream(tables: Mapping[str, Columns]) -> Iterator[tuple[int, np.ndarray]]:
-    """Each process whose work is all on one stream, with the rows of its calls."""
+def _latest(tables: Mapping[str, Columns], waits: np.ndarray) -> np.ndarray:
+    """For each call the return of the next one that waits for its work; far away where the trace does not tell."""
+    api = tables["api"]
+    latest = np.full(len(api["pid"]), np.iinfo(np.int64).max // 2)
     queues = {key for table in _GPU for key in distinct(_queue(tables[table])).tolist()}
     pids = [key >> 32 & 0xFFFFFF for key in queues]
-    for pid, rows in each(tables["api"]["pid"]):
-        if pids.count(pid) == 1:
-            yield pid, rows
-
-
-def _unwaited(work: Columns, api: Columns, call: np.ndarray, waiting: Mapping[int, np.ndarray]) -> np.ndarray:
-    """Those that end after the return of the first call that waits for all that was asked for before."""
-    wrong = np.zeros(len(call), bool)
-    for pid, waits in waiting.items():
-        rows = np.flatnonzero((work["pid"] == pid) & (call >= 0) & (call < waits[-1:].max(initial=-1)))
-        wait = waits[np.searchsorted(waits, call[rows], side="right")]
-        asked = api["end_ns"][call[rows]] <= api["start_ns"][wait]
-        wrong[rows] = asked & (work["end_ns"][rows] > api["end_ns"][wait] + CLOCK_SLACK_NS)
-    return wrong
+    for pid, rows in each(api["pid"]):
+        waiting = waits[api["name"][rows]]
+        if pids.count(pid) == 1 and waiting.any():  # all work is on one stream
+            wait = np.append(rows[waiting], rows[waiting][-1])[np.cumsum(waiting)]
+            before = (rows < wait) & (api["end_ns"][rows] <= api["start_ns"][wait])
+            latest[rows[before]] = api["end_ns"][wait[before]]
+    return latest
 
 
 def _queue(work: Columns) -> np.ndarray:

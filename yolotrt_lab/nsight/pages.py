@@ -18,7 +18,8 @@ NULL, NO_INTEGER = np.iinfo(np.int64).min, np.iinfo(np.int64).min + 1
 _INTERIOR, _LEAF = 5, 13
 _AT_A_TIME = 1 << 20  # bytes of pages: what is computed from them stays in the processor's cache
 _THREADS = 4
-_WIDTHS = np.array([0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0], np.int64)  # bytes of a value, by its serial type
+_WIDTHS = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)  # bytes of a value, by its serial type
+_FIXED = {0: NULL, 8: 0, 9: 1}  # serial types that are a value
 
 
 Finish = Callable[[list[np.ndarray]], Mapping[str, np.ndarray]]
@@ -42,16 +43,15 @@ def integer_columns(path: Path, root: int, rows: int, places: Sequence[int], fin
         header = file.read(100)
     size = int.from_bytes(header[16:18])
     size = 1 << 16 if size == 1 else size
-    if header[:16] != b"SQLite format 3\0" or size < 512 or path.stat().st_size < size:
+    if header[:16] != b"SQLite format 3\0" or size < 512:
         raise OddFileError("no SQLite file")
     columns: dict[str, np.ndarray] = {}
 
     def read(leaves: np.ndarray) -> int:
         """Decode some leaves into their place in `columns`; returns how many rows they have."""
-        # Each maps the file anew: the pages that were read do not stay in this process's memory.
-        number, *values = _decoded(_pages(path, size)[leaves - 1], header[20], places)
+        number, *values = _decoded(_bytes(path, leaves, size), size, header[20], places)
         place, count = int(number[0]) - 1, len(number)
-        if place < 0 or place + count > rows or (number[1:] - number[:-1] != 1).any():
+        if place < 0 or place + count > rows:
             raise OddFileError("its rows are not numbered one by one")
         for name, column in finish([number, *values]).items():
             if name not in columns:
@@ -59,74 +59,139 @@ def integer_columns(path: Path, root: int, rows: int, places: Sequence[int], fin
             columns[name][place : place + count] = column
         return count
 
-    try:
-        leaves, several = _leaves(_pages(path, size), root), max(_AT_A_TIME // size, 1)
-        first, *others = np.split(leaves, range(several, len(leaves), several))
-        count = read(first)
-        with ThreadPoolExecutor(_THREADS) as pool:  # NumPy lets several compute at a time
-            count += sum(pool.map(read, others))
-    except IndexError as error:
-        raise OddFileError("it names places that it does not have") from error
+    leaves, several = _leaves(path, root, size), max(_AT_A_TIME // size, 1)
+    first, *others = np.split(leaves, range(several, len(leaves), several))
+    count = read(first)
+    with ThreadPoolExecutor(_THREADS) as pool:  # NumPy lets several compute at a time
+        count += sum(pool.map(read, others))
     if count != rows:
         raise OddFileError("its rows are not numbered one by one")
     return columns
 
 
-def _pages(path: Path, size: int) -> np.ndarray:
-    return np.memmap(path, np.uint8, "r", shape=(path.stat().st_size // size, size))
+def _bytes(path: Path, numbers: np.ndarray, size: int) -> np.ndarray:
+    """The pages of these numbers, from 1, one behind the other, and an empty one."""
+    flat = np.empty((len(numbers) + 1) * size, np.uint8)
+    flat[-size:] = 0
+    view = memoryview(flat)
+    with path.open("rb", buffering=0) as file:
+        for run in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers) != 1) + 1):
+            file.seek((int(numbers[run[0]]) - 1) * size)
+            if file.readinto(view[run[0] * size : (run[-1] + 1) * size]) < len(run) * size:
+                raise OddFileError("it names pages that it does not have")
+    return flat
 
 
-def _leaves(pages: np.ndarray, root: int) -> np.ndarray:
+def _leaves(path: Path, root: int, size: int) -> np.ndarray:
     """The numbers, from 1, of the pages that hold the rows below a page, in their order."""
-    level = np.array([root])
+    level, limit = np.array([root]), path.stat().st_size // size
     for _ in range(20):
-        if pages[level[0] - 1, 0] != _INTERIOR:
+        if _bytes(path, level[:1], size)[0] != _INTERIOR:
             return level
-        level = np.concatenate([_children(pages[number - 1]) for number in level.tolist()])
-        if len(level) > len(pages) or level.min() < 2:
+        level = np.concatenate([_children(page) for page in _bytes(path, level, size)[:-size].reshape(-1, size)])
+        if len(level) > limit or level.min() < 2:
             break
     raise OddFileError("its tree of pages is broken")
 
 
 def _children(page: np.ndarray) -> np.ndarray:
-    if page[0] != _INTERIOR:
-        raise OddFileError("its tree of pages is broken")
     count, last = (int.from_bytes(page[begin:end].tobytes()) for begin, end in ((3, 5), (8, 12)))
-    cells = page[12 : 12 + 2 * count].view(">u2")
-    left = page[cells.astype(np.int64)[:, None] + np.arange(4)].view(">u4")[:, 0]
+    cells = page[12 : 12 + 2 * count].view(">u2").astype(np.int64)
+    if page[0] != _INTERIOR or (cells > len(page) - 4).any():
+        raise OddFileError("its tree of pages is broken")
+    left = page[cells[:, None] + np.arange(4)].view(">u4")[:, 0]
     return np.append(left.astype(np.int64), last)
 
 
-def _decoded(pages: np.ndarray, reserved: int, places: Sequence[int]) -> list[np.ndarray]:
+def _decoded(flat: np.ndarray, size: int, reserved: int, places: Sequence[int]) -> list[np.ndarray]:
     """The rows in some leaves, as `integer_columns` returns them."""
+    cell, counts = _cells(flat[:-size].reshape(-1, size))
+    length, at = _varint(flat, cell)
+    row, at = _row_numbers(flat, at, counts)
+    if (length > size - reserved - 35).any() or (at + length > (cell // size + 1) * size).any():
+        raise OddFileError("a row goes on in other pages")
+    layout, types = _layouts(flat, at)
+    ends = np.array([np.cumsum([size, *map(_width, kinds[: places[-1] + 1])]) for size, kinds in types])
+    if ends.shape[1] < places[-1] + 2 or (ends[:, -1][layout] > length).any():
+        raise OddFileError("its rows are shorter than its columns are many")
+    rows = _gathered(flat, at - 8, 8 + int(ends.max()))
+    columns = [row]
+    for place in places:
+        kinds = [kinds[place] for _, kinds in types]
+        columns.append(_integers(rows, ends[:, place + 1], kinds, layout))
+    return columns
+
+
+def _cells(pages: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row of some leaves begins, counted from the first page, and how many rows each page has."""
     size = pages.shape[1]
-    flat = np.append(pages.reshape(-1), np.zeros(16, np.uint8))
-    words = np.ndarray(len(flat) - 7, "<i8", flat, strides=(1,))  # the 8 bytes from each place
     counts = pages[:, 3].astype(np.int64) << 8 | pages[:, 4]
     if (pages[:, 0] != _LEAF).any() or not 0 < counts.min() <= counts.max() <= size // 4:
         raise OddFileError("its tree of pages is broken")
-    begin = np.repeat(np.arange(len(pages)) * size, counts)
-    pointer = begin + 8 + 2 * (np.arange(len(begin)) - np.repeat(np.cumsum(counts) - counts, counts))
-    cell = begin + (flat[pointer].astype(np.int64) << 8 | flat[pointer + 1])
-    if (cell < pointer + 2).any():
+    most = int(counts.max())
+    pointers = np.ascontiguousarray(pages[:, 8 : 8 + 2 * most]).view(">u2").astype(np.int64)
+    there = np.arange(most) < counts[:, None]
+    if (there & (pointers < 8 + 2 * counts[:, None])).any():
         raise OddFileError("its rows lie where their list is")
-    length, at = _varint(flat, cell)
-    row, at = _varint(flat, at)
-    end = at + length
-    if (length > size - reserved - 35).any() or (end > begin + size).any():
-        raise OddFileError("a row goes on in other pages")
-    data, kind_at = at + flat[at], at + 1
-    columns, first = [row], data.copy()
-    for place in range(places[-1] + 1):
-        kind, kind_at = _varint(flat, kind_at)
-        kind = kind[:1] if (kind == kind[:1]).all() else kind  # as in most columns
-        width = _width(kind)
-        data += width
-        if place in places:
-            columns.append(_integers(words, kind, width, data))
-    if (flat[at] > 127).any() or (kind_at > first).any() or (data > end).any():
-        raise OddFileError("its rows are shorter than its columns are many")
-    return columns
+    return (pointers + np.arange(len(pages))[:, None] * size)[there], counts
+
+
+def _row_numbers(flat: np.ndarray, at: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of rows, which begin at these places, page by page; and the places behind them."""
+    first, last = (
+        _varint(flat, at[rows])[0].astype(np.int64) for rows in (np.cumsum(counts) - counts, np.cumsum(counts) - 1)
+    )
+    if (last - first != counts - 1).any() or (first[1:] != last[:-1] + 1).any():  # within a page they rise
+        raise OddFileError("its rows are not numbered one by one")
+    row = first[0] + np.arange(len(at))
+    return row, at + 1 + sum((row >= 1 << bits).astype(np.int64) for bits in (7, 14, 21) if last[-1] >= 1 << bits)
+
+
+def _gathered(flat: np.ndarray, at: np.ndarray, length: int) -> np.ndarray:
+    """So many bytes from each place, uint8 of shape (places, length)."""
+    length = min(length, len(flat))
+    from_each = np.ndarray(len(flat) - length + 1, f"V{length}", flat, strides=(1,))
+    return from_each[at].view(np.uint8).reshape(len(at), length)
+
+
+def _layouts(flat: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:
+    """For each row the number of its layout, or one number for all; and each layout: a header's size, and its types.
+
+    Rows of one layout have one and the same header, which says the types of their values. Few of them are different.
+    """
+    size = flat[at].astype(np.int64)
+    headers = _gathered(flat, at, -(-int(size.max()) // 8) * 8)
+    key, parts = np.zeros(len(at), np.uint64), []
+    for begin in range(0, headers.shape[1], 8):
+        there = np.clip(size - begin, 0, 8)
+        parts.append(headers[:, begin : begin + 8].copy().view("<u8")[:, 0] & _KEPT[there])
+        key = key * _PRIME + parts[-1]
+    layout, examples = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    if (key != key[0]).any():
+        _, examples, layout = np.unique(key, return_index=True, return_inverse=True)
+    if any((part != part[examples][layout]).any() for part in parts):
+        raise OddFileError("two of its headers have one key")
+    return layout, [(int(size[row]), _serial_types(headers[row, 1 : size[row]].tolist())) for row in examples]
+
+
+_KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)  # so many of the first bytes of a word
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _serial_types(header: list[int]) -> list[int]:
+    """The types of the values of a row, by the rest of its header."""
+    types, kind = [], 0
+    for byte in header:
+        kind = kind << 7 | byte & 127
+        if byte < 128:
+            types.append(kind)
+            kind = 0
+    return types
+
+
+def _width(kind: int) -> int:
+    """The bytes that a value takes, by its serial type."""
+    return _WIDTHS[kind] if kind < len(_WIDTHS) else (kind - 12) // 2
 
 
 def _varint(flat: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,20 +212,19 @@ def _varint(flat: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     raise OddFileError("a number in it is longer than a row can be")
 
 
-def _width(kind: np.ndarray) -> np.ndarray:
-    """The bytes that values take, by their serial types."""
-    width: np.ndarray = np.take(_WIDTHS, kind, mode="clip")
-    return (
-        np.where(kind < len(_WIDTHS), width, (kind.astype(np.int64) - 12) >> 1) if kind.max(initial=0) > 11 else width
-    )
-
-
-def _integers(words: np.ndarray, kind: np.ndarray, width: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The values that end at these places, by their serial types."""
-    shift = 64 - 8 * width
-    value: np.ndarray = words[end - 8].byteswap(inplace=True)
-    value <<= shift
-    value >>= shift
-    if ((kind == 0) | (kind > 6)).any():
-        value = np.select([kind == 0, kind == 8, kind == 9, kind < 7], [NULL, 0, 1, value], NO_INTEGER)
-    return value
+def _integers(rows: np.ndarray, ends: np.ndarray, kinds: list[int], layout: np.ndarray) -> np.ndarray:
+    """The values of one column, by where it ends and its serial type in each layout; `rows` begin 8 bytes early."""
+    length = rows.shape[1]
+    stored = np.array([0 < kind < 7 for kind in kinds])
+    if (ends == ends[0]).all():  # as in most columns
+        last = np.ndarray(len(rows), ">i8", rows, int(ends[0]), (length,)).astype(np.int64)
+    else:
+        words = np.ndarray(rows.size - 7, ">i8", rows, strides=(1,))
+        last = words[np.arange(0, rows.size, length) + ends[layout]].astype(np.int64)
+    shift = np.array([64 - 8 * _width(kind) if 0 < kind < 7 else 0 for kind in kinds])
+    last <<= shift[layout]
+    last >>= shift[layout]
+    if not stored.all():
+        fixed = np.array([_FIXED.get(kind, NO_INTEGER) for kind in kinds])
+        last = np.where(stored[layout], last, fixed[layout])
+    return last
