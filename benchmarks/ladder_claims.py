@@ -255,7 +255,7 @@ def _apart(found: _Found, expected: _Found, confidence: float) -> str:
         alone += [*np.delete(one.scores, ones), *np.delete(other.scores, others)]
     near = sum(score <= confidence + max(apart) for score in alone)
     alike = f"scores differ by {max(apart):.2g} at most"
-    return f"{alike}; {len(alone)} boxes without a partner, {near} of them that near the threshold"
+    return f"{alike}; {len(alone)} boxes have no partner, {near} of them with a score that near the threshold"
 
 
 def _trained(bench: Bench, precision: str) -> Bench:

@@ -87,7 +87,7 @@ def nsight_pair() -> None:
     for ax, (memory, trace) in zip(axes, pair.items(), strict=True):
         plots.timeline(ax, trace, begin_ns=begins[memory], end_ns=begins[memory] + shown, legend=ax is axes[0])
         ax.axvline(lengths[memory] / 1e3, color="black", linewidth=1)
-        ax.set_title(memory, loc="left")
+        ax.set_title(memory if ax is axes[0] else f"{memory} (a black line: two frames are over)", loc="left")
         ax.label_outer()
     save(figure, "nsight.png")
 

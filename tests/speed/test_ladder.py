@@ -306,8 +306,11 @@ def test_batches_of_sixteen_may_be_as_far_from_fp32_as_batches_of_four():
     by_16, by_4 = {"fp16": [both, weak, weak], "fp32": [both] * 3}, {"fp16": [weak, both, both], "fp32": [both] * 3}
     same, fp16 = claims._batch_claims(by_16, by_4, 0.25)
     assert (same.value, same.holds, fp16.value, fp16.holds) == (0, True, 2.0, False)
-    assert same.detail == "scores differ by 0 at most; 0 boxes without a partner, 0 of them that near the threshold"
-    expected = "scores differ by 0.01 at most; 3 boxes without a partner, 3 of them that near the threshold"
+    assert (
+        same.detail
+        == "scores differ by 0 at most; 0 boxes have no partner, 0 of them with a score that near the threshold"
+    )
+    expected = "scores differ by 0.01 at most; 3 boxes have no partner, 3 of them with a score that near the threshold"
     assert fp16.detail == f"2 and 1 of 3, 3 between the two: {expected}"
     far, near = (
         {"fp16": [both] * 2, "fp32": [scored(0.8), both]},
@@ -315,5 +318,5 @@ def test_batches_of_sixteen_may_be_as_far_from_fp32_as_batches_of_four():
     )
     lost, kept = claims._batch_claims(far, near, 0.25)
     assert (lost.value, lost.holds) == (1, False)
-    assert lost.detail.endswith("1 boxes without a partner, 0 of them that near the threshold")
+    assert lost.detail.endswith("1 boxes have no partner, 0 of them with a score that near the threshold")
     assert (kept.value, kept.holds) == (0.0, True)
