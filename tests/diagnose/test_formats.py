@@ -282,6 +282,15 @@ def test_tegrastats_with_its_times():
     assert np.diff(found.clock_ns).tolist() == [1e9]
 
 
+def test_dmon_in_columns_between_commas():
+    found = text(
+        "#Date, Time, gpu, pwr, sm\n#YYYYMMDD, HH:MM:SS, Idx, W, %\n"
+        "20250703, 10:00:00, 0, 70, -\n20250703, 10:00:01, 0, 75, 50\n"
+    )
+    assert (found.format, found.telemetry["power_w"].tolist()) == ("nvidia-smi dmon", [70, 75])
+    assert np.diff(found.clock_ns).tolist() == [1e9]
+
+
 def test_dmon_of_two_gpus_with_its_times_is_that_of_the_first():
     found = text(
         "#Date       Time        gpu   pwr gtemp    sm\n#YYYYMMDD   HH:MM:SS    Idx     W     C     %\n"

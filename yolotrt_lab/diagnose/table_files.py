@@ -35,7 +35,7 @@ from .words import (
 )
 
 COMMENTS = ("#", "//", "%", "```")
-DMON = r"^#\s*(?=(?:Date\s+)?(?:Time\s+)?gpu\b)"
+DMON = r"^#\s*(?=(?:Date\W+)?(?:Time\W+)?gpu\b)"
 """What stands in front of the names in a table of nvidia-smi dmon."""
 _SEPARATORS = {
     "|": "CSV with '|'",
@@ -206,29 +206,25 @@ def _regular(body: bytes, table: Table) -> list[Any] | None:
 
 def _row_by_row(data: bytes, table: Table, reading: Reading) -> list[Any]:
     """The columns as text, without comments, rules and headers that come again."""
-    rows: list[list[str]] = []
-    numbers: list[int] = []
-    header, stamped = list(table.header), []
+    header, first = list(table.header), table.start + table.named
+    rows: list[tuple[int, str, list[str]]] = []
     lines = data.decode("utf-8", "replace").split("\n")
-    for number, line in enumerate(lines[table.start + table.named :], table.start + table.named + 1):
-        if not (text := _tidy(line)):
-            continue
+    for number, line in enumerate(lines[first:], first + 1):
+        text = _tidy(line)
         found = _split(text, table.separator)
         found = found[:-1] if len(found) == len(header) + 1 and not found[-1] else found
-        if table.named and (found in (header, header[1:]) or text.split() == " ".join(header).split()):
+        if not text or (table.named and (found in (header, header[1:]) or text.split() == " ".join(header).split())):
             continue
         if len(found) == len(header):
-            rows.append(found)
-            numbers.append(number)
-            stamped.append(text)
+            rows.append((number, text, found))
         elif number == len(lines) and len(found) < len(header) and rows:
             reading.notes.append(f"without line {number}, which breaks off")
         else:
             what = f"line {number} must have {len(header)} columns as the lines before it, got {len(found)}"
             raise reading.error(what, "write as many cells in each row as in the header")
-    reading.where = lambda row: f"line {numbers[row]}"
-    reading.clock = stamps(text_array(stamped)) if table.separator == " " else None
-    return [text_array(each) for each in zip(*rows, strict=True)]
+    reading.where = lambda row: f"line {rows[row][0]}"
+    reading.clock = stamps(text_array([text for _, text, _ in rows])) if table.separator == " " else None
+    return [text_array(each) for each in zip(*(found for *_, found in rows), strict=True)]
 
 
 def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
