@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from .errors import DtypeError, FrameSourceError, SettingsError, ShapeError
+from .files import limit_bytes, read_file, too_large
 from .packages import import_cv2, install_command, load
 from .types import Pixels
 
@@ -285,17 +286,23 @@ def _first_readable(paths: Sequence[Path]) -> np.ndarray:
 
 
 def _read_image(path: Path) -> np.ndarray:
-    """BGR whatever the file holds. Through NumPy, as `cv2.imread` fails on non-ASCII paths on Windows."""
-    cv2 = import_cv2()
+    """BGR whatever the file holds. From its bytes, as `cv2.imread` fails on non-ASCII paths on Windows."""
+    cv2, image = import_cv2(), None
     try:
-        content = np.fromfile(path, np.uint8)
+        content = np.frombuffer(read_file(path, error=FrameSourceError), np.uint8)
     except OSError as error:
         raise FrameSourceError(f"{path} cannot be read: {error}", fix="check the file's permissions") from error
-    image = None
-    with _quiet(cv2), suppress(cv2.error):  # of a file that is empty, or says that it is larger than any image
+    if content[:8].tobytes() == b"\x89PNG\r\n\x1a\n":  # of which OpenCV takes the memory before it looks at the size
+        height, width = content[16:24].view(">u4").tolist() if len(content) > 24 else (0, 0)
+        if (nbytes := 3 * height * width) > limit_bytes():
+            raise too_large(path, nbytes, FrameSourceError)
+    with (
+        _quiet(cv2),
+        suppress(cv2.error),
+    ):  # of a file that is empty, or says that it is larger than `import_cv2` allows
         image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     if image is None:
-        raise FrameSourceError(f"{path} is no readable image", fix="remove it, or save it again")
+        raise FrameSourceError(f"{path} is no readable image", fix="remove it, or save it again, smaller if it is huge")
     return np.asarray(image)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import LabError, MissingPackageError, SettingsError
+from .files import limit_bytes
 
 if TYPE_CHECKING:  # the doctor works without NumPy too
     import numpy as np
@@ -29,7 +32,9 @@ def load(module: str, *, needed_for: str, install: str = "") -> Any:
 
 
 def import_cv2() -> Any:
-    """OpenCV, which most of what touches an image needs."""
+    """OpenCV, which most of what touches an image needs. It reads no image that takes more than `limit_bytes`."""
+    if "cv2" not in sys.modules:
+        os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(limit_bytes() // 3))
     return load("cv2", needed_for="images and videos")
 
 

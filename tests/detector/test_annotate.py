@@ -117,7 +117,7 @@ def test_bad_and_hidden_files_of_a_folder_are_reported_and_the_others_go_on(phot
         "aa.jpg is no readable image",
         "wide.png has a side of 65,501 px, and a JPEG 65,500 at most",
         "z.png is no readable image",
-        "zz.png is no readable image",
+        "zz.png must hold at most 500 MB, got 3,000,000 MB",
     ]
     assert [each.rpartition("/")[2] for each in told] == ends
 
