@@ -86,7 +86,7 @@ def limits(ladder: Ladder) -> str:
         f"The limits of the same run: the engine alone, one frame at a time, {found.engine_us:,.0f} us, at its best",
         f"rate {found.best_engine_us:,.0f} us; the pinned upload of a frame, {found.upload_us:,.0f} us{in_nv12}.",
         f"{shares} (limits are measured apart from rungs). A frame that is submitted alone takes {alone_us:,.0f} us.",
-        f"Over 100,000 frames latency does not grow, nor does memory; on a clock at 95 % of their",
+        "Over 100,000 frames latency does not grow, nor does memory; on a clock at 95 % of their",
         f"capacity rungs 6 to {max(took)} keep their latency; timers and telemetry cost {100 * looking:.1f} %.",
     )
 
