@@ -86,7 +86,7 @@ def test_what_the_profiler_adds_is_what_was_measured():
 
 
 def test_the_bill_that_readme_shows_is_the_one_that_diagnose_prints():
-    shown = README[README.index("```\n  latency goes") + 4 :].split("```")[0].split("\n\n")
+    shown = README[README.index("```\n  frame goes") + 4 :].split("```")[0].split("\n\n")
     printed = str(lab.diagnose.bill(lab.diagnose.read(lab_path("data", "recordings", "h200", "report.parquet"))))
     assert all(part.strip("\n") in printed for part in shown)
 

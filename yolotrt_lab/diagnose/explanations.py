@@ -19,7 +19,7 @@ from . import thresholds as at
 from .look import DEVICE_MEMORY, HOST_MEMORY, HOST_WORK, QUEUE, THERMAL, Look, from_to, ms, number
 from .series import Change
 
-ALL_ALONG = "from the first frame on would look the same"
+ALL_ALONG = "what is there from the first frame on would not show"
 """How the number ends of a cause that nothing speaks for, and that a series which stays as it is can't exclude."""
 Verdict = Literal["proven", "possible", "excluded", "not_measured"]
 Verdicts = Iterator[tuple[Verdict, str]]
@@ -79,18 +79,15 @@ def _wait_text(look: Look) -> str:
     return f"{'the calls that wait for the GPU go' if name == 'gpu' else f'{name} goes'} {from_to(change)}"
 
 
-def _wait_changes(look: Look) -> Verdicts:
+def _wait(look: Look) -> Verdicts:
+    """What the wait for the GPU leaves open: it changes, or it may have been too long all along."""
     if text := _wait_text(look):
         yield "possible", text
-
-
-def _wait_is(look: Look, what: str) -> Verdicts:
-    """What a wait that stays as it is leaves open."""
-    if look.waits_measured:
-        yield "possible", f"the calls that wait for the GPU take {ms(look['gpu'].median)}; {what} {ALL_ALONG}"
+    elif look.waits_measured:
+        yield "possible", f"the calls that wait for the GPU take {ms(look['gpu'].median)}; {ALL_ALONG}"
     elif not look.stages or Stage.INFER in look.stages:
         name = Stage.INFER if look.stages else look.whole
-        yield "possible", f"{name} takes {ms(look[name].median)}; {what} {ALL_ALONG}"
+        yield "possible", f"{name} takes {ms(look[name].median)}; {ALL_ALONG}"
 
 
 def _stalling(look: Look, *stages: Stage, share: float = at.OF_STAGE) -> str:
@@ -127,7 +124,10 @@ def _kept(look: Look, column: str, what: str) -> Verdicts:
 
 def _room_for_memory(look: Look) -> Verdicts:
     for name in look.roomy[:1]:
-        yield "possible", f"{name} takes {ms(look[name].median)}; a call in it that keeps memory {ALL_ALONG}"
+        yield (
+            "possible",
+            f"{name} takes up to {ms(look[name].highest)}, which may hold calls that keep memory; {ALL_ALONG}",
+        )
 
 
 # A queue in front of the loop.
@@ -174,7 +174,7 @@ def _pageable_overload(look: Look) -> Verdicts:
         yield from _no_queue(look)
     if look.ever_holds(Stage.UPLOAD):
         clock = "" if look.sees_queue else "; if that makes a frame too long for its clock was not measured"
-        yield "possible", f"the upload call holds the host for {ms(look[Stage.UPLOAD].late)}{clock}"
+        yield "possible", f"the upload call holds the host for up to {ms(look[Stage.UPLOAD].highest)}{clock}"
 
 
 # A slower GPU, or one that others use.
@@ -208,10 +208,9 @@ def _shared_gpu(look: Look) -> Verdicts:
         yield "possible", found.text
     if came:
         yield "possible", f"{came}; that it does so in the same frames is not shown"
-    yield from _wait_changes(look)
-    if others is not None:
-        yield "possible", f"processes listed on the GPU: up to {number(np.nanmax(others))}"
-    yield from _wait_is(look, "others that are there")
+    if others is not None and not look.wait:
+        yield "possible", f"up to {number(np.nanmax(others))} of them are on the GPU"
+    yield from _wait(look)
 
 
 def _shared_stream(look: Look) -> Verdicts:
@@ -224,10 +223,8 @@ def _shared_stream(look: Look) -> Verdicts:
         yield "possible", f"{calls}: another thread makes them"
     if look.is_late and not (len(look.in_flight) and look.in_flight.max() <= 1):
         yield "possible", f"latency is {number(look[QUEUE].late / look.service_ms)} times what the stages add up to"
-    if Stage.SYNCHRONIZE in look.series or not look.waits_measured:
-        yield from _wait_changes(look)
-    if Stage.SYNCHRONIZE in look.series:
-        yield from _wait_is(look, "work of another thread in front of it")
+    if Stage.SYNCHRONIZE in look.series or (look.wait and not look.waits_measured):
+        yield from _wait(look)
 
 
 def _launch_queue(look: Look) -> Verdicts:
@@ -284,24 +281,23 @@ _LIMITS |= {THERMAL[0]}
 
 def _clock(look: Look) -> Verdicts:
     """A clock that stays may have been low all along, unless its own maximum is known."""
-    clock, low, told = look.telemetry.get("sm_clock_mhz"), "a clock that is low", look.throttled()
+    clock, told = look.telemetry.get("sm_clock_mhz"), look.throttled()
     kernels = look.traced.kernels_stay() if look.traced else ""
     if clock is not None and not told:
         lowest, highest = np.nanmin(clock), np.nanmax(clock)
         if look.highest_clock:
             yield "excluded", f"the SM clock is at {number(lowest)} MHz or more, its highest"
         if np.isfinite(clock).all() and lowest > (1 - at.CLOCK) * highest:
-            yield "possible", f"the SM clock stays at {number(highest)} MHz; one that is low {ALL_ALONG}"
+            yield "possible", f"the SM clock stays at {number(highest)} MHz, maybe below its maximum; {ALL_ALONG}"
     if kernels and look.wait:
         yield "excluded", kernels
     if look.wait is None and clock is not None:
         moves = f"the SM clock goes down to {number(np.nanmin(clock))} of {number(np.nanmax(clock))} MHz"
         reasons = ", ".join(told).replace("throttle_", "")
         yield "possible", f"{moves}; the GPU gives {reasons} as the reason" if told else moves
-    yield from _wait_changes(look)
     if kernels:
-        yield "possible", f"{kernels}; {low} {ALL_ALONG}"
-    yield from _wait_is(look, low)
+        yield "possible", f"{kernels}; {ALL_ALONG}"
+    yield from _wait(look)
 
 
 def _clock_drop(look: Look) -> Verdicts:
@@ -346,8 +342,9 @@ def _allocation(look: Look) -> Verdicts:
         least = f"no stage takes {ms(at.ALLOCATION_MS)}, the least that an allocation takes"
         yield "excluded", f"{least}, but for the waits"
     if look.roomy:
-        longest = max(look.roomy, key=lambda name: look[name].median)
-        room = f"{longest} takes {ms(look[longest].median)}, long enough to hold one in every frame"
+        longest = max(look.roomy, key=lambda name: look[name].highest)
+        often = "in every frame" if look[longest].lowest > at.ALLOCATION_MS else "in some frames"
+        room = f"{longest} takes {ms(look[longest].highest)}, long enough to hold one {often}"
         yield "possible", f"{room}; {stalls}" if stalls else room
     yield "possible", stalls or f"what {look.whole} of {ms(look[look.whole].median)} holds was not measured"
 
@@ -359,7 +356,7 @@ def _leak(look: Look) -> Verdicts:
     if HOST_MEMORY in look.telemetry:
         yield from _kept(look, HOST_MEMORY, "host memory")
     if look.wait and look.wait[1].to > look.wait[1].start:
-        yield from _wait_changes(look)
+        yield from _wait(look)
     if grown := look[look.whole].grew:
         yield "possible", f"{look.whole} goes {from_to(grown)}"
     yield from _room_for_memory(look)
@@ -427,7 +424,7 @@ def _host_contention(look: Look) -> Verdicts:
         if most < at.OF_STAGE * look.whole_ms:
             yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
         longest = max(work, key=lambda name: look[name].median)
-        yield "possible", f"{longest} takes {ms(look[longest].median)}; what takes cores {ALL_ALONG}"
+        yield "possible", f"{longest} takes {ms(look[longest].median)}; {ALL_ALONG}"
 
 
 def _whole_stalls(look: Look) -> Verdicts:
@@ -452,7 +449,8 @@ def _launch_bound(look: Look) -> Verdicts:
         yield "proven", found.text
     if look.traced and look.traced.complete:
         yield "excluded", "in the trace the GPU idles between the launches of a frame for less than is worth telling"
-    most, gpu = look[Stage.INFER].highest, look["gpu"].median
+    most = look[Stage.INFER].highest
+    gpu = float(np.mean(look.series["gpu"])) if look.period and "gpu" in look.series else look["gpu"].median
     if look.waits_measured and most < at.LAUNCH_SHARE * gpu:
         yield "excluded", f"submitting takes at most {ms(most)} of the {ms(gpu)} until the GPU is done"
     facts = look.measured.facts
@@ -554,11 +552,11 @@ EXPLANATIONS = (
                 fix="fewer programs on the machine, or cores of the loop's own (taskset)",
                 next="vmstat 1  # is the processor full?"),
     Explanation(Cause.SHAPE_CHANGE, "the input's shape changes", _shape_change,
-                needs="the enqueue call, and each input's shape",
+                needs="the enqueue call",
                 fix="one shape: pad, or letterbox",
                 next="log each input's shape"),
     Explanation(Cause.LAUNCH_BOUND, "launching takes the host longer than the GPU needs", _launch_bound,
-                needs="the enqueue call, and a trace",
+                needs="the enqueue call",
                 fix="a CUDA graph",
                 next=_TRACE),
     Explanation(Cause.WARM_UP, "the first frames are slow, and only these", _warm_up,

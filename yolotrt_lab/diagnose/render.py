@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH = 110
+_TOLD = 0.0005  # share of all time, which rounds to 0.1 %
 _KINDS = {
     "frames": "",
     "rates": "frames a second, billed as the time of a frame",
@@ -84,12 +85,24 @@ def _causes(bill: Bill) -> Iterator[Section]:
     """The causes by verdict; last of what is possible that which nothing speaks for."""
     for verdict in ("proven", "possible", "excluded", "not_measured"):
         causes = [each for each in bill.causes if each.verdict == verdict]
-        told = [c for c in causes if verdict in ("proven", "possible") and not c.because.endswith(ALL_ALONG)]
-        rest = tuple((str(c.cause), c.because) for c in causes if c not in told)
-        if told:
-            yield Section(verdict, tuple((str(c.cause), _with_fix(c)) for c in told))
-        if rest:
-            yield Section("possible, and nothing speaks for it" if verdict == "possible" else _plain(verdict), rest)
+        silent = [c for c in causes if verdict == "not_measured" or c.because.endswith(ALL_ALONG)]
+        if told := [c for c in causes if c not in silent]:
+            said = _said if verdict == "excluded" else _with_fix
+            yield Section(_plain(verdict), tuple((str(c.cause), said(c)) for c in told))
+        if silent:
+            title = f"possible, and nothing speaks for it: {ALL_ALONG}" if verdict == "possible" else _plain(verdict)
+            yield Section(title, lines=tuple(_together(silent)))
+
+
+def _together(causes: list[Judged]) -> Iterator[str]:
+    """Causes of which the same is said, in one line."""
+    for because in dict.fromkeys(each.because for each in causes):
+        names = ", ".join(each.cause for each in causes if each.because == because)
+        yield f"{names}: {because.removesuffix(f'; {ALL_ALONG}')}"
+
+
+def _said(judged: Judged) -> str:
+    return judged.because
 
 
 def _plain(word: str) -> str:
@@ -102,17 +115,23 @@ def _with_fix(judged: Judged) -> str:
 
 
 def _moves(bill: Bill) -> Iterator[str]:
+    """What moved: of 'latency' and 'frame' one where both do the same, and no stalls of a stage that cost nothing."""
     for word, changes in (("grew", bill.grew), ("fell", bill.fell)):
+        by_stage = {each.stage: (each.shape, number(each.to_ms - each.from_ms)) for each in changes}
         for each in changes:
+            if each.stage == "latency" and by_stage.get("frame") == by_stage["latency"]:
+                continue
             moves = word if each.shape != "wave" else "goes up and down,"
             levels = f"from {number(each.from_ms)} to {ms(each.to_ms)}"
             yield f"{each.stage} {moves} {levels} ({each.shape}, since frame {each.since:,})"
-    for stall in bill.stalls:
-        frames = f"{stall.frames:,} frames" if stall.frames != 1 else "one frame"
-        yield (
-            f"{stall.stage} stalled in {frames}: {ms(stall.median_ms)} in the median, {ms(stall.longest_ms)} at most, "
-            f"{stall.share:.1%} of all time"
-        )
+    stalls = {each.stage: each for each in bill.stalls if each.stage not in set(Stage) or each.share >= _TOLD}
+    if {"latency", "frame"} <= stalls.keys() and stalls["latency"].frames == stalls["frame"].frames:
+        del stalls["latency"]
+    for name, stall in stalls.items():
+        often, took = "one frame", ms(stall.longest_ms)
+        if stall.frames > 1:
+            often, took = f"{stall.frames:,} frames", f"{ms(stall.median_ms)} in the median, {took} at most"
+        yield f"{name} stalled in {often}: {took}, {stall.share:.1%} of all time"
     if bill.period is not None:
         yield f"it repeats every {bill.period} frames"
     if bill.steady:
