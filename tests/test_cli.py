@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_notebooks import write
 
@@ -225,6 +226,12 @@ def test_another_error_of_the_system_is_not_taken_for_the_outputs(monkeypatch):
     monkeypatch.setattr(doctor, "examine", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         cli.main(["doctor"])
+
+
+def test_memory_that_is_not_there_is_two_lines(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: np.empty(2**57))
+    assert cli.main(["doctor"]) == 2
+    assert "there must be memory for this, got: Unable to allocate 1.00 EiB" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

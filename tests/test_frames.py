@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -78,6 +79,21 @@ def test_a_video_that_breaks_off_is_no_clean_end(video):
     assert 10 <= frames.index < 30
 
 
+def test_a_reader_that_fails_is_a_frame_that_cannot_be_read(video, monkeypatch):
+    frames = VideoFile(video)
+    monkeypatch.setattr(frames, "_capture", Mock(read=Mock(side_effect=cv2.error("chunk.m_size <= 67108864"))))
+    with pytest.raises(FrameSourceError, match=r"clip\.avi cannot be read at frame 0"):
+        frames.read()
+
+
+def test_nothing_of_a_file_is_printed(video, capfd):
+    content = video.read_bytes()
+    video.write_bytes(content.replace(b"LIST", b"V\x1bc\x07", 1))
+    with pytest.raises(FrameSourceError, match="cannot be read as a video"):
+        VideoFile(video)
+    assert "".join(capfd.readouterr()) == ""
+
+
 def test_what_is_no_source_is_refused(tmp_path):
     (tmp_path / "text.mp4").write_text("these are words", encoding="utf-8")
     for what, message in (
@@ -144,7 +160,8 @@ def test_a_damaged_image_is_named(folder, content):
 
 def test_a_camera_that_stops_is_an_error(video, monkeypatch):
     """A video file stands in for the camera: OpenCV reads both in the same way."""
-    monkeypatch.setattr(cv2, "VideoCapture", {0: cv2.VideoCapture(str(video))}.get)
+    capture = cv2.VideoCapture(str(video))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number, _: capture)
     camera = Camera(0)
     assert sum(1 for _ in zip(range(40), camera, strict=False)) == 40
     with pytest.raises(FrameSourceError, match="camera 0 stopped after 40 frames"):

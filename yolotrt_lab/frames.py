@@ -84,10 +84,13 @@ class _Capture(FrameSource):
     """What OpenCV opens: a video and a camera."""
 
     def __init__(self, what: str | int, error: FrameSourceError) -> None:
-        cv2 = import_cv2()
+        self._cv2 = cv2 = import_cv2()
+        is_file, backends = isinstance(what, str), cv2.videoio_registry.getBackends()
+        # where there is FFmpeg, it alone: OpenCV's own reader of AVI prints bytes of the file
+        reader = cv2.CAP_FFMPEG if is_file and cv2.CAP_FFMPEG in backends else cv2.CAP_ANY
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg would print to stderr what is raised here
         with _quiet(cv2):
-            self._capture = cv2.VideoCapture(what)
+            self._capture = cv2.VideoCapture(what, reader)
         if not self._capture.isOpened():
             raise error
         self.index = 0
@@ -108,7 +111,9 @@ class _Capture(FrameSource):
         self._capture.release()
 
     def _next(self, out: np.ndarray | None) -> np.ndarray | None:
-        read, frame = self._capture.read(out)
+        read = False
+        with suppress(self._cv2.error):  # of what no reader expects; as where there is no frame
+            read, frame = self._capture.read(out)
         if not read:
             if self._capture.isOpened():
                 self._check_end()

@@ -188,6 +188,12 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
             raise
         say(f"yolotrt-lab: {error}{_notes(error)}")
         return 1 if isinstance(error, NotebookError) else 2
+    except MemoryError as error:  # NumPy's says how much was asked for
+        if debug:
+            raise
+        say(f"yolotrt-lab: there must be memory for this, got: {error}{_notes(error)}")
+        say("Fix: take less at once, or end what else uses the memory")
+        return 2
     except OSError as error:
         try:
             print(flush=True)
