@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from .intervals import distinct, each, taken
-from .trace import CLOCK_SLACK_NS, Columns, calls_of, packed, rows_of
+from .trace import CLOCK_SLACK_NS, Columns, calls_of, packed, queue_of, rows_of
 
 _ALONE_NS = 1_000_000_000
 _FEW = 0.05  # of the rows; with more, the clocks or the report as a whole are wrong
@@ -58,8 +58,9 @@ def without_damage(tables: dict[str, Columns], names: Iterable[str], titles: Map
         leave_out(table, overlong=_overlong(tables[table]))
     earliest = tables["api"]["start_ns"] - CLOCK_SLACK_NS
     latest = _latest(tables, _coded(names, lambda name: name in _WAITS)) + CLOCK_SLACK_NS
+    asked = calls_of(tables["api"])
     for table in _GPU:
-        call = calls_of(tables["api"], tables[table])
+        call = asked(tables[table])
         early = (call >= 0) & (tables[table]["start_ns"] < taken(earliest, call))
         leave_out(table, early=early, unwaited=(call >= 0) & (tables[table]["end_ns"] > taken(latest, call)))
     for table, rows in tables.items():
@@ -116,7 +117,7 @@ def _latest(tables: Mapping[str, Columns], waits: np.ndarray) -> np.ndarray:
     """For each call the return of the next one that waits for its work; far away where the trace does not tell."""
     api = tables["api"]
     latest = np.full(len(api["pid"]), np.iinfo(np.int64).max // 2)
-    queues = {key for table in _GPU for key in distinct(_queue(tables[table])).tolist()}
+    queues = {key for table in _GPU for key in distinct(queue_of(tables[table])).tolist()}
     pids = [key >> 32 & 0xFFFFFF for key in queues]
     for pid, rows in each(api["pid"]):
         waiting = waits[api["name"][rows]]
@@ -127,18 +128,12 @@ def _latest(tables: Mapping[str, Columns], waits: np.ndarray) -> np.ndarray:
     return latest
 
 
-def _queue(work: Columns) -> np.ndarray:
-    """One number for a process, a GPU and a stream; a process has 24 bits."""
-    queue: np.ndarray = packed(work, "stream") + (work["device"].astype(np.int64) << 56)
-    return queue
-
-
 def _overlong(work: Columns) -> np.ndarray:
     """On a stream one launch follows another: a kernel may start while the one before it ends, and no later one."""
     wrong = np.zeros(len(work["start_ns"]), bool)
     if (work["start_ns"][2:] >= work["end_ns"][:-2]).all():
         return wrong
-    for _, rows in each(_queue(work)):
+    for _, rows in each(queue_of(work)):
         correlation = work["correlation"][rows]
         opens = np.append(True, correlation[1:] != correlation[:-1])  # the nodes of a graph are of one launch
         starts = np.append(work["start_ns"][rows[opens]], [np.iinfo(np.int64).max] * 2)

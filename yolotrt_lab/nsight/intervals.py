@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -107,18 +107,21 @@ def taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     return found
 
 
-def look_up(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """For each wanted key its first place in `keys`, which are in any order; -1 for none."""
-    if not len(keys) or not len(wanted):
-        return np.full(len(wanted), -1)
-    low, high = int(keys.min()), int(keys.max())
+def look_up(keys: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that finds for each wanted key its first place in `keys`, which are in any order; -1 for none."""
+    low, high = (int(keys.min()), int(keys.max())) if len(keys) else (0, -1)
     if high - low <= 4 * len(keys):  # as correlation numbers of one process are
-        places = np.full(high - low + 2, -1)
+        places = np.full(high - low + 3, -1, np.int32)  # the last two are of no key
         places[keys[::-1] - low] = np.arange(len(keys) - 1, -1, -1)
-        return places[np.where((wanted >= low) & (wanted <= high), wanted - low, -1)]
+        return lambda wanted: places[np.clip(wanted - low, -1, high - low + 1)].astype(np.int64)
     order = np.argsort(keys, kind="stable")
-    place = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
-    return np.where(keys[place] == wanted, place, -1)
+    ordered = keys[order]
+
+    def find(wanted: np.ndarray) -> np.ndarray:
+        place = order[np.minimum(np.searchsorted(ordered, wanted), len(keys) - 1)]
+        return np.where(keys[place] == wanted, place, -1)
+
+    return find
 
 
 def coded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

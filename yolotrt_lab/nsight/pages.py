@@ -73,11 +73,10 @@ def _bytes(path: Path, numbers: np.ndarray, size: int) -> np.ndarray:
     """The pages of these numbers, from 1, one behind the other, and an empty one."""
     flat = np.empty((len(numbers) + 1) * size, np.uint8)
     flat[-size:] = 0
-    view = memoryview(flat)
     with path.open("rb", buffering=0) as file:
         for run in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers) != 1) + 1):
             file.seek((int(numbers[run[0]]) - 1) * size)
-            if file.readinto(view[run[0] * size : (run[-1] + 1) * size]) < len(run) * size:
+            if file.readinto(flat.data[run[0] * size : (run[-1] + 1) * size]) < len(run) * size:
                 raise OddFileError("it names pages that it does not have")
     return flat
 
@@ -151,7 +150,8 @@ def _gathered(flat: np.ndarray, at: np.ndarray, length: int) -> np.ndarray:
     """So many bytes from each place, uint8 of shape (places, length)."""
     length = min(length, len(flat))
     from_each = np.ndarray(len(flat) - length + 1, f"V{length}", flat, strides=(1,))
-    return from_each[at].view(np.uint8).reshape(len(at), length)
+    gathered: np.ndarray = from_each[at].view(np.uint8).reshape(len(at), length)
+    return gathered
 
 
 def _layouts(flat: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:

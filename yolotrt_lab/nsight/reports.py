@@ -267,20 +267,20 @@ class _Report:
         if any(number >= 0 and number not in self.strings for number in different):
             self.notes.append("the report lacks the names of some calls, kernels or ranges")
         texts = [self.strings.get(number, f"string {number}" if number >= 0 else "") for number in different]
-        return np.take(np.array([self._place(text) for text in texts], np.int64), place_of)
+        return np.take(np.array([self._place(text) for text in texts], np.int32), place_of)
 
     def _call_names(self) -> np.ndarray:
         """The calls' names without the suffix of their version; where two become one, they share a place."""
         codes = self._codes(self.columns["api"].pop("nameId"))
         plain = [self._place(_SUFFIX.sub("", text)) for text in list(self.names)]
-        return np.take(np.array(plain, np.int64), codes)
+        return np.take(np.array(plain, np.int32), codes)
 
     def _range_names(self) -> np.ndarray:
         """The names of ranges, by their number or, where that is, the text in their row."""
         columns = self.columns["ranges"]
         codes = self._codes(columns["textId"])
         texts = self._rows("NVTX_EVENTS", "rowid", "text", where="text IS NOT NULL")
-        places = look_up(columns["rowid"], np.array([row for row, _ in texts], np.int64))
+        places = look_up(columns["rowid"])(np.array([row for row, _ in texts], np.int64))
         for place, (_, text) in zip(places.tolist(), texts, strict=True):
             if place >= 0:
                 codes[place] = self._place(str(text))
@@ -386,8 +386,9 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
     around = np.full(len(kept), -1)
     for _, rows in each(packed(api)):
         around[rows] = np.maximum.accumulate(np.where(kept[rows], rows, -1))
+    asked = calls_of(api)
     for table in on_gpu.values():
-        outer = taken(around, calls_of(api, table))
+        outer = taken(around, asked(table))
         table["correlation"] = np.where(outer >= 0, api["correlation"][outer], table["correlation"])
     return rows_of(api, kept)
 

@@ -227,9 +227,16 @@ def packed(table: Mapping[str, np.ndarray], number: str = "tid") -> np.ndarray:
     return key
 
 
-def calls_of(api: Mapping[str, np.ndarray], work: Mapping[str, np.ndarray]) -> np.ndarray:
-    """For each piece of GPU work the row in `api` of the call that asked for it; -1 where that is not in the trace."""
-    return look_up(packed(api, "correlation"), packed(work, "correlation"))
+def queue_of(work: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One number for a process, a GPU and a stream; a process has 24 bits."""
+    queue: np.ndarray = packed(work, "stream") + (work["device"].astype(np.int64) << 56)
+    return queue
+
+
+def calls_of(api: Mapping[str, np.ndarray]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """A function that finds for GPU work the rows in `api` of the calls that asked for it; -1 where there is none."""
+    find = look_up(packed(api, "correlation"))
+    return lambda work: find(packed(work, "correlation"))
 
 
 def _checked(table: str, columns: Columns, names: int) -> Columns:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
+from operator import itemgetter
 
 import numpy as np
 
 from ..errors import TraceError
 from .intervals import Cover, GroupedCover, distinct, each, find, taken
-from .trace import Columns, Trace, calls_of, packed, rows_of
+from .trace import Columns, Trace, calls_of, packed, queue_of
 
 
 class Call(StrEnum):
@@ -141,15 +143,15 @@ def _work(trace: Trace) -> Columns:
     trace; `queue` one number for a process, a GPU and a stream.
     """
     tables = (trace.kernels, trace.copies, trace.memsets)
-    names = ("start_ns", "end_ns", "device", "pid")
-    work = Columns({name: np.concatenate([table[name] for table in tables]) for name in names})
-    # a process has 24 bits
-    work["queue"] = np.concatenate(
-        [packed(each, "stream") + (each["device"].astype(np.int64) << 56) for each in tables]
-    )
-    work["kind"] = np.repeat(np.arange(3, dtype=np.int8), [len(table["pid"]) for table in tables])
-    work["call"] = np.concatenate([calls_of(trace.api, table) for table in tables])
-    return rows_of(work, np.argsort(work["start_ns"], kind="stable"))
+    columns: dict[str, Callable[[Columns], np.ndarray]] = {"queue": queue_of, "call": calls_of(trace.api)}
+    columns |= {name: itemgetter(name) for name in ("end_ns", "device", "pid")}
+    start = np.concatenate([table["start_ns"] for table in tables])
+    order = np.argsort(start, kind="stable")
+    kind = np.repeat(np.arange(3, dtype=np.int8), [len(table["pid"]) for table in tables])
+    work = Columns(start_ns=start[order], kind=kind[order])
+    for name, column in columns.items():  # one after the other: two copies of a long table are much memory
+        work[name] = np.take(np.concatenate([column(table) for table in tables]), order)
+    return work
 
 
 class Joined:
@@ -194,7 +196,7 @@ class Joined:
     @cached_property
     def copy_call(self) -> np.ndarray:
         """The row in `api` of the call that asked for a copy."""
-        return calls_of(self.trace.api, self.trace.copies)
+        return calls_of(self.trace.api)(self.trace.copies)
 
     @cached_property
     def copy_frame(self) -> np.ndarray:
