@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,17 @@ def test_a_line_that_does_not_end_is_left_after_a_while(gpu, monkeypatch):
     monkeypatch.setattr(trial, "_MOST_SECONDS", 0.2)
     (found,) = check(function("def mine(frames, done):\n    while True: pass"), gpu).findings
     assert (found.what, found.lines) == ("the loop must end, got 0.2 s in one line", (("mine.py", 2),))
+
+
+def test_the_device_is_the_checks_again_only_once_the_thread_of_the_loop_has_ended(gpu, monkeypatch):
+    run = trial.Watch._run
+
+    def ends_late(*arguments):
+        run(*arguments)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(trial.Watch, "_run", ends_late)
+    assert check(function(LOOP), gpu).passed
 
 
 METHODS = """

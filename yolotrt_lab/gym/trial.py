@@ -119,13 +119,16 @@ class Watch:
         threading.settrace(self._on_call)
         threading.excepthook = self._in_thread
         try:
-            threading.Thread(target=self._run, args=(loop, arguments), daemon=True).start()
+            runner = threading.Thread(target=self._run, args=(loop, arguments), daemon=True)
+            runner.start()
             count, since = 0, monotonic()
             while not self._ended.wait(_MOST_SECONDS / 20) and monotonic() < since + _MOST_SECONDS:
                 if count != self.count:  # a slow machine, as long as it gets to new lines
                     count, since = self.count, monotonic()
         finally:
             self._late = not self._returned
+            if self._returned:
+                runner.join()  # it is at its last instruction, and until it has ended the device is its own
             threading.settrace(before)  # type: ignore[arg-type]
             threading.excepthook = hook
         if self._errors:
