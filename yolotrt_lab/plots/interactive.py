@@ -15,6 +15,7 @@ from ..packages import install_command, load
 from .timelines import BAR_HEIGHT, KIND_COLOURS, Drawable, Row, kinds_of, stretch_of
 
 WIDE = {"sizing_mode": "stretch_width"}
+_LEGEND_COLUMNS = 3  # as many as fit on a phone
 _TEXT, _LINE = "#7b848e", "#8b949e"  # can be read on a light page and on a dark one
 
 
@@ -74,7 +75,7 @@ class InteractiveTimeline(Interactive):
         items = [
             models.LegendItem(label=kind, renderers=[bars], index=kinds.index(kind)) for kind in kinds_of(rows, False)
         ]
-        self.figure.add_layout(models.Legend(items=items, orientation="horizontal"), "above")
+        self.figure.add_layout(models.Legend(items=items, orientation="horizontal", ncols=_LEGEND_COLUMNS), "above")
         readable(self.figure)
         super().__init__(self.figure, source.stamp, title=title)
 

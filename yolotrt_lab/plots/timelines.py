@@ -40,6 +40,7 @@ _GPU_ROWS = {
     "download": "copy out",
     "copy": "other copies",
 }
+_NESTED = ("NVTX", "NVTX, inside", "NVTX, deeper")
 _GPU_LABELS = [*dict.fromkeys(_GPU_ROWS.values()), "memset"]
 _CALL_KINDS = {"Synchronize": "synchronize call", "Memcpy": "copy call", "Launch": "launch"}
 _COPY_KINDS = {str(memory): "pinned copy" if memory.page_locked else "pageable copy" for memory in HostMemory}
@@ -117,7 +118,7 @@ def span_rows(spans: Iterable[Span], depth: int = 2, *, gpu: str = "") -> list[R
             label = gpu + f"stream {line} " * (len(streams) > 1) + _GPU_LABELS[place]
         else:
             label = f"thread {threads.index(line) + 1} " * (len(threads) > 1)
-            label += "CUDA calls" if place > depth else "NVTX" if place == 1 else "NVTX, inside"
+            label += "CUDA calls" if place > depth else _NESTED[min(place, len(_NESTED)) - 1]
         drawn.append(Row.of(label, chosen, outlined=not on_gpu and place <= depth))
     return drawn
 
