@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from series import PINNED, loop, only, ramp, start_and_end, step
+from series import STEADY, loop, only, ramp, start_and_end, step
 
 from yolotrt_lab import diagnose
 from yolotrt_lab.cli import main
@@ -24,7 +24,6 @@ from yolotrt_lab.errors import MeasurementsError
 from yolotrt_lab.types import Cause
 
 SCHEMA = json.loads((Path(diagnose.__file__).parent / "schema.json").read_text(encoding="utf-8"))
-STEADY = {"sm_clock_mhz": 1980.0, "gpu_processes": 0.0, "host_memory_bytes": 4e8, "temperature_c": 60.0}
 PAGEABLE = {"input": "pageable", "output": "pinned"}
 N = 1_000
 
@@ -58,44 +57,6 @@ def test_what_rises_after_it_fell_rises_where_it_does():
     assert "upload goes up and down, from" in str(found)
 
 
-@pytest.mark.parametrize("wait", [0.5, ramp(N, 0.5, 1.5)])
-@pytest.mark.parametrize(("most", "verdict"), [(None, "possible"), (2100.0, "possible"), (1980.0, "excluded")])
-def test_a_clock_that_stays_may_be_locked_low_unless_it_is_the_highest(wait, most, verdict):
-    unlimited = {"throttle_sw_power_cap": 0.0, "throttle_sw_thermal_slowdown": 0.0}
-    known = {"sm_clock_max_mhz": most} if most else {}
-    found = bill(loop(synchronize=wait, telemetry=STEADY | unlimited | known))
-    assert found.verdict("clock_drop") == verdict
-    text = (
-        "is at 1,980 MHz or more, its highest"
-        if verdict == "excluded"
-        else "stays at 1,980 MHz, maybe below its maximum"
-    )
-    assert because(found, "clock_drop").startswith(f"the SM clock {text}")
-
-
-def test_what_was_there_from_the_first_frame_on_is_not_excluded_by_a_flat_series():
-    found = bill(replace(loop(), telemetry={}))
-    assert {found.verdict(cause) for cause in ("clock_drop", "heat", "shared_gpu", "host_contention")} == {"possible"}
-    assert "from the first frame on" in because(found, "clock_drop")
-
-
-def test_a_throttle_reason_in_any_frame_leaves_heat_possible():
-    flagged = STEADY | {"throttle_sw_thermal_slowdown": np.arange(N) == 500}
-    assert bill(loop(telemetry=STEADY | {"throttle_sw_thermal_slowdown": 0.0})).verdict("heat") == "excluded"
-    assert bill(loop(telemetry=flagged)).verdict("heat") == "possible"
-    assert bill(loop(telemetry=flagged)).verdict("clock_drop") == "possible"
-
-
-@pytest.mark.parametrize("changed", [slice(8), slice(-8, None), slice(300, 330)])
-def test_what_changes_at_any_time_is_not_excluded(changed):
-    short = {"preprocess": np.full(N, 0.7), "upload": np.full(N, 0.005), "infer": np.full(N, 0.006)}
-    for stage, cause in (("preprocess", "preprocess"), ("upload", "pageable_overload"), ("infer", "launch_queue")):
-        values = short[stage].copy()
-        values[changed] += 0.4
-        found = bill(only(loop(**short | {stage: values}), *short, "download", "synchronize"))
-        assert found.verdict(cause) == "possible"
-
-
 def test_where_a_frame_goes_adds_up():
     found = bill(loop(period_ms=1.6))
     late = {each.stage: each.late_ms for each in found.spent}
@@ -121,15 +82,6 @@ def test_a_fix_that_takes_less_off_a_frame_than_it_is_too_long_by_does_not_end_t
     assert fix(found, "pinned_input").because.endswith("it does not end the queue")
 
 
-@pytest.mark.parametrize("upload", [0.045, 0.06])
-def test_pinned_memory_is_no_fix_for_a_loop_whose_memory_is_pinned(upload):
-    memory = {"input": "pinned", "output": "pinned"}
-    found = bill(loop(period_ms=1.15, memory=memory, **{**PINNED, "upload": upload}))
-    assert (found.verdict("queueing"), found.verdict("pageable_overload")) == ("proven", "excluded")
-    assert found.at_most_ms("pinned_input") == found.at_most_ms("pinned_output") == 0
-    assert found.at_most_ms("fewer_frames") > 10
-
-
 def test_without_instants_latency_beyond_the_stages_may_be_a_queue_or_work_that_no_column_covers():
     names = ("latency", "preprocess", "upload", "infer", "download", "synchronize", "postprocess")
     queued = only(loop(period_ms=1.3), *names)
@@ -142,14 +94,6 @@ def test_without_instants_latency_beyond_the_stages_may_be_a_queue_or_work_that_
         assert because(found, "queueing").endswith("a queue, or work that no column covers")
         assert "clock:" not in str(found)
         assert not any("too long" in each.because for each in (*found.causes, *found.fixes) if "if" not in each.because)
-
-
-def test_calls_that_grow_exclude_no_queue_and_a_constant_upload_no_overload():
-    grows = bill(only(loop(synchronize=ramp(N, 2, 14)), "preprocess", "upload", "synchronize"))
-    assert grows.verdict("queueing") == "not_measured"
-    assert grows.verdict("pageable_overload") == "possible"
-    measured = bill(loop(synchronize=ramp(N, 2, 14)))
-    assert measured.verdict("queueing") == measured.verdict("pageable_overload") == "excluded"
 
 
 def test_a_service_that_gets_slower_is_billed_where_it_is_slow():
@@ -166,11 +110,6 @@ def test_overlap_takes_no_more_off_a_frame_than_the_frame_has():
     assert "add up to 12 ms, more than the frame of 6 ms" in fix(found, "overlap").because
 
 
-def test_equal_stalls_of_which_the_first_is_at_the_start_are_no_warm_up():
-    found = bill(loop(noise=0, synchronize=np.where(np.arange(N) % 60 == 0, 8.0, 3.0)))
-    assert found.verdict("warm_up") == "excluded"
-
-
 def test_one_long_stall_of_a_stage_excludes_neither_it_nor_the_queue_behind_it():
     stalled = np.where(np.arange(N) == 400, 400.0, 3.0)
     found = bill(loop(period_ms=8.0, preprocess=stalled, synchronize=2.0))
@@ -180,97 +119,11 @@ def test_one_long_stall_of_a_stage_excludes_neither_it_nor_the_queue_behind_it()
     assert because(found, "queueing").startswith("latency holds up to 3")
 
 
-def test_an_upload_call_that_climbs_alone_is_pageable():
-    climb = np.minimum(ramp(N, 0.3, 30.3), 1.2)  # there by frame 30
-    assert Cause.PAGEABLE_OVERLOAD in bill(loop(upload=climb, memory=PAGEABLE)).proven
-    together = bill(loop(upload=climb, synchronize=climb, memory=PAGEABLE))
-    assert Cause.PAGEABLE_OVERLOAD not in together.proven
-
-
-CAME = np.repeat([0, 3, 6, 9], N // 4)
-WITH_CAME = 0.06 + CAME
-SAMPLED = STEADY | {"power_w": 300.0 + np.arange(N) // 40 % 2}  # a sample is of 40 frames
-
-
-@pytest.mark.parametrize(
-    ("wait", "telemetry", "verdict"),
-    [
-        (WITH_CAME, STEADY | {"gpu_processes": CAME}, "proven"),
-        (WITH_CAME, {"gpu_processes": CAME}, "possible"),  # the clock is unknown
-        (WITH_CAME, {"gpu_memory_used_bytes": 1e9 * CAME, "sm_clock_mhz": 1980.0}, "possible"),
-        (ramp(N, 0.06, 9), STEADY | {"gpu_processes": CAME}, "possible"),  # it would grow without them
-        (ramp(N, 1, 9), STEADY | {"gpu_processes": step(N, 0, 1)}, "possible"),
-        (step(N, 1, 9), STEADY | {"gpu_processes": np.roll(step(N, 1, 2), -20) - 1}, "possible"),  # 20 frames before
-        (step(N, 1, 9), STEADY | {"gpu_processes": np.roll(step(N, 1, 2), 20) - 1}, "possible"),
-        (step(N, 1, 9, 0.49), SAMPLED | {"gpu_processes": step(N, 0, 1, 0.52)}, "proven"),
-        (step(N, 1, 9, 0.54), SAMPLED | {"gpu_processes": step(N, 0, 1, 0.52)}, "possible"),
-    ],
-)
-def test_other_processes_are_proven_by_a_wait_that_changes_in_the_same_sample(wait, telemetry, verdict):
-    found = bill(loop(synchronize=wait, telemetry=telemetry))
-    assert found.verdict("shared_gpu") == verdict
-    assert found.proven == ((Cause.SHARED_GPU,) if verdict == "proven" else ())
-    assert found.at_most_ms("gpu_alone") > 7
-    assert found.at_most_ms("pinned_input") == pytest.approx(0.3, rel=0.02)
-
-
-def test_one_frame_in_flight_excludes_no_work_of_another_thread():
-    assert bill(loop(synchronize=step(N, 1, 9))).verdict("shared_stream") == "possible"
-    assert because(bill(loop()), "shared_stream").endswith("from the first frame on would not show")
-
-
-def test_memory_that_moves_by_nothing_proves_no_shared_gpu():
-    used = 1.38e9 + 1e6 * (np.arange(N) // 500)
-    found = bill(loop(telemetry={"gpu_processes": 1.0, "gpu_memory_used_bytes": used, "sm_clock_mhz": 1980.0}))
-    assert found.proven == ()
-    assert found.verdict("device_leak") == "excluded"
-
-
-@pytest.mark.parametrize(
-    ("telemetry", "proven"),
-    [
-        ({"sm_clock_mhz": ramp(N, 1980, 660)}, Cause.CLOCK_DROP),
-        ({"sm_clock_mhz": ramp(N, 1980, 660), "throttle_sw_thermal_slowdown": step(N, 0, 1, 0.3)}, Cause.HEAT),
-        ({"sm_clock_mhz": ramp(N, 1980, 660), "temperature_c": ramp(N, 50, 87)}, None),
-        ({"sm_clock_mhz": ramp(N, 1980, 1800)}, None),
-    ],
-)
-def test_a_clock_is_proven_by_its_factor(telemetry, proven):
-    found = bill(loop(synchronize=0.5 * 1980 / ramp(N, 1980, 660), telemetry=STEADY | telemetry))
-    assert found.proven == ((proven,) if proven else ())
-    assert found.verdict("clock_drop") == (
-        "possible" if proven is None else "proven" if proven == "clock_drop" else "excluded"
-    )
-
-
 def test_a_longer_wait_without_telemetry_leaves_four_causes_and_the_command():
     found = bill(loop(synchronize=step(N, 0.06, 0.3)))
     assert found.proven == ()
     assert {Cause.SHARED_GPU, Cause.CLOCK_DROP, Cause.HEAT, Cause.LEAK} <= set(found.possible)
     assert any("--query-gpu=" in each for each in found.next)
-
-
-def test_leaks_are_proven_by_the_memory_itself():
-    host = bill(loop(telemetry=STEADY | {"host_memory_bytes": ramp(N, 4e8, 2.2e9)}))
-    assert host.proven == (Cause.LEAK,)
-    used = ramp(N, 1e9, 1.7e10)
-    device = bill(loop(telemetry=STEADY | {"gpu_memory_used_bytes": used}))
-    assert device.proven == (Cause.DEVICE_LEAK,)
-    assert "16,000 MB" in because(device, "device_leak")
-    assert bill(loop(telemetry={"gpu_memory_used_bytes": used})).verdict("device_leak") == "possible"
-    once = bill(loop(telemetry=STEADY | {"host_memory_bytes": step(N, 1.6e9, 3.1e9)}))
-    assert once.verdict("leak") == "possible"
-
-
-def test_preprocessing_that_climbs_alone_is_possible_since_memory_bandwidth_would_look_the_same():
-    alone = bill(loop(preprocess=ramp(N, 0.7, 1.7), infer=0.3))
-    assert alone.proven == ()
-    assert Cause.PREPROCESS in alone.possible
-    assert "ms: no slower cores" in " ".join(str(alone).split())
-    slower = step(N, 1.0, 1.7)
-    host = bill(loop(preprocess=0.7 * slower, infer=0.8 * slower))
-    assert host.proven == ()
-    assert {Cause.PREPROCESS, Cause.HOST_CONTENTION} <= set(host.possible)
 
 
 def test_a_synchronize_of_microseconds_behind_a_long_download_is_a_moved_wait():
@@ -470,36 +323,9 @@ def test_a_trace_that_is_given_beside_other_frames_is_asked_too(capsys):
     assert "none.csv" in capsys.readouterr().err
 
 
-def test_an_upload_is_not_short_because_the_other_calls_are_longer():
-    waits = {"upload": 0.36, "infer": 1.0, "download": 3.0, "synchronize": 5.0}
-    slow = bill(only(loop(**waits), "preprocess", *waits))
-    assert slow.verdict("pageable_overload") == "possible"
-    short = bill(only(loop(**waits | {"upload": 0.003}), "preprocess", *waits))
-    assert short.verdict("pageable_overload") == "excluded"
-    assert "no longer than a call that does not wait" in because(short, "pageable_overload")
-
-
-def test_a_start_and_an_end_exclude_what_has_no_part_in_the_growth():
-    found = bill(start_and_end(preprocess=(1.2, 1.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)))
-    assert because(found, "preprocess") == "preprocess accounts for 0 ms of 25.1 ms of growth"
-    assert found.verdict("warm_up") == "excluded"
-    assert because(found, "host_contention").endswith("of 24 frames or more")
-    part = bill(start_and_end(preprocess=(1.2, 9.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)))
-    assert part.verdict("preprocess") == "possible"
-
-
 def every(k, usual, slow, frames=1_000):
     """Slow in every k-th frame."""
     return np.where(np.arange(frames) % k == 0, slow, usual)
-
-
-def test_what_is_slow_in_every_kth_frame_is_excluded_by_no_median():
-    found = bill(loop(preprocess=every(4, 0.02, 5.0), infer=every(4, 0.03, 9.0), upload=every(4, 0.006, 9.0)))
-    assert found.period == 4
-    names = ("allocation", "host_contention", "preprocess", "shape_change")
-    assert {found.verdict(name) for name in names} == {"possible"}
-    assert found.at_most_ms("pinned_input") == pytest.approx(2.25, abs=0.1)  # 9 ms in every fourth frame
-    assert "within 4 frames" in str(found)
 
 
 def test_values_of_two_kinds_in_no_order_do_not_grow():
@@ -508,64 +334,9 @@ def test_values_of_two_kinds_in_no_order_do_not_grow():
     assert sum(bool(bill(loop(preprocess=each)).grew) for each in jumps) <= 1
 
 
-FALLS = 1 - 0.5 * np.clip((np.arange(N) - 450) / 50, 0, 1)
-
-
-@pytest.mark.parametrize(
-    ("clock", "verdict"),
-    [
-        (step(N, 1.0, 0.5), "proven"),
-        (step(N, 1.0, 0.5, 0.25), "possible"),
-        (step(N, 1.0, 0.5, 0.46), "possible"),
-        (step(N, 1.0, 0.5, 0.53), "possible"),
-        (FALLS, "possible"),  # over the 5 % of the run in front of the wait
-    ],
-)
-def test_a_clock_that_fell_before_the_wait_grew_is_no_proof(clock, verdict):
-    telemetry = STEADY | {"sm_clock_mhz": 1980 * clock}
-    assert bill(loop(synchronize=step(N, 0.5, 1.0), telemetry=telemetry)).verdict("clock_drop") == verdict
-
-
-def test_a_clock_that_falls_slowly_is_proven_by_its_factor():
-    assert bill(loop(synchronize=0.5 / FALLS, telemetry=STEADY | {"sm_clock_mhz": 1980 * FALLS})).proven == (
-        "clock_drop",
-    )
-
-
-GAP = np.where((np.arange(N) > 440) & (np.arange(N) < 600), np.nan, 1.0)
-ONE_BY_ONE = {"infer": step(N, 0.3, 1.9, 0.1), "download": 2.0, "synchronize": 0.004}
-
-
-@pytest.mark.parametrize(
-    ("cause", "measured"),
-    [
-        ("shared_gpu", loop(synchronize=step(N, 1, 3), telemetry=SAMPLED | {"gpu_processes": step(N, 2.0, 0.0)})),
-        ("shared_gpu", loop(synchronize=step(N, 1, 3), telemetry=SAMPLED | {"gpu_processes": GAP * step(N, 0, 1)})),
-        ("moved_wait", loop(infer=8.0, download=3.0, synchronize=0.004)),  # infer may wait, and then download does not
-        ("pageable_overload", loop(upload=step(N, 0.3, 1.4), memory=PAGEABLE)),  # larger frames
-        ("pageable_overload", loop(period_ms=1.6, synchronize=step(N, 0.5, 0.75), memory=PAGEABLE)),
-        ("launch_queue", loop(**ONE_BY_ONE)),
-        ("queueing", only(loop(), "latency", *PINNED)),  # latency may not count from when a frame is due
-    ],
-    ids=lambda each: each if isinstance(each, str) else "",
-)
-def test_what_something_else_may_show_too_is_neither_proven_nor_excluded(cause, measured):
-    assert bill(measured).verdict(cause) in ("possible", "not_measured")
-
-
-def test_postprocessing_that_grows_is_work_of_the_loop_too():
-    found = bill(loop(postprocess=ramp(N, 0.5, 6)))
-    assert because(found, "preprocess").startswith("postprocess goes from 0.")
-
-
 def test_a_spread_that_grows_is_not_steady():
     noise = np.exp(ramp(N, 0.02, 0.5) * np.random.default_rng(5).standard_normal(N))
     assert bill(loop(synchronize=3 * noise)).steady is None
-
-
-def test_a_timer_that_mostly_says_zero_has_a_bill():
-    zeros = {name: np.where(np.arange(N) % 3, 0.0, 15.6e6) for name in ("infer", "latency")}
-    assert bill(Measured("frames", "a test", zeros)).proven == ()
 
 
 def test_a_growth_too_small_to_be_shown_is_no_bound_of_a_fix():
@@ -574,19 +345,31 @@ def test_a_growth_too_small_to_be_shown_is_no_bound_of_a_fix():
         assert bool(found.grew) == (found.at_most_ms("gpu_alone") is not None)
 
 
-def test_a_warm_up_of_many_frames_is_not_excluded_and_a_stall_is_none():
-    slow = np.where(np.arange(1_000) < 60, 30.0, 0.5)
-    assert bill(loop(infer=slow)).verdict("warm_up") == "possible"
-    stall = np.where(np.arange(1_000) == 6, 300.0, 0.5)
-    assert bill(loop(preprocess=stall)).verdict("warm_up") != "proven"
-
-
-def test_memory_that_falls_first_and_climbs_then_excludes_no_leak():
-    memory = STEADY | {"host_memory_bytes": 4e8 + 1e5 * np.abs(np.arange(N) - N // 2)}
-    assert bill(loop(telemetry=memory)).verdict("leak") == "possible"
-
-
 def test_compare_adds_up_the_same_times_alone():
     names = ("preprocess", "upload", "infer")
     both = [bill(only(loop(300), *names, *more)) for more in (("synchronize",), ())]
     assert "the same times were not measured in both" in compare(*both)
+
+
+def test_what_is_slow_in_every_fourth_frame_is_billed_by_its_mean():
+    found = bill(loop(upload=np.where(np.arange(N) % 4, 0.006, 9.0)))
+    assert found.period == 4
+    assert found.at_most_ms("pinned_input") == pytest.approx(2.25, abs=0.1)
+    assert "within 4 frames" in str(found)
+
+
+def test_pinned_memory_is_no_fix_for_a_loop_whose_memory_is_pinned():
+    found = bill(loop(period_ms=1.15, upload=0.045, memory={"input": "pinned", "output": "pinned"}))
+    assert found.at_most_ms("pinned_input") == found.at_most_ms("pinned_output") == 0
+    assert found.at_most_ms("fewer_frames") > 10
+
+
+def test_the_numbers_of_a_verdict_are_those_of_the_loop():
+    came = np.arange(N) // 250 * 3
+    shared = bill(loop(synchronize=0.06 + came, telemetry=STEADY | {"gpu_processes": came}))
+    assert shared.at_most_ms("gpu_alone") == pytest.approx(9, rel=0.02)
+    assert "16,000 MB" in because(bill(loop(telemetry={"gpu_memory_used_bytes": ramp(N, 1e9, 1.7e10)})), "device_leak")
+    grown = bill(start_and_end(preprocess=(1.2, 1.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)))
+    assert because(grown, "preprocess") == "preprocess accounts for 0 ms of 25.1 ms of growth"
+    assert because(grown, "host_contention").endswith("of 24 frames or more")
+    assert because(bill(loop(preprocess=ramp(N, 0.7, 1.7), infer=0.3)), "preprocess").endswith("ms: no slower cores")

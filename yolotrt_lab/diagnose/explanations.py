@@ -18,6 +18,7 @@ from ..types import Cause, Stage
 from . import thresholds as at
 from .look import DEVICE_MEMORY, HOST_MEMORY, HOST_WORK, QUEUE, THERMAL, Look, from_to, ms, number
 from .series import Change
+from .slope import in_blocks
 
 ALL_ALONG = "what is there from the first frame on would not show"
 """How the number ends of a cause that nothing speaks for, and that a series which stays as it is can't exclude."""
@@ -59,8 +60,12 @@ def _no_queue(look: Look) -> Verdicts:
 def _waits_for_others(look: Look) -> str:
     """How frames in flight pile up, and synchronize waits for them; '' where they don't."""
     flight, span = look.in_flight, 32
-    if len(flight) <= span or Stage.SYNCHRONIZE not in look.series or not look.in_order:
-        return ""
+    if (
+        len(flight) <= span
+        or Stage.SYNCHRONIZE not in look.series
+        or np.any(np.diff(look.measured.instants_ns["done"]) < 0)
+    ):
+        return ""  # results of one stream come in order
     more = flight[span:] - flight[:-span]
     first = int(np.argmax(more))
     usual = look[Stage.SYNCHRONIZE].median
@@ -110,24 +115,6 @@ def _call(look: Look, stage: str, words: str, too_short: str, unknown: str = "",
     if grown:
         yield "possible", f"{words} goes {from_to(grown)}"
     yield "possible", stalls or f"{words} takes {ms(look[stage].median)}{unknown}"
-
-
-def _kept(look: Look, column: str, what: str) -> Verdicts:
-    """Memory that was measured: it ends where it starts, or moves."""
-    held = look.telemetry[column]
-    most = float(np.nanmax(held - np.fmin.accumulate(held)))  # above the lowest that came before
-    ends = f"{what} ends {_megabytes(held[-1] - held[0])} from where it starts"
-    if most <= max(at.LEAK_BYTES, at.LEAK_SHARE * held[0] * (column == DEVICE_MEMORY)):
-        yield "excluded", ends
-    yield "possible", f"{ends}, by jumps of up to {_megabytes(np.nanmax(np.diff(held, prepend=held[0])))}"
-
-
-def _room_for_memory(look: Look) -> Verdicts:
-    for name in look.roomy[:1]:
-        yield (
-            "possible",
-            f"{name} takes up to {ms(look[name].highest)}, which may hold calls that keep memory; {ALL_ALONG}",
-        )
 
 
 # A queue in front of the loop.
@@ -192,6 +179,12 @@ def _by_clock(look: Look) -> float:
     return busy * (fast / slow - 1) if right_way and slow > 0 and fast / slow - 1 > at.CLOCK else 0.0
 
 
+def _alone(look: Look) -> bool:
+    """True where no frame has another process on the GPU."""
+    others = look.telemetry.get("gpu_processes")
+    return others is not None and bool(np.all(others == 0))
+
+
 def _shared_gpu(look: Look) -> Verdicts:
     others, came = look.telemetry.get("gpu_processes"), ""
     if look.wait and others is not None:
@@ -202,7 +195,7 @@ def _shared_gpu(look: Look) -> Verdicts:
         if known and share >= at.EXPLAINED and by_clock <= at.EXPLAINED * change.size:
             clock = number(look.level("sm_clock_mhz", change.after))
             yield "proven", f"{came}, in the same frames; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
-    if others is not None and np.all(others == 0):
+    if _alone(look):
         yield "excluded", "no other process is on the GPU in any frame"
     if found := look.trace_finding("unexplained_wait"):
         yield "possible", found.text
@@ -283,11 +276,11 @@ def _clock(look: Look) -> Verdicts:
     """A clock that stays may have been low all along, unless its own maximum is known."""
     clock, told = look.telemetry.get("sm_clock_mhz"), look.throttled()
     kernels = look.traced.kernels_stay() if look.traced else ""
-    if clock is not None and not told:
-        lowest, highest = np.nanmin(clock), np.nanmax(clock)
-        if look.highest_clock:
+    if clock is not None and np.isfinite(clock).all() and not told:
+        lowest, highest = clock.min(), clock.max()
+        if np.all(clock > (1 - at.CLOCK) * look.telemetry.get("sm_clock_max_mhz", np.inf)):
             yield "excluded", f"the SM clock is at {number(lowest)} MHz or more, its highest"
-        if np.isfinite(clock).all() and lowest > (1 - at.CLOCK) * highest:
+        if lowest > (1 - at.CLOCK) * highest:
             yield "possible", f"the SM clock stays at {number(highest)} MHz, maybe below its maximum; {ALL_ALONG}"
     if kernels and look.wait:
         yield "excluded", kernels
@@ -323,10 +316,6 @@ def _heat(look: Look) -> Verdicts:
 # Memory.
 
 
-def _megabytes(value: float) -> str:
-    return f"{number(value / 1e6)} MB"
-
-
 def _allocation(look: Look) -> Verdicts:
     if look.traced and look.traced.complete:
         calls = "calls that allocate or free memory take"
@@ -350,11 +339,7 @@ def _allocation(look: Look) -> Verdicts:
 
 
 def _leak(look: Look) -> Verdicts:
-    if kept := look.kept_bytes(HOST_MEMORY):
-        more = f"{_megabytes(kept)} more of host memory in {look.frames:,} frames"
-        yield "proven", f"the process keeps {more}, some in every fifth of the run"
-    if HOST_MEMORY in look.telemetry:
-        yield from _kept(look, HOST_MEMORY, "host memory")
+    yield from _kept(look, HOST_MEMORY, "host memory", "proven")
     if look.wait and look.wait[1].to > look.wait[1].start:
         yield from _wait(look)
     if grown := look[look.whole].grew:
@@ -363,15 +348,37 @@ def _leak(look: Look) -> Verdicts:
 
 
 def _device_leak(look: Look) -> Verdicts:
-    others = look.telemetry.get("gpu_processes")
-    if kept := look.kept_bytes(DEVICE_MEMORY):
-        grows = f"memory of the GPU grows by {_megabytes(kept)} in {look.frames:,} frames"
-        if others is not None and np.all(others == 0):
-            yield "proven", f"{grows}, and no other process is there"
-        yield "possible", f"{grows}, whoever keeps it"
-    if DEVICE_MEMORY in look.telemetry:
-        yield from _kept(look, DEVICE_MEMORY, "memory of the GPU")
+    alone = _alone(look)
+    what = "memory of the GPU, on which no other process is," if alone else "memory of the GPU"
+    yield from _kept(look, DEVICE_MEMORY, what, "proven" if alone else "possible")
     yield from _room_for_memory(look)
+
+
+def _kept(look: Look, column: str, what: str, if_kept: Verdict) -> Verdicts:
+    """Memory that was measured: every fifth of the run adds to it, or it ends where it starts, or it jumps."""
+    held = look.telemetry.get(column, np.empty(0))
+    held = held[np.isfinite(held)]
+    if not len(held):
+        return
+    more, climbs = held[-1] - held[0], float(np.max(held - np.minimum.accumulate(held)))
+    rises = np.diff(in_blocks(held, min(6, len(held)))[1])
+    least = max(at.LEAK_BYTES, at.LEAK_SHARE * held[0])
+    if len(held) >= at.FEWEST_FRAMES and more > least and rises.min() > at.LEAK_STEADY * rises.mean():
+        yield if_kept, f"{what} grows by {_megabytes(more)} in {look.frames:,} frames, some in every fifth of the run"
+    ends = f"{what} ends {_megabytes(more)} from where it starts"
+    if climbs <= (least if column == DEVICE_MEMORY else at.LEAK_BYTES):
+        yield "excluded", ends
+    yield "possible", f"{ends}, by jumps of up to {_megabytes(np.max(np.diff(held, prepend=held[0])))}"
+
+
+def _room_for_memory(look: Look) -> Verdicts:
+    for name in look.roomy[:1]:
+        takes = f"{name} takes up to {ms(look[name].highest)}, which may hold calls that keep memory"
+        yield "possible", f"{takes}; {ALL_ALONG}"
+
+
+def _megabytes(value: float) -> str:
+    return f"{number(value / 1e6)} MB"
 
 
 # The host.

@@ -281,18 +281,7 @@ class Look:
             return np.empty(0, np.int64)
         return np.searchsorted(np.sort(instants["start"]), instants["done"], side="left") - np.arange(self.frames)
 
-    @property
-    def in_order(self) -> bool:
-        """True where results come in the order in which frames are due, as those of one stream do."""
-        return bool(np.all(np.diff(self.measured.instants_ns["done"]) >= 0))
-
     # Telemetry and the trace.
-
-    @property
-    def highest_clock(self) -> bool:
-        """True where the SM clock is at its own maximum, which is known, in every frame."""
-        clock, most = (self.telemetry.get(name) for name in ("sm_clock_mhz", "sm_clock_max_mhz"))
-        return clock is not None and most is not None and bool(np.all(clock > (1 - at.CLOCK) * most))
 
     def throttled(self, *reasons: str) -> dict[str, float]:
         """The share of the frames for which the GPU gives each of the reasons (all without any), where it is not 0."""
@@ -320,16 +309,6 @@ class Look:
             return ""
         warm = f"; it is at most {number(float(heat.max()))} degrees warm" if heat is not None else ""
         return f"the GPU does not slow down for heat{warm}"
-
-    def kept_bytes(self, name: str) -> float:
-        """By how much memory grows, where every fifth of the run adds to it and it is more than noise; else 0."""
-        values = self.telemetry.get(name, np.empty(0))
-        values = values[np.isfinite(values)]
-        if len(values) < at.FEWEST_FRAMES:
-            return 0.0
-        rises, kept = np.diff(in_blocks(values, 6)[1]), float(values[-1] - values[0])
-        steady = rises.mean() > 0 and rises.min() > at.LEAK_STEADY * rises.mean()
-        return kept if steady and kept > max(at.LEAK_BYTES, at.LEAK_SHARE * values[0]) else 0.0
 
     def follows_clock(self) -> float:
         """The correlation of the wait with the time of a cycle of the SM clock, over blocks of frames; 0 without them,

@@ -1,0 +1,217 @@
+"""Loops made up to show one thing each, and the verdicts that they must get."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from series import PINNED, PROCESSES, STEADY, loop, only, ramp, start_and_end, step
+
+from yolotrt_lab.diagnose import Measured, bill
+
+N = 1_000
+FRAME = np.arange(N)
+PAGEABLE = {"input": "pageable", "output": "pinned"}
+BOTH_PINNED = {"input": "pinned", "output": "pinned"}
+SAMPLED = STEADY | {"power_w": 300.0 + FRAME // 40 % 2}  # a sample is of 40 frames
+GAP = np.where((FRAME > 440) & (FRAME < 600), np.nan, 1.0)
+FALLS = 1 - 0.5 * np.clip((FRAME - 450) / 50, 0, 1)
+"""A clock that falls to its half over the 5 % of the run in front of the middle."""
+SLOWER = 0.5 * 1980 / ramp(N, 1980, 660)
+FILLS = np.minimum(ramp(N, 0.3, 30.3), 1.2)  # there by frame 30
+HOT = "throttle_sw_thermal_slowdown"
+
+
+def beside(wait, **telemetry):
+    return loop(synchronize=wait, telemetry=STEADY | telemetry)
+
+
+def sampled(wait, processes):
+    return loop(synchronize=wait, telemetry=SAMPLED | {PROCESSES: processes})
+
+
+def every(k, usual, slow):
+    """Slow in every k-th frame."""
+    return np.where(FRAME % k == 0, slow, usual)
+
+
+CASES = {
+    # Other processes: the wait must change in the sample in which they come.
+    "no process": (loop(telemetry=STEADY), "shared_gpu excluded, allocation possible", ""),
+    "in three steps": (beside(0.06 + FRAME // 250 * 3, gpu_processes=FRAME // 250 * 3), "", "shared_gpu"),
+    "the clock is unknown": (
+        loop(synchronize=0.06 + FRAME // 250 * 3, telemetry={PROCESSES: FRAME // 250 * 3}),
+        "shared_gpu possible",
+        "",
+    ),
+    "they come while it climbs": (beside(ramp(N, 0.06, 9), gpu_processes=FRAME // 250 * 3), "shared_gpu possible", ""),
+    "one comes while it climbs": (beside(ramp(N, 1, 9), gpu_processes=step(N, 0, 1)), "shared_gpu possible", ""),
+    "20 frames before": (beside(step(N, 1, 9), gpu_processes=step(N, 0, 1, 0.48)), "shared_gpu possible", ""),
+    "20 frames after": (beside(step(N, 1, 9), gpu_processes=step(N, 0, 1, 0.52)), "shared_gpu possible", ""),
+    "in the sample after": (sampled(step(N, 1, 9, 0.49), step(N, 0, 1, 0.52)), "", "shared_gpu"),
+    "in the sample before": (sampled(step(N, 1, 9, 0.54), step(N, 0, 1, 0.52)), "shared_gpu possible", ""),
+    "they leave": (sampled(step(N, 1, 3), step(N, 2.0, 0.0)), "shared_gpu possible", ""),
+    "no telemetry then": (sampled(step(N, 1, 3), GAP * step(N, 0, 1)), "shared_gpu possible", ""),
+    "memory moves by nothing": (
+        loop(
+            telemetry={PROCESSES: 1.0, "gpu_memory_used_bytes": 1.38e9 + 1e6 * (FRAME // 500), "sm_clock_mhz": 1980.0}
+        ),
+        "device_leak excluded",
+        "",
+    ),
+    # A clock must account for the change, and change when the wait does.
+    "a clock by its factor": (beside(SLOWER, sm_clock_mhz=ramp(N, 1980, 660)), "", "clock_drop"),
+    "a clock with heat": (
+        beside(SLOWER, sm_clock_mhz=ramp(N, 1980, 660), **{HOT: step(N, 0, 1, 0.3)}),
+        "clock_drop excluded",
+        "heat",
+    ),
+    "it may be heat": (
+        beside(SLOWER, sm_clock_mhz=ramp(N, 1980, 660), temperature_c=ramp(N, 50, 87)),
+        "clock_drop possible",
+        "",
+    ),
+    "a clock of too small a factor": (beside(SLOWER, sm_clock_mhz=ramp(N, 1980, 1800)), "clock_drop possible", ""),
+    "a clock in time": (beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990)), "", "clock_drop"),
+    "a clock long before": (beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990, 0.25)), "clock_drop possible", ""),
+    "a clock before": (beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990, 0.46)), "clock_drop possible", ""),
+    "a clock after": (beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990, 0.53)), "clock_drop possible", ""),
+    "a clock slowly": (beside(0.5 / FALLS, sm_clock_mhz=1980 * FALLS), "", "clock_drop"),
+    "a clock slowly before": (beside(step(N, 0.5, 1), sm_clock_mhz=1980 * FALLS), "clock_drop possible", ""),
+    "no flag of heat": (loop(telemetry=STEADY | {HOT: 0.0}), "heat excluded", ""),
+    "a flag in one frame": (loop(telemetry=STEADY | {HOT: FRAME == 500}), "heat possible, clock_drop possible", ""),
+    "a longer wait": (
+        loop(synchronize=step(N, 0.06, 0.3)),
+        "shared_gpu possible, clock_drop possible, heat possible, leak possible, shared_stream possible",
+        "",
+    ),
+    "flat": (
+        loop(),
+        "clock_drop possible, heat possible, shared_gpu possible, host_contention possible, shared_stream possible",
+        "",
+    ),
+    # Memory.
+    "host memory": (loop(telemetry=STEADY | {"host_memory_bytes": ramp(N, 4e8, 2.2e9)}), "", "leak"),
+    "host memory at once": (loop(telemetry=STEADY | {"host_memory_bytes": step(N, 1.6e9, 3.1e9)}), "leak possible", ""),
+    "falls, then climbs": (
+        loop(telemetry=STEADY | {"host_memory_bytes": 4e8 + 1e5 * np.abs(FRAME - N // 2)}),
+        "leak possible",
+        "",
+    ),
+    "GPU memory": (loop(telemetry=STEADY | {"gpu_memory_used_bytes": ramp(N, 1e9, 1.7e10)}), "", "device_leak"),
+    "whose memory?": (loop(telemetry={"gpu_memory_used_bytes": ramp(N, 1e9, 1.7e10)}), "device_leak possible", ""),
+    # Uploads and the queue.
+    "an upload that fills": (loop(upload=FILLS, memory=PAGEABLE), "", "pageable_overload"),
+    "with the wait": (loop(upload=FILLS, synchronize=FILLS, memory=PAGEABLE), "pageable_overload possible", ""),
+    "larger frames": (loop(upload=step(N, 0.3, 1.4), memory=PAGEABLE), "pageable_overload possible", ""),
+    "a queue behind the GPU": (
+        loop(period_ms=1.6, synchronize=step(N, 0.5, 0.75), memory=PAGEABLE),
+        "pageable_overload possible",
+        "queueing",
+    ),
+    "pinned": (
+        loop(period_ms=1.15, memory=BOTH_PINNED, **PINNED | {"upload": 0.06}),
+        "pageable_overload excluded",
+        "queueing",
+    ),
+    "a wait without a queue": (
+        loop(synchronize=ramp(N, 2, 14)),
+        "queueing excluded, pageable_overload excluded",
+        "",
+    ),
+    "without due times": (
+        only(loop(synchronize=ramp(N, 2, 14)), "preprocess", "upload", "synchronize"),
+        "queueing not_measured, pageable_overload possible",
+        "",
+    ),
+    "latency of unknown start": (only(loop(), "latency", *PINNED), "queueing not_measured", ""),
+    "upload 0.36 ms": (
+        only(loop(upload=0.36, infer=1.0, download=3.0, synchronize=5.0), "upload", "infer", "download", "synchronize"),
+        "pageable_overload possible",
+        "",
+    ),
+    "upload 3 us": (
+        only(
+            loop(upload=0.003, infer=1.0, download=3.0, synchronize=5.0), "upload", "infer", "download", "synchronize"
+        ),
+        "pageable_overload excluded",
+        "",
+    ),
+    # Calls.
+    "infer may wait": (loop(infer=8.0, download=3.0, synchronize=0.004), "moved_wait possible", ""),
+    "download waits": (
+        loop(infer=step(N, 0.3, 1.9, 0.1), download=2.0, synchronize=0.004),
+        "launch_queue possible",
+        "moved_wait",
+    ),
+    "slow in every 4th": (
+        loop(preprocess=every(4, 0.02, 5.0), infer=every(4, 0.03, 9.0), upload=every(4, 0.006, 9.0)),
+        "allocation possible, host_contention possible, preprocess possible, shape_change possible",
+        "",
+    ),
+    # The host.
+    "preprocess": (loop(preprocess=ramp(N, 0.7, 1.7), infer=0.3), "preprocess possible", ""),
+    "postprocess": (loop(postprocess=ramp(N, 0.5, 6)), "preprocess possible", ""),
+    "slower cores": (
+        loop(preprocess=0.7 * step(N, 1.0, 1.7), infer=0.8 * step(N, 1.0, 1.7)),
+        "preprocess possible, host_contention possible",
+        "",
+    ),
+    # Warm-up.
+    "first frames": (loop(synchronize=np.where(FRAME < 5, 40.0, 0.5)), "", "warm_up"),
+    "a late fall": (loop(synchronize=step(N, 18.0, 0.06, 0.7)), "warm_up excluded", ""),
+    "60 frames": (loop(infer=np.where(FRAME < 60, 30.0, 0.5)), "warm_up possible", ""),
+    "a stall": (loop(preprocess=np.where(FRAME == 6, 300.0, 0.5)), "", ""),
+    "equal stalls": (loop(noise=0, synchronize=every(60, 3.0, 8.0)), "warm_up excluded", ""),
+    # A start and an end: what has no part in the growth can be read.
+    "the public report": (
+        start_and_end(preprocess=(1.2, 1.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)),
+        "moved_wait excluded, preprocess excluded, warm_up excluded, queueing not_measured, "
+        "pageable_overload possible, clock_drop possible, shared_gpu possible, heat possible",
+        "",
+    ),
+    "preprocess has a part": (
+        start_and_end(preprocess=(1.2, 9.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)),
+        "preprocess possible",
+        "",
+    ),
+    # A timer that mostly says 0.
+    "coarse": (Measured("frames", "a test", dict.fromkeys(("infer", "latency"), every(3, 0.0, 15.6e6))), "", ""),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_verdicts(name):
+    measured, verdicts, proven = CASES[name]
+    found = bill(measured)
+    assert list(found.proven) == proven.split()
+    expected = dict(each.split() for each in verdicts.split(", ") if each)
+    assert {cause: found.verdict(cause) for cause in expected} == expected
+
+
+@pytest.mark.parametrize("wait", [0.5, ramp(N, 0.5, 1.5)])
+@pytest.mark.parametrize(
+    ("most", "verdict", "text"),
+    [
+        (None, "possible", "stays at 1,980 MHz, maybe below its maximum"),
+        (2100.0, "possible", "stays at 1,980 MHz, maybe below its maximum"),
+        (1980.0, "excluded", "is at 1,980 MHz or more, its highest"),
+    ],
+)
+def test_a_clock_that_stays_may_be_locked_low_unless_it_is_the_highest(wait, most, verdict, text):
+    known = {"throttle_sw_power_cap": 0.0, HOT: 0.0} | ({"sm_clock_max_mhz": most} if most else {})
+    found = bill(beside(wait, **known))
+    judged = next(each for each in found.causes if each.cause == "clock_drop")
+    assert judged.verdict == verdict
+    assert judged.because.startswith(f"the SM clock {text}")
+
+
+@pytest.mark.parametrize("changed", [slice(8), slice(-8, None), slice(300, 330)])
+@pytest.mark.parametrize(
+    ("stage", "cause"), [("preprocess", "preprocess"), ("upload", "pageable_overload"), ("infer", "launch_queue")]
+)
+def test_what_changes_at_any_time_is_not_excluded(stage, cause, changed):
+    short = {"preprocess": 0.7, "upload": 0.005, "infer": 0.006}
+    values = np.full(N, short[stage])
+    values[changed] += 0.4
+    found = bill(only(loop(**short | {stage: values}), *short, "download", "synchronize"))
+    assert found.verdict(cause) == "possible"
