@@ -252,9 +252,7 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     instants = {header for header, name in bare.items() if time_name(name) in words.INSTANTS}
     numbers = next((each.values for each in columns if plain(bare[each.header]) in words.FRAME_NUMBERS), None)
     times = [each for each in columns if each.unit in UNITS_NS or time_name(bare[each.header]) == "frame"]
-    times = [
-        each for each in times if each.values is not numbers and time_name(bare[each.header]) not in words.INSTANTS
-    ]
+    times = [each for each in times if each.values is not numbers and each.header not in instants]
     if len(times) != 1:
         return False
     stage = numbers_of(encoded.indices).astype(np.int64)
