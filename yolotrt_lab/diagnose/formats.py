@@ -387,7 +387,8 @@ def _clean(data: bytes) -> bytes:
     """The text without colours and other control characters, its lines ended by newlines alone."""
     if b"\x1b" in data:
         data = _ESCAPES.sub(b"", data)
-    data = data.translate(None, _CONTROLS)
+    cleaned = data.translate(None, _CONTROLS)
+    data = cleaned if len(cleaned) < len(data) else data  # a long text stands in memory once
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 

@@ -53,6 +53,7 @@ _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
 _TWICE = 1.8  # times as often as another, from which on a name comes more than once a frame
 _DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
+_SIGNS = "-+ \t:=\uff1a\"'"  # between a name and its number
 _SPACES = re.compile(r"(?:\\?\s)+")
 _Event = tuple[int, np.ndarray, int, np.ndarray]
 """A column, the rows it is in, its place in the row, its values."""
@@ -93,12 +94,13 @@ def read_log(data: bytes, reading: Reading) -> Measured:
 
 
 def _lines(data: bytes) -> Any:
-    """The lines of a text as an Arrow array."""
+    """The lines of a text as an Arrow array on top of its bytes; each ends with its newline."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    whole = pa.LargeStringArray.from_buffers(1, pa.py_buffer(np.array([0, len(data)])), pa.py_buffer(data))
-    return pc.split_pattern(whole, "\n").values
+    codes, step = np.frombuffer(data, np.uint8), 1 << 24
+    ends = [np.flatnonzero(codes[i : i + step] == ord("\n")) + i + 1 for i in range(0, len(codes), step)]
+    starts = np.concatenate([[0], *ends, [] if data.endswith(b"\n") else [len(data)]]).astype(np.int64)
+    return pa.LargeStringArray.from_buffers(len(starts) - 1, pa.py_buffer(starts), pa.py_buffer(data))
 
 
 def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarray, list[Any]]]:
@@ -130,9 +132,7 @@ def _averages(lines: Any) -> dict[str, float]:
 
 
 def _looked_through(lines: Any, averages: bool) -> Any:
-    """The lines, empty where they are comments, averages or the like, and without the types around a number of NumPy
-    and PyTorch.
-    """
+    """The lines with 'np.float64(7.9)' as 7.9, empty where they are comments or, unless asked for, averages."""
     import pyarrow.compute as pc
 
     sample = _sample(lines)
@@ -149,7 +149,9 @@ def _sample(lines: Any) -> list[str]:
     count = len(lines)
     evenly = np.linspace(0, max(count - 1, 0), min(count, 2 * _SAMPLED))
     places = np.unique(np.concatenate([np.arange(min(_SAMPLED, count)), evenly]).astype(np.int64))
-    return [text[:2_000] for text in lines.take(arrow_array(places)).to_pylist() if any(map(str.isdigit, text))]
+    return [
+        text[:2_000].rstrip("\n") for text in lines.take(arrow_array(places)).to_pylist() if any(map(str.isdigit, text))
+    ]
 
 
 # What the numbers of a line are.
@@ -176,30 +178,28 @@ def _items(text: str, words: int, averages: bool) -> tuple[_Item, ...]:
     if not any(each[2] for each in found[:-1]):  # 'infer 7.9', with one unit at the end or none
         found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
     shown = units = [(each[2] or "").lower() for each in found]
-    names = [_name_before(text[: each.start(1)]) for each in found]
-    if not any(units) and not any(names):
+    starts, ends = [each.start(1) for each in found], [each.end() for each in found]
+    before = [text[end:start] for end, start in zip([0, *ends], starts, strict=False)]
+    names = [ending_name(_WORD.findall(split_unit(each.rstrip(_SIGNS))[0])[-3:]) for each in before]
+    if not (any(units) or any(names)) or (not averages and _AVERAGE.search(before[0])):
         return ()
-    if units[-1] in UNITS_NS and len(found) > 1 and not any(units[:-1]):
-        units = [*(units[-1] if name not in (None, RATE) else "" for name in names[:-1]), units[-1]]  # for the line
-    before = [text[end : each.start(1)] for end, each in zip([0, *(each.end() for each in found)], found, strict=False)]
-    behind = [text[each.end() : end] for each, end in zip(found, [*(e.start(1) for e in found[1:]), None], strict=True)]
-    if not averages and _AVERAGE.search(before[0]):
-        return ()
-    after = [_starting(_WORD.findall(each)[:2]) for each in behind]
-    said = sum(bool(ending_name(_WORD.findall(each)[-3:])) for each in before)
+    if units[-1] in UNITS_NS and not any(units[:-1]):  # one unit for the line
+        units = [*(units[-1] if name not in (None, RATE) else "" for name in names[:-1]), units[-1]]
+    behind = [_starting(text[end:start]) for end, start in zip(ends, [*starts[1:], None], strict=True)]
     asked = sum(each.rstrip().endswith((":", "=", "\uff1a")) for each in before) > len(before) / 2
-    if all(shown) and not asked and sum(time_name(each) not in (None, CLOCK) for each in after if each) > said:
-        patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(after, units, strict=True)]
-        items = list(map(_Item, after, units, patterns))
+    known = sum(time_name(each) not in (None, CLOCK) for each in behind if each)
+    if all(shown) and not asked and known > sum(map(bool, names)):  # '103ms preprocess'
+        patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(behind, units, strict=True)]
+        items = list(map(_Item, behind, units, patterns))
     else:
         items = [_before(each, unit, own, words) for each, unit, own in zip(before, units, shown, strict=True)]
-    return _told_apart(
-        [item for item, each in zip(items, before, strict=True) if averages or not _AVERAGE.search(each)]
-    )
+    kept = [item for item, each in zip(items, before, strict=True) if averages or not _AVERAGE.search(each)]
+    return _told_apart(kept)
 
 
-def _starting(words: list[str]) -> str:
+def _starting(text: str) -> str:
     """The known name that the first words make, else the first of them."""
+    words = _WORD.findall(text)[:2]
     return next((" ".join(words[:count]) for count in (2, 1) if time_name("".join(words[:count]))), "".join(words[:1]))
 
 
@@ -210,10 +210,6 @@ def _literal(text: str) -> str:
 def _number(unit: str) -> str:
     behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else ""
     return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}{behind}"
-
-
-def _name_before(text: str) -> str | None:
-    return ending_name(_WORD.findall(split_unit(text.rstrip("-+ \t:=\uff1a\"'"))[0])[-3:])
 
 
 def _slashed(found: re.Match[str]) -> tuple[_Item, ...]:
@@ -243,7 +239,7 @@ def _is_bare(text: str, found: re.Match[str]) -> bool:
 
 def _before(text: str, unit: str, shown: str, words: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
-    own = None if unit else split_unit(text.rstrip("-+ \t:=\uff1a\"'("))[1]
+    own = None if unit else split_unit(text.rstrip(f"{_SIGNS}("))[1]
     spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
     names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
     skip = next((skip for skip in range(len(names)) if _is_named(names[skip:])), max(0, len(names) - words))

@@ -12,27 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import words
 from .columns import Column, Reading, measured_of
 from .measured import Measured
-from .words import (
-    FRAME_NUMBERS,
-    INSTANTS,
-    MISSING,
-    NUMBER,
-    RATES,
-    SCALES,
-    UNITS_NS,
-    AmbiguousError,
-    cells,
-    has,
-    numbers_of,
-    plain,
-    split_unit,
-    stamps,
-    telemetry_name,
-    text_array,
-    time_name,
-)
+from .words import MISSING, UNITS_NS, numbers_of, plain, split_unit, stamps, text_array, time_name
 
 COMMENTS = ("#", "//", "%", "```")
 DMON = r"^#\s*(?=(?:Date\W+)?(?:Time\W+)?gpu\b)"
@@ -51,9 +34,9 @@ _FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
 _RULE = re.compile(
     "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]"
 )
-_VALUE = re.compile(rf"[-+]?{NUMBER}\.?\s*([^\d\s].{{0,15}})?")
+_VALUE = re.compile(rf"[-+]?{words.NUMBER}\.?\s*([^\d\s].{{0,15}})?")
 _STAMP = re.compile(r"(?:[\d/-]{8,10}[ T])?\d\d:\d\d:\d\d(?:\.\d+)?")
-_UNITS = {*UNITS_NS, *RATES, *SCALES, "mhz", "w", "%", "c"}
+_UNITS = {*UNITS_NS, *words.RATES, *words.SCALES, "mhz", "w", "%", "c"}
 _ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
 
 
@@ -68,7 +51,7 @@ class Table(NamedTuple):
 
 def _is_known(name: str) -> bool:
     bare, unit = split_unit(name)
-    return bool(unit or time_name(bare) or telemetry_name(bare))
+    return bool(unit or time_name(bare) or words.telemetry_name(bare))
 
 
 def _is_value(cell: str) -> bool:
@@ -197,7 +180,7 @@ def _regular(body: bytes, table: Table) -> list[Any] | None:
     except pa.ArrowInvalid:
         return None
     columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in found.columns]
-    if pa.types.is_string(columns[0].type) and has(
+    if pa.types.is_string(columns[0].type) and words.has(
         columns[0], rf"^\s*(#|//|%|[-|+=]{{3}}|{re.escape(table.header[0])}$)"
     ):
         return None
@@ -259,19 +242,20 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
 
 def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     """Put the rows of a frame side by side where each row is one stage, which a column of text names; else False."""
-    words = names.dictionary_encode()
-    stages = words.dictionary.to_pylist()
+    encoded = names.dictionary_encode()
+    stages = encoded.dictionary.to_pylist()
     known = sum(time_name(split_unit(stage)[0]) is not None for stage in stages)
     if names.null_count or not 2 <= len(stages) <= min(2 * known, _MOST_STAGES):
         return False
     columns[:] = [each._replace(unit=each.header) if each.header in UNITS_NS else each for each in columns]
     bare = {each.header: split_unit(each.header)[0] for each in columns}
-    numbers = next((each.values for each in columns if plain(bare[each.header]) in FRAME_NUMBERS), None)
+    instants = {header for header, name in bare.items() if time_name(name) in words.INSTANTS}
+    numbers = next((each.values for each in columns if plain(bare[each.header]) in words.FRAME_NUMBERS), None)
     times = [each for each in columns if each.unit in UNITS_NS or time_name(bare[each.header]) == "frame"]
-    times = [each for each in times if each.values is not numbers and time_name(bare[each.header]) not in INSTANTS]
+    times = [each for each in times if each.values is not numbers and each.header not in instants]
     if len(times) != 1:
         return False
-    stage = numbers_of(words.indices).astype(np.int64)
+    stage = numbers_of(encoded.indices).astype(np.int64)
     if numbers is None:  # a frame is the next row of each stage
         order = np.argsort(stage, kind="stable")
         numbers = np.empty(len(stage))
@@ -300,8 +284,8 @@ def _parsed(values: Any, name: str, reading: Reading) -> Column | None:
     """A column of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no number."""
     known = not name or _is_known(name)
     try:
-        numbers, unit, bad = cells(values, decimal_comma=reading.decimal)
-    except AmbiguousError as error:
+        numbers, unit, bad = words.cells(values, decimal_comma=reading.decimal)
+    except words.AmbiguousError as error:
         row = next(row for row, cell in enumerate(values.to_pylist()) if cell and error.args[0] in cell)
         what = f"comma in {error.args[0]!r} may be decimal or separate thousands"
         raise reading.error(what, "write decimal points, or numbers without separators", row, name) from None
