@@ -101,6 +101,7 @@ CASES = {
     "build_stray_bytes": lambda: build(b"this is no model" * 8),
     "build_truncated_model": lambda: build(tiny_model()[:50]),
     "build_unsupported_operator": lambda: build(tiny_model(operator="NoSuchOperator")),
+    "build_plugin": lambda: build(tiny_model(operator="EfficientNMS_TRT")),
     "build_open_batch": lambda: build(tiny_model(("N", 3, 4, 4))),
     "build_that_the_builder_gives_up": build_that_the_builder_gives_up,
     "build_nms": lambda: build(tiny_model(operator="NonZero", result=TensorProto.INT64)),

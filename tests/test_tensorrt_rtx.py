@@ -54,6 +54,7 @@ FAILURES = {
     "build_stray_bytes": ("ModelError", "no graph", ""),
     "build_truncated_model": ("ModelError", "Failed to parse the ONNX model", "MODEL_DESERIALIZE_FAILED"),
     "build_unsupported_operator": ("ModelError", "support the operator NoSuchOperator", "While parsing node number 1"),
+    "build_plugin": ("ModelError", "plugins run in full TensorRT alone", ""),
     "build_open_batch": ("ModelError", "(-1, 3, 4, 4)", ""),
     "build_that_the_builder_gives_up": ("EngineError", "no optimization profile", "buildSerializedNetwork"),
     "build_nms": ("ModelError", "nms=None", ""),

@@ -31,6 +31,11 @@ MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 """The modules that the backend runs on, and the names of their products."""
 
 _HEADER_BYTES = 64
+_FIXES = {
+    "_TRT": "export the model without it: plugins run in full TensorRT alone",
+    "DynamicQuantizeLinear": "quantize the model statically, with its scales in it",
+    "zero point": "quantize the model symmetrically, with zero points of 0",
+}
 _WITHOUT_IT = "export the model without it (NonZero belongs to an NMS: nms=None), or run it in ONNX Runtime"
 
 
@@ -229,14 +234,19 @@ def _parse(parser: Any, network: Any, model: bytes, log: Log) -> None:
         if operator and (error.code().name.startswith("UNSUPPORTED") or not parser.supports_operator(operator)):
             raise ModelError(
                 f"TensorRT does not support the operator {operator} as node {error.node_name()!r} uses it",
-                fix=_WITHOUT_IT,
+                fix=_fix(operator, _WITHOUT_IT),
                 log=lines,
             )
     raise ModelError(
         f"TensorRT cannot read the ONNX model: {lines[0] if lines else 'it holds no graph'}",
-        fix="export the model again, and check it with onnx.checker",
+        fix=_fix(" ".join(lines), "export the model again, and check it with onnx.checker"),
         log=lines,
     )
+
+
+def _fix(said: str, otherwise: str) -> str:
+    """What to do about what TensorRT said."""
+    return next((fix for words, fix in _FIXES.items() if words in said), otherwise)
 
 
 def _require_fixed_sizes(network: Any) -> None:
