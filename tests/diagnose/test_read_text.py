@@ -401,3 +401,13 @@ def test_a_damaged_file_of_any_format_is_read_or_refused(tmp_path_factory, path,
     file = tmp_path_factory.getbasetemp() / f"damaged{path.suffix}"
     file.write_bytes(content)
     reads_or_says_why(lambda: read(file, unit="ms"))
+
+
+@pytest.mark.parametrize("submits", ["enqueueV2 cost", "enqueueV3:", "exec time"])
+@pytest.mark.parametrize("whole", ["cost", "total cost", "total:"])
+@pytest.mark.parametrize("copies", ["cudaMemcpyAsync cost", "cudaMemcpyAsync:", "memcpy total"])
+def test_lines_of_calls_and_a_line_of_the_frame_are_what_they_name(submits, whole, copies):
+    lines = (f"copy_from_Mat cost 1.5 ms\n{copies} 0.3 ms\n{submits} 1.{n:02} ms\ncudaStreamSynchronize cost 24 ms\n"
+             f"{whole} 26.{n:02} ms" for n in range(50))  # fmt: skip
+    found = {name: values[0] for name, values in times("model warmup 10 times\n" + "\n".join(lines)).items()}
+    assert found == {"preprocess": 1_200, "upload": 300, "infer": 1_000, "synchronize": 24_000, "frame": 26_000}

@@ -291,7 +291,10 @@ def _by_the_trace(look: Look, kind: str, nothing: str) -> _Bound | None:
     if not look.traced or not look.traced.complete:
         return None
     found = look.trace_finding(kind)
-    return (found.numbers["gain_ns"] / 1e6, found.text) if found else (0.0, f"by the trace, {nothing}")
+    if not found:
+        return 0.0, f"by the trace, {nothing}"
+    gain_ns = found.numbers.get("gain_ns")
+    return (None, f"not measured: {found.text}") if gain_ns is None else (gain_ns / 1e6, found.text)
 
 
 def _pinned(look: Look, side: str, stage: Stage, way: str, copy: str, *, moved: bool = False) -> _Bound:

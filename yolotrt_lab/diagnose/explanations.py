@@ -453,7 +453,7 @@ def _shape_change(look: Look) -> Verdicts:
 
 def _launch_bound(look: Look) -> Verdicts:
     if found := look.trace_finding("launch_bound"):
-        yield "proven", found.text
+        yield "proven" if "gain_ns" in found.numbers else "possible", found.text
     if look.traced and look.traced.complete:
         yield "excluded", "in the trace the GPU idles between the launches of a frame for less than is worth telling"
     most = look[Stage.INFER].highest

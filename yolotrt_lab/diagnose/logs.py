@@ -104,7 +104,7 @@ def _lines(data: bytes) -> Any:
 
 
 def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarray, list[Any]]]:
-    """What recurs in the lines: the items of each template, the rows that hold them, and their texts."""
+    """What recurs in the lines, in order: the items of each template, the rows that hold them, and their texts."""
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
         rest = lines if len(left) == len(lines) else lines.take(arrow_array(left))
@@ -118,7 +118,7 @@ def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarr
                 left, rest = left[kept], rest.filter(arrow_array(kept))
         if not templates or len(left) < len(lines) / 20:
             break
-    return found
+    return sorted(found, key=lambda each: int(each[1][0]))
 
 
 def _averages(lines: Any) -> dict[str, float]:
@@ -158,7 +158,9 @@ def _sample(lines: Any) -> list[str]:
 
 
 def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]:
-    """What recurs in the lines, those with most numbers first. Words that vary before a number are left out."""
+    """What recurs in the lines, those with most numbers first, then with most words: 'cost' is found in 'enqueue cost'
+    too. Words that vary before a number are left out.
+    """
     alike = Counter(_DIGITS.sub("0", text) for text in sample)
     for words in (2, 1, 0):
         counts = Counter[tuple[_Item, ...]]()
@@ -167,7 +169,8 @@ def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]
         del counts[()]
         if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
             break
-    return sorted(dict(counts.most_common(_MOST_TEMPLATES)), key=len, reverse=True)
+    most = dict(counts.most_common(_MOST_TEMPLATES))
+    return sorted(most, key=lambda items: (len(items), sum(len(item.label) for item in items)), reverse=True)
 
 
 def _items(text: str, words: int, averages: bool) -> tuple[_Item, ...]:

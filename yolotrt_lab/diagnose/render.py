@@ -111,7 +111,7 @@ def _plain(word: str) -> str:
 
 def _with_fix(judged: Judged) -> str:
     explained = _EXPLAINED[judged.cause]
-    return f"{explained.words}: {judged.because}. Fix: {explained.fix}"
+    return f"{explained.words}: {judged.because.rstrip('.')}. Fix: {explained.fix}"
 
 
 def _moves(bill: Bill) -> Iterator[str]:

@@ -55,7 +55,7 @@ _TIMES = {
     Stage.UPLOAD: "upload h2d htod host_to_device copy_to_device copy_input copy_in copy_input_to_device"
     " cpu_to_gpu 上传",
     Stage.INFER: "infer inf inference inferencing predict predicted prediction enqueue enqueue_v2 enqueue_v3"
-    " execute execute_v2 execute_v3 execute_async execute_async_v2 execute_async_v3 forward model network"
+    " exec execute execute_v2 execute_v3 execute_async execute_async_v2 execute_async_v3 forward model network"
     " 推理 推断 前向",
     Stage.DOWNLOAD: "download d2h dtoh device_to_host copy_to_host copy_output copy_out copy_output_to_host"
     " gpu_to_cpu 下载",
@@ -68,11 +68,26 @@ _TIMES = {
 }
 _FILLERS = (
     *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
-    *("image", "boxes", "cpu", "call", "stage", "spent", "avg", "average", "in", "用时", "耗时", "时间", "花费"),
+    *(
+        "image",
+        "boxes",
+        "cpu",
+        "call",
+        "stage",
+        "spent",
+        "avg",
+        "average",
+        "total",
+        "in",
+        "用时",
+        "耗时",
+        "时间",
+        "花费",
+    ),
 )
 _BEFORE = re.compile(
     r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do)[_\s.:/-]+|(?:run|do)(?=[A-Z])"
-    r"|(?i:(?:cuda)?memcpy(?:async)?)\W*(?=\w)"
+    r"|(?i:(?:cuda)?memcpy(?:async)?)[\W_]*(?=(?i:upload|download|h2d|htod|host|d2h|dtoh|device|[cg]pu))"
 )
 
 _TELEMETRY = {

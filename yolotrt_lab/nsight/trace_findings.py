@@ -66,7 +66,8 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
       takes as long as the longest of uploads, kernels and downloads; but what the host does not wait for, in copy and
       synchronize calls, is no gain.
     - `launch_bound`: the GPU idles between the first and the last launch of a frame, because the host has not launched
-      more. A CUDA graph gains at most that.
+      more. A CUDA graph gains at most that. With an `unexplained_wait` another process may have had the GPU then: that
+      time is no gain.
     - `gaps`: the GPU idles in a frame outside of that, while the host does not wait for it.
     - `other_work`: synchronize calls that wait for work of other frames or streams. With several frames in flight a
       call collects an earlier frame, so that there only other streams count.
@@ -145,8 +146,8 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(values)) if len(values) else 0.0
 
 
-def _us(time_ns: float) -> str:
-    return f"{time_ns / 1e3:,.1f} us"
+def _time(time_ns: float) -> str:
+    return f"{time_ns / 1e3:.1f} us" if time_ns < 1e6 else f"{time_ns / 1e6:,.2f} ms"
 
 
 def _is_pageable(trace: Trace) -> np.ndarray:
@@ -174,8 +175,8 @@ def _pageable(trace: Trace, seen: _Seen | None, direction: int) -> TraceFinding:
         numbers |= {name: _median(seen.by_frame(values, rows)[concerned]) for name, values in per_copy.items()}
         if concerned.any():
             text += (
-                f": in a frame their calls hold the host for {_us(numbers['call_ns'])}; "
-                f"pinned memory saves at most {_us(numbers['gain_ns'])} of it"
+                f": in a frame their calls hold the host for {_time(numbers['call_ns'])}; "
+                f"pinned memory saves at most {_time(numbers['gain_ns'])} of it"
             )
     return TraceFinding(FindingKind.PAGEABLE_COPIES, f"{text}.", numbers, rows)
 
@@ -185,7 +186,7 @@ def _backlog(seen: _Seen) -> list[TraceFinding]:
     waited, call = (_median(seen.by_frame(values, rows)) for values in (seen.before, seen.held))
     kinds = sorted({MEMORIES[kind] for kind in np.unique(seen.joints.trace.copies["host_memory"][rows])})
     text = (
-        f"Copy calls ({' and '.join(kinds)} memory) hold the host for {_us(call)} in a frame, {_us(waited)} of it "
+        f"Copy calls ({' and '.join(kinds)} memory) hold the host for {_time(call)} in a frame, {_time(waited)} of it "
         "while the GPU still works on what was asked for before."
     )
     numbers = {"copies": len(rows), "call_ns": call, "backlog_ns": waited}
@@ -197,8 +198,8 @@ def _moved_wait(seen: _Seen) -> list[TraceFinding]:
     rows = seen.holding(seen.waited)
     call = _median(seen.by_frame(seen.held, rows))
     text = (
-        f"The wait for the GPU is in copy calls: they hold the host for {_us(call)} in a frame, {_us(moved)} of it for "
-        f"other work than the copy, and synchronize calls for {_us(synchronize)}."
+        f"The wait for the GPU is in copy calls: they hold the host for {_time(call)} in a frame, {_time(moved)} of it "
+        f"for other work than the copy, and synchronize calls for {_time(synchronize)}."
     )
     numbers = {"copies": len(rows), "call_ns": call, "moved_ns": moved, "synchronize_ns": synchronize}
     return seen.told(FindingKind.MOVED_WAIT, moved, text, numbers, rows)
@@ -216,8 +217,8 @@ def _serial(seen: _Seen) -> list[TraceFinding]:
     if overlap > copies / 2 or seen.joints.own_work.totals().sum() > 1.1 * together:  # copies or frames overlap already
         return []
     text = (
-        f"Copies ({_us(copies)} in a frame) and kernels ({_us(kernels)}) take turns on the GPU. With the copies of one "
-        f"frame under the kernels of another, a frame gains at most {_us(gain)}."
+        f"Copies ({_time(copies)} in a frame) and kernels ({_time(kernels)}) take turns on the GPU. With the copies of "
+        f"one frame under the kernels of another, a frame gains at most {_time(gain)}."
     )
     numbers = {"copies_ns": copies, "kernels_ns": kernels, "upload_ns": _median(up), "download_ns": _median(down)}
     return seen.told(FindingKind.SERIAL_COPIES, gain, text, numbers | {"gain_ns": gain})
@@ -227,12 +228,16 @@ def _launch_bound(seen: _Seen) -> list[TraceFinding]:
     launches, span, idle = map(_median, _launches(seen.joints))
     if launches < _MANY_LAUNCHES:
         return []
-    text = (
-        f"The GPU waits for launches: it idles for {_us(idle)} of the {_us(span)} in which the host makes a "
-        f"frame's {launches:.0f} launches. A CUDA graph gains at most that."
-    )
-    numbers = {"launches": launches, "span_ns": span, "in_launch_ns": seen.ns("in_launch_ns"), "gain_ns": idle}
-    return seen.told(FindingKind.LAUNCH_BOUND, idle, text, numbers)
+    what = f"for {_time(idle)} of the {_time(span)} in which the host makes a frame's {launches:.0f} launches"
+    numbers = {"launches": launches, "span_ns": span, "in_launch_ns": seen.ns("in_launch_ns")}
+    if _unexplained(seen):
+        text = (
+            f"The GPU does nothing for this loop {what}: it waits for launches, or works for another process, as it "
+            "may in the synchronize calls. A CUDA graph gains only the first."
+        )
+        return seen.told(FindingKind.LAUNCH_BOUND, idle, text, numbers)
+    text = f"The GPU waits for launches: it idles {what}. A CUDA graph gains at most that."
+    return seen.told(FindingKind.LAUNCH_BOUND, idle, text, numbers | {"gain_ns": idle})
 
 
 def _launches(joints: Joined) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -259,10 +264,10 @@ def _gaps(seen: _Seen) -> list[TraceFinding]:
     numbers = {name: seen.ns(name) for name in sorted(frames) if name.startswith(("idle_in_", "idle_outside_"))}
     longest = next((name for name in seen.attribution.idle_calls if not name.endswith("Synchronize")), "")
     text = (
-        f"The GPU idles for {_us(gap)} of a frame of {_us(seen.frame_ns)}"
+        f"The GPU idles for {_time(gap)} of a frame of {_time(seen.frame_ns)}"
         f"{' outside the launches' if launching.any() else ''} "
         "while the host does not wait for it. Of all idle time the host is outside of CUDA calls for "
-        f"{_us(numbers['idle_outside_ns'])}{f'; among calls it is most in {longest}' if longest else ''}."
+        f"{_time(numbers['idle_outside_ns'])}{f'; among calls it is most in {longest}' if longest else ''}."
     )
     return seen.told(FindingKind.GAPS, gap, text, numbers | {"gap_ns": gap, "frame_ns": seen.frame_ns})
 
@@ -272,8 +277,8 @@ def _other_work(seen: _Seen) -> list[TraceFinding]:
     if seen.in_flight:
         frames = 0.0  # the frame that a call collects is an earlier one
     text = (
-        f"Synchronize calls wait for work that is not their frame's: {_us(frames)} in a frame for other frames and "
-        f"others on this loop's streams, {_us(streams)} for other streams."
+        f"Synchronize calls wait for work that is not their frame's: {_time(frames)} in a frame for other frames and "
+        f"others on this loop's streams, {_time(streams)} for other streams."
     )
     numbers = {"other_frames_ns": frames, "other_streams_ns": streams}
     return seen.told(FindingKind.OTHER_WORK, frames + streams, text, numbers)
@@ -282,7 +287,7 @@ def _other_work(seen: _Seen) -> list[TraceFinding]:
 def _unexplained(seen: _Seen) -> list[TraceFinding]:
     nothing = _median(seen.attribution.waits_ns("nothing"))
     text = (
-        f"Synchronize calls wait {_us(nothing)} in a frame while the trace shows nothing on the GPU: another process, "
-        "which was not traced, has it, or the work has not reached it."
+        f"Synchronize calls wait {_time(nothing)} in a frame while the trace shows nothing on the GPU: another "
+        "process, which was not traced, has it, or the work has not reached it."
     )
     return seen.told(FindingKind.UNEXPLAINED_WAIT, nothing, text, {"nothing_ns": nothing})
