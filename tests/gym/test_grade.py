@@ -66,11 +66,16 @@ def test_the_loop_is_as_fast_as_the_labs_own(gpu):
 @pytest.mark.parametrize(
     ("old", "new", "what", "line"),
     [
-        ("stream.synchronize()", "stream.sync()", "MissingNameError|a name of the simulated Stream", 9),
+        (
+            "stream.synchronize()",
+            "stream.sync()",
+            "the simulated Stream has no 'sync'; it has begin_capture, .*synchronize",
+            9,
+        ),
         ("letterbox(frame, out=image)", "letterbox(frame, into=image)", "TypeError: .*into", 5),
         ("letterbox(frame, out=image)", "1 / 0", "ZeroDivisionError: division by zero", 5),
         ("done(h_output)", "done(h_output[:, :4])", "done must get the network's output of one frame", 10),
-        ("d_image.data.ptr", "h_output.ctypes.data", "device memory at .* must have 4915200 bytes", 6),
+        ("d_image.data.ptr", "h_output.ctypes.data", "device memory at .* must have 4,915,200 bytes", 6),
         (UPLOAD, UPLOAD.replace("stream.ptr", "0"), "a live stream, got 0", 6),
         ("        letterbox(frame, out=image)", "        while True:\n            pass", "the loop must end", None),
         ("stream.synchronize()", "cupy.cuda.Event().synchronize()", "the host reads memory", 10),
@@ -282,12 +287,32 @@ def test_unused_pinned_memory_is_a_finding_of_its_own_where_it_is_not_what_holds
         ("whose_wait", 0.446, "return a number from 0 to 1: a share of synchronize, not of the frame"),
         ("whose_wait", "0.92", "return a number from 0 to 1: a share of synchronize, not of the frame"),
         ("fault_in_trace", "a graph", "return one of the four texts that the question names"),
+        ("whose_wait", np.float64(0.446), "return a number from 0 to 1: a share of synchronize, not of the frame"),
         ("read_a_bill", None, "return the number of milliseconds that the bill says, as a number"),
     ],
 )
 def test_a_value_is_told_what_it_must_be(name, value, fix, gpu):
     (found,) = check(lambda: value, gpu, exercise=name).findings
-    assert (found.what, found.fix) == (f"the answer is not {value!r}", fix)
+    assert (found.what, found.fix) == (f"the answer is not {getattr(value, 'item', lambda: value)()!r}", fix)
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (np.full(40, 0.9), "ndarray of 40"),
+        ([0.9], "list of 1"),
+        ({"nothing": 0.9}, "dict of 1"),
+    ],
+)
+def test_one_value_is_asked_for_and_no_array(value, what, gpu):
+    (found,) = check(lambda: value, gpu, exercise="whose_wait").findings
+    assert found.what == f"the answer must be one value, got {what}"
+    assert found.fix.startswith("return a number from 0 to 1")
+
+
+def test_a_number_of_numpy_is_an_answer(gpu):
+    assert check(lambda: np.float32(0.9057), gpu, exercise="whose_wait").passed
+    assert check(lambda: np.array(0.9057), gpu, exercise="whose_wait").passed
 
 
 def test_helpers_beside_the_loop_see_the_same_device(gpu):
@@ -299,10 +324,22 @@ def test_hints_come_one_at_a_time_and_start_over_once_it_is_done(gpu):
     exercise = exercises()["pin_it"]
     start, solution = exercise.function(exercise.start), exercise.function(exercise.solution)
     check(solution, gpu)
-    said = [check(start, gpu).hint for _ in range(3)]
-    assert [hint[-8:] for hint in said] == ["(1 of 2)", "(2 of 2)", "(2 of 2)"]
+    said = [check(start, gpu).hint for _ in range(4)]
+    assert [hint[-8:] for hint in said] == ["(1 of 3)", "(2 of 3)", "(3 of 3)", "(3 of 3)"]
     assert check(solution, gpu).hint == ""
     assert check(start, gpu).hint == said[0]
+
+
+def test_a_hint_is_for_what_was_found_and_not_for_the_number_of_tries(gpu):
+    exam = exercises()["four_cameras"]
+    for part in ("start", "solution"):  # from its first hint on
+        check(exam.function(getattr(exam, part)), gpu)
+    one_by_one = exam.start.replace("        kept.append(result)\n", "").replace("frame.copy()", "frame")
+    hints = [check(exam.function(one_by_one), gpu).hint for _ in range(2)]
+    assert ["three faults" in hints[0], "new_context(batch=4)" in hints[1]] == [True, True]
+    pin_it = exercises()["pin_it"]
+    no_wait = pin_it.solution.replace("        stream.synchronize()\n", "")
+    assert check(pin_it.function(no_wait), gpu).hint.startswith("The start is right but for one line")
 
 
 def test_a_call_that_the_solution_does_without_is_named_whatever_it_is(gpu):

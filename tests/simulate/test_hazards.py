@@ -19,7 +19,7 @@ def test_announced_write_to_bytes_in_flight_is_a_hazard(device):
     stream = device.stream()
     host, buffer = device.empty_host((MB,), np.uint8, PINNED), device.empty_device(MB)
     device.upload(host, buffer, stream)
-    with pytest.raises(HazardError, match="1000000 bytes of pinned memory are written"):
+    with pytest.raises(HazardError, match="1,000,000 bytes of pinned memory are written"):
         device.check_idle(host, "written")
     stream.synchronize()
     device.check_idle(host, "written")

@@ -145,7 +145,7 @@ def test_synchronize_is_a_remainder(cells):
 
 
 def test_trap_is_a_hazard_once(cells):
-    assert "1048576 bytes of pinned memory are freed" in run("trap", cells)
+    assert "1,048,576 bytes of pinned memory are freed" in run("trap", cells)
     cells["stream"].synchronize()  # it was told, and the device can be used again
 
 
@@ -315,7 +315,7 @@ def test_memory_freed_during_a_download_is_a_hazard(pooled, raw):
     raw.spin(5 * MB)
     raw.download(source, array)
     del array
-    with pytest.raises(HazardError, match=r"1\d+ bytes of pinned memory are freed .* download"):
+    with pytest.raises(HazardError, match=r"1,000,000 bytes of pinned memory are freed .* download"):
         raw.stream.synchronize()
 
 
@@ -390,7 +390,7 @@ def test_context_refuses_what_tensorrt_refuses(cells):
     assert not context.set_input_shape("output0", (1, 84, 8400))
     assert not context.set_tensor_address("image", cells["d_image"].data.ptr)
     assert not engine.raw_context(device).execute_async_v3(cells["stream"].ptr)
-    with pytest.raises(DeviceError, match="must have 4915200 bytes, got 2822400"):
+    with pytest.raises(DeviceError, match="must have 4,915,200 bytes, got 2,822,400"):
         context.set_tensor_address("images", cells["d_output"].data.ptr)
 
 

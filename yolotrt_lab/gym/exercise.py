@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,14 @@ class Wrong:
     message: str
     """What the check says of it."""
     source: str
+
+
+class Hint(NamedTuple):
+    """A hint."""
+
+    where: str
+    """What the check says of the loop it is for, in part: '' fits any."""
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +58,21 @@ class Exercise:
     """What a value must be; of a loop nothing."""
     question: str
     start: str
-    hints: tuple[str, ...]
+    hints: tuple[Hint, ...]
     solution: str
     wrong: tuple[Wrong, ...]
     loop: str = ""
     """Of a value that is read off a trace: the loop that it is of, and"""
     figure: str = ""
     """the cell that draws it."""
+
+    def hints_for(self, finding: str) -> tuple[str, ...]:
+        """The hints for what the check says, in order.
+
+        >>> exercises()["pin_it"].hints_for("memory is allocated in each frame, 600 us")
+        ('The start is right but for one line: the one that creates `h_image`.',)
+        """
+        return tuple(hint.text for hint in self.hints if hint.where in finding)
 
     def function(self, source: str) -> Callable[..., Any]:
         """The reader's function, from the text of a cell; its lines are known to tracebacks."""
@@ -89,7 +105,7 @@ def _read(path: Path, text: str) -> Exercise:
         title,
         notebook,
         question=question.strip(),
-        hints=tuple(line.removeprefix("- ") for line in bodies["hints"].strip().splitlines()),
+        hints=tuple(Hint(*row) for row in table(bodies["hints"])),
         wrong=tuple(
             Wrong(heading.removeprefix(wrong), _code(body))
             for heading, body in bodies.items()
@@ -97,6 +113,12 @@ def _read(path: Path, text: str) -> Exercise:
         ),
         **fields,
     )
+
+
+def table(text: str) -> list[list[str]]:
+    """The rows of a Markdown table, without its head."""
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
 def _code(body: str) -> str:

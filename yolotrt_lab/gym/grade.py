@@ -5,20 +5,23 @@ from __future__ import annotations
 import linecache
 import re
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sized
 from html import escape
 from itertools import pairwise
 from math import isclose
+from numbers import Real
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..device import Device, open_device
 from ..errors import LabError, SettingsError, plain
 from ..simulate import Preset
 from ..tables import Table
-from .exercise import Exercise, exercises
+from .exercise import Exercise, exercises, table
 from .rig import FRAMES
 from .trial import STEADY, Line, Stopped, Trial, try_live, try_loop
 
@@ -37,9 +40,8 @@ class Hold(NamedTuple):
 
 
 def _holds() -> dict[str, Hold]:
-    lines = Path(__file__).with_name("holds.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    return {what: Hold(*texts) for what, *texts in rows[1:]}
+    text = Path(__file__).with_name("holds.md").read_text(encoding="utf-8")
+    return {what: Hold(*texts) for what, *texts in table(text)}
 
 
 HOLDS = _holds()
@@ -107,7 +109,8 @@ def shown(line: Line) -> str:
     return f"{name}, line {number}" + (f": {source}" if source else "")
 
 
-_tries: Counter[str] = Counter()
+_given: defaultdict[str, set[str]] = defaultdict(set)
+"""The hints that were given, of each exercise that is not done."""
 
 
 def check(loop: Callable[..., Any], device: Device | None = None, *, exercise: str | None = None) -> Check:
@@ -165,13 +168,15 @@ def _try_known(exercise: Exercise, part: str, preset: Preset) -> Trial:
 
 
 def _next_hint(exercise: Exercise | None, findings: list[Finding]) -> str:
-    """The next one at each try; from the first again once the exercise is done."""
+    """The next one for the first finding; all of them again once the exercise is done."""
     if exercise is None or not findings:
-        _tries.pop(exercise.name if exercise else "", None)
+        _given.pop(exercise.name if exercise else "", None)
         return ""
-    _tries[exercise.name] += 1
-    number = min(_tries[exercise.name], len(exercise.hints))
-    return f"{exercise.hints[number - 1]} ({number} of {len(exercise.hints)})"
+    if not (hints := exercise.hints_for(findings[0].what)):
+        return ""
+    hint = next((each for each in hints if each not in _given[exercise.name]), hints[-1])
+    _given[exercise.name].add(hint)
+    return f"{hint} ({hints.index(hint) + 1} of {len(hints)})"
 
 
 def _faults(trial: Trial) -> Iterator[Finding]:
@@ -237,7 +242,7 @@ def _slow(trial: Trial, best: Trial | None) -> list[Finding]:
     if not trial.unused:
         return [found]
     if what in ("pageable upload", "pageable download", "copy", "naive letterbox"):  # for that very reason
-        return [found._replace(what=f"{unused.what}. {text[0].upper()}{text[1:]}")]
+        return [found._replace(what=f"{unused.what}: {text}")]
     return [found, unused]
 
 
@@ -289,18 +294,30 @@ def _add_live(checked: Check, loop: Callable[..., Any], exercise: Exercise | Non
 def _check_value(answer: Callable[..., Any], exercise: Exercise) -> Check:
     """An answer that is a value: that of the solution, or that of a typical wrong answer."""
     try:
-        value = answer()
+        value = _plain(answer())
     except Exception as error:
         findings = [Finding(*_told(error))]
     else:
-        findings = []
-        if not _same(value, exercise.function(exercise.solution)()):
-            told_of = (each.message for each in exercise.wrong if _same(value, exercise.function(each.source)()))
-            findings = [Finding(next(told_of, f"the answer is not {value!r}"), f"return {exercise.asks}")]
+        findings = [] if _same(value, exercise, exercise.solution) else [_wrong_value(value, exercise)]
     return Check(findings, "", _next_hint(exercise, findings))
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return isclose(one, other, rel_tol=0.05)
-    return bool(one == other)
+def _wrong_value(value: Any, exercise: Exercise) -> Finding:
+    fix = f"return {exercise.asks}"
+    if isinstance(value, Sized) and not isinstance(value, str):
+        return Finding(f"the answer must be one value, got {type(value).__name__} of {len(value):,}", fix)
+    told_of = (each.message for each in exercise.wrong if _same(value, exercise, each.source))
+    return Finding(next(told_of, f"the answer is not {value!r}"), fix)
+
+
+def _plain(value: Any) -> Any:
+    """Python's own in place of NumPy's number, or of an array without an axis."""
+    return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
+
+
+def _same(value: Any, exercise: Exercise, source: str) -> bool:
+    """Whether a function of that source returns the value."""
+    other = exercise.function(source)()
+    if isinstance(value, Real) and isinstance(other, Real):
+        return isclose(value, other, rel_tol=0.05)
+    return isinstance(value, type(other)) and bool(value == other)

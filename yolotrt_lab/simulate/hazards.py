@@ -156,7 +156,8 @@ class Hazards:
         for _, _, _, first, last, work in buffer.accesses.latest:
             if first < end and begin < last and engine in (None, work.engine) and not self._is_done(work):
                 raise HazardError(
-                    f"{self._bytes(buffer)} are {verb}{self._when()} while a copy ({work.name}) still uses them",
+                    f"{buffer.nbytes:,} bytes of {buffer.memory} memory are {verb}{self._when()} while a copy "
+                    f"({work.name}) still uses them",
                     fix=_FIX,
                     lines=(self.line_now(), self.line(work)),
                 )
@@ -178,11 +179,13 @@ class Hazards:
 
         It may be called by the garbage collector, at any moment: it lets no GPU time pass.
         """
-        now, works = self._threads.now, [access[-1] for access in buffer.accesses.latest]
+        now, touched = self._threads.now, buffer.accesses.latest
         buffer.accesses.latest = []
-        if works:
-            what, line = f"{self._bytes(buffer)} are freed{self._when()}", self.line_now()
-            self._freed += [_Freed(work, now, what, line) for work in works if not work.has_run(now)]
+        line = self.line_now() if touched else None
+        for _, _, _, first, last, work in touched:
+            if not work.has_run(now):
+                what = f"{last - first:,} bytes of {buffer.memory} memory are freed{self._when()}"
+                self._freed.append(_Freed(work, now, what, line))
 
     def compare(self, buffer: HostBuffer, work: Work) -> None:
         """Find it where the host writes these bytes during a copy that was just submitted."""
@@ -220,13 +223,10 @@ class Hazards:
         for work, raw, expected in ended:
             if not np.array_equal(raw, expected):
                 raise HazardError(
-                    f"{raw.size} bytes were written while they were in flight ({work.name})",
+                    f"{raw.size:,} bytes were written while they were in flight ({work.name})",
                     fix=_FIX,
                     lines=(self.line(work),),
                 )
-
-    def _bytes(self, buffer: HostBuffer) -> str:
-        return f"{buffer.nbytes} bytes of {buffer.memory} memory"
 
     def _when(self) -> str:
         """The instant, where no line says where it was."""

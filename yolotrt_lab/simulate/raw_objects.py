@@ -11,6 +11,7 @@ import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from copy import copy
+from difflib import get_close_matches
 from functools import cache, partial
 from itertools import count
 from typing import Any, SupportsIndex
@@ -93,9 +94,9 @@ class Space:
         found = [(each, address - start) for start, each in list(self._device_memory.items()) if start <= address]
         buffer, offset = max(found, key=lambda each: each[0].address, default=(None, 0))
         if buffer is None or offset >= buffer.nbytes or offset + nbytes > buffer.nbytes:
-            room = "none" if buffer is None or offset >= buffer.nbytes else f"{buffer.nbytes - offset} bytes"
+            room = "none" if buffer is None or offset >= buffer.nbytes else f"{buffer.nbytes - offset:,} bytes"
             raise DeviceError(
-                f"device memory at {address:#x} must have {nbytes} bytes, got {room}",
+                f"device memory at {address:#x} must have {nbytes:,} bytes, got {room}",
                 fix="pass the .ptr of cupy.cuda.alloc(nbytes), or the .data.ptr of cupy.empty(shape), and hold it",
             )
         return buffer, offset
@@ -196,10 +197,10 @@ class Names:
         title = vars(self).get("__name__", type(self).__name__)
         if name.startswith("_"):
             raise AttributeError(f"{title} has no {name}")
-        there = ", ".join(each for each in dir(self) if not each.startswith("_"))
+        there = [each for each in dir(self) if not each.startswith("_")]
         raise MissingNameError(
-            f"a name of the simulated {title} must be one of {there}, got {name!r}",
-            fix="use one of these; a GPU has the whole library",
+            f"the simulated {title} has no {name!r}; it has {', '.join(there)}",
+            fix=f"use {(get_close_matches(name, there, 1) or ['one of these'])[0]}; a GPU has the whole library",
         )
 
 
@@ -227,11 +228,12 @@ class PinnedMemory(Names):
         offset = address - self.ptr
         if offset + nbytes > self.size:
             raise DeviceError(
-                f"a copy must fit the {self.size} bytes of pinned memory, got {offset} + {nbytes}", fix="allocate more"
+                f"a copy must fit the {self.size:,} bytes of pinned memory, got {offset:,} + {nbytes:,}",
+                fix="allocate more",
             )
         if self._holder() is None:
             raise HazardError(
-                f"a copy must use memory that is still held, got {nbytes} bytes that were freed or the pool has back",
+                f"a copy must use memory that is still held, got {nbytes:,} bytes that were freed or the pool has back",
                 fix="hold what alloc_pinned_memory returned, or an array on it, until the copy is done",
                 lines=(calling_line(),),
             )
