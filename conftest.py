@@ -1,4 +1,7 @@
-"""Figures that tests and examples draw are shown nowhere, and closed after each. No test fails for being slow."""
+"""Figures that tests and examples draw are shown nowhere, and closed after each. No test fails for being slow.
+
+What each worker and each command of a test would load or compile anew is not: the tests start hundreds of commands.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+sys.modules.setdefault("rfc3987_syntax", None)  # a checker of IRIs that jsonschema imports, for 1.5 s
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lab")
 

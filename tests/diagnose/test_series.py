@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import lfilter
 from series import ramp, step
 
 from yolotrt_lab.diagnose.series import find_period, find_stalls, shape_of
@@ -55,7 +56,7 @@ def test_what_fills_within_the_first_frames_grew():
 NOISES = {
     "white": lambda rng, n: rng.standard_normal(n),
     "heavy": lambda rng, n: rng.standard_t(1.5, n),
-    "correlated": lambda rng, n: lfilter([1], [1, -0.5], rng.standard_normal(n)),
+    "correlated": lambda rng, n: np.array(list(accumulate(rng.standard_normal(n), lambda last, now: now + last / 2))),
     "in steps": lambda rng, n: np.round(rng.standard_normal(n)),
 }
 

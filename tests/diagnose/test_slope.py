@@ -1,10 +1,10 @@
 from collections.abc import Callable
+from itertools import accumulate
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import lfilter
 
 from yolotrt_lab.diagnose.slope import Slope, slope
 from yolotrt_lab.errors import SettingsError
@@ -21,7 +21,8 @@ def heavy_tailed(rng, n):
 
 
 def autoregressive(rng, n):
-    return lfilter([np.sqrt(1 - 0.9**2)], [1, -0.9], rng.standard_normal(n + 500))[500:]
+    steps = np.sqrt(1 - 0.9**2) * rng.standard_normal(n + 500)
+    return np.array(list(accumulate(steps, lambda last, now: now + 0.9 * last)))[500:]
 
 
 def slopes(noise: Noise, n: int, ramp: float = 0.0, series: int = 300) -> list[Slope]:

@@ -43,14 +43,14 @@ new_context = lab.gym.Names(gpu).new_context  # an execution context for a batch
 
 
 def wrong_answers():
-    """(name, message, source) of each typical wrong answer: those to loops stand in wrong_answers.md."""
-    found = [(name, each.message, each.source) for name, exercise in ALL.items() for each in exercise.wrong]
+    """(message, source) of the typical wrong answers by exercise: those to loops stand in wrong_answers.md."""
+    found = {name: [(each.message, each.source) for each in exercise.wrong] for name, exercise in ALL.items()}
     _, *parts = re.split(r"^# ", Path(__file__).with_name("wrong_answers.md").read_text(encoding="utf-8"), flags=re.M)
     for part in parts[1:]:
         name, *answers = part.split("\n\n## ")
         for message, body in (answer.split("\n", 1) for answer in answers):
             language, code = re.search(r"```(python|diff)\n(.*?)\n?```", body, flags=re.S).groups()
-            found.append((name, message, patched(ALL[name].solution, code) if language == "diff" else code))
+            found[name].append((message, patched(ALL[name].solution, code) if language == "diff" else code))
     return found
 
 
@@ -128,7 +128,7 @@ def test_each_notebook_has_its_exercises():
     assert {number: len(of_notebook(number)) for number in ("01", "02", "03", "04", "05", "07", "08")} == {
         **{"01": 2, "02": 3, "03": 3, "04": 2, "05": 2, "07": 2, "08": 4}
     }
-    messages = {name: [message for of, message, _ in WRONG if of == name] for name in ALL}
+    messages = {name: [message for message, _ in WRONG[name]] for name in ALL}
     assert all(len(each) >= 3 and len(set(each)) == len(each) for each in messages.values())
 
 
@@ -156,25 +156,23 @@ def test_exercises_change_no_name_that_the_notebook_uses_after_them(path):
 
 
 @pytest.mark.parametrize("exercise", ALL.values(), ids=ALL)
-def test_the_start_fails_and_the_solution_passes(exercise, gpu):
+def test_the_start_fails_the_solution_passes_and_wrong_answers_are_told_what_is_wrong(exercise, gpu):
+    """One test, since each check runs the solution and the start once for all."""
     _given.clear()
     start = check(exercise.function(exercise.start), gpu)
     assert not start.passed
     assert exercise.hints_for(start.findings[0].what)[0] in str(start)
-    said = [start.findings[0].what, *(message for name, message, _ in WRONG if name == exercise.name)]
+    said = [start.findings[0].what, *(message for message, _ in WRONG[exercise.name])]
     assert [hint for hint in exercise.hints if not any(hint.where in each for each in said)] == []
     solved = check(exercise.function(exercise.solution), gpu)
     assert solved.passed, str(solved)
     if exercise.kind == "loop":
         assert solved.trial.frame_us < 0.98 * (start.trial.frame_us if start.trial.error is None else 1e9)
         assert solved.trial.limit_us <= solved.trial.frame_us
-
-
-@pytest.mark.parametrize(("name", "message", "source"), WRONG, ids=lambda value: value[:40])
-def test_a_typical_wrong_answer_is_told_what_is_wrong(name, message, source, gpu):
-    checked = check(ALL[name].function(source), gpu)
-    assert not checked.passed
-    assert message in str(checked).splitlines()[0]
+    for message, source in WRONG[exercise.name]:
+        checked = check(exercise.function(source), gpu)
+        assert not checked.passed, message
+        assert message in str(checked).splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -78,7 +78,6 @@ def test_the_loop_is_as_fast_as_the_labs_own(gpu):
         ("d_image.data.ptr", "h_output.ctypes.data", "device memory at .* must have 4,915,200 bytes", 6),
         (UPLOAD, UPLOAD.replace("stream.ptr", "0"), "a live stream, got 0", 6),
         ("        letterbox(frame, out=image)", "        while True:\n            pass", "the loop must end", None),
-        ("stream.synchronize()", "cupy.cuda.Event().synchronize()", "the host reads memory", 10),
         ("done(h_output)", "raise SystemExit", "SystemExit", 10),
         (
             "done(h_output)",
@@ -88,25 +87,11 @@ def test_the_loop_is_as_fast_as_the_labs_own(gpu):
         ),
         ("done(h_output)", "pass", "done must be called once for each of 16 frames, got 0 calls", None),
         ("done(h_output)", "done(np.zeros_like(h_output))", "the result of frame 0 must be the network's output", None),
-        (
-            "cupyx.empty_pinned(d_image.shape, d_image.dtype)",
-            "cupyx.empty_pinned(d_image.shape, np.float16)",
-            "must be written whole, got 2,457,600 of 4,915,200 bytes",
-            7,
-        ),
-        (
-            "stream.synchronize()",
-            "stream.synchronize()\n        kept.append(cupy.cuda.alloc(8))",
-            "memory leaks: 8",
-            10,
-        ),
     ],
 )
 def test_what_is_wrong_is_said_with_the_line(old, new, what, line, gpu, monkeypatch):
     monkeypatch.setattr(trial, "_MOST_LINES", 20_000)
-    loop = changed(old, new)
-    loop.__globals__["kept"] = []
-    checked = check(loop, gpu)
+    checked = check(changed(old, new), gpu)
     assert not checked.passed
     assert re.search(what, checked.findings[0].what)
     if line is not None:
@@ -135,12 +120,6 @@ def test_a_loop_that_holds_every_exception_is_stopped_all_the_same(source, gpu, 
     monkeypatch.setattr(trial, "_MOST_LINES", 5_000)
     (found,) = check(function(source), gpu).findings
     assert found.what == "the loop must end, got no end after 5,001 lines"
-
-
-def test_a_line_that_does_not_end_is_left_after_a_while(gpu, monkeypatch):
-    monkeypatch.setattr(trial, "_MOST_SECONDS", 0.2)
-    (found,) = check(function("def mine(frames, done):\n    while True: pass"), gpu).findings
-    assert (found.what, found.lines) == ("the loop must end, got 0.2 s in one line", (("mine.py", 2),))
 
 
 def test_the_device_is_the_checks_again_only_once_the_thread_of_the_loop_has_ended(gpu, monkeypatch):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from time import monotonic
 from traceback import walk_tb
 from types import FrameType, FunctionType
 from typing import Any
@@ -33,6 +32,7 @@ STEADY = 4
 
 _LIVE_FRAMES = 120
 _MOST_LINES, _MOST_SECONDS = 200_000, 10.0
+_LOOKS = 20  # in that time, whether there is a new line; on a slow machine they come late too
 _SAMPLES = 61  # words of each piece of pinned memory that are looked at after each line; odd, as is their distance
 
 
@@ -121,10 +121,9 @@ class Watch:
         try:
             runner = threading.Thread(target=self._run, args=(loop, arguments), daemon=True)
             runner.start()
-            count, since = 0, monotonic()
-            while not self._ended.wait(_MOST_SECONDS / 20) and monotonic() < since + _MOST_SECONDS:
-                if count != self.count:  # a slow machine, as long as it gets to new lines
-                    count, since = self.count, monotonic()
+            count = looks = 0
+            while not self._ended.wait(_MOST_SECONDS / _LOOKS) and looks < _LOOKS:
+                count, looks = self.count, looks + 1 if count == self.count else 0
         finally:
             self._late = not self._returned
             if self._returned:

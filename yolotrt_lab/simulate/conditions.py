@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import SettingsError
 from ..types import TELEMETRY_COLUMNS
-from .preset import OtherProcessesCost, factor
+from .preset import OtherProcessesCost, by_count
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE
 
 TICK_NS = 20_000_000
@@ -135,9 +135,9 @@ class State:
             )
         self.conditions.other_processes = count
         cost = self._cost
-        self._upload_times = factor(cost.upload_times, count)
-        self._enqueue_times = factor(cost.enqueue_times, count)
-        self._host_work_times = factor(cost.host_work_times, count)
+        self._upload_times = by_count(cost.upload_times, count)
+        self._enqueue_times = by_count(cost.enqueue_times, count)
+        self._host_work_times = by_count(cost.host_work_times, count)
         self._others_ns = cost.others_ns(count)
 
     def elapsed(self, engine: int, start: int, duration: int) -> int:

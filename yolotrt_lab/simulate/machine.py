@@ -170,12 +170,6 @@ class Machine:
         found.reverse()
         return found
 
-    def work(self, name: str) -> None:
-        """Let the host do work of its own, of megabytes, at the preset's cost (0 if it has none)."""
-        duration_ns = self.preset.host_work_ns.get(name, 0)
-        self.advance(self.state.host_work_ns(duration_ns) if self.state else duration_ns)
-        self.move_megabytes()
-
     def move_megabytes(self) -> None:
         """The host has moved megabytes: every kind of call is cold once."""
         self._moves += 1
@@ -185,10 +179,6 @@ class Machine:
         cold = self._moves_at_call.get(call, 0) != self._moves
         self._moves_at_call[call] = self._moves
         return cold
-
-    def range(self, name: str) -> Range:
-        """A range of that name."""
-        return Range(name, self.preset.range_ns, self.threads, self.trace)
 
     # Captures
 

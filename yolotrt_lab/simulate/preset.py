@@ -168,24 +168,20 @@ class OtherProcessesCost:
     """The same of the host's own work."""
 
     def others_ns(self, count: int) -> int:
-        """How long that many have the GPU between two turns: on a line between counts, in proportion beyond them."""
-        turns_ns = {0: 0, **{int(known): each for known, each in self.turns_ns.items()}}
-        counts = sorted(turns_ns)
-        if count > counts[-1]:
-            return turns_ns[counts[-1]] * count // counts[-1]
-        return int(np.interp(count, counts, [turns_ns[known] for known in counts]))
+        """How long that many have the GPU between two turns."""
+        return int(by_count(self.turns_ns, count, 0))
 
 
-def factor(times: Mapping[str, float], count: int) -> float:
-    """How many times as long something takes, of which there are `count`: on a line between measured counts, from 1 at
-    none; beyond them what is added grows in proportion.
+def by_count(measured: Mapping[str, float], count: int, none: float = 1.0) -> float:
+    """What holds where there are `count` of something: on a line between measured counts, from `none` where there are
+    none; beyond them what is added grows in proportion. By default it is how many times as long something takes.
     """
-    if not times:
-        return 1.0
-    known = {0: 1.0, **{int(each): value for each, value in times.items()}}
+    if not measured:
+        return none
+    known = {0: none, **{int(each): value for each, value in measured.items()}}
     counts = sorted(known)
     if count > counts[-1]:
-        return 1 + (known[counts[-1]] - 1) * count / counts[-1]
+        return none + (known[counts[-1]] - none) * count / counts[-1]
     return float(np.interp(count, counts, [known[each] for each in counts]))
 
 

@@ -16,7 +16,7 @@ from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from .conditions import Conditions, State
 from .hazards import READ, TOUCH, WRITE, WatchedBuffer
 from .machine import STREAM_SYNCHRONIZE, Machine, Range, SimulatedBuffer, Touch
-from .preset import EngineCost, PageableCopy, PinnedCopy, Preset, factor
+from .preset import EngineCost, PageableCopy, PinnedCopy, Preset, by_count
 from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream, while_held
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE, StreamQueue, Work
 from .virtual_time import ROWS, VirtualQueue, VirtualThread
@@ -125,11 +125,13 @@ class SimulatedDevice(Device):
 
     def range(self, name: str) -> Range:
         """A range in `spans`; leaving it costs what the preset measured between two stages."""
-        return self.machine.range(name)
+        return Range(name, self.preset.range_ns, self.machine.threads, self.machine.trace)
 
     def host_work(self, name: str) -> None:
-        """The host works for as long as the preset says of that work (0 if it has none)."""
-        self.machine.work(name)
+        """The host moves megabytes for as long as the preset says of that work (0 if it has none)."""
+        machine, duration_ns = self.machine, self.preset.host_work_ns.get(name, 0)
+        machine.advance(machine.state.host_work_ns(duration_ns) if machine.state else duration_ns)
+        machine.move_megabytes()
 
     def start_thread(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A host thread in virtual time."""
@@ -247,7 +249,7 @@ class SimulatedDevice(Device):
             work.engine, work.free_before = DRIVER, cost.tail_ns  # the next may come when the call returns
             self._turns = [each for each in self._turns if not each.has_run(machine.threads.now)]
             if self._turns:
-                hold_ns = int(hold_ns * factor(self.preset.upload_turn_times, len(self._turns) + 1))
+                hold_ns = int(hold_ns * by_count(self.preset.upload_turn_times, len(self._turns) + 1))
             self._turns.append(work)
         work.ready, work.duration = machine.threads.now, machine.spread(hold_ns) + cost.tail_ns
         machine.submit(lane, work, touches)
