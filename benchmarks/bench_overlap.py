@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from yolotrt_lab.cuda import NvtxRange
 from yolotrt_lab.device import Device, HostBuffer
 from yolotrt_lab.engine import Context, Engine
 from yolotrt_lab.speed.ladder import RUNGS
 from yolotrt_lab.types import Source, SourceKind, TensorSpec
 
 BOXES = 20
-_NOTHING = nullcontext()
 
 
 def nothing(*_: object, **__: object) -> None:
@@ -44,9 +43,9 @@ class IdleDevice(Device):
     empty_device = namespace(address=0)
     capture = namespace(launch=nothing)
 
-    def range(self, name: str) -> nullcontext[None]:
-        """No range."""
-        return _NOTHING
+    def range(self, name: str) -> NvtxRange:
+        """A range that only times."""
+        return NvtxRange(None, name)
 
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: object) -> HostBuffer:
         """NumPy memory."""
