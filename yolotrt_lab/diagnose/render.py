@@ -291,7 +291,10 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
     took = one - two
     yield f"the frame goes from {ms(one)} to {ms(two)}: {ms(abs(took))} {'less' if took >= 0 else 'more'}"
     for each in before.fixes:
-        if each.at_most_ms:
+        if each.at_most_ms and each.fix == "fewer_frames":  # they shorten the queue, not the frame
+            less = ms(_late(before)[QUEUE] - _late(after)[QUEUE])
+            yield f"fewer frames: at most {ms(each.at_most_ms)} of latency, of which {less} came off"
+        elif each.at_most_ms:
             within = "the change is within it" if took > 0 else "the frame has nothing of it"
             within = within if took <= each.at_most_ms else "the change is more than it: something else changed too"
             yield f"{_plain(each.fix)}: at most {ms(each.at_most_ms)}; {within}"
