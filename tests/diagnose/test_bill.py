@@ -236,6 +236,10 @@ def test_compare_says_what_a_fix_did_against_what_it_could():
     assert any("the frame goes from 1.5" in line and line.endswith(" less") for line in lines)
     [pinned] = [line for line in lines if line.startswith("  pinned input: at most ")]
     assert pinned.endswith("the change is within it")
+    slower = compare(after, before).splitlines()
+    assert all(line.endswith("the frame has nothing of it") for line in slower if line.startswith("  overlap: at most"))
+    queued, served = (bill(loop(300, period_ms=period)) for period in (1.4, 2.0))
+    assert re.search(r"fewer frames: at most (3[0-9.]+ ms) of latency, of which \1 came off", compare(queued, served))
     assert any(line.split()[:1] == ["upload"] for line in lines)
 
 

@@ -318,13 +318,12 @@ def _heat(look: Look) -> Verdicts:
 
 def _allocation(look: Look) -> Verdicts:
     if look.traced and look.traced.complete:
-        calls = "calls that allocate or free memory take"
-        took, share = look.traced.allocate_ms, look.traced.allocate_share
-        if took > at.TRACE_SHARE * look.traced.frame_ms:
-            yield "proven", f"{calls} {ms(took)} of a traced frame"
-        if share < at.TRACE_SHARE:
-            yield "excluded", f"{calls} {ms(took)} of a traced frame"
-        yield "possible", f"{calls} {share:.0%} of all traced frames"
+        calls, frames = look.traced.seen.frames["in_allocate_ns"], look.traced.took_ns
+        takes = f"calls that allocate or free memory take {ms(float(np.median(calls)) / 1e6)} of a traced frame"
+        if np.median(calls) > at.TRACE_SHARE * np.median(frames):
+            yield "proven", takes
+        share = float(calls.sum() / frames.sum())
+        yield "excluded" if share < at.TRACE_SHARE else "possible", f"{takes}, {share:.1%} of all time"
     stalls = _stalling(look, Stage.PREPROCESS, Stage.UPLOAD)
     whole = look.stages and (Stage.PREPROCESS in look.series or QUEUE in look.series)
     if whole and not (look.roomy or stalls or _stalling(look, Stage.INFER)):

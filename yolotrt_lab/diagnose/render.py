@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,18 +142,19 @@ def _moves(bill: Bill) -> Iterator[str]:
 
 def as_text(bill: Bill) -> str:
     """Plain text for a terminal; commands stay whole, so that they can be copied."""
+    return _text(sections(bill))
+
+
+def _text(told: Iterable[Section]) -> str:
+    """Sections as text, without what names may do to a terminal; those that say nothing are left out."""
     lines: list[str] = []
-    for section in sections(bill):
-        lines += ["", section.title + ":"] if section.title else [""]
+    for section in told:
+        if section.rows or section.lines:
+            lines += ["", f"{section.title}:"] if section.title else [""]
         indent = "  " if section.title else ""
         lines += _table(section.rows)
         for line in section.lines:
             lines += _wrapped(line, indent)
-    return _printable(lines)
-
-
-def _printable(lines: list[str]) -> str:
-    """The lines as one text, without what names may do to a terminal."""
     text = "\n".join(lines).strip("\n")
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
@@ -225,23 +226,19 @@ def compare(before: Bill, after: Bill) -> str:
     >>> print(compare(one, two).splitlines()[0])
     before: recorded on NVIDIA H200, driver 580.159.04, 2026-11-29
     """
+    return _text(_compared(before, after))
+
+
+def _compared(before: Bill, after: Bill) -> Iterator[Section]:
     both = {"before": before, "after": after}
-    sections = {
-        "late times": [*_table(tuple(_side_by_side(before, after)))],
-        "what another call takes now": [line for each in _moved(before, after) for line in _wrapped(each, "  ")],
-        "what grew, stalled or repeats": [
-            line
-            for label, each in both.items()
-            for moves in _moves(each)
-            for line in _wrapped(f"{label}: {moves}", "  ")
-        ],
-        "causes whose verdict changed": [*_table(tuple(_changed(before, after)))] or ["  none"],
-        "what the first bill said at most, and what the frame did": [f"  {line}" for line in _kept(before, after)],
-    }
-    lines = [f"{label}: {each.origin}" for label, each in both.items()]
-    for title, told in sections.items():
-        lines += ["", f"{title}:", *told] if told else []
-    return _printable(lines)
+    yield Section("", lines=tuple(f"{label}: {each.origin}" for label, each in both.items()))
+    yield Section("late times", tuple(_side_by_side(before, after)))
+    yield Section("what another call takes now", lines=tuple(_moved(before, after)))
+    moves = tuple(f"{label}: {moves}" for label, each in both.items() for moves in _moves(each))
+    yield Section("what grew, stalled or repeats", lines=moves)
+    changed = tuple(_changed(before, after))
+    yield Section("causes whose verdict changed", changed, () if changed else ("none",))
+    yield Section("what the first bill said at most, and what the frame did", lines=tuple(_kept(before, after)))
 
 
 def _late(bill: Bill) -> dict[str, float]:
@@ -294,9 +291,13 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
     took = one - two
     yield f"the frame goes from {ms(one)} to {ms(two)}: {ms(abs(took))} {'less' if took >= 0 else 'more'}"
     for each in before.fixes:
-        if each.at_most_ms:
-            within = "within it" if took <= each.at_most_ms else "more than it: something else changed too"
-            yield f"{_plain(each.fix)}: at most {ms(each.at_most_ms)}; the change is {within}"
+        if each.at_most_ms and each.fix == "fewer_frames":  # they shorten the queue, not the frame
+            less = ms(_late(before)[QUEUE] - _late(after)[QUEUE])
+            yield f"fewer frames: at most {ms(each.at_most_ms)} of latency, of which {less} came off"
+        elif each.at_most_ms:
+            within = "the change is within it" if took > 0 else "the frame has nothing of it"
+            within = within if took <= each.at_most_ms else "the change is more than it: something else changed too"
+            yield f"{_plain(each.fix)}: at most {ms(each.at_most_ms)}; {within}"
 
 
 # The figure of a page: times and telemetry over the frames, with marks where something starts to change.

@@ -63,21 +63,6 @@ class TracedFrames:
         """What each frame takes; of a trace without a loop, all of it."""
         return np.asarray(self.seen.frames["end_ns"] - self.seen.frames["start_ns"])
 
-    @property
-    def frame_ms(self) -> float:
-        """The median frame."""
-        return float(np.median(self.took_ns)) / 1e6
-
-    @property
-    def allocate_ms(self) -> float:
-        """The median time of a frame in calls that allocate or free memory."""
-        return float(np.median(self.seen.frames["in_allocate_ns"])) / 1e6
-
-    @property
-    def allocate_share(self) -> float:
-        """The share of all frames' time that calls take which allocate or free memory."""
-        return float(self.seen.frames["in_allocate_ns"].sum() / self.took_ns.sum())
-
     def new_sizes(self) -> tuple[list[int], float, float] | None:
         """The sizes of the frames' uploads in bytes, and what frames take in ms whose size is new, and the others take;
         None where all are of one size.
