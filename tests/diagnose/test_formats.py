@@ -92,6 +92,7 @@ def test_what_a_case_does_not_read_is_named():
     assert all("--unit" in name for name in found.unread)
     with_unit = read(CASES / "logs" / "07_cpp_cout_two_timers.log", unit="ms")
     assert with_unit.unread == () and {"preprocess", "infer", "postprocess"} <= with_unit.times_ns.keys()
+    assert ms(with_unit)["infer"][0] == 0.585472  # that beside its stages, not the 2.47 ms of all of them
 
 
 def test_summaries_hold_their_numbers_in_ms():

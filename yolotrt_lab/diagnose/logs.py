@@ -104,7 +104,9 @@ def _lines(data: bytes) -> Any:
 
 
 def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarray, list[Any]]]:
-    """What recurs in the lines, in order: the items of each template, the rows that hold them, and their texts."""
+    """The items of each template, the rows that hold them, and their texts: those with most items first, since a line
+    of stages names them better than one of its own, then in the order of the lines.
+    """
     left, found = np.arange(len(lines)), []
     for _ in range(_ROUNDS):
         rest = lines if len(left) == len(lines) else lines.take(arrow_array(left))
@@ -118,7 +120,7 @@ def _found(lines: Any, averages: bool) -> list[tuple[tuple[_Item, ...], np.ndarr
                 left, rest = left[kept], rest.filter(arrow_array(kept))
         if not templates or len(left) < len(lines) / 20:
             break
-    return sorted(found, key=lambda each: int(each[1][0]))
+    return sorted(found, key=lambda each: (-len(each[0]), int(each[1][0])))
 
 
 def _averages(lines: Any) -> dict[str, float]:

@@ -68,22 +68,8 @@ _TIMES = {
 }
 _FILLERS = (
     *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
-    *(
-        "image",
-        "boxes",
-        "cpu",
-        "call",
-        "stage",
-        "spent",
-        "avg",
-        "average",
-        "total",
-        "in",
-        "用时",
-        "耗时",
-        "时间",
-        "花费",
-    ),
+    *("image", "boxes", "cpu", "call", "stage", "spent", "avg", "average", "total", "in"),
+    *("用时", "耗时", "时间", "花费"),
 )
 _BEFORE = re.compile(
     r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do)[_\s.:/-]+|(?:run|do)(?=[A-Z])"
