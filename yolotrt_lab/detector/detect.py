@@ -257,9 +257,7 @@ class _Results:
             entry["labels"] = f"labels/{stem}.txt"
             files[self._out / "labels" / f"{stem}.txt"] = _as_label(found, frame.shape).encode()
         entry |= ({"source": name} if name else {}) | {"boxes": _as_dicts(found, names)}
-        self._file.write(
-            json.dumps(entry).encode() + b"\n"
-        )  # first: it lists all that lies there
+        self._file.write(json.dumps(entry).encode() + b"\n")  # first: it lists all that lies there
         try:
             for path, data in files.items():
                 path.write_bytes(data)
