@@ -31,6 +31,7 @@ def test_precision_is_that_of_most_weights_or_none():
     assert precision_of(weights(few, many, shapes)) == "fp16"
     assert precision_of(weights(few, many, brain)) == "bf16"
     assert precision_of(weights()) == ""
+    assert precision_of(weights(TensorProto(data_type=76, dims=[3]))) == ""  # of a damaged file
 
 
 def test_model_from_bytes_and_from_a_file(tmp_path):
@@ -183,6 +184,12 @@ def test_open_sides_become_the_size_that_is_asked_for_or_the_metadatas(metadata,
 def test_a_size_that_a_model_cannot_have_is_refused(model, asked, error, message):
     with pytest.raises(error, match=message):
         OnnxModel.read(model, image_size=asked)
+
+
+def test_sizes_that_cannot_be_inferred_are_an_error(monkeypatch):
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", lambda *_, **__: 1 // 0)
+    with pytest.raises(ModelError, match=r"cannot be inferred(.|\n)*dynamic=False"):
+        OnnxModel.read(pooled(imgsz="64"))
 
 
 def test_one_side_that_is_fixed_stays():

@@ -24,7 +24,7 @@ STRIDES = (8, 16, 32)
 ALL_STRIDES = (4, *STRIDES, 64, 128)
 """Those of heads for smaller things (P2) and for larger ones (P6) too."""
 
-_PRECISIONS = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "INT8": "int8", "FLOAT8E4M3FN": "fp8"}
+_PRECISIONS = {1: "fp32", 10: "fp16", 16: "bf16", 3: "int8", 17: "fp8"}  # by the numbers of TensorProto.DataType
 _LONGEST_NAME = 100
 _UNREADABLE = (ValueError, SyntaxError, TypeError, LookupError, MemoryError, RecursionError)
 _PLANS = {b"ftrt": "tensorrt", b"vtrt": "tensorrt_rtx"}
@@ -263,7 +263,11 @@ def _fix_sizes(parsed: Any, name: str, metadata: Mapping[str, str], batch: int, 
 def _infer_outputs(parsed: Any) -> None:
     """Write the sizes of the outputs that follow from those of the inputs."""
     inference = load("onnx.shape_inference", needed_for="models whose sizes are open")
-    inferred = inference.infer_shapes(parsed, data_prop=True).graph.output
+    try:
+        inferred = inference.infer_shapes(parsed, data_prop=True).graph.output
+    except Exception as error:  # of the library, which is not sure of its input either
+        fix = "export the model with dynamic=False"
+        raise ModelError(f"the sizes of the model's outputs cannot be inferred: {error}", fix=fix) from error
     for shape, found in zip(_shapes(parsed.graph.output), _shapes(inferred), strict=True):
         for dimension, value in zip(shape, found, strict=False):
             if value.dim_value:
@@ -342,6 +346,6 @@ def precision_of(model: Any) -> str:
     """The number type of most weights of a `ModelProto`: 'fp32', 'fp16', 'bf16', 'int8', 'fp8', '' without weights."""
     weights: Counter[str] = Counter()  # what the model asks for: TensorRT may still compute fp32 as TF32
     for tensor in model.graph.initializer:
-        weights[_PRECISIONS.get(tensor.DataType.Name(tensor.data_type), "")] += math.prod(tensor.dims)
+        weights[_PRECISIONS.get(tensor.data_type, "")] += math.prod(tensor.dims)
     del weights[""]
     return weights.most_common(1)[0][0] if weights else ""

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 from unittest import mock
 
 import cv2
@@ -172,6 +173,24 @@ def test_the_frames_before_a_kill_are_listed_and_go_with_the_next_run(photos, vi
     assert (out / "boxes.json.partial").read_text().splitlines() == lines
     annotate(ImageFolder(photos), detector, out)
     assert {path.name for path in out.rglob("*.*")} == {"000000-a.jpg", "000001-b.jpg", "boxes.json"}
+
+
+def test_of_a_full_disk_no_half_image_stays(video, detector, tmp_path, monkeypatch):
+    write = Path.write_bytes
+
+    def full(path, data):
+        if path.name == "000002.jpg":
+            write(path, data[:10])
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SettingsError, match="No space left on device") as caught:
+        annotate(VideoFile(video), detector, tmp_path / "out", labels=True)
+    assert caught.value.__notes__ == [f"2 frames were done before: {tmp_path / 'out' / 'boxes.json'}"]
+    assert [frame["file"] for frame in written(tmp_path / "out")["frames"]] == ["000000.jpg", "000001.jpg"]
+    names = {"000000.jpg", "000001.jpg", "000000.txt", "000001.txt", "boxes.json"}
+    assert {path.name for path in (tmp_path / "out").rglob("*.*")} == names
 
 
 def test_two_runs_do_not_write_into_one_folder(photos, video, detector, tmp_path):

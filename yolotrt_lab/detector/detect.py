@@ -252,13 +252,20 @@ class _Results:
             for path in self._earlier - {self._partial}:
                 path.unlink(missing_ok=True)
             self._file.truncate(0)
-        (self._out / f"{stem}.jpg").write_bytes(content)  # cv2.imwrite fails on non-ASCII paths on Windows
+        files = {self._out / f"{stem}.jpg": bytes(content)}  # cv2.imwrite fails on non-ASCII paths on Windows
         if self._labels:
             entry["labels"] = f"labels/{stem}.txt"
-            (self._out / "labels" / f"{stem}.txt").write_text(_as_label(found, frame.shape), encoding="utf-8")
+            files[self._out / "labels" / f"{stem}.txt"] = _as_label(found, frame.shape).encode()
         entry |= ({"source": name} if name else {}) | {"boxes": _as_dicts(found, names)}
+        self._file.write(json.dumps(entry).encode() + b"\n")  # first: it lists all that lies there
+        try:
+            for path, data in files.items():
+                path.write_bytes(data)
+        except BaseException:  # half a file is none
+            for path in files:
+                path.unlink(missing_ok=True)
+            raise
         self.frames.append(entry)
-        self._file.write(json.dumps(entry).encode() + b"\n")
 
     def finish(self, about: Mapping[str, Any]) -> None:
         """Write `boxes.json`; an earlier one stays where there is no frame."""
