@@ -26,7 +26,7 @@ _NEARLY = 0.98
 _MOST_LAGS = 4_096
 _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are nearly as alike
 _AROUND = 31  # frames that a level around a frame is of
-_FLAT = 0.2  # share of the slope on the other side of a knee
+_FLAT = 0.2  # share of the slope of the climb before
 _KNEE = 1.05
 
 
@@ -208,7 +208,7 @@ class _Levels:
 
     def __init__(self, values: np.ndarray, period: int | None) -> None:
         self._n = n = len(values)
-        self._scale = scale = max(1, -(-n // _MOST_VALUES))
+        scale = max(1, -(-n // _MOST_VALUES))
         coarse = in_blocks(values, n // scale)[1] if scale > 1 else values
         length = max(_BLOCK, -(-len(coarse) // _MOST_BLOCKS))
         if period and period > scale:
@@ -218,8 +218,7 @@ class _Levels:
         centres, self.medians = in_blocks(coarse, count)
         self._reach = reach = max(1, round(count / _WINDOW / 2))
         self._levels = np.array([np.median(self.medians[max(0, i - reach) : i + reach + 1]) for i in range(count)])
-        self._form, since, fitted = _fit(self.medians)
-        self._since = float(np.interp(since, np.arange(count), centres)) + since % 1 if since else 0.0
+        fitted = _fit(self.medians)
         residuals = coarse - np.interp(np.arange(len(coarse)), centres, fitted)
         time = correlation_time(sign_autocorrelation(residuals))
         spread = max(_deviation(residuals), _deviation(self.medians - fitted) * np.sqrt(len(coarse) / count / time))
@@ -238,11 +237,8 @@ class _Levels:
             for i in (bottom, top)
         ]
         start, to = float(self._levels[bottom]), float(self._levels[top])
-        form = "step" if self._form == "wave" else self._form  # a wave is what both rises and falls
-        since = min(round(self._since * self._scale), n - 1)
-        if since and not bottom * n <= since * count <= (top + 1) * n:  # the fit is of another change
-            half_way = bottom + int(np.argmax(levels[bottom : top + 1] >= (levels[bottom] + levels[top]) / 2))
-            since = int(half_way * n / count)
+        form, since = _climb(self.medians[bottom : top + 1])
+        since = int((bottom + since + 0.5) * n / count) if since or bottom > reach else 0
         return Change(windows[0], windows[1], start, to, form, since)
 
 
@@ -264,52 +260,76 @@ def _middle(chosen: np.ndarray) -> int:
     return int(positions[len(positions) // 2])
 
 
-def _fit(y: np.ndarray) -> tuple[Form, float, np.ndarray]:
-    """The best of a line, two with a knee, a step and a bump: its form, since which value, and the values that it has.
+def _climb(y: np.ndarray) -> tuple[Form, float]:
+    """How values get from one level to another, and from which of them on: the line between two levels that fits best.
+
+    Each of its ends that lies inside must make the fit better by `_KNEE`.
+    """
+    if len(y) < 2:
+        return "step", 0.0
+    first, last, shapes = _climbs(len(y))
+    gains = shapes @ y / (shapes**2).sum(axis=1)
+    off = np.abs(y - y.mean() - gains[:, None] * shapes).sum(axis=1)
+    took = last - first
+    ends = np.where(took <= 2, 1, np.add(first > 0, last < len(y) - 1, dtype=np.int64))
+    best = int(np.argmin(off * _KNEE**ends))
+    if took[best] <= 2:  # a step in the middle of a block takes two
+        return "step", float(first[best] + last[best]) / 2
+    behind = y[last[best] :]
+    ends_flat = len(behind) > 1 and abs(_line(behind)[0][0] * took[best]) <= _FLAT * abs(gains[best])
+    return "plateau" if ends_flat else "ramp", float(first[best])
+
+
+@lru_cache(maxsize=16)
+def _climbs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From where to where lines among `count` values climb, and each of them from 0 to 1, less its mean."""
+    first, last = np.triu_indices(count, 1)
+    shapes = np.clip((np.arange(count) - first[:, None]) / (last - first)[:, None], 0, 1)
+    return first, last, shapes - shapes.mean(axis=1, keepdims=True)
+
+
+def _fit(y: np.ndarray) -> np.ndarray:
+    """The values of the best of a line, two with a knee, a step and a bump.
 
     Each must be better by `_KNEE` for every number more that it has.
     """
-    straight, bent, coefficients = _bends(len(y))
-    fits: list[tuple[Form, float, np.ndarray, int]] = [("ramp", 0, straight @ y, 0)]
-    if len(bent):
-        fitted = bent @ y
-        knee = int(np.argmin(np.abs(y - fitted).sum(axis=1)))
-        first, bend = coefficients[knee] @ y
-        flat_first, flat_last = abs(first) < _FLAT * abs(first + bend), abs(first + bend) < _FLAT * abs(first)
-        fits.append(("plateau" if flat_last else "ramp", knee + 2 if flat_first else 0, fitted[knee], 2))
-    starts, inside = _bumps(len(y))
-    if len(starts):
+    straight, bends = _bends(len(y))
+    fits = [(straight @ y, 0)]
+    if len(bends):
+        fitted = bends @ y
+        fits.append((fitted[int(np.argmin(np.abs(y - fitted).sum(axis=1)))], 2))
+    inside = _bumps(len(y))
+    if len(inside):
         inner = inside.sum(axis=1)
         level = inside @ y / inner, ~inside @ y / (len(y) - inner)
         fitted = np.where(inside, level[0][:, None], level[1][:, None])
         is_bump = ~inside[:, -1]
         i = int(np.argmin(np.abs(y - fitted).sum(axis=1) * _KNEE**is_bump))
-        fits.append(("wave" if is_bump[i] else "step", float(starts[i]) - 0.5, fitted[i], 1 + int(is_bump[i])))
-    return min(fits, key=lambda each: float(np.abs(y - each[2]).sum()) * _KNEE ** each[3])[:3]
+        fits.append((fitted[i], 1 + int(is_bump[i])))
+    return np.asarray(min(fits, key=lambda each: float(np.abs(y - each[0]).sum()) * _KNEE ** each[1])[0])
 
 
 @lru_cache(maxsize=64)
-def _bends(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `count` values are multiplied with for their least-squares line, for those of two lines with a knee at each
-    inner value, and for the slope and the bend of these.
+def _bends(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `count` values are multiplied with for their least-squares line, and for those of two lines with a knee at
+    each inner value.
     """
     x = np.arange(count, dtype=np.float64)
     line = np.column_stack([np.ones(count), x])
     knees = [np.column_stack([line, np.maximum(x - knee, 0)]) for knee in range(2, count - 2)]
     designs = np.array(knees or np.empty((0, count, 3)))
-    inverse = np.linalg.pinv(designs)
-    return line @ np.linalg.pinv(line), designs @ inverse, inverse[:, 1:]
+    return line @ np.linalg.pinv(line), designs @ np.linalg.pinv(designs)
 
 
 @lru_cache(maxsize=64)
-def _bumps(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where steps and bumps of `count` values start, and the values in each; a bump has room on each side."""
+def _bumps(count: int) -> np.ndarray:
+    """Which of `count` values are in each step and bump; a bump has room on each side."""
     short = max(2, count // _WINDOW)
     pairs = [(i, count) for i in range(1, count)]
     pairs += [(i, j) for i, j in combinations(range(short, count - short + 1), 2) if j - i >= short]
     first, end = np.array(pairs or np.empty((0, 2)), dtype=np.int64).T
     place = np.arange(count)
-    return first, (place >= first[:, None]) & (place < end[:, None])
+    return np.asarray((place >= first[:, None]) & (place < end[:, None]))
 
 
 def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:
