@@ -223,7 +223,8 @@ def _notes(look: Look) -> Iterator[str]:
     elif look.frames == 2:
         yield "two rows are taken as a start and an end"
     elif look.frames < at.FEWEST_FRAMES:
-        yield f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
+        too_few = f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
+        yield f"{too_few}; their first and last third are taken as a start and an end"
     elif not look[look.whole].changed:
         yield f"this run could not show a growth of {look.whole} by less than {ms(look[look.whole].shows_ms)}"
 

@@ -79,7 +79,7 @@ class Shape:
 
     median: float
     early: float
-    """The median of the first tenth of the frames, but at least 8 where there are 16."""
+    """The median of the first tenth of the frames, but at least 8, or a third of fewer than 24."""
     late: float
     grew: Change | None
     fell: Change | None
@@ -112,33 +112,33 @@ NO_SHAPE = Shape(_NAN, _NAN, _NAN, None, None, _NO_CHANGE, _NAN, None, _NAN, _NA
 
 def edge(frames: int) -> int:
     """How many frames at either end stand for 'early' and 'late'."""
-    return max(1, min(frames // 2, max(at.EDGE_FRAMES, frames // 10)))
+    return max(1, min(frames // 3, max(at.EDGE_FRAMES, frames // 10)))
 
 
 def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) -> Shape:
     """The shape of a series of shape (n,), n >= 1, finite. A change below `least` is none.
 
-    Two values are a start and an end. `period` is what `find_period` says of the series, or of the whole frame.
+    Fewer than 24 values are a start and an end. `period` is what `find_period` says of the series or the whole frame.
     """
     n, side = len(values), edge(len(values))
-    if n == 2:
+    if 1 < n < at.FEWEST_FRAMES:
         return _start_and_end(values, least)
     levels = _Levels(values, period)
     up, down = levels.furthest(1), levels.furthest(-1)
-    shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
+    shows = levels.noise if n > 1 else float("inf")
     median = float(np.median(some(values)))
     least = max(least, at.OF_STAGE * abs(median))
-    grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
+    grew, fell = (each if each.size > least else None for each in (up, down))
     grew, fell = (each if each and (each.size > shows or _is_clear(values, each)) else None for each in (grew, fell))
     grew, fell = (each if each and _all_move(values, each) else None for each in (grew, fell))
     if grew or fell:
         grew, fell = _one_of(up, down, grew, fell)
-    filled = _from_the_start(values, max(least, shows)) if n >= at.FEWEST_FRAMES else None
+    filled = _from_the_start(values, max(least, shows)) if n > 1 else None
     if filled and (grew is None or grew.size < at.COMES_BACK * filled.size):
         grew = filled
     early, late, settled = (float(np.median(some(part))) for part in (values[:side], values[-side:], values[n // 2 :]))
     stalls, first_highest = find_stalls(values, period), float(values[: at.EDGE_FRAMES].max())
-    ends = [values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [values[:1], values[-1:]]
+    ends = values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]
     places = [some(values[first::period]) for first in range(period)] if period else []
     everywhere = np.append(levels.medians, [np.median(part) for part in (*ends, *places)])
     lowest, highest = float(everywhere.min()), float(everywhere.max())
@@ -146,13 +146,23 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
 
 
 def _start_and_end(values: np.ndarray, least: float) -> Shape:
-    start, end = (float(v) for v in values)
-    change = Change(Window(0, 1), Window(1, 2), start, end, "step", 1)
-    counts = change.size > max(least, at.OF_STAGE * max(values))
+    """Of two values, or of few, whose first and last third must be further apart than those of each, and half as far
+    again from 0.
+    """
+    n, side = len(values), edge(len(values))
+    parts = values[:side], values[-side:]
+    start, end = (float(np.median(part)) for part in parts)
+    form, since = _climb(values, 1)
+    change = Change(Window(0, side), Window(n - side, n), start, end, form, int(since + 0.5))
+    low, high = sorted(parts, key=np.median)
+    apart = high.min() - low.max() > max(np.ptp(part) for part in parts)
+    apart &= n == 2 or max(start, end) > at.FAST_START * min(start, end)
+    counts = apart and change.size > max(least, at.OF_STAGE * max(start, end))
     grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
-    return Shape(
-        (start + end) / 2, start, end, grew, fell, change, 0.0, None, end, min(start, end), max(start, end), start
-    )
+    median, settled = float(np.median(values)), float(np.median(values[n // 2 :]))
+    lowest, highest, first_highest = float(values.min()), float(values.max()), float(parts[0].max())
+    shows, stalls = 0.0 if n == 2 else float("inf"), find_stalls(values)
+    return Shape(median, start, end, grew, fell, change, shows, stalls, settled, lowest, highest, first_highest)
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
@@ -260,10 +270,11 @@ def _middle(chosen: np.ndarray) -> int:
     return int(positions[len(positions) // 2])
 
 
-def _climb(y: np.ndarray) -> tuple[Form, float]:
+def _climb(y: np.ndarray, at_once: int = 2) -> tuple[Form, float]:
     """How values get from one level to another, and from which of them on: the line between two levels that fits best.
 
-    Each of its ends that lies inside must make the fit better by `_KNEE`.
+    Each of its ends that lies inside must make the fit better by `_KNEE`. A step takes `at_once` values at most: in the
+    middle of a block it takes two.
     """
     if len(y) < 2:
         return "step", 0.0
@@ -271,9 +282,9 @@ def _climb(y: np.ndarray) -> tuple[Form, float]:
     gains = shapes @ y / (shapes**2).sum(axis=1)
     off = np.abs(y - y.mean() - gains[:, None] * shapes).sum(axis=1)
     took = last - first
-    ends = np.where(took <= 2, 1, np.add(first > 0, last < len(y) - 1, dtype=np.int64))
+    ends = np.where(took <= at_once, 1, np.add(first > 0, last < len(y) - 1, dtype=np.int64))
     best = int(np.argmin(off * _KNEE**ends))
-    if took[best] <= 2:  # a step in the middle of a block takes two
+    if took[best] <= at_once:
         return "step", float(first[best] + last[best]) / 2
     behind = y[last[best] :]
     ends_flat = len(behind) > 1 and abs(_line(behind)[0][0] * took[best]) <= _FLAT * abs(gains[best])
