@@ -248,6 +248,12 @@ def _next(look: Look, causes: tuple[Judged, ...]) -> Iterator[str]:
     wanted = [*possible, *(each for each in causes if each.verdict == "not_measured")][:3]
     commands = {each.cause: each.next for each in EXPLANATIONS}
     yield from dict.fromkeys(commands[each.cause] for each in wanted)
+    if (
+        not look.telemetry
+        and look.measured.clock_ns is None
+        and any("--telemetry" in commands[each.cause] for each in wanted)
+    ):
+        yield "print the time of day in front of each frame: --telemetry joins its file by that"
 
 
 # What each fix can take off a frame at most: a bound from the numbers, or the measurement that would tell.
