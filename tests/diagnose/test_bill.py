@@ -16,10 +16,10 @@ from series import STEADY, loop, only, ramp, start_and_end, step
 
 from yolotrt_lab import diagnose
 from yolotrt_lab.cli import main
-from yolotrt_lab.diagnose import Measured, as_html, bill, compare
+from yolotrt_lab.diagnose import Measured, as_html, bill, compare, join
 from yolotrt_lab.diagnose.accounts import Fix, Judged
 from yolotrt_lab.diagnose.explanations import ALL_ALONG, EXPLANATIONS
-from yolotrt_lab.diagnose.look import Look
+from yolotrt_lab.diagnose.look import Look, ms
 from yolotrt_lab.errors import MeasurementsError
 from yolotrt_lab.types import Cause
 
@@ -163,6 +163,65 @@ def test_the_five_numbers_of_the_public_report_exclude_a_moved_wait_and_leave_cl
     assert found.at_most_ms("pinned_input") == pytest.approx(1.4)
     assert found.proven == ()
     assert {each.stage: each.to_ms for each in found.grew} == {"synchronize": 24, "upload": 1.4}
+
+
+@pytest.mark.parametrize("waits", [(0.004, 24), (0.004, 12, 24), (0.004, 2.1, 9, 24, 24), np.linspace(0.004, 24, 20)])
+def test_few_rows_that_climb_are_a_start_and_an_end_and_say_that_they_are_few(waits):
+    n = len(waits)
+    found = bill(only(loop(n, noise=0, synchronize=np.array(waits), preprocess=1.2), "preprocess", "synchronize"))
+    [grew] = found.grew
+    assert grew.stage == "synchronize"
+    assert (found.verdict("moved_wait"), found.verdict("warm_up"), found.verdict("shared_gpu")) == (
+        "excluded",
+        "excluded",
+        "possible",
+    )
+    assert because(found, "moved_wait") == f"synchronize itself waits {ms(grew.to_ms)}"
+    assert str(found).startswith(f"{n} frames, too few rows to tell; synchronize grew most")
+    assert found.proven == ()
+
+
+def test_few_rows_that_wander_by_a_fifth_hardly_ever_grow():
+    wandering = (np.random.default_rng(seed).normal(5, 1, 8) for seed in range(50))
+    grew = [bill(only(loop(8, noise=0, synchronize=each), "synchronize")).grew for each in wandering]
+    assert sum(map(bool, grew)) <= 2
+
+
+def test_a_clock_that_falls_is_named_whether_or_not_the_wait_grows():
+    for wait in (0.5, ramp(N, 0.1, 9)):
+        found = bill(loop(synchronize=wait, telemetry={"sm_clock_mhz": ramp(N, 1980, 405)}))
+        assert "the SM clock goes down to 405 of 1,980 MHz" in because(found, "clock_drop")
+
+
+def test_stalls_of_synchronize_speak_for_a_gpu_that_others_use():
+    found = bill(loop(synchronize=np.where(np.arange(N) % 100 == 50, 60.0, 1.8)))
+    for cause in ("shared_gpu", "shared_stream", "clock_drop"):
+        assert because(found, cause).startswith("synchronize takes up to 6")
+
+
+def test_a_rule_says_what_lacks():
+    assert because(bill(only(loop(), "preprocess", "infer")), "host_contention") == (
+        "needs a call that waits for the GPU, such as synchronize"
+    )
+    short = bill(only(loop(9), "preprocess", "synchronize"))
+    assert because(short, "preprocess") == because(short, "host_contention") == "needs a series of 24 frames or more"
+
+
+def test_telemetry_needs_the_time_of_day_in_the_log_that_lacks_it():
+    frames, gpu = loop(), Measured("telemetry", "", telemetry={"sm_clock_mhz": np.ones(9)}, clock_ns=np.arange(9))
+    with pytest.raises(MeasurementsError) as error:
+        join(replace(frames, origin="mine.log"), gpu)
+    assert str(error.value).startswith("mine.log: rows must have time stamps")
+    assert "in front of each frame" in str(error.value)
+    grows = bill(replace(loop(synchronize=ramp(N, 0.1, 9)), telemetry={}))
+    assert any(each.startswith("print the time of day in front of each frame") for each in grows.next)
+
+
+def test_a_wait_that_grows_is_no_moved_wait_without_a_download_call():
+    grows = bill(only(loop(synchronize=ramp(N, 0.004, 24)), "upload", "infer", "synchronize"))
+    assert grows.verdict("moved_wait") == "excluded"
+    never = bill(only(loop(synchronize=0.004), "upload", "infer", "synchronize"))
+    assert never.verdict("moved_wait") == "possible"
 
 
 LOOPS = {

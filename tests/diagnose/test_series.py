@@ -136,3 +136,16 @@ def test_millions_of_rows_are_read_in_blocks_and_lose_no_step():
     shape = shape_of(np.append(10 + rng.standard_normal(500_000), 11 + rng.standard_normal(500_000)))
     assert (shape.grew.form, shape.grew.since) == ("step", pytest.approx(500_000, rel=0.03))
     assert shape.shows_ms < 0.1
+
+
+@pytest.mark.parametrize("noise", [0, 0.4])
+@pytest.mark.parametrize(
+    ("frames", "since", "climbs", "form"),
+    [(900, 200, 400, "plateau"), (300, 50, 150, "plateau"), (3_000, 600, 300, "plateau"), (900, 0, 400, "plateau"),
+     (900, 100, 800, "ramp"), (900, 300, 1, "step")],
+)  # fmt: skip
+def test_a_change_is_since_the_frame_that_leaves_the_first_level(frames, since, climbs, form, noise):
+    frame, rng = np.arange(frames), np.random.default_rng(1)
+    values = 0.004 + 24 * np.clip((frame - since) / climbs, 0, 1) + np.abs(noise * rng.normal(size=frames))
+    found = shape_of(values).grew
+    assert (found.form, found.since) == (form, pytest.approx(since, abs=frames / 60))

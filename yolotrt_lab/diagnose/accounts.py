@@ -223,7 +223,8 @@ def _notes(look: Look) -> Iterator[str]:
     elif look.frames == 2:
         yield "two rows are taken as a start and an end"
     elif look.frames < at.FEWEST_FRAMES:
-        yield f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
+        too_few = f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
+        yield f"{too_few}; their first and last third are taken as a start and an end"
     elif not look[look.whole].changed:
         yield f"this run could not show a growth of {look.whole} by less than {ms(look[look.whole].shows_ms)}"
 
@@ -247,6 +248,12 @@ def _next(look: Look, causes: tuple[Judged, ...]) -> Iterator[str]:
     wanted = [*possible, *(each for each in causes if each.verdict == "not_measured")][:3]
     commands = {each.cause: each.next for each in EXPLANATIONS}
     yield from dict.fromkeys(commands[each.cause] for each in wanted)
+    if (
+        not look.telemetry
+        and look.measured.clock_ns is None
+        and any("--telemetry" in commands[each.cause] for each in wanted)
+    ):
+        yield "print the time of day in front of each frame: --telemetry joins its file by that"
 
 
 # What each fix can take off a frame at most: a bound from the numbers, or the measurement that would tell.

@@ -48,6 +48,8 @@ class Explanation:
         return "not_measured", f"needs {self.needs}"
 
 
+_ENOUGH = f"a series of {at.FEWEST_FRAMES} frames or more"
+
 # What several rules ask.
 
 
@@ -85,9 +87,13 @@ def _wait_text(look: Look) -> str:
 
 
 def _wait(look: Look) -> Verdicts:
-    """What the wait for the GPU leaves open: it changes, or it may have been too long all along."""
+    """What the wait for the GPU leaves open: it changes, stalls, or may have been too long all along."""
+    stalls_of = {stage: look[stage].stalls for stage in (Stage.SYNCHRONIZE, Stage.DOWNLOAD)}
+    often = [stage for stage, found in stalls_of.items() if found and found.share > at.STALLS_SHARE]
     if text := _wait_text(look):
         yield "possible", text
+    elif stalls := _stalling(look, *often, share=at.STALL_TIMES - 1):
+        yield "possible", stalls
     elif look.waits_measured:
         yield "possible", f"the calls that wait for the GPU take {ms(look['gpu'].median)}; {ALL_ALONG}"
     elif not look.stages or Stage.INFER in look.stages:
@@ -244,12 +250,14 @@ def _moved_wait(look: Look) -> Verdicts:
         yield "proven", f"synchronize takes {ms(wait)} behind {waited}"
     if look.page_locked("output"):
         yield "excluded", "the output is page-locked"
-    least = look[Stage.SYNCHRONIZE].lowest if look.frames >= at.FEWEST_FRAMES else look[Stage.SYNCHRONIZE].late
-    if least > at.HOLDS * at.CALL_FLOOR_MS and not least < look[Stage.DOWNLOAD].highest:
-        yield "excluded", f"synchronize itself waits {ms(least)} or more"
+    grown = look[Stage.SYNCHRONIZE].grew
+    waits = grown.to if grown else look[Stage.SYNCHRONIZE].lowest
+    if waits > at.HOLDS * at.CALL_FLOOR_MS and not waits < look[Stage.DOWNLOAD].highest:
+        yield "excluded", f"synchronize itself waits {ms(waits)}"
     yield from _call(look, Stage.DOWNLOAD, "the download call", "it waits for nothing")
     if Stage.SYNCHRONIZE in look.series:
-        yield "possible", "synchronize waits for nothing, and no download call was measured"
+        takes = ms(look[Stage.SYNCHRONIZE].lowest)
+        yield "possible", f"synchronize takes no more than {takes} at times, and no download call was measured"
 
 
 def _clock_explains(look: Look) -> str:
@@ -284,8 +292,9 @@ def _clock(look: Look) -> Verdicts:
             yield "possible", f"the SM clock stays at {number(highest)} MHz, maybe below its maximum; {ALL_ALONG}"
     if kernels and look.wait:
         yield "excluded", kernels
-    if look.wait is None and clock is not None:
-        moves = f"the SM clock goes down to {number(np.nanmin(clock))} of {number(np.nanmax(clock))} MHz"
+    if clock is not None:
+        waits = f"{text}, and " if (text := _wait_text(look)) else ""
+        moves = f"{waits}the SM clock goes down to {number(np.nanmin(clock))} of {number(np.nanmax(clock))} MHz"
         reasons = ", ".join(told).replace("throttle_", "")
         yield "possible", f"{moves}; the GPU gives {reasons} as the reason" if told else moves
     if kernels:
@@ -403,8 +412,7 @@ def _preprocess(look: Look) -> Verdicts:
             yield "possible", f"{stage} goes {from_to(grown)}{_host_stays(look, grown) if stage == work[0] else ''}"
     if stalls:
         yield "possible", stalls
-    if look.frames >= at.FEWEST_FRAMES:
-        yield "possible", takes
+    yield ("possible", takes) if look.frames >= at.FEWEST_FRAMES else ("not_measured", f"needs {_ENOUGH}")
 
 
 def _host_stays(look: Look, grown: Change) -> str:
@@ -431,6 +439,9 @@ def _host_contention(look: Look) -> Verdicts:
             yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
         longest = max(work, key=lambda name: look[name].median)
         yield "possible", f"{longest} takes {ms(look[longest].median)}; {ALL_ALONG}"
+    if work:
+        lacks = _ENOUGH if look.waits_measured else "a call that waits for the GPU, such as synchronize"
+        yield "not_measured", f"needs {lacks}"
 
 
 def _whole_stalls(look: Look) -> Verdicts:
@@ -490,7 +501,7 @@ def _warm_up(look: Look) -> Verdicts:
         if np.sum(last > at.NOT_WARM * settled) >= 2 and first <= last.max():
             slow = f"the first ones take up to {ms(first)}, those of the second half {ms(float(last.max()))}"
             yield "excluded", f"later frames are as slow: {slow}"
-    if first > settled:
+    if first > settled and look.frames >= 2 * at.EDGE_FRAMES:
         yield "possible", f"{look.whole} takes up to {ms(first)} at first, and {ms(settled)} in the second half"
 
 
@@ -554,7 +565,7 @@ EXPLANATIONS = (
                 fix="less work in that stage, or move it to the GPU or a thread",
                 next="run pre- and postprocessing alone on the same frames: do they grow there too?"),
     Explanation(Cause.HOST_CONTENTION, "other work takes this machine's cores or memory bandwidth", _host_contention,
-                needs="the host's own stages, such as preprocessing, of 24 frames or more",
+                needs="the host's own stages, such as preprocessing",
                 fix="fewer programs on the machine, or cores of the loop's own (taskset)",
                 next="vmstat 1  # is the processor full?"),
     Explanation(Cause.SHAPE_CHANGE, "the input's shape changes", _shape_change,

@@ -129,7 +129,9 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
     for each in (measured, telemetry):
         if each.clock_ns is None:
             what = f"{each.origin}: rows must have time stamps to be joined, got none"
-            fix = "print the time of day in each row: nvidia-smi dmon -o DT, or --query-gpu=timestamp"
+            fix = "print the time of day in front of each frame"
+            if each.kind == "telemetry":
+                fix = "log the time of day in each row: nvidia-smi dmon -o DT, or --query-gpu=timestamp"
             raise MeasurementsError(what, fix=fix)
     at, samples = np.asarray(measured.clock_ns), np.asarray(telemetry.clock_ns)
     if min(at[0], samples[0]) < _DAY_NS:  # one of them has no dates

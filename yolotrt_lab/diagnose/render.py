@@ -69,7 +69,8 @@ def _in_short(bill: Bill) -> str:
     parts_that_grew = [each for each in bill.grew if each.stage not in ("latency", "frame")] or bill.grew
     grew = max(parts_that_grew, key=lambda each: each.to_ms - each.from_ms, default=None)
     said = f"{grew.stage} grew most, by {ms(grew.to_ms - grew.from_ms)}" if grew else "no growth that stands out"
-    parts = [f"{bill.frames:,} frames", said, f"proven: {', '.join(bill.proven) or 'nothing'}"]
+    few = ", too few rows to tell" if bill.frames < at.FEWEST_FRAMES else ""
+    parts = [f"{bill.frames:,} frames{few}", said, f"proven: {', '.join(bill.proven) or 'nothing'}"]
     bounds = {each.fix: each.at_most_ms for each in bill.fixes if each.at_most_ms}
     if most := max(bounds, key=bounds.__getitem__, default=None):
         parts.append(f"most that one fix takes off a frame: {ms(bounds[most])} ({_plain(most)})")

@@ -26,7 +26,7 @@ _NEARLY = 0.98
 _MOST_LAGS = 4_096
 _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are nearly as alike
 _AROUND = 31  # frames that a level around a frame is of
-_FLAT = 0.2  # share of the slope on the other side of a knee
+_FLAT = 0.2  # share of the slope of the climb before
 _KNEE = 1.05
 
 
@@ -79,7 +79,7 @@ class Shape:
 
     median: float
     early: float
-    """The median of the first tenth of the frames, but at least 8 where there are 16."""
+    """The median of the first tenth of the frames, but at least 8, or a third of fewer than 24."""
     late: float
     grew: Change | None
     fell: Change | None
@@ -112,33 +112,33 @@ NO_SHAPE = Shape(_NAN, _NAN, _NAN, None, None, _NO_CHANGE, _NAN, None, _NAN, _NA
 
 def edge(frames: int) -> int:
     """How many frames at either end stand for 'early' and 'late'."""
-    return max(1, min(frames // 2, max(at.EDGE_FRAMES, frames // 10)))
+    return max(1, min(frames // 3, max(at.EDGE_FRAMES, frames // 10)))
 
 
 def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) -> Shape:
     """The shape of a series of shape (n,), n >= 1, finite. A change below `least` is none.
 
-    Two values are a start and an end. `period` is what `find_period` says of the series, or of the whole frame.
+    Fewer than 24 values are a start and an end. `period` is what `find_period` says of the series or the whole frame.
     """
     n, side = len(values), edge(len(values))
-    if n == 2:
+    if 1 < n < at.FEWEST_FRAMES:
         return _start_and_end(values, least)
     levels = _Levels(values, period)
     up, down = levels.furthest(1), levels.furthest(-1)
-    shows = levels.noise if n >= at.FEWEST_FRAMES else float("inf")
+    shows = levels.noise if n > 1 else float("inf")
     median = float(np.median(some(values)))
     least = max(least, at.OF_STAGE * abs(median))
-    grew, fell = (each if each.size > least and n >= at.FEWEST_FRAMES else None for each in (up, down))
+    grew, fell = (each if each.size > least else None for each in (up, down))
     grew, fell = (each if each and (each.size > shows or _is_clear(values, each)) else None for each in (grew, fell))
     grew, fell = (each if each and _all_move(values, each) else None for each in (grew, fell))
     if grew or fell:
         grew, fell = _one_of(up, down, grew, fell)
-    filled = _from_the_start(values, max(least, shows)) if n >= at.FEWEST_FRAMES else None
+    filled = _from_the_start(values, max(least, shows)) if n > 1 else None
     if filled and (grew is None or grew.size < at.COMES_BACK * filled.size):
         grew = filled
     early, late, settled = (float(np.median(some(part))) for part in (values[:side], values[-side:], values[n // 2 :]))
     stalls, first_highest = find_stalls(values, period), float(values[: at.EDGE_FRAMES].max())
-    ends = [values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]] if n > at.EDGE_FRAMES else [values[:1], values[-1:]]
+    ends = values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]
     places = [some(values[first::period]) for first in range(period)] if period else []
     everywhere = np.append(levels.medians, [np.median(part) for part in (*ends, *places)])
     lowest, highest = float(everywhere.min()), float(everywhere.max())
@@ -146,13 +146,23 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
 
 
 def _start_and_end(values: np.ndarray, least: float) -> Shape:
-    start, end = (float(v) for v in values)
-    change = Change(Window(0, 1), Window(1, 2), start, end, "step", 1)
-    counts = change.size > max(least, at.OF_STAGE * max(values))
+    """Of two values, or of few, whose first and last third must be further apart than those of each, and half as far
+    again from 0.
+    """
+    n, side = len(values), edge(len(values))
+    parts = values[:side], values[-side:]
+    start, end = (float(np.median(part)) for part in parts)
+    form, since = _climb(values, 1)
+    change = Change(Window(0, side), Window(n - side, n), start, end, form, int(since + 0.5))
+    low, high = sorted(parts, key=np.median)
+    apart = high.min() - low.max() > max(np.ptp(part) for part in parts)
+    apart &= n == 2 or max(start, end) > at.FAST_START * min(start, end)
+    counts = apart and change.size > max(least, at.OF_STAGE * max(start, end))
     grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
-    return Shape(
-        (start + end) / 2, start, end, grew, fell, change, 0.0, None, end, min(start, end), max(start, end), start
-    )
+    median, settled = float(np.median(values)), float(np.median(values[n // 2 :]))
+    lowest, highest, first_highest = float(values.min()), float(values.max()), float(parts[0].max())
+    shows, stalls = 0.0 if n == 2 else float("inf"), find_stalls(values)
+    return Shape(median, start, end, grew, fell, change, shows, stalls, settled, lowest, highest, first_highest)
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
@@ -208,7 +218,7 @@ class _Levels:
 
     def __init__(self, values: np.ndarray, period: int | None) -> None:
         self._n = n = len(values)
-        self._scale = scale = max(1, -(-n // _MOST_VALUES))
+        scale = max(1, -(-n // _MOST_VALUES))
         coarse = in_blocks(values, n // scale)[1] if scale > 1 else values
         length = max(_BLOCK, -(-len(coarse) // _MOST_BLOCKS))
         if period and period > scale:
@@ -218,8 +228,7 @@ class _Levels:
         centres, self.medians = in_blocks(coarse, count)
         self._reach = reach = max(1, round(count / _WINDOW / 2))
         self._levels = np.array([np.median(self.medians[max(0, i - reach) : i + reach + 1]) for i in range(count)])
-        self._form, since, fitted = _fit(self.medians)
-        self._since = float(np.interp(since, np.arange(count), centres)) + since % 1 if since else 0.0
+        fitted = _fit(self.medians)
         residuals = coarse - np.interp(np.arange(len(coarse)), centres, fitted)
         time = correlation_time(sign_autocorrelation(residuals))
         spread = max(_deviation(residuals), _deviation(self.medians - fitted) * np.sqrt(len(coarse) / count / time))
@@ -238,11 +247,8 @@ class _Levels:
             for i in (bottom, top)
         ]
         start, to = float(self._levels[bottom]), float(self._levels[top])
-        form = "step" if self._form == "wave" else self._form  # a wave is what both rises and falls
-        since = min(round(self._since * self._scale), n - 1)
-        if since and not bottom * n <= since * count <= (top + 1) * n:  # the fit is of another change
-            half_way = bottom + int(np.argmax(levels[bottom : top + 1] >= (levels[bottom] + levels[top]) / 2))
-            since = int(half_way * n / count)
+        form, since = _climb(self.medians[bottom : top + 1])
+        since = int((bottom + since + 0.5) * n / count) if since or bottom > reach else 0
         return Change(windows[0], windows[1], start, to, form, since)
 
 
@@ -264,52 +270,77 @@ def _middle(chosen: np.ndarray) -> int:
     return int(positions[len(positions) // 2])
 
 
-def _fit(y: np.ndarray) -> tuple[Form, float, np.ndarray]:
-    """The best of a line, two with a knee, a step and a bump: its form, since which value, and the values that it has.
+def _climb(y: np.ndarray, at_once: int = 2) -> tuple[Form, float]:
+    """How values get from one level to another, and from which of them on: the line between two levels that fits best.
+
+    Each of its ends that lies inside must make the fit better by `_KNEE`. A step takes `at_once` values at most: in the
+    middle of a block it takes two.
+    """
+    if len(y) < 2:
+        return "step", 0.0
+    first, last, shapes = _climbs(len(y))
+    gains = shapes @ y / (shapes**2).sum(axis=1)
+    off = np.abs(y - y.mean() - gains[:, None] * shapes).sum(axis=1)
+    took = last - first
+    ends = np.where(took <= at_once, 1, np.add(first > 0, last < len(y) - 1, dtype=np.int64))
+    best = int(np.argmin(off * _KNEE**ends))
+    if took[best] <= at_once:
+        return "step", float(first[best] + last[best]) / 2
+    behind = y[last[best] :]
+    ends_flat = len(behind) > 1 and abs(_line(behind)[0][0] * took[best]) <= _FLAT * abs(gains[best])
+    return "plateau" if ends_flat else "ramp", float(first[best])
+
+
+@lru_cache(maxsize=16)
+def _climbs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From where to where lines among `count` values climb, and each of them from 0 to 1, less its mean."""
+    first, last = np.triu_indices(count, 1)
+    shapes = np.clip((np.arange(count) - first[:, None]) / (last - first)[:, None], 0, 1)
+    return first, last, shapes - shapes.mean(axis=1, keepdims=True)
+
+
+def _fit(y: np.ndarray) -> np.ndarray:
+    """The values of the best of a line, two with a knee, a step and a bump.
 
     Each must be better by `_KNEE` for every number more that it has.
     """
-    straight, bent, coefficients = _bends(len(y))
-    fits: list[tuple[Form, float, np.ndarray, int]] = [("ramp", 0, straight @ y, 0)]
-    if len(bent):
-        fitted = bent @ y
-        knee = int(np.argmin(np.abs(y - fitted).sum(axis=1)))
-        first, bend = coefficients[knee] @ y
-        flat_first, flat_last = abs(first) < _FLAT * abs(first + bend), abs(first + bend) < _FLAT * abs(first)
-        fits.append(("plateau" if flat_last else "ramp", knee + 2 if flat_first else 0, fitted[knee], 2))
-    starts, inside = _bumps(len(y))
-    if len(starts):
+    straight, bends = _bends(len(y))
+    fits = [(straight @ y, 0)]
+    if len(bends):
+        fitted = bends @ y
+        fits.append((fitted[int(np.argmin(np.abs(y - fitted).sum(axis=1)))], 2))
+    inside = _bumps(len(y))
+    if len(inside):
         inner = inside.sum(axis=1)
         level = inside @ y / inner, ~inside @ y / (len(y) - inner)
         fitted = np.where(inside, level[0][:, None], level[1][:, None])
         is_bump = ~inside[:, -1]
         i = int(np.argmin(np.abs(y - fitted).sum(axis=1) * _KNEE**is_bump))
-        fits.append(("wave" if is_bump[i] else "step", float(starts[i]) - 0.5, fitted[i], 1 + int(is_bump[i])))
-    return min(fits, key=lambda each: float(np.abs(y - each[2]).sum()) * _KNEE ** each[3])[:3]
+        fits.append((fitted[i], 1 + int(is_bump[i])))
+    return np.asarray(min(fits, key=lambda each: float(np.abs(y - each[0]).sum()) * _KNEE ** each[1])[0])
 
 
 @lru_cache(maxsize=64)
-def _bends(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `count` values are multiplied with for their least-squares line, for those of two lines with a knee at each
-    inner value, and for the slope and the bend of these.
+def _bends(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `count` values are multiplied with for their least-squares line, and for those of two lines with a knee at
+    each inner value.
     """
     x = np.arange(count, dtype=np.float64)
     line = np.column_stack([np.ones(count), x])
     knees = [np.column_stack([line, np.maximum(x - knee, 0)]) for knee in range(2, count - 2)]
     designs = np.array(knees or np.empty((0, count, 3)))
-    inverse = np.linalg.pinv(designs)
-    return line @ np.linalg.pinv(line), designs @ inverse, inverse[:, 1:]
+    return line @ np.linalg.pinv(line), designs @ np.linalg.pinv(designs)
 
 
 @lru_cache(maxsize=64)
-def _bumps(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where steps and bumps of `count` values start, and the values in each; a bump has room on each side."""
+def _bumps(count: int) -> np.ndarray:
+    """Which of `count` values are in each step and bump; a bump has room on each side."""
     short = max(2, count // _WINDOW)
     pairs = [(i, count) for i in range(1, count)]
     pairs += [(i, j) for i, j in combinations(range(short, count - short + 1), 2) if j - i >= short]
     first, end = np.array(pairs or np.empty((0, 2)), dtype=np.int64).T
     place = np.arange(count)
-    return first, (place >= first[:, None]) & (place < end[:, None])
+    return np.asarray((place >= first[:, None]) & (place < end[:, None]))
 
 
 def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:
