@@ -91,7 +91,7 @@ def main() -> None:
     preset = refit(old if "--refit" in sys.argv else measure(name), copy_table(loops["pinned"].source), loops)
     kept = {
         name: getattr(old, name)
-        for name in ("other_processes", "registration", "upload_turn_times", "cold_synchronize_ns")
+        for name in ("other_processes", "registration", "upload_turn_times", "cold_synchronize_ns", "capture_times")
     }
     engines = {**old.engines, **preset.engines}  # those of scripts/measure_sizes.py stay
     preset = replace(preset, **kept, engines=engines)  # not measured by this

@@ -217,7 +217,8 @@ class _Execution:
 class TensorRTContext(Context):
     """An `IExecutionContext` with device memory of its own; siblings share the `IExecutionContext` and bind in turn.
 
-    Enqueue once before a CUDA graph capture: what TensorRT sets up at the first inference cannot be captured.
+    Enqueue once before a CUDA graph capture: TensorRT may allocate at its first inference, which cannot be captured
+    (8.5 did, NVIDIA/TensorRT#2603; TensorRT-RTX 1.4.0.76 could do without).
     Synchronize its streams before you drop it: its memory is freed with it.
     """
 

@@ -6,6 +6,7 @@ import re
 import runpy
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import yolotrt_lab as lab
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.gym import check, exercises, grade, mystery, rig, trial, try_live, try_loop
-from yolotrt_lab.simulate import SimulatedEngine, open_timed_engine
+from yolotrt_lab.simulate import Preset, SimulatedDevice, SimulatedEngine, open_timed_engine
 from yolotrt_lab.types import TensorSpec
 
 UPLOAD = "memcpy_async(d_image.data.ptr, image.ctypes.data, image.nbytes, TO_DEVICE, stream.ptr)"
@@ -319,6 +320,44 @@ def test_a_hint_is_for_what_was_found_and_not_for_the_number_of_tries(gpu):
     pin_it = exercises()["pin_it"]
     no_wait = pin_it.solution.replace("        stream.synchronize()\n", "")
     assert check(pin_it.function(no_wait), gpu).hint.startswith("The start is right but for one line")
+
+
+MAKE, EACH = "    h_image = cupyx.empty_pinned(d_image.shape, d_image.dtype)\n", "    for frame in frames:\n"
+
+
+def test_what_the_pool_hides_is_said_with_what_it_costs_elsewhere(gpu):
+    exercise, pooled = exercises()["pin_it"], exercises()["allocate_once"]
+    assert MAKE + EACH in exercise.solution
+    checked = check(exercise.function(exercise.solution.replace(MAKE + EACH, EACH + "    " + MAKE)), gpu)
+    assert checked.passed
+    (note,) = checked.notes
+    assert "line 3: h_image = cupyx.empty_pinned" in note
+    assert "cudaHostAlloc and cudaFreeHost, 1,402 us of each frame" in note
+    assert check(pooled.function(pooled.solution), gpu).notes == []
+
+
+def test_a_capture_of_the_first_run_is_said(gpu):
+    exercise = exercises()["capture_the_graph"]
+    warm = re.search(
+        r"    context.execute_async_v3\(stream.ptr\)  #.*\n    stream.synchronize\(\)\n", exercise.solution
+    )
+    checked = check(exercise.function(exercise.solution.replace(warm[0], "")), gpu)
+    assert checked.passed
+    (note,) = checked.notes
+    assert note.startswith("A context's first run is in a capture: ")
+    assert "line 6: context.execute_async_v3(stream.ptr)" in note
+    assert check(exercise.function(exercise.solution), gpu).notes == []
+
+
+@pytest.mark.parametrize("cost", [0.0, 0.95])
+def test_a_capture_in_each_frame_is_found_whatever_it_costs(cost):
+    gpu = SimulatedDevice(replace(Preset.load("h200"), capture_times=cost))
+    begin, end = "        with stream: stream.begin_capture()\n", "        graph = stream.end_capture()\n"
+    run = "        context.execute_async_v3(stream.ptr)\n"
+    source = LOOP.replace(run, begin + run + end + "        graph.launch(stream)\n")
+    (found,) = check(function(source), gpu).findings
+    assert found.what.startswith(f"a graph is captured in each frame, {cost * 711.361:,.0f} us")
+    assert found.lines == (("mine.py", 9),)
 
 
 def test_a_call_that_the_solution_does_without_is_named_whatever_it_is(gpu):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from call_times import time_of
@@ -34,6 +36,18 @@ def test_engine_is_not_done_while_the_host_still_launches(device):
     graph = device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
     assert time_of(device, lambda: graph.launch(stream)) == 2_000
     assert time_of(device, stream.synchronize) == 3_000 + 390_000 + 3_000
+
+
+def test_a_capture_takes_its_share_of_the_plain_enqueue_and_is_in_the_trace_of_a_loop(preset):
+    device = SimulatedDevice(replace(preset, capture_times=0.5), trace=True)
+    stream, before = device.stream(), device.now_ns()
+    device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
+    assert device.now_ns() - before == 300_000
+    assert device.spans == []
+    with device.range("frame"):
+        device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
+    (made, _) = device.spans
+    assert (made.name, made.end_ns - made.start_ns) == ("cudaGraphInstantiate", 300_000)
 
 
 def test_calls_are_cold_once_after_the_host_has_moved_megabytes(preset):

@@ -148,6 +148,8 @@ def check(loop: Callable[..., Any], device: Device | None = None, *, exercise: s
     checked = Check(findings, _times(trial, best, start), _next_hint(found, findings), trial)
     if best is not None and trial.calls and findings:
         checked.notes.append(f"A frame took {trial.frame_us:,.0f} us, that of the solution {best.frame_us:,.0f}.")
+    if checked.passed:
+        checked.notes += _doubts(trial, best, preset)
     if trial.calls and (found is None or found.tells == "all" or checked.passed):
         checked.calls = _table(trial)
     if device.kind == "cuda" and not faults:
@@ -189,6 +191,8 @@ def _faults(trial: Trial) -> Iterator[Finding]:
     else:
         yield from _results(trial)
         yield from _memory(trial)
+        if trial.captures >= FRAMES - STEADY:
+            yield _held(trial, "capture")
 
 
 def _results(trial: Trial) -> Iterator[Finding]:
@@ -235,15 +239,19 @@ def _slow(trial: Trial, best: Trial | None) -> list[Finding]:
     unused = Finding("pinned memory is there, and no copy uses it", "let the copies use it, or leave it out")
     if best.runs < FRAMES < 2 * trial.runs and what in ("enqueue", "graph launch", "wait"):
         return [_no_batch(trial, best), *([unused] if trial.unused else [])]
-    us, line = next((us, line) for us, each, line in trial.calls if each == what)
-    hold = HOLDS.get(what, _ANY_CALL)
-    text = hold.slow.format(what=what, us=f"{us:,.0f}")
-    found = Finding(text, hold.fix, (line,) if line else ())
+    found = _held(trial, what)
     if not trial.unused:
         return [found]
     if what in ("pageable upload", "pageable download", "copy", "naive letterbox"):  # for that very reason
-        return [found._replace(what=f"{unused.what}: {text}")]
+        return [found._replace(what=f"{unused.what}: {found.what}")]
     return [found, unused]
+
+
+def _held(trial: Trial, what: str) -> Finding:
+    """That what holds the host, where it does so for longest."""
+    us, line = next((us, line) for us, each, line in trial.calls if each == what)
+    hold = HOLDS.get(what, _ANY_CALL)
+    return Finding(hold.slow.format(what=what, us=f"{us:,.0f}"), hold.fix, (line,) if line else ())
 
 
 def _no_batch(trial: Trial, best: Trial) -> Finding:
@@ -255,6 +263,21 @@ def _no_batch(trial: Trial, best: Trial) -> Finding:
         f"run {size} frames in a batch, in the context of new_context(batch={size})",
         (line,) if line else (),
     )
+
+
+def _doubts(trial: Trial, best: Trial | None, preset: Preset) -> Iterator[str]:
+    """What works here and costs time, or fails, elsewhere."""
+    for line, nbytes in trial.reused if best is None or not best.reused else ():
+        took_us = preset.pinned_allocation.ns(nbytes) / 1e3 if preset.pinned_allocation else 0.0
+        yield (
+            f"Memory is allocated in each frame: {shown(line)}. CuPy's pool gives the same again; a program without "
+            f"one calls cudaHostAlloc and cudaFreeHost, {took_us:,.0f} us of each frame."
+        )
+    for line in trial.captured_cold:
+        yield (
+            f"A context's first run is in a capture: {shown(line)}. TensorRT-RTX 1.4 takes it, TensorRT 8.5 did not "
+            "(NVIDIA/TensorRT#2603): it may allocate then. Run it once before."
+        )
 
 
 def _times(trial: Trial, best: Trial | None, start: Trial | None) -> str:

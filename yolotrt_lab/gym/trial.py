@@ -58,6 +58,12 @@ class Trial:
     """How often the network ran."""
     unused: int = 0
     """Bytes of pinned memory that the loop allocated, and that no copy used."""
+    captures: int = 0
+    """How many graphs it captured, from frame `STEADY` on."""
+    reused: list[tuple[Line, int]] = field(default_factory=list)
+    """Where a pool gave memory again in each frame, and how many bytes of it."""
+    captured_cold: list[Line] = field(default_factory=list)
+    """Where a capture took the first run of an execution context."""
     error: BaseException | None = None
     line: Line | None = None
     """Where the error came up."""
@@ -241,9 +247,15 @@ def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset:
     allocated = [each for each in rig.device.namespace.page_locked() if id(each) not in before and each.size > 1 << 20]
     trial.unused = sum(each.size for each in allocated if not each._copied)
     trial.runs = sum(span.row == "kernel" for span in trial.spans)
+    names = rig.device.namespace
+    trial.reused = [(line, size) for (line, size), times in names.reused.items() if line and times > FRAMES // 2]
+    trial.captured_cold = [line for line in names.captured_cold if line is not None]
     if trial.error is None and len(rig.done_ns) == FRAMES:
         trial.begin_ns = rig.done_ns[STEADY - 1]  # from result to result: frames may be taken ahead
         trial.limit_us, trial.calls = _limit_us(trial, rig), _calls(trial, rig)
+        trial.captures = sum(
+            span.name == "cudaGraphInstantiate" and span.start_ns >= trial.begin_ns for span in trial.spans
+        )
     return trial
 
 
@@ -274,7 +286,8 @@ def _named(loop: Callable[..., Any], names: dict[str, Any]) -> Iterator[None]:
 
 
 _WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
-_KINDS = {"cudaLaunchKernel": "enqueue", "cudaGraphLaunch": "graph launch", "cudaMalloc": "allocation"}
+_KINDS = {"cudaLaunchKernel": "enqueue", "cudaGraphLaunch": "graph launch", "cudaGraphInstantiate": "capture"}
+_KINDS["cudaMalloc"] = "allocation"
 _KINDS |= dict.fromkeys(_WAITS, "wait") | dict.fromkeys(("cudaHostAlloc", "cudaHostRegister"), "allocation")
 
 

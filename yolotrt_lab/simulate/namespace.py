@@ -119,6 +119,7 @@ class ExecutionContext(Names):
         self._space, self._engine = space, engine
         self._specs = {spec.name: spec for spec in (*engine.inputs, *engine.outputs)}
         self._bound: dict[str, weakref.ref[SimulatedBuffer]] = {}
+        self._has_run = False
 
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
         """False for another shape than the engine's."""
@@ -152,6 +153,9 @@ class ExecutionContext(Names):
                 "an inference runs on device memory that was freed", fix="hold the arrays", lines=(calling_line(),)
             )
         capture = space.capture() is not None  # a graph keeps no memory
+        if capture and not self._has_run:
+            space.captured_cold.append(space.machine.hazards.line_now())
+        self._has_run = True
         kept: Any = weakref.WeakValueDictionary(buffers) if capture else buffers
         action = partial(compute_into, engine, engine.compute, kept) if engine.compute else None
         stream = space.find_stream(stream_handle)

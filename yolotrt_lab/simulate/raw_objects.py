@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from difflib import get_close_matches
@@ -26,7 +26,7 @@ from .host_arrays import array_at
 from .machine import SimulatedBuffer
 from .simulated import SimulatedDevice
 from .streams import SimulatedGraph, SimulatedStream
-from .virtual_time import calling_line
+from .virtual_time import Line, calling_line
 
 TO_DEVICE, TO_HOST = 1, 2  # cudaMemcpyKind
 _SMALLEST_BLOCK = 512  # bytes, of CuPy's pool
@@ -46,6 +46,10 @@ class Space:
         self._registered: dict[int, PinnedMemory] = {}
         self._freed: deque[PinnedMemory] = deque(maxlen=8)
         self._current: dict[Any, Stream] = {}
+        self.reused: Counter[tuple[Line | None, int]] = Counter()
+        """How often a pool gave page-locked memory again: on which line of the program, and how many bytes of it."""
+        self.captured_cold: list[Line | None] = []
+        """The lines on which a capture took the first run of an execution context."""
 
     # Streams
 
@@ -269,6 +273,8 @@ class PinnedMemoryPool(Names):
         """A block from the pool, or a new one."""
         rounded = max(1 << (size - 1).bit_length(), _SMALLEST_BLOCK)
         free = self._free[rounded]
+        if free:
+            self._space.reused[self._space.machine.hazards.line_now(), size] += 1
         memory = free.pop() if free else self._space.host_alloc(rounded)
         return self._space.point_at(memory, free.append)
 

@@ -308,6 +308,7 @@ class SimulatedDevice(Device):
         if machine.captures and (graph := machine.capture_of(stream.lane)) is not None:
             work.duration = cost.graph_gpu_ns
             graph.add(work, touches)
+            graph.capture_ns += round(self.preset.capture_times * cost.enqueue_ns)
             graph.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
             graph.submit_ns = cost.graph_submit_ns
             return

@@ -81,10 +81,15 @@ class SimulatedStream:
         self._machine.captures[self._machine.threads.running] = SimulatedGraph(self._machine, self.lane, keeps)
 
     def end_capture(self) -> SimulatedGraph:
-        """The graph; CaptureError where no capture is under way."""
-        graph = self._machine.captures.pop(self._machine.threads.running, None)
+        """The graph, at the cost of the whole capture; CaptureError where none is under way."""
+        machine = self._machine
+        graph = machine.captures.pop(machine.threads.running, None)
         if graph is None:
             raise CaptureError("a capture must be under way to end it, got none", fix="call begin_capture first")
+        begin = machine.begin()
+        machine.advance_to(begin + graph.capture_ns)
+        if machine.threads.running.ranges:  # what is captured before the loop is not part of its trace
+            machine.end("cudaGraphInstantiate", begin)
         return graph
 
 
@@ -99,14 +104,15 @@ class _Step(NamedTuple):
 
 
 class SimulatedGraph:
-    """Captured work. `launch_ns` is what a launch costs the host, warm and cold; the first work starts `submit_ns`
-    after its begin.
+    """Captured work. `capture_ns` is what it took the host to capture and to instantiate it. `launch_ns` is what a
+    launch costs the host, warm and cold; the first work starts `submit_ns` after its begin.
 
     Like a real one it knows device memory by address alone, so it `keeps` what submitted the work, and with that the
     memory.
     """
 
     def __init__(self, machine: Machine, lane: StreamQueue, keeps: object) -> None:
+        self.capture_ns = 0
         self.launch_ns = (machine.preset.launch_ns, machine.preset.launch_ns)
         self.submit_ns = machine.preset.submit_ns
         self.lane = lane
