@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
 import sqlite3
 import sys
@@ -498,3 +499,12 @@ def test_memory_with_its_unit_at_the_end_of_the_name_is_read(tmp_path):
     assert found.telemetry["host_memory_bytes"][:2].tolist() == [500e6, 501e6]
     assert found.telemetry["gpu_memory_used_bytes"][0] == 1000 * 2**20
     assert found.unread == ()
+
+
+def test_json_in_one_long_line_is_read_and_brackets_alone_are_an_error(tmp_path):
+    rows = [{"frame": number, "infer_ms": 5 + number % 7 / 100} for number in range(5_000)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert len(read(tmp_path / "rows.json")) == 5_000
+    (tmp_path / "rows.json").write_text("[" * 200_000)
+    with pytest.raises(MeasurementsError):
+        read(tmp_path / "rows.json")

@@ -333,7 +333,7 @@ def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
             reading.form = ""
     head = data[:_HEAD].decode("utf-8", "replace").split("\n")
     head = head if len(data) <= _HEAD else head[:-1]
-    if head[0].lstrip()[:1] in ("{", "[") and (read := read_json(data.decode(), reading)):
+    if data[:_HEAD].lstrip()[:1] in (b"{", b"[") and (read := read_json(data.decode(), reading)):
         return read
     if table := find_table(head[:_FEW]):
         return read_table(data, table, reading)
