@@ -13,7 +13,7 @@ from yolotrt_lab.errors import TraceError
 from yolotrt_lab.loop import FrameLoop, LoopSettings
 from yolotrt_lab.nsight.attribution import WAITS, attribute, trace_table
 from yolotrt_lab.nsight.capture import check_trace
-from yolotrt_lab.nsight.reports import read_trace
+from yolotrt_lab.nsight.reports import read_trace, shipped_trace
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, Trace
 from yolotrt_lab.nsight.trace_findings import FindingKind, findings
 from yolotrt_lab.simulate.preset import Preset
@@ -146,6 +146,47 @@ def test_uploads_of_the_overlapped_loop_lie_under_kernels():
     assert attribute(trace).overlap_share("h2d") == 1 - 1 / 40  # all but the first
     _, trace = rung(3, Preset.load("h200"), frames=40, warmup=0)
     assert attribute(trace).overlap_share("h2d") == 0.0
+
+
+@pytest.mark.parametrize("name", ["graph-pinned", "overlap", "plain-pageable", "report-c", "shared-stream"])
+def test_a_long_trace_that_is_taken_part_by_part_says_the_same(name, monkeypatch):
+    trace = shipped_trace(name)
+    whole = attribute(trace)
+    monkeypatch.setattr("yolotrt_lab.nsight.attribution._AT_A_TIME", 5)
+    parts = attribute(trace)
+    for table in ("frames", "copies", "synchronizes"):
+        found, expected = (getattr(seen, table) for seen in (parts, whole))
+        assert list(found) == list(expected)
+        assert all(np.array_equal(found[column], expected[column]) for column in expected), table
+    assert (parts.stages, parts.notes, parts.counts) == (whole.stages, whole.notes, whole.counts)
+    assert list(parts.idle_calls.items()) == list(whole.idle_calls.items())
+
+
+@pytest.mark.parametrize("stray", ["kernel", "copy", "stages"])
+def test_parts_that_are_not_whole_are_taken_as_one(stray, traced, monkeypatch):
+    monkeypatch.setattr("yolotrt_lab.nsight.attribution._AT_A_TIME", 2)
+    report = TinyReport()
+    for frame in range(6):
+        small_frame(
+            report,
+            200 * frame,
+            4 * frame + 1,
+            kernel=(200 * frame + 10, 200 * frame + 60),
+            sync=(200 * frame + 8, 200 * frame + 65),
+        )
+        if stray == "stages":
+            for stage in range(20):
+                report.range(f"stage {frame} {stage}", (200 * frame + stage) * US, (200 * frame + stage) * US + 1)
+    if stray == "kernel":
+        report.kernel("asked for in the part before", 810 * US, 870 * US, 1, stream=9)
+    if stray == "copy":
+        report.call("cudaMemcpyAsync", 910 * US, 911 * US, 99)
+        report.copy("h2d", "Pinned", 912 * US, 920 * US, 99)
+    attribution = traced(report)
+    assert len(attribution) == 6
+    assert attribution.frames["kernels"].tolist() == [1 + (stray == "kernel"), 1, 1, 1, 1, 1]
+    assert attribution.copies["frame"].tolist() == [-1] * (stray == "copy")
+    assert len(attribution.stages) == 64 * (stray == "stages")
 
 
 def small_frame(report, begin, first, *, kernel, sync, stream=7, pid=10, tid=11, call="cudaStreamSynchronize"):

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from ..tables import Table
 from ..types import Source
-from .intervals import Cover, GroupedCover, distinct, each, sums, taken
+from .intervals import Cover, GroupedCover, each, sums, taken
 from .trace import CLOCK_SLACK_NS, DIRECTIONS, MEMORIES, Columns, Trace, packed
-from .traced_frames import COPY, KERNEL, KINDS, Call, Joined, frames_of, outermost, ranges_as_frames
+from .traced_frames import (
+    COPY,
+    KERNEL,
+    KINDS,
+    Call,
+    Frames,
+    Joined,
+    frames_of,
+    outermost,
+    part,
+    ranges_as_frames,
+    separable,
+)
 
 WAITS = ("kernels", "copies", "other_frames", "other_streams", "nothing", "wake_up")
 """What a synchronize call can wait for; `attribute` says when it is which."""
 
 _FEW = 0.05  # of the calls in frames
+_AT_A_TIME = 10_000  # frames: what is computed of them stays small
 _MOST_STAGES = 64  # a program may name each frame's ranges differently
 
 
@@ -52,6 +67,8 @@ class Attribution:
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     """What the trace lacks of "calls", "kernels" and "copies": without them idle times and waits mean nothing."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """What `notes` are made of: how many rows there are, and how many of them are odd."""
 
     def __len__(self) -> int:
         return len(self.frames["start_ns"])
@@ -110,17 +127,54 @@ def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     >>> len(seen), seen.stages[2:4]
     (63, ('upload', 'infer'))
     """
-    return attribution_of(Joined(trace, frames_of(trace, frame_range)))
+    frames = frames_of(trace, frame_range)
+    if len(cuts := separable(trace, frames, _AT_A_TIME)) > 2:
+        parts = [attribution_of(Joined(*part(trace, frames, *cut))) for cut in pairwise(cuts)]
+        if (whole := _in_one(parts, trace, frames, cuts)) is not None:
+            return whole
+    return attribution_of(Joined(trace, frames))
 
 
 def attribution_of(joined: Joined) -> Attribution:
     """What `attribute` says of a trace that is joined to its frames."""
     stages, times = _stages(joined)
     idle, idle_calls = _idle(joined)
-    notes = (*joined.trace.notes, *joined.frames.notes, *_notes(joined))
-    frames = Columns(_frames(joined) | times | idle)
+    frames, counts = Columns(_frames(joined) | idle | times), _counts(joined)
+    notes = (*joined.trace.notes, *joined.frames.notes, *_notes(counts, joined.missing, joined.frames.processes))
     return Attribution(
-        frames, _copies(joined), _waits(joined), stages, idle_calls, joined.trace.source, notes, joined.missing
+        frames, _copies(joined), _waits(joined), stages, idle_calls, joined.trace.source, notes, joined.missing, counts
+    )
+
+
+def _in_one(parts: Sequence[Attribution], trace: Trace, frames: Frames, cuts: Sequence[int]) -> Attribution | None:
+    """The parts of a trace as one; None where something in one of them belongs to another, or to the whole."""
+    counts = sum((some.counts for some in parts), Counter[str]())
+    stages = tuple(dict.fromkeys(stage for some in parts for stage in some.stages))
+    strays = any((some.copies["frame"][:1] < 0).any() for some in parts[1:])
+    if counts["unasked"] or strays or len(stages) >= _MOST_STAGES or any(some.missing for some in parts):
+        return None
+    before = {"frame": cuts[:-1], "row": np.searchsorted(trace.api["start_ns"], frames.start[cuts[:-1]]).tolist()}
+    before["row"][0] = 0
+
+    def joined(tables: Sequence[Columns]) -> Columns:
+        columns = Columns()
+        for name in dict.fromkeys(name for table in tables for name in table):
+            values = [table[name] if name in table else np.zeros(len(table["start_ns"]), np.int64) for table in tables]
+            for place, first in enumerate(before.get(name, [])):
+                values[place] = np.where(values[place] < 0, -1, values[place] + first)
+            columns[name] = np.concatenate(values)
+        return columns
+
+    idle_calls = sum((Counter(some.idle_calls) for some in parts), Counter[str]())
+    return Attribution(
+        joined([some.frames for some in parts]),
+        joined([some.copies for some in parts]),
+        joined([some.synchronizes for some in parts]),
+        stages,
+        dict(idle_calls.most_common()),
+        trace.source,
+        (*trace.notes, *frames.notes, *_notes(counts, (), frames.processes)),
+        counts=counts,
     )
 
 
@@ -309,46 +363,54 @@ def _under_kernels(trace: Trace, group: np.ndarray, groups: int) -> np.ndarray:
     return total
 
 
-def _notes(joined: Joined) -> list[str]:
-    work = joined.work
-    if not len(work["pid"]):
-        return ["the trace shows no work of the GPU: what synchronize calls waited for can't be told"]
-    untold = "when the GPU was idle, and what synchronize calls waited for, can't be told"
-    notes = [f"the trace lacks {' and '.join(joined.missing)}: {untold}"] if joined.missing else []
-    if unasked := int((work["call"] < 0).sum()):
-        notes.append(
-            f"{unasked} of {len(work['pid'])} kernels and copies have no call in the trace, and belong to no frame"
-        )
-    synchronizes = joined.call_kind == KINDS.index(Call.SYNCHRONIZE)
-    outside = int((joined.call_frame[synchronizes] < 0).sum())
-    if outside > synchronizes.sum() / 2:
-        notes.append(
-            f"{outside} of {synchronizes.sum()} synchronize calls are in no frame: what they wait for is no part of "
-            "what a frame takes here"
-        )
-    return [*notes, *_doubts(joined)]
-
-
-def _doubts(joined: Joined) -> Iterator[str]:
-    """What frames cannot be like, or a median over them cannot tell."""
-    frames, api, frame = joined.frames, joined.trace.api, joined.call_frame
-    over = (frame >= 0) & (api["end_ns"] > taken(frames.end, frame))
-    if over.any() and frames.row[0] >= 0:
-        yield f"{over.sum()} calls begin in a frame and end after it: its range, or they, have a wrong time or thread"
-    if len(frame) and (frame < 0).all():
-        yield "no CUDA call is in a frame: the ranges have another thread or clock than the calls"
-    starts = joined.work["start_ns"]
-    if len(frame) and (behind := int((starts > api["end_ns"].max() + CLOCK_SLACK_NS).sum())) > _FEW * len(starts):
-        yield f"{behind} of {len(starts)} kernels and copies start after the last call: their clock may be another"
-    work_there = np.zeros(len(frame) + 1, bool)
-    work_there[joined.work["call"]] = True
+def _counts(joined: Joined) -> Counter[str]:
+    """How much there is of what a note may tell, and how much of it is odd."""
+    frames, api, frame, work = joined.frames, joined.trace.api, joined.call_frame, joined.work
+    counts = Counter[str](work=len(work["call"]), unasked=int((work["call"] < 0).sum()), calls=len(frame))
+    counts["outside"] = int((frame < 0).sum())
+    if len(frame):
+        counts["behind"] = int((work["start_ns"] > api["end_ns"].max() + CLOCK_SLACK_NS).sum())
+    if frames.row[0] >= 0:
+        counts["over"] = int(((frame >= 0) & (api["end_ns"] > taken(frames.end, frame))).sum())
+    worked = np.zeros(len(frame) + 1, bool)
+    worked[work["call"]] = True
     between = (api["start_ns"] >= frames.start[0]) & (api["start_ns"] < frames.end.max())
     between &= ~joined.trace.named("api", lambda name: "HostFunc" in name)
+    for kind in (Call.SYNCHRONIZE, Call.LAUNCH, Call.COPY):
+        of_kind = joined.call_kind == KINDS.index(kind)
+        if kind is not Call.SYNCHRONIZE:
+            of_kind &= between
+        counts[kind] = int(of_kind.sum())
+        counts[f"{kind} outside"] = int((of_kind & (frame < 0)).sum())
+        counts[f"{kind} idle"] = int((of_kind & ~worked[:-1]).sum())
+    return counts
+
+
+def _notes(counts: Counter[str], missing: Sequence[str], processes: int) -> Iterator[str]:
+    if not counts["work"]:
+        yield "the trace shows no work of the GPU: what synchronize calls waited for can't be told"
+        return
+    if missing:
+        untold = "when the GPU was idle, and what synchronize calls waited for, can't be told"
+        yield f"the trace lacks {' and '.join(missing)}: {untold}"
+    if unasked := counts["unasked"]:
+        yield f"{unasked} of {counts['work']} kernels and copies have no call in the trace, and belong to no frame"
+    waits, outside = counts[Call.SYNCHRONIZE], counts[f"{Call.SYNCHRONIZE} outside"]
+    if outside > waits / 2:
+        yield (
+            f"{outside} of {waits} synchronize calls are in no frame: what they wait for is no part of what a frame "
+            "takes here"
+        )
+    if over := counts["over"]:
+        yield f"{over} calls begin in a frame and end after it: its range, or they, have a wrong time or thread"
+    if counts["outside"] == counts["calls"] > 0:
+        yield "no CUDA call is in a frame: the ranges have another thread or clock than the calls"
+    if counts["behind"] > _FEW * counts["work"]:
+        yield f"{counts['behind']} of {counts['work']} kernels and copies start after the last call: clocks may differ"
     for kind, what in ((Call.LAUNCH, "launches"), (Call.COPY, "copy calls")):
-        asked = between & (joined.call_kind == KINDS.index(kind))
-        if (loose := int((asked & (frame < 0)).sum())) > _FEW * asked.sum():
-            yield f"{loose} of {asked.sum()} {what} between the first and the last frame are in none"
-        if (idle := int((asked & ~work_there[:-1]).sum())) > _FEW * asked.sum():
-            yield f"{idle} of {asked.sum()} {what} show no work on the GPU: some of it may be missing"
-    if len(pids := distinct(frames.thread >> 32)) > 1:
-        yield f"frames are of {len(pids)} processes, and medians over both together"
+        if (loose := counts[f"{kind} outside"]) > _FEW * counts[kind]:
+            yield f"{loose} of {counts[kind]} {what} between the first and the last frame are in none"
+        if (idle := counts[f"{kind} idle"]) > _FEW * counts[kind]:
+            yield f"{idle} of {counts[kind]} {what} show no work on the GPU: some of it may be missing"
+    if processes > 1:
+        yield f"frames are of {processes} processes, and medians over them together"

@@ -161,10 +161,10 @@ def _layouts(flat: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, list[tuple[i
     """
     size = flat[at].astype(np.int64)
     headers = _gathered(flat, at, -(-int(size.max()) // 8) * 8)
+    one_size = size[:1] if (size == size[0]).all() else size
     key, parts = np.zeros(len(at), np.uint64), []
-    for begin in range(0, headers.shape[1], 8):
-        there = np.clip(size - begin, 0, 8)
-        parts.append(headers[:, begin : begin + 8].copy().view("<u8")[:, 0] & _KEPT[there])
+    for place, word in enumerate(headers.view("<u8").T):
+        parts.append(word & _KEPT[np.clip(one_size - 8 * place, 0, 8)])
         key = key * _PRIME + parts[-1]
     layout, examples = np.zeros(1, np.int64), np.zeros(1, np.int64)
     if (key != key[0]).any():

@@ -229,8 +229,9 @@ class _Report:
         if (fit != _SOUND).any() or (starts[1:] < starts[:-1]).any():
             sound = np.flatnonzero(fit == _SOUND)
             order = sound[np.argsort(starts[sound], kind="stable")]
-            for column in columns:  # one after the other: two copies of a long table are much memory
-                columns[column] = np.take(columns[column], order)
+            for values in columns.values():  # in place: memory that nothing was written to yet is slow
+                values[: len(order)] = np.take(values, order)
+            columns = Columns({column: values[: len(order)] for column, values in columns.items()})
         return columns
 
     def trace(self) -> Trace:

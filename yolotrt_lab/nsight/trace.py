@@ -215,8 +215,10 @@ def _row_and_name(table: str, line: Mapping[str, int], names: Sequence[str]) -> 
     return row, names[line["name"]]
 
 
-def rows_of(table: Columns, keep: np.ndarray) -> Columns:
-    """Those rows of a table, by a mask or by their numbers."""
+def rows_of(table: Columns, keep: np.ndarray | slice) -> Columns:
+    """Those rows of a table, by a mask, by their numbers, or from one to another."""
+    if isinstance(keep, slice):
+        return Columns({name: values[keep] for name, values in table.items()})
     rows = np.flatnonzero(keep) if keep.dtype == bool else keep
     return Columns({name: np.take(values, rows) for name, values in table.items()})
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import pairwise
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
 from ..errors import TraceError
 from .intervals import Cover, GroupedCover, distinct, each, find, taken
-from .trace import Columns, Trace, calls_of, packed, queue_of
+from .trace import SCHEMA, Columns, Trace, calls_of, packed, queue_of, rows_of
 
 
 class Call(StrEnum):
@@ -62,6 +64,11 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    @property
+    def processes(self) -> int:
+        """How many processes have frames."""
+        return len(distinct(self.thread >> 32))
 
     def of(self, table: Columns) -> np.ndarray:
         """For each row of `api` or `ranges` the frame of its own thread in which it begins, -1 for none."""
@@ -120,6 +127,29 @@ def _by_synchronize(trace: Trace) -> Frames:
     rows.sort(key=lambda row: row[0])
     start, end, thread_of = np.array(rows, np.int64).T
     return Frames(start, end, thread_of, np.full(len(rows), -1))
+
+
+def separable(trace: Trace, frames: Frames, several: int) -> list[int]:
+    """The first of all frames, those after each `several` before which everything has ended, and how many there are."""
+    places = np.arange(several, len(frames), several)
+    whole = np.maximum.accumulate(frames.end)[places - 1] <= frames.start[places]
+    for table in ("api", "copies", "kernels", "memsets"):
+        starts, ends = trace.table(table)["start_ns"], trace.table(table)["end_ns"]
+        edges = np.searchsorted(starts, frames.start[places])
+        reach = [ends[begin:end].max(initial=0) for begin, end in pairwise([0, *edges])]
+        whole &= np.maximum.accumulate(reach) <= frames.start[places] if len(places) else True
+    return [0, *places[whole].tolist(), len(frames)]
+
+
+def part(trace: Trace, frames: Frames, first: int, behind: int) -> tuple[Trace, Frames]:
+    """Some of the frames, and of the trace what starts from the first of them up to the one behind."""
+    begin = frames.start[first] if first else np.iinfo(np.int64).min
+    end = frames.start[behind] if behind < len(frames) else np.iinfo(np.int64).max
+    edges = {table: np.searchsorted(trace.table(table)["start_ns"], (begin, end)) for table in SCHEMA}
+    tables: dict[str, Any] = {table: rows_of(trace.table(table), slice(*edges[table])) for table in SCHEMA}
+    these, (ranges, _) = slice(first, behind), edges["ranges"]
+    rows = frames.row[these] - np.where(frames.row[these] < 0, 0, ranges)
+    return replace(trace, **tables), Frames(frames.start[these], frames.end[these], frames.thread[these], rows)
 
 
 def outermost(table: Columns, rows: np.ndarray) -> np.ndarray:
