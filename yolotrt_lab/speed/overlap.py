@@ -13,7 +13,7 @@ not fill. A source that ends is found out in one range more.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import Device, Range, Stream
+from ..device import Device, Event, Range, Stream
 from ..engine import Context, Engine, captured
 from ..errors import SettingsError, whole
 from ..heads import decode
@@ -115,8 +115,12 @@ class Lane:
 
     slot: Slot
     context: Context
-    calls: Mapping[Stage, list[Callable[[], None]]]
-    """What to call, by stage, to submit the batch; the slot's event follows the last of it."""
+    streams: tuple[Stream, Stream, Stream]
+    """Of the upload, the inference and the download."""
+    submits: tuple[_Submit, _Submit, _Submit]
+    """What submits each of them to its stream; in a single graph all is submitted as the inference."""
+    events: tuple[Event, Event] | None
+    """After the upload and after the inference, where they have streams of their own."""
     first: int = 0
     """The number of the batch's first frame."""
     due: list[int] = field(default_factory=list)
@@ -128,6 +132,27 @@ class Lane:
     def begin(self, first: int) -> None:
         """Start a batch with that frame."""
         self.first, self.due, self.start, self.host_ns = first, [], [], [0, 0, 0, 0, 0]
+
+    def upload(self) -> None:
+        """Submit the upload."""
+        self.submits[0](self.streams[0])
+
+    def infer(self) -> None:
+        """Submit the inference, which waits for the upload."""
+        upload, compute, _ = self.streams
+        if self.events:
+            upload.record(self.events[0])
+            compute.wait(self.events[0])
+        self.submits[1](compute)
+
+    def download(self) -> None:
+        """Submit the download, which waits for the inference; the slot is free once it is over."""
+        _, compute, download = self.streams
+        if self.events:
+            compute.record(self.events[1])
+            download.wait(self.events[1])
+        self.submits[2](download)
+        self.slot.submitted(download)
 
 
 class Lanes:
@@ -198,31 +223,18 @@ class Lanes:
         number = slot.index % len(self._compute)
         compute, context = self._compute[number], self._context(number)
         upload, download = self._copies or (compute, compute)
-        steps: list[tuple[Stage, Stream, _Submit]] = [
-            (Stage.UPLOAD, upload, self._upload(slot, context)),
-            (Stage.INFER, compute, context.enqueue),
-            (Stage.DOWNLOAD, download, self._download(slot, context, compute)),
-        ]
-        for _, stream, submit in steps:  # engines allocate, and kernels compile, when they run for the first time
-            submit(stream)
+        streams = (upload, compute, download)
+        submits: list[_Submit] = [self._upload(slot, context), context.enqueue, self._download(slot, context, compute)]
+        for submit, stream in zip(submits, streams, strict=True):
+            submit(stream)  # engines allocate, and kernels compile, when they run for the first time
             stream.synchronize()
-        if self._settings.graph:
-            if not self._copies:  # one stream, and one graph
-                steps = [(Stage.INFER, compute, partial(_in_turn, [submit for *_, submit in steps]))]
-            steps = [
-                (stage, stream, captured(self._device, self._engine, submit, stream, warm=True))
-                for stage, stream, submit in steps
-            ]
-        calls: dict[Stage, list[Callable[[], None]]] = {Stage.UPLOAD: [], Stage.INFER: [], Stage.DOWNLOAD: []}
-        before = steps[0][1]
-        for stage, stream, submit in steps:
-            if stream is not before:
-                event = self._device.event()
-                calls[stage] += [partial(before.record, event), partial(stream.wait, event)]
-            calls[stage].append(partial(submit, stream))
-            before = stream
-        calls[Stage.DOWNLOAD].append(partial(slot.submitted, before))
-        return Lane(slot, context, calls)
+        capture = partial(captured, self._device, self._engine, warm=True)
+        if self._settings.graph and self._copies:
+            submits = [capture(submit, stream) for submit, stream in zip(submits, streams, strict=True)]
+        elif self._settings.graph:
+            submits = [_nothing, capture(partial(_in_turn, submits), compute), _nothing]
+        events = (self._device.event(), self._device.event()) if self._copies else None
+        return Lane(slot, context, streams, (submits[0], submits[1], submits[2]), events)
 
     def _context(self, number: int) -> Context:
         """The execution context of that stream; from the second time on a sibling of it."""
@@ -256,6 +268,10 @@ class Lanes:
             device.download(results, target, stream)
 
         return submit
+
+
+def _nothing(_: Stream) -> None:
+    """Submits nothing."""
 
 
 def _in_turn(submits: list[_Submit], stream: Stream) -> None:
@@ -388,13 +404,16 @@ class OverlappedLoop(Loop):
         if not lane.due:
             lane.slot.release()
             return
-        for place, (stage, calls) in enumerate(lane.calls.items(), 2):
-            with self._range(stage):
-                for call in calls:
-                    call()
-            if self.settings.timers:
-                lane.host_ns[place] = self._ranges[stage].ns
+        lane.host_ns[2] = self._timed(Stage.UPLOAD, lane.upload)
+        lane.host_ns[3] = self._timed(Stage.INFER, lane.infer)
+        lane.host_ns[4] = self._timed(Stage.DOWNLOAD, lane.download)
         self._in_flight.append(lane)
+
+    def _timed(self, stage: Stage, submit: Callable[[], None]) -> int:
+        """Submit in the range of the stage; returns the host's time, 0 without timers."""
+        with self._range(stage):
+            submit()
+        return self._ranges[stage].ns if self.settings.timers else 0
 
     def _wait_until(self, due: int) -> int:
         """Wait for the clock, and take up results that come meanwhile; returns how long there was nothing to do."""
