@@ -32,6 +32,7 @@ WAITS = ("kernels", "copies", "other_frames", "other_streams", "nothing", "wake_
 
 _FEW = 0.05  # of the calls in frames
 _AT_A_TIME = 10_000  # frames: what is computed of them stays small
+_WORK = {KERNEL: "kernels", COPY: "copies"}
 _MOST_STAGES = 64  # a program may name each frame's ranges differently
 
 
@@ -368,8 +369,10 @@ def _counts(joined: Joined) -> Counter[str]:
     frames, api, frame, work = joined.frames, joined.trace.api, joined.call_frame, joined.work
     counts = Counter[str](work=len(work["call"]), unasked=int((work["call"] < 0).sum()), calls=len(frame))
     counts["outside"] = int((frame < 0).sum())
-    if len(frame):
-        counts["behind"] = int((work["start_ns"] > api["end_ns"].max() + CLOCK_SLACK_NS).sum())
+    last_ns = api["end_ns"].max(initial=0) + CLOCK_SLACK_NS
+    for code, what in _WORK.items():
+        starts = work["start_ns"][work["kind"] == code]
+        counts |= {what: len(starts), f"{what} behind": int((starts > last_ns).sum())}
     if frames.row[0] >= 0:
         counts["over"] = int(((frame >= 0) & (api["end_ns"] > taken(frames.end, frame))).sum())
     worked = np.zeros(len(frame) + 1, bool)
@@ -405,8 +408,9 @@ def _notes(counts: Counter[str], missing: Sequence[str], processes: int) -> Iter
         yield f"{over} calls begin in a frame and end after it: its range, or they, have a wrong time or thread"
     if counts["outside"] == counts["calls"] > 0:
         yield "no CUDA call is in a frame: the ranges have another thread or clock than the calls"
-    if counts["behind"] > _FEW * counts["work"]:
-        yield f"{counts['behind']} of {counts['work']} kernels and copies start after the last call: clocks may differ"
+    for what in _WORK.values():
+        if counts["calls"] and (behind := counts[f"{what} behind"]) > _FEW * counts[what]:
+            yield f"{behind} of {counts[what]} {what} start after the last call: clocks may differ"
     for kind, what in ((Call.LAUNCH, "launches"), (Call.COPY, "copy calls")):
         if (loose := counts[f"{kind} outside"]) > _FEW * counts[kind]:
             yield f"{loose} of {counts[kind]} {what} between the first and the last frame are in none"
