@@ -1,9 +1,10 @@
-from .attribution import WAITS, Attribution, attribute, moved_wait_ns, trace_table
+from .attribution import Attribution, attribute, moved_wait_ns, trace_table
 from .capture import Nsys, capture_trace, check_trace, find_nsys, profiled
 from .reports import read_trace, rules, shipped_analysis, shipped_trace
 from .scrub import scrub
 from .trace import DIRECTIONS, MEMORIES, Graph, Trace, write_perfetto
 from .trace_findings import FindingKind, TraceFinding, findings
+from .waits import WAITS
 
 __all__ = [
     "DIRECTIONS",

@@ -26,9 +26,7 @@ from .traced_frames import (
     ranges_as_frames,
     separable,
 )
-
-WAITS = ("kernels", "copies", "other_frames", "other_streams", "nothing", "wake_up")
-"""What a synchronize call can wait for; `attribute` says when it is which."""
+from .waits import WAITS, waits
 
 _FEW = 0.05  # of the calls in frames
 _AT_A_TIME = 10_000  # frames: what is computed of them stays small
@@ -143,7 +141,7 @@ def attribution_of(joined: Joined) -> Attribution:
     frames, counts = Columns(_frames(joined) | idle | times), _counts(joined)
     notes = (*joined.trace.notes, *joined.frames.notes, *_notes(counts, joined.missing, joined.frames.processes))
     return Attribution(
-        frames, _copies(joined), _waits(joined), stages, idle_calls, joined.trace.source, notes, joined.missing, counts
+        frames, _copies(joined), waits(joined), stages, idle_calls, joined.trace.source, notes, joined.missing, counts
     )
 
 
@@ -229,46 +227,6 @@ def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
         times |= {f"synchronize: {wait.replace('_', ' ')}": attribution.waits_ns(wait) for wait in WAITS}
     average = np.mean if attribution.batched else np.median
     return {name: float(average(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}
-
-
-def _waits(joined: Joined) -> Columns:
-    """One row for each synchronize call, in order."""
-    rows = np.flatnonzero(joined.call_kind == KINDS.index(Call.SYNCHRONIZE))
-    api = joined.trace.api
-    columns = Columns(frame=joined.call_frame[rows], row=rows, start_ns=api["start_ns"][rows])
-    columns |= {"end_ns": api["end_ns"][rows]} | {f"{wait}_ns": np.zeros(len(rows), np.int64) for wait in WAITS}
-    for thread, mine in each(joined.call_thread[rows]):
-        for wait, values in zip(WAITS, _waits_of_thread(joined, thread, rows[mine]), strict=True):
-            columns[f"{wait}_ns"][mine] = values
-    return columns
-
-
-def _waits_of_thread(joined: Joined, thread: int, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-    """For each of WAITS how long each of these synchronize calls of the thread waited for it."""
-    work, api = joined.work, joined.trace.api
-    process, loop = work["pid"] == thread >> 32, joined.loop_of(thread)
-    start, end, frame = api["start_ns"][rows], api["end_ns"][rows], joined.call_frame[rows]
-    whole = joined.trace.named("api", _waits_for_device)[rows]
-    last = np.where(whole, _last_end(work["end_ns"][process], end), _last_end(work["end_ns"][loop], end))
-    unknown = last <= start
-    until = np.where(unknown, start, np.minimum(last, end))
-    kernels = joined.own_kernels.measure(frame, start, until)
-    own = joined.own_work.measure(frame, start, until)
-    of_loop, of_all = joined.union(loop), joined.devices_cover(loop | process if whole.any() else loop)
-    with_loop = of_loop.measure(start, until)
-    with_all = with_loop if of_all is of_loop else of_all.measure(start, until)
-    nothing = np.where(unknown, end - start, until - start - with_all)
-    return kernels, own - kernels, with_loop - own, with_all - with_loop, nothing, np.where(unknown, 0, end - until)
-
-
-def _waits_for_device(name: str) -> bool:
-    return name in ("cudaDeviceSynchronize", "cudaThreadSynchronize", "cuCtxSynchronize")
-
-
-def _last_end(ends: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """For each time the latest end up to it (and the clocks' slack); the earliest integer where there is none."""
-    ends = np.sort(np.append(ends, np.iinfo(np.int64).min))
-    return ends[np.searchsorted(ends, before + CLOCK_SLACK_NS, side="right") - 1]
 
 
 def _frames(joined: Joined) -> dict[str, np.ndarray]:
