@@ -199,6 +199,24 @@ def test_stalls_of_synchronize_speak_for_a_gpu_that_others_use():
         assert because(found, cause).startswith("synchronize takes up to 6")
 
 
+def test_causes_of_which_the_same_is_said_stand_under_it():
+    text = str(bill(only(loop(synchronize=ramp(N, 0.1, 9)), "upload", "infer", "synchronize")))
+    [line] = [line for line in text.splitlines() if line.startswith("possible, any of these: ")]
+    assert text.count(line.partition(": ")[2].rstrip(":")) == 1
+    assert re.search(r"\n  shared_gpu +other processes use this GPU. Fix: ", text.partition(line)[2])
+
+
+def test_a_graph_that_is_launched_already_is_no_fix():
+    assert bill(replace(loop(), graph=True)).at_most_ms("cuda_graph") == 0
+    assert bill(loop()).at_most_ms("cuda_graph") > 0
+
+
+def test_the_share_of_stalls_is_of_the_work_and_not_of_latencies_that_overlap():
+    late = bill(loop(period_ms=1.0, preprocess=np.where(np.isin(np.arange(N), (90, 333, 401, 870)), 8.0, 0.7)))
+    [stalled] = [each for each in late.stalls if each.stage == "preprocess"]
+    assert stalled.share == pytest.approx(4 * 7.3 / (N * 1.5), rel=0.1)
+
+
 def test_a_rule_says_what_lacks():
     assert because(bill(only(loop(), "preprocess", "infer")), "host_contention") == (
         "needs a call that waits for the GPU, such as synchronize"

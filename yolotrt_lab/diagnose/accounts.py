@@ -49,7 +49,7 @@ class Stalled:
     median_ms: float
     longest_ms: float
     share: float
-    """Of all time, what they take beyond the level around them."""
+    """What they take beyond the level around them, of all time that frames are worked on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,8 @@ def _stalls(look: Look) -> Iterator[Stalled]:
     for name in look.named:
         stalls = look[name].stalls if name != Stage.WAIT else None
         if stalls is not None and (name == look.whole or stalls.median > look.whole_ms * at.OF_STAGE):
-            share = stalls.share * float(np.sum(look.series[name]) / np.sum(look.series[look.whole]))
+            of = look.whole if name == look.whole else look.work  # latencies hold the same time several times
+            share = stalls.share * float(np.sum(look.series[name]) / np.sum(look.series[of]))
             yield Stalled(name, stalls.frames, stalls.median, stalls.longest, min(share, 1.0))
     highest, usual = (look.measured.facts.get(name, 0.0) for name in ("latency_max", "latency"))
     if highest > at.STALL_TIMES * usual > 0:
@@ -326,6 +327,8 @@ def _pinned(look: Look, side: str, stage: Stage, way: str, copy: str, *, moved: 
 def _cuda_graph(look: Look) -> _Bound:
     if found := _by_the_trace(look, "launch_bound", "no frame waits for launches"):
         return found
+    if look.measured.graph:
+        return 0.0, "the loop launches a graph already"
     facts = look.measured.facts
     if {"enqueue", "gpu_compute"} <= facts.keys():
         saved = max(0.0, facts["enqueue"] - facts["gpu_compute"])

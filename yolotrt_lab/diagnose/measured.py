@@ -42,6 +42,8 @@ class Measured:
     """Some of `TELEMETRY_COLUMNS`, NaN where the GPU does not tell."""
     memory: Mapping[str, str] = field(default_factory=dict)
     """The kind of host memory ('pageable', 'pinned') under 'input' and 'output', where it is known."""
+    graph: bool = False
+    """True where the loop is known to launch a CUDA graph."""
     clock_ns: np.ndarray | None = None
     """The time of day of each row in ns since 1970 (of a file without dates, since midnight), where the rows have time
     stamps; `join` uses it."""
@@ -89,6 +91,7 @@ class Measured:
             {name: columns[f"{name}_ns"] for name in ("due", "start", "done")},
             {name: columns[name] for name in TELEMETRY_COLUMNS if name in columns},
             {side: kind for side, kind in kinds.items() if isinstance(kind, str)},
+            graph=recording.settings.get("graph") is True,
             notes=recording.notes,
             origin=recording.source.stamp,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -89,7 +90,13 @@ def _causes(bill: Bill) -> Iterator[Section]:
         silent = [c for c in causes if verdict == "not_measured" or c.because.endswith(ALL_ALONG)]
         if told := [c for c in causes if c not in silent]:
             said = _said if verdict == "excluded" else _with_fix
-            yield Section(_plain(verdict), tuple((str(c.cause), said(c)) for c in told))
+            shared = [b for b, count in Counter(c.because for c in told).items() if count > 1 and said is _with_fix]
+            if own := [c for c in told if c.because not in shared]:
+                yield Section(_plain(verdict), tuple((str(c.cause), said(c)) for c in own))
+            for because in shared:
+                alike = (_EXPLAINED[c.cause] for c in told if c.because == because)
+                rows = tuple((str(each.cause), f"{each.words}. Fix: {each.fix}") for each in alike)
+                yield Section(f"{_plain(verdict)}, any of these: {because}", rows)
         if silent:
             title = f"possible, and nothing speaks for it: {ALL_ALONG}" if verdict == "possible" else _plain(verdict)
             yield Section(title, lines=tuple(_together(silent)))
