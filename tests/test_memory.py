@@ -41,7 +41,6 @@ def test_slots_are_numpy_arrays_of_the_specs_over_the_memory_asked_for(device):
     assert slot.inputs["images"].array.dtype == np.float32
     assert slot.inputs["images"].memory is HostMemory.PINNED
     assert slot.outputs["output0"].memory is HostMemory.PAGEABLE
-    assert pool.nbytes == 3 * (IMAGES.nbytes + OUTPUT.nbytes)
 
 
 def test_leases_go_round(device, pool):
@@ -93,6 +92,23 @@ def test_lease_that_believes_a_wrong_release_meets_the_hazard(device, pool):
         device.check_idle(slot.input, "written")
 
 
-def test_pool_without_slots_is_refused(device):
-    with pytest.raises(SettingsError, match="slots must be at least 1, got 0"):
-        SlotPool(device, [IMAGES], [], slots=0)
+def test_a_slot_that_was_never_submitted_cannot_be_waited_for(pool):
+    slot = pool.lease()
+    with pytest.raises(SlotInFlightError, match="slot 0 must be submitted before it is waited for"):
+        slot.wait()
+    assert slot.state is SlotState.LEASED
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"slots": 0}, "slots must be 1 or more, got 0"),
+        ({"slots": 1.5}, r"slots must be a whole number, got 1\.5"),
+        ({"slots": True}, "slots must be a whole number, got True"),
+        ({"slots": 1, "input_memory": "pined"}, "input_memory must be one of .*pinned.*, got 'pined'"),
+        ({"slots": 1, "output_memory": "page"}, "output_memory must be one of .*, got 'page'"),
+    ],
+)
+def test_a_pool_that_cannot_be_is_refused(settings, message, device):
+    with pytest.raises(SettingsError, match=message):
+        SlotPool(device, [IMAGES], [], **settings)

@@ -28,7 +28,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from enum import StrEnum
 from operator import index as whole_number
+from typing import TypeVar
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
 
 # C0 but for tab and newline, DEL, C1, separators and turns of the writing direction, halves of UTF-16
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -170,9 +174,20 @@ class NotebookError(LabError):
 def whole(name: str, value: int, least: int) -> int:
     """The value as Python's own int, which JSON knows; SettingsError below `least`, or where it is no whole number."""
     try:
-        number = whole_number(value)
+        number = None if isinstance(value, bool) else whole_number(value)
     except TypeError:
-        raise SettingsError(f"{name} must be a whole number, got {value!r}", fix=f"use {least} or more") from None
+        number = None
+    if number is None:
+        raise SettingsError(f"{name} must be a whole number, got {value!r}", fix=f"use {least} or more")
     if number < least:
         raise SettingsError(f"{name} must be {least} or more, got {number}", fix=f"use {least} or more")
     return number
+
+
+def member(name: str, kind: type[_Kind], value: str) -> _Kind:
+    """The member of `kind` that has this value; SettingsError for any other."""
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(kind)
+        raise SettingsError(f"{name} must be one of {choices}, got {str(value)!r}", fix="use one of these") from None

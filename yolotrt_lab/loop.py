@@ -13,21 +13,20 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import product
 from math import inf
 from numbers import Real
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from .device import Device, HostBuffer, Stream
 from .engine import Engine, captured
-from .errors import ModelError, SettingsError, whole
+from .errors import ModelError, SettingsError, member, whole
 from .heads import decode
 from .memory import Slot, SlotPool
 from .recording import FrameRecorder, Recording, joined, machine_info
@@ -40,7 +39,6 @@ Preprocess = Callable[[HostWork, int, Slot], HostBuffer]
 """Fills a slot with a frame, given by its number, and returns the host memory to upload from."""
 
 OnBoxes = Callable[[int, Detections], None]
-_Kind = TypeVar("_Kind", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,9 @@ class LoopSettings:
             object.__setattr__(self, name, member(name, kind, getattr(self, name)))
         for name, least in (("frames", 1), ("warmup", 0), ("collect_after", 0)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
+        for field in fields(self):
+            if field.type == "bool" and not isinstance(value := getattr(self, field.name), bool | np.bool_):
+                raise SettingsError(f"{field.name} must be True or False, got {value!r}", fix="use one of these")
         if self.period_us is not None and not (_is_number(self.period_us) and 0.001 <= self.period_us < inf):
             raise SettingsError(f"period_us must be 0.001 or more, got {self.period_us!r}", fix="None is no clock")
         if self.fill is Fill.FRESH and self.input_memory.page_locked:
@@ -91,16 +92,7 @@ class LoopSettings:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real)  # NumPy's are too
-
-
-def member(name: str, kind: type[_Kind], value: str) -> _Kind:
-    """The member of `kind` that has this value; SettingsError for any other."""
-    try:
-        return kind(value)
-    except ValueError:
-        choices = ", ".join(kind)
-        raise SettingsError(f"{name} must be one of {choices}, got {str(value)!r}", fix="use one of these") from None
+    return isinstance(value, Real) and not isinstance(value, bool)  # NumPy's are too
 
 
 class Loop(ABC):

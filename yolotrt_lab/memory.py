@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from .device import Device, HostBuffer, Stream
-from .errors import SettingsError, SlotInFlightError
+from .errors import SlotInFlightError, member, whole
 from .types import HostMemory, TensorSpec
 
 
@@ -72,8 +72,17 @@ class Slot:
         memory.state = SlotState.IN_FLIGHT
 
     def wait(self) -> None:
-        """Hold the host until the GPU is done with the slot; its outputs can be read then."""
-        self._mine().event.synchronize()
+        """Hold the host until the GPU is done with the slot; its outputs can be read then.
+
+        SlotInFlightError for a slot that is leased and was not submitted: nothing says when the GPU is done with it.
+        """
+        memory = self._mine()
+        if memory.state is SlotState.LEASED:
+            raise SlotInFlightError(
+                f"slot {self.index} must be submitted before it is waited for, got one that is only leased",
+                fix="call slot.submitted(stream) after the last copy, or slot.release() if there was none",
+            )
+        memory.event.synchronize()
         self.release()
 
     def release(self) -> None:
@@ -97,7 +106,7 @@ class Slot:
 class SlotPool:
     """`slots` slots with memory for the given tensors, all allocated here and never again.
 
-    SettingsError for fewer than one slot, OutOfMemoryError where the memory can't be had.
+    SettingsError for less than one slot, or memory of no kind, OutOfMemoryError where the memory can't be had.
     """
 
     def __init__(
@@ -110,20 +119,15 @@ class SlotPool:
         input_memory: HostMemory = HostMemory.PINNED,
         output_memory: HostMemory = HostMemory.PINNED,
     ) -> None:
-        if slots < 1:
-            raise SettingsError(
-                f"slots must be at least 1, got {slots}", fix="use one slot for each frame in flight, at least 1"
-            )
-        memory = (inputs, input_memory), (outputs, output_memory)
+        slots = whole("slots", slots, 1)
+        memory = (
+            (inputs, member("input_memory", HostMemory, input_memory)),
+            (outputs, member("output_memory", HostMemory, output_memory)),
+        )
         self.slots = [
             Slot(index, _Memory(device, *(_buffers(device, *each) for each in memory))) for index in range(slots)
         ]
         self._next = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Host memory of all slots."""
-        return sum(b.nbytes for slot in self.slots for b in (*slot.inputs.values(), *slot.outputs.values()))
 
     def lease(self, *, wait: bool = True) -> Slot:
         """The slot that was leased longest ago, for the host to write.

@@ -25,9 +25,9 @@ import numpy as np
 
 from ..device import Device, Event, Range, Stream
 from ..engine import Context, Engine, captured
-from ..errors import SettingsError, whole
+from ..errors import SettingsError, member, whole
 from ..heads import decode
-from ..loop import Loop, LoopSettings, OnBoxes, member
+from ..loop import Loop, LoopSettings, OnBoxes
 from ..memory import Slot, SlotPool
 from ..recording import Recording
 from ..types import Detections, Fill, HostMemory, Pixels, Stage
