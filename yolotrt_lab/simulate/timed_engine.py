@@ -249,7 +249,7 @@ def open_timed_engine(
     label += f", batch {batch}" if batch > 1 else ""
     label += f", {boxes} boxes" if boxes is not None else ""
     if model is None:
-        if boxes is not None and _CELLS % boxes:  # as `with_best_boxes` refuses it
+        if boxes is not None and _CELLS % boxes:  # as `OnnxModel.read` refuses it
             raise SettingsError(f"boxes must divide {_CELLS:,} cells, got {boxes:,}", fix="use 100 boxes")
         images, output = (
             TensorSpec(name, shape, np.dtype(np.float32))
