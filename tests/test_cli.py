@@ -300,6 +300,15 @@ def test_nothing_that_steers_a_terminal_comes_out_of_a_file(folder, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, though a shell starts what runs in its background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_the_second_ctrl_c_waits_for_what_is_being_kept_and_the_third_does_not(capsys):
     def keeping():
         try:

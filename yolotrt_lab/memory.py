@@ -129,6 +129,11 @@ class SlotPool:
         ]
         self._next = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Host memory of all slots."""
+        return sum(b.nbytes for slot in self.slots for b in (*slot.inputs.values(), *slot.outputs.values()))
+
     def lease(self, *, wait: bool = True) -> Slot:
         """The slot that was leased longest ago, for the host to write.
 
