@@ -299,7 +299,6 @@ def test_nothing_that_steers_a_terminal_comes_out_of_a_file(folder, capsys):
     assert plain(err) == err and err.count("\n") == 2
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 @pytest.fixture
 def heard():
     """Ctrl-C is heard, though a shell starts what runs in its background with it ignored."""
@@ -309,6 +308,7 @@ def heard():
 
 
 @pytest.mark.usefixtures("heard")
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_the_second_ctrl_c_waits_for_what_is_being_kept_and_the_third_does_not(capsys):
     def keeping():
         try:
