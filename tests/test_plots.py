@@ -306,6 +306,14 @@ def test_telemetry_that_hardly_changes_is_drawn_as_a_flat_line(gb, shown, title)
     assert drawn.get_suptitle() == title
 
 
+def test_a_latency_beside_which_the_calls_would_lie_on_the_axis_stands_apart():
+    calls, queued = np.full(100, 1e6), np.linspace(1e6, 90e6, 100)
+    for latency, labels in ((queued, [["infer"], ["latency"]]), (queued / 10, [["infer", "latency"]])):
+        measured = Measured("frames", "", {"infer": calls, "latency": latency})
+        axes = diagnose.drawn(measured, bill(measured)).axes
+        assert [[line.get_label() for line in ax.lines if line.get_label()[0] != "_"] for ax in axes] == labels
+
+
 def test_few_frames_are_marked_and_many_are_lines(frames):
     one = Measured("frames", "", {"infer": np.array([2e6])}, origin="one frame")
     for measured, marker in ((one, "o"), (Measured.of(frames["recorded"]), "None")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -312,6 +312,7 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
 
 _MOST_POINTS = 2_000
 _LEAST_SPAN = 0.1
+_APART = 10  # times the longest call
 _FRAME_COLOURS = {"latency": "#000000", "frame": "#777777"}
 _TELLING = ("sm_clock_mhz", "gpu_processes", "temperature_c", "host_memory_bytes")
 
@@ -319,7 +320,8 @@ _TELLING = ("sm_clock_mhz", "gpu_processes", "temperature_c", "host_memory_bytes
 def drawn(measured: Measured, bill: Bill) -> Any:
     """A figure of its own: the measured times above, below them the telemetry that tells causes apart, if any."""
     columns = [name for name in _TELLING if np.isfinite(measured.telemetry.get(name, np.nan)).any()]
-    heights = [2.4, *[1.0] * len(columns)]
+    times = _times(measured)
+    heights = [*[2.4] * len(times), *[1.0] * len(columns)]
     proven = _plain(" and ".join(bill.proven))
     figures, axes = figure(
         len(heights),
@@ -330,30 +332,40 @@ def drawn(measured: Measured, bill: Bill) -> Any:
         height_ratios=heights,
         squeeze=False,
     )
-    _measured_times(axes[0, 0], measured, bill)
-    for ax, name in zip(axes[1:, 0], columns, strict=True):
+    for ax, shown in zip(axes[:, 0], times, strict=False):
+        _draw_times(ax, shown, measured, bill)
+    for ax, name in zip(axes[len(times) :, 0], columns, strict=True):
         telemetry_column(ax, measured, name)
     for ax in axes[:-1, 0]:
         ax.set_xlabel("")
     return figures
 
 
-def _measured_times(ax: Axes, measured: Measured, bill: Bill) -> None:
-    """Every measured time but `wait`. Dotted lines stand where a time starts to change.
+def _times(measured: Measured) -> list[dict[str, np.ndarray]]:
+    """Every measured time but `wait`. A latency beside which the calls would lie on the axis stands apart from them."""
+    shown = {name: each for name, each in measured.times_ns.items() if name != Stage.WAIT and np.any(each > 0)}
+    calls = {name: each for name, each in shown.items() if name != "latency"}
+    longest = max((float(np.nanmedian(each)) for each in calls.values()), default=np.inf)
+    if "latency" not in shown or np.nanmedian(shown["latency"]) < _APART * longest:
+        return [shown]
+    return [calls, {"latency": shown["latency"]}]
+
+
+def _draw_times(ax: Axes, times_ns: Mapping[str, np.ndarray], measured: Measured, bill: Bill) -> None:
+    """Dotted lines stand where a time starts to change.
 
     A long series is drawn as the first and the highest of every few frames, so that no spike is lost.
     """
     lines = []
-    for name, values_ns in measured.times_ns.items():
-        if name == Stage.WAIT or not np.any(values_ns > 0):
-            continue
+    for name, values_ns in times_ns.items():
         stage = STAGE_COLOURS.get(Stage(name)) if name in set(Stage) else None
         colour = stage or _FRAME_COLOURS.get(name, "#AA4499")
         frames, values_ms = _thinned(np.maximum(values_ns, 1) / 1e6)
         lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
     for frame in dict.fromkeys(each.since for each in (*bill.grew, *bill.fell) if each.since):
         ax.axvline(frame, color="#999999", linewidth=0.9, linestyle=":")
-    ax.set(ylim=(0, None), xlabel="frame", ylabel="host time [ms]")
+    ylabel = "latency [ms]" if [*times_ns] == ["latency"] else "host time [ms]"
+    ax.set(ylim=(0, None), xlabel="frame", ylabel=ylabel)
     compact = {"fontsize": 8, "columnspacing": 1.2, "handlelength": 1}
     legend = ax.legend(frameon=False, ncols=max(len(lines), 1), loc="lower left", bbox_to_anchor=(0, 1), **compact)
     for handle in legend.get_lines():
