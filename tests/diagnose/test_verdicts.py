@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from series import PINNED, PROCESSES, STEADY, loop, only, ramp, start_and_end, step
@@ -18,6 +20,10 @@ FALLS = 1 - 0.5 * np.clip((FRAME - 450) / 50, 0, 1)
 """A clock that falls to its half over the 5 % of the run in front of the middle."""
 SLOWER = 0.5 * 1980 / ramp(N, 1980, 660)
 FILLS = np.minimum(ramp(N, 0.3, 30.3), 1.2)  # there by frame 30
+NOW_AND_THEN = np.where(np.random.default_rng(5).random(N) < 0.1, 0.6, 0.03)
+LONG = np.arange(12_000)
+CLIMBS = np.clip((LONG - 5_000) / 2_000, 0, 1)
+COARSE = {PROCESSES: LONG >= 6_000, "power_w": 300.0 + LONG // 1_000 % 2}  # a sample is of 1,000 frames
 HOT = "throttle_sw_thermal_slowdown"
 
 
@@ -32,6 +38,23 @@ def sampled(wait, processes):
 def every(k, usual, slow):
     """Slow in every k-th frame."""
     return np.where(FRAME % k == 0, slow, usual)
+
+
+NO_LATENCY = ("preprocess", "upload", "infer", "synchronize", "frame")
+
+
+def with_frame(measured, more_ms):
+    """The same, with so much more in each frame that no stage holds."""
+    return replace(measured, times_ns=measured.times_ns | {"frame": measured.times_ns["frame"] + more_ms * 1e6})
+
+
+def burst(measured):
+    """The same, with five frames that start late all at once."""
+    late = np.where((FRAME > 500) & (FRAME <= 505), 50e6, 0)
+    instants = {name: each + late * (name != "due") for name, each in measured.instants_ns.items()}
+    return replace(
+        measured, instants_ns=instants, times_ns=measured.times_ns | {"latency": instants["done"] - instants["due"]}
+    )
 
 
 CASES = {
@@ -176,6 +199,38 @@ CASES = {
     ),
     # A timer that mostly says 0.
     "coarse": (Measured("frames", "a test", dict.fromkeys(("infer", "latency"), every(3, 0.0, 15.6e6))), "", ""),
+    # What an exclusion overlooked.
+    "heat without its own flag": (
+        beside(SLOWER, sm_clock_mhz=ramp(N, 1980, 660), temperature_c=94.0, throttle_hw_slowdown=1.0, **{HOT: 0.0}),
+        "heat possible, clock_drop possible",
+        "",
+    ),
+    "memory climbs by little": (
+        beside(0.5, gpu_memory_used_bytes=40e9 + 0.7e6 * FRAME, host_memory_bytes=4e8 + 3e3 * FRAME),
+        "device_leak possible, leak possible",
+        "",
+    ),
+    "infer is long in one frame of ten": (
+        only(loop(infer=NOW_AND_THEN, preprocess=0.03, upload=0.005), "preprocess", "infer", "synchronize"),
+        "allocation possible, shape_change possible, launch_queue possible",
+        "",
+    ),
+    "the wait moves from the download": (
+        only(loop(download=step(N, 8, 0.1), synchronize=step(N, 0.005, 8.3)), "download", "synchronize", "frame"),
+        "moved_wait possible",
+        "",
+    ),
+    "ten of 20 ms are in no column": (
+        only(with_frame(loop(preprocess=0.03, infer=0.02, upload=0.005), ramp(N, 0, 10)), *NO_LATENCY),
+        "allocation possible, host_contention possible",
+        "",
+    ),
+    "a queue of one burst": (burst(loop()), "queueing possible", ""),
+    "one comes in a coarse sample of a climb": (
+        loop(12_000, synchronize=1 + 2 * CLIMBS, telemetry=STEADY | COARSE),
+        "shared_gpu possible",
+        "",
+    ),
 }
 
 

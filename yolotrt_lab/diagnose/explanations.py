@@ -54,9 +54,14 @@ _ENOUGH = f"a series of {at.FEWEST_FRAMES} frames or more"
 
 
 def _no_queue(look: Look) -> Verdicts:
-    most = max(look[QUEUE].highest, 0.0)
+    most = _most_queued(look)
     if look.has_instants and look.frames >= at.FEWEST_FRAMES and most < look.service_ms:
         yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
+
+
+def _most_queued(look: Look) -> float:
+    """The longest time that any frame has beyond its stages."""
+    return float(np.max(look.series[QUEUE], initial=0.0)) if QUEUE in look.series else 0.0
 
 
 def _waits_for_others(look: Look) -> str:
@@ -133,7 +138,7 @@ def _queueing(look: Look) -> Verdicts:
         yield "proven", f"{climbs}; a frame is {ms(look.excess_ms)} too long for its clock"
     yield from _no_queue(look)
     if look.has_instants or look.is_late or look[QUEUE].highest >= look.service_ms:
-        late, most = look[QUEUE].late, max(look[QUEUE].highest, look[QUEUE].late)
+        late, most = look[QUEUE].late, _most_queued(look)
         held = f"holds up to {ms(most)} beyond the stages, {ms(late)} at the end, of a frame of {ms(look.service_ms)}"
         unclear = "" if look.has_instants else ": a queue, or work that no column covers"
         yield "possible", f"{'latency' if look.sees_queue else look.whole} {held}{unclear}"
@@ -252,11 +257,14 @@ def _moved_wait(look: Look) -> Verdicts:
         yield "excluded", "the output is page-locked"
     grown = look[Stage.SYNCHRONIZE].grew
     waits = grown.to if grown else look[Stage.SYNCHRONIZE].lowest
-    if waits > at.HOLDS * at.CALL_FLOOR_MS and not waits < look[Stage.DOWNLOAD].highest:
+    came = grown and (look[Stage.DOWNLOAD].fell or not look[look.whole].changed)  # from elsewhere: the frame is as long
+    if waits > at.HOLDS * at.CALL_FLOOR_MS and not came and not waits < look[Stage.DOWNLOAD].highest:
         yield "excluded", f"synchronize itself waits {ms(waits)}"
     yield from _call(look, Stage.DOWNLOAD, "the download call", "it waits for nothing")
     if Stage.SYNCHRONIZE in look.series:
         takes = ms(look[Stage.SYNCHRONIZE].lowest)
+        if grown:
+            yield "possible", f"synchronize goes {from_to(grown)}, and the frame not as much"
         yield "possible", f"synchronize takes no more than {takes} at times, and no download call was measured"
 
 
@@ -276,7 +284,7 @@ def _clock_explains(look: Look) -> str:
 
 
 _LIMITS = {f"throttle_{name}" for name in ("gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown")}
-_LIMITS |= {THERMAL[0]}
+_LIMITS |= {*THERMAL}
 """What may keep a GPU below its highest clock."""
 
 
@@ -286,7 +294,9 @@ def _clock(look: Look) -> Verdicts:
     kernels = look.traced.kernels_stay() if look.traced else ""
     if clock is not None and np.isfinite(clock).all() and not told:
         lowest, highest = clock.min(), clock.max()
-        if np.all(clock > (1 - at.CLOCK) * look.telemetry.get("sm_clock_max_mhz", np.inf)):
+        stalls = look[Stage.SYNCHRONIZE].stalls  # a clock that is low for less than a sample's time is not seen
+        brief = stalls is not None and stalls.share > at.STALLS_SHARE
+        if not brief and np.all(clock > (1 - at.CLOCK) * look.telemetry.get("sm_clock_max_mhz", np.inf)):
             yield "excluded", f"the SM clock is at {number(lowest)} MHz or more, its highest"
         if lowest > (1 - at.CLOCK) * highest:
             yield "possible", f"the SM clock stays at {number(highest)} MHz, maybe below its maximum; {ALL_ALONG}"
@@ -339,9 +349,9 @@ def _allocation(look: Look) -> Verdicts:
         least = f"no stage takes {ms(at.ALLOCATION_MS)}, the least that an allocation takes"
         yield "excluded", f"{least}, but for the waits"
     if look.roomy:
-        longest = max(look.roomy, key=lambda name: look[name].highest)
+        longest = max(look.roomy, key=look.most)
         often = "in every frame" if look[longest].lowest > at.ALLOCATION_MS else "in some frames"
-        room = f"{longest} takes {ms(look[longest].highest)}, long enough to hold one {often}"
+        room = f"{longest} takes {ms(look.most(longest))}, long enough to hold one {often}"
         yield "possible", f"{room}; {stalls}" if stalls else room
     yield "possible", stalls or f"what {look.whole} of {ms(look[look.whole].median)} holds was not measured"
 
@@ -371,8 +381,9 @@ def _kept(look: Look, column: str, what: str, if_kept: Verdict) -> Verdicts:
     more, climbs = held[-1] - held[0], float(np.max(held - np.minimum.accumulate(held)))
     rises = np.diff(in_blocks(held, min(6, len(held)))[1])
     least = max(at.LEAK_BYTES, at.LEAK_SHARE * held[0])
-    if len(held) >= at.FEWEST_FRAMES and more > least and rises.min() > at.LEAK_STEADY * rises.mean():
-        yield if_kept, f"{what} grows by {_megabytes(more)} in {look.frames:,} frames, some in every fifth of the run"
+    if len(held) >= at.FEWEST_FRAMES and 0 < at.LEAK_STEADY * rises.mean() < rises.min():
+        grows = f"{what} grows by {_megabytes(more)} in {look.frames:,} frames, some in every fifth of the run"
+        yield if_kept if more > least else "possible", grows
     ends = f"{what} ends {_megabytes(more)} from where it starts"
     if climbs <= (least if column == DEVICE_MEMORY else at.LEAK_BYTES):
         yield "excluded", ends
@@ -381,7 +392,7 @@ def _kept(look: Look, column: str, what: str, if_kept: Verdict) -> Verdicts:
 
 def _room_for_memory(look: Look) -> Verdicts:
     for name in look.roomy[:1]:
-        takes = f"{name} takes up to {ms(look[name].highest)}, which may hold calls that keep memory"
+        takes = f"{name} takes up to {ms(look.most(name))}, which may hold calls that keep memory"
         yield "possible", f"{takes}; {ALL_ALONG}"
 
 
@@ -434,7 +445,7 @@ def _host_contention(look: Look) -> Verdicts:
         yield "possible", stalls
     yield from _whole_stalls(look)
     if work and look.waits_measured and look.frames >= at.FEWEST_FRAMES:
-        most = sum(look[s].highest for s in work)
+        most = sum(look[s].highest for s in (*work, *filter(None, [look.unseen])))
         if most < at.OF_STAGE * look.whole_ms:
             yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
         longest = max(work, key=lambda name: look[name].median)

@@ -112,7 +112,8 @@ class Look:
         if name not in self.series or self.frames < at.FEWEST_FRAMES:
             return False
         wanders = max(at.STAYS * self[name].settled, at.OF_STAGE * self.whole_ms)
-        return not self[name].changed and self[name].highest - self[name].lowest <= wanders
+        shape = self[name]
+        return not shape.changed and max(shape.highest - shape.lowest, shape.shows_ms) <= wanders
 
     # The frame.
 
@@ -193,7 +194,7 @@ class Look:
 
     def ever_holds(self, stage: str) -> bool:
         """True where it does so in any part of the run."""
-        return self._is_long(stage, self[stage].highest)
+        return self._is_long(stage, self.most(stage))
 
     def _is_long(self, stage: str, took_ms: float) -> bool:
         only = not {Stage.UPLOAD, *GPU_CALLS} & set(self.stages) - {stage}
@@ -216,8 +217,20 @@ class Look:
     def roomy(self) -> list[str]:
         """The stages, and the time that no column covers, which are long enough to hold an allocation."""
         names = [str(s) for s in self.stages if s is not Stage.SYNCHRONIZE]
-        names += [UNCOVERED] if UNCOVERED in self.series else []
-        return [name for name in names if self[name].highest > at.ALLOCATION_MS]
+        names += [self.unseen] if self.unseen else []
+        return [name for name in names if self.most(name) > at.ALLOCATION_MS]
+
+    @property
+    def unseen(self) -> str:
+        """The series of the time in which the loop does what no column covers; '' where there is none."""
+        apart = QUEUE if QUEUE in self.series and not self.sees_queue else ""
+        return UNCOVERED if UNCOVERED in self.series else apart
+
+    def most(self, name: str) -> float:
+        """The highest level, or what a frame takes that stalls more often than by chance."""
+        stalls = self[name].stalls
+        often = stalls is not None and stalls.share > at.STALLS_SHARE
+        return max(self[name].highest, stalls.median if stalls and often else 0.0)
 
     # The queue.
 
@@ -304,8 +317,9 @@ class Look:
         """Why heat is no reason in any frame; '' where it may be one."""
         known = {name: v for name, v in self.telemetry.items() if np.isfinite(v).all()}  # in every frame
         heat = known.get("temperature_c")
-        told = any(name in known for name in THERMAL)
-        if self.throttled(*THERMAL) or not (told or (heat is not None and heat.max() < at.HOT_C)):
+        told = all(name in known for name in THERMAL)
+        unclear = THERMAL[1] not in known and self.throttled("throttle_hw_slowdown")  # which heat may be the reason of
+        if self.throttled(*THERMAL) or unclear or not (told or (heat is not None and heat.max() < at.HOT_C)):
             return ""
         warm = f"; it is at most {number(float(heat.max()))} degrees warm" if heat is not None else ""
         return f"the GPU does not slow down for heat{warm}"
@@ -347,6 +361,9 @@ class Look:
         first, last = jumps[np.append(-1, apart) + 1], jumps[np.append(apart, len(jumps) - 1)] + 1
         start, end = first - old - 1, last + 2
         inside = (start >= few) & (end + few <= len(wait))
+        inside[inside] = [
+            _is_sudden(wait[a - few : b + few], few) for a, b in zip(start[inside], end[inside], strict=True)
+        ]
         first, last, start, end = (each[inside] for each in (first, last, start, end))
         moved = values[last] - values[first]
         if not moved.any() or (end - start).sum() > at.OFTEN * len(wait):
@@ -365,6 +382,12 @@ class Look:
     def trace_finding(self, kind: str) -> TraceFinding | None:
         """What `trace show` finds of that kind, if there is a trace of frames."""
         return self.traced.finding(kind) if self.traced else None
+
+
+def _is_sudden(values: np.ndarray, few: int) -> bool:
+    """True where half of what the values change by comes within a few of them."""
+    levels = np.median(np.lib.stride_tricks.sliding_window_view(values, few), axis=1)
+    return bool(np.max(np.abs(levels[few:] - levels[:-few])) >= abs(levels[-1] - levels[0]) / 2)
 
 
 def _unlike(one: np.ndarray, two: np.ndarray, later: int) -> float:

@@ -140,7 +140,10 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
     if min(at[0], samples[0]) < _DAY_NS:  # one of them has no dates
         at, samples = at % _DAY_NS, samples % _DAY_NS
     last = np.searchsorted(samples, at, side="right") - 1
-    held = (last >= 0) & (at <= samples[-1] + 2 * float(np.median(np.diff(samples))) if len(samples) > 1 else last >= 0)
+    lasts = (
+        2 * float(np.median(np.diff(samples))) if len(samples) > 1 else np.inf
+    )  # behind it, or in a gap, none is known
+    held = (last >= 0) & (at - samples[last] <= lasts)
     if not held.any():
         ends = (np.array([each[0], each[-1]]).astype("datetime64[ns]") for each in (at, samples))
         frames, got = (" to ".join(np.datetime_as_string(each, "s")) for each in ends)
