@@ -61,7 +61,7 @@ _TIMES = {
     " gpu_to_cpu 下载",
     Stage.SYNCHRONIZE: "sync synchronize synchronise synchronization stream_sync stream_synchronize"
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
-    Stage.POSTPROCESS: "postprocess post_processing post nms decode 后处理",
+    Stage.POSTPROCESS: "postprocess post_processing post nms non_max_suppression non_maximum_suppression decode 后处理",
     "due": "due arrival arrived arrive captured",
     "start": "start started begin",
     "done": "done end ended finish finished",
