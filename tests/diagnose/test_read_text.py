@@ -246,6 +246,19 @@ def test_a_comment_in_the_first_line_is_where_the_numbers_are_from():
     assert read_text("#\ninfer: 7.9 ms\n", "a.log").origin == "a.log"
 
 
+def test_a_number_behind_a_hash_is_that_of_a_frame():
+    found = read_text(
+        "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" for each in range(3)), "a.log"
+    )
+    assert {name: values.tolist() for name, values in found.times_ns.items()} == {
+        "preprocess": [1e6] * 3,
+        "infer": [7e6, 8e6, 9e6],
+    }
+    assert found.origin == "a.log"
+    with pytest.raises(MeasurementsError, match=r"each row below line 1 starts with '#', which marks a comment"):
+        read_text("frame,infer_ms\n#0,7\n#1,8\n")
+
+
 def test_the_lab_s_own_columns_in_a_csv():
     found = read_text("frame,due_ns,start_ns,done_ns,upload_ns,warmup\n0,0,5,20,9,true\n1,100,110,150,5,false\n")
     assert {name: values.tolist() for name, values in found.times_ns.items()} == {

@@ -177,7 +177,8 @@ def split_unit(header: str) -> tuple[str, str | None]:
     return (tail[1], tail[2].lower()) if tail and known else (header, None)
 
 
-COMMENT = r"^\s*(?:#|//|%)"
+COMMENT = r"^\s*(?:#(?:[^0-9]|$)|//|%)"
+"""A line of text that is a comment; '#12 infer: 8 ms' numbers a frame."""
 NUMBER = r"(?:[0-9](?:[0-9,.'_]*[0-9])?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 DEVIATION = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER})?"
 MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not supported]", "not supported"]
