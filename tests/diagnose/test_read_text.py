@@ -226,7 +226,17 @@ def test_averages_and_broken_frames_are_no_frames():
         "infer": [7.9e6, 8.0e6],
         "postprocess": [1e6, 2e6],
     }
-    assert found.notes == ("1 incomplete frame left out",)
+    assert found.notes == ("2 lines of averages left out", "1 incomplete frame left out")
+
+
+@pytest.mark.parametrize("name", ["non-max suppression", "Non max suppression", "Non-Maximum Suppression"])
+@pytest.mark.parametrize("end", ["\n", ", "])
+def test_non_max_suppression_is_no_maximum(name, end):
+    text = "".join(f"pre: 1 ms{end}infer: 8 ms{end}{name}: {each} ms\n" for each in (2, 3, 4))
+    found = read_text(text + "Overall max: 9 ms\nmax: 8 ms\n(max) 9 ms\n")
+    assert found.times_ns["postprocess"].tolist() == [2e6, 3e6, 4e6]
+    assert found.notes == ("3 lines of averages left out",)
+    assert times(f"infer_ms,{name} [ms]\n8,1\n8,2\n")["postprocess"] == [1000, 2000]
 
 
 def test_a_comment_in_the_first_line_is_where_the_numbers_are_from():
@@ -234,6 +244,19 @@ def test_a_comment_in_the_first_line_is_where_the_numbers_are_from():
     assert found.origin == "a.csv; recorded on a T4"
     assert read_text("// T4\ninfer: 7.9 ms\n", "a.log").origin == "a.log; T4"
     assert read_text("#\ninfer: 7.9 ms\n", "a.log").origin == "a.log"
+
+
+def test_a_number_behind_a_hash_is_that_of_a_frame():
+    found = read_text(
+        "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" for each in range(3)), "a.log"
+    )
+    assert {name: values.tolist() for name, values in found.times_ns.items()} == {
+        "preprocess": [1e6] * 3,
+        "infer": [7e6, 8e6, 9e6],
+    }
+    assert found.origin == "a.log"
+    with pytest.raises(MeasurementsError, match=r"each row below line 1 starts with '#', which marks a comment"):
+        read_text("frame,infer_ms\n#0,7\n#1,8\n")
 
 
 def test_the_lab_s_own_columns_in_a_csv():

@@ -312,7 +312,7 @@ def read_text(
     first = next((line.strip() for line in data[:_HEAD].decode("utf-8", "replace").split("\n") if line.strip()), "")
     if not first:
         raise MeasurementsError(f"{file}: it must have lines, got none", fix="name another file")
-    told = first.startswith(COMMENTS) and not re.match(DMON, first)
+    told = first.startswith(COMMENTS) and not re.match(rf"{DMON}|#\d", first)
     found = _read_clean(
         data, Reading(file, unit, tuple(re.split(r"\s*,\s*", columns.strip())) if columns else ()), pattern
     )

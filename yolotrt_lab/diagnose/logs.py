@@ -47,7 +47,10 @@ _SLASHED = re.compile(
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
 _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
-_OF_A_RUN = r"\b(?:average|avg|mean|median|min|max|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+_OF_A_RUN = (
+    r"\b(?:average|avg|mean|median|min|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
+    r"|(?:^|[^\w\s\-]|(?:^|[^n]|[^o]n|[^n]on)[\s\-])max\b"  # not that of non-max suppression; RE2 can't look behind
+)
 _AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
@@ -81,12 +84,14 @@ def read_log(data: bytes, reading: Reading) -> Measured:
     if not any(text.strip() and not re.match(COMMENT, text) for text in whole[:1_000].to_pylist()):
         raise reading.error("it must have lines that are no comments, got none", "name another file")
     for averages in (False, True):
-        lines = _looked_through(whole, averages)
+        lines, left_out = _looked_through(whole, averages)
         found = _found(lines, averages)
         if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
             return Measured("summary", "averages of a run", origin=reading.file, facts=facts, export=EXPORT)
         if any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
             reading.notes += ["each row is an average, as the program prints it"] * averages
+            if left_out:
+                reading.notes.append(f"{left_out:,} line{'s' * (left_out != 1)} of averages left out")
             return _assembled(lines, found, reading)
         if not has(whole, f"(?i){_OF_A_RUN}"):
             break
@@ -133,17 +138,22 @@ def _averages(lines: Any) -> dict[str, float]:
     return facts
 
 
-def _looked_through(lines: Any, averages: bool) -> Any:
-    """The lines with 'np.float64(7.9)' as 7.9, empty where they are comments or, unless asked for, averages."""
+def _looked_through(lines: Any, averages: bool) -> tuple[Any, int]:
+    """The lines with 'np.float64(7.9)' as 7.9, empty where they are comments or, unless asked for, averages; and how
+    many averages there are.
+    """
     import pyarrow.compute as pc
 
-    sample = _sample(lines)
+    sample, left_out = _sample(lines), 0
     if any(map(_TYPED.search, sample)):
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
-    others = COMMENT if averages else rf"(?i){COMMENT}|^[^0-9]*(?:{_OF_A_RUN})"
-    if any(re.search(others, text) for text in sample):
-        lines = pc.if_else(pc.match_substring_regex(lines, others), text_array([""])[0], lines)
-    return lines
+    of_a_run = rf"(?i)^[^0-9]*(?:{_OF_A_RUN}).*[0-9]"
+    for others in (COMMENT, of_a_run)[: 1 if averages else 2]:
+        if any(re.search(others, text) for text in sample):
+            found = pc.match_substring_regex(lines, others)
+            lines = pc.if_else(found, text_array([""])[0], lines)
+            left_out = pc.sum(found).as_py() if others == of_a_run else 0
+    return lines, left_out
 
 
 def _sample(lines: Any) -> list[str]:

@@ -141,6 +141,9 @@ def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
     )
     columns = _regular(body, table) or _row_by_row(data, table, reading)
     if not len(columns) or not len(columns[0]):
+        if body.lstrip().startswith(b"#"):
+            what = f"each row below line {table.start + 1} starts with '#', which marks a comment"
+            raise reading.error(what, "write the rows without the '#'")
         raise reading.error(f"line {table.start + 1} names columns, and no row follows", "copy the rows too")
     if table.named or reading.names:
         names = table.header if table.named else _given(reading, len(columns))

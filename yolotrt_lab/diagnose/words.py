@@ -61,7 +61,7 @@ _TIMES = {
     " gpu_to_cpu 下载",
     Stage.SYNCHRONIZE: "sync synchronize synchronise synchronization stream_sync stream_synchronize"
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
-    Stage.POSTPROCESS: "postprocess post_processing post nms decode 后处理",
+    Stage.POSTPROCESS: "postprocess post_processing post nms non_max_suppression non_maximum_suppression decode 后处理",
     "due": "due arrival arrived arrive captured",
     "start": "start started begin",
     "done": "done end ended finish finished",
@@ -177,7 +177,8 @@ def split_unit(header: str) -> tuple[str, str | None]:
     return (tail[1], tail[2].lower()) if tail and known else (header, None)
 
 
-COMMENT = r"^\s*(?:#|//|%)"
+COMMENT = r"^\s*(?:#(?:[^0-9]|$)|//|%)"
+"""A line of text that is a comment; '#12 infer: 8 ms' numbers a frame."""
 NUMBER = r"(?:[0-9](?:[0-9,.'_]*[0-9])?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 DEVIATION = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER})?"
 MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not supported]", "not supported"]
