@@ -109,6 +109,18 @@ def test_a_change_of_shape_is_proven_where_frames_take_longer_whose_uploads_are_
     assert because.startswith("uploads are of 2 sizes, 2.46 to 4.92 MB")
 
 
+def test_more_uploads_of_the_same_shape_in_some_frames_are_no_change_of_shape():
+    device = open_device("simulated", trace=True)
+    run_scenario("shape-change", device, open_engine(device), frames=200)
+    trace = Trace.from_spans(device.spans, device.source)
+    upload = trace.copies["direction"] == DIRECTIONS.index("h2d")
+    twice = np.repeat(np.arange(len(upload)), 1 + (upload & np.isin(np.cumsum(upload), (111, 171))))
+    again = Columns({name: values[twice] for name, values in trace.copies.items()})
+    assert again["bytes"].sum() > trace.copies["bytes"].sum()
+    assert traced_frames(replace(trace, copies=again)).new_sizes() is None
+    assert bill(of(replace(trace, copies=again))).verdict("shape_change") == "possible"
+
+
 def test_frames_are_ranges_of_any_name_that_repeats():
     _, trace = traced(fill="in_place")
     renamed = replace(trace, names=tuple("step" if name == "frame" else name for name in trace.names))

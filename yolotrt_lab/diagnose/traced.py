@@ -64,14 +64,17 @@ class TracedFrames:
         return np.asarray(self.seen.frames["end_ns"] - self.seen.frames["start_ns"])
 
     def new_sizes(self) -> tuple[list[int], float, float] | None:
-        """The sizes of the frames' uploads in bytes, and what frames take in ms whose size is new, and the others take;
-        None where all are of one size.
+        """The sizes of an upload in bytes, and what frames take in ms whose size is new, and the others take; None
+        where all are of one size. Only frames with as many uploads as most are asked: a second tile is no new shape.
         """
-        sizes = self.seen.copied("bytes", "h2d")
-        new = np.diff(sizes, prepend=sizes[0]) != 0
+        uploads = self.seen.copied("count", "h2d")
+        often = np.bincount(uploads[uploads > 0], minlength=1).argmax()
+        alike = (uploads == often) & (uploads > 0)
+        sizes = self.seen.copied("bytes", "h2d")[alike] // often
+        new = np.diff(sizes, prepend=sizes[:1]) != 0
         if not self.has_frames or not new.any():
             return None
-        new_ms, others_ms = (float(np.median(self.took_ns[which])) / 1e6 for which in (new, ~new))
+        new_ms, others_ms = (float(np.median(self.took_ns[alike][which])) / 1e6 for which in (new, ~new))
         return np.unique(sizes).tolist(), new_ms, others_ms
 
     @property
