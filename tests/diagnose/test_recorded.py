@@ -121,6 +121,29 @@ def test_more_uploads_of_the_same_shape_in_some_frames_are_no_change_of_shape():
     assert bill(of(replace(trace, copies=again))).verdict("shape_change") == "possible"
 
 
+def test_a_bill_says_once_what_its_trace_leaves_out():
+    _, trace = traced(fill="in_place")
+    left_out = "5 of 60 rows of a table stand there twice: they are left out"
+    found = bill(replace(of(replace(trace, notes=(left_out,))), notes=("sorted", left_out)))
+    assert found.notes[:2] == ("sorted", left_out) and found.notes.count(left_out) == 1
+
+
+def test_where_launches_show_no_work_the_idle_times_of_a_trace_exclude_and_prove_nothing():
+    _, trace = traced(fill="in_place")
+    whole = bill(of(trace))
+    assert whole.verdict("launch_bound") == "excluded" and whole.at_most_ms("cuda_graph") == 0
+    for share in (0.4, 0.6):
+        kernels = np.arange(trace.count("kernels")) < share * trace.count("kernels")
+        found = bill(of(trace.where("kernels", kernels)))
+        because = next(each.because for each in found.causes if each.cause == "launch_bound")
+        assert "in the trace" not in because and found.verdict("launch_bound") != "proven"
+        assert found.at_most_ms("cuda_graph") != 0
+        assert any("launches show no work on the GPU" in note for note in found.notes)
+    assert not {"launch_bound", "gaps", "unexplained_wait"} & {
+        each.kind for each in findings(trace.where("kernels", kernels))
+    }
+
+
 def test_frames_are_ranges_of_any_name_that_repeats():
     _, trace = traced(fill="in_place")
     renamed = replace(trace, names=tuple("step" if name == "frame" else name for name in trace.names))

@@ -36,7 +36,7 @@ class TracedFrames:
     @property
     def complete(self) -> bool:
         """True where it has frames, and all that is told of them: calls, kernels and copies."""
-        return self.has_frames and not self.seen.missing
+        return self.has_frames and self.seen.shows_all
 
     @cached_property
     def seen(self) -> Attribution:
@@ -134,7 +134,7 @@ def trace_measured(measured: Measured, traced: TracedFrames) -> Measured:
     A loop with several frames in flight waits for nothing until its lanes are full: its first frames are left out.
     """
     seen = traced.seen
-    frames, notes = seen.frames, (*measured.notes, *filter(None, [traced.note]))
+    frames, notes = seen.frames, tuple(dict.fromkeys((*measured.notes, *seen.notes, *filter(None, [traced.note]))))
     named = [stage for stage in Stage if stage in seen.stages]
     times = {str(stage): frames[f"{stage}_ns"] for stage in named} if named and traced.has_frames else _calls(seen)
     whole = traced.took_ns
