@@ -109,6 +109,41 @@ def test_a_change_of_shape_is_proven_where_frames_take_longer_whose_uploads_are_
     assert because.startswith("uploads are of 2 sizes, 2.46 to 4.92 MB")
 
 
+def test_more_uploads_of_the_same_shape_in_some_frames_are_no_change_of_shape():
+    device = open_device("simulated", trace=True)
+    run_scenario("shape-change", device, open_engine(device), frames=200)
+    trace = Trace.from_spans(device.spans, device.source)
+    upload = trace.copies["direction"] == DIRECTIONS.index("h2d")
+    twice = np.repeat(np.arange(len(upload)), 1 + (upload & np.isin(np.cumsum(upload), (111, 171))))
+    again = Columns({name: values[twice] for name, values in trace.copies.items()})
+    assert again["bytes"].sum() > trace.copies["bytes"].sum()
+    assert traced_frames(replace(trace, copies=again)).new_sizes() is None
+    assert bill(of(replace(trace, copies=again))).verdict("shape_change") == "possible"
+
+
+def test_a_bill_says_once_what_its_trace_leaves_out():
+    _, trace = traced(fill="in_place")
+    left_out = "5 of 60 rows of a table stand there twice: they are left out"
+    found = bill(replace(of(replace(trace, notes=(left_out,))), notes=("sorted", left_out)))
+    assert found.notes[:2] == ("sorted", left_out) and found.notes.count(left_out) == 1
+
+
+def test_where_launches_show_no_work_the_idle_times_of_a_trace_exclude_and_prove_nothing():
+    _, trace = traced(fill="in_place")
+    whole = bill(of(trace))
+    assert whole.verdict("launch_bound") == "excluded" and whole.at_most_ms("cuda_graph") == 0
+    for share in (0.4, 0.6):
+        kernels = np.arange(trace.count("kernels")) < share * trace.count("kernels")
+        found = bill(of(trace.where("kernels", kernels)))
+        because = next(each.because for each in found.causes if each.cause == "launch_bound")
+        assert "in the trace" not in because and found.verdict("launch_bound") != "proven"
+        assert found.at_most_ms("cuda_graph") != 0
+        assert any("launches show no work on the GPU" in note for note in found.notes)
+    assert not {"launch_bound", "gaps", "unexplained_wait"} & {
+        each.kind for each in findings(trace.where("kernels", kernels))
+    }
+
+
 def test_frames_are_ranges_of_any_name_that_repeats():
     _, trace = traced(fill="in_place")
     renamed = replace(trace, names=tuple("step" if name == "frame" else name for name in trace.names))

@@ -36,7 +36,7 @@ class TracedFrames:
     @property
     def complete(self) -> bool:
         """True where it has frames, and all that is told of them: calls, kernels and copies."""
-        return self.has_frames and not self.seen.missing
+        return self.has_frames and self.seen.shows_all
 
     @cached_property
     def seen(self) -> Attribution:
@@ -64,14 +64,17 @@ class TracedFrames:
         return np.asarray(self.seen.frames["end_ns"] - self.seen.frames["start_ns"])
 
     def new_sizes(self) -> tuple[list[int], float, float] | None:
-        """The sizes of the frames' uploads in bytes, and what frames take in ms whose size is new, and the others take;
-        None where all are of one size.
+        """The sizes of an upload in bytes, and what frames take in ms whose size is new, and the others take; None
+        where all are of one size. Only frames with as many uploads as most are asked: a second tile is no new shape.
         """
-        sizes = self.seen.copied("bytes", "h2d")
-        new = np.diff(sizes, prepend=sizes[0]) != 0
+        uploads = self.seen.copied("count", "h2d")
+        often = np.bincount(uploads[uploads > 0], minlength=1).argmax()
+        alike = (uploads == often) & (uploads > 0)
+        sizes = self.seen.copied("bytes", "h2d")[alike] // often
+        new = np.diff(sizes, prepend=sizes[:1]) != 0
         if not self.has_frames or not new.any():
             return None
-        new_ms, others_ms = (float(np.median(self.took_ns[which])) / 1e6 for which in (new, ~new))
+        new_ms, others_ms = (float(np.median(self.took_ns[alike][which])) / 1e6 for which in (new, ~new))
         return np.unique(sizes).tolist(), new_ms, others_ms
 
     @property
@@ -131,7 +134,7 @@ def trace_measured(measured: Measured, traced: TracedFrames) -> Measured:
     A loop with several frames in flight waits for nothing until its lanes are full: its first frames are left out.
     """
     seen = traced.seen
-    frames, notes = seen.frames, (*measured.notes, *filter(None, [traced.note]))
+    frames, notes = seen.frames, tuple(dict.fromkeys((*measured.notes, *seen.notes, *filter(None, [traced.note]))))
     named = [stage for stage in Stage if stage in seen.stages]
     times = {str(stage): frames[f"{stage}_ns"] for stage in named} if named and traced.has_frames else _calls(seen)
     whole = traced.took_ns

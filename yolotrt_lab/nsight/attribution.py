@@ -84,6 +84,11 @@ class Attribution:
         return sums(np.where(chosen, self.copies["frame"], -1), self.copies[column], len(self))
 
     @property
+    def shows_all(self) -> bool:
+        """True where the trace lacks nothing, and at most a few of its launches and copy calls show no work."""
+        return not self.missing and not any(_many(self.counts, kind, "idle") for kind in (Call.LAUNCH, Call.COPY))
+
+    @property
     def batched(self) -> bool:
         """True where half of the frames or more submit no work: it goes in batches, each with its last frame."""
         submits = (self.frames["kernels"] > 0) | (self.frames["copies"] > 0)
@@ -347,6 +352,12 @@ def _counts(joined: Joined) -> Counter[str]:
     return counts
 
 
+def _many(counts: Counter[str], kind: Call, odd: str) -> int:
+    """How many calls of a kind are odd; 0 where these are few."""
+    count = counts[f"{kind} {odd}"]
+    return count if count > _FEW * counts[kind] else 0
+
+
 def _notes(counts: Counter[str], missing: Sequence[str], processes: int) -> Iterator[str]:
     if not counts["work"]:
         yield "the trace shows no work of the GPU: what synchronize calls waited for can't be told"
@@ -370,9 +381,9 @@ def _notes(counts: Counter[str], missing: Sequence[str], processes: int) -> Iter
         if counts["calls"] and (behind := counts[f"{what} behind"]) > _FEW * counts[what]:
             yield f"{behind} of {counts[what]} {what} start after the last call: clocks may differ"
     for kind, what in ((Call.LAUNCH, "launches"), (Call.COPY, "copy calls")):
-        if (loose := counts[f"{kind} outside"]) > _FEW * counts[kind]:
+        if loose := _many(counts, kind, "outside"):
             yield f"{loose} of {counts[kind]} {what} between the first and the last frame are in none"
-        if (idle := counts[f"{kind} idle"]) > _FEW * counts[kind]:
+        if idle := _many(counts, kind, "idle"):
             yield f"{idle} of {counts[kind]} {what} show no work on the GPU: some of it may be missing"
     if processes > 1:
         yield f"frames are of {processes} processes, and medians over them together"

@@ -75,7 +75,7 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
 
     All but the first are told where the median frame loses 20 us and 5 % of its time in that way. Where no range is
     named `frame_range`, frames are cut at synchronize calls; where that fails too, only the first is told. Of a trace
-    that lacks calls, kernels or copies only the first three are.
+    that lacks calls, kernels or copies, or the work of more than a few of its calls, only the first three are.
 
     >>> from yolotrt_lab import nsight
     >>> [str(found.kind) for found in findings(nsight.shipped_trace("graph-pageable"))][:2]
@@ -88,7 +88,7 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
     ]
     if seen is not None and len(seen.joints.work["pid"]):
         looks = (_backlog, _moved_wait, _serial, _launch_bound, _gaps, _other_work, _unexplained)
-        for look in looks[:2] if seen.joints.missing else looks:
+        for look in looks if seen.attribution.shows_all else looks[:2]:
             found += look(seen)
     return tuple(found)
 
