@@ -12,10 +12,8 @@ from .trace import CLOCK_SLACK_NS, Columns, calls_of, packed, queue_of, rows_of
 _ALONE_NS = 1_000_000_000
 _FEW = 0.05  # of the rows; with more, the clocks or the report as a whole are wrong
 _GPU = ("kernels", "copies", "memsets")
-_WAITS = {
-    *("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaThreadSynchronize"),
-    *("cuStreamSynchronize", "cuCtxSynchronize"),
-}
+_WAITS = {"cudaDeviceSynchronize", "cudaThreadSynchronize", "cuCtxSynchronize"}
+"""Those that wait for every stream: a trace does not say which one the others wait for."""
 _LAWS = {
     "alone": "end long after everything else",
     "twice": "stand there twice",
