@@ -508,3 +508,21 @@ def test_json_in_one_long_line_is_read_and_brackets_alone_are_an_error(tmp_path)
     (tmp_path / "rows.json").write_text("[" * 200_000)
     with pytest.raises(MeasurementsError):
         read(tmp_path / "rows.json")
+
+
+def test_rows_of_two_cameras_with_the_same_numbers_are_not_added_up(tmp_path):
+    rows = [f"{camera},{frame},{stage},8" for frame in range(30) for camera in "ab" for stage in ("infer", "sync")]
+    (tmp_path / "two.csv").write_text("\n".join(["camera,frame,stage,ms", *rows]), encoding="utf-8")
+    with pytest.raises(MeasurementsError, match=r"every stage comes several times\nFix: keep the rows of one camera"):
+        read(tmp_path / "two.csv")
+
+
+def test_without_numbers_a_frame_starts_with_its_first_stage(tmp_path):
+    """Postprocessing is in every second frame, and takes 7 ms less than the network of its own frame."""
+    took = [9 + frame % 3 for frame in range(30)]
+    rows = [row for frame, ms in enumerate(took) for row in (f"infer,{ms}", f"postprocess,{ms - 7}")[: 1 + frame % 2]]
+    (tmp_path / "some.csv").write_text("\n".join(["stage,ms", *rows]), encoding="utf-8")
+    measured = read(tmp_path / "some.csv")
+    assert (measured.times_ns["infer"] / 1e6).tolist() == took[1::2]
+    assert ((measured.times_ns["infer"] - measured.times_ns["postprocess"]) / 1e6).tolist() == [7.0] * 15
+    assert "15 incomplete frames left out" in measured.notes

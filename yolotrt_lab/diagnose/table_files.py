@@ -243,6 +243,9 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     return measured_of(columns, reading)
 
 
+_SEVERAL = 0.5  # of the frames
+
+
 def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     """Put the rows of a frame side by side where each row is one stage, which a column of text names; else False."""
     encoded = names.dictionary_encode()
@@ -259,11 +262,18 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     if len(times) != 1:
         return False
     stage = numbers_of(encoded.indices).astype(np.int64)
-    if numbers is None:  # a frame is the next row of each stage
+    if numbers is None and np.ptp(np.bincount(stage)):  # a frame starts with its first stage
+        numbers = np.cumsum(stage == stage[0])
+    elif numbers is None:  # a frame is the next row of each stage
         order = np.argsort(stage, kind="stable")
         numbers = np.empty(len(stage))
         numbers[order] = np.arange(len(stage)) - np.searchsorted(stage[order], stage[order])
     _, first, frame = np.unique(numbers, return_index=True, return_inverse=True)
+    came = np.zeros((len(stages), len(first)), int)
+    np.add.at(came, (stage, frame), 1)
+    if np.mean(np.min(np.where(came, came, 2), axis=0) > 1) > _SEVERAL and came.max() > 1:
+        what = "each frame must have each stage once, got frames in which every stage comes several times"
+        raise reading.error(what, "keep the rows of one camera and of one run, or number the frames through")
     took = np.zeros((len(stages), len(first)))
     np.add.at(took, (stage, frame), times[0].values)  # a stage that comes twice in a frame is added up
     none = np.ones(took.shape, np.bool_)
