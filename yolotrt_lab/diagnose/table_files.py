@@ -271,7 +271,7 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     _, first, frame = np.unique(numbers, return_index=True, return_inverse=True)
     came = np.zeros((len(stages), len(first)), int)
     np.add.at(came, (stage, frame), 1)
-    if np.mean(np.min(np.where(came, came, 2), axis=0) > 1) > _SEVERAL and came.max() > 1:
+    if np.mean(np.min(np.where(came, came, 2), axis=0) > 1) > _SEVERAL:
         what = "each frame must have each stage once, got frames in which every stage comes several times"
         raise reading.error(what, "keep the rows of one camera and of one run, or number the frames through")
     took = np.zeros((len(stages), len(first)))

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from .intervals import distinct, each, taken
-from .trace import CLOCK_SLACK_NS, Columns, calls_of, packed, queue_of, rows_of
+from .trace import CLOCK_SLACK_NS, DEVICE_WAITS, Columns, calls_of, packed, queue_of, rows_of
 
 _ALONE_NS = 1_000_000_000
 _FEW = 0.05  # of the rows; with more, the clocks or the report as a whole are wrong
 _GPU = ("kernels", "copies", "memsets")
-_WAITS = {"cudaDeviceSynchronize", "cudaThreadSynchronize", "cuCtxSynchronize"}
-"""Those that wait for every stream: a trace does not say which one the others wait for."""
 _LAWS = {
     "alone": "end long after everything else",
     "twice": "stand there twice",
@@ -55,7 +53,7 @@ def without_damage(tables: dict[str, Columns], names: Iterable[str], titles: Map
     for table in _GPU:
         leave_out(table, overlong=_overlong(tables[table]))
     earliest = tables["api"]["start_ns"] - CLOCK_SLACK_NS
-    latest = _latest(tables, _coded(names, lambda name: name in _WAITS)) + CLOCK_SLACK_NS
+    latest = _latest(tables, _coded(names, lambda name: name in DEVICE_WAITS)) + CLOCK_SLACK_NS
     asked = calls_of(tables["api"])
     for table in _GPU:
         call = asked(tables[table])

@@ -32,6 +32,9 @@ DIRECTIONS = ("h2d", "d2h", "d2d", "p2p", "h2h", "other")
 MEMORIES = (*map(str, HostMemory), "device", "array", "managed", "unknown")
 """Kinds of memory; column `host_memory` holds places in this tuple."""
 
+DEVICE_WAITS = frozenset(("cudaDeviceSynchronize", "cudaThreadSynchronize", "cuCtxSynchronize"))
+"""The calls that wait for every stream; a trace does not say which one the others wait for."""
+
 CLOCK_SLACK_NS = 5_000
 """How much later than a call's return the work may seem to end that the call waited for."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .intervals import each
-from .trace import CLOCK_SLACK_NS, Columns
+from .trace import CLOCK_SLACK_NS, DEVICE_WAITS, Columns
 from .traced_frames import KINDS, Call, Joined
 
 WAITS = ("kernels", "copies", "other_frames", "other_streams", "nothing", "wake_up")
@@ -29,7 +29,7 @@ def _waits_of_thread(joined: Joined, thread: int, rows: np.ndarray) -> tuple[np.
     work, api = joined.work, joined.trace.api
     process, loop = work["pid"] == thread >> 32, joined.loop_of(thread)
     start, end, frame = api["start_ns"][rows], api["end_ns"][rows], joined.call_frame[rows]
-    whole = joined.trace.named("api", _waits_for_device)[rows]
+    whole = joined.trace.named("api", DEVICE_WAITS.__contains__)[rows]
     last = np.where(whole, _last_end(work["end_ns"][process], end), _last_end(work["end_ns"][loop], end))
     unknown = last <= start
     until = np.where(unknown, start, np.minimum(last, end))
@@ -40,10 +40,6 @@ def _waits_of_thread(joined: Joined, thread: int, rows: np.ndarray) -> tuple[np.
     with_all = with_loop if of_all is of_loop else of_all.measure(start, until)
     nothing = np.where(unknown, end - start, until - start - with_all)
     return kernels, own - kernels, with_loop - own, with_all - with_loop, nothing, np.where(unknown, 0, end - until)
-
-
-def _waits_for_device(name: str) -> bool:
-    return name in ("cudaDeviceSynchronize", "cudaThreadSynchronize", "cuCtxSynchronize")
 
 
 def _last_end(ends: np.ndarray, before: np.ndarray) -> np.ndarray:
