@@ -114,7 +114,15 @@ THROTTLE_REASONS = (
 """Why the GPU's clocks are lower than they could be, as NVML names it (`nvmlClocksThrottleReason...`)."""
 
 TELEMETRY_COLUMNS = (
-    *("sm_clock_mhz", "memory_clock_mhz", "power_w", "temperature_c", "pcie_generation", "pcie_width"),
+    *(
+        "sm_clock_mhz",
+        "sm_clock_max_mhz",
+        "memory_clock_mhz",
+        "power_w",
+        "temperature_c",
+        "pcie_generation",
+        "pcie_width",
+    ),
     *("gpu_utilisation_percent", "gpu_memory_used_bytes", "gpu_processes", "host_memory_bytes"),
     *(f"throttle_{reason}" for reason in THROTTLE_REASONS),
 )

@@ -229,6 +229,7 @@ class State:
         self._readings.append(
             {
                 "sm_clock_mhz": _SM_CLOCK_MHZ * clock,
+                "sm_clock_max_mhz": _SM_CLOCK_MHZ,
                 "memory_clock_mhz": _MEMORY_CLOCK_MHZ,
                 "power_w": power,
                 "temperature_c": self._temperature,
