@@ -248,11 +248,11 @@ def test_bounds_draw_what_a_frame_asks_of_each_resource():
     _, ax = plots.figure()
     climbed = speed.Ladder.shipped()
     drawn = speed.bounds(ax, climbed)
-    assert [bars.get_label() for bars in drawn] == list(speed.BOUND_COLOURS)
-    for bars in drawn:
-        name = bars.get_label()
-        assert [bar.get_width() for bar in bars] == [step.bounds_us[name] for step in climbed.steps]
-        assert to_hex(bars[0].get_facecolor()).upper() == speed.BOUND_COLOURS[name]
+    assert [dots.get_label() for dots in drawn] == list(speed.BOUND_COLOURS)
+    for dots in drawn:
+        name = dots.get_label()
+        assert dots.get_xdata().tolist() == [step.bounds_us[name] for step in climbed.steps]
+        assert dots.get_color() == speed.BOUND_COLOURS[name]
     assert [label.get_text() for label in ax.get_yticklabels()] == [step.rung.label for step in climbed.steps]
     assert [text.get_text() for text in ax.texts] == [f"{step.together.frame_us:,.0f} us" for step in climbed.steps]
     assert ax.get_xscale() == "log"

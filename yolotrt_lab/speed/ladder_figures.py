@@ -32,23 +32,23 @@ BOUND_COLOURS = {
 def bounds(ax: Axes, climbed: Ladder) -> list[Any]:
     """For each rung what a frame takes, and what it asks of each resource, in microseconds, on a logarithmic axis.
 
-    The frame is a mark; no frame can be shorter than the longest of its bars. Returns the bars of each resource.
+    The frame is a mark. It takes as long as the dot farthest right, or longer. Returns the dots of each resource.
 
     >>> from yolotrt_lab import plots, speed
     >>> _, ax = plots.figure()
-    >>> [bars.get_label() for bars in bounds(ax, speed.Ladder.shipped())]
+    >>> [dots.get_label() for dots in bounds(ax, speed.Ladder.shipped())]
     ['engine', 'upload', 'download', 'host']
     """
     rungs = {step.rung.label: (step.together.frame_us, step.bounds_us) for step in climbed.steps}
     names = [name for name in BOUND_COLOURS if any(name in asked for _, asked in rungs.values())]
-    height = 0.8 / len(names)
     rows = np.arange(len(rungs))
+    frames = [frame_us for frame_us, _ in rungs.values()]
+    ax.hlines(rows, 1e-3, frames, color="#dddddd", linewidth=0.8)
     drawn = []
     for place, name in enumerate(names):
-        widths = [asked.get(name, 0.0) for _, asked in rungs.values()]
-        offset = (place - (len(names) - 1) / 2) * height
-        drawn.append(ax.barh(rows + offset, widths, height * 0.9, color=BOUND_COLOURS[name], label=name))
-    frames = [frame_us for frame_us, _ in rungs.values()]
+        asked_us = [asked.get(name) or np.nan for _, asked in rungs.values()]
+        offset = 0.16 * (place - (len(names) - 1) / 2)  # where two are as large, both are seen
+        drawn += ax.plot(asked_us, rows + offset, "o", color=BOUND_COLOURS[name], label=name)
     ax.vlines(frames, rows - 0.45, rows + 0.45, color="black", linewidth=1.6, label="the frame")
     for row, frame_us in enumerate(frames):
         ax.text(frame_us * 1.06, row, f"{frame_us:,.0f} us", va="center", size=9)
