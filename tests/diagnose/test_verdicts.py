@@ -260,6 +260,20 @@ def test_a_clock_that_stays_may_be_locked_low_unless_it_is_the_highest(wait, mos
     assert judged.because.startswith(f"the SM clock {text}")
 
 
+@pytest.mark.parametrize(
+    ("names", "verdict", "pinned_output"),
+    [
+        ("upload infer download synchronize", "proven", None),
+        ("upload infer synchronize download", "possible", 22.0),
+        ("download infer synchronize upload", "possible", None),  # in no order of calls
+    ],
+)
+def test_a_download_has_waited_in_synchronizes_place_only_where_it_is_in_front_of_it(names, verdict, pinned_output):
+    found = bill(only(loop(download=22.0, synchronize=0.05, noise=0.0), *names.split()))
+    assert found.verdict("moved_wait") == verdict
+    assert next(each.at_most_ms for each in found.fixes if each.fix == "pinned_output") == pinned_output
+
+
 @pytest.mark.parametrize("changed", [slice(8), slice(-8, None), slice(300, 330)])
 @pytest.mark.parametrize(
     ("stage", "cause"), [("preprocess", "preprocess"), ("upload", "pageable_overload"), ("infer", "launch_queue")]

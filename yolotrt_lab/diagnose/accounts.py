@@ -268,6 +268,7 @@ def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
     A fix ends a queue only if it takes more off a frame than the frame is too long by for its clock.
     """
     moved = verdicts[Cause.MOVED_WAIT] in ("proven", "possible") and look.holds(Stage.DOWNLOAD)
+    moved = moved and look.download_first is not False
     bounds = {
         "pinned_input": _pinned(look, "input", Stage.UPLOAD, "h2d", "the copy to the GPU"),
         "pinned_output": _pinned(look, "output", Stage.DOWNLOAD, "d2h", "the copy from the GPU", moved=moved),

@@ -250,7 +250,7 @@ def _moved_wait(look: Look) -> Verdicts:
         yield "proven", f"copy calls wait {ms(look.traced.moved_ms)} in a traced frame for other work than their copy"
     download, wait = look[Stage.DOWNLOAD].median, look[Stage.SYNCHRONIZE].highest
     short = wait <= at.NO_WAIT * download and not look[Stage.INFER].median > download  # else infer may have waited
-    if not look.page_locked("output") and short and look.holds(Stage.DOWNLOAD):
+    if look.download_first and not look.page_locked("output") and short and look.holds(Stage.DOWNLOAD):
         waited = f"a download call of {ms(download)}, which has waited for the GPU"
         yield "proven", f"synchronize takes {ms(wait)} behind {waited}"
     if look.page_locked("output"):
@@ -260,7 +260,8 @@ def _moved_wait(look: Look) -> Verdicts:
     came = grown and (look[Stage.DOWNLOAD].fell or not look[look.whole].changed)  # from elsewhere: the frame is as long
     if waits > at.HOLDS * at.CALL_FLOOR_MS and not came and not waits < look[Stage.DOWNLOAD].highest:
         yield "excluded", f"synchronize itself waits {ms(waits)}"
-    yield from _call(look, Stage.DOWNLOAD, "the download call", "it waits for nothing")
+    behind = " (behind synchronize, as the columns are ordered)" if look.download_first is False else ""
+    yield from _call(look, Stage.DOWNLOAD, f"the download call{behind}", "it waits for nothing")
     if Stage.SYNCHRONIZE in look.series:
         takes = ms(look[Stage.SYNCHRONIZE].lowest)
         if grown:

@@ -179,6 +179,18 @@ class Look:
         return None if self.stages and together < change.size / 2 else (name, change)
 
     @cached_property
+    def download_first(self) -> bool | None:
+        """Whether a frame's download call comes before its synchronize, as the columns are ordered.
+
+        None where one is missing, or infer is not before both: then the columns are in another order than the calls.
+        """
+        named = list(self.measured.times_ns)
+        if not {Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE} <= set(named):
+            return None
+        infer, download, synchronize = map(named.index, (Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE))
+        return None if infer > min(download, synchronize) else download < synchronize
+
+    @cached_property
     def _call_ms(self) -> float:
         """What a call of this loop costs that does not wait: the shortest of its CUDA calls, in the median.
 
