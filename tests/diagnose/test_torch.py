@@ -1,0 +1,57 @@
+"""Loops of PyTorch on an H200, each with one thing wrong (`scripts/torch_loops.py`): the bill is wrong and sure of none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from yolotrt_lab.diagnose import bill, join, read
+from yolotrt_lab.types import Cause
+
+LOGS = Path(__file__).parents[1] / "data" / "cases" / "torch"
+LOOPS = {
+    "steady.log": (Cause.NONE, ""),
+    "pinned.csv": (Cause.NONE, ""),
+    "more_boxes.log": (Cause.PREPROCESS, "postprocess"),
+    "tracking.log": (Cause.PREPROCESS, "postprocess"),
+    "written.log": (Cause.PREPROCESS, ""),
+    "busy_cores.log": (Cause.HOST_CONTENTION, "preprocess infer frame"),
+    "held_interpreter.log": (Cause.HOST_CONTENTION, "infer"),
+    "collected.csv": (Cause.LEAK, "preprocess"),
+    "kept_on_gpu.csv": (Cause.DEVICE_LEAK, ""),
+    "kept_graph.log": (Cause.DEVICE_LEAK, ""),
+    "freed_each_frame.log": (Cause.ALLOCATION, ""),
+    "no_synchronize.log": (Cause.MOVED_WAIT, ""),
+    "other_thread.log": (Cause.SHARED_STREAM, "infer"),
+    "other_process.csv": (Cause.SHARED_GPU, "synchronize"),
+    "new_sizes.csv": (Cause.SHAPE_CHANGE, ""),
+    "larger.log": (Cause.SHAPE_CHANGE, "preprocess upload frame"),
+    "overload.log": (Cause.QUEUEING, "latency"),
+}
+"""What is wrong, and the stages that are seen to grow. The host's own speed went up and down by half meanwhile."""
+PERIODS = {"new_sizes.csv": 10, "written.log": 30}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("name", LOOPS)
+def test_what_is_wrong_is_possible_and_nothing_else_is_proven(name, beside):
+    measured, (cause, grew) = read(LOGS / f"{name}.gz"), LOOPS[name]
+    telemetry = LOGS / f"{name.partition('.')[0]}.smi.csv.gz"
+    if beside:
+        if not telemetry.exists():
+            pytest.skip("its lines have no time of day")
+        measured = join(measured, read(telemetry))
+    found = bill(measured)
+    assert set(found.proven) <= {cause}
+    assert cause is Cause.NONE or found.verdict(cause) in ("proven", "possible")
+    assert set(grew.split()) <= {each.stage for each in found.grew}
+    assert found.steady is not True
+    if name in PERIODS:
+        assert found.period == PERIODS[name]
+
+
+def test_a_leak_that_telemetry_shows_is_told_with_its_size():
+    found = bill(join(read(LOGS / "kept_on_gpu.csv.gz"), read(LOGS / "kept_on_gpu.smi.csv.gz")))
+    because = next(each.because for each in found.causes if each.cause == Cause.DEVICE_LEAK)
+    assert because.startswith("memory of the GPU grows by 1,820 MB in 600 frames")
