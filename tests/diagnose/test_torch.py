@@ -1,4 +1,4 @@
-"""Loops of PyTorch on an H200, each with one thing wrong (`scripts/torch_loops.py`): the bill is wrong and sure of none."""
+"""Loops of PyTorch on an H200, one thing wrong in each (`scripts/torch_loops.py`): no bill is wrong and sure."""
 
 from __future__ import annotations
 
