@@ -396,12 +396,34 @@ def test_columns_that_the_user_names():
         "frame_id;op;thread;dur [ms]\n0;infer;main;4\n0;infer;main;3\n0;sync;main;1\n1;infer;main;8\n1;sync;main;2\n",
         "stage,ms\ninfer,7\nsync,1\ninfer,8\nsync,2\n",
         "frame,name,us\n0,infer,7000\n0,sync,1000\n1,infer,8000\n1,sync,2000\n",
+        "frame,stage,start_ms,end_ms\n0,infer,1,8\n0,sync,8,9\n1,infer,11,19\n1,sync,19,21\n",
+        "finish_s\tstage\tstage begin [s]\n.008\tinfer\t.001\n.009\tsync\t.008\n.019\tinfer\t.011\n.021\tsync\t.019\n",
+        "ts_us,dur_us,name\n1000,7000,infer\n8000,1000,sync\n11000,8000,infer\n19000,2000,sync\n",
+        "frame,stage,start,end\n0,infer,10:00:00.001,10:00:00.008\n0,sync,10:00:00.008,10:00:00.009\n"
+        "1,infer,10:00:00.011,10:00:00.019\n1,sync,10:00:00.019,10:00:00.021\n",
+        "frame,event,t_ms\n0,infer start,1\n0,infer end,8\n0,sync start,8\n0,sync end,9\n1,infer start,11\n"
+        "1,infer end,19\n1,sync start,19\n1,sync end,21\n",
+        '{"帧号": 0, "阶段": "推理", "开始_s": 0.001, "结束_s": 0.008}\n'
+        '{"帧号": 0, "阶段": "同步", "开始_s": 0.008, "结束_s": 0.009}\n'
+        '{"帧号": 1, "阶段": "推理", "开始_s": 0.011, "结束_s": 0.019}\n'
+        '{"帧号": 1, "阶段": "同步", "开始_s": 0.019, "结束_s": 0.021}',
     ],
 )
 def test_a_table_with_one_row_a_stage_is_put_side_by_side(said):
     found = text(said)
-    assert ms(found) == {"infer": [7, 8], "synchronize": [1, 2]}
+    times = ms(found)
+    assert times.pop("frame", [8, 10]) == [8, 10]  # from the first start to the last end, where they are known
+    assert times == {"infer": [7, 8], "synchronize": [1, 2]}
     assert "each row is a stage: those of a frame are put side by side" in found.notes
+
+
+def test_a_long_table_of_two_clocks_and_one_of_starts_alone():
+    said = "frame,stage,cpu_ms,gpu_ms\n0,infer,7,6\n0,sync,1,0\n1,infer,8,7\n1,sync,2,0\n"
+    assert ms(text(said)) == {"infer": [7, 8], "synchronize": [1, 2], "infer gpu": [6, 7], "sync gpu": [0, 0]}
+    with pytest.raises(MeasurementsError, match=r"'start_ms' tells when each stage .*\nFix: write both its start and"):
+        text("frame,stage,start_ms\n0,infer,1\n0,sync,8\n1,infer,11\n1,sync,19\n")
+    wide = text("frame,slowest,infer_ms,sync_ms\n0,infer,7,1\n1,sync,1,8\n")
+    assert ms(wide) == {"infer": [7, 1], "synchronize": [1, 8]}
 
 
 def test_the_first_pattern_that_fits_decides_and_each_format_has_a_case():

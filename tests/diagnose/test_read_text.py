@@ -133,6 +133,8 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("copy_from_Mat: 1.5 ms\ncudaMemcpyAsync: 0.3 ms", {"upload": 300, "preprocess": 1_200}),
         ("copy_from_Mat: 1.5 ms", {"preprocess": 1_500}),
         ("cudaMemcpyAsync: 0.3 ms\nenqueueV3 2ms\ncudaMemcpyAsync: 0.1 ms", COPIES),
+        ("pre: 1 ms\nenqueueV3 2ms\ncudaMemcpyAsync: 0.1 ms, sync: 5 ms",
+         {"preprocess": 1_000, "infer": 2_000, "download": 100, "synchronize": 5_000}),
         ("cudaMemcpyAsync H2D: 0.3 ms, enqueueV3: 2ms, cudaMemcpyAsync D2H: 0.1 ms", COPIES),
         ("cudaMemcpyAsync(HtoD) 0.3 ms, infer 2ms, cudaMemcpyAsync(DtoH) 0.1 ms", COPIES),
         ("infer time:2ms\ngpu to cpu:0.1ms", {"infer": 2_000, "download": 100}),
@@ -172,6 +174,21 @@ def test_lines_of_a_log(line, first):
     found = times(f"{line}\n" * 8, "ms")
     assert {name: values[0] for name, values in found.items()} == pytest.approx(first)
     assert {len(values) for values in found.values()} == {8}
+
+
+@pytest.mark.parametrize(
+    ("columns", "ways", "noted"),
+    [
+        ("memcpy_ms,enqueue_ms", ["upload", "infer"], 0),
+        ("enqueue_ms,memcpy_ms", ["infer", "download"], 0),
+        ("memcpy_ms,sync_ms", ["upload", "synchronize"], 1),
+        ("memcpy_ms,copy_ms,enqueue_ms", ["upload", "download", "infer"], 2),
+    ],
+)
+def test_a_copy_goes_up_before_the_enqueue_and_down_behind_it(columns, ways, noted):
+    found = read_text(f"{columns}\n" + ",".join("123"[: len(ways)]) + "\n")
+    assert list(found.times_ns) == ways
+    assert len([note for note in found.notes if "names no direction" in note]) == noted
 
 
 def test_lists_of_numbers_and_words_in_front_of_a_log():

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..packages import arrow_array
-from ..types import Stage
 from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
 from .words import (
@@ -27,11 +26,11 @@ from .words import (
     TIME_UNITS,
     UNITS_NS,
     AmbiguousError,
-    end_of,
     ending_name,
     floats,
     has,
     in_slices,
+    is_named,
     numbers_of,
     split_unit,
     stamps,
@@ -257,17 +256,11 @@ def _before(text: str, unit: str, shown: str, words: int) -> _Item:
     own = None if unit else split_unit(text.rstrip(f"{_SIGNS}("))[1]
     spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
     names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
-    skip = next((skip for skip in range(len(names)) if _is_named(names[skip:])), max(0, len(names) - words))
+    skip = next((skip for skip in range(len(names)) if is_named(" ".join(names[skip:]))), max(0, len(names) - words))
     label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     return _Item(label, unit, _literal(re.split(r"(?<![A-Za-z])\d+", tail)[-1]) + _number(shown))
-
-
-def _is_named(names: Sequence[str]) -> bool:
-    """True for words that make a known name, 'inference finished' among them."""
-    end = end_of(" ".join(names))
-    return bool(time_name("".join(names)) or (end and end[0] in set(Stage)))
 
 
 def _told_apart(items: list[_Item]) -> tuple[_Item, ...]:
@@ -320,16 +313,19 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     ):
         scale = UNITS_NS.get(item.unit, 1.0) if len(units[item.column]) > 1 else 1.0
         events.append((names.index(item.column), rows, place, mine if scale == 1 else mine * scale))
-    starts, series = (found[0][1], events) if len(found) == 1 else _cut_into_frames(events, len(names))
+    if len(found) == 1:
+        starts, series = found[0][1], [(column, float(place), values) for column, _, place, values in events]
+    else:
+        starts, series = _cut_into_frames(events, len(names))
     if not series:
         what = f"line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
         raise reading.error(what, "give the lines of every frame the same names")
     columns, turns = [], Counter[int]()
-    for column, *_, mine in series:
+    for column, at, mine in series:
         name, own = names[column][0], units[names[column]]
         unit = "ns" if len(own & UNITS_NS.keys()) > 1 else min(own) or split_unit(name)[1]
         turns[column] += 1
-        columns.append(Column(f"{name} {turns[column]}".strip() if turns[column] > 1 else name, mine, unit))
+        columns.append(Column(f"{name} {turns[column]}".strip() if turns[column] > 1 else name, mine, unit, at))
     if seldom := [name for column, (name, _) in enumerate(names) if column not in turns]:
         reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
     reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
@@ -337,8 +333,9 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     return measured_of(columns, reading)
 
 
-def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """The first line of each frame, and the columns, of a name that comes again in a frame up to four.
+def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, float, np.ndarray]]]:
+    """The first line of each frame, and the columns, of a name that comes again in a frame up to four; with each the
+    place that it has in a frame.
 
     A frame starts where the first name that comes once a frame comes again.
     """
@@ -350,6 +347,7 @@ def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, 
     code, row, value = code[order], row[order], np.concatenate([values for *_, values in events])[order]
     frame, first = _frame_numbers(code, count)
     starts, keep = row[first], frame >= 0
+    place = (np.arange(len(code)) - first[frame])[keep]
     code, frame, value = code[keep], frame[keep], value[keep]
     columns = []
     for column in range(count):
@@ -360,7 +358,7 @@ def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, 
             if len(chosen) > len(starts) / 2:
                 values = np.full(len(starts), np.nan)
                 values[frame[chosen]] = value[chosen]
-                columns.append((column, values))
+                columns.append((column, float(place[chosen].mean()), values))
     return starts, columns
 
 

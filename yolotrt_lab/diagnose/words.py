@@ -63,8 +63,8 @@ _TIMES = {
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
     Stage.POSTPROCESS: "postprocess post_processing post nms non_max_suppression non_maximum_suppression decode 后处理",
     "due": "due arrival arrived arrive captured",
-    "start": "start started begin",
-    "done": "done end ended finish finished",
+    "start": "start started begin began 开始",
+    "done": "done end ended finish finished stop stopped 结束",
 }
 _FILLERS = (
     *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
@@ -149,6 +149,18 @@ def end_of(text: str) -> tuple[str, str] | None:
         if (end := time_name(word)) in ("start", "done") and time_name(text) is None:
             return time_name(" ".join(rest)) or " ".join(rest), end
     return None
+
+
+def instant(text: str) -> str | None:
+    """Which instant a name tells: 'start' for 'start_ms' and 'stage begin', 'due', 'done', or None."""
+    word, end = time_name(text), end_of(text)
+    return word if word in INSTANTS else end and end[1]
+
+
+def is_named(text: str) -> bool:
+    """True for words that make a known name, 'inference finished' among them."""
+    end = end_of(text)
+    return bool(time_name(text) or (end and end[0] in set(Stage)))
 
 
 _ASCII = {0xFF08: "(", 0xFF09: ")", 0x3010: "[", 0x3011: "]"}  # full-width brackets
