@@ -149,9 +149,7 @@ def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
     if table.named or reading.names:
         names = table.header if table.named else _given(reading, len(columns))
         return of_arrow([each for each in zip(names, columns, strict=True) if each[0]], reading)
-    if len(columns) > 2 or (
-        len(columns) == 2 and not _counts([[each] for each in columns[0].cast("string").to_pylist()])
-    ):
+    if len(columns) > 2 or (len(columns) == 2 and not _counts([[each] for each in columns[0].to_pylist()])):
         fix = "name them: --columns preprocess_ms,infer_ms,sync_ms (of nvidia-smi, what --query-gpu asked for)"
         raise reading.error(f"line {table.start + 1} has {len(columns)} columns without names", fix)
     return of_arrow([("", columns[-1])], reading)
@@ -223,18 +221,16 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     for name, values in named:
         kind, found = values.type, None
         if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-            since = pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.time64("ns")
-            found = numbers_of(values.cast(since).cast(pa.int64()))
+            found = numbers_of(values)
         elif pa.types.is_duration(kind):
-            columns.append(Column(name, numbers_of(values.cast(pa.duration("ns")).cast(pa.int64())), "ns"))
+            columns.append(Column(name, numbers_of(values), "ns"))
         elif any(is_kind(kind) for is_kind in numeric):
             columns.append(Column(name, numbers_of(values), split_unit(name)[1]))
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            text = values.cast(pa.large_string())
-            if (found := stamps(text)) is None and (column := _parsed(text, name, reading)) is not None:
+            if (found := stamps(values)) is None and (column := _parsed(values, name, reading)) is not None:
                 columns.append(column)
             elif found is None:
-                texts.append((name, text))
+                texts.append((name, values))
         else:
             texts.append((name, None))
         if found is not None and words.instant(name):
