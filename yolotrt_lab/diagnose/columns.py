@@ -109,7 +109,8 @@ class _Sorted:
         values, name = column.values, split_unit(column.header)[0]
         self.headers.append(column.header)
         word = _word(column)
-        unit = column.unit or (self.reading.unit if word or self.reading.of_times else None)
+        end = end_of(name)
+        unit = column.unit or (self.reading.unit if word or end or self.reading.of_times else None)
         known = telemetry_name(name)
         scale = UNITS_NS.get(unit or "")
         if np.isnan(values[0]) and np.isnan(values).all():
@@ -134,13 +135,11 @@ class _Sorted:
             pass
         elif column.unit is None and plain(name) in words.FRAME_NUMBERS and self._numbers_frames(column):
             self.numbers = values
-        elif scale and word in INSTANTS:
-            self.instants[word] = values * scale
-        elif column.unit in UNITS_NS and (end := end_of(name)) is not None:
-            self.ends[end] = column.header, values * UNITS_NS[column.unit]
+        elif scale and end:
+            self.ends[end] = column.header, values * scale
         elif scale:
             self._time(column, word, scale)
-        elif unit is None and word and word not in INSTANTS:
+        elif unit is None and word:
             self.unitless.append(column)
         elif np.ptp(values[~np.isnan(values)]):  # a constant is no measurement
             self.unread.append(column.header)
@@ -233,19 +232,19 @@ class _Sorted:
 
     def _complete(self) -> None:
         """Fill in the times that follow from others, and drop those that most rows lack."""
-        if not self.times and [*self.instants] == ["done"]:  # 'Done. (3 ms)' is no instant
-            self.times["frame"] = self._lasted("done", self.instants.pop("done"), "is below 0")
         self._split_copy_from_mat()
-        for name, begin in (("latency", "due"), ("frame", "start")):
-            if {begin, "done"} <= self.instants.keys():
-                lasted = self.instants["done"] - self.instants[begin]
-                self.times.setdefault(name, self._lasted(f"the {name}", lasted))
+        frame = {end: values for (part, end), (_, values) in self.ends.items() if part == "frame"}
+        if not self.times and [*frame] == ["done"]:  # 'Done. (3 ms)' is no instant
+            self.times["frame"] = self._lasted("done", frame.pop("done"), "is below 0")
+        self.instants = frame
+        if {"due", "done"} <= frame.keys():
+            self.times.setdefault("latency", self._lasted("the latency", frame["done"] - frame["due"]))
         for (part, end), (header, values) in self.ends.items():
-            if (part, "start") in self.ends and end == "done":
-                self.times.setdefault(part, self._lasted(part, values - self.ends[part, "start"][1]))
-            elif end == "done" and (np.diff(values) < 0).any():  # 'inference finished: 8 ms' is no instant
+            if end == "done" and (part, "start") in self.ends:
+                self.times.setdefault(part, self._lasted(f"the {part}", values - self.ends[part, "start"][1]))
+            elif part != "frame" and end == "done" and (np.diff(values) < 0).any():  # 'inference finished: 8 ms'
                 self.times.setdefault(part, values)
-            elif (part, "done") not in self.ends or end == "done":
+            elif part != "frame" and (end == "done" or (part, "done") not in self.ends):
                 self.unread.append(header)
         for name in [name for name, values in self.times.items() if np.isnan(values).mean() > 0.5]:
             del self.times[name]

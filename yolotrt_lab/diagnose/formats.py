@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,7 +28,6 @@ from .words import PROGRESS, TIME_UNITS, UNITS_NS, split_unit
 _HEAD, _FEW = 1 << 16, 200
 _SQLITE, _GZIP = b"SQLite format 3\0", b"\x1f\x8b"
 _BINARY = (_SQLITE, *ARROW_STARTS)
-_BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _ESCAPES = rb"\x1b(?:\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])"
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in (9, 10, 13))
 _SUMMARY = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
@@ -66,17 +66,16 @@ class Format:
 
 
 def _columns(text: str, form: Format, reading: Reading) -> Measured | None:
-    """One row a match of the format's pattern, with its groups; None for fewer than two."""
-    found = re.finditer(form.rows, text, re.MULTILINE)
-    rows = [{name: value for name, value in each.groupdict().items() if value} for each in found]
-    if len(rows) < 2 or not any(rows):
+    """The groups of the format's pattern, a row a match; None for fewer than two."""
+    rows = _grouped(re.compile(form.rows, re.MULTILINE), text)
+    if len(rows) < 2:
         return None
     reading.notes += [form.note] * bool(form.note)
     return of_rows(rows, reading)
 
 
 def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
-    """The groups of the user's expression, one column a name; a row ends where a name comes again."""
+    """The groups of the user's expression, one column a name."""
     try:
         compiled = re.compile(pattern, re.MULTILINE)
     except re.error as error:
@@ -85,19 +84,24 @@ def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
         raise SettingsError(what, fix=fix) from None
     if not compiled.groupindex:
         raise SettingsError(f"the pattern must have named groups, got {pattern!r}", fix="write (?P<infer_ms>[0-9.]+)")
+    if not any(rows := _grouped(compiled, text)):
+        raise reading.error(f"no line matches the pattern {pattern!r}", "try it on one line of the file")
+    reading.form, reading.where, reading.of_times = f"the pattern {pattern}", lambda row: f"match {row + 1}", True
+    return of_rows(rows, reading)
+
+
+def _grouped(pattern: re.Pattern[str], text: str) -> list[dict[str, str]]:
+    """Rows of what the groups hold, with the unit behind it; a row ends where a name comes again."""
     unit = re.compile(rf"\s*[(\[]?({TIME_UNITS})(?![A-Za-z])", re.IGNORECASE)
     rows: list[dict[str, str]] = [{}]
-    for match in compiled.finditer(text):
+    for match in pattern.finditer(text):
         for name, value in match.groupdict().items():
             if value is not None:
                 behind = split_unit(name)[1] is None and unit.match(text, match.end(name))
                 if name in rows[-1]:
                     rows.append({})
                 rows[-1][name] = f"{value} {behind[1]}" if behind else value
-    if not rows[0]:
-        raise reading.error(f"no line matches the pattern {pattern!r}", "try it on one line of the file")
-    reading.form, reading.where, reading.of_times = f"the pattern {pattern}", lambda row: f"match {row + 1}", True
-    return of_rows(rows, reading)
+    return rows
 
 
 def _totals(text: str, form: Format, reading: Reading) -> Measured:
@@ -371,12 +375,11 @@ def _utf8(data: bytes, file: str) -> bytes:
     """The text as UTF-8, by its byte order mark, else from GBK where it is none."""
     if data.isascii() and b"\0" not in data:
         return data
-    marked = next(((name, data[len(mark) :]) for mark, name in _BOMS if data.startswith(mark)), None)
-    for name, body in (marked,) if marked else (("utf-8", data), ("gb18030", data)):
+    for name in ("utf-16",) if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else ("utf-8-sig", "gb18030"):
         with suppress(UnicodeDecodeError):
-            text = body.decode(name)
+            text = data.decode(name)
             if "\0" not in text:
-                return body if name == "utf-8" else text.encode()
+                return data.removeprefix(BOM_UTF8) if name == "utf-8-sig" else text.encode()
     text = data.decode("utf-8", "replace")
     line = text[: min(each for each in (text.find("\0"), text.find("\ufffd"), len(text)) if each >= 0)].count("\n") + 1
     formats = "UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"

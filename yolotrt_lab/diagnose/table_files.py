@@ -52,7 +52,7 @@ class Table(NamedTuple):
 
 def _is_known(name: str) -> bool:
     bare, unit = split_unit(name)
-    return bool(unit or time_name(bare) or words.telemetry_name(bare))
+    return bool(unit or words.is_named(bare) or words.telemetry_name(bare))
 
 
 def _is_value(cell: str) -> bool:
@@ -233,7 +233,7 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
                 texts.append((name, values))
         else:
             texts.append((name, None))
-        if found is not None and words.instant(name):
+        if found is not None and words.end_of(name):
             columns.append(Column(name, found, "ns"))
         reading.clock = found if reading.clock is None else reading.clock
     by_stage = next((name for name, text in texts if text is not None and _pivot(columns, text, reading)), None)
@@ -294,9 +294,9 @@ def _spans(columns: Sequence[Column], reading: Reading, *, are_ends: bool) -> tu
         word = time_name(name := split_unit(each.header)[0])
         if word in set(Stage):  # a row has several stages
             return [], {}
-        if (end := words.instant(name)) or word == words.CLOCK:
+        if (end := words.end_of(name)) or word == words.CLOCK:
             told = each._replace(values=each.values * UNITS_NS.get(unit or "", 1.0), unit=unit and "ns")
-            ends |= {end: told} if end else {"start": ends.get("start", told)}
+            ends |= {end[1]: told} if end else {"start": ends.get("start", told)}
         elif unit in UNITS_NS or word == "frame":
             took.append(each._replace(unit=unit))
     if len(took) == 1 and "start" in ends and "done" not in ends:
@@ -384,7 +384,7 @@ def _objects_in(value: Any) -> list[Mapping[str, Any]]:
         lists = {name: each for name, each in value.items() if isinstance(each, list) and each}
         if inner := next((each for each in lists.values() if isinstance(each[0], Mapping)), None):
             return _objects_in(inner)
-        lengths = Counter(len(each) for name, each in lists.items() if time_name(split_unit(name)[0]))
+        lengths = Counter(len(each) for name, each in lists.items() if words.is_named(split_unit(name)[0]))
         if not lengths:
             return [value]
         full = {name: each for name, each in lists.items() if len(each) == lengths.most_common(1)[0][0]}

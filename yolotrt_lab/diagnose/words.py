@@ -22,6 +22,7 @@ CLOCK = "clock"
 """The time of a row, if it only goes up from about 0 or is called a stamp; else the time of a frame."""
 STAMPS = ("wall", "wall_time", "timestamp", "ts", "t", "clock", "时间戳")
 INSTANTS = ("due", "start", "done")
+"""When a frame is due, starts and is done."""
 
 _UNITS_OF_TIME = {
     1.0: "ns nanos nanosecond nanoseconds 纳秒",
@@ -105,18 +106,15 @@ _TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for wor
 }
 
 
-FRAME_NUMBERS = set(
-    map(plain, ("frame", "frame_id", "frame_no", "frame_number", "frame_index", "frame_idx", "index", "idx"))
-)
-FRAME_NUMBERS |= {"帧号", "序号"}
+_FRAME_NUMBERS = "frame frame_id frame_no frame_number frame_index frame_idx index idx 帧号 序号"
+FRAME_NUMBERS = set(map(plain, _FRAME_NUMBERS.split()))
 """What numbers the frames."""
 
 
 @lru_cache(maxsize=4_096)
-def time_name(text: str) -> str | None:
-    """What a name stands for: 'latency', 'frame', a stage, one of the words above, or None for nothing known.
-
-    Words such as 'time' or '耗时' at its end add nothing, nor do 't_', 'time_' or 'run_' before it.
+def _known(text: str) -> str | None:
+    """What a name stands for: words such as 'time' or '耗时' at its end add nothing, nor do 't_', 'time_' or 'run_'
+    before it.
     """
     if plain(text) not in _TIME_OF:
         text = _BEFORE.sub("", text, count=1) if _BEFORE.match(text) else text
@@ -129,37 +127,40 @@ def time_name(text: str) -> str | None:
     return _TIME_OF.get(name)
 
 
+def time_name(text: str) -> str | None:
+    """What a name stands for: 'latency', 'frame', a stage, one of the words above, or None for nothing known."""
+    name = _known(text)
+    return None if name in INSTANTS else name
+
+
 def telemetry_name(text: str) -> str | None:
     """The telemetry column that a name stands for, or None."""
     return _TELEMETRY_OF.get(plain(text))
 
 
-def ending_name(words: list[str]) -> str | None:
-    """The longest known name that the last words make."""
-    known = (time_name("".join(words[skip:])) for skip in range(len(words)))
-    return next((name for name in known if name and name not in INSTANTS), None)  # 'Done. (3 ms)' is no instant
-
-
 @lru_cache(maxsize=4_096)
 def end_of(text: str) -> tuple[str, str] | None:
-    """The part of a frame that a name gives one end of, and which: ('infer', 'start') for 'inferStart', else None."""
+    """The part of a frame that a name gives one end of, and which: ('infer', 'start') for 'inferStart', ('frame',
+    'due') for 'arrival', else None.
+    """
+    if whole := _known(text):
+        return ("frame", whole) if whole in INSTANTS else None
     found = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])|[\u4e00-\u9fff]+", text)
     for word, rest in ((found[-1], found[:-1]), (found[0], found[1:])) if len(found) > 1 else ():
-        if (end := time_name(word)) in ("start", "done") and time_name(text) is None:
+        if (end := _known(word)) in ("start", "done"):
             return time_name(" ".join(rest)) or " ".join(rest), end
     return None
-
-
-def instant(text: str) -> str | None:
-    """Which instant a name tells: 'start' for 'start_ms' and 'stage begin', 'due', 'done', or None."""
-    word, end = time_name(text), end_of(text)
-    return word if word in INSTANTS else end and end[1]
 
 
 def is_named(text: str) -> bool:
     """True for words that make a known name, 'inference finished' among them."""
     end = end_of(text)
-    return bool(time_name(text) or (end and end[0] in set(Stage)))
+    return bool(time_name(text) or (end and end[0] in {*Stage, "frame"}))
+
+
+def ending_name(words: list[str]) -> str | None:
+    """The longest known name that the last words make."""
+    return next(filter(None, (time_name("".join(words[skip:])) for skip in range(len(words)))), None)
 
 
 _ASCII = {0xFF08: "(", 0xFF09: ")", 0x3010: "[", 0x3011: "]"}  # full-width brackets
@@ -266,22 +267,6 @@ def has(text: Any, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(text, pattern)).as_py())
 
 
-def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
-    """The values of an Arrow array of text, NaN where it is no number.
-
-    `decimal_comma` says what a comma is where no number tells; where it is None, AmbiguousError is raised.
-    """
-    import pyarrow as pa
-
-    with suppress(pa.ArrowInvalid):  # plain numbers, which is what most are
-        if not decimal_comma:
-            return numbers_of(text.cast(pa.float64()))
-    place, texts = _different(text)
-    decimal = commas_are_decimal(texts, decimal_comma)
-    values = np.array([_value(each, decimal) for each in texts], np.float64)
-    return np.take(values, place)
-
-
 def _different(text: Any) -> tuple[np.ndarray, list[str]]:
     """The texts that an Arrow array holds, and the place of each of its rows among them."""
     import pyarrow.compute as pc
@@ -316,9 +301,17 @@ def commas_are_decimal(numbers: Sequence[str], told: bool | None = None) -> bool
 
 
 def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, str | None, np.ndarray]:
-    """The values of cells such as '7.9 ± 0.2 ms', their unit (in ns or bytes where cells differ), and which of them are
-    neither a number nor say that there is none. ValueError for units that don't go together.
+    """The values of an Arrow array of cells such as '7.9 ± 0.2 ms', their unit (in ns or bytes where cells differ), and
+    which of them are neither a number nor say that there is none.
+
+    `decimal_comma` says what a comma is where no number tells; where it is None, AmbiguousError is raised. ValueError
+    for units that don't go together.
     """
+    import pyarrow as pa
+
+    with suppress(pa.ArrowInvalid):  # plain numbers, which is what most are
+        if not decimal_comma:
+            return numbers_of(text.cast(pa.float64())), None, np.zeros(len(text), np.bool_)
     place, texts = _different(text)
     said = [each.strip(' "') for each in texts]
     found = [re.fullmatch(_CELL, _FLAGS.get(each.lower(), each)) for each in said]
