@@ -19,6 +19,7 @@ import pytest
 
 from yolotrt_lab.diagnose.formats import FORMATS, read, read_text
 from yolotrt_lab.diagnose.measured import Measured, join
+from yolotrt_lab.diagnose.words import numbers_of
 from yolotrt_lab.errors import LabError, MeasurementsError, SettingsError
 from yolotrt_lab.packages import shipped_file
 from yolotrt_lab.recording import FRAME_COLUMNS, Recording
@@ -96,22 +97,20 @@ def test_what_a_case_does_not_read_is_named():
     assert ms(with_unit)["infer"][0] == 0.585472  # that beside its stages, not the 2.47 ms of all of them
 
 
-def test_summaries_hold_their_numbers_in_ms():
-    trtexec = read(CASES / "logs" / "03_trtexec_summary.log").facts
-    assert (trtexec["enqueue"], trtexec["gpu_compute"], trtexec["h2d"]) == (7.86694, 7.14139, 0.00814819)
-    copies = read(CASES / "logs" / "05x_trtexec_copies_half_44.log").facts
-    assert (copies["h2d"], copies["d2h"], copies["latency"]) == (1.93, 1.61, 6.95)
-    assert read(CASES / "logs" / "11_nsys_cuda_api_sum.csv").facts["cuModuleLoadData"] == pytest.approx(262.416874)
-    assert read(CASES / "logs" / "13_nvprof_summary.txt").facts["[CUDA memcpy DtoH]"] == pytest.approx(129.91)
-    assert read(CASES / "logs" / "61_nsys_cuda_api_trace.csv").facts["cuMemHostAlloc"] == pytest.approx(25.46068)
-    assert read(CASES / "logs" / "27_ort_profile.json").facts["_kernel_time"] == pytest.approx(12.944)
-    assert read(CASES / "logs" / "11x_nsys_cuda_api_sum_36_rows.csv", unit="ms").kind == "summary"
-
-
-def test_telemetry_of_dmon_is_named():
-    found = read(CASES / "logs" / "25x_nvidia_smi_dmon_40.txt").telemetry
-    assert found["sm_clock_mhz"][:2].tolist() == [1784, 1764] and found["temperature_c"][0] == 60
-    assert (found["memory_clock_mhz"] == 4513).all() and found["power_w"][1] == 110
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("03_trtexec_summary.log", {"enqueue": 7.86694, "gpu_compute": 7.14139, "h2d": 0.00814819}),
+        ("05x_trtexec_copies_half_44.log", {"h2d": 1.93, "d2h": 1.61, "latency": 6.95}),
+        ("11_nsys_cuda_api_sum.csv", {"cuModuleLoadData": 262.416874}),
+        ("13_nvprof_summary.txt", {"[CUDA memcpy DtoH]": 129.91}),
+        ("61_nsys_cuda_api_trace.csv", {"cuMemHostAlloc": 25.46068}),
+        ("27_ort_profile.json", {"_kernel_time": 12.944}),
+    ],
+)
+def test_summaries_hold_their_numbers_in_ms(name, facts):
+    found = read(CASES / "logs" / name, unit="ms").facts
+    assert {each: found[each] for each in facts} == pytest.approx(facts)
 
 
 HOSTILE = {
@@ -271,58 +270,72 @@ TEGRASTATS = (
     "03-07-2025 10:00:0{0} RAM 2000/7620MB (lfb 2x4MB) SWAP 0/1MB CPU [5%@1190] EMC_FREQ 4%@2133 GR3D_FREQ {1}%@[{2}] "
     "cpu@50C gpu@{1}.5C tj@51C VDD_IN 5000mW/5000mW VDD_CPU_GPU_CV {2}mW/1000mW\n"
 )
-
-
-def test_tegrastats_with_its_times():
-    found = text(TEGRASTATS.format(1, 40, 918) + TEGRASTATS.format(2, 45, 612))
-    assert (found.kind, found.format) == ("telemetry", "tegrastats")
-    held = {name: values.tolist() for name, values in found.telemetry.items()}
-    assert held == {
-        "gpu_utilisation_percent": [40, 45], "sm_clock_mhz": [918, 612], "memory_clock_mhz": [2133, 2133],
-        "temperature_c": [40.5, 45.5], "power_w": [0.918, 0.612], "gpu_memory_used_bytes": [2000 * 2**20] * 2,
-    }  # fmt: skip
-    assert np.diff(found.clock_ns).tolist() == [1e9]
-
-
-def test_dmon_in_columns_between_commas():
-    found = text(
+SMI = (
+    "timestamp, index, clocks.current.sm [MHz], power.draw [W], memory.used [MiB], clocks_event_reasons.sw_power_cap\n"
+    "2026/11/25 21:00:00.100, 0, 1980 MHz, 70.12 W, 1024 MiB, Not Active\n"
+    "2026/11/25 21:00:00.200, 0, 1410 MHz, [N/A], 2 GiB, Active\n"
+)
+TELEMETRY = {
+    "tegrastats": (
+        TEGRASTATS.format(1, 40, 918) + TEGRASTATS.format(2, 45, 612), 1,
+        {"gpu_utilisation_percent": [40, 45], "sm_clock_mhz": [918, 612], "memory_clock_mhz": [2133, 2133],
+         "temperature_c": [40.5, 45.5], "power_w": [0.918, 0.612], "gpu_memory_used_bytes": [2000 * 2**20] * 2},
+    ),
+    "nvidia-smi dmon": (
         "#Date, Time, gpu, pwr, sm\n#YYYYMMDD, HH:MM:SS, Idx, W, %\n"
-        "20250703, 10:00:00, 0, 70, -\n20250703, 10:00:01, 0, 75, 50\n"
-    )
-    assert (found.format, found.telemetry["power_w"].tolist()) == ("nvidia-smi dmon", [70, 75])
-    assert np.diff(found.clock_ns).tolist() == [1e9]
-
-
-def test_dmon_of_two_gpus_with_its_times_is_that_of_the_first():
-    found = text(
+        "20250703, 10:00:00, 0, 70, -\n20250703, 10:00:01, 0, 75, 50\n", 1,
+        {"power_w": [70, 75], "gpu_utilisation_percent": [np.nan, 50]},
+    ),
+    "nvidia-smi dmon, GPU 0 of 2": (
         "#Date       Time        gpu   pwr gtemp    sm\n#YYYYMMDD   HH:MM:SS    Idx     W     C     %\n"
         " 20250703   10:00:00      0    70    40     -\n 20250703   10:00:00      1    99    99    99\n"
-        " 20250703   10:00:01      0    75    41    50\n"
+        " 20250703   10:00:01      0    75    41    50\n", 1,
+        {"power_w": [70, 75], "temperature_c": [40, 41], "gpu_utilisation_percent": [np.nan, 50]},
+    ),
+    "CSV by column names": (
+        SMI, 0.1,
+        {"sm_clock_mhz": [1980, 1410], "power_w": [70.12, np.nan], "gpu_memory_used_bytes": [2**30, 2**31],
+         "throttle_sw_power_cap": [0, 1]},
+    ),
+    "CSV by column names, GPU 0 of 2": (
+        "index, power.draw [W]\n" + "0, 70.5 W\n1, 99 W\n" * 3, None, {"power_w": [70.5] * 3}
+    ),
+    "jetson-stats": (
+        "time,uptime,jetson_clocks,nvp model,CPU1,RAM,EMC,GPU,Fan pwmfan0,Temp cpu,Temp gpu,Power VDD_SOC,Power TOT\n"
+        "2025-07-03 10:00:01.123456,1 day,OFF,15W,7,0.45,3,40,22.1,44.6,43.7,1121,3852\n"
+        "2025-07-03 10:00:02.123456,1 day,OFF,15W,9,0.45,3,55,22.1,44.6,44.7,1121,4852\n", 1,
+        {"gpu_utilisation_percent": [40, 55], "temperature_c": [43.7, 44.7], "power_w": [3.852, 4.852]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TELEMETRY)
+def test_telemetry_and_its_time_stamps(name):
+    said, seconds, holds = TELEMETRY[name]
+    found = text(said)
+    assert (
+        found.kind == "telemetry"
+        and ", ".join([found.format, *(n for n in found.notes if n.startswith("GPU"))]) == name
     )
-    assert found.kind == "telemetry" and found.telemetry["power_w"].tolist() == [70, 75]
-    assert np.isnan(found.telemetry["gpu_utilisation_percent"][0]) and np.diff(found.clock_ns).tolist() == [1e9]
-    assert any("GPU 0 of 2" in note for note in found.notes)
+    assert {column: values.tolist() for column, values in found.telemetry.items()} == {
+        column: pytest.approx(values, nan_ok=True) for column, values in holds.items()
+    }
+    assert (None if found.clock_ns is None else np.diff(found.clock_ns).tolist()) == (seconds and [seconds * 1e9])
 
 
-SMI = (
-    "timestamp, index, clocks.current.sm [MHz], power.draw [W], temperature.gpu, memory.used [MiB], "
-    "clocks_event_reasons.sw_power_cap\n"
-    "2026/11/25 21:00:00.100, 0, 1980 MHz, 70.12 W, 40, 1024 MiB, Not Active\n"
-    "2026/11/25 21:00:00.200, 0, 1410 MHz, [N/A], 41, 2 GiB, Active\n"
-)
+def test_one_row_of_telemetry():
+    found = text("timestamp, clocks.current.sm [MHz]\n2026/11/20 12:00:00.000, 1980 MHz\n")
+    assert (found.telemetry["sm_clock_mhz"].tolist(), found.clock_ns.tolist()) == ([1980], [1795176000e9])
 
 
-def test_query_gpu_is_telemetry_and_is_joined_with_frames_by_their_time_stamps():
-    telemetry = text(SMI)
-    assert telemetry.kind == "telemetry" and telemetry.telemetry["gpu_memory_used_bytes"].tolist() == [2**30, 2**31]
-    assert telemetry.telemetry["throttle_sw_power_cap"].tolist() == [0, 1]
+def test_frames_are_joined_with_telemetry_by_their_time_stamps():
     log = "[2026-11-25 21:00:00,{}] infer: 7.9 ms\n"
     frames = text("".join(log.format(at) for at in ("050", "150", "199", "250", "900")))
-    found = join(frames, telemetry)
+    found = join(frames, text(SMI))
     assert np.array_equal(found.telemetry["sm_clock_mhz"], [np.nan, 1980, 1980, 1410, np.nan], equal_nan=True)
     assert found.times_ns["infer"].tolist() == [7.9e6] * 5 and "which 2 frames lack" in found.notes[-1]
     of_day = text("".join(f"21:00:00.{at} infer: 7.9 ms\n" for at in ("150", "250", "260")))
-    assert join(of_day, telemetry).telemetry["sm_clock_mhz"].tolist() == [1980, 1410, 1410]
+    assert join(of_day, text(SMI)).telemetry["sm_clock_mhz"].tolist() == [1980, 1410, 1410]
 
 
 def test_what_cannot_be_joined_says_why():
@@ -352,30 +365,6 @@ def test_the_summary_of_an_older_trtexec_is_read():
     assert text("[I] Throughput: 289.1 qps\n").notes == ("289.1 queries a second",)
 
 
-def test_telemetry_of_one_column_and_of_several_gpus():
-    clock = text("timestamp, clocks.current.sm [MHz]\n2026/11/20 12:00:00.000, 1980 MHz\n")
-    assert clock.kind == "telemetry" and clock.telemetry["sm_clock_mhz"].tolist() == [1980]
-    assert clock.clock_ns.tolist() == [1795176000e9]
-    two = text("index, power.draw [W]\n" + "0, 70.5 W\n1, 99 W\n" * 3)
-    assert two.telemetry["power_w"].tolist() == [70.5] * 3 and two.notes == ("GPU 0 of 2",)
-
-
-JETSON = (
-    "time,uptime,jetson_clocks,nvp model,CPU1,RAM,EMC,GPU,APE,Fan pwmfan0,Temp cpu,Temp gpu,Power VDD_SOC,Power TOT\n"
-    "2025-07-03 10:00:01.123456,1 day,OFF,15W,7,0.45,3,40,OFF,22.1,44.6,43.7,1121,3852\n"
-    "2025-07-03 10:00:02.123456,1 day,OFF,15W,9,0.45,3,55,OFF,22.1,44.6,44.7,1121,4852\n"
-)
-
-
-def test_the_table_of_jetson_stats():
-    found = text(JETSON)
-    assert (found.kind, found.format, np.diff(found.clock_ns).tolist()) == ("telemetry", "jetson-stats", [1e9])
-    held = {name: values.tolist() for name, values in found.telemetry.items()}
-    assert held == {
-        "gpu_utilisation_percent": [40, 55], "temperature_c": [43.7, 44.7], "power_w": [3.852, 4.852],
-    }  # fmt: skip
-
-
 def test_columns_that_the_user_names():
     said = "2026/11/25 21:00:00.100, 1980 MHz, 70.12 W\n2026/11/25 21:00:00.200, 1410 MHz, 71 W\n"
     with pytest.raises(MeasurementsError, match="line 1 has 3 columns without names") as caught:
@@ -396,17 +385,39 @@ def test_columns_that_the_user_names():
         "frame_id;op;thread;dur [ms]\n0;infer;main;4\n0;infer;main;3\n0;sync;main;1\n1;infer;main;8\n1;sync;main;2\n",
         "stage,ms\ninfer,7\nsync,1\ninfer,8\nsync,2\n",
         "frame,name,us\n0,infer,7000\n0,sync,1000\n1,infer,8000\n1,sync,2000\n",
+        "frame,stage,start_ms,end_ms\n0,infer,1,8\n0,sync,8,9\n1,infer,11,19\n1,sync,19,21\n",
+        "finish_s\tstage\tstage begin [s]\n.008\tinfer\t.001\n.009\tsync\t.008\n.019\tinfer\t.011\n.021\tsync\t.019\n",
+        "ts_us,dur_us,name\n1000,7000,infer\n8000,1000,sync\n11000,8000,infer\n19000,2000,sync\n",
+        "frame,stage,start,end\n0,infer,10:00:00.001,10:00:00.008\n0,sync,10:00:00.008,10:00:00.009\n"
+        "1,infer,10:00:00.011,10:00:00.019\n1,sync,10:00:00.019,10:00:00.021\n",
+        "frame,event,t_ms\n0,infer start,1\n0,infer end,8\n0,sync start,8\n0,sync end,9\n1,infer start,11\n"
+        "1,infer end,19\n1,sync start,19\n1,sync end,21\n",
+        '{"帧号": 0, "阶段": "推理", "开始_s": 0.001, "结束_s": 0.008}\n'
+        '{"帧号": 0, "阶段": "同步", "开始_s": 0.008, "结束_s": 0.009}\n'
+        '{"帧号": 1, "阶段": "推理", "开始_s": 0.011, "结束_s": 0.019}\n'
+        '{"帧号": 1, "阶段": "同步", "开始_s": 0.019, "结束_s": 0.021}',
     ],
 )
 def test_a_table_with_one_row_a_stage_is_put_side_by_side(said):
     found = text(said)
-    assert ms(found) == {"infer": [7, 8], "synchronize": [1, 2]}
+    times = ms(found)
+    assert times.pop("frame", [8, 10]) == [8, 10]  # from the first start to the last end, where they are known
+    assert times == {"infer": [7, 8], "synchronize": [1, 2]}
     assert "each row is a stage: those of a frame are put side by side" in found.notes
+
+
+def test_a_long_table_of_two_clocks_and_one_of_starts_alone():
+    said = "frame,stage,cpu_ms,gpu_ms\n0,infer,7,6\n0,sync,1,0\n1,infer,8,7\n1,sync,2,0\n"
+    assert ms(text(said)) == {"infer": [7, 8], "synchronize": [1, 2], "infer gpu": [6, 7], "sync gpu": [0, 0]}
+    with pytest.raises(MeasurementsError, match=r"'start_ms' tells when each stage .*\nFix: write both its start and"):
+        text("frame,stage,start_ms\n0,infer,1\n0,sync,8\n1,infer,11\n1,sync,19\n")
+    wide = text("frame,slowest,infer_ms,sync_ms\n0,infer,7,1\n1,sync,1,8\n")
+    assert ms(wide) == {"infer": [7, 1], "synchronize": [1, 8]}
 
 
 def test_the_first_pattern_that_fits_decides_and_each_format_has_a_case():
     seen = {read(path).format for path in (CASES / "logs").iterdir() if path.name in KINDS}
-    seen |= set(OTHERS) | {"tegrastats", "nvidia-smi dmon", "jetson-stats"}
+    seen |= {*OTHERS, *TELEMETRY}
     assert {form.name for form in FORMATS} - seen == {"nvprof, a trace"}
     assert text('"Start","Duration","Name"\nms,us,\n310.1ms  2.5us  [CUDA memset]\n').kind == "events"
 
@@ -492,37 +503,44 @@ def test_a_compressed_file_that_is_cut_off_says_so(tmp_path):
         read(path)
 
 
-def test_memory_with_its_unit_at_the_end_of_the_name_is_read(tmp_path):
-    path = tmp_path / "leak.csv"
-    path.write_text("frame_ms,rss_mb,gpu_mem_used_mib\n" + "".join(f"5.0,{500 + i},1000\n" for i in range(40)))
-    found = read(path)
-    assert found.telemetry["host_memory_bytes"][:2].tolist() == [500e6, 501e6]
-    assert found.telemetry["gpu_memory_used_bytes"][0] == 1000 * 2**20
-    assert found.unread == ()
+def test_memory_with_its_unit_at_the_end_of_the_name_is_read():
+    found = text("frame_ms,rss_mb,gpu_mem_used_mib\n5,500,1000\n6,501,1000\n")
+    assert found.unread == () and {name: values.tolist() for name, values in found.telemetry.items()} == {
+        "host_memory_bytes": [500e6, 501e6], "gpu_memory_used_bytes": [1000 * 2**20] * 2
+    }  # fmt: skip
 
 
-def test_json_in_one_long_line_is_read_and_brackets_alone_are_an_error(tmp_path):
+def test_arrow_s_kinds_of_numbers_are_read_by_their_buffers():
+    times = pa.array([None, 1_500, 2_500, 3_500], pa.duration("us"))
+    for values in (times[1:], pa.chunked_array([times[1:2], times[2:]])):
+        assert numbers_of(values).tolist() == [1.5e6, 2.5e6, 3.5e6]
+    for kind, given, holds in (
+        (pa.uint8(), [200, None], [200, np.nan]),
+        (pa.float16(), [0.5, None], [0.5, np.nan]),
+        (pa.bool_(), [True, None, False], [1, np.nan, 0]),
+        (pa.timestamp("s"), [5, None], [5e9, np.nan]),
+        (pa.null(), [None], [np.nan]),
+    ):
+        assert numbers_of(pa.array([None, *given], kind)[1:]).tolist() == pytest.approx(holds, nan_ok=True)
+
+
+def test_json_in_one_long_line_is_read_and_brackets_alone_are_an_error():
     rows = [{"frame": number, "infer_ms": 5 + number % 7 / 100} for number in range(5_000)]
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    assert len(read(tmp_path / "rows.json")) == 5_000
-    (tmp_path / "rows.json").write_text("[" * 200_000)
+    assert len(text(json.dumps(rows))) == 5_000
     with pytest.raises(MeasurementsError):
-        read(tmp_path / "rows.json")
+        text("[" * 200_000)
 
 
-def test_rows_of_two_cameras_with_the_same_numbers_are_not_added_up(tmp_path):
+def test_rows_of_two_cameras_with_the_same_numbers_are_not_added_up():
     rows = [f"{camera},{frame},{stage},8" for frame in range(30) for camera in "ab" for stage in ("infer", "sync")]
-    (tmp_path / "two.csv").write_text("\n".join(["camera,frame,stage,ms", *rows]), encoding="utf-8")
     with pytest.raises(MeasurementsError, match=r"every stage comes several times\nFix: keep the rows of one camera"):
-        read(tmp_path / "two.csv")
+        text("\n".join(["camera,frame,stage,ms", *rows]))
 
 
-def test_without_numbers_a_frame_starts_with_its_first_stage(tmp_path):
+def test_without_numbers_a_frame_starts_with_its_first_stage():
     """Postprocessing is in every second frame, and takes 7 ms less than the network of its own frame."""
     took = [9 + frame % 3 for frame in range(30)]
     rows = [row for frame, ms in enumerate(took) for row in (f"infer,{ms}", f"postprocess,{ms - 7}")[: 1 + frame % 2]]
-    (tmp_path / "some.csv").write_text("\n".join(["stage,ms", *rows]), encoding="utf-8")
-    measured = read(tmp_path / "some.csv")
-    assert (measured.times_ns["infer"] / 1e6).tolist() == took[1::2]
-    assert ((measured.times_ns["infer"] - measured.times_ns["postprocess"]) / 1e6).tolist() == [7.0] * 15
-    assert "15 incomplete frames left out" in measured.notes
+    found = text("\n".join(["stage,ms", *rows]))
+    assert ms(found) == {"infer": took[1::2], "postprocess": [each - 7 for each in took[1::2]]}
+    assert "15 incomplete frames left out" in found.notes

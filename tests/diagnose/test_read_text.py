@@ -108,10 +108,6 @@ def test_three_stages_in_every_dress(text):
     assert times(text) == {"preprocess": [1_200, 1_300], "infer": [7_900, 8_100], "synchronize": [4, 5]}
 
 
-def test_what_stands_above_a_table_is_left_out_and_told():
-    assert "without what stands above the table" in read_text("Timing results\n" + TABLE).notes
-
-
 def test_what_ultralytics_prints():
     line = "Speed: 1.{0}ms preprocess, 7.{0}ms inference, 0.8ms postprocess per image at shape (1, 3, 640, 640)\n"
     sized = "0: 640x640 {0} persons, 2 buses, 7.{0}ms\n"
@@ -133,6 +129,8 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("copy_from_Mat: 1.5 ms\ncudaMemcpyAsync: 0.3 ms", {"upload": 300, "preprocess": 1_200}),
         ("copy_from_Mat: 1.5 ms", {"preprocess": 1_500}),
         ("cudaMemcpyAsync: 0.3 ms\nenqueueV3 2ms\ncudaMemcpyAsync: 0.1 ms", COPIES),
+        ("pre: 1 ms\nenqueueV3 2ms\ncudaMemcpyAsync: 0.1 ms, sync: 5 ms",
+         {"preprocess": 1_000, "infer": 2_000, "download": 100, "synchronize": 5_000}),
         ("cudaMemcpyAsync H2D: 0.3 ms, enqueueV3: 2ms, cudaMemcpyAsync D2H: 0.1 ms", COPIES),
         ("cudaMemcpyAsync(HtoD) 0.3 ms, infer 2ms, cudaMemcpyAsync(DtoH) 0.1 ms", COPIES),
         ("infer time:2ms\ngpu to cpu:0.1ms", {"infer": 2_000, "download": 100}),
@@ -174,6 +172,21 @@ def test_lines_of_a_log(line, first):
     assert {len(values) for values in found.values()} == {8}
 
 
+@pytest.mark.parametrize(
+    ("columns", "ways", "noted"),
+    [
+        ("memcpy_ms,enqueue_ms", ["upload", "infer"], 0),
+        ("enqueue_ms,memcpy_ms", ["infer", "download"], 0),
+        ("memcpy_ms,sync_ms", ["upload", "synchronize"], 1),
+        ("memcpy_ms,copy_ms,enqueue_ms", ["upload", "download", "infer"], 2),
+    ],
+)
+def test_a_copy_goes_up_before_the_enqueue_and_down_behind_it(columns, ways, noted):
+    found = read_text(f"{columns}\n" + ",".join("123"[: len(ways)]) + "\n")
+    assert list(found.times_ns) == ways
+    assert len([note for note in found.notes if "names no direction" in note]) == noted
+
+
 def test_lists_of_numbers_and_words_in_front_of_a_log():
     assert times("[3.2, 3.3,\n 3.4]", "ms") == {"frame": [3_200, 3_300, 3_400]}
     assert times("Start loop\ninfer 7.9\nsync 4\ninfer 8.1\nsync 5\n", "ms") == {
@@ -183,50 +196,54 @@ def test_lists_of_numbers_and_words_in_front_of_a_log():
     assert times("infer_ms,sync\n7,8\n", "us") == {"infer": [7_000], "synchronize": [8]}
 
 
-def test_times_of_day_are_instants_and_never_stages():
-    found = read_text("frame,arrival_ms,start_ms,end_ms,latency_ms\n0,0,1,9,9\n1,10,11,18,8\n")
-    assert {name: values.tolist() for name, values in found.times_ns.items()} == {
-        "latency": [9e6, 8e6],
-        "frame": [8e6, 7e6],
-    }
-    assert [*found.instants_ns] == ["due", "start", "done"]
-    assert times("inferStartMs,inferEndMs,t_nms_start [ms],t_nms_end [ms]\n1,8,8,9\n11,19,19,21\n") == {
-        "infer": [7_000, 8_000],
-        "postprocess": [1_000, 2_000],
-    }
+@pytest.mark.parametrize(
+    ("text", "holds", "instants"),
+    [
+        ("frame,arrival_ms,start_ms,end_ms,latency_ms\n0,0,1,9,9\n1,10,11,18,8\n",
+         {"latency": [9_000, 8_000], "frame": [8_000, 7_000]}, {"due": [0, 10], "start": [1, 11], "done": [9, 18]}),
+        ("inferStartMs,inferEndMs,t_nms_start [ms],t_nms_end [ms]\n1,8,8,9\n11,19,19,21\n",
+         {"infer": [7_000, 8_000], "postprocess": [1_000, 2_000]}, {}),
+        ("pre: 1 ms, inference finished: 8 ms\npre: 1 ms, inference finished: 7 ms\n",
+         {"preprocess": [1_000, 1_000], "infer": [8_000, 7_000]}, {}),
+        ("frame,due_ns,start_ns,done_ns,upload_ns,warmup\n0,0,5,20,9,true\n1,10000,11000,15000,500,false\n",
+         {"upload": [0.5], "latency": [5], "frame": [4]}, {"due": [0.01], "start": [0.011], "done": [0.015]}),
+        ("start,end\n10:00:00.1,10:00:00.109\n10:00:00.2,10:00:00.208\n",
+         {"frame": [9_000, 8_000]}, {"start": [36000100, 36000200], "done": [36000109, 36000208]}),
+    ],
+)  # fmt: skip
+def test_times_of_day_are_instants_and_never_stages(text, holds, instants):
+    assert times(text) == holds
+    assert {name: (each / 1e6).tolist() for name, each in read_text(text).instants_ns.items()} == instants
 
 
-def test_an_end_without_its_start_is_unread_unless_it_is_no_time_of_day():
-    assert times("pre: 1 ms, inference finished: 8 ms\npre: 1 ms, inference finished: 7 ms\n")["infer"] == [
-        8_000,
-        7_000,
-    ]
-    found = read_text("sync_ms,infer_end_ms\n1,8\n2,18\n")
-    assert (list(found.times_ns), found.unread) == (["synchronize"], ("infer_end_ms",))
+PARTS = "infer: 7.9 ms\npost: 1 ms\ninfer: 8.1 ms\ninfer: 8.0 ms\npost: 2 ms\naverage infer: 8 ms\nmin = 7 ms\n"
+HASHED = "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" for each in range(3))
 
 
-def test_rows_are_sorted_by_the_numbers_of_their_frames():
-    found = read_text("frame,sync_ms\n2,30\n0,10\n1,20\n")
-    assert found.times_ns["synchronize"].tolist() == [10e6, 20e6, 30e6]
-    assert found.notes == ("sorted by frame number",) and found.unread == ()
-    twice = "".join(f"{n},1\n" for n in [*range(20), 5, 21])
-    with pytest.raises(MeasurementsError, match="line 22, column 'frame': 5 is less than the number in the row above"):
-        read_text("frame,sync_ms\n" + twice)
-
-
-def test_a_rate_per_second_is_no_time():
-    found = read_text("Inferences/Second,concurrency\n200,1\n100,2\n")
-    assert (found.kind, found.times_ns["frame"].tolist()) == ("rates", [5e6, 10e6])
-
-
-def test_averages_and_broken_frames_are_no_frames():
-    text = "infer: 7.9 ms\npost: 1 ms\ninfer: 8.1 ms\ninfer: 8.0 ms\npost: 2 ms\naverage infer: 8 ms\nmin = 7 ms\n"
-    found = read_text(text, "a.log")
-    assert {name: values.tolist() for name, values in found.times_ns.items()} == {
-        "infer": [7.9e6, 8.0e6],
-        "postprocess": [1e6, 2e6],
-    }
-    assert found.notes == ("2 lines of averages left out", "1 incomplete frame left out")
+@pytest.mark.parametrize(
+    ("text", "holds", "notes", "unread"),
+    [
+        (f"Timing results\n{TABLE}", {"preprocess": [1_200, 1_300], "infer": [7_900, 8_100], "synchronize": [4, 5]},
+         ("without what stands above the table",), ()),
+        ("frame,sync_ms\n2,30\n0,10\n1,20\n", {"synchronize": [10_000, 20_000, 30_000]},
+         ("sorted by frame number",), ()),
+        ("sync_ms,infer_end_ms\n1,8\n2,18\n", {"synchronize": [1_000, 2_000]}, (), ("infer_end_ms",)),
+        (PARTS, {"infer": [7_900, 8_000], "postprocess": [1_000, 2_000]},
+         ("2 lines of averages left out", "1 incomplete frame left out"), ()),
+        (HASHED, {"preprocess": [1_000] * 3, "infer": [7_000, 8_000, 9_000]}, (), ()),
+        ("infer_ms,sync_ms\n1,\n2,5\n3,\n", {"infer": [1_000, 2_000, 3_000]},
+         ("without 'synchronize', which most frames lack",), ("synchronize",)),
+        ('{"infer_ms": 1}\n{"infer_ms": null}\n{"infer_ms": 3}\n{"inf', {"infer": [1_000, 3_000]},
+         ("it breaks off, and is read up to its last whole object", "1 incomplete frame left out"), ()),
+        ("infer_ms,sync_ms\n1,2\n3,4\n5", {"infer": [1_000, 3_000], "synchronize": [2_000, 4_000]},
+         ("without line 4, which breaks off",), ()),
+        ("Inferences/Second,concurrency\n200,1\n100,3\n", {"frame": [5_000, 10_000]}, (), ("concurrency",)),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_is_noted(text, holds, notes, unread):
+    found = read_text(text)
+    assert (times(text), found.notes, found.unread) == (holds, notes, unread)
+    assert found.kind == ("rates" if "Second" in text else "frames")
 
 
 @pytest.mark.parametrize("name", ["non-max suppression", "Non max suppression", "Non-Maximum Suppression"])
@@ -244,33 +261,6 @@ def test_a_comment_in_the_first_line_is_where_the_numbers_are_from():
     assert found.origin == "a.csv; recorded on a T4"
     assert read_text("// T4\ninfer: 7.9 ms\n", "a.log").origin == "a.log; T4"
     assert read_text("#\ninfer: 7.9 ms\n", "a.log").origin == "a.log"
-
-
-def test_a_number_behind_a_hash_is_that_of_a_frame():
-    found = read_text(
-        "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" for each in range(3)), "a.log"
-    )
-    assert {name: values.tolist() for name, values in found.times_ns.items()} == {
-        "preprocess": [1e6] * 3,
-        "infer": [7e6, 8e6, 9e6],
-    }
-    assert found.origin == "a.log"
-    with pytest.raises(MeasurementsError, match=r"each row below line 1 starts with '#', which marks a comment"):
-        read_text("frame,infer_ms\n#0,7\n#1,8\n")
-
-
-def test_the_lab_s_own_columns_in_a_csv():
-    found = read_text("frame,due_ns,start_ns,done_ns,upload_ns,warmup\n0,0,5,20,9,true\n1,100,110,150,5,false\n")
-    assert {name: values.tolist() for name, values in found.times_ns.items()} == {
-        "upload": [5],
-        "latency": [50],
-        "frame": [40],
-    }
-    assert {name: values.tolist() for name, values in found.instants_ns.items()} == {
-        "due": [100],
-        "start": [110],
-        "done": [150],
-    }
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk", "gb18030"])
@@ -316,8 +306,12 @@ def test_every_encoding_and_line_end(tmp_path, encoding, end):
         ("start_ns,done_ns\nnan,1\n2,nan\n", r"^a\.csv: most rows lack each of the times in it"),
         ('[{"infer_ms": 1}, {"sync_ms": 2}, {"pre_ms": 3}]', r"^a\.csv: most rows lack each of the times in it"),
         ("infer_ms,warmup\n1,1\n", r"^a\.csv: no row in it has all of its times$"),
+        ('[{"infer_ms": 1}, {"infer_ms": -1}]', r"^a\.csv: object 2, column 'infer_ms': -1 is below 0"),
+        ("frame,infer_ms\n#0,7\n#1,8\n", r"^a\.csv: each row below line 1 starts with '#', which marks a comment"),
+        ("frame,sync_ms\n" + "".join(f"{n},1\n" for n in [*range(20), 5, 21]),
+         r"line 22, column 'frame': 5 is less than the number in the row above, and others repeat$"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line_with_its_place(text, message):
     with pytest.raises(MeasurementsError) as caught:
         read_text(text, "a.csv")
@@ -361,26 +355,6 @@ def test_frames_of_a_table_that_lack_a_time_are_left_out_and_counted(gap):
     assert found.instants_ns["done"].tolist() == [3, 9]
     assert np.array_equal(found.telemetry["power_w"], [50, np.nan], equal_nan=True)
     assert found.notes == ("1 incomplete frame left out",)
-
-
-def test_a_column_that_most_frames_lack_is_left_out_and_its_frames_are_not():
-    found = read_text("infer_ms,sync_ms\n1,\n2,5\n3,\n", "a.csv")
-    assert {name: values.tolist() for name, values in found.times_ns.items()} == {"infer": [1e6, 2e6, 3e6]}
-    assert found.notes == ("without 'synchronize', which most frames lack",)
-
-
-def test_what_json_lacks_is_a_gap_and_what_is_wrong_has_its_place():
-    found = read_text('{"infer_ms": 1}\n{"infer_ms": null}\n{"infer_ms": 3}\n{"inf', "a.jsonl")
-    assert found.times_ns["infer"].tolist() == [1e6, 3e6]
-    assert found.notes == ("it breaks off, and is read up to its last whole object", "1 incomplete frame left out")
-    with pytest.raises(MeasurementsError, match=r"a\.json: object 2, column 'infer_ms': -1 is below 0"):
-        read_text('[{"infer_ms": 1}, {"infer_ms": -1}]', "a.json")
-
-
-def test_a_last_line_that_breaks_off_is_left_out_and_told():
-    found = read_text("infer_ms,sync_ms\n1,2\n3,4\n5", "a.csv")
-    assert found.times_ns["synchronize"].tolist() == [2e6, 4e6]
-    assert found.notes == ("without line 4, which breaks off",)
 
 
 def reads_or_says_why(read) -> None:

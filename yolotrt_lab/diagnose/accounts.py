@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..nsight.trace import Trace
 from ..types import Cause, Stage
 from . import thresholds as at
 from .explanations import ALL_ALONG, EXPLANATIONS, Verdict
 from .look import QUEUE, UNCOVERED, Look, ms, number
 from .measured import Kind, Measured
 from .series import Change, Window, edge, some
-from .traced import trace_measured, traced_frames
+
+if TYPE_CHECKING:
+    from ..nsight.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,12 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
     >>> found.verdict("pageable_overload"), found.verdict("moved_wait"), found.steady
     ('proven', 'excluded', False)
     """
-    traced = None
-    if measured.trace is not None:
-        traced = traced_frames(measured.trace, frame_range)
-        measured = trace_measured(measured, traced)
-    elif trace is not None:
-        traced = traced_frames(trace, frame_range)
+    traced, report = None, trace if measured.trace is None else measured.trace
+    if report is not None:
+        from .traced import trace_measured, traced_frames
+
+        traced = traced_frames(report, frame_range)
+        measured = measured if measured.trace is None else trace_measured(measured, traced)
     look = Look(measured, traced)
     causes = tuple(Judged(each.cause, *each.judge(look)) for each in EXPLANATIONS)
     stalls = tuple(_stalls(look))

@@ -35,6 +35,8 @@ class Column(NamedTuple):
     header: str
     values: np.ndarray
     unit: str | None = None
+    at: float | None = None
+    """Where it stands in its frame; None where its place among the columns tells."""
 
 
 @dataclass(eq=False)
@@ -72,6 +74,7 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
     """
     if columns and not len(columns[0].values):
         raise reading.error("it must have rows, got none", "name another file")
+    columns = [each._replace(at=place) if each.at is None else each for place, each in enumerate(columns)]
     sorted_ = _Sorted(columns, reading)
     with np.errstate(all="ignore"):  # of values that are then refused
         for place, column in enumerate(columns):
@@ -93,6 +96,7 @@ class _Sorted:
         """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
         self.telemetry: dict[str, np.ndarray] = {}
         self.rates: dict[str, np.ndarray] = {}
+        self.enqueue = _place_of_enqueue(columns)
         self.numbers: np.ndarray | None = None
         self.gpus: Column | None = None
         self.unitless: list[Column] = []
@@ -104,8 +108,9 @@ class _Sorted:
         """Put a column where it belongs."""
         values, name = column.values, split_unit(column.header)[0]
         self.headers.append(column.header)
-        word = time_name(re.sub(r" [234]$", "", name)) if column.header else "frame"
-        unit = column.unit or (self.reading.unit if word or self.reading.of_times else None)
+        word = _word(column)
+        end = end_of(name)
+        unit = column.unit or (self.reading.unit if word or end or self.reading.of_times else None)
         known = telemetry_name(name)
         scale = UNITS_NS.get(unit or "")
         if np.isnan(values[0]) and np.isnan(values).all():
@@ -130,13 +135,11 @@ class _Sorted:
             pass
         elif column.unit is None and plain(name) in words.FRAME_NUMBERS and self._numbers_frames(column):
             self.numbers = values
-        elif scale and word in INSTANTS:
-            self.instants[word] = values * scale
-        elif column.unit in UNITS_NS and (end := end_of(name)) is not None:
-            self.ends[end] = column.header, values * UNITS_NS[column.unit]
+        elif scale and end:
+            self.ends[end] = column.header, values * scale
         elif scale:
             self._time(column, word, scale)
-        elif unit is None and word and word not in INSTANTS:
+        elif unit is None and word:
             self.unitless.append(column)
         elif np.ptp(values[~np.isnan(values)]):  # a constant is no measurement
             self.unread.append(column.header)
@@ -148,13 +151,21 @@ class _Sorted:
             self._refuse(column, values > _LONGEST_NS, "is more than thirty years")
         key = "frame" if word in (words.CLOCK, words.RATE) else word or " ".join(column.header.split())
         if key == words.COPY:
-            key = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
+            key = self._direction(column)
         is_other = plain(key) in self.exact and plain(split_unit(column.header)[0]) != plain(key)
         key = column.header if key in self.times or is_other else str(key)
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)
         self.times.setdefault(key, values)
+
+    def _direction(self, column: Column) -> Stage:
+        """Which way a copy goes that does not say so: before the enqueue it is the upload, behind it the download."""
+        if self.enqueue is not None:
+            return Stage.DOWNLOAD if (column.at or 0.0) > self.enqueue else Stage.UPLOAD
+        way = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
+        self.notes.append(f"{column.header!r} names no direction: it is read as the {way}")
+        return way
 
     def _period(self, column: Column) -> np.ndarray:
         """The time of a frame in ns, of a rate."""
@@ -221,19 +232,19 @@ class _Sorted:
 
     def _complete(self) -> None:
         """Fill in the times that follow from others, and drop those that most rows lack."""
-        if not self.times and [*self.instants] == ["done"]:  # 'Done. (3 ms)' is no instant
-            self.times["frame"] = self._lasted("done", self.instants.pop("done"), "is below 0")
         self._split_copy_from_mat()
-        for name, begin in (("latency", "due"), ("frame", "start")):
-            if {begin, "done"} <= self.instants.keys():
-                lasted = self.instants["done"] - self.instants[begin]
-                self.times.setdefault(name, self._lasted(f"the {name}", lasted))
+        frame = {end: values for (part, end), (_, values) in self.ends.items() if part == "frame"}
+        if not self.times and [*frame] == ["done"]:  # 'Done. (3 ms)' is no instant
+            self.times["frame"] = self._lasted("done", frame.pop("done"), "is below 0")
+        self.instants = frame
+        if {"due", "done"} <= frame.keys():
+            self.times.setdefault("latency", self._lasted("the latency", frame["done"] - frame["due"]))
         for (part, end), (header, values) in self.ends.items():
-            if (part, "start") in self.ends and end == "done":
-                self.times.setdefault(part, self._lasted(part, values - self.ends[part, "start"][1]))
-            elif end == "done" and (np.diff(values) < 0).any():  # 'inference finished: 8 ms' is no instant
+            if end == "done" and (part, "start") in self.ends:
+                self.times.setdefault(part, self._lasted(f"the {part}", values - self.ends[part, "start"][1]))
+            elif part != "frame" and end == "done" and (np.diff(values) < 0).any():  # 'inference finished: 8 ms'
                 self.times.setdefault(part, values)
-            elif (part, "done") not in self.ends or end == "done":
+            elif part != "frame" and (end == "done" or (part, "done") not in self.ends):
                 self.unread.append(header)
         for name in [name for name, values in self.times.items() if np.isnan(values).mean() > 0.5]:
             del self.times[name]
@@ -301,6 +312,19 @@ class _Sorted:
         named = f"of {column.header!r} " if column.header else ""
         fix = "pass --unit ms (or us, ns, s), or name the column with its unit"
         return self.reading.error(f"nothing says in which unit the times {named}are{looks}", fix)
+
+
+def _word(column: Column) -> str | None:
+    """What the name of a column stands for, be it the first of that name in a frame or a later one."""
+    return time_name(re.sub(r" [234]$", "", split_unit(column.header)[0])) if column.header else "frame"
+
+
+def _place_of_enqueue(columns: Sequence[Column]) -> float | None:
+    """Where the enqueue stands in a frame, if it tells which way the copies go that do not say so, else None."""
+    copies = [each.at or 0.0 for each in columns if _word(each) == words.COPY]
+    place = min((each.at or 0.0 for each in columns if _word(each) == Stage.INFER), default=np.inf)
+    tells = len(copies) == 1 or min(copies, default=0) < place < max(copies, default=0)
+    return place if tells and np.isfinite(place) else None
 
 
 def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | None:

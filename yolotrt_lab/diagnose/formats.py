@@ -7,8 +7,8 @@ import io
 import re
 import stat
 import sys
-import tempfile
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,10 +19,8 @@ import numpy as np
 
 from ..errors import MeasurementsError, RecordingError, SettingsError
 from ..files import read_file
-from ..nsight.reports import read_trace
 from ..recording import ARROW_STARTS, METADATA_KEY, Recording, read_arrow
 from .columns import EXPORT, Column, Reading, measured_of
-from .logs import read_log
 from .measured import Kind, Measured
 from .table_files import COMMENTS, DMON, find_table, objects_of, of_arrow, of_rows, read_json, read_table
 from .words import PROGRESS, TIME_UNITS, UNITS_NS, split_unit
@@ -30,9 +28,7 @@ from .words import PROGRESS, TIME_UNITS, UNITS_NS, split_unit
 _HEAD, _FEW = 1 << 16, 200
 _SQLITE, _GZIP = b"SQLite format 3\0", b"\x1f\x8b"
 _BINARY = (_SQLITE, *ARROW_STARTS)
-_BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
-_ESCAPES = re.compile(rb"\x1b(?:\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
-_UNIT = re.compile(rf"\s*[(\[]?({TIME_UNITS})(?![A-Za-z])", re.IGNORECASE)
+_ESCAPES = rb"\x1b(?:\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])"
 _CONTROLS = bytes(each for each in (*range(32), 127) if each not in (9, 10, 13))
 _SUMMARY = {"latency": "Latency", "enqueue": "Enqueue Time", "h2d": "H2D Latency", "d2h": "D2H Latency"}
 _SUMMARY |= {"gpu_compute": "GPU Compute(?: Time)?"}
@@ -70,17 +66,16 @@ class Format:
 
 
 def _columns(text: str, form: Format, reading: Reading) -> Measured | None:
-    """One row a match of the format's pattern, with its groups; None for fewer than two."""
-    found = re.finditer(form.rows, text, re.MULTILINE)
-    rows = [{name: value for name, value in each.groupdict().items() if value} for each in found]
-    if len(rows) < 2 or not any(rows):
+    """The groups of the format's pattern, a row a match; None for fewer than two."""
+    rows = _grouped(re.compile(form.rows, re.MULTILINE), text)
+    if len(rows) < 2:
         return None
     reading.notes += [form.note] * bool(form.note)
     return of_rows(rows, reading)
 
 
 def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
-    """The groups of the user's expression, one column a name; a row ends where a name comes again."""
+    """The groups of the user's expression, one column a name."""
     try:
         compiled = re.compile(pattern, re.MULTILINE)
     except re.error as error:
@@ -89,18 +84,24 @@ def _pattern(text: str, pattern: str, reading: Reading) -> Measured:
         raise SettingsError(what, fix=fix) from None
     if not compiled.groupindex:
         raise SettingsError(f"the pattern must have named groups, got {pattern!r}", fix="write (?P<infer_ms>[0-9.]+)")
-    rows: list[dict[str, str]] = [{}]
-    for match in compiled.finditer(text):
-        for name, value in match.groupdict().items():
-            if value is not None:
-                behind = split_unit(name)[1] is None and _UNIT.match(text, match.end(name))
-                if name in rows[-1]:
-                    rows.append({})
-                rows[-1][name] = f"{value} {behind[1]}" if behind else value
-    if not rows[0]:
+    if not any(rows := _grouped(compiled, text)):
         raise reading.error(f"no line matches the pattern {pattern!r}", "try it on one line of the file")
     reading.form, reading.where, reading.of_times = f"the pattern {pattern}", lambda row: f"match {row + 1}", True
     return of_rows(rows, reading)
+
+
+def _grouped(pattern: re.Pattern[str], text: str) -> list[dict[str, str]]:
+    """Rows of what the groups hold, with the unit behind it; a row ends where a name comes again."""
+    unit = re.compile(rf"\s*[(\[]?({TIME_UNITS})(?![A-Za-z])", re.IGNORECASE)
+    rows: list[dict[str, str]] = [{}]
+    for match in pattern.finditer(text):
+        for name, value in match.groupdict().items():
+            if value is not None:
+                behind = split_unit(name)[1] is None and unit.match(text, match.end(name))
+                if name in rows[-1]:
+                    rows.append({})
+                rows[-1][name] = f"{value} {behind[1]}" if behind else value
+    return rows
 
 
 def _totals(text: str, form: Format, reading: Reading) -> Measured:
@@ -297,7 +298,9 @@ def read(
     data = _bytes(path, file)
     if not data.startswith(_BINARY):
         return read_text(data, file, unit, pattern, columns)
-    with tempfile.TemporaryDirectory() as folder:  # what came by a pipe or was compressed
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:  # what came by a pipe or was compressed
         if path is None or not path.is_file() or path.suffix == ".gz":
             path = Path(folder) / "piped"
             path.write_bytes(data)
@@ -337,6 +340,8 @@ def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
         return read
     if table := find_table(head[:_FEW]):
         return read_table(data, table, reading)
+    from .logs import read_log
+
     return read_log(data, reading)
 
 
@@ -370,12 +375,11 @@ def _utf8(data: bytes, file: str) -> bytes:
     """The text as UTF-8, by its byte order mark, else from GBK where it is none."""
     if data.isascii() and b"\0" not in data:
         return data
-    marked = next(((name, data[len(mark) :]) for mark, name in _BOMS if data.startswith(mark)), None)
-    for name, body in (marked,) if marked else (("utf-8", data), ("gb18030", data)):
+    for name in ("utf-16",) if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else ("utf-8-sig", "gb18030"):
         with suppress(UnicodeDecodeError):
-            text = body.decode(name)
+            text = data.decode(name)
             if "\0" not in text:
-                return body if name == "utf-8" else text.encode()
+                return data.removeprefix(BOM_UTF8) if name == "utf-8-sig" else text.encode()
     text = data.decode("utf-8", "replace")
     line = text[: min(each for each in (text.find("\0"), text.find("\ufffd"), len(text)) if each >= 0)].count("\n") + 1
     formats = "UTF-8, UTF-16 or GBK, or Parquet, Arrow or a report of Nsight Systems"
@@ -386,7 +390,7 @@ def _utf8(data: bytes, file: str) -> bytes:
 def _clean(data: bytes) -> bytes:
     """The text without colours and other control characters, its lines ended by newlines alone."""
     if b"\x1b" in data:
-        data = _ESCAPES.sub(b"", data)
+        data = re.sub(_ESCAPES, b"", data)
     cleaned = data.translate(None, _CONTROLS)
     data = cleaned if len(cleaned) < len(data) else data  # a long text stands in memory once
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
@@ -408,6 +412,8 @@ def _of_arrow(path: Path, file: str, unit: str | None) -> Measured:
 
 def _of_trace(path: Path, file: str) -> Measured:
     """A report of Nsight Systems; whether it has frames, the bill finds out."""
+    from ..nsight.reports import read_trace
+
     try:
         trace = read_trace(path)
     except (TypeError, ValueError, OverflowError, KeyError, IndexError) as error:  # values that no report has

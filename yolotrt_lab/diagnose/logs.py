@@ -14,34 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..packages import arrow_array
-from ..types import Stage
+from . import words
 from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
-from .words import (
-    CLOCK,
-    COMMENT,
-    DEVIATION,
-    NUMBER,
-    RATE,
-    RATES,
-    TIME_UNITS,
-    UNITS_NS,
-    AmbiguousError,
-    end_of,
-    ending_name,
-    floats,
-    has,
-    in_slices,
-    numbers_of,
-    split_unit,
-    stamps,
-    text_array,
-    time_name,
-)
+from .words import NUMBER, UNITS_NS, numbers_of, split_unit, time_name
 
-_ITEM = re.compile(rf"({NUMBER}){DEVIATION}(?:\s*[(\[]?\s*({TIME_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
+_ITEM = re.compile(rf"({NUMBER}){words.DEVIATION}(?:\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
 _SLASHED = re.compile(
-    rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({TIME_UNITS})(?![A-Za-z0-9_/])",
+    rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({words.TIME_UNITS})(?![A-Za-z0-9_/])",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
@@ -72,7 +52,7 @@ class _Item(NamedTuple):
     @property
     def column(self) -> tuple[str, str]:
         """What tells its column from others: 'FPS' with a rate is none of the times that are called so."""
-        return self.label, "rate" if self.unit in RATES else "time" if self.unit else ""
+        return self.label, "rate" if self.unit in words.RATES else "time" if self.unit else ""
 
 
 def read_log(data: bytes, reading: Reading) -> Measured:
@@ -81,7 +61,7 @@ def read_log(data: bytes, reading: Reading) -> Measured:
     MeasurementsError where no time is found.
     """
     whole = _lines(data)
-    if not any(text.strip() and not re.match(COMMENT, text) for text in whole[:1_000].to_pylist()):
+    if not any(text.strip() and not re.match(words.COMMENT, text) for text in whole[:1_000].to_pylist()):
         raise reading.error("it must have lines that are no comments, got none", "name another file")
     for averages in (False, True):
         lines, left_out = _looked_through(whole, averages)
@@ -93,7 +73,7 @@ def read_log(data: bytes, reading: Reading) -> Measured:
             if left_out:
                 reading.notes.append(f"{left_out:,} line{'s' * (left_out != 1)} of averages left out")
             return _assembled(lines, found, reading)
-        if not has(whole, f"(?i){_OF_A_RUN}"):
+        if not words.has(whole, f"(?i){_OF_A_RUN}"):
             break
     raise reading.error("line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING)
 
@@ -148,10 +128,10 @@ def _looked_through(lines: Any, averages: bool) -> tuple[Any, int]:
     if any(map(_TYPED.search, sample)):
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
     of_a_run = rf"(?i)^[^0-9]*(?:{_OF_A_RUN}).*[0-9]"
-    for others in (COMMENT, of_a_run)[: 1 if averages else 2]:
+    for others in (words.COMMENT, of_a_run)[: 1 if averages else 2]:
         if any(re.search(others, text) for text in sample):
             found = pc.match_substring_regex(lines, others)
-            lines = pc.if_else(found, text_array([""])[0], lines)
+            lines = pc.if_else(found, words.text_array([""])[0], lines)
             left_out = pc.sum(found).as_py() if others == of_a_run else 0
     return lines, left_out
 
@@ -174,18 +154,18 @@ def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]
     too. Words that vary before a number are left out.
     """
     alike = Counter(_DIGITS.sub("0", text) for text in sample)
-    for words in (2, 1, 0):
+    for most in (2, 1, 0):
         counts = Counter[tuple[_Item, ...]]()
         for text, count in alike.items():
-            counts[_items(text, words, averages)] += count
+            counts[_items(text, most, averages)] += count
         del counts[()]
         if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
             break
-    most = dict(counts.most_common(_MOST_TEMPLATES))
-    return sorted(most, key=lambda items: (len(items), sum(len(item.label) for item in items)), reverse=True)
+    often = dict(counts.most_common(_MOST_TEMPLATES))
+    return sorted(often, key=lambda items: (len(items), sum(len(item.label) for item in items)), reverse=True)
 
 
-def _items(text: str, words: int, averages: bool) -> tuple[_Item, ...]:
+def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
     """The numbers of a line that may be times."""
     if slashed := _SLASHED.search(text):
         return _slashed(slashed)
@@ -195,27 +175,27 @@ def _items(text: str, words: int, averages: bool) -> tuple[_Item, ...]:
     shown = units = [(each[2] or "").lower() for each in found]
     starts, ends = [each.start(1) for each in found], [each.end() for each in found]
     before = [text[end:start] for end, start in zip([0, *ends], starts, strict=False)]
-    names = [ending_name(_WORD.findall(split_unit(each.rstrip(_SIGNS))[0])[-3:]) for each in before]
+    names = [words.ending_name(_WORD.findall(split_unit(each.rstrip(_SIGNS))[0])[-3:]) for each in before]
     if not (any(units) or any(names)) or (not averages and _AVERAGE.search(before[0])):
         return ()
     if units[-1] in UNITS_NS and not any(units[:-1]):  # one unit for the line
-        units = [*(units[-1] if name not in (None, RATE) else "" for name in names[:-1]), units[-1]]
+        units = [*(units[-1] if name not in (None, words.RATE) else "" for name in names[:-1]), units[-1]]
     behind = [_starting(text[end:start]) for end, start in zip(ends, [*starts[1:], None], strict=True)]
     asked = sum(each.rstrip().endswith((":", "=", "\uff1a")) for each in before) > len(before) / 2
-    known = sum(time_name(each) not in (None, CLOCK) for each in behind if each)
+    known = sum(time_name(each) not in (None, words.CLOCK) for each in behind if each)
     if all(shown) and not asked and known > sum(map(bool, names)):  # '103ms preprocess'
         patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(behind, units, strict=True)]
         items = list(map(_Item, behind, units, patterns))
     else:
-        items = [_before(each, unit, own, words) for each, unit, own in zip(before, units, shown, strict=True)]
+        items = [_before(each, unit, own, most) for each, unit, own in zip(before, units, shown, strict=True)]
     kept = [item for item, each in zip(items, before, strict=True) if averages or not _AVERAGE.search(each)]
     return _told_apart(kept)
 
 
 def _starting(text: str) -> str:
     """The known name that the first words make, else the first of them."""
-    words = _WORD.findall(text)[:2]
-    return next((" ".join(words[:count]) for count in (2, 1) if time_name("".join(words[:count]))), "".join(words[:1]))
+    first = _WORD.findall(text)[:2]
+    return next((" ".join(first[:count]) for count in (2, 1) if time_name("".join(first[:count]))), "".join(first[:1]))
 
 
 def _literal(text: str) -> str:
@@ -224,7 +204,7 @@ def _literal(text: str) -> str:
 
 def _number(unit: str) -> str:
     behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else ""
-    return rf"(?P<@>[-+]?{NUMBER}){DEVIATION}{behind}"
+    return rf"(?P<@>[-+]?{NUMBER}){words.DEVIATION}{behind}"
 
 
 def _slashed(found: re.Match[str]) -> tuple[_Item, ...]:
@@ -248,26 +228,21 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
 
 def _is_bare(text: str, found: re.Match[str]) -> bool:
     """True for a number behind a blank and the known name of a time."""
-    named = ending_name(_WORD.findall(text[: found.start()])[-3:])
-    return text[found.start() - 1 : found.start()].isspace() and named not in (None, RATE, CLOCK, "frame")
+    named = words.ending_name(_WORD.findall(text[: found.start()])[-3:])
+    return text[found.start() - 1 : found.start()].isspace() and named not in (None, words.RATE, words.CLOCK, "frame")
 
 
-def _before(text: str, unit: str, shown: str, words: int) -> _Item:
+def _before(text: str, unit: str, shown: str, most: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
     own = None if unit else split_unit(text.rstrip(f"{_SIGNS}("))[1]
     spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
     names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
-    skip = next((skip for skip in range(len(names)) if _is_named(names[skip:])), max(0, len(names) - words))
+    known = (skip for skip in range(len(names)) if words.is_named(" ".join(names[skip:])))
+    skip = next(known, max(0, len(names) - most))
     label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     return _Item(label, unit, _literal(re.split(r"(?<![A-Za-z])\d+", tail)[-1]) + _number(shown))
-
-
-def _is_named(names: Sequence[str]) -> bool:
-    """True for words that make a known name, 'inference finished' among them."""
-    end = end_of(" ".join(names))
-    return bool(time_name("".join(names)) or (end and end[0] in set(Stage)))
 
 
 def _told_apart(items: list[_Item]) -> tuple[_Item, ...]:
@@ -287,7 +262,7 @@ def _matched(lines: Any, items: Sequence[_Item]) -> tuple[np.ndarray, list[Any]]
 
     pattern = ".*?".join(item.pattern.replace("(?P<@>", f"(?P<n{place}>") for place, item in enumerate(items))
     valid, parts = [], []
-    for part in in_slices(lines):
+    for part in words.in_slices(lines):
         try:
             found = pc.extract_regex(part, pattern)
         except pa.ArrowInvalid:
@@ -306,9 +281,10 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     import pyarrow as pa
 
     items = [(item, rows, place) for items, rows, _ in found for place, item in enumerate(items)]
+    parts = [part for *_, texts in found for text in texts for part in text.chunks]
     try:  # all numbers of a log tell together what its commas are
-        values = floats(pa.chunked_array([part for *_, texts in found for text in texts for part in text.chunks]))
-    except AmbiguousError as error:
+        values = words.cells(pa.chunked_array(parts))[0]
+    except words.AmbiguousError as error:
         what = f"the comma in {error.args[0]!r} may be a decimal comma or separate thousands"
         raise reading.error(what, "write decimal points, or numbers without separators") from None
     units: dict[tuple[str, str], set[str]] = {}
@@ -320,25 +296,29 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     ):
         scale = UNITS_NS.get(item.unit, 1.0) if len(units[item.column]) > 1 else 1.0
         events.append((names.index(item.column), rows, place, mine if scale == 1 else mine * scale))
-    starts, series = (found[0][1], events) if len(found) == 1 else _cut_into_frames(events, len(names))
+    if len(found) == 1:
+        starts, series = found[0][1], [(column, float(place), values) for column, _, place, values in events]
+    else:
+        starts, series = _cut_into_frames(events, len(names))
     if not series:
         what = f"line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
         raise reading.error(what, "give the lines of every frame the same names")
     columns, turns = [], Counter[int]()
-    for column, *_, mine in series:
+    for column, at, mine in series:
         name, own = names[column][0], units[names[column]]
         unit = "ns" if len(own & UNITS_NS.keys()) > 1 else min(own) or split_unit(name)[1]
         turns[column] += 1
-        columns.append(Column(f"{name} {turns[column]}".strip() if turns[column] > 1 else name, mine, unit))
+        columns.append(Column(f"{name} {turns[column]}".strip() if turns[column] > 1 else name, mine, unit, at))
     if seldom := [name for column, (name, _) in enumerate(names) if column not in turns]:
         reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
     reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
-    reading.clock = stamps(lines if len(starts) == len(lines) else lines.take(arrow_array(starts)))
+    reading.clock = words.stamps(lines if len(starts) == len(lines) else lines.take(arrow_array(starts)))
     return measured_of(columns, reading)
 
 
-def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """The first line of each frame, and the columns, of a name that comes again in a frame up to four.
+def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, float, np.ndarray]]]:
+    """The first line of each frame, and the columns, of a name that comes again in a frame up to four; with each the
+    place that it has in a frame.
 
     A frame starts where the first name that comes once a frame comes again.
     """
@@ -350,6 +330,7 @@ def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, 
     code, row, value = code[order], row[order], np.concatenate([values for *_, values in events])[order]
     frame, first = _frame_numbers(code, count)
     starts, keep = row[first], frame >= 0
+    place = (np.arange(len(code)) - first[frame])[keep]
     code, frame, value = code[keep], frame[keep], value[keep]
     columns = []
     for column in range(count):
@@ -360,7 +341,7 @@ def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, 
             if len(chosen) > len(starts) / 2:
                 values = np.full(len(starts), np.nan)
                 values[frame[chosen]] = value[chosen]
-                columns.append((column, values))
+                columns.append((column, float(place[chosen].mean()), values))
     return starts, columns
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import MeasurementsError
-from ..nsight.trace import Trace
 from ..recording import Recording
 from ..types import TELEMETRY_COLUMNS, Stage
+
+if TYPE_CHECKING:
+    from ..nsight.trace import Trace
 
 _DAY_NS = 86_400e9
 Kind = Literal["frames", "rates", "summary", "events", "layers", "telemetry"]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..types import Stage
 from . import words
 from .columns import Column, Reading, measured_of
 from .measured import Measured
@@ -51,7 +52,7 @@ class Table(NamedTuple):
 
 def _is_known(name: str) -> bool:
     bare, unit = split_unit(name)
-    return bool(unit or time_name(bare) or words.telemetry_name(bare))
+    return bool(unit or words.is_named(bare) or words.telemetry_name(bare))
 
 
 def _is_value(cell: str) -> bool:
@@ -148,9 +149,7 @@ def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
     if table.named or reading.names:
         names = table.header if table.named else _given(reading, len(columns))
         return of_arrow([each for each in zip(names, columns, strict=True) if each[0]], reading)
-    if len(columns) > 2 or (
-        len(columns) == 2 and not _counts([[each] for each in columns[0].cast("string").to_pylist()])
-    ):
+    if len(columns) > 2 or (len(columns) == 2 and not _counts([[each] for each in columns[0].to_pylist()])):
         fix = "name them: --columns preprocess_ms,infer_ms,sync_ms (of nvidia-smi, what --query-gpu asked for)"
         raise reading.error(f"line {table.start + 1} has {len(columns)} columns without names", fix)
     return of_arrow([("", columns[-1])], reading)
@@ -222,20 +221,20 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     for name, values in named:
         kind, found = values.type, None
         if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-            since = pa.timestamp("ns") if pa.types.is_timestamp(kind) else pa.time64("ns")
-            found = numbers_of(values.cast(since).cast(pa.int64()))
+            found = numbers_of(values)
         elif pa.types.is_duration(kind):
-            columns.append(Column(name, numbers_of(values.cast(pa.duration("ns")).cast(pa.int64())), "ns"))
+            columns.append(Column(name, numbers_of(values), "ns"))
         elif any(is_kind(kind) for is_kind in numeric):
             columns.append(Column(name, numbers_of(values), split_unit(name)[1]))
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            text = values.cast(pa.large_string())
-            if (found := stamps(text)) is None and (column := _parsed(text, name, reading)) is not None:
+            if (found := stamps(values)) is None and (column := _parsed(values, name, reading)) is not None:
                 columns.append(column)
             elif found is None:
-                texts.append((name, text))
+                texts.append((name, values))
         else:
             texts.append((name, None))
+        if found is not None and words.end_of(name):
+            columns.append(Column(name, found, "ns"))
         reading.clock = found if reading.clock is None else reading.clock
     by_stage = next((name for name, text in texts if text is not None and _pivot(columns, text, reading)), None)
     if unread := [name for name, _ in texts if name != by_stage]:
@@ -250,41 +249,76 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     """Put the rows of a frame side by side where each row is one stage, which a column of text names; else False."""
     encoded = names.dictionary_encode()
     stages = encoded.dictionary.to_pylist()
-    known = sum(time_name(split_unit(stage)[0]) is not None for stage in stages)
+    known = sum(words.is_named(split_unit(stage)[0]) for stage in stages if stage)
     if names.null_count or not 2 <= len(stages) <= min(2 * known, _MOST_STAGES):
         return False
-    columns[:] = [each._replace(unit=each.header) if each.header in UNITS_NS else each for each in columns]
-    bare = {each.header: split_unit(each.header)[0] for each in columns}
-    instants = {header for header, name in bare.items() if time_name(name) in words.INSTANTS}
-    numbers = next((each.values for each in columns if plain(bare[each.header]) in words.FRAME_NUMBERS), None)
-    times = [each for each in columns if each.unit in UNITS_NS or time_name(bare[each.header]) == "frame"]
-    times = [each for each in times if each.values is not numbers and each.header not in instants]
-    if len(times) != 1:
-        return False
     stage = numbers_of(encoded.indices).astype(np.int64)
-    if numbers is None and np.ptp(np.bincount(stage)):  # a frame starts with its first stage
-        numbers = np.cumsum(stage == stage[0])
-    elif numbers is None:  # a frame is the next row of each stage
-        order = np.argsort(stage, kind="stable")
-        numbers = np.empty(len(stage))
-        numbers[order] = np.arange(len(stage)) - np.searchsorted(stage[order], stage[order])
-    _, first, frame = np.unique(numbers, return_index=True, return_inverse=True)
+    numbers = next((each for each in columns if plain(split_unit(each.header)[0]) in words.FRAME_NUMBERS), None)
+    others = [each for each in columns if each is not numbers]
+    took, ends = _spans(others, reading, are_ends=all(map(words.end_of, stages)))
+    if not took:
+        return False
+    frames = _frames_of(stage) if numbers is None else numbers.values
+    _, first, frame = np.unique(frames, return_index=True, return_inverse=True)
     came = np.zeros((len(stages), len(first)), int)
     np.add.at(came, (stage, frame), 1)
     if np.mean(np.min(np.where(came, came, 2), axis=0) > 1) > _SEVERAL:
         what = "each frame must have each stage once, got frames in which every stage comes several times"
         raise reading.error(what, "keep the rows of one camera and of one run, or number the frames through")
-    took = np.zeros((len(stages), len(first)))
-    np.add.at(took, (stage, frame), times[0].values)  # a stage that comes twice in a frame is added up
-    none = np.ones(took.shape, np.bool_)
-    none[stage, frame] = False
-    took[none] = np.nan
-    columns[:] = [each._replace(values=each.values[first]) for each in columns if each is not times[0]]
-    columns += [Column(name, values, times[0].unit) for name, values in zip(stages, took, strict=True)]
+    read = [each.header for each in (*took, *ends.values())]
+    columns[:] = [each._replace(values=each.values[first]) for each in columns if each.header not in read]
+    for each in took:
+        sums = np.zeros(came.shape)
+        np.add.at(sums, (stage, frame), each.values)  # a stage that comes twice in a frame is added up
+        sums[came == 0] = np.nan
+        own = f" {split_unit(each.header)[0]}" if len(took) > 1 else ""
+        columns += [Column(f"{name}{own}", values, each.unit) for name, values in zip(stages, sums, strict=True)]
+    for end, each in ends.items():
+        outer = np.full(len(first), np.nan)
+        (np.fmax if end == "done" else np.fmin).at(outer, frame, each.values)
+        columns.append(Column(end, outer, each.unit))
     reading.clock = None if reading.clock is None else reading.clock[first]
     reading.where = lambda row: f"frame {row + 1}"
     reading.notes.append("each row is a stage: those of a frame are put side by side")
     return True
+
+
+def _spans(columns: Sequence[Column], reading: Reading, *, are_ends: bool) -> tuple[list[Column], dict[str, Column]]:
+    """How long each row of a long table took, by one clock or several, and when it was due, started and was done.
+
+    With `are_ends` each row is one instant, such as that of 'infer_start'.
+    """
+    took, ends = list[Column](), dict[str, Column]()
+    for each in columns:
+        unit = each.header if each.header in UNITS_NS else each.unit
+        word = time_name(name := split_unit(each.header)[0])
+        if word in set(Stage):  # a row has several stages
+            return [], {}
+        if (end := words.end_of(name)) or word == words.CLOCK:
+            told = each._replace(values=each.values * UNITS_NS.get(unit or "", 1.0), unit=unit and "ns")
+            ends |= {end[1]: told} if end else {"start": ends.get("start", told)}
+        elif unit in UNITS_NS or word == "frame":
+            took.append(each._replace(unit=unit))
+    if len(took) == 1 and "start" in ends and "done" not in ends:
+        lasted = took[0].values * UNITS_NS.get(took[0].unit or "", 1.0)
+        ends["done"] = ends["start"]._replace(header="done", values=ends["start"].values + lasted)
+    elif not took and {"start", "done"} <= ends.keys():
+        took = [Column("", ends["done"].values - ends["start"].values, ends["done"].unit)]
+    elif not took and ends:
+        took = [ends.popitem()[1]]
+        if not are_ends and (np.diff(took[0].values) >= 0).all():
+            what = f"{took[0].header!r} tells when each stage starts or ends, and nothing how long it took"
+            raise reading.error(what, "write both its start and its end, or how long it took")
+    return took, ends
+
+
+def _frames_of(stage: np.ndarray) -> np.ndarray:
+    """The frame of each row of a long table without their numbers."""
+    if np.ptp(np.bincount(stage)):  # a frame starts with its first stage
+        return np.cumsum(stage == stage[0])
+    frames, order = np.empty(len(stage)), np.argsort(stage, kind="stable")  # it is the next row of each stage
+    frames[order] = np.arange(len(stage)) - np.searchsorted(stage[order], stage[order])
+    return frames
 
 
 def of_rows(rows: Sequence[Mapping[str, str]], reading: Reading) -> Measured:
@@ -350,7 +384,7 @@ def _objects_in(value: Any) -> list[Mapping[str, Any]]:
         lists = {name: each for name, each in value.items() if isinstance(each, list) and each}
         if inner := next((each for each in lists.values() if isinstance(each[0], Mapping)), None):
             return _objects_in(inner)
-        lengths = Counter(len(each) for name, each in lists.items() if time_name(split_unit(name)[0]))
+        lengths = Counter(len(each) for name, each in lists.items() if words.is_named(split_unit(name)[0]))
         if not lengths:
             return [value]
         full = {name: each for name, each in lists.items() if len(each) == lengths.most_common(1)[0][0]}

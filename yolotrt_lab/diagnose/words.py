@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..packages import arrow_array
 from ..types import TELEMETRY_COLUMNS, THROTTLE_REASONS, Stage
 
 RATE = "rate"
@@ -23,6 +22,7 @@ CLOCK = "clock"
 """The time of a row, if it only goes up from about 0 or is called a stamp; else the time of a frame."""
 STAMPS = ("wall", "wall_time", "timestamp", "ts", "t", "clock", "时间戳")
 INSTANTS = ("due", "start", "done")
+"""When a frame is due, starts and is done."""
 
 _UNITS_OF_TIME = {
     1.0: "ns nanos nanosecond nanoseconds 纳秒",
@@ -63,8 +63,8 @@ _TIMES = {
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
     Stage.POSTPROCESS: "postprocess post_processing post nms non_max_suppression non_maximum_suppression decode 后处理",
     "due": "due arrival arrived arrive captured",
-    "start": "start started begin",
-    "done": "done end ended finish finished",
+    "start": "start started begin began 开始",
+    "done": "done end ended finish finished stop stopped 结束",
 }
 _FILLERS = (
     *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
@@ -96,8 +96,8 @@ _LONGEST_NAME = 200
 
 
 def plain(text: str) -> str:
-    """Letters, digits and Chinese characters alone, in lower case: 'pre-process' is 'preprocess'."""
-    return re.sub(r"[^a-z0-9\u4e00-\u9fff]", "", text.lower())
+    """Letters and digits alone, in lower case: 'pre-process' is 'preprocess'."""
+    return "".join(filter(str.isalnum, text.lower()))
 
 
 _TIME_OF = {plain(word): str(name) for name, words in _TIMES.items() for word in words.split()}
@@ -106,18 +106,15 @@ _TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for wor
 }
 
 
-FRAME_NUMBERS = set(
-    map(plain, ("frame", "frame_id", "frame_no", "frame_number", "frame_index", "frame_idx", "index", "idx"))
-)
-FRAME_NUMBERS |= {"帧号", "序号"}
+_FRAME_NUMBERS = "frame frame_id frame_no frame_number frame_index frame_idx index idx 帧号 序号"
+FRAME_NUMBERS = set(map(plain, _FRAME_NUMBERS.split()))
 """What numbers the frames."""
 
 
 @lru_cache(maxsize=4_096)
-def time_name(text: str) -> str | None:
-    """What a name stands for: 'latency', 'frame', a stage, one of the words above, or None for nothing known.
-
-    Words such as 'time' or '耗时' at its end add nothing, nor do 't_', 'time_' or 'run_' before it.
+def _known(text: str) -> str | None:
+    """What a name stands for: words such as 'time' or '耗时' at its end add nothing, nor do 't_', 'time_' or 'run_'
+    before it.
     """
     if plain(text) not in _TIME_OF:
         text = _BEFORE.sub("", text, count=1) if _BEFORE.match(text) else text
@@ -130,25 +127,40 @@ def time_name(text: str) -> str | None:
     return _TIME_OF.get(name)
 
 
+def time_name(text: str) -> str | None:
+    """What a name stands for: 'latency', 'frame', a stage, one of the words above, or None for nothing known."""
+    name = _known(text)
+    return None if name in INSTANTS else name
+
+
 def telemetry_name(text: str) -> str | None:
     """The telemetry column that a name stands for, or None."""
     return _TELEMETRY_OF.get(plain(text))
 
 
-def ending_name(words: list[str]) -> str | None:
-    """The longest known name that the last words make."""
-    known = (time_name("".join(words[skip:])) for skip in range(len(words)))
-    return next((name for name in known if name and name not in INSTANTS), None)  # 'Done. (3 ms)' is no instant
-
-
 @lru_cache(maxsize=4_096)
 def end_of(text: str) -> tuple[str, str] | None:
-    """The part of a frame that a name gives one end of, and which: ('infer', 'start') for 'inferStart', else None."""
+    """The part of a frame that a name gives one end of, and which: ('infer', 'start') for 'inferStart', ('frame',
+    'due') for 'arrival', else None.
+    """
+    if whole := _known(text):
+        return ("frame", whole) if whole in INSTANTS else None
     found = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])|[\u4e00-\u9fff]+", text)
     for word, rest in ((found[-1], found[:-1]), (found[0], found[1:])) if len(found) > 1 else ():
-        if (end := time_name(word)) in ("start", "done") and time_name(text) is None:
+        if (end := _known(word)) in ("start", "done"):
             return time_name(" ".join(rest)) or " ".join(rest), end
     return None
+
+
+def is_named(text: str) -> bool:
+    """True for words that make a known name, 'inference finished' among them."""
+    end = end_of(text)
+    return bool(time_name(text) or (end and end[0] in {*Stage, "frame"}))
+
+
+def ending_name(words: list[str]) -> str | None:
+    """The longest known name that the last words make."""
+    return next(filter(None, (time_name("".join(words[skip:])) for skip in range(len(words)))), None)
 
 
 _ASCII = {0xFF08: "(", 0xFF09: ")", 0x3010: "[", 0x3011: "]"}  # full-width brackets
@@ -185,7 +197,7 @@ MISSING = ["", "-", "--", "n/a", "[n/a]", "na", "nan", "null", "none", "[not sup
 MISSING += ["[unknown error]", "[gpu is lost]", "NaN", "N/A", "[N/A]", "NA", "None", "NULL", "[Not Supported]"]
 _FLAGS = {"active": "1", "not active": "0", "true": "1", "false": "0", "yes": "1", "no": "0"}
 _SPREAD = rf"(?:\s*(?:±|\+/-|\+-)\s*{NUMBER}\s*[mnuµμ]?s)?"
-_CELL = re.compile(rf"([-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*([^\d\s±+].*?)?{_SPREAD}\s*", re.IGNORECASE)
+_CELL = rf"(?i)([-+]?{NUMBER}|[-+]?inf\b|\d+\.){DEVIATION}\s*([^\d\s±+].*?)?{_SPREAD}\s*"
 _TIME = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _STAMPS: dict[str, tuple[str, str] | None] = {
     rf"^\D*(?P<s>\d{{4}}-\d\d-\d\d[ T]{_TIME})": None,
@@ -220,15 +232,32 @@ def in_slices(values: Any, rows: int = 1 << 17) -> Iterator[Any]:
 
 
 def numbers_of(values: Any) -> np.ndarray:
-    """An Arrow array of numbers or a mask, in one or several parts, as float64; NaN where one is missing."""
-    import pyarrow as pa
-
-    none = arrow_array(np.full(1, np.nan))[0]
-    parts = [
-        np.from_dlpack(part.cast(pa.float64(), safe=False).fill_null(none))
-        for part in getattr(values, "chunks", [values])
-    ]
+    """An Arrow array of numbers, a mask or times, in one or several parts, as float64, times in ns; NaN where one is
+    missing.
+    """
+    parts = [_numbers_in(part) for part in getattr(values, "chunks", [values])]
     return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0)])
+
+
+def _numbers_in(part: Any) -> np.ndarray:
+    """From its buffers: the methods of an array that would do import pyarrow.compute, which takes 75 ms."""
+    from pyarrow import types
+
+    if part.null_count == len(part):
+        return np.full(len(part), np.nan)
+    kind, rows, (valid, data) = part.type, slice(part.offset, part.offset + len(part)), part.buffers()
+    if types.is_boolean(kind):
+        numbers = _bits(data, rows)
+    else:
+        letter = "f" if types.is_floating(kind) else "u" if types.is_unsigned_integer(kind) else "i"
+        numbers = np.frombuffer(data, f"{letter}{kind.bit_width // 8}")[rows]
+    scale = UNITS_NS[getattr(kind, "unit", "ns")]
+    numbers = numbers.astype(np.float64, copy=False) if scale == 1 else numbers * scale
+    return np.where(_bits(valid, rows), numbers, np.nan) if part.null_count else numbers
+
+
+def _bits(buffer: Any, rows: slice) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(buffer, np.uint8), count=rows.stop, bitorder="little")[rows.start :]
 
 
 def has(text: Any, pattern: str) -> bool:
@@ -236,22 +265,6 @@ def has(text: Any, pattern: str) -> bool:
     import pyarrow.compute as pc
 
     return bool(pc.any(pc.match_substring_regex(text, pattern)).as_py())
-
-
-def floats(text: Any, *, decimal_comma: bool | None = None) -> np.ndarray:
-    """The values of an Arrow array of text, NaN where it is no number.
-
-    `decimal_comma` says what a comma is where no number tells; where it is None, AmbiguousError is raised.
-    """
-    import pyarrow as pa
-
-    with suppress(pa.ArrowInvalid):  # plain numbers, which is what most are
-        if not decimal_comma:
-            return numbers_of(text.cast(pa.float64()))
-    place, texts = _different(text)
-    decimal = commas_are_decimal(texts, decimal_comma)
-    values = np.array([_value(each, decimal) for each in texts], np.float64)
-    return np.take(values, place)
 
 
 def _different(text: Any) -> tuple[np.ndarray, list[str]]:
@@ -288,12 +301,20 @@ def commas_are_decimal(numbers: Sequence[str], told: bool | None = None) -> bool
 
 
 def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, str | None, np.ndarray]:
-    """The values of cells such as '7.9 ± 0.2 ms', their unit (in ns or bytes where cells differ), and which of them are
-    neither a number nor say that there is none. ValueError for units that don't go together.
+    """The values of an Arrow array of cells such as '7.9 ± 0.2 ms', their unit (in ns or bytes where cells differ), and
+    which of them are neither a number nor say that there is none.
+
+    `decimal_comma` says what a comma is where no number tells; where it is None, AmbiguousError is raised. ValueError
+    for units that don't go together.
     """
+    import pyarrow as pa
+
+    with suppress(pa.ArrowInvalid):  # plain numbers, which is what most are
+        if not decimal_comma:
+            return numbers_of(text.cast(pa.float64())), None, np.zeros(len(text), np.bool_)
     place, texts = _different(text)
     said = [each.strip(' "') for each in texts]
-    found = [_CELL.fullmatch(_FLAGS.get(each.lower(), each)) for each in said]
+    found = [re.fullmatch(_CELL, _FLAGS.get(each.lower(), each)) for each in said]
     decimal = commas_are_decimal([each[1] for each in found if each], decimal_comma)
     values = np.array([_value(each[1], decimal) if each else np.nan for each in found], np.float64)
     units = [(each[2] or "").lower() if each else "" for each in found]
@@ -311,12 +332,9 @@ def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, 
 def stamps(text: Any) -> np.ndarray | None:
     """Time stamps such as '2026-11-25 21:00:01,123' in ns since 1970, or midnight; None where some lack one."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    def all_match(form: str) -> bool:
-        return bool(pc.all(pc.match_substring_regex(text[:20], form), skip_nulls=False).as_py())
-
-    form = next(filter(all_match, _STAMPS), None) if len(text) else None
+    first = text[:20].to_pylist()
+    form = next((form for form in _STAMPS if all(each and re.search(form, each) for each in first)), None)
     with suppress(pa.ArrowInvalid):
         return None if form is None else np.concatenate([_stamps_in(form, part) for part in in_slices(text)])
     return None
@@ -329,4 +347,4 @@ def _stamps_in(form: str, text: Any) -> np.ndarray:
     found = pc.replace_substring(pc.struct_field(pc.extract_regex(text, form), "s"), ",", ".")
     if (rewritten := _STAMPS[form]) is not None:
         found = pc.replace_substring_regex(found, *rewritten)
-    return numbers_of(found.cast(pa.timestamp("ns")).cast(pa.int64()))
+    return numbers_of(found.cast(pa.timestamp("ns")))
