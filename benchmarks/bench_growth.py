@@ -68,6 +68,8 @@ SERIES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, int | None]] = 
     "ramp of 10 %": (lambda x: 1 + 0.1 * x, "ramp", 0),
     "ramp of 50 %": (lambda x: 1 + 0.5 * x, "ramp", 0),
     "ramp to a plateau": (lambda x: 1 + 0.5 * np.minimum(2 * x, 1), "plateau", 0),
+    "ramp of 28 % between levels": (lambda x: 1 + 0.28 * np.clip((x - 0.4) / 0.2, 0, 1), "plateau", 400),
+    "two steps of 14 %": (lambda x: 1 + 0.14 * np.floor(3 * x), "ramp", None),
     "step of 10 %": (lambda x: 1 + 0.1 * (x >= 0.5), "step", 500),
     "step of 30 %": (lambda x: 1 + 0.3 * (x >= 0.3), "step", 300),
     "staircase and down again": (lambda x: staircase((x * 1_600).astype(int)), "wave", None),

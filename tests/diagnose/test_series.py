@@ -36,6 +36,29 @@ def test_growth_has_a_form_two_levels_and_a_start(values, form, since, start, to
     assert (grew.start, grew.to) == pytest.approx((start, to), rel=0.05)
 
 
+@pytest.mark.parametrize("noise", [0.005, 0.02])
+@pytest.mark.parametrize(
+    "rises",
+    [
+        lambda x: np.clip((x - 0.4) / 0.2, 0, 1),
+        lambda x: 1 / (1 + np.exp(12 * (0.5 - x))),
+        lambda x: np.floor(3 * x) / 2,
+        lambda x: (np.clip(x / 0.3, 0, 1) + np.clip((x - 0.7) / 0.3, 0, 1)) / 2,
+        lambda x: 0.5 * (x > 0.4) + 0.5 * x,
+    ],
+)
+def test_what_rises_and_stays_grew_whatever_its_shape(rises, noise):
+    grew = shape_of(noisy(8 * (1 + 0.28 * rises(np.arange(5_000) / 5_000)), noise)).grew
+    assert (grew.start, grew.to) == (pytest.approx(8, rel=0.05), pytest.approx(10.24, rel=0.05))
+
+
+def test_a_ramp_from_the_first_frame_on_is_hardly_ever_told_to_start_later():
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(100, 3_000, 60)
+    ramps = (8 * np.linspace(1, 1.6, n) * (1 + 0.03 * rng.standard_normal(n)) for n in lengths)
+    assert sum(shape_of(each).grew.since > 0 for each in ramps) <= 2
+
+
 def test_a_fall_is_a_fall_and_says_when_it_starts():
     shape = shape_of(noisy(step(N, 18.0, 6.0, 0.7)))
     assert shape.grew is None

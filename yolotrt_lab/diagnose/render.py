@@ -131,7 +131,8 @@ def _moves(bill: Bill) -> Iterator[str]:
                 continue
             moves = word if each.shape != "wave" else "goes up and down,"
             levels = f"from {number(each.from_ms)} to {ms(each.to_ms)}"
-            yield f"{each.stage} {moves} {levels} ({each.shape}, since frame {each.since:,})"
+            since = f"frame {each.since:,}" if each.since else "the start"
+            yield f"{each.stage} {moves} {levels} ({each.shape}, since about {since})"
     stalls = {each.stage: each for each in bill.stalls if each.stage not in set(Stage) or each.share >= _TOLD}
     if {"latency", "frame"} <= stalls.keys() and stalls["latency"].frames == stalls["frame"].frames:
         del stalls["latency"]

@@ -28,6 +28,7 @@ _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are ne
 _AROUND = 31  # frames that a level around a frame is of
 _FLAT = 0.2  # share of the slope of the climb before
 _KNEE = 1.05
+_END = 2.0  # how much likelier (in its logarithm) a climb that starts, or ends, inside must be: less is chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Change:
     to: float
     form: Form = "step"
     since: int = 0
-    """The frame from which on it changes."""
+    """The frame from which on it changes; 9 of 10 simulated steps and ramps are within 2 % of the run. 0: as far as can
+    be told, from the start."""
 
     @property
     def size(self) -> float:
@@ -147,7 +149,7 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
 
 def _start_and_end(values: np.ndarray, least: float) -> Shape:
     """Of two values, or of few, whose first and last third must be further apart than those of each, and half as far
-    again from 0.
+    again from 0. No value may lie outside of both. Thirds of one value have no spread, and must be far apart.
     """
     n, side = len(values), edge(len(values))
     parts = values[:side], values[-side:]
@@ -156,7 +158,9 @@ def _start_and_end(values: np.ndarray, least: float) -> Shape:
     change = Change(Window(0, side), Window(n - side, n), start, end, form, int(since + 0.5))
     low, high = sorted(parts, key=np.median)
     apart = high.min() - low.max() > max(np.ptp(part) for part in parts)
-    apart &= n == 2 or max(start, end) > at.FAST_START * min(start, end)
+    times = at.FAST_START if side > 1 else at.FEW_ROWS
+    apart &= n == 2 or max(start, end) > times * min(start, end)
+    apart &= bool(low.min() <= values.min() and values.max() <= high.max())
     counts = apart and change.size > max(least, at.OF_STAGE * max(start, end))
     grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
     median, settled = float(np.median(values)), float(np.median(values[n // 2 :]))
@@ -273,8 +277,8 @@ def _middle(chosen: np.ndarray) -> int:
 def _climb(y: np.ndarray, at_once: int = 2) -> tuple[Form, float]:
     """How values get from one level to another, and from which of them on: the line between two levels that fits best.
 
-    Each of its ends that lies inside must make the fit better by `_KNEE`. A step takes `at_once` values at most: in the
-    middle of a block it takes two.
+    Each of its ends that lies inside must make the fit better, by `_END`. A step takes `at_once` values at most: in the
+    middle of a block it takes two. Values that stay exactly as they are do not climb yet.
     """
     if len(y) < 2:
         return "step", 0.0
@@ -283,12 +287,13 @@ def _climb(y: np.ndarray, at_once: int = 2) -> tuple[Form, float]:
     off = np.abs(y - y.mean() - gains[:, None] * shapes).sum(axis=1)
     took = last - first
     ends = np.where(took <= at_once, 1, np.add(first > 0, last < len(y) - 1, dtype=np.int64))
-    best = int(np.argmin(off * _KNEE**ends))
+    best = int(np.argmin(off * np.exp(_END * ends / len(y))))
     if took[best] <= at_once:
         return "step", float(first[best] + last[best]) / 2
     behind = y[last[best] :]
     ends_flat = len(behind) > 1 and abs(_line(behind)[0][0] * took[best]) <= _FLAT * abs(gains[best])
-    return "plateau" if ends_flat else "ramp", float(first[best])
+    still = int(np.argmax(y != y[0])) - 1
+    return "plateau" if ends_flat else "ramp", float(max(first[best], still))
 
 
 @lru_cache(maxsize=16)
@@ -300,9 +305,10 @@ def _climbs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _fit(y: np.ndarray) -> np.ndarray:
-    """The values of the best of a line, two with a knee, a step and a bump.
+    """The values of the best of a line, two with a knee, a step and a bump, or of what only rises, or only falls.
 
-    Each must be better by `_KNEE` for every number more that it has.
+    Each must be better by `_KNEE` for every number more that it has. What only rises has as many numbers as levels: it
+    must leave much less for each value that is not one of them.
     """
     straight, bends = _bends(len(y))
     fits = [(straight @ y, 0)]
@@ -317,7 +323,22 @@ def _fit(y: np.ndarray) -> np.ndarray:
         is_bump = ~inside[:, -1]
         i = int(np.argmin(np.abs(y - fitted).sum(axis=1) * _KNEE**is_bump))
         fits.append((fitted[i], 1 + int(is_bump[i])))
-    return np.asarray(min(fits, key=lambda each: float(np.abs(y - each[0]).sum()) * _KNEE ** each[1])[0])
+    simple = min(fits, key=lambda each: float(np.abs(y - each[0]).sum()) * _KNEE ** each[1])[0]
+    for stays in (_rising(y), -_rising(-y)):
+        free = len(y) - len(np.unique(stays))
+        if len(y) * np.abs(y - stays).sum() < at.STAYS_FITS * free * np.abs(y - simple).sum():
+            return stays
+    return np.asarray(simple)
+
+
+def _rising(y: np.ndarray) -> np.ndarray:
+    """The values that never fall and are closest to `y` (isotonic regression): at each place the highest, over where
+    a mean may start, of the lowest mean from there to the place or beyond.
+    """
+    sums, place = np.append(0.0, np.cumsum(y)), np.arange(len(y))
+    means = (sums[1:] - sums[:-1, None]) / np.maximum(place - place[:, None] + 1, 1)
+    lowest = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]
+    return np.maximum.accumulate(lowest).diagonal()
 
 
 @lru_cache(maxsize=64)
