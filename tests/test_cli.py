@@ -128,8 +128,8 @@ def test_cuda_without_a_gpu_is_refused_before_anything_runs(folder, monkeypatch,
     assert "there is no NVIDIA driver here\nFix: use the simulated device" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_leaves_a_report_of_what_ran_and_says_so(folder):
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
+def test_a_run_that_is_ended_leaves_a_report_of_what_ran_and_says_so(folder):
     slow = "open('started', 'w').close()\nimport time\ntime.sleep(600)"
     for name, cell in {"done": "print(6 * 7)", "slow": slow, "waits": "open('waited', 'w')"}.items():
         write(folder / f"{name}.ipynb", cell)
@@ -140,18 +140,18 @@ def test_ctrl_c_leaves_a_report_of_what_ran_and_says_so(folder):
         while not (folder / "started").exists():
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         out, err = process.communicate(timeout=600)
-    assert (process.returncode, err) == (130, "\nstopped by Ctrl-C\n")
+    assert (process.returncode, err) == (143, "\nstopped by SIGTERM\n")
     assert [line.split()[:2] for line in out.splitlines()][1:] == [["ok", "done"], ["report:", "build/report.html"]]
     assert not (folder / "waited").exists()
     page = (folder / "build" / "report.html").read_text(encoding="utf-8")
     assert "<pre>42\n" in page
     assert (
-        "failed at cell 2: <code>open(&#39;started&#39;, &#39;w&#39;).close()</code></p>\n<pre>stopped by Ctrl-C"
+        "failed at cell 2: <code>open(&#39;started&#39;, &#39;w&#39;).close()</code></p>\n<pre>stopped by SIGTERM"
         in page
     )
-    assert "failed before its first cell</p>\n<pre>stopped by Ctrl-C" in page
+    assert "failed before its first cell</p>\n<pre>stopped by SIGTERM" in page
 
 
 @pytest.mark.parametrize("taken", ["build", "build/notebooks", "build/report.html"])

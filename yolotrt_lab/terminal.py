@@ -177,9 +177,9 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
             print(end="", flush=True)  # what can't be written is found here, not at Python's end
             return status
     except KeyboardInterrupt as error:
-        number = error.args[0] if error.args else signal.SIGINT
-        say("\nstopped by " + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name) + _notes(error))
-        return 128 + int(number)
+        number, words = stopped_by(error)
+        say(f"\n{words}{_notes(error)}")
+        return 128 + number
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         _discard_output()
         return 141
@@ -203,6 +203,16 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
             say("Fix: make space there, or send the output elsewhere")
             return 2
         raise
+
+
+def stopped_by(error: KeyboardInterrupt) -> tuple[int, str]:
+    """The signal that ended a command, and that in words.
+
+    >>> stopped_by(KeyboardInterrupt())
+    (2, 'stopped by Ctrl-C')
+    """
+    number = int(error.args[0] if error.args else signal.SIGINT)
+    return number, "stopped by " + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
 
 def _notes(error: BaseException) -> str:
