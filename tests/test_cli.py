@@ -228,6 +228,17 @@ def test_another_error_of_the_system_is_not_taken_for_the_outputs(monkeypatch):
         cli.main(["doctor"])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["trace show LONG", "diagnose LONG", "detect LONG --out boxes", "run LONG", "record steady --out LONG"],
+)
+def test_a_path_that_cannot_be_looked_at_is_two_lines(arguments, folder, capsys):
+    assert cli.main(arguments.replace("LONG", "x" * 3_000).split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 2)
+    assert err.startswith("yolotrt-lab: ") and "\nFix: " in err
+
+
 def test_memory_that_is_not_there_is_two_lines(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "examine", lambda: np.empty(2**57))
     assert cli.main(["doctor"]) == 2

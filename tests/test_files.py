@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from yolotrt_lab.errors import RecordingError, SettingsError, plain
+from yolotrt_lab.errors import LabError, RecordingError, SettingsError, plain
 from yolotrt_lab.files import check_output, read_file, write_file
+from yolotrt_lab.frames import open_frames
+from yolotrt_lab.model import read_onnx
+from yolotrt_lab.notebooks import declared_parameters
+from yolotrt_lab.plans import read_plan
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -112,6 +116,18 @@ def test_reading_stops_at_the_limit_whether_a_file_is_sparse_or_never_ends(tmp_p
         with pytest.raises(SettingsError, match="what never ends"):
             read_file(Path("/dev/zero"))
     assert read_file(io.BytesIO(bytes(1_000_000))) == bytes(1_000_000)
+
+
+@pytest.mark.parametrize(
+    "read", [read_onnx, read_plan, declared_parameters, lambda path: open_frames(path.rename("a.png"))]
+)
+def test_models_plans_notebooks_and_images_beyond_the_limit_are_refused(read, tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "1")
+    monkeypatch.chdir(tmp_path)
+    with Path("sparse").open("wb") as file:
+        file.truncate(3_000_000)
+    with pytest.raises(LabError, match=r"at most 1 MB, got 3 MB\nFix: .*YOLOTRT_LAB_MAX_MB=6"):
+        read(Path("sparse"))
 
 
 @pytest.mark.parametrize("limit", ["2GB", "many", "-5", "0"])

@@ -31,7 +31,7 @@ def limit_bytes() -> int:
 def too_large(what: object, nbytes: int, error: type[LabError] = SettingsError) -> LabError:
     """The error for what holds more than `limit_bytes`; it says how to raise the limit."""
     limit = limit_bytes() // 1_000_000
-    fix = f"read a part of it, or raise the limit, which takes ten to thirteen times as much memory: {LIMIT_VARIABLE}="
+    fix = f"read a part of it, or raise the limit, which takes up to thirteen times as much memory: {LIMIT_VARIABLE}="
     needed = f"got {nbytes / 1e6:,.0f} MB" if nbytes else "got more, or what never ends"
     return error(f"{what} must hold at most {limit:,} MB, {needed}", fix=f"{fix}{max(2 * limit, nbytes // 500_000)}")
 

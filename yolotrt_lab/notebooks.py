@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from .errors import SettingsError, closest
-from .files import lock
+from .files import lock, read_file
 from .packages import install_command, lab_path, load
 from .terminal import stopped_by
 
@@ -98,9 +98,10 @@ def _find(name: str, own: Sequence[Path]) -> Path:
 def declared_parameters(notebook: Path) -> dict[str, Any]:
     """Names and defaults in the notebook's cell tagged `parameters`; a default that is no literal reads as None.
 
-    SettingsError where papermill cannot read the notebook.
+    SettingsError where papermill cannot read the notebook, or it is too large (`limit_bytes`).
     """
     papermill, nbformat = _library("papermill"), _library("nbformat")
+    read_file(notebook)  # one that is too large is refused before it fills the memory
     try:
         found = papermill.inspect_notebook(notebook)
         for cell in nbformat.read(notebook, as_version=4).cells:  # papermill looks at one of them
@@ -166,8 +167,9 @@ def reserved(out: Path) -> Iterator[None]:
             place.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=place).close()
         if (out / "report.html").exists():
-            (out / "report.html").open("ab").close()
-            if _TITLE not in (out / "report.html").read_bytes()[:2_000]:
+            with (out / "report.html").open("r+b") as report:
+                start = report.read(2_000)
+            if _TITLE not in start:
                 what = f"{out / 'report.html'} is no report of notebooks, and stays as it is"
                 raise SettingsError(what, fix="choose another --out, or move the file away")
         file = (out / ".lock").open("ab")

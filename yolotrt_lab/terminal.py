@@ -161,8 +161,8 @@ class _Plain:
 def exit_status(command: Callable[[], int | None], debug: bool) -> int:
     """Run a command and return its exit status, with every error of the lab told in two lines.
 
-    0 done; 1 a notebook failed, or doctor found that the lab cannot run; 2 a LabError, or an output that cannot be
-    written; 130 Ctrl-C, 143 SIGTERM, 129 a terminal that was closed; 141 the reader of the output went away.
+    0 done; 1 a notebook failed, or doctor found that the lab cannot run; 2 a LabError, or a file or an output that
+    cannot be used; 130 Ctrl-C, 143 SIGTERM, 129 a terminal that was closed; 141 the reader of the output went away.
 
     >>> exit_status(lambda: print("done"), debug=False)
     done
@@ -195,6 +195,10 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
         say("Fix: take less at once, or end what else uses the memory")
         return 2
     except OSError as error:
+        if error.filename is not None and not debug:
+            say(f"yolotrt-lab: {error.filename} must be a place that can be used, got: {error.strerror}{_notes(error)}")
+            say("Fix: check the path, and what you may do there")
+            return 2
         try:
             print(flush=True)
         except OSError:  # it was the output, such as a file on a full disk
