@@ -128,8 +128,8 @@ def test_cuda_without_a_gpu_is_refused_before_anything_runs(folder, monkeypatch,
     assert "there is no NVIDIA driver here\nFix: use the simulated device" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_leaves_a_report_of_what_ran_and_says_so(folder):
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
+def test_a_run_that_is_ended_leaves_a_report_of_what_ran_and_says_so(folder):
     slow = "open('started', 'w').close()\nimport time\ntime.sleep(600)"
     for name, cell in {"done": "print(6 * 7)", "slow": slow, "waits": "open('waited', 'w')"}.items():
         write(folder / f"{name}.ipynb", cell)
@@ -140,18 +140,18 @@ def test_ctrl_c_leaves_a_report_of_what_ran_and_says_so(folder):
         while not (folder / "started").exists():
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         out, err = process.communicate(timeout=600)
-    assert (process.returncode, err) == (130, "\nstopped by Ctrl-C\n")
+    assert (process.returncode, err) == (143, "\nstopped by SIGTERM\n")
     assert [line.split()[:2] for line in out.splitlines()][1:] == [["ok", "done"], ["report:", "build/report.html"]]
     assert not (folder / "waited").exists()
     page = (folder / "build" / "report.html").read_text(encoding="utf-8")
     assert "<pre>42\n" in page
     assert (
-        "failed at cell 2: <code>open(&#39;started&#39;, &#39;w&#39;).close()</code></p>\n<pre>stopped by Ctrl-C"
+        "failed at cell 2: <code>open(&#39;started&#39;, &#39;w&#39;).close()</code></p>\n<pre>stopped by SIGTERM"
         in page
     )
-    assert "failed before its first cell</p>\n<pre>stopped by Ctrl-C" in page
+    assert "failed before its first cell</p>\n<pre>stopped by SIGTERM" in page
 
 
 @pytest.mark.parametrize("taken", ["build", "build/notebooks", "build/report.html"])
@@ -226,6 +226,17 @@ def test_another_error_of_the_system_is_not_taken_for_the_outputs(monkeypatch):
     monkeypatch.setattr(doctor, "examine", broken)
     with pytest.raises(OSError, match="the disk is gone"):
         cli.main(["doctor"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["trace show LONG", "diagnose LONG", "detect LONG --out boxes", "run LONG", "record steady --out LONG"],
+)
+def test_a_path_that_cannot_be_looked_at_is_two_lines(arguments, folder, capsys):
+    assert cli.main(arguments.replace("LONG", "x" * 3_000).split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 2)
+    assert err.startswith("yolotrt-lab: ") and "\nFix: " in err
 
 
 def test_memory_that_is_not_there_is_two_lines(monkeypatch, capsys):

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from yolotrt_lab.errors import RecordingError, SettingsError, plain
+from yolotrt_lab.errors import LabError, RecordingError, SettingsError, plain
 from yolotrt_lab.files import check_output, read_file, write_file
+from yolotrt_lab.frames import open_frames
+from yolotrt_lab.model import read_onnx
+from yolotrt_lab.notebooks import declared_parameters
+from yolotrt_lab.plans import read_plan
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -31,9 +35,9 @@ def test_what_may_be_written_leaves_no_trace_and_may_be_written(tmp_path):
     check_output(path, ".html")
 
 
-@pytest.mark.parametrize("name", ["page.txt", "page", "html", ".html", ""])
+@pytest.mark.parametrize("name", ["page.txt", "page", "html", ".html"])
 def test_another_ending_is_refused_with_the_name_to_use(tmp_path, name):
-    assert "must end in .html" in refused(tmp_path / name if name else Path(), ".html").message
+    assert "must end in .html" in refused(tmp_path / name, ".html").message
 
 
 @posix
@@ -52,8 +56,14 @@ def test_folders_devices_pipes_links_and_places_below_a_file_are_refused(tmp_pat
     assert (tmp_path / "file.json").read_text() == "{}"
     with pytest.raises(SettingsError, match="a device"):
         write_file("/dev/null", "x")
-    assert refused(tmp_path / ("x" * 300 + ".json"), ".json")
-    assert refused(tmp_path / "a\0b.json", ".json")
+    assert "a device" in refused(Path("/dev/null"), ".json").message
+    assert "a folder" in refused(Path(), ".json").message
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", pytest.param("a\ud83d", marks=posix)], ids=["long", "nul", "half"])
+@pytest.mark.parametrize("ending", ["", ".json"])
+def test_what_can_be_no_name_is_refused(tmp_path, name, ending):
+    assert "cannot be written: " in refused(tmp_path / (name + ending), ".json").message
 
 
 @pytest.mark.parametrize(
@@ -108,6 +118,18 @@ def test_reading_stops_at_the_limit_whether_a_file_is_sparse_or_never_ends(tmp_p
     assert read_file(io.BytesIO(bytes(1_000_000))) == bytes(1_000_000)
 
 
+@pytest.mark.parametrize(
+    "read", [read_onnx, read_plan, declared_parameters, lambda path: open_frames(path.rename("a.png"))]
+)
+def test_models_plans_notebooks_and_images_beyond_the_limit_are_refused(read, tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "1")
+    monkeypatch.chdir(tmp_path)
+    with Path("sparse").open("wb") as file:
+        file.truncate(3_000_000)
+    with pytest.raises(LabError, match=r"at most 1 MB, got 3 MB\nFix: .*YOLOTRT_LAB_MAX_MB=6"):
+        read(Path("sparse"))
+
+
 @pytest.mark.parametrize("limit", ["2GB", "many", "-5", "0"])
 def test_a_limit_that_is_no_number_is_refused(limit, monkeypatch):
     monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", limit)
@@ -125,8 +147,3 @@ def test_nothing_that_steers_a_terminal_is_in_an_error_or_in_plain_text():
     error = SettingsError(f"no file {steering}", fix=f"name {steering}")
     assert str(error) == plain(str(error))
     assert plain("Grüße, 日本語 🙂 é\u200d") == "Grüße, 日本語 🙂 é\u200d"
-
-
-@posix
-def test_of_a_device_no_name_beside_it_is_advised():
-    assert refused(Path("/dev/null"), ".json").fix == "name another place, such as NAME.json"

@@ -101,6 +101,11 @@ def test_weights_in_another_file_that_cannot_be_read_are_an_error(outside, tmp_p
     (outside.parent / "data.bin").write_bytes(b"short")
     with pytest.raises(ModelError, match=r"outside\.onnx, in 'data\.bin' beside it, cannot be read"):
         read_onnx(outside)
+    os.truncate(outside.parent / "data.bin", 1_000_001)
+    with monkeypatch.context() as limited:
+        limited.setenv("YOLOTRT_LAB_MAX_MB", "1")
+        with pytest.raises(ModelError, match=r"the weights of .*outside\.onnx must hold at most 1 MB, got 1 MB"):
+            read_onnx(outside)
     (outside.parent / "data.bin").rename(tmp_path / "data.bin")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="put that file beside the model"):

@@ -68,8 +68,8 @@ def same(one: Recording, other: Recording) -> bool:
 
 def write(path: Path, table: pyarrow.Table, metadata: object = None) -> Path:
     """A Parquet file that the lab did not write."""
-    text = None if metadata is None else {b"yolotrt_lab": json.dumps(metadata).encode()}
-    parquet.write_table(table.replace_schema_metadata(text), path)
+    text = metadata if isinstance(metadata, bytes) else json.dumps(metadata).encode()
+    parquet.write_table(table.replace_schema_metadata(None if metadata is None else {b"yolotrt_lab": text}), path)
     return path
 
 
@@ -299,20 +299,30 @@ class TestWhatIsNoRecording:
         assert error.fix == "update the lab"
 
     @pytest.mark.parametrize(
-        "metadata",
+        ("metadata", "message"),
         [
-            *([], {}, "text", 3),
-            METADATA | {"schema": "one"},
-            METADATA | {"source": None},
-            METADATA | {"source": {"kind": "guessed"}},
-            METADATA | {"machine": 3},
-            METADATA | {"settings": 3},
-            METADATA | {"unknown": 3},
+            *[(metadata, "must be a JSON object") for metadata in ([], "text", 3, b"\xff", b"[" * 9_000, b"{")],
+            *[(METADATA | change, "not one of them") for change in ({"unknown": 3}, {"sourcf": {}})],
+            ({}, "'command' is missing"),
+            *[
+                (METADATA | {name: value}, f"'{name}' in its metadata must be of type")
+                for name, value in {
+                    "schema": "one",
+                    "source": None,
+                    "machine": 3,
+                    "settings": [],
+                    "notes": "text",
+                }.items()
+            ],
+            (METADATA | {"source": {"kind": "guessed"}}, "'source' in its metadata does not say"),
+            (METADATA | {"source": {}}, "'source' in its metadata does not say"),
+            *[(METADATA | change, "must be text, got 3") for change in ({"notes": ["a", 3]}, {"machine": {"os": 3}})],
         ],
+        ids=str,
     )
-    def test_damaged_metadata(self, saved, metadata):
+    def test_damaged_metadata(self, saved, metadata, message):
         write(saved, parquet.read_table(saved), metadata)
-        self.refused(saved, "not a usable recording")
+        assert "record again" in self.refused(saved, f"not a usable recording: .*{message}").fix
 
     @pytest.mark.parametrize(
         ("column", "values", "message"),
@@ -329,8 +339,10 @@ class TestWhatIsNoRecording:
         write(saved, table.set_column(table.column_names.index(column), column, pyarrow.array(values)), METADATA)
         self.refused(saved, message)
 
-    def test_columns_or_rows_that_somebody_took_out(self, saved):
+    def test_columns_or_rows_that_somebody_took_out_or_put_in(self, saved):
         table = parquet.read_table(saved)
+        write(saved, table.append_column("wait_ns", table["wait_ns"]), METADATA)
+        self.refused(saved, "column wait_ns stands there twice")
         write(saved, table.drop_columns(["done_ns"]), METADATA)
         self.refused(saved, "missing columns done_ns")
         write(saved, table.slice(0, 8), METADATA)

@@ -132,8 +132,8 @@ def _run(arguments: argparse.Namespace) -> None:
         runs = run_notebooks(notebooks, parameters, arguments.out / "notebooks", **how)
         report = arguments.out / "report.html"
         print(f"report: {write_report(runs, report, made=datetime.now())}")
-    if any(run.stopped for run in runs):
-        raise KeyboardInterrupt
+    if number := max(run.stopped for run in runs):
+        raise KeyboardInterrupt(number)
     if failed := [run.name for run in runs if run.failure]:
         raise NotebookError(
             f"{len(failed)} of {len(runs)} notebooks failed: {', '.join(failed)}",

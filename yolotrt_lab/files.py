@@ -31,7 +31,7 @@ def limit_bytes() -> int:
 def too_large(what: object, nbytes: int, error: type[LabError] = SettingsError) -> LabError:
     """The error for what holds more than `limit_bytes`; it says how to raise the limit."""
     limit = limit_bytes() // 1_000_000
-    fix = f"read a part of it, or raise the limit, which takes ten to thirteen times as much memory: {LIMIT_VARIABLE}="
+    fix = f"read a part of it, or raise the limit, which takes up to thirteen times as much memory: {LIMIT_VARIABLE}="
     needed = f"got {nbytes / 1e6:,.0f} MB" if nbytes else "got more, or what never ends"
     return error(f"{what} must hold at most {limit:,} MB, {needed}", fix=f"{fix}{max(2 * limit, nbytes // 500_000)}")
 
@@ -73,19 +73,20 @@ def check_output(path: Path | None, *endings: str, overwrite: bool = True) -> No
     """
     if path is None:
         return
-    if path.suffix.lower() not in endings:
-        fix = f"call it {path.with_suffix(endings[0]) if path.name else 'NAME' + endings[0]}"
-        if _kind(path).startswith("a device"):
-            fix = f"name another place, such as NAME{endings[0]}"
-        raise SettingsError(f"the output must end in {' or '.join(endings)}, got {path}", fix=fix)
+    start = None
     try:
         _check_place(path)
         with path.open("rb") as file:
             start = file.read(1)
     except FileNotFoundError:
-        return
+        pass
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
+    if path.suffix.lower() not in endings:
+        fix = f"call it {path.with_suffix(endings[0])}"
+        raise SettingsError(f"the output must end in {' or '.join(endings)}, got {path}", fix=fix)
+    if start is None:
+        return
     if start not in _STARTS.get(path.suffix.lower(), start):
         raise SettingsError(f"{path} is no {path.suffix} file, and stays as it is", fix="name another file")
     if not overwrite:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from .errors import ModelError, SettingsError
+from .files import limit_bytes, read_file, too_large
 from .packages import load
 
 STRIDES = (8, 16, 32)
@@ -55,7 +56,8 @@ def printable(text: str) -> str:
 def read_onnx(model: bytes | str | Path) -> bytes:
     """The bytes of a model given as bytes or as a path, with the weights that lie in files beside it.
 
-    ModelError if one of the files cannot be read, and for bytes whose weights lie in another file.
+    ModelError if one of the files cannot be read or is too large (`limit_bytes`), and for bytes whose weights lie in
+    another file.
     """
     if isinstance(model, bytes):
         content = model
@@ -63,7 +65,7 @@ def read_onnx(model: bytes | str | Path) -> bytes:
         try:
             if (path := Path(model)).exists() and not path.is_file():  # a pipe would be waited for
                 raise OSError("it is no file")
-            content = path.read_bytes()
+            content = read_file(path, error=ModelError)
         except (OSError, ValueError) as error:
             raise ModelError(f"the model {model} cannot be read: {error}", fix="check the path") from error
     return _with_weights(model, content) if b"location" in content else content
@@ -82,9 +84,14 @@ def _with_weights(model: bytes | str | Path, content: bytes) -> bytes:
             f"the model must have its weights in it, got some in the file {file!r}",
             fix="pass the path of the ONNX file: its weights are looked for beside it",
         )
+    folder = Path(model).absolute().parent
+    with suppress(OSError, ValueError):  # what cannot be read is told below
+        locations = {entry.value for each in outside for entry in each.external_data if entry.key == "location"}
+        if (nbytes := sum((folder / each).stat().st_size for each in locations)) > limit_bytes():
+            raise too_large(f"the weights of {model}", nbytes, ModelError)
     try:
         for tensor in outside:
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(Path(model).absolute().parent))
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
             tensor.data_location = onnx.TensorProto.DEFAULT
             del tensor.external_data[:]
         whole: bytes = parsed.SerializeToString()

@@ -14,8 +14,9 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from .errors import SettingsError, closest
-from .files import lock
+from .files import lock, read_file
 from .packages import install_command, lab_path, load
+from .terminal import stopped_by
 
 _KERNEL_ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -31,10 +32,6 @@ _KERNEL_OPTIONS = [
 ]
 _TITLE = b"<title>yolotrt-lab report</title>"  # of page.html.j2
 _ADDED_CELLS = {"injected-parameters", "papermill-error-cell-tag"}
-
-
-STOPPED = "stopped by Ctrl-C"
-"""The error of a notebook that Ctrl-C ended, or kept from starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +59,13 @@ class Run:
     """The executed copy; it does not exist where the kernel never started."""
     seconds: float
     failure: Failure | None = None
+    stopped: int = 0
+    """The signal that ended it, or kept it from starting."""
 
     @property
     def name(self) -> str:
         """The notebook's file name without its ending."""
         return self.notebook.stem
-
-    @property
-    def stopped(self) -> bool:
-        """Ctrl-C ended it, or kept it from starting."""
-        return self.failure is not None and self.failure.error == STOPPED
 
 
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
@@ -104,9 +98,10 @@ def _find(name: str, own: Sequence[Path]) -> Path:
 def declared_parameters(notebook: Path) -> dict[str, Any]:
     """Names and defaults in the notebook's cell tagged `parameters`; a default that is no literal reads as None.
 
-    SettingsError where papermill cannot read the notebook.
+    SettingsError where papermill cannot read the notebook, or it is too large (`limit_bytes`).
     """
     papermill, nbformat = _library("papermill"), _library("nbformat")
+    read_file(notebook)  # one that is too large is refused before it fills the memory
     try:
         found = papermill.inspect_notebook(notebook)
         for cell in nbformat.read(notebook, as_version=4).cells:  # papermill looks at one of them
@@ -172,8 +167,9 @@ def reserved(out: Path) -> Iterator[None]:
             place.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=place).close()
         if (out / "report.html").exists():
-            (out / "report.html").open("ab").close()
-            if _TITLE not in (out / "report.html").read_bytes()[:2_000]:
+            with (out / "report.html").open("r+b") as report:
+                start = report.read(2_000)
+            if _TITLE not in start:
                 what = f"{out / 'report.html'} is no report of notebooks, and stays as it is"
                 raise SettingsError(what, fix="choose another --out, or move the file away")
         file = (out / ".lock").open("ab")
@@ -230,19 +226,25 @@ def run_notebooks(
     work = list(zip(notebooks, parameters, strict=True))
     if jobs > 1:
         work.sort(key=lambda each: -each[0].stat().st_size)
-    runs = {notebook: Run(notebook, folder / notebook.name, 0, Failure(0, "", STOPPED)) for notebook in notebooks}
+    runs: dict[Path, Run] = {}
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(run, *each) for each in work]
         try:
             for future in as_completed(futures):
                 runs[future.result().notebook] = future.result()
                 done(future.result())
-        except KeyboardInterrupt:
-            runs |= {run.notebook: run for run in _stop(futures, kernels)}
-        except BaseException:
+        except BaseException as error:
+            ended = {future for future in futures if future.done()}
             _stop(futures, kernels)
-            raise
-    return list(runs.values())
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            for future, (notebook, _) in zip(futures, work, strict=True):
+                if future.cancelled():
+                    runs[notebook] = _stopped(Run(notebook, folder / notebook.name, 0), error)
+                else:
+                    killed = future.result().failure and future not in ended
+                    runs[notebook] = _stopped(future.result(), error) if killed else future.result()
+    return [runs[notebook] for notebook in notebooks]
 
 
 def _run(notebook: Path, output: Path, values: Mapping[str, Any], here: Path, **how: Any) -> Run:
@@ -257,23 +259,19 @@ def _run(notebook: Path, output: Path, values: Mapping[str, Any], here: Path, **
     return Run(notebook, output, time.perf_counter() - start, failure)
 
 
-def _stop(futures: Sequence[Future[Run]], kernels: Sequence[Any]) -> list[Run]:
-    """End what runs and return all that had started: papermill comes back when its kernel is dead."""
-    ended = [future for future in futures if future.done()]
+def _stop(futures: Sequence[Future[Run]], kernels: Sequence[Any]) -> None:
+    """End what runs, and start nothing more: papermill comes back when its kernel is dead."""
     for future in futures:
         future.cancel()
     while wait(futures, timeout=0.1).not_done:
         for kernel in list(kernels):  # one that has just started too
             if process := getattr(kernel.provisioner, "process", None):
                 process.kill()
-    runs = []
-    for future in futures:
-        if not future.cancelled():
-            run = future.result()
-            if run.failure is not None and future not in ended:
-                run = replace(run, failure=replace(run.failure, error=STOPPED))
-            runs.append(run)
-    return runs
+
+
+def _stopped(run: Run, by: KeyboardInterrupt) -> Run:
+    number, why = stopped_by(by)
+    return replace(run, failure=replace(run.failure or Failure(0, "", ""), error=why), stopped=number)
 
 
 def _kernel_manager(kernels: list[Any]) -> type:

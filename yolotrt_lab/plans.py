@@ -24,7 +24,7 @@ import platformdirs
 
 from .cuda import find_gpu
 from .errors import EngineError, MissingPackageError, ModelError, PlanError, SettingsError
-from .files import write_file
+from .files import read_file, write_file
 from .model import find_plan, read_onnx
 
 MODULES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
@@ -134,7 +134,7 @@ def read_plan(path: str | Path) -> bytes:
     """
     path = Path(path)
     try:
-        plan = path.read_bytes()
+        plan = read_file(path, error=PlanError)
     except OSError as error:
         raise PlanError(f"the plan {path} cannot be read: {error}", fix="check the path") from error
     checksum = Path(f"{path}.sha256")

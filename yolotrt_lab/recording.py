@@ -39,6 +39,11 @@ _SCHEMAS: dict[str, dict[str, str]] = {
 _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in HostMemory}}
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
 METADATA_KEY = b"yolotrt_lab"
+_METADATA: dict[str, type] = {
+    **{"schema": int, "notes": list},
+    **dict.fromkeys(("kind", "label", "command", "created"), str),
+    **dict.fromkeys(("source", "machine", "settings"), dict),
+}
 _OTHER = "take another copy, or record again; the columns are those that `Recording` describes"
 _FEATHER, _STREAM = b"ARROW1", b"\xff\xff\xff\xff"
 ARROW_STARTS = (b"PAR1", _FEATHER, _STREAM)
@@ -168,12 +173,9 @@ class Recording:
             held = f"must have metadata {METADATA_KEY.decode()!r}, got only the columns {', '.join(table.column_names)}"
             raise RecordingError(f"{found} {held}", fix="load a file that Recording.save wrote")
         try:
-            columns = {name: _as_numpy(table[name]) for name in table.column_names}
-            return _restored(columns, json.loads(table.schema.metadata[METADATA_KEY]))
-        except (RecordingError, ValueError, TypeError, KeyError) as error:
-            what = getattr(error, "message", f"damaged metadata: {error!r}")
-            fix = getattr(error, "fix", "") or "take another copy, or record again"
-            raise RecordingError(f"{found} is not a usable recording: {what}", fix=fix) from error
+            return _restored(table, _read_metadata(table.schema.metadata[METADATA_KEY]))
+        except RecordingError as error:
+            raise RecordingError(f"{found} is not a usable recording: {error.message}", fix=error.fix) from error
 
     @classmethod
     def shipped(cls, name: str, kind: str = "recordings") -> Recording:
@@ -276,7 +278,7 @@ class FrameRecorder:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._partial.open("ab", buffering=0)
         except (OSError, SettingsError) as error:
-            what = getattr(error, "message", f"{self._partial} cannot be created: {error}")
+            what = getattr(error, "message", f"{self._partial} cannot be created: {getattr(error, 'strerror', error)}")
             raise RecordingError(what, fix="record elsewhere") from error
         if not lock(self._file):
             self._file.close()
@@ -329,13 +331,41 @@ def _check_columns(kind: str, columns: Mapping[str, np.ndarray]) -> None:
         raise RecordingError(f"the columns differ in length: {lengths}", fix=_OTHER)
 
 
-def _restored(columns: dict[str, np.ndarray], metadata: Any) -> Recording:
-    fields = dict(metadata)
-    version, rows = fields.pop("schema"), fields.pop("rows", None)
-    if version > SCHEMA_VERSION:
+def _read_metadata(text: bytes) -> dict[str, Any]:
+    """The metadata of a file: what it must have, of the types that it must have."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise RecordingError("its metadata must be a JSON object, and are none", fix=_OTHER)
+    if isinstance(version := fields.get("schema"), int) and version > SCHEMA_VERSION:
         newest = f"this lab reads up to {SCHEMA_VERSION}"
         raise RecordingError(f"it has schema version {version}, and {newest}", fix="update the lab")
-    source = Source.read_back(fields.pop("source"))
+    if odd := sorted(fields.keys() - {"rows"} ^ _METADATA.keys()):
+        known = ", ".join(_METADATA)
+        raise RecordingError(f"its metadata must be {known}, and {odd[0]!r} is missing or not one of them", fix=_OTHER)
+    for name, kind in _METADATA.items():
+        if not isinstance(fields[name], kind):
+            got = json.dumps(fields[name])[:40]
+            raise RecordingError(f"{name!r} in its metadata must be of type {kind.__name__}, got {got}", fix=_OTHER)
+    texts = [*fields["notes"], *fields["machine"].values(), *fields["source"].values()]
+    if odd := [each for each in texts if not isinstance(each, str)]:
+        raise RecordingError(f"notes, machine and source in its metadata must be text, got {odd[0]!r}", fix=_OTHER)
+    return fields
+
+
+def _restored(table: Any, fields: dict[str, Any]) -> Recording:
+    names = table.column_names
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RecordingError(f"column {twice[0]} stands there twice", fix=_OTHER)
+    del fields["schema"]
+    rows = fields.pop("rows", None)
+    try:
+        source = Source.read_back(fields.pop("source"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise RecordingError("'source' in its metadata does not say what was measured", fix=_OTHER) from error
+    columns = {name: _as_numpy(table[name]) for name in names}
     recording = Recording(columns=columns, source=source, **fields)
     if gaps := _gaps(recording):
         recording = replace(recording, notes=(*recording.notes, gaps))

@@ -161,8 +161,8 @@ class _Plain:
 def exit_status(command: Callable[[], int | None], debug: bool) -> int:
     """Run a command and return its exit status, with every error of the lab told in two lines.
 
-    0 done; 1 a notebook failed, or doctor found that the lab cannot run; 2 a LabError, or an output that cannot be
-    written; 130 Ctrl-C, 143 SIGTERM, 129 a terminal that was closed; 141 the reader of the output went away.
+    0 done; 1 a notebook failed, or doctor found that the lab cannot run; 2 a LabError, or a file or an output that
+    cannot be used; 130 Ctrl-C, 143 SIGTERM, 129 a terminal that was closed; 141 the reader of the output went away.
 
     >>> exit_status(lambda: print("done"), debug=False)
     done
@@ -177,9 +177,9 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
             print(end="", flush=True)  # what can't be written is found here, not at Python's end
             return status
     except KeyboardInterrupt as error:
-        number = error.args[0] if error.args else signal.SIGINT
-        say("\nstopped by " + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name) + _notes(error))
-        return 128 + int(number)
+        number, words = stopped_by(error)
+        say(f"\n{words}{_notes(error)}")
+        return 128 + number
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         _discard_output()
         return 141
@@ -195,6 +195,10 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
         say("Fix: take less at once, or end what else uses the memory")
         return 2
     except OSError as error:
+        if error.filename is not None and not debug:
+            say(f"yolotrt-lab: {error.filename} must be a place that can be used, got: {error.strerror}{_notes(error)}")
+            say("Fix: check the path, and what you may do there")
+            return 2
         try:
             print(flush=True)
         except OSError:  # it was the output, such as a file on a full disk
@@ -203,6 +207,16 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
             say("Fix: make space there, or send the output elsewhere")
             return 2
         raise
+
+
+def stopped_by(error: KeyboardInterrupt) -> tuple[int, str]:
+    """The signal that ended a command, and that in words.
+
+    >>> stopped_by(KeyboardInterrupt())
+    (2, 'stopped by Ctrl-C')
+    """
+    number = int(error.args[0] if error.args else signal.SIGINT)
+    return number, "stopped by " + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
 
 def _notes(error: BaseException) -> str:

@@ -167,7 +167,7 @@ def a_database(path):
             "is a Parquet file, as a recording is, and no report of Nsight Systems\nFix: yolotrt-lab diag",
         ),
         (a_database, "none of the tables of CUDA and NVTX"),
-        (None, "does not exist, or is a folder"),
+        (None, "there is no file"),
     ],
 )
 def test_files_of_something_else_are_refused(tmp_path, content, said):
@@ -214,7 +214,7 @@ def test_nsys_exports_a_raw_report(raw, tmp_path, monkeypatch):
         read_trace(raw)
 
 
-@pytest.mark.parametrize("odd", ["GPU-uuid", b"\xff", 1.5, None, ""], ids=repr)
+@pytest.mark.parametrize("odd", ["GPU-uuid", b"\xff", 1.5, None, 2**40, -1], ids=repr)
 @pytest.mark.parametrize("place", range(3))
 def test_a_gpu_whose_numbers_are_none_keeps_that_of_its_process(tmp_path, odd, place):
     report, numbers = TinyReport(), [7, 0, 10]

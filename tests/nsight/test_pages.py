@@ -87,6 +87,12 @@ def with_a_new_column(path, start):
         database.execute("ALTER TABLE t ADD COLUMN d INT DEFAULT 7")
 
 
+def with_a_new_column_that_half_the_rows_have(path, start):
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("ALTER TABLE t ADD COLUMN d INT")
+        database.execute("UPDATE t SET d = 7 WHERE a = 4")
+
+
 def without_a_row(path, start):
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("DELETE FROM t WHERE a = 1")
@@ -103,6 +109,7 @@ def with_a_tree_that_leads_back_to_itself(path, start):
     [
         ([(1, "x" * 600, 2)], None, [0], "other pages"),
         (ROWS, with_a_new_column, [3], "shorter"),
+        (ROWS, with_a_new_column_that_half_the_rows_have, [3], "shorter"),
         (ROWS, without_a_row, [0], "not numbered one by one"),
         (ROWS, with_a_tree_that_leads_back_to_itself, [0], "broken"),
         (ROWS, lambda path, _: Path(f"{path}-wal").touch(), [0], "beside"),

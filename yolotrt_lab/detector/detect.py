@@ -17,7 +17,7 @@ from ..cuda import has_gpu
 from ..device import Device, open_device
 from ..engine import Engine, open_engine
 from ..errors import EngineError, FrameSourceError, ModelError, SettingsError
-from ..files import check_output, lock, write_file
+from ..files import check_output, lock, read_file, write_file
 from ..frames import Camera, FrameSource, ImageFolder
 from ..heads import check_thresholds, decode
 from ..memory import SlotPool
@@ -310,11 +310,11 @@ def _files_of(out: Path) -> set[Path]:
     """What earlier runs wrote into the folder: by their `boxes.json`, which is one of them, and its `.partial`."""
     found: set[Path] = set()
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        about = json.loads((out / "boxes.json").read_text(encoding="utf-8"))
+        about = json.loads(read_file(out / "boxes.json"))
         if {"engine", "confidence"} <= about.keys():
             found |= _written(out, about["frames"]) | {out / "boxes.json"}
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # a kill cuts the last line off
-        for line in (out / "boxes.json.partial").read_text(encoding="utf-8").splitlines():
+        for line in read_file(out / "boxes.json.partial").splitlines():
             found |= _written(out, [json.loads(line)]) | {out / "boxes.json.partial"}
     return found
 

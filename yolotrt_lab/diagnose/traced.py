@@ -89,7 +89,8 @@ class TracedFrames:
     def waits_outside(self) -> int:
         """How many synchronize calls are in no frame, where most are."""
         outside = self.seen.synchronizes["frame"] < 0
-        return int(outside.sum()) if outside.mean() > 0.5 else 0
+        count = int(outside.sum())
+        return count if 2 * count > len(outside) else 0
 
     @property
     def alone(self) -> bool:

@@ -110,9 +110,11 @@ def _decoded(flat: np.ndarray, size: int, reserved: int, places: Sequence[int]) 
     if (length > size - reserved - 35).any() or (at + length > (cell // size + 1) * size).any():
         raise OddFileError("a row goes on in other pages")
     layout, types = _layouts(flat, at)
-    ends = np.array([np.cumsum([size, *map(_width, kinds[: places[-1] + 1])]) for size, kinds in types])
-    if ends.shape[1] < places[-1] + 2 or (ends[:, -1][layout] > length).any():
+    if any(len(kinds) <= places[-1] for _, kinds in types):
         raise OddFileError("its rows are shorter than its columns are many")
+    ends = np.array([np.cumsum([size, *map(_width, kinds[: places[-1] + 1])]) for size, kinds in types])
+    if (ends[:, -1][layout] > length).any():
+        raise OddFileError("its rows are shorter than its values are long")
     rows = _gathered(flat, at - 8, 8 + int(ends.max()))
     columns = [row]
     for place in places:

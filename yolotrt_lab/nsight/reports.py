@@ -77,7 +77,7 @@ def read_trace(path: str | Path) -> Trace:
     """
     path = Path(path)
     if not path.is_file():
-        raise ReportError(f"{path} does not exist, or is a folder", fix="name a .sqlite or .nsys-rep file")
+        raise ReportError(f"there is no file {path}", fix="name a .sqlite or .nsys-rep file")
     if path.suffix not in _RAW:
         return _trace_of(path)
     beside = path.with_suffix(".sqlite")
@@ -321,7 +321,7 @@ class _Report:
         for table in on_gpu.values():
             own = table["device"].copy()
             for pid, cuda_id, gpu_id in known:
-                if any(type(number) is not int for number in (pid, cuda_id, gpu_id)):
+                if any(type(number) is not int or number >> 31 for number in (pid, cuda_id, gpu_id)):
                     continue  # a GPU without a number keeps its process's own
                 table["device"][(own == cuda_id) & (table["pid"] == pid)] = gpu_id
             used |= set(distinct(table["device"]).tolist())
