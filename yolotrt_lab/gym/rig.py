@@ -99,7 +99,7 @@ class SimulatedRig:
         self._ready = exercise is not None and exercise.camera == "ready"
         self._ring: list[np.ndarray] = []
         self._range: Any = self.device.range("a frame of the check")
-        self._range._cost_ns = 0
+        self._range.cost_ns = 0
         self.done_ns: list[int] = []
         """When each result was handed over."""
 

@@ -7,7 +7,8 @@ a race shows whether or not it happens to go well this time (Flanagan and Freund
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,28 +16,53 @@ import numpy as np
 from ..device import HostBuffer
 from ..errors import HazardError
 from ..types import HostMemory
-from .timeline import DOWNLOAD_ENGINE, PENDING, Clock, StreamQueue, Work
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, PENDING, StreamQueue, Work
 from .virtual_time import Line, Trace, VirtualThreads, calling_line
 
 READ, WRITE, TOUCH = "reads", "writes", "uses"
 """TOUCH is what a kernel does to an argument: it reads or writes it, and which is not known. Two of them don't race."""
 
-Access = tuple[StreamQueue, int, str, int, int, Work]
-"""Work that touches bytes: its lane and its place in it, how, from which byte to which, and what. A plain tuple, since
-each copy makes two."""
+Access = tuple[Work, str, int, int]
+"""Work that touches bytes: what, how, and from which byte to which."""
 
 _FIX = "wait for the event that follows the copy, or use another slot"
 
 
 class Accesses:
-    """What has touched a piece of memory, as far as it can still race with what comes."""
+    """What has touched a piece of memory, as far as it can still race with what comes. Of `device` memory it is known
+    as well which bytes have a value.
+    """
 
-    __slots__ = ("latest", "memory")
+    __slots__ = ("_written", "device", "has_gaps", "latest", "memory")
 
-    def __init__(self, memory: str) -> None:
+    def __init__(self, memory: str, device: Any = None) -> None:
         self.memory = memory
         """Its name in errors."""
+        self.device: weakref.ref[Any] | None = None if device is None else weakref.ref(device)
         self.latest: list[Access] = []
+        self.has_gaps = device is not None
+        """Some of its bytes may have no value."""
+        self._written: list[tuple[int, int]] = []
+
+    def write(self, begin: int, end: int) -> None:
+        """These bytes have a value now."""
+        merged: list[tuple[int, int]] = []
+        for start, stop in sorted([*self._written, (begin, end)]):
+            if merged and start <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+            else:
+                merged.append((start, stop))
+        self._written = merged
+        device = None if self.device is None else self.device()
+        self.has_gaps = device is not None and merged != [(0, device.nbytes)]
+
+    def written(self, nbytes: int) -> int:
+        """How many of the first bytes have a value."""
+        return sum(max(min(stop, nbytes) - start, 0) for start, stop in self._written)
+
+
+Touch = tuple[Accesses, str, int, int]
+"""What work does to memory: to which, how, and from which byte to which."""
 
 
 class WatchedBuffer(HostBuffer):
@@ -97,44 +123,54 @@ class Hazards:
 
     # Order
 
-    def check(self, accesses: Accesses, lane: StreamQueue, kind: str, begin: int, end: int, work: Work) -> None:
-        """Note that `work`, which is submitted to the lane next, touches these bytes.
+    def check(self, lane: StreamQueue, work: Work, touches: Sequence[Touch]) -> None:
+        """Note what `work` touches, which is submitted to the lane next.
 
-        HazardError where other work that touches them may run at the same time, and one of the two writes.
+        HazardError where other work that touches the same bytes may run at the same time, and one of the two writes;
+        and where it computes on device memory that was written in part alone.
         """
-        kept = []
-        for access in accesses.latest:
-            other, place, how, first, last, earlier = access
-            if place <= other.known:
-                continue
-            if first < end and begin < last:
-                ordered = other is lane or place <= lane.clock.get(other, 0)
-                if not ordered and (how != kind or kind == WRITE):
+        for accesses, kind, begin, end in touches:
+            kept = []
+            for access in accesses.latest:
+                earlier, how, first, last = access
+                other = earlier.lane
+                if earlier.place <= other.known:
+                    continue
+                if other is lane or earlier.place <= lane.clock.get(other, 0):
+                    if begin <= first and last <= end and kind in (WRITE, how):
+                        continue  # what races with it races with `work` as well
+                elif first < end and begin < last and (how != kind or kind == WRITE):
                     raise HazardError(
                         f"{work.name} {kind} {min(last, end) - max(first, begin):,} bytes of {accesses.memory} that "
                         f"{earlier.name} {how} in another stream, and nothing orders the two",
                         fix="record an event behind the first, and let the other stream wait for it (wait_event)",
                         lines=(self.line_now(), self.line(earlier)),
                     )
-                if ordered and begin <= first and last <= end and kind in (WRITE, how):
-                    continue  # what races with it races with `work` as well
-            kept.append(access)
-        kept.append((lane, lane.count + 1, kind, begin, end, work))
-        accesses.latest = kept
+                kept.append(access)
+            kept.append((work, kind, begin, end))
+            accesses.latest = kept
+            if accesses.has_gaps:
+                self._check_gaps(accesses, kind, begin, end, work)
 
-    def watch(self, kind: str, buffer: HostBuffer, lane: StreamQueue, work: Work, *, compare: bool) -> None:
-        """The same for page-locked host memory; with `compare` a write by the host during the copy is found too."""
-        if isinstance(buffer, WatchedBuffer):
-            begin = buffer.address
-            self.check(buffer.accesses, lane, kind, begin, begin + buffer.nbytes, work)
-        if compare:
-            self.compare(buffer, work)
+    def _check_gaps(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
+        if kind != READ:
+            accesses.write(begin, end)
+        elif work.engine == COMPUTE_ENGINE and 0 < (written := accesses.written(end)) < end:
+            raise HazardError(
+                f"the input of {work.name} must be written whole, got {written:,} of {end:,} bytes",
+                fix="upload an array of the input's dtype and shape, all of it to its place",
+                lines=(self.line_now(),),
+            )
 
-    def learn(self, clock: Clock | None) -> None:
-        """The host has waited for a mark of that clock, or was told that it is reached."""
-        for lane, count in (clock or {}).items():
-            if lane.known < count:
-                lane.known = count
+    def learn(self, work: Work | None) -> None:
+        """The host has waited for that work, or was told that it is over."""
+        if work is None:
+            return
+        if work.lane.known < work.place:
+            work.lane.known = work.place
+        for lane, place in work.clock.items():
+            if lane.known < place:
+                lane.known = place
 
     def line_now(self) -> Line | None:
         """The line of the program that is calling; None where no trace is kept."""
@@ -153,7 +189,7 @@ class Hazards:
         if not isinstance(buffer, WatchedBuffer):
             return
         begin, end = buffer.address, buffer.address + buffer.nbytes
-        for _, _, _, first, last, work in buffer.accesses.latest:
+        for work, _, first, last in buffer.accesses.latest:
             if first < end and begin < last and engine in (None, work.engine) and not self._is_done(work):
                 raise HazardError(
                     f"{buffer.nbytes:,} bytes of {buffer.memory} memory are {verb}{self._when()} while a copy "
@@ -166,8 +202,8 @@ class Hazards:
         """HazardError where the host reads or writes (`kind`) these bytes, and nothing that it waited for says that the
         copies of them are over: even if this time they are.
         """
-        for lane, place, how, first, last, work in accesses.latest:
-            if first < end and begin < last and WRITE in (kind, how) and place > lane.known:
+        for work, how, first, last in accesses.latest:
+            if first < end and begin < last and WRITE in (kind, how) and work.place > work.lane.known:
                 raise HazardError(
                     f"the host {kind} memory that a copy ({work.name}) {how}, and no wait says that the copy is over",
                     fix=_FIX,
@@ -182,7 +218,7 @@ class Hazards:
         now, touched = self._threads.now, buffer.accesses.latest
         buffer.accesses.latest = []
         line = self.line_now() if touched else None
-        for _, _, _, first, last, work in touched:
+        for work, _, first, last in touched:
             if not work.has_run(now):
                 what = f"{last - first:,} bytes of {buffer.memory} memory are freed{self._when()}"
                 self._freed.append(_Freed(work, now, what, line))

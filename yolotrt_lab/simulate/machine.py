@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import weakref
-from collections.abc import Sequence
-from itertools import count
-from math import cos, exp, log, prod, sin, sqrt, tau
+from collections.abc import Iterator, Sequence
+from itertools import chain, count, repeat
+from math import prod, tau
+from random import Random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,9 @@ from ..device import HostBuffer, memory_errors
 from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
 from .conditions import State
-from .hazards import READ, Accesses, Hazards, WatchedBuffer
+from .hazards import Accesses, Hazards, Touch, WatchedBuffer
 from .preset import Preset, Registration
-from .timeline import COMPUTE_ENGINE, PENDING, Clock, StreamQueue, Timeline, Work
+from .timeline import PENDING, StreamQueue, Timeline, Work
 from .virtual_time import Trace, VirtualThread, VirtualThreads
 
 if TYPE_CHECKING:
@@ -35,11 +35,7 @@ class SimulatedBuffer:
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
         self.address = next(self._addresses)
-        self.accesses = Accesses("device memory")
-        self.written: list[tuple[int, int]] = []
-        """From where to where it has a value, in order."""
-        self.whole = False
-        """All of it has one."""
+        self.accesses = Accesses("device memory", self)
         self._data: np.ndarray | None = None
 
     @property
@@ -49,49 +45,43 @@ class SimulatedBuffer:
             self._data = np.zeros(self.nbytes, np.uint8)
         return self._data
 
-    def write(self, begin: int, end: int) -> None:
-        """These bytes have a value now."""
-        merged: list[tuple[int, int]] = []
-        for start, stop in sorted([*self.written, (begin, end)]):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-            else:
-                merged.append((start, stop))
-        self.written = merged
-        self.whole = merged == [(0, self.nbytes)]
-
-    def written_in_part(self, nbytes: int) -> int | None:
-        """How many of the first bytes have a value, where it is some and not all; None otherwise."""
-        written = sum(max(min(stop, nbytes) - start, 0) for start, stop in self.written)
-        return written if 0 < written < nbytes else None
-
-
-Touch = tuple[SimulatedBuffer, str, int, int]
-"""What work does to device memory: which, 'reads', 'writes' or 'uses', and from which byte to which."""
-
 
 class Range:
     """A range of the program; leaving it costs what the preset measured between two stages."""
 
-    __slots__ = ("_cost_ns", "_name", "_start", "_threads", "_trace", "ns", "payload")
+    __slots__ = ("_start", "_threads", "cost_ns", "ns", "payload")
 
-    def __init__(self, name: str, cost_ns: int, threads: VirtualThreads, trace: Trace | None) -> None:
-        self._name, self._cost_ns, self._threads, self._trace = name, cost_ns, threads, trace
+    def __init__(self, threads: VirtualThreads, cost_ns: int) -> None:
+        self._threads, self.cost_ns = threads, cost_ns
         self.payload: int | None = None
         self.ns = self._start = 0
 
     def __enter__(self) -> None:
-        threads = self._threads
-        threads.running.ranges += 1
-        self._start = threads.now
+        self._start = self._threads.now
 
     def __exit__(self, *_: object) -> None:
-        threads, start = self._threads, self._start
-        threads.running.ranges -= 1
-        self.ns = threads.now - start
-        if self._trace is not None:
-            self._trace.keep_range(self._name, start)
-        threads.now += self._cost_ns
+        threads = self._threads
+        self.ns = threads.now - self._start
+        threads.now += self.cost_ns
+
+
+class TracedRange(Range):
+    """A range that a trace keeps."""
+
+    __slots__ = ("_name", "_trace")
+
+    def __init__(self, threads: VirtualThreads, cost_ns: int, trace: Trace, name: str) -> None:
+        super().__init__(threads, cost_ns)
+        self._trace, self._name = trace, name
+
+    def __enter__(self) -> None:
+        self._threads.running.ranges += 1
+        super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.running.ranges -= 1
+        self._trace.keep_range(self._name, self._start)
+        super().__exit__()
 
 
 class Machine:
@@ -112,10 +102,10 @@ class Machine:
         self.memory = Memory(self)
         self.captures: dict[VirtualThread, SimulatedGraph] = {}
         """The captures under way: each takes the work of its own host thread alone."""
-        self._jitter = jitter
-        self._random = random.Random(seed)
-        self._factors: list[float] = []
-        self._moves = 0
+        self.factor = chain.from_iterable(_jitter(jitter, Random(seed))).__next__ if jitter else repeat(1.0).__next__
+        """How many times as long the next duration is."""
+        self.moves = 0
+        """How often the host has moved megabytes: every kind of call is cold once after it."""
         self._moves_at_call: dict[str, int] = {}
         self._queue_depth = preset.launch_queue_depth
 
@@ -145,39 +135,21 @@ class Machine:
 
     def advance(self, duration_ns: int) -> None:
         """Let that time pass for the running thread, give or take the jitter."""
-        if self._jitter:
-            duration_ns = int(duration_ns * (self._factors or self._draw()).pop())
-        self.threads.now += duration_ns
+        self.threads.now += int(duration_ns * self.factor())
+
+    def spread(self, duration_ns: int) -> int:
+        """The duration, give or take the jitter."""
+        return int(duration_ns * self.factor())
 
     def advance_to(self, time_ns: int) -> None:
         """Let time pass for the running thread until then; none where that is past."""
         if time_ns > self.threads.now:
             self.threads.now = time_ns
 
-    def spread(self, duration_ns: int) -> int:
-        """The duration, give or take the jitter."""
-        if not self._jitter:
-            return duration_ns
-        return int(duration_ns * (self._factors or self._draw()).pop())
-
-    def _draw(self) -> list[float]:
-        """A thousand factors, the first one at the end: `Random.gauss`, in pairs (Box and Muller, 1958)."""
-        uniform, jitter, found = self._random.random, self._jitter, self._factors
-        for _ in range(500):
-            angle = uniform() * tau
-            radius = sqrt(-2.0 * log(1.0 - uniform()))
-            found += exp(cos(angle) * radius * jitter), exp(sin(angle) * radius * jitter)
-        found.reverse()
-        return found
-
-    def move_megabytes(self) -> None:
-        """The host has moved megabytes: every kind of call is cold once."""
-        self._moves += 1
-
     def is_cold(self, call: str) -> bool:
         """True once for each kind of call after the host has moved megabytes."""
-        cold = self._moves_at_call.get(call, 0) != self._moves
-        self._moves_at_call[call] = self._moves
+        cold = self._moves_at_call.get(call, 0) != self.moves
+        self._moves_at_call[call] = self.moves
         return cold
 
     # Captures
@@ -205,27 +177,16 @@ class Machine:
     # The GPU
 
     def submit(
-        self, lane: StreamQueue, work: Work, touches: Sequence[Touch] = (), host: tuple[str, HostBuffer] | None = None
+        self, lane: StreamQueue, work: Work, touches: Sequence[Touch] = (), host: HostBuffer | None = None
     ) -> None:
         """Append work to the lane; with the launch queue full the host waits for its oldest entry.
 
         `host` is the page-locked memory that a copy reads or writes by itself. HazardError where the work races for
         memory, or reads what was written in part alone.
         """
-        for buffer, kind, begin, end in touches:
-            self.hazards.check(buffer.accesses, lane, kind, begin, end, work)
-            if buffer.whole:
-                continue
-            if kind != READ:
-                buffer.write(begin, end)
-            elif work.engine == COMPUTE_ENGINE and (written := buffer.written_in_part(end)) is not None:
-                raise HazardError(
-                    f"the input of {work.name} must be written whole, got {written:,} of {end:,} bytes",
-                    fix="upload an array of the input's dtype and shape, all of it to its place",
-                    lines=(self.hazards.line_now(),),
-                )
-        if host is not None:
-            self.hazards.watch(*host, lane, work, compare=self.moves_bytes)
+        self.hazards.check(lane, work, touches)
+        if host is not None and self.moves_bytes:
+            self.hazards.compare(host, work)
         if self.trace is not None:
             work.correlation = self.threads.running.call
         self.timeline.submit(lane, work)
@@ -237,8 +198,7 @@ class Machine:
 
     def hold_host(self, work: Work, tail_ns: int = 0) -> None:
         """Keep the running thread in its call until `tail_ns` before the end of `work`."""
-        if work.end == PENDING:
-            self.settle(work)
+        self.settle(work)
         self.advance_to(work.end - tail_ns)
 
     def settle(self, work: Work) -> None:
@@ -247,6 +207,8 @@ class Machine:
         DeviceError where it never ends.
         """
         timeline, threads = self.timeline, self.threads
+        if timeline.busy == 1 and not threads.ready:
+            timeline.place_alone(work)
         while work.end == PENDING:
             following = timeline.next_start()
             if following is None:
@@ -265,20 +227,18 @@ class Machine:
             timeline.place(*following)
         return work.has_run(now)
 
-    def query(self, name: str, work: Work | None, clock: Clock | None = None) -> bool:
-        """A call that asks whether `work` has run; see `wait` of the clock."""
+    def query(self, name: str, work: Work | None) -> bool:
+        """A call that asks whether `work` has run."""
         self.refuse_in_capture(name)
         self.spend(name, self.preset.query_ns)
         done = work is None or self.is_done(work)
         if done:
-            self._learn(work, clock)
+            self.hazards.learn(work)
         self.hazards.check_copies()
         return done
 
-    def wait(self, name: str, work: Work | None, clock: Clock | None = None) -> None:
-        """A synchronize call: short where the work is done, else until the host has woken up after its end. The host
-        knows all of the `clock` then, by default that of the work.
-        """
+    def wait(self, name: str, work: Work | None) -> None:
+        """A synchronize call: short where the work is done, else until the host has woken up after its end."""
         self.refuse_in_capture(name)
         begin = self.begin()
         done_at = begin + self.spread(self._synchronize_ns(name))
@@ -289,11 +249,8 @@ class Machine:
                 done_at = max(done_at, work.end + self.spread(wake_up_ns))
         self.advance_to(done_at)
         self.end(name, begin)
-        self._learn(work, clock)
+        self.hazards.learn(work)
         self.hazards.check_copies()
-
-    def _learn(self, work: Work | None, clock: Clock | None) -> None:
-        self.hazards.learn(work.clock if clock is None and work is not None else clock)
 
     def _synchronize_ns(self, name: str) -> int:
         """What the call itself takes. Only that of a stream was measured cold."""
@@ -301,6 +258,15 @@ class Machine:
         if cold_ns is not None and name == STREAM_SYNCHRONIZE and self.is_cold(name):
             return cold_ns
         return self.preset.synchronize_ns
+
+
+def _jitter(deviation: float, random: Random) -> Iterator[list[float]]:
+    """Log-normal factors, in blocks: `Random.gauss`, in pairs (Box and Muller, 1958)."""
+    while True:
+        uniform = np.array([random.random() for _ in range(1_000)]).reshape(-1, 2)
+        angle, radius = uniform[:, 0] * tau, np.sqrt(-2.0 * np.log(1.0 - uniform[:, 1]))
+        pairs = np.stack((np.cos(angle) * radius, np.sin(angle) * radius), axis=1)
+        yield np.exp(pairs * deviation).ravel().tolist()
 
 
 class Memory:

@@ -14,8 +14,8 @@ from ..device import Device, DeviceBuffer, HostBuffer, Kernel, Stream
 from ..errors import CaptureError, DeviceError, SettingsError
 from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from .conditions import Conditions, State
-from .hazards import READ, TOUCH, WRITE, WatchedBuffer
-from .machine import STREAM_SYNCHRONIZE, Machine, Range, SimulatedBuffer, Touch
+from .hazards import READ, TOUCH, WRITE, Touch, WatchedBuffer
+from .machine import STREAM_SYNCHRONIZE, Machine, Range, SimulatedBuffer, TracedRange
 from .preset import EngineCost, PageableCopy, PinnedCopy, Preset, by_count
 from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream, while_held
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE, StreamQueue, Work
@@ -125,13 +125,16 @@ class SimulatedDevice(Device):
 
     def range(self, name: str) -> Range:
         """A range in `spans`; leaving it costs what the preset measured between two stages."""
-        return Range(name, self.preset.range_ns, self.machine.threads, self.machine.trace)
+        machine, cost_ns = self.machine, self.preset.range_ns
+        if machine.trace is None:
+            return Range(machine.threads, cost_ns)
+        return TracedRange(machine.threads, cost_ns, machine.trace, name)
 
     def host_work(self, name: str) -> None:
         """The host moves megabytes for as long as the preset says of that work (0 if it has none)."""
         machine, duration_ns = self.machine, self.preset.host_work_ns.get(name, 0)
         machine.advance(machine.state.host_work_ns(duration_ns) if machine.state else duration_ns)
-        machine.move_megabytes()
+        machine.moves += 1
 
     def start_thread(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A host thread in virtual time."""
@@ -167,12 +170,12 @@ class SimulatedDevice(Device):
 
     def synchronize(self) -> None:
         """Block the host until every lane is empty."""
-        lanes = [lane for lane in self.machine.timeline.lanes if lane.last is not None]
-        last = [lane.last for lane in lanes if lane.last is not None]
+        last = [lane.last for lane in self.machine.timeline.lanes if lane.last is not None]
         for work in last:
             self.machine.settle(work)
-        clock = {lane: lane.count for lane in lanes}
-        self.machine.wait("cudaDeviceSynchronize", max(last, key=lambda work: work.end, default=None), clock)
+        self.machine.wait("cudaDeviceSynchronize", max(last, key=lambda work: work.end, default=None))
+        for work in last:
+            self.machine.hazards.learn(work)
 
     def capture(self, submit: Callable[[], None], stream: Stream) -> SimulatedGraph:
         """Collect what `submit` submits."""
@@ -202,19 +205,22 @@ class SimulatedDevice(Device):
                 f"a copy must fit device memory of {device.nbytes} bytes, got {nbytes}", fix="create more of it"
             )
         begin = machine.begin()
-        work = Work(direction.engine, begin + self.preset.submit_ns, cost.fixed_ns + int(nbytes / cost.rate))
-        work.name, work.nbytes = direction.names[host.memory], nbytes
+        duration_ns = cost.fixed_ns + int(nbytes / cost.rate)
+        work = Work(direction.engine, begin + self.preset.submit_ns, duration_ns, direction.names[host.memory], nbytes)
         if machine.moves_bytes:
             work.action = _mover(direction, host, weakref.ref(device), offset)
-        touches: list[Touch] = [(device, direction.device, offset, offset + nbytes)]
+        touches: list[Touch] = [(device.accesses, direction.device, offset, offset + nbytes)]
+        page_locked = host.memory.page_locked
+        if page_locked and isinstance(host, WatchedBuffer):
+            touches.append((host.accesses, direction.host, host.address, host.address + nbytes))
         if machine.captures and (graph := machine.capture_of(lane)) is not None:
-            if not host.memory.page_locked:
+            if not page_locked:
                 raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
-            graph.add(work, touches, (direction.host, host))
+            graph.add(work, touches, host)
             return
         if work.action is not None:
             work.action = partial(while_held, device, work.action)
-        if host.memory.page_locked:
+        if page_locked:
             self._copy_by_gpu(direction, lane, work, touches, host)
         elif nbytes <= direction.pageable.staging_bytes:
             machine.advance(direction.pageable.staged_call_ns + int(nbytes / direction.pageable.staged_rate))
@@ -233,7 +239,7 @@ class SimulatedDevice(Device):
         busy = machine.is_cold(work.name) or (lane.last is not None and not machine.is_done(lane.last))
         call_ns = cost.busy_call_ns if busy else cost.call_ns
         machine.advance(call_ns + machine.state.call_ns() if machine.state else call_ns)
-        machine.submit(lane, work, touches, (direction.host, host))
+        machine.submit(lane, work, touches, host)
 
     def _copy_by_driver(self, direction: _Direction, lane: StreamQueue, work: Work, touches: Sequence[Touch]) -> None:
         """The driver makes the copy through its staging memory, once the stream is empty: the call takes all of it.
@@ -254,9 +260,9 @@ class SimulatedDevice(Device):
         work.ready, work.duration = machine.threads.now, machine.spread(hold_ns) + cost.tail_ns
         machine.submit(lane, work, touches)
         machine.hold_host(work, cost.tail_ns)
-        machine.move_megabytes()
+        machine.moves += 1
         if not uploads:
-            machine.hazards.learn(lane.mark())
+            machine.hazards.learn(work)
             machine.hazards.check_copies()
             machine.is_cold(STREAM_SYNCHRONIZE)  # the call has waited in the driver: the next wait is warm
 
@@ -277,7 +283,7 @@ class SimulatedDevice(Device):
             work.sharing = self.preset.kernel_sharing
         if machine.moves_bytes:
             work.action = lambda: kernel.reference(*map(_value_of, arguments))
-        touches = [(each, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
+        touches = [(each.accesses, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
         if (graph := machine.capture_of(stream.lane)) is not None:
             graph.add(work, touches)
             return

@@ -5,11 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from ..device import Event, HostBuffer, Stream
 from ..errors import CaptureError, DeviceError, HazardError
-from .machine import STREAM_SYNCHRONIZE, Machine, SimulatedBuffer, Touch
+from .hazards import Touch
+from .machine import STREAM_SYNCHRONIZE, Machine, SimulatedBuffer
 from .timeline import NO_ENGINE, PENDING, StreamQueue, Work
 
 
@@ -51,11 +51,11 @@ class SimulatedStream:
     @property
     def done(self) -> bool:
         """True once everything submitted so far has run."""
-        return self._machine.query("cudaStreamQuery", self.lane.last, self.lane.mark())
+        return self._machine.query("cudaStreamQuery", self.lane.last)
 
     def synchronize(self) -> None:
         """Hold the host until everything submitted so far has run."""
-        self._machine.wait(STREAM_SYNCHRONIZE, self.lane.last, self.lane.mark())
+        self._machine.wait(STREAM_SYNCHRONIZE, self.lane.last)
 
     def record(self, event: Event) -> None:
         """Put the event behind everything submitted so far."""
@@ -64,7 +64,6 @@ class SimulatedStream:
         machine.spend("cudaEventRecord", machine.preset.record_ns)
         # The mark stands before the submission, which other host threads may see while it waits for the launch queue.
         event.work = work = Work(NO_ENGINE, machine.threads.now)
-        work.clock = self.lane.mark()
         machine.submit(self.lane, work)
 
     def wait(self, event: Event) -> None:
@@ -72,9 +71,9 @@ class SimulatedStream:
         assert isinstance(event, SimulatedEvent)
         machine = self._machine
         machine.spend("cudaStreamWaitEvent", machine.preset.record_ns)
-        machine.submit(self.lane, Work(NO_ENGINE, machine.threads.now, after=event.work))
         if event.work is not None:
-            self.lane.wait_for(event.work.clock)
+            self.lane.wait_for(event.work)
+        machine.submit(self.lane, Work(NO_ENGINE, machine.threads.now, after=event.work))
 
     def begin_capture(self, keeps: object = None) -> None:
         """From here on the work that the running thread submits goes into a graph, which keeps that object."""
@@ -93,16 +92,6 @@ class SimulatedStream:
         return graph
 
 
-class _Step(NamedTuple):
-    """One piece of captured work; the host's side, where it is a copy (how it uses which memory); the fields of each
-    `Touch`, with a reference to the device memory that does not keep it.
-    """
-
-    work: Work
-    host: tuple[str, HostBuffer] | None
-    touches: list[tuple[weakref.ref[SimulatedBuffer], str, int, int]]
-
-
 class SimulatedGraph:
     """Captured work. `capture_ns` is what it took the host to capture and to instantiate it. `launch_ns` is what a
     launch costs the host, warm and cold; the first work starts `submit_ns` after its begin.
@@ -118,31 +107,32 @@ class SimulatedGraph:
         self.lane = lane
         self._machine = machine
         self._keeps = keeps
-        self._steps: list[_Step] = []
+        self._steps: list[tuple[Work, Sequence[Touch], HostBuffer | None]] = []
+        self._memory: list[weakref.ref[SimulatedBuffer]] = []
 
-    def add(self, work: Work, touches: Sequence[Touch], host: tuple[str, HostBuffer] | None = None) -> None:
+    def add(self, work: Work, touches: Sequence[Touch], host: HostBuffer | None = None) -> None:
         """One more piece of work, see `Machine.submit`."""
-        known = [(weakref.ref(buffer), kind, begin, end) for buffer, kind, begin, end in touches]
-        self._steps.append(_Step(work, host, known))
+        self._steps.append((work, touches, host))
+        self._memory += [accesses.device for accesses, *_ in touches if accesses.device is not None]
 
     def launch(self, stream: Stream) -> None:
         """Submit all of it by one call; HazardError where memory of the capture was freed."""
         assert isinstance(stream, SimulatedStream)
         machine, lane = self._machine, stream.lane
         begin = machine.begin()
-        if any(buffer() is None for step in self._steps for buffer, *_ in step.touches):
+        memory = [buffer() for buffer in self._memory]
+        if None in memory:
             raise HazardError(
                 "a graph is launched on device memory that was freed",
                 fix="keep it as long as the graph",
                 lines=(machine.hazards.line_now(),),
             )
         machine.advance(self.launch_ns[machine.is_cold("cudaGraphLaunch")])
-        for work, host, touches in self._steps:
-            work = work.again(begin + self.submit_ns)
-            held = [(buffer, kind, first, end) for ref, kind, first, end in touches if (buffer := ref())]
+        for step, touches, host in self._steps:
+            work = step.again(begin + self.submit_ns)
             if work.action is not None:
-                work.action = partial(while_held, held, work.action)
-            machine.submit(lane, work, held, host)
+                work.action = partial(while_held, memory, work.action)
+            machine.submit(lane, work, touches, host)
         machine.end("cudaGraphLaunch", begin)
 
 

@@ -16,8 +16,8 @@ from ..errors import EngineError, SettingsError
 from ..model import OnnxModel
 from ..types import Detections, HostMemory, TensorSpec
 from ..vision import Decode, HostWork, Outputs
-from .hazards import READ, WRITE
-from .machine import SimulatedBuffer, Touch
+from .hazards import READ, WRITE, Touch
+from .machine import SimulatedBuffer
 from .preset import EngineCost, Preset
 from .simulated import SimulatedDevice
 
@@ -135,7 +135,7 @@ class SimulatedContext(Context):
 def touches_of(engine: Engine, buffers: Mapping[str, Any]) -> list[Touch]:
     """What an inference does to the device memory of its tensors."""
     kinds = [(spec, READ) for spec in engine.inputs] + [(spec, WRITE) for spec in engine.outputs]
-    return [(buffers[spec.name], kind, 0, spec.nbytes) for spec, kind in kinds]
+    return [(buffers[spec.name].accesses, kind, 0, spec.nbytes) for spec, kind in kinds]
 
 
 def compute_into(engine: Engine, compute: Compute, buffers: Mapping[str, Any]) -> None:

@@ -34,6 +34,8 @@ class Work:
     ready: int = 0
     """It starts no earlier."""
     duration: int = 0
+    name: str = ""
+    nbytes: int = 0
     _: KW_ONLY
     end_from: int = 0
     """It ends no earlier: the host still launches its kernels until then."""
@@ -41,8 +43,6 @@ class Work:
     """Its engine is free so long before its end."""
     after: Work | None = None
     """It starts no earlier than the end of this."""
-    name: str = ""
-    nbytes: int = 0
     entries: int = 1
     """Places of the launch queue that it takes."""
     action: Callable[[], Any] | None = None
@@ -54,16 +54,19 @@ class Work:
     """Two works of one owner must not run at once."""
     correlation: int = field(default=0, init=False)
     """The number of the call that submitted it."""
-    clock: Clock | None = field(default=None, init=False)
-    """Of a mark: how far each stream is once it is reached."""
+    lane: StreamQueue = field(init=False)
+    place: int = field(init=False)
+    """Which of the works of its lane it is, from 1 on."""
+    clock: Clock = field(init=False)
+    """How far other streams are once it is over."""
     start: int = field(default=PENDING, init=False)
     end: int = field(default=PENDING, init=False)
     """Both are PENDING until the work is placed, and final from then on."""
 
     def again(self, ready: int) -> Work:
         """The same work once more, from then on."""
-        again = Work(self.engine, ready, self.duration, name=self.name, nbytes=self.nbytes, action=self.action)
-        again.sharing, again.owner = self.sharing, self.owner
+        again = Work(self.engine, ready, self.duration, self.name, self.nbytes)
+        again.action, again.sharing, again.owner = self.action, self.sharing, self.owner
         return again
 
     def has_run(self, now: int) -> bool:
@@ -90,7 +93,8 @@ class StreamQueue:
     known: int = 0
     """So many of them are over, as the host knows from its waits."""
     clock: Clock = field(default_factory=dict)
-    """How far other streams were at the events that it waits for."""
+    """How far other streams were at the events that it waits for. Replaced where that changes: its works refer to it.
+    """
     running: Work | None = None
     """What shares the GPU now, with `left` of its duration still to run."""
     left: float = 0.0
@@ -99,15 +103,12 @@ class StreamQueue:
         """True where all its work is known to have run by then."""
         return self.last is None or self.last.has_run(now)
 
-    def mark(self) -> Clock:
-        """The clock of an event behind everything submitted so far."""
-        return {**self.clock, self: self.count}
-
-    def wait_for(self, clock: Clock | None) -> None:
-        """What is submitted from here on runs after a mark of that clock."""
-        for lane, place in (clock or {}).items():
-            if self.clock.get(lane, 0) < place:
-                self.clock[lane] = place
+    def wait_for(self, work: Work) -> None:
+        """What is submitted from here on runs after that work."""
+        clock = dict(self.clock)
+        for lane, place in (*work.clock.items(), (work.lane, work.place)):
+            clock[lane] = max(place, clock.get(lane, 0))
+        self.clock = clock
 
 
 Clock: TypeAlias = dict[StreamQueue, int]
@@ -119,6 +120,8 @@ class Timeline:
 
     def __init__(self, on_placed: Callable[[StreamQueue, Work], None] | None = None) -> None:
         self.lanes: list[StreamQueue] = []
+        self.busy = 0
+        """How many of them have work."""
         self._numbers = count()
         self._free = [0, 0, 0, 0, 0]
         self._sharing: list[StreamQueue] = []
@@ -144,11 +147,14 @@ class Timeline:
 
     def submit(self, lane: StreamQueue, work: Work) -> None:
         """Append work to the lane."""
+        if not lane.waiting and lane.running is None:
+            self.busy += 1
         lane.waiting.append(work)
         lane.in_flight.append(work)
         lane.in_flight_entries += work.entries
         lane.last = work
         lane.count += 1
+        work.lane, work.place, work.clock = lane, lane.count, lane.clock
 
     def next_start(self) -> tuple[StreamQueue, int] | None:
         """The lane in which work starts next, or ends that shares the GPU, and when; None if that is never."""
@@ -181,22 +187,44 @@ class Timeline:
                 best, best_start, best_since = lane, start, since
         return None if best is None else (best, best_start)
 
-    def place(self, lane: StreamQueue, start: int) -> None:
-        """Let happen what `next_start` named: the lane's first work starts, or the one that runs there ends."""
+    def place(self, lane: StreamQueue, start: int, *, alone: bool = False) -> None:
+        """Let happen what `next_start` named: the lane's first work starts, or the one that runs there ends.
+
+        With `alone` nothing comes to share the GPU with it.
+        """
         if lane.running is not None:
             self._end_shared(lane, start)
             return
         work = lane.waiting.popleft()
+        work.start = start
         if self.elapsed is not None:
             work.duration = self.elapsed(work.engine, start, work.duration)
-        work.start = start
         if work.action is not None:
             work.action()
             work.action = None
-        if work.sharing:
-            self._start_shared(lane, work)
-        else:
+        if not work.sharing:
             self._end(lane, work, start + work.duration)
+        elif alone:
+            self._end(lane, work, start + ceil(work.duration / work.sharing[0]))
+        else:
+            self._start_shared(lane, work)
+
+    def place_alone(self, work: Work) -> None:
+        """Place the works of a lane up to `work`, where no other lane has any, nor will before that ends.
+
+        It leaves to `next_start` what waits for an event, or runs already.
+        """
+        lane, free = work.lane, self._free
+        while work.end == PENDING and lane.waiting and lane.running is None:
+            first = lane.waiting[0]
+            if first.after is not None:
+                return
+            start, engine_free = first.ready, free[first.engine]
+            if lane.tail > start:
+                start = lane.tail
+            if engine_free > start:
+                start = engine_free
+            self.place(lane, start, alone=True)
 
     def _end(self, lane: StreamQueue, work: Work, end: int) -> None:
         if end < work.end_from:
@@ -204,6 +232,8 @@ class Timeline:
         work.end = lane.tail = end
         if work.engine != NO_ENGINE:
             self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end - work.free_before
+        if not lane.waiting:
+            self.busy -= 1
         if self._on_placed is not None:
             self._on_placed(lane, work)
 
