@@ -161,15 +161,24 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("pre/infer/post: 1.5 / 7.9 / 2.5 ms", {"preprocess": 1_500, "infer": 7_900, "postprocess": 2_500}),
         ("pre 1.5, infer 7.9, post 2.5 ms", {"preprocess": 1_500, "infer": 7_900, "postprocess": 2_500}),
         ("infer: 7.9 ± 0.2 ms, pre 1.5±0.1 ms", {"infer": 7_900, "preprocess": 1_500}),
+        ("infer: 7.9 ms ± 0.2 ms, pre 1.5 ms +/- 0.1 ms", {"infer": 7_900, "preprocess": 1_500}),
         ("第1帧 预处理 1.5毫秒 推理 7.9毫秒", {"preprocess": 1_500, "infer": 7_900}),
         ("12:00:03 INFO infer: time.busy=7.9ms time.idle=10.2µs", {"time busy": 7_900, "time idle": 10.2}),
         ("model yolov8s: 7.9ms", {"model yolov8s": 7_900}),
+        ("Inference 12 took 7.9 ms", {"infer": 7_900}),
+        ("Inference 12: 7.9 ms", {"infer": 7_900}),
+        ("detect 5 boxes in 7.9 ms, nms 5 boxes 0.4 ms", {"boxes in": 7_900, "postprocess": 400}),
     ],
 )  # fmt: skip
 def test_lines_of_a_log(line, first):
     found = times(f"{line}\n" * 8, "ms")
     assert {name: values[0] for name, values in found.items()} == pytest.approx(first)
     assert {len(values) for values in found.values()} == {8}
+
+
+def test_words_that_vary_are_in_no_name():
+    names = ("cat", "dog", "bus", "car", "cow", "bird", "boat", "horse", "sheep", "zebra", "truck")
+    assert times("".join(f"Processed {name} net 8 ms\n" for name in names)) == {"net": [8_000] * 11}
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,6 @@ def read_log(data: bytes, reading: Reading) -> Measured:
             if left_out:
                 reading.notes.append(f"{left_out:,} line{'s' * (left_out != 1)} of averages left out")
             return _assembled(lines, found, reading)
-        if not words.has(whole, f"(?i){_OF_A_RUN}"):
-            break
     raise reading.error("line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING)
 
 
@@ -162,7 +160,7 @@ def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]
         if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
             break
     often = dict(counts.most_common(_MOST_TEMPLATES))
-    return sorted(often, key=lambda items: (len(items), sum(len(item.label) for item in items)), reverse=True)
+    return sorted(often, key=lambda items: (len(items), sum(len(item.pattern) for item in items)), reverse=True)
 
 
 def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
@@ -170,7 +168,7 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
     if slashed := _SLASHED.search(text):
         return _slashed(slashed)
     found = [each for each in _ITEM.finditer(text) if _is_item(text, each)]
-    if not any(each[2] for each in found[:-1]):  # 'infer 7.9', with one unit at the end or none
+    if not any(each[2] for each in found[:-1]) and all(_named(text, each) for each in found[-1:] if each[2]):
         found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
     shown = units = [(each[2] or "").lower() for each in found]
     starts, ends = [each.start(1) for each in found], [each.end() for each in found]
@@ -181,9 +179,8 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
     if units[-1] in UNITS_NS and not any(units[:-1]):  # one unit for the line
         units = [*(units[-1] if name not in (None, words.RATE) else "" for name in names[:-1]), units[-1]]
     behind = [_starting(text[end:start]) for end, start in zip(ends, [*starts[1:], None], strict=True)]
-    asked = sum(each.rstrip().endswith((":", "=", "\uff1a")) for each in before) > len(before) / 2
     known = sum(time_name(each) not in (None, words.CLOCK) for each in behind if each)
-    if all(shown) and not asked and known > sum(map(bool, names)):  # '103ms preprocess'
+    if all(shown) and known > sum(map(bool, names)):  # '103ms preprocess'
         patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(behind, units, strict=True)]
         items = list(map(_Item, behind, units, patterns))
     else:
@@ -218,7 +215,7 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     """True for a number with a unit, or right behind a name and ':' or '='; not for digits in a word such as H2D."""
     start, unit = found.start(1), (found[2] or "").lower()
     last = text[start - 1 : start]
-    if last.isdigit() or last in (".", "_") or text[max(0, start - 2) : start].strip() in ("±", "+-", "/-"):
+    if last.isdigit() or last in (".", "_") or text[:start].rstrip().endswith(("±", "+-", "+/-")):
         return False
     if last.isalpha() and last.isascii():
         return bool(unit) and (unit != "s" or "." in found[1].rstrip(".,"))
@@ -227,9 +224,14 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
 
 
 def _is_bare(text: str, found: re.Match[str]) -> bool:
-    """True for a number behind a blank and the known name of a time."""
-    named = words.ending_name(_WORD.findall(text[: found.start()])[-3:])
-    return text[found.start() - 1 : found.start()].isspace() and named not in (None, words.RATE, words.CLOCK, "frame")
+    """True for a number behind a blank and the known name of a time: 'infer 7.9', with one unit at the end or none."""
+    blank = text[found.start() - 1 : found.start()].isspace()
+    return blank and _named(text, found) not in (None, words.RATE, words.CLOCK, "frame")
+
+
+def _named(text: str, found: re.Match[str]) -> str | None:
+    """What the words between a number and the one before it name, if that is known."""
+    return words.ending_name(_WORD.findall(_DIGITS.split(text[: found.start()])[-1])[-3:])
 
 
 def _before(text: str, unit: str, shown: str, most: int) -> _Item:

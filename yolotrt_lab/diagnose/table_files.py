@@ -182,11 +182,8 @@ def _regular(body: bytes, table: Table) -> list[Any] | None:
     except pa.ArrowInvalid:
         return None
     columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in found.columns]
-    if pa.types.is_string(columns[0].type) and words.has(
-        columns[0], rf"^\s*(#|//|%|[-|+=]{{3}}|{re.escape(table.header[0])}$)"
-    ):
-        return None
-    return columns
+    odd = rf"^\s*(#|//|%|[-|+=]{{3}}|{re.escape(table.header[0])}$)"
+    return None if pa.types.is_string(columns[0].type) and words.has(columns[0], odd) else columns
 
 
 def _row_by_row(data: bytes, table: Table, reading: Reading) -> list[Any]:
