@@ -216,6 +216,7 @@ def test_lists_of_numbers_and_words_in_front_of_a_log():
          {"preprocess": [1_000, 1_000], "infer": [8_000, 7_000]}, {}),
         ("frame,due_ns,start_ns,done_ns,upload_ns,warmup\n0,0,5,20,9,true\n1,10000,11000,15000,500,false\n",
          {"upload": [0.5], "latency": [5], "frame": [4]}, {"due": [0.01], "start": [0.011], "done": [0.015]}),
+        ("start_ms,end_ms\n" + "0.1,9\n0,8.9\n" * 4, {"frame": [8_900] * 8}, {}),
         ("start,end\n10:00:00.1,10:00:00.109\n10:00:00.2,10:00:00.208\n",
          {"frame": [9_000, 8_000]}, {"start": [36000100, 36000200], "done": [36000109, 36000208]}),
     ],

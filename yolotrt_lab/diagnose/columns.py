@@ -21,7 +21,8 @@ NAMING = (
 EXPORT = "print one line a frame with its time, such as 'infer: 7.9 ms'"
 """What gives a series of frames where a program prints none."""
 _LONGEST_NS = 1e18  # thirty years
-_EPOCHS = {1e9: 1e9, 1e12: 1e6, 1e15: 1e3, 1e18: 1.0}  # least stamp of our days in a unit, and its nanoseconds
+_EPOCHS = {1e9: "s", 1e12: "ms", 1e15: "us", 1e18: "ns"}
+"""The least stamp of our days in each unit."""
 _COUNTS_ON = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.POSTPROCESS)
 """Times that don't hold a queue, so that one that gains its first value in each frame is a timer that counts on."""
 _CUMULATIVE = re.compile(r"cumul|accum|so far|累计", re.IGNORECASE)
@@ -236,6 +237,9 @@ class _Sorted:
         frame = {end: values for (part, end), (_, values) in self.ends.items() if part == "frame"}
         if not self.times and [*frame] == ["done"]:  # 'Done. (3 ms)' is no instant
             self.times["frame"] = self._lasted("done", frame.pop("done"), "is below 0")
+        start, done = (frame.get(end, np.empty(0)) for end in ("start", "done"))
+        if len(start) >= _ROWS and len(done) and np.ptp(start) < np.median(done - start):
+            frame = {}  # each frame counts from its own start
         self.instants = frame
         if {"due", "done"} <= frame.keys():
             self.times.setdefault("latency", self._lasted("the latency", frame["done"] - frame["due"]))
@@ -333,10 +337,15 @@ def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | Non
     steps = np.diff(values)
     if len(values) < 2 or (steps < 0).any() or not steps.any():
         return None
-    epoch = next((scale for least, scale in _EPOCHS.items() if least <= values[0] < 10 * least), None)
     is_stamp = plain(name) in {*map(plain, words.STAMPS), "walls"}
     from_zero = abs(values[0]) <= 3 * np.median(steps)
-    return UNITS_NS.get(unit or "", epoch) if epoch or is_stamp or from_zero else None
+    epoch = unit_of_stamps(values)
+    return UNITS_NS.get(unit or epoch or "") if epoch or is_stamp or from_zero else None
+
+
+def unit_of_stamps(values: np.ndarray) -> str | None:
+    """The unit of seconds and the like since 1970, None for other values."""
+    return next((unit for least, unit in _EPOCHS.items() if least <= values[0] < 10 * least), None)
 
 
 def _counts_on(values: np.ndarray) -> bool:

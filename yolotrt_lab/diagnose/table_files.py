@@ -14,7 +14,7 @@ import numpy as np
 
 from ..types import Stage
 from . import words
-from .columns import Column, Reading, measured_of
+from .columns import Column, Reading, measured_of, unit_of_stamps
 from .measured import Measured
 from .words import MISSING, UNITS_NS, numbers_of, plain, split_unit, stamps, text_array, time_name
 
@@ -233,6 +233,10 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
         if found is not None and words.end_of(name):
             columns.append(Column(name, found, "ns"))
         reading.clock = found if reading.clock is None else reading.clock
+    columns = [
+        each._replace(unit=unit_of_stamps(each.values)) if each.unit is None and words.end_of(each.header) else each
+        for each in columns
+    ]
     by_stage = next((name for name, text in texts if text is not None and _pivot(columns, text, reading)), None)
     if unread := [name for name, _ in texts if name != by_stage]:
         reading.notes.append(f"without the text in {', '.join(map(repr, unread[:8]))}")
@@ -297,6 +301,8 @@ def _spans(columns: Sequence[Column], reading: Reading, *, are_ends: bool) -> tu
         elif unit in UNITS_NS or word == "frame":
             took.append(each._replace(unit=unit))
     if len(took) == 1 and "start" in ends and "done" not in ends:
+        if (took[0].unit is None) != (ends["start"].unit is None):  # of a clock that is no start
+            return took, {}
         lasted = took[0].values * UNITS_NS.get(took[0].unit or "", 1.0)
         ends["done"] = ends["start"]._replace(header="done", values=ends["start"].values + lasted)
     elif not took and {"start", "done"} <= ends.keys():

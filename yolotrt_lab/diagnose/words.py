@@ -43,7 +43,7 @@ SCALES = BYTES | {"mw": 1e-3}
 
 _TIMES = {
     "latency": "latency e2e end_to_end total_latency host_latency 延迟 时延 端到端",
-    "frame": "frame total whole all loop iteration iterations cost duration"
+    "frame": "frame total whole all loop iteration iterations cost duration dur"
     " 总 总共 总计 总体 每帧 一帧 帧 单帧 耗时 用时",
     "gpu_compute": "gpu_time gpu_latency gpu_compute compute cuda_time",
     CLOCK: f"{' '.join(STAMPS)} time elapsed 时间",
@@ -63,7 +63,7 @@ _TIMES = {
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
     Stage.POSTPROCESS: "postprocess post_processing post nms non_max_suppression non_maximum_suppression decode 后处理",
     "due": "due arrival arrived arrive captured",
-    "start": "start started begin began 开始",
+    "start": "start started begin began offset 开始",
     "done": "done end ended finish finished stop stopped 结束",
 }
 _FILLERS = (
