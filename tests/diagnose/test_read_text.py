@@ -164,6 +164,7 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("infer: 7.9 ms ± 0.2 ms, pre 1.5 ms +/- 0.1 ms", {"infer": 7_900, "preprocess": 1_500}),
         ("第1帧 预处理 1.5毫秒 推理 7.9毫秒", {"preprocess": 1_500, "infer": 7_900}),
         ("12:00:03 INFO infer: time.busy=7.9ms time.idle=10.2µs", {"time busy": 7_900, "time idle": 10.2}),
+        ("Latency: 7.9 ms | Throughput: 126 qps", {"latency": 7_900}),
         ("model yolov8s: 7.9ms", {"model yolov8s": 7_900}),
         ("Inference 12 took 7.9 ms", {"infer": 7_900}),
         ("Inference 12: 7.9 ms", {"infer": 7_900}),

@@ -209,7 +209,7 @@ _SQLITE_EXPORT = "nsys export --type sqlite --output report.sqlite REPORT.nsys-r
 # fmt: off
 FORMATS = (
     Format("trtexec log", "frames", _trtexec, export=_EXPORT_TIMES, note="each row is an average of several runs",
-           known_by=r"Average on \d+ runs - GPU|=== Performance summary|Throughput: [\d.]+ qps",
+           known_by=r"Average on \d+ runs - GPU|=== Performance summary|(?:^|\] )Throughput: [\d.]+ qps",
            rows=r"^(?P<when>\S*\d\d:\d\d:\d\d\S*)?.*?Average on \d+ runs - GPU latency: (?P<gpu_compute_ms>[\d.]+) ms"
                 r"(?: - Host latency: (?P<latency_ms>[\d.]+) ms)?"
                 r"(?: \((?:end to end [\d.]+ ms, )?enqueue (?P<enqueue_ms>[\d.]+) ms\))?"),
