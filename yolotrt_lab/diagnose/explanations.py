@@ -38,7 +38,16 @@ class Explanation:
     """What would have to be measured."""
     fix: str
     next: str
-    """The experiment or the command that decides."""
+    """The experiment or the commands that decide, for any shell, one a line."""
+    gives: tuple[str, ...] = ()
+    """Columns of telemetry that they give."""
+
+    def to_measure(self, look: Look) -> str:
+        """What decides, less the telemetry that was given; '' where all of it was."""
+        lacks = [name for name in self.gives if name not in look.measured.telemetry]
+        if self.gives and not lacks:
+            return ""
+        return self.next.format(",".join(_SMI_NAMES.get(each, each) for each in lacks))
 
     def judge(self, look: Look) -> tuple[Verdict, str]:
         """The verdict, and the number it rests on. Without frames only the facts of a summary are judged."""
@@ -518,13 +527,16 @@ def _warm_up(look: Look) -> Verdicts:
 
 
 _STAGES = "time every call of a frame: preprocess, upload, infer, download, synchronize, and when the frame was due"
-_TRACE = "yolotrt-lab trace capture --out mine -- python loop.py && yolotrt-lab diagnose mine.sqlite"
-_APPS = "nvidia-smi --query-compute-apps=pid,used_memory --format=csv -l 1  # who else is on the GPU?"
+_TRACE = "yolotrt-lab trace capture --out mine -- python loop.py\nyolotrt-lab diagnose mine.sqlite"
+_APPS = "nvidia-smi --query-compute-apps=pid,used_memory --format=csv -l 1"
 _SMI = (
-    "nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu,memory.used,"
-    + ",".join(sorted(_LIMITS)).replace("throttle_", "clocks_throttle_reasons.")
-    + " --format=csv -lms 100 > gpu.csv  # then --telemetry gpu.csv"
+    "nvidia-smi --query-gpu=timestamp,{} --format=csv -lms 100 -f gpu.csv\n"
+    "yolotrt-lab diagnose FRAMES.csv --telemetry gpu.csv"
 )
+_SMI_NAMES = {"sm_clock_mhz": "clocks.sm", "sm_clock_max_mhz": "clocks.max.sm", "temperature_c": "temperature.gpu"}
+_SMI_NAMES |= {DEVICE_MEMORY: "memory.used"}
+_SMI_NAMES |= {name: name.replace("throttle_", "clocks_throttle_reasons.") for name in sorted(_LIMITS)}
+_SLOWER = tuple(_SMI_NAMES)
 
 # fmt: off
 EXPLANATIONS = (
@@ -539,7 +551,7 @@ EXPLANATIONS = (
     Explanation(Cause.SHARED_GPU, "other processes use this GPU", _shared_gpu,
                 needs="the processes on the GPU beside the frames, a column compute_processes",
                 fix="fewer processes on this GPU, or one process for all",
-                next=_APPS),
+                next=_APPS, gives=("gpu_processes",)),
     Explanation(Cause.SHARED_STREAM, "synchronize waits for what another thread has submitted", _shared_stream,
                 needs="synchronize, and when each frame starts and ends",
                 fix="wait for an event of the frame's own instead of the stream",
@@ -555,11 +567,11 @@ EXPLANATIONS = (
     Explanation(Cause.CLOCK_DROP, "the GPU runs at a lower clock", _clock_drop,
                 needs="the SM clock beside the frames",
                 fix="no gaps between frames, or locked clocks (nvidia-smi -lgc)",
-                next=_SMI),
+                next=_SMI, gives=_SLOWER),
     Explanation(Cause.HEAT, "the GPU is too hot and lowers its clock", _heat,
                 needs="temperature and throttle reasons beside the frames",
                 fix="better cooling, or a lower power limit",
-                next=_SMI),
+                next=_SMI, gives=_SLOWER),
     Explanation(Cause.ALLOCATION, "memory is allocated in the loop", _allocation,
                 needs="a trace, which has every call",
                 fix="allocate once, before the loop",
@@ -567,11 +579,11 @@ EXPLANATIONS = (
     Explanation(Cause.LEAK, "the process keeps more host memory with every frame", _leak,
                 needs="the memory of the process beside the frames, such as a column rss_mb",
                 fix="release, or register once, what each frame keeps",
-                next="ps -o rss= -p PID  # does it climb?"),
+                next="print psutil.Process().memory_info().rss / 1e6 as rss_mb in each frame", gives=(HOST_MEMORY,)),
     Explanation(Cause.DEVICE_LEAK, "the process keeps more memory of the GPU with every frame", _device_leak,
                 needs="the memory in use on the GPU",
                 fix="free what each frame allocates, or allocate it once",
-                next=_APPS),
+                next=_SMI, gives=(DEVICE_MEMORY,)),
     Explanation(Cause.PREPROCESS, "the loop's own work on the host takes longer", _preprocess,
                 needs="the time of preprocessing",
                 fix="less work in that stage, or move it to the GPU or a thread",
@@ -579,11 +591,11 @@ EXPLANATIONS = (
     Explanation(Cause.HOST_CONTENTION, "other work takes this machine's cores or memory bandwidth", _host_contention,
                 needs="the host's own stages, such as preprocessing",
                 fix="fewer programs on the machine, or cores of the loop's own (taskset)",
-                next="vmstat 1  # is the processor full?"),
+                next="run it once with no other program on the machine: is it as slow?"),
     Explanation(Cause.SHAPE_CHANGE, "the input's shape changes", _shape_change,
                 needs="the enqueue call",
                 fix="one shape: pad, or letterbox",
-                next="log each input's shape"),
+                next="log the shape of each input"),
     Explanation(Cause.LAUNCH_BOUND, "launching takes the host longer than the GPU needs", _launch_bound,
                 needs="the enqueue call",
                 fix="a CUDA graph",
