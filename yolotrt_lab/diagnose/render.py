@@ -305,11 +305,11 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
             less = ms(_late(before)[QUEUE] - _late(after)[QUEUE])
             yield f"fewer frames: at most {ms(each.at_most_ms)} of latency, of which {less} came off"
         elif each.at_most_ms:
-            part = _ACTS_ON.get(each.fix, "frame")
-            part = part if part in _late(before) else "frame"
-            took = one - two if part == "frame" else _late(before)[part] - _late(after)[part]
+            part = _ACTS_ON.get(each.fix, "")
+            timed = part in _late(before)
+            took = _late(before)[part] - _late(after)[part] if timed else one - two
             more = "; this fix alone can't be the reason" if took > each.at_most_ms + least else ""
-            yield f"{_plain(each.fix)}: at most {ms(each.at_most_ms)}; the {part} takes {_less(took, least)}{more}"
+            yield f"{_plain(each.fix)}: at most {ms(each.at_most_ms)}; {part if timed else 'the frame'} takes {_less(took, least)}{more}"
 
 
 _ACTS_ON = {"pinned_input": "upload", "pinned_output": "download", "cuda_graph": "infer"}
