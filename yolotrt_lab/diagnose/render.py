@@ -300,16 +300,16 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
         return
     least = at.OF_FRAME * one
     yield f"the frame goes from {ms(one)} to {ms(two)}: {_less(one - two, 0.0)}"
-    for each in before.fixes:
-        if each.at_most_ms and each.fix == "fewer_frames":  # they shorten the queue, not the frame
-            less = ms(_late(before)[QUEUE] - _late(after)[QUEUE])
-            yield f"fewer frames: at most {ms(each.at_most_ms)} of latency, of which {less} came off"
-        elif each.at_most_ms:
-            part = _ACTS_ON.get(each.fix, "")
-            timed = part in _late(before)
-            took = _late(before)[part] - _late(after)[part] if timed else one - two
-            more = "; this fix alone can't be the reason" if took > each.at_most_ms + least else ""
-            yield f"{_plain(each.fix)}: at most {ms(each.at_most_ms)}; {part if timed else 'the frame'} takes {_less(took, least)}{more}"
+    for each in (fix for fix in before.fixes if fix.at_most_ms):
+        bound = f"{_plain(each.fix)}: at most {ms(each.at_most_ms or 0.0)}"
+        if each.fix == "fewer_frames":  # they shorten the queue, not the frame
+            yield f"{bound} of latency, of which {ms(_late(before)[QUEUE] - _late(after)[QUEUE])} came off"
+            continue
+        part = _ACTS_ON.get(each.fix, "the frame")
+        part = part if part in _late(before) else "the frame"
+        took = _late(before)[part] - _late(after)[part] if part in _late(before) else one - two
+        more = "; this fix alone can't be the reason" if took > (each.at_most_ms or 0.0) + least else ""
+        yield f"{bound}; {part} takes {_less(took, least)}{more}"
 
 
 _ACTS_ON = {"pinned_input": "upload", "pinned_output": "download", "cuda_graph": "infer"}
