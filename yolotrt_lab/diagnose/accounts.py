@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,7 +141,9 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
         from .traced import trace_measured, traced_frames
 
         traced = traced_frames(report, frame_range)
-        measured = measured if measured.trace is None else trace_measured(measured, traced)
+        notes = traced.notes if measured.trace else [f"the trace: {note}" for note in traced.notes]
+        measured = replace(measured, notes=tuple(dict.fromkeys((*measured.notes, *notes))))
+        measured = trace_measured(measured, traced) if measured.trace else measured
     look = Look(measured, traced)
     causes = tuple(Judged(each.cause, *each.judge(look)) for each in EXPLANATIONS)
     stalls = tuple(_stalls(look))
@@ -241,20 +243,17 @@ def _next(look: Look, causes: tuple[Judged, ...]) -> Iterator[str]:
     if look.measured.export:
         yield look.measured.export
     elif look.measured.kind == "telemetry":
-        yield "yolotrt-lab diagnose FRAMES.csv --telemetry THIS_FILE  # frames with time stamps beside it"
+        yield "yolotrt-lab diagnose FRAMES.csv --telemetry THIS_FILE"
     if not look.frames:
         return
     slower = (Cause.CLOCK_DROP, Cause.SHARED_GPU, Cause.HEAT, Cause.LEAK) if look.wait is not None else ()
     possible = [each for each in causes if each.verdict == "possible"]
     possible.sort(key=lambda each: (each.because.endswith(ALL_ALONG), each.cause not in slower))
-    wanted = [*possible, *(each for each in causes if each.verdict == "not_measured")][:3]
-    commands = {each.cause: each.next for each in EXPLANATIONS}
-    yield from dict.fromkeys(commands[each.cause] for each in wanted)
-    if (
-        not look.telemetry
-        and look.measured.clock_ns is None
-        and any("--telemetry" in commands[each.cause] for each in wanted)
-    ):
+    asked = {each.cause: each.to_measure(look) for each in EXPLANATIONS}
+    wanted = [asked[each.cause] for each in (*possible, *(c for c in causes if c.verdict == "not_measured"))]
+    lines = "\n".join([each for each in wanted if each][:3])
+    yield from dict.fromkeys(lines.splitlines())
+    if not look.telemetry and look.measured.clock_ns is None and "--telemetry" in lines:
         yield "print the time of day in front of each frame: --telemetry joins its file by that"
 
 
@@ -289,11 +288,11 @@ def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
         yield Fix(name, at_most, because)
 
 
-def _slowest(look: Look, name: str) -> float:
+def _slowest(look: Look, name: str) -> tuple[float, str]:
     """The level of a time where it is highest: late, or before it fell; its mean, where a few frames hold most."""
     shape, mean = look[name], float(np.mean(look.series[name]))
-    levels = [shape.late, shape.grew.to if shape.grew else 0.0, shape.fell.start if shape.fell else 0.0]
-    return mean if mean > max(levels) + at.OF_FRAME * look.whole_ms else max(levels)
+    level = max(shape.late, shape.grew.to if shape.grew else 0.0, shape.fell.start if shape.fell else 0.0)
+    return (mean, f"{ms(mean)} on average") if mean > level + at.OF_FRAME * look.whole_ms else (level, ms(level))
 
 
 def _by_the_trace(look: Look, kind: str, nothing: str) -> _Bound | None:
@@ -315,8 +314,8 @@ def _pinned(look: Look, side: str, stage: Stage, way: str, copy: str, *, moved: 
     if look.page_locked(side):
         return 0.0, f"the {side} is page-locked already"
     if stage in look.series:
-        took = _slowest(look, stage)
-        takes = f"the {stage} call takes {ms(took)}"
+        took, text = _slowest(look, stage)
+        takes = f"the {stage} call takes {text}"
         if moved:
             what = "how much of it is the copy and how much the network's, a synchronize in front of it would tell"
             return None, f"not measured: {takes}; {what}"
@@ -337,11 +336,11 @@ def _cuda_graph(look: Look) -> _Bound:
         return saved, f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
     if Stage.INFER not in look.series:
         return None, "not measured: time the enqueue call"
-    infer = _slowest(look, Stage.INFER)
+    infer, text = _slowest(look, Stage.INFER)
     if not look.waits_measured:
         apart = "a synchronize behind it would tell the wait from the launches"
-        return None, f"not measured: infer takes {ms(infer)}, and {apart}"
-    return infer, f"submitting takes {ms(infer)}; what the GPU needs meanwhile moves to synchronize"
+        return None, f"not measured: infer takes {text}, and {apart}"
+    return infer, f"submitting takes {text}; what the GPU needs meanwhile moves to synchronize"
 
 
 def _overlap(look: Look) -> _Bound:
@@ -350,13 +349,13 @@ def _overlap(look: Look) -> _Bound:
     if len(look.stages) < 2:
         return None, "not measured: time the stages of a frame"
     levels = {str(stage): _slowest(look, stage) for stage in look.stages}
-    longest = max(levels, key=levels.__getitem__)
-    as_long = f"with all stages of different frames at once, a frame takes as long as {longest}, {ms(levels[longest])}"
+    longest, (most, text) = max(levels.items(), key=lambda each: each[1][0])
+    as_long = f"with all stages of different frames at once, a frame takes as long as {longest}, {text}"
     together, frame = look["stages"].median, look["frame"].median
     if together > (1 + at.OF_FRAME) * frame:
         as_long += f"; the stages add up to {ms(together)}, more than the frame of {ms(frame)}: some overlap already"
-        return max(0.0, frame - levels[longest]), as_long
-    return sum(levels.values()) - levels[longest], as_long
+        return max(0.0, frame - most), as_long
+    return sum(took for took, _ in levels.values()) - most, as_long
 
 
 def _gpu_alone(look: Look, shared: Verdict) -> _Bound:

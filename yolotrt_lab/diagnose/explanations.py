@@ -17,7 +17,6 @@ import numpy as np
 from ..types import Cause, Stage
 from . import thresholds as at
 from .look import DEVICE_MEMORY, HOST_MEMORY, HOST_WORK, QUEUE, THERMAL, Look, from_to, ms, number
-from .series import Change
 from .slope import in_blocks
 
 ALL_ALONG = "what is there from the first frame on would not show"
@@ -33,12 +32,12 @@ class Explanation:
     cause: Cause
     words: str
     """It in words, for a reader who does not know its name."""
-    rule: Callable[[Look], Verdicts]
+    next: str
+    """The experiment or the commands that decide, for any shell, one a line."""
     needs: str
     """What would have to be measured."""
     fix: str
-    next: str
-    """The experiment or the command that decides."""
+    rule: Callable[[Look], Verdicts]
 
     def judge(self, look: Look) -> tuple[Verdict, str]:
         """The verdict, and the number it rests on. Without frames only the facts of a summary are judged."""
@@ -47,40 +46,50 @@ class Explanation:
                 return verdict, because
         return "not_measured", f"needs {self.needs}"
 
+    def to_measure(self, look: Look) -> str:
+        """What decides, less the telemetry that was given; '' where all of it was, or a trace."""
+        if self.next == _TRACE and look.traced:
+            return ""
+        gives = _GIVES.get(self.next, {})
+        lacks = [asked for column, asked in gives.items() if column not in look.measured.telemetry]
+        return self.next.replace("COLUMNS", ",".join(lacks)) if lacks or not gives else ""
 
-_ENOUGH = f"a series of {at.FEWEST_FRAMES} frames or more"
+
+EXPLANATIONS: list[Explanation] = []
+"""All causes, in the order of a bill."""
+
+
+def _explains(cause: Cause, words: str, next: str, needs: str, fix: str) -> Callable[..., Callable[[Look], Verdicts]]:
+    """Add a cause with the rule that follows."""
+
+    def add(rule: Callable[[Look], Verdicts]) -> Callable[[Look], Verdicts]:
+        EXPLANATIONS.append(Explanation(cause, words, next, needs, fix, rule))
+        return rule
+
+    return add
+
+
+_STAGES = "time every call of a frame: preprocess, upload, infer, download, synchronize, and when the frame was due"
+_TRACE = "yolotrt-lab trace capture --out mine -- python loop.py\nyolotrt-lab diagnose mine.sqlite"
+_APPS = "nvidia-smi --query-compute-apps=pid,used_memory --format=csv -l 1"
+_RSS = "print psutil.Process().memory_info().rss / 1e6 as rss_mb in each frame"
+_SMI = "nvidia-smi --query-gpu=timestamp,COLUMNS --format=csv -lms 100 -f gpu.csv\n"
+_SMI += "yolotrt-lab diagnose FRAMES.csv --telemetry gpu.csv"
+_LIMITS = (
+    *("applications_clocks_setting", "gpu_idle", "sw_power_cap", "hw_slowdown"),
+    *("hw_thermal_slowdown", "sw_thermal_slowdown"),
+)
+"""What may keep a GPU below its highest clock."""
+_GIVES = {
+    _APPS: {"gpu_processes": ""},
+    _RSS: {HOST_MEMORY: ""},
+    _SMI: {"sm_clock_mhz": "clocks.sm", "sm_clock_max_mhz": "clocks.max.sm", "temperature_c": "temperature.gpu"}
+    | {DEVICE_MEMORY: "memory.used"}
+    | {f"throttle_{limit}": f"clocks_throttle_reasons.{limit}" for limit in _LIMITS},
+}
+"""The telemetry that a command gives, and by which name it asks for it."""
 
 # What several rules ask.
-
-
-def _no_queue(look: Look) -> Verdicts:
-    most = _most_queued(look)
-    if look.has_instants and look.frames >= at.FEWEST_FRAMES and most < look.service_ms:
-        yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
-
-
-def _most_queued(look: Look) -> float:
-    """The longest time that any frame has beyond its stages."""
-    return float(np.max(look.series[QUEUE], initial=0.0)) if QUEUE in look.series else 0.0
-
-
-def _waits_for_others(look: Look) -> str:
-    """How frames in flight pile up, and synchronize waits for them; '' where they don't."""
-    flight, span = look.in_flight, 32
-    if (
-        len(flight) <= span
-        or Stage.SYNCHRONIZE not in look.series
-        or np.any(np.diff(look.measured.instants_ns["done"]) < 0)
-    ):
-        return ""  # results of one stream come in order
-    more = flight[span:] - flight[:-span]
-    first = int(np.argmax(more))
-    usual = look[Stage.SYNCHRONIZE].median
-    during = float(np.median(look.series[Stage.SYNCHRONIZE][first : first + span]))
-    if more[first] < at.CLIMB * span or during < at.FAST_START * usual:
-        return ""
-    frames = f"frames in flight go from {flight[first]} to {flight.max()} within {span} frames"
-    return f"{frames}, and synchronize then takes {ms(during)} instead of {ms(usual)}: it waits for frames of others"
 
 
 def _wait_text(look: Look) -> str:
@@ -91,14 +100,20 @@ def _wait_text(look: Look) -> str:
     return f"{'the calls that wait for the GPU go' if name == 'gpu' else f'{name} goes'} {from_to(change)}"
 
 
+def _wait_as(look: Look, column: str, what: str) -> str:
+    """How it changed beside a column of telemetry; '' where either did not."""
+    if look.wait is None or column not in look.telemetry:
+        return ""
+    before, after = (number(look.level(column, window)) for window in (look.wait[1].before, look.wait[1].after))
+    return f"{_wait_text(look)} as {what} from {before} to {after}" if before != after else ""
+
+
 def _wait(look: Look) -> Verdicts:
     """What the wait for the GPU leaves open: it changes, stalls, or may have been too long all along."""
     stalls_of = {stage: look[stage].stalls for stage in (Stage.SYNCHRONIZE, Stage.DOWNLOAD)}
     often = [stage for stage, found in stalls_of.items() if found and found.share > at.STALLS_SHARE]
-    if text := _wait_text(look):
-        yield "possible", text
-    elif stalls := _stalling(look, *often, share=at.STALL_TIMES - 1):
-        yield "possible", stalls
+    if speaks := _wait_text(look) or _stalling(look, *often, share=at.STALL_TIMES - 1):
+        yield "possible", speaks
     elif look.waits_measured:
         yield "possible", f"the calls that wait for the GPU take {ms(look['gpu'].median)}; {ALL_ALONG}"
     elif not look.stages or Stage.INFER in look.stages:
@@ -116,21 +131,45 @@ def _stalling(look: Look, *stages: Stage, share: float = at.OF_STAGE) -> str:
     return ""
 
 
+def _whole_stalls(look: Look) -> Verdicts:
+    if stalls := look[look.whole].stalls:
+        yield "possible", f"{look.whole} takes {ms(stalls.median)} in {stalls.frames} frames"
+
+
 def _call(look: Look, stage: str, words: str, too_short: str, unknown: str = "", stalls: str = "") -> Verdicts:
     """A call that is too short throughout excludes what it would wait for, or do; else that is possible."""
     if stage not in look.series:
         return
-    grown = look[stage].grew
     if look.waits_measured and not stalls and look.stays(stage) and not look.ever_holds(stage):
         yield "excluded", f"{words} takes {ms(look[stage].highest)} at most: {too_short}"
-    if grown:
+    if grown := look[stage].grew:
         yield "possible", f"{words} goes {from_to(grown)}"
     yield "possible", stalls or f"{words} takes {ms(look[stage].median)}{unknown}"
+
+
+def _most_queued(look: Look) -> float:
+    """The longest time that any frame has beyond its stages."""
+    return float(np.max(look.series[QUEUE], initial=0.0)) if QUEUE in look.series else 0.0
+
+
+def _no_queue(look: Look) -> Verdicts:
+    most = _most_queued(look)
+    if look.has_instants and look.frames >= at.FEWEST_FRAMES and most < look.service_ms:
+        yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
+
+
+def _alone(look: Look) -> bool:
+    """True where no frame has another process on the GPU."""
+    others = look.telemetry.get("gpu_processes")
+    return others is not None and bool(np.all(others == 0))
 
 
 # A queue in front of the loop.
 
 
+@_explains(Cause.QUEUEING, "frames arrive faster than they are served", _STAGES,
+           needs="when each frame was due, and its result came",
+           fix="bring fewer frames, drop all but the latest, or shorten the longest stage")  # fmt: skip
 def _queueing(look: Look) -> Verdicts:
     if look.queue is not None and not _waits_for_others(look):
         frames = number(look.queue.size / look.service_ms)
@@ -146,6 +185,9 @@ def _queueing(look: Look) -> Verdicts:
         yield "possible", f"{look.whole} grows, and no stage was measured"
 
 
+@_explains(Cause.PAGEABLE_OVERLOAD, "pageable uploads are why frames are served too slowly", _STAGES,
+           needs="the upload call, and when each frame was due",
+           fix="pinned memory, filled in place")  # fmt: skip
 def _pageable_overload(look: Look) -> Verdicts:
     grown, stages, others = look[Stage.UPLOAD].grew, look["stages"].grew, set(look.stages) - {Stage.UPLOAD}
     part = grown.size if grown else 0.0
@@ -175,35 +217,17 @@ def _pageable_overload(look: Look) -> Verdicts:
         yield "possible", f"the upload call holds the host for up to {ms(look[Stage.UPLOAD].highest)}{clock}"
 
 
-# A slower GPU, or one that others use.
+# A GPU or a stream that others use.
 
 
-def _by_clock(look: Look) -> float:
-    """How much of the change of the wait the SM clock accounts for, in ms: the calls before, times its factor."""
-    if look.wait is None:
-        return 0.0
-    name, change = look.wait
-    clocks = [look.level("sm_clock_mhz", window) for window in (change.before, change.after)]
-    slow, fast = min(clocks), max(clocks)
-    right_way = (clocks[0] > clocks[1]) == (change.to > change.start)
-    busy = max(min(change.start, change.to), look.level("gpu", change.before) if name != "gpu" else 0.0)
-    return busy * (fast / slow - 1) if right_way and slow > 0 and fast / slow - 1 > at.CLOCK else 0.0
-
-
-def _alone(look: Look) -> bool:
-    """True where no frame has another process on the GPU."""
-    others = look.telemetry.get("gpu_processes")
-    return others is not None and bool(np.all(others == 0))
-
-
+@_explains(Cause.SHARED_GPU, "other processes use this GPU", _APPS,
+           needs="the processes on the GPU beside the frames, a column compute_processes",
+           fix="fewer processes on this GPU, or one process for all")  # fmt: skip
 def _shared_gpu(look: Look) -> Verdicts:
-    others, came = look.telemetry.get("gpu_processes"), ""
-    if look.wait and others is not None:
-        change, by_clock, share = look.wait[1], _by_clock(look), look.in_step("gpu_processes")
-        before, after = (number(look.level("gpu_processes", window)) for window in (change.before, change.after))
-        came = f"{_wait_text(look)} as other processes go from {before} to {after}" if before != after else ""
-        known = came and "sm_clock_mhz" in look.telemetry
-        if known and share >= at.EXPLAINED and by_clock <= at.EXPLAINED * change.size:
+    others, came = look.telemetry.get("gpu_processes"), _wait_as(look, "gpu_processes", "other processes go")
+    if came and look.wait and "sm_clock_mhz" in look.telemetry:
+        change, by_clock = look.wait[1], _by_clock(look)
+        if look.in_step("gpu_processes") >= at.EXPLAINED and by_clock <= at.EXPLAINED * change.size:
             clock = number(look.level("sm_clock_mhz", change.after))
             yield "proven", f"{came}, in the same frames; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
     if _alone(look):
@@ -217,6 +241,9 @@ def _shared_gpu(look: Look) -> Verdicts:
     yield from _wait(look)
 
 
+@_explains(Cause.SHARED_STREAM, "synchronize waits for what another thread has submitted", _TRACE,
+           needs="synchronize, and when each frame starts and ends",
+           fix="wait for an event of the frame's own instead of the stream")  # fmt: skip
 def _shared_stream(look: Look) -> Verdicts:
     if found := _waits_for_others(look):
         yield "proven", found
@@ -231,6 +258,28 @@ def _shared_stream(look: Look) -> Verdicts:
         yield from _wait(look)
 
 
+def _waits_for_others(look: Look) -> str:
+    """How frames in flight pile up, and synchronize waits for them; '' where they don't."""
+    flight, span = look.in_flight, 32
+    if len(flight) <= span or Stage.SYNCHRONIZE not in look.series:
+        return ""
+    if np.any(np.diff(look.measured.instants_ns["done"]) < 0):  # results of one stream come in order
+        return ""
+    more = flight[span:] - flight[:-span]
+    first, usual = int(np.argmax(more)), look[Stage.SYNCHRONIZE].median
+    during = float(np.median(look.series[Stage.SYNCHRONIZE][first : first + span]))
+    if more[first] < at.CLIMB * span or during < at.FAST_START * usual:
+        return ""
+    frames = f"frames in flight go from {flight[first]} to {flight.max()} within {span} frames"
+    return f"{frames}, and synchronize then takes {ms(during)} instead of {ms(usual)}: it waits for frames of others"
+
+
+# Calls that wait where nobody looks for it.
+
+
+@_explains(Cause.LAUNCH_QUEUE, "the queue of launches is full, and every launch waits", _TRACE,
+           needs="the enqueue call",
+           fix="let few frames be in flight")  # fmt: skip
 def _launch_queue(look: Look) -> Verdicts:
     grown, flight = look[Stage.INFER].grew, look.in_flight
     if grown and Stage.SYNCHRONIZE in look.series and len(flight):
@@ -245,48 +294,86 @@ def _launch_queue(look: Look) -> Verdicts:
     yield from _call(look, look.submit, "submitting", "it waits for nothing", ", be it work or a wait")
 
 
+@_explains(Cause.MOVED_WAIT, "the download call waits in synchronize's place", _STAGES,
+           needs="the download and the synchronize call",
+           fix="pinned output; the wait for the network then shows in synchronize")  # fmt: skip
 def _moved_wait(look: Look) -> Verdicts:
+    download, synchronize, grown = look[Stage.DOWNLOAD], look[Stage.SYNCHRONIZE], look[Stage.SYNCHRONIZE].grew
     if look.traced and look.traced.moved_ms:
         yield "proven", f"copy calls wait {ms(look.traced.moved_ms)} in a traced frame for other work than their copy"
-    download, wait = look[Stage.DOWNLOAD].median, look[Stage.SYNCHRONIZE].highest
-    short = wait <= at.NO_WAIT * download and not look[Stage.INFER].median > download  # else infer may have waited
+    infer_waits = look[Stage.INFER].median > download.median  # and may be why synchronize does not
+    short = synchronize.highest <= at.NO_WAIT * download.median and not infer_waits
     if look.download_first and not look.page_locked("output") and short and look.holds(Stage.DOWNLOAD):
-        waited = f"a download call of {ms(download)}, which has waited for the GPU"
-        yield "proven", f"synchronize takes {ms(wait)} behind {waited}"
+        waited = f"a download call of {ms(download.median)}, which has waited for the GPU"
+        yield "proven", f"synchronize takes {ms(synchronize.highest)} behind {waited}"
     if look.page_locked("output"):
         yield "excluded", "the output is page-locked"
-    grown = look[Stage.SYNCHRONIZE].grew
-    waits = grown.to if grown else look[Stage.SYNCHRONIZE].lowest
-    came = grown and (look[Stage.DOWNLOAD].fell or not look[look.whole].changed)  # from elsewhere: the frame is as long
-    if waits > at.HOLDS * at.CALL_FLOOR_MS and not came and not waits < look[Stage.DOWNLOAD].highest:
+    waits = grown.to if grown else synchronize.lowest
+    came = grown and (download.fell or not look[look.whole].changed)  # from elsewhere: the frame is as long
+    if waits > at.HOLDS * at.CALL_FLOOR_MS and not came and not waits < download.highest:
         yield "excluded", f"synchronize itself waits {ms(waits)}"
     behind = " (behind synchronize, as the columns are ordered)" if look.download_first is False else ""
     yield from _call(look, Stage.DOWNLOAD, f"the download call{behind}", "it waits for nothing")
+    if grown:
+        yield "possible", f"synchronize goes {from_to(grown)}, and the frame not as much"
     if Stage.SYNCHRONIZE in look.series:
-        takes = ms(look[Stage.SYNCHRONIZE].lowest)
-        if grown:
-            yield "possible", f"synchronize goes {from_to(grown)}, and the frame not as much"
+        takes = ms(synchronize.lowest)
         yield "possible", f"synchronize takes no more than {takes} at times, and no download call was measured"
+
+
+# A slower GPU.
+
+
+@_explains(Cause.CLOCK_DROP, "the GPU runs at a lower clock", _SMI,
+           needs="the SM clock beside the frames",
+           fix="no gaps between frames, or locked clocks (nvidia-smi -lgc)")  # fmt: skip
+def _clock_drop(look: Look) -> Verdicts:
+    explained = _clock_explains(look)
+    if explained and look.cool:
+        yield "proven", explained
+    if explained and look.heat_follows:
+        yield "excluded", "the GPU gives heat as the reason"
+    yield from _clock(look)
+
+
+@_explains(Cause.HEAT, "the GPU is too hot and lowers its clock", _SMI,
+           needs="temperature and throttle reasons beside the frames",
+           fix="better cooling, or a lower power limit")  # fmt: skip
+def _heat(look: Look) -> Verdicts:
+    explained = _clock_explains(look)
+    if explained and look.heat_follows:
+        yield "proven", f"{explained}, and the GPU gives heat as the reason"
+    if look.cool:
+        yield "excluded", look.cool
+    if share := max(look.throttled(*THERMAL).values(), default=0.0):
+        yield "possible", f"the GPU gives heat as a reason for its clock in {share:.0%} of the frames"
+    yield from _clock(look)
+
+
+def _by_clock(look: Look) -> float:
+    """How much of the change of the wait the SM clock accounts for, in ms: the calls before, times its factor."""
+    if look.wait is None:
+        return 0.0
+    name, change = look.wait
+    before, after = (look.level("sm_clock_mhz", window) for window in (change.before, change.after))
+    slow, fast = min(before, after), max(before, after)
+    right_way = (before > after) == (change.to > change.start)
+    busy = max(min(change.start, change.to), look.level("gpu", change.before) if name != "gpu" else 0.0)
+    return busy * (fast / slow - 1) if right_way and slow > 0 and fast / slow - 1 > at.CLOCK else 0.0
 
 
 def _clock_explains(look: Look) -> str:
     """How the clock accounts for the change of the wait; '' where it does not. One that comes up is a warm-up."""
-    if look.wait is None:
+    goes = _wait_as(look, "sm_clock_mhz", "the SM clock goes")
+    if look.wait is None or not goes:
         return ""
     change, by_clock = look.wait[1], _by_clock(look)
     warms_up = change.to < change.start and change.before.first < look.frames // 4
-    if warms_up or look.follows_clock() < at.FOLLOWS:
+    explains = at.EXPLAINED <= by_clock / change.size <= 1 / at.EXPLAINED
+    if warms_up or not explains or look.follows_clock() < at.FOLLOWS:
         return ""
-    if not at.EXPLAINED <= by_clock / change.size <= 1 / at.EXPLAINED:
-        return ""
-    before, after = (number(look.level("sm_clock_mhz", window)) for window in (change.before, change.after))
     part = f"all of {ms(change.size)}" if by_clock >= change.size else f"{ms(by_clock)} of {ms(change.size)}"
-    return f"{_wait_text(look)} as the SM clock goes from {before} to {after} MHz; that accounts for {part}"
-
-
-_LIMITS = {f"throttle_{name}" for name in ("gpu_idle", "applications_clocks_setting", "sw_power_cap", "hw_slowdown")}
-_LIMITS |= {*THERMAL}
-"""What may keep a GPU below its highest clock."""
+    return f"{goes} MHz; that accounts for {part}"
 
 
 def _clock(look: Look) -> Verdicts:
@@ -313,29 +400,12 @@ def _clock(look: Look) -> Verdicts:
     yield from _wait(look)
 
 
-def _clock_drop(look: Look) -> Verdicts:
-    explained = _clock_explains(look)
-    if explained and look.cool:
-        yield "proven", explained
-    if explained and look.heat_follows:
-        yield "excluded", "the GPU gives heat as the reason"
-    yield from _clock(look)
-
-
-def _heat(look: Look) -> Verdicts:
-    explained = _clock_explains(look)
-    if explained and look.heat_follows:
-        yield "proven", f"{explained}, and the GPU gives heat as the reason"
-    if look.cool:
-        yield "excluded", look.cool
-    if share := max(look.throttled(*THERMAL).values(), default=0.0):
-        yield "possible", f"the GPU gives heat as a reason for its clock in {share:.0%} of the frames"
-    yield from _clock(look)
-
-
 # Memory.
 
 
+@_explains(Cause.ALLOCATION, "memory is allocated in the loop", _TRACE,
+           needs="a trace, which has every call",
+           fix="allocate once, before the loop")  # fmt: skip
 def _allocation(look: Look) -> Verdicts:
     if look.traced and look.traced.complete:
         calls, frames = look.traced.seen.frames["in_allocate_ns"], look.traced.took_ns
@@ -357,6 +427,9 @@ def _allocation(look: Look) -> Verdicts:
     yield "possible", stalls or f"what {look.whole} of {ms(look[look.whole].median)} holds was not measured"
 
 
+@_explains(Cause.LEAK, "the process keeps more host memory with every frame", _RSS,
+           needs="the memory of the process beside the frames, such as a column rss_mb",
+           fix="release, or register once, what each frame keeps")  # fmt: skip
 def _leak(look: Look) -> Verdicts:
     yield from _kept(look, HOST_MEMORY, "host memory", "proven")
     if look.wait and look.wait[1].to > look.wait[1].start:
@@ -366,6 +439,9 @@ def _leak(look: Look) -> Verdicts:
     yield from _room_for_memory(look)
 
 
+@_explains(Cause.DEVICE_LEAK, "the process keeps more memory of the GPU with every frame", _SMI,
+           needs="the memory in use on the GPU",
+           fix="free what each frame allocates, or allocate it once")  # fmt: skip
 def _device_leak(look: Look) -> Verdicts:
     alone = _alone(look)
     what = "memory of the GPU, on which no other process is," if alone else "memory of the GPU"
@@ -404,8 +480,11 @@ def _megabytes(value: float) -> str:
 # The host.
 
 
+@_explains(Cause.PREPROCESS, "the loop's own work on the host takes longer",
+           "run pre- and postprocessing alone on the same frames: do they grow there too?",
+           needs="the time of preprocessing",
+           fix="less work in that stage, or move it to the GPU or a thread")  # fmt: skip
 def _preprocess(look: Look) -> Verdicts:
-    """Preprocessing, and postprocessing where it was measured."""
     work = [stage for stage in HOST_WORK if stage in look.series]
     if Stage.PREPROCESS not in work:
         return
@@ -421,22 +500,18 @@ def _preprocess(look: Look) -> Verdicts:
         yield "excluded", f"{takes}: no growth that the frame feels"
     for stage in work:
         if grown := look[stage].grew:
-            yield "possible", f"{stage} goes {from_to(grown)}{_host_stays(look, grown) if stage == work[0] else ''}"
+            yield "possible", f"{stage} goes {from_to(grown)}"
     if stalls:
         yield "possible", stalls
-    yield ("possible", takes) if look.frames >= at.FEWEST_FRAMES else ("not_measured", f"needs {_ENOUGH}")
+    if look.frames >= at.FEWEST_FRAMES:
+        yield "possible", takes
+    yield "not_measured", f"needs {_ENOUGH}"
 
 
-def _host_stays(look: Look, grown: Change) -> str:
-    """The other work of the host that does not grow as preprocessing does."""
-    part = at.ALIKE * grown.size / max(grown.start, 1e-9)
-    for stage in (Stage.INFER, Stage.POSTPROCESS):
-        before, after = (look.level(stage, w) for w in (grown.before, grown.after))
-        if before > at.ALLOCATION_MS and after / before - 1 < part and (stage != Stage.INFER or look.waits_measured):
-            return f" while {stage} stays at {ms(after)}: no slower cores"
-    return ""
-
-
+@_explains(Cause.HOST_CONTENTION, "other work takes this machine's cores or memory bandwidth",
+           "run it once with no other program on the machine: is it as slow?",
+           needs="the host's own stages, such as preprocessing",
+           fix="fewer programs on the machine, or cores of the loop's own (taskset)")  # fmt: skip
 def _host_contention(look: Look) -> Verdicts:
     work = [s for s in (*HOST_WORK, Stage.INFER) if s in look.stages]
     own = [s for s in work if s is not Stage.INFER or (look.waits_measured and look.holds(s))]
@@ -456,11 +531,15 @@ def _host_contention(look: Look) -> Verdicts:
         yield "not_measured", f"needs {lacks}"
 
 
-def _whole_stalls(look: Look) -> Verdicts:
-    if stalls := look[look.whole].stalls:
-        yield "possible", f"{look.whole} takes {ms(stalls.median)} in {stalls.frames} frames"
+_ENOUGH = f"a series of {at.FEWEST_FRAMES} frames or more"
 
 
+# The network.
+
+
+@_explains(Cause.SHAPE_CHANGE, "the input's shape changes", "log the shape of each input",
+           needs="the enqueue call",
+           fix="one shape: pad, or letterbox")  # fmt: skip
 def _shape_change(look: Look) -> Verdicts:
     if look.traced and (found := look.traced.new_sizes()):
         sizes, new_ms, others_ms = found
@@ -473,15 +552,19 @@ def _shape_change(look: Look) -> Verdicts:
         yield from _whole_stalls(look)
 
 
+@_explains(Cause.LAUNCH_BOUND, "launching takes the host longer than the GPU needs", _TRACE,
+           needs="the enqueue call",
+           fix="a CUDA graph")  # fmt: skip
 def _launch_bound(look: Look) -> Verdicts:
     if found := look.trace_finding("launch_bound"):
         yield "proven" if "gain_ns" in found.numbers else "possible", found.text
     if look.traced and look.traced.complete:
         yield "excluded", "in the trace the GPU idles between the launches of a frame for less than is worth telling"
-    most = look[Stage.INFER].highest
-    gpu = float(np.mean(look.series["gpu"])) if look.period and "gpu" in look.series else look["gpu"].median
+    most, gpu, on_average = look[Stage.INFER].highest, look["gpu"].median, ""
+    if look.period and "gpu" in look.series:
+        gpu, on_average = float(np.mean(look.series["gpu"])), ", on average"
     if look.waits_measured and most < at.LAUNCH_SHARE * gpu:
-        yield "excluded", f"submitting takes at most {ms(most)} of the {ms(gpu)} until the GPU is done"
+        yield "excluded", f"submitting takes at most {ms(most)} of the {ms(gpu)} until the GPU is done{on_average}"
     facts = look.measured.facts
     if {"enqueue", "gpu_compute"} <= facts.keys():
         enqueue, compute = facts["enqueue"], facts["gpu_compute"]
@@ -491,6 +574,9 @@ def _launch_bound(look: Look) -> Verdicts:
         yield "possible", f"submitting takes {ms(look[Stage.INFER].median)}"
 
 
+@_explains(Cause.WARM_UP, "the first frames are slow, and only these", "run it longer",
+           needs="the first frames of a run",
+           fix="leave the first frames out")  # fmt: skip
 def _warm_up(look: Look) -> Verdicts:
     if look.frames < 2:
         return
@@ -515,83 +601,3 @@ def _warm_up(look: Look) -> Verdicts:
             yield "excluded", f"later frames are as slow: {slow}"
     if first > settled and look.frames >= 2 * at.EDGE_FRAMES:
         yield "possible", f"{look.whole} takes up to {ms(first)} at first, and {ms(settled)} in the second half"
-
-
-_STAGES = "time every call of a frame: preprocess, upload, infer, download, synchronize, and when the frame was due"
-_TRACE = "yolotrt-lab trace capture --out mine -- python loop.py && yolotrt-lab diagnose mine.sqlite"
-_APPS = "nvidia-smi --query-compute-apps=pid,used_memory --format=csv -l 1  # who else is on the GPU?"
-_SMI = (
-    "nvidia-smi --query-gpu=timestamp,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu,memory.used,"
-    + ",".join(sorted(_LIMITS)).replace("throttle_", "clocks_throttle_reasons.")
-    + " --format=csv -lms 100 > gpu.csv  # then --telemetry gpu.csv"
-)
-
-# fmt: off
-EXPLANATIONS = (
-    Explanation(Cause.QUEUEING, "frames arrive faster than they are served", _queueing,
-                needs="when each frame was due, and its result came",
-                fix="bring fewer frames, drop all but the latest, or shorten the longest stage",
-                next=_STAGES),
-    Explanation(Cause.PAGEABLE_OVERLOAD, "pageable uploads are why frames are served too slowly", _pageable_overload,
-                needs="the upload call, and when each frame was due",
-                fix="pinned memory, filled in place",
-                next=_STAGES),
-    Explanation(Cause.SHARED_GPU, "other processes use this GPU", _shared_gpu,
-                needs="the processes on the GPU beside the frames, a column compute_processes",
-                fix="fewer processes on this GPU, or one process for all",
-                next=_APPS),
-    Explanation(Cause.SHARED_STREAM, "synchronize waits for what another thread has submitted", _shared_stream,
-                needs="synchronize, and when each frame starts and ends",
-                fix="wait for an event of the frame's own instead of the stream",
-                next=_TRACE),
-    Explanation(Cause.LAUNCH_QUEUE, "the queue of launches is full, and every launch waits", _launch_queue,
-                needs="the enqueue call",
-                fix="let few frames be in flight",
-                next=_TRACE),
-    Explanation(Cause.MOVED_WAIT, "the download call waits in synchronize's place", _moved_wait,
-                needs="the download and the synchronize call",
-                fix="pinned output; the wait for the network then shows in synchronize",
-                next=_STAGES),
-    Explanation(Cause.CLOCK_DROP, "the GPU runs at a lower clock", _clock_drop,
-                needs="the SM clock beside the frames",
-                fix="no gaps between frames, or locked clocks (nvidia-smi -lgc)",
-                next=_SMI),
-    Explanation(Cause.HEAT, "the GPU is too hot and lowers its clock", _heat,
-                needs="temperature and throttle reasons beside the frames",
-                fix="better cooling, or a lower power limit",
-                next=_SMI),
-    Explanation(Cause.ALLOCATION, "memory is allocated in the loop", _allocation,
-                needs="a trace, which has every call",
-                fix="allocate once, before the loop",
-                next=_TRACE),
-    Explanation(Cause.LEAK, "the process keeps more host memory with every frame", _leak,
-                needs="the memory of the process beside the frames, such as a column rss_mb",
-                fix="release, or register once, what each frame keeps",
-                next="ps -o rss= -p PID  # does it climb?"),
-    Explanation(Cause.DEVICE_LEAK, "the process keeps more memory of the GPU with every frame", _device_leak,
-                needs="the memory in use on the GPU",
-                fix="free what each frame allocates, or allocate it once",
-                next=_APPS),
-    Explanation(Cause.PREPROCESS, "the loop's own work on the host takes longer", _preprocess,
-                needs="the time of preprocessing",
-                fix="less work in that stage, or move it to the GPU or a thread",
-                next="run pre- and postprocessing alone on the same frames: do they grow there too?"),
-    Explanation(Cause.HOST_CONTENTION, "other work takes this machine's cores or memory bandwidth", _host_contention,
-                needs="the host's own stages, such as preprocessing",
-                fix="fewer programs on the machine, or cores of the loop's own (taskset)",
-                next="vmstat 1  # is the processor full?"),
-    Explanation(Cause.SHAPE_CHANGE, "the input's shape changes", _shape_change,
-                needs="the enqueue call",
-                fix="one shape: pad, or letterbox",
-                next="log each input's shape"),
-    Explanation(Cause.LAUNCH_BOUND, "launching takes the host longer than the GPU needs", _launch_bound,
-                needs="the enqueue call",
-                fix="a CUDA graph",
-                next=_TRACE),
-    Explanation(Cause.WARM_UP, "the first frames are slow, and only these", _warm_up,
-                needs="the first frames of a run",
-                fix="leave the first frames out",
-                next="run it longer"),
-)
-# fmt: on
-"""All causes, in the order of a bill."""

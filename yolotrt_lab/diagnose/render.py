@@ -177,7 +177,7 @@ def _table(rows: Rows) -> Iterator[str]:
 
 def _wrapped(text: str, first: str) -> list[str]:
     """The text in lines; a command stays whole."""
-    if "--" in text or " # " in text:
+    if "--" in text:
         return [first + text]
     words: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
     return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), **words)
@@ -293,20 +293,30 @@ def work_ms(bill: Bill) -> float | None:
 
 
 def _kept(before: Bill, after: Bill) -> Iterator[str]:
+    """What the frame did, and by fix what the part of it did on which the fix acts. Which fix was made is not known."""
     one, two = work_ms(before), work_ms(after)
     if one is None or two is None or _late(before).keys() != _late(after).keys():
         yield "the same times were not measured in both"
         return
-    took = one - two
-    yield f"the frame goes from {ms(one)} to {ms(two)}: {ms(abs(took))} {'less' if took >= 0 else 'more'}"
-    for each in before.fixes:
-        if each.at_most_ms and each.fix == "fewer_frames":  # they shorten the queue, not the frame
-            less = ms(_late(before)[QUEUE] - _late(after)[QUEUE])
-            yield f"fewer frames: at most {ms(each.at_most_ms)} of latency, of which {less} came off"
-        elif each.at_most_ms:
-            within = "the change is within it" if took > 0 else "the frame has nothing of it"
-            within = within if took <= each.at_most_ms else "the change is more than it: something else changed too"
-            yield f"{_plain(each.fix)}: at most {ms(each.at_most_ms)}; {within}"
+    least = at.OF_FRAME * one
+    yield f"the frame goes from {ms(one)} to {ms(two)}: {_less(one - two, 0.0)}"
+    for each in (fix for fix in before.fixes if fix.at_most_ms):
+        bound = f"{_plain(each.fix)}: at most {ms(each.at_most_ms or 0.0)}"
+        if each.fix == "fewer_frames":  # they shorten the queue, not the frame
+            yield f"{bound} of latency, of which {ms(_late(before)[QUEUE] - _late(after)[QUEUE])} came off"
+            continue
+        part = _ACTS_ON.get(each.fix, "the frame")
+        part = part if part in _late(before) else "the frame"
+        took = _late(before)[part] - _late(after)[part] if part in _late(before) else one - two
+        more = "; this fix alone can't be the reason" if took > (each.at_most_ms or 0.0) + least else ""
+        yield f"{bound}; {part} takes {_less(took, least)}{more}"
+
+
+_ACTS_ON = {"pinned_input": "upload", "pinned_output": "download", "cuda_graph": "infer"}
+
+
+def _less(took: float, least: float) -> str:
+    return "as long as before" if abs(took) <= least else f"{ms(abs(took))} {'less' if took > 0 else 'more'}"
 
 
 # The figure of a page: times and telemetry over the frames, with marks where something starts to change.

@@ -123,31 +123,26 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     Fewer than 24 values are a start and an end. `period` is what `find_period` says of the series or the whole frame.
     """
     n, side = len(values), edge(len(values))
-    if 1 < n < at.FEWEST_FRAMES:
-        return _start_and_end(values, least)
-    levels = _Levels(values, period)
-    up, down = levels.furthest(1), levels.furthest(-1)
-    shows = levels.noise if n > 1 else float("inf")
-    median = float(np.median(some(values)))
-    least = max(least, at.OF_STAGE * abs(median))
-    grew, fell = (each if each.size > least else None for each in (up, down))
-    grew, fell = (each if each and (each.size > shows or _is_clear(values, each)) else None for each in (grew, fell))
-    grew, fell = (each if each and _all_move(values, each) else None for each in (grew, fell))
-    if grew or fell:
-        grew, fell = _one_of(up, down, grew, fell)
-    filled = _from_the_start(values, max(least, shows)) if n > 1 else None
-    if filled and (grew is None or grew.size < at.COMES_BACK * filled.size):
-        grew = filled
     early, late, settled = (float(np.median(some(part))) for part in (values[:side], values[-side:], values[n // 2 :]))
-    stalls, first_highest = find_stalls(values, period), float(values[: at.EDGE_FRAMES].max())
-    ends = values[: at.EDGE_FRAMES], values[-at.EDGE_FRAMES :]
-    places = [some(values[first::period]) for first in range(period)] if period else []
-    everywhere = np.append(levels.medians, [np.median(part) for part in (*ends, *places)])
-    lowest, highest = float(everywhere.min()), float(everywhere.max())
-    return Shape(median, early, late, grew, fell, up, shows, stalls, settled, lowest, highest, first_highest)
+    median, first = float(np.median(some(values))), values[: min(side, at.EDGE_FRAMES)]
+    if 1 < n < at.FEWEST_FRAMES:
+        grew, fell, change = _of_few(values, least)
+        everywhere, shows = values, 0.0 if n == 2 else float("inf")
+    else:
+        levels = _Levels(values, period)
+        grew, fell, change = _of_many(values, levels, max(least, at.OF_STAGE * abs(median)))
+        places = [some(values[place::period]) for place in range(period)] if period else []
+        ends = [np.median(part) for part in (first, values[-at.EDGE_FRAMES :], *places)]
+        everywhere, shows = np.append(levels.medians, ends), levels.noise if n > 1 else float("inf")
+    lowest, highest, stalls = float(everywhere.min()), float(everywhere.max()), find_stalls(values, period)
+    return Shape(median, early, late, grew, fell, change, shows, stalls, settled, lowest, highest, float(first.max()))
 
 
-def _start_and_end(values: np.ndarray, least: float) -> Shape:
+_Changes = tuple[Change | None, Change | None, Change]
+"""The rise and the fall that stand out, and the largest rise."""
+
+
+def _of_few(values: np.ndarray, least: float) -> _Changes:
     """Of two values, or of few, whose first and last third must be further apart than those of each, and half as far
     again from 0. No value may lie outside of both. Thirds of one value have no spread, and must be far apart.
     """
@@ -157,16 +152,28 @@ def _start_and_end(values: np.ndarray, least: float) -> Shape:
     form, since = _climb(values, 1)
     change = Change(Window(0, side), Window(n - side, n), start, end, form, int(since + 0.5))
     low, high = sorted(parts, key=np.median)
-    apart = high.min() - low.max() > max(np.ptp(part) for part in parts)
     times = at.FAST_START if side > 1 else at.FEW_ROWS
-    apart &= n == 2 or max(start, end) > times * min(start, end)
-    apart &= bool(low.min() <= values.min() and values.max() <= high.max())
-    counts = apart and change.size > max(least, at.OF_STAGE * max(start, end))
+    counts = n == 2 or max(start, end) > times * min(start, end)
+    counts &= high.min() - low.max() > max(np.ptp(part) for part in parts)
+    counts &= bool(low.min() <= values.min() and values.max() <= high.max())
+    counts &= change.size > max(least, at.OF_STAGE * max(start, end))
     grew, fell = (change if counts and sign * (end - start) > 0 else None for sign in (1, -1))
-    median, settled = float(np.median(values)), float(np.median(values[n // 2 :]))
-    lowest, highest, first_highest = float(values.min()), float(values.max()), float(parts[0].max())
-    shows, stalls = 0.0 if n == 2 else float("inf"), find_stalls(values)
-    return Shape(median, start, end, grew, fell, change, shows, stalls, settled, lowest, highest, first_highest)
+    return grew, fell, change
+
+
+def _of_many(values: np.ndarray, levels: _Levels, least: float) -> _Changes:
+    def stands_out(change: Change) -> bool:
+        clear = change.size > least and (change.size > levels.noise or _is_clear(values, change))
+        return clear and _all_move(values, change)
+
+    up, down = levels.furthest(1), levels.furthest(-1)
+    grew, fell = (each if stands_out(each) else None for each in (up, down))
+    if grew or fell:
+        grew, fell = _one_of(up, down, grew, fell)
+    filled = _from_the_start(values, max(least, levels.noise))
+    if filled and (grew is None or grew.size < at.COMES_BACK * filled.size):
+        grew = filled
+    return grew, fell, up
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:

@@ -113,8 +113,6 @@ LEAK_BYTES = 4e6
 """Bytes. Loops that leak nothing end at most 0.3 MB higher once they are warm (H100)."""
 LEAK_STEADY = 0.5
 """Each fifth of a run must add this share of a fifth's average: what is taken once is no leak."""
-ALIKE = 0.3
-"""Share of the relative growth of one host stage that another one must share to speak for a slower host."""
 STAYS = 0.3
 """Share of a level within which it stays as it is: in 500 frames with noise of 12 %, the medians of blocks lie within
 0.27 of it in 95 of 100 series (simulated)."""

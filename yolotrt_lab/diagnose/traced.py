@@ -43,6 +43,11 @@ class TracedFrames:
         """The trace, attributed to its frames."""
         return attribute(self.trace, self.pattern)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the trace leaves out, and how its frames were found."""
+        return (*self.seen.notes, *filter(None, [self.note]))
+
     @cached_property
     def findings(self) -> tuple[TraceFinding, ...]:
         """What `trace show` says of it; without a loop, only what is true of the whole."""
@@ -134,23 +139,19 @@ def trace_measured(measured: Measured, traced: TracedFrames) -> Measured:
 
     A loop with several frames in flight waits for nothing until its lanes are full: its first frames are left out.
     """
-    seen = traced.seen
-    frames, notes = seen.frames, tuple(dict.fromkeys((*measured.notes, *seen.notes, *filter(None, [traced.note]))))
+    seen, frames = traced.seen, traced.seen.frames
     named = [stage for stage in Stage if stage in seen.stages]
     times = {str(stage): frames[f"{stage}_ns"] for stage in named} if named and traced.has_frames else _calls(seen)
     whole = traced.took_ns
     if not traced.has_frames:
         facts = {name: float(v.sum()) / 1e6 for name, v in (times | _gpu(seen)).items() if v.sum()}
-        return replace(
-            measured, kind="events", facts=facts | {"whole": float(whole.sum()) / 1e6}, notes=notes, times_ns={}
-        )
+        return replace(measured, kind="events", facts=facts | {"whole": float(whole.sum()) / 1e6}, times_ns={})
     first = _lanes_full(times[Stage.SYNCHRONIZE]) if Stage.SYNCHRONIZE in times else 0
     return replace(
         measured,
         kind="frames",
         times_ns={name: v[first:].astype(np.float64) for name, v in ({"frame": whole} | times).items()},
         memory=measured.memory or _memory(seen),
-        notes=notes,
     )
 
 
