@@ -116,24 +116,29 @@ def test_a_name_that_no_notebook_declares_is_answered_with_the_known_ones(tmp_pa
         chosen_parameters([notebook], {"frame": "3"})
 
 
-WRONG_SOURCE = json.dumps(
-    {
-        "cells": [
-            {"cell_type": "code", "source": 5, "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}
-        ],
-        "metadata": {},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
+CELL = {"cell_type": "code", "source": "1", "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}
+NOTEBOOK = {"cells": [CELL], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "print('no JSON')",
+        *map(json.dumps, ([], {}, {"cells": 3}, {name: NOTEBOOK[name] for name in NOTEBOOK if name != "metadata"})),
+        *(json.dumps(NOTEBOOK | {"cells": [CELL | change]}) for change in ({"source": 5}, {"metadata": []})),
+        *(
+            json.dumps(NOTEBOOK | {"cells": [{name: CELL[name] for name in CELL if name != out}]})
+            for out in CELL
+            if out != "id"
+        ),
+    ],
 )
-
-
-@pytest.mark.parametrize("content", ["print('no JSON')", "[]", "{}", json.dumps({"cells": 3}), WRONG_SOURCE])
 def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
     path = tmp_path / "a.ipynb"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(SettingsError, match="is not a notebook"):
+    with pytest.raises(SettingsError, match="is not a notebook") as caught:
         declared_parameters(path)
+    assert "attribute" not in caught.value.message
 
 
 @pytest.fixture(scope="module")

@@ -103,11 +103,11 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     papermill, nbformat = _library("papermill"), _library("nbformat")
     read_file(notebook)  # one that is too large is refused before it fills the memory
     try:
+        nbformat.validate(nbformat.read(notebook, as_version=4))
         found = papermill.inspect_notebook(notebook)
-        for cell in nbformat.read(notebook, as_version=4).cells:  # papermill looks at one of them
-            cell.source.strip()
     except Exception as error:  # nbformat passes on what its readers and jsonschema raise
-        why = str(error).partition("\n")[0]
+        guessed = isinstance(error, AttributeError | TypeError | LookupError)
+        why = "its parts are not those of one" if guessed else str(error).partition("\n")[0]
         raise SettingsError(f"{notebook} is not a notebook: {why}", fix="name an .ipynb file") from error
     return {name: _literal(each["default"], otherwise=None) for name, each in found.items()}
 
