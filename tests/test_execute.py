@@ -179,6 +179,17 @@ def test_a_kernel_that_dies_is_the_failure_of_the_cell_it_died_in(runs):
     assert runs["dies"].failure == Failure(3, "import os", "DeadKernelError: Kernel died")
 
 
+def test_half_a_copy_that_a_full_disk_leaves_is_none(tmp_path, monkeypatch):
+    def full(_, output, **__):
+        Path(output).write_text('{"cells": [')
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("papermill.execute_notebook", full)
+    [run] = run_notebooks([write(tmp_path / "a.ipynb")], [{}], tmp_path / "out")
+    assert run.failure == Failure(0, "", "OSError: [Errno 28] No space left on device")
+    assert not run.output.exists()
+
+
 def test_several_run_at_a_time_and_are_returned_in_the_order_given(tmp_path):
     """Each waits for the other one's file."""
     cell = "import pathlib, time\npathlib.Path(MINE).touch()\nwhile not pathlib.Path(OTHER).exists(): time.sleep(0.01)"

@@ -298,7 +298,11 @@ def _failure(output: Path, error: Exception) -> Failure:
     nbformat = _library("nbformat")
     name, message = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     text = "\n".join(f"{name}: {message}".strip().splitlines()[-8:])
-    cells = nbformat.read(output, as_version=4).cells if output.exists() else []
+    try:
+        cells = nbformat.read(output, as_version=4).cells
+    except (OSError, ValueError):  # there is none, or a full disk cut it off
+        output.unlink(missing_ok=True)
+        cells = []
     written = [cell for cell in cells if not _ADDED_CELLS & set(cell.metadata.get("tags", ()))]
     for number, cell in reversed(list(enumerate(written, start=1))):
         if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time"):
