@@ -208,6 +208,14 @@ def test_a_reader_that_stops_early_is_no_error():
     assert done.returncode in (0, 141)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes streams otherwise there")
+@pytest.mark.parametrize(("words", "status"), [("doctor", 0), ("diagnose -", 2), ("diagnose no.csv", 2), ("-h", 0)])
+def test_closed_streams_are_no_error_of_their_own(words, status, tmp_path):
+    command = f"{sys.executable} -m yolotrt_lab {words} <&- >&- 2>&-; echo $?"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == (f"{status}\n", "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("arguments", [["record"], ["doctor", "--json"]], ids=" ".join)
 def test_an_output_that_cannot_be_written_is_two_lines_and_exit_status_2(arguments):

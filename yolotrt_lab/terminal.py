@@ -168,6 +168,9 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
     done
     0
     """
+    for name in ("stdin", "stdout", "stderr"):  # Python has none where the shell closed it: `>&-`
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Windows console knows few of the characters in a traceback
