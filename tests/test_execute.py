@@ -37,6 +37,7 @@ def test_notebooks_are_found_by_name_and_by_path_and_without_names_all(lab):
     one, two, mine = lab / "notebooks/01-a.ipynb", lab / "notebooks/02-b.ipynb", Path("elsewhere/mine.ipynb")
     assert find_notebooks() == [one, two]
     assert find_notebooks(["02-b", "elsewhere/mine.ipynb", "01-a.ipynb"]) == [two, mine, one]
+    assert find_notebooks(["2", "01"]) == [two, one]
 
 
 @pytest.mark.parametrize(

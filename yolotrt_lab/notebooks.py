@@ -73,7 +73,7 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
 
     SettingsError for an unknown name, for two notebooks of one name, and where there is no notebook at all.
 
-    >>> [path.stem for path in find_notebooks(["01", "04_nsight"])]
+    >>> [path.stem for path in find_notebooks(["1", "04_nsight"])]
     ['01_reproduce', '04_nsight']
     """
     own = sorted(lab_path("notebooks").glob("*.ipynb"))
@@ -87,7 +87,8 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
 
 
 def _find(name: str, own: Sequence[Path]) -> Path:
-    for path in (Path(name), *(path for path in own if name in (path.name, path.stem, path.stem[:2]))):
+    fits = [path for path in own if name in (path.name, path.stem) or name.zfill(2) == path.stem[:2]]
+    for path in (Path(name), *fits):
         if path.is_file():
             return path
     known = ", ".join(path.stem for path in own)

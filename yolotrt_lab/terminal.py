@@ -199,7 +199,7 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
         return 2
     except OSError as error:
         if error.filename is not None and not debug:
-            say(f"yolotrt-lab: {error.filename} must be a place that can be used, got: {error.strerror}{_notes(error)}")
+            say(f"yolotrt-lab: {error.filename} cannot be used: {error.strerror}{_notes(error)}")
             say("Fix: check the path, and what you may do there")
             return 2
         try:
