@@ -265,6 +265,14 @@ def test_memory_that_is_not_there_is_two_lines(monkeypatch, capsys):
             "unrecognized",
         ),
         (["bench", "--device", "gpu"], "usage: yolotrt-lab bench [-h]", "invalid choice: 'gpu'"),
+        (
+            ["bench", "--frames", "9" * 20],
+            "usage: yolotrt-lab bench [-h]",
+            "must be a whole number below 2,147,483,648",
+        ),
+        (["run", "-j", "9" * 5_000], "usage: yolotrt-lab run [-h]", "must be a whole number below 2,147,483,648"),
+        (["run", "-j", "x"], "usage: yolotrt-lab run [-h]", "invalid"),
+        (["detect", "x", "--iou=--"], "usage: yolotrt-lab", "argument --iou: expected one argument"),
     ],
 )
 def test_wrong_usage_shows_the_usage_of_what_was_meant(arguments, usage, words, capsys):

@@ -87,7 +87,8 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
 
 
 def _find(name: str, own: Sequence[Path]) -> Path:
-    fits = [path for path in own if name in (path.name, path.stem) or name.zfill(2) == path.stem[:2]]
+    number = name.zfill(2) if name else ""
+    fits = [path for path in own if name in (path.name, path.stem) or number == path.stem[:2]]
     for path in (Path(name), *fits):
         if path.is_file():
             return path
