@@ -114,7 +114,7 @@ def test_a_damaged_file_is_read_or_an_error_names_it_and_the_fix(name, tmp_path)
     assert refused
 
 
-WORDS = [
+WORDS = (
     "",
     "nan",
     "-1",
@@ -127,32 +127,31 @@ WORDS = [
     ",,",
     "²",
     "/dev/null",
-]
-COMMANDS = (
-    *("diagnose CALLS --pattern=WORD", "diagnose CALLS --columns=WORD", "diagnose CALLS --telemetry=WORD"),
-    *("diagnose CALLS --unit=WORD", "diagnose WORD", "diagnose CALLS --html=WORD", "trace show TRACE --range=WORD"),
-    *(
-        "trace show WORD.nsys-rep",
-        "trace show WORD.qdstrm",
-        "trace export TRACE --perfetto=WORD",
-        "run 00 -p WORD WORD",
-    ),
-    *(
-        "run WORD",
-        "record WORD --out=WORD",
-        "record steady --out=WORD --frames=5",
-        "record steady --out=a.parquet --frames=WORD",
-    ),
-    *(
-        "record steady --out=a.parquet --severity=WORD",
-        "record steady --out=a.parquet --preset=WORD",
-        "detect WORD --out=o",
-    ),
-    "detect synthetic --limit=1 --out=o --classes WORD",
 )
+COMMANDS = """
+diagnose WORD
+diagnose CALLS --pattern=WORD
+diagnose CALLS --columns=WORD
+diagnose CALLS --telemetry=WORD
+diagnose CALLS --unit=WORD
+diagnose CALLS --html=WORD
+trace show TRACE --range=WORD
+trace show WORD.nsys-rep
+trace show WORD.qdstrm
+trace export TRACE --perfetto=WORD
+run WORD
+run 00 -p WORD WORD
+record WORD --out=WORD
+record steady --out=WORD --frames=5
+record steady --out=a.parquet --frames=WORD
+record steady --out=a.parquet --severity=WORD
+record steady --out=a.parquet --preset=WORD
+detect WORD --out=o
+detect synthetic --limit=1 --out=o --classes WORD
+"""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS.strip().splitlines())
 def test_words_that_nobody_types_are_refused_with_a_fix(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("YOLOTRT_LAB_DEBUG", raising=False)
