@@ -208,6 +208,14 @@ def test_a_reader_that_stops_early_is_no_error():
     assert done.returncode in (0, 141)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes streams otherwise there")
+@pytest.mark.parametrize(("words", "status"), [("doctor", 0), ("diagnose -", 2), ("diagnose no.csv", 2), ("-h", 0)])
+def test_closed_streams_are_no_error_of_their_own(words, status, tmp_path):
+    command = f"{sys.executable} -m yolotrt_lab {words} <&- >&- 2>&-; echo $?"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == (f"{status}\n", "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("arguments", [["record"], ["doctor", "--json"]], ids=" ".join)
 def test_an_output_that_cannot_be_written_is_two_lines_and_exit_status_2(arguments):
@@ -257,6 +265,14 @@ def test_memory_that_is_not_there_is_two_lines(monkeypatch, capsys):
             "unrecognized",
         ),
         (["bench", "--device", "gpu"], "usage: yolotrt-lab bench [-h]", "invalid choice: 'gpu'"),
+        (
+            ["bench", "--frames", "9" * 20],
+            "usage: yolotrt-lab bench [-h]",
+            "must be a whole number below 2,147,483,648",
+        ),
+        (["run", "-j", "9" * 5_000], "usage: yolotrt-lab run [-h]", "must be a whole number below 2,147,483,648"),
+        (["run", "-j", "x"], "usage: yolotrt-lab run [-h]", "invalid"),
+        (["detect", "x", "--iou=--"], "usage: yolotrt-lab", "argument --iou: expected one argument"),
     ],
 )
 def test_wrong_usage_shows_the_usage_of_what_was_meant(arguments, usage, words, capsys):

@@ -37,6 +37,7 @@ def test_notebooks_are_found_by_name_and_by_path_and_without_names_all(lab):
     one, two, mine = lab / "notebooks/01-a.ipynb", lab / "notebooks/02-b.ipynb", Path("elsewhere/mine.ipynb")
     assert find_notebooks() == [one, two]
     assert find_notebooks(["02-b", "elsewhere/mine.ipynb", "01-a.ipynb"]) == [two, mine, one]
+    assert find_notebooks(["2", "01"]) == [two, one]
 
 
 @pytest.mark.parametrize(
@@ -116,24 +117,29 @@ def test_a_name_that_no_notebook_declares_is_answered_with_the_known_ones(tmp_pa
         chosen_parameters([notebook], {"frame": "3"})
 
 
-WRONG_SOURCE = json.dumps(
-    {
-        "cells": [
-            {"cell_type": "code", "source": 5, "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}
-        ],
-        "metadata": {},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
+CELL = {"cell_type": "code", "source": "1", "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}
+NOTEBOOK = {"cells": [CELL], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "print('no JSON')",
+        *map(json.dumps, ([], {}, {"cells": 3}, {name: NOTEBOOK[name] for name in NOTEBOOK if name != "metadata"})),
+        *(json.dumps(NOTEBOOK | {"cells": [CELL | change]}) for change in ({"source": 5}, {"metadata": []})),
+        *(
+            json.dumps(NOTEBOOK | {"cells": [{name: CELL[name] for name in CELL if name != out}]})
+            for out in CELL
+            if out != "id"
+        ),
+    ],
 )
-
-
-@pytest.mark.parametrize("content", ["print('no JSON')", "[]", "{}", json.dumps({"cells": 3}), WRONG_SOURCE])
 def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
     path = tmp_path / "a.ipynb"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(SettingsError, match="is not a notebook"):
+    with pytest.raises(SettingsError, match="is not a notebook") as caught:
         declared_parameters(path)
+    assert "attribute" not in caught.value.message
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +178,17 @@ def test_a_failure_names_the_cell_as_written_and_the_error_and_the_next_notebook
 
 def test_a_kernel_that_dies_is_the_failure_of_the_cell_it_died_in(runs):
     assert runs["dies"].failure == Failure(3, "import os", "DeadKernelError: Kernel died")
+
+
+def test_half_a_copy_that_a_full_disk_leaves_is_none(tmp_path, monkeypatch):
+    def full(_, output, **__):
+        Path(output).write_text('{"cells": [')
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("papermill.execute_notebook", full)
+    [run] = run_notebooks([write(tmp_path / "a.ipynb")], [{}], tmp_path / "out")
+    assert run.failure == Failure(0, "", "OSError: [Errno 28] No space left on device")
+    assert not run.output.exists()
 
 
 def test_several_run_at_a_time_and_are_returned_in_the_order_given(tmp_path):

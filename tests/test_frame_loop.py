@@ -201,6 +201,7 @@ def test_same_settings_and_seed_give_the_same_recording(preset):
         ({"period_us": -1}, r"period_us must be 0\.001 or more, got -1"),
         ({"period_us": 0.0004}, r"period_us must be 0\.001 or more, got 0\.0004"),
         ({"period_us": float("nan")}, r"period_us must be 0\.001 or more, got nan"),
+        ({"period_us": 1e300}, r"(?s)period_us must be .*got 1e\+300.*an hour, 3\.6e9, at most"),
         ({"period_us": "2000"}, r"period_us must be 0\.001 or more, got '2000'"),
         ({"period_us": True}, r"period_us must be 0\.001 or more, got True"),
         ({"frames": True}, "frames must be a whole number, got True"),

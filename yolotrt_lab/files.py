@@ -23,8 +23,9 @@ def limit_bytes() -> int:
     True
     """
     text = os.environ.get(LIMIT_VARIABLE, "") or "500"
-    if not text.isdecimal() or not int(text):
-        raise SettingsError(f"{LIMIT_VARIABLE} must be a whole number of MB, got {text!r}", fix=f"{LIMIT_VARIABLE}=500")
+    if not text.isdecimal() or len(text) > 9 or not int(text):
+        what = f"{LIMIT_VARIABLE} must be a whole number of MB, got {text[:20]!r}"
+        raise SettingsError(what, fix=f"{LIMIT_VARIABLE}=500")
     return int(text) * 1_000_000
 
 

@@ -337,7 +337,7 @@ def open_frames(what: str | int | Path) -> FrameSource:
         from .detector import SyntheticScene
 
         return SyntheticScene()
-    if isinstance(what, int) or (isinstance(what, str) and what.isdecimal()):
+    if isinstance(what, int) or (isinstance(what, str) and what.isdecimal() and len(what) < 10):
         return Camera(int(what))
     path = Path(what)
     if not path.exists():

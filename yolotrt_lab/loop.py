@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import product
-from math import inf
 from numbers import Real
 from pathlib import Path
 from threading import Lock
@@ -76,8 +75,9 @@ class LoopSettings:
         for field in fields(self):
             if field.type == "bool" and not isinstance(value := getattr(self, field.name), bool | np.bool_):
                 raise SettingsError(f"{field.name} must be True or False, got {value!r}", fix="use one of these")
-        if self.period_us is not None and not (_is_number(self.period_us) and 0.001 <= self.period_us < inf):
-            raise SettingsError(f"period_us must be 0.001 or more, got {self.period_us!r}", fix="None is no clock")
+        if self.period_us is not None and not (_is_number(self.period_us) and 0.001 <= self.period_us <= 3.6e9):
+            fix = "use an hour, 3.6e9, at most; None is no clock"
+            raise SettingsError(f"period_us must be 0.001 or more, got {self.period_us!r}", fix=fix)
         if self.fill is Fill.FRESH and self.input_memory.page_locked:
             raise SettingsError(
                 f"input_memory must be 'pageable' for fill='fresh', got {str(self.input_memory)!r}",

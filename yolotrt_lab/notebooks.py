@@ -73,7 +73,7 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
 
     SettingsError for an unknown name, for two notebooks of one name, and where there is no notebook at all.
 
-    >>> [path.stem for path in find_notebooks(["01", "04_nsight"])]
+    >>> [path.stem for path in find_notebooks(["1", "04_nsight"])]
     ['01_reproduce', '04_nsight']
     """
     own = sorted(lab_path("notebooks").glob("*.ipynb"))
@@ -87,7 +87,9 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
 
 
 def _find(name: str, own: Sequence[Path]) -> Path:
-    for path in (Path(name), *(path for path in own if name in (path.name, path.stem, path.stem[:2]))):
+    number = name.zfill(2) if name else ""
+    fits = [path for path in own if name in (path.name, path.stem) or number == path.stem[:2]]
+    for path in (Path(name), *fits):
         if path.is_file():
             return path
     known = ", ".join(path.stem for path in own)
@@ -103,11 +105,11 @@ def declared_parameters(notebook: Path) -> dict[str, Any]:
     papermill, nbformat = _library("papermill"), _library("nbformat")
     read_file(notebook)  # one that is too large is refused before it fills the memory
     try:
+        nbformat.validate(nbformat.read(notebook, as_version=4))
         found = papermill.inspect_notebook(notebook)
-        for cell in nbformat.read(notebook, as_version=4).cells:  # papermill looks at one of them
-            cell.source.strip()
     except Exception as error:  # nbformat passes on what its readers and jsonschema raise
-        why = str(error).partition("\n")[0]
+        guessed = isinstance(error, AttributeError | TypeError | LookupError)
+        why = "its parts are not those of one" if guessed else str(error).partition("\n")[0]
         raise SettingsError(f"{notebook} is not a notebook: {why}", fix="name an .ipynb file") from error
     return {name: _literal(each["default"], otherwise=None) for name, each in found.items()}
 
@@ -298,7 +300,11 @@ def _failure(output: Path, error: Exception) -> Failure:
     nbformat = _library("nbformat")
     name, message = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     text = "\n".join(f"{name}: {message}".strip().splitlines()[-8:])
-    cells = nbformat.read(output, as_version=4).cells if output.exists() else []
+    try:
+        cells = nbformat.read(output, as_version=4).cells
+    except (OSError, ValueError):  # there is none, or a full disk cut it off
+        output.unlink(missing_ok=True)
+        cells = []
     written = [cell for cell in cells if not _ADDED_CELLS & set(cell.metadata.get("tags", ()))]
     for number, cell in reversed(list(enumerate(written, start=1))):
         if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time"):

@@ -356,16 +356,13 @@ def _read_metadata(text: bytes) -> dict[str, Any]:
 
 
 def _restored(table: Any, fields: dict[str, Any]) -> Recording:
-    names = table.column_names
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise RecordingError(f"column {twice[0]} stands there twice", fix=_OTHER)
     del fields["schema"]
     rows = fields.pop("rows", None)
     try:
         source = Source.read_back(fields.pop("source"))
     except (ValueError, TypeError, KeyError) as error:
         raise RecordingError("'source' in its metadata does not say what was measured", fix=_OTHER) from error
-    columns = {name: _as_numpy(table[name]) for name in names}
+    columns = {name: _as_numpy(table[name]) for name in table.column_names}
     recording = Recording(columns=columns, source=source, **fields)
     if gaps := _gaps(recording):
         recording = replace(recording, notes=(*recording.notes, gaps))
@@ -393,7 +390,10 @@ def _table(columns: Mapping[str, np.ndarray], metadata: Any = None) -> Any:
 
 
 def read_arrow(path: Path) -> Any:
-    """The PyArrow table of a Parquet or Arrow file, or of an unfinished recording; RecordingError for another file."""
+    """The PyArrow table of a Parquet or Arrow file, or of an unfinished recording.
+
+    RecordingError for another file, and where two columns have one name.
+    """
     import pyarrow
     from pyarrow import ipc, parquet
 
@@ -402,7 +402,7 @@ def read_arrow(path: Path) -> Any:
         if not data.startswith((_STREAM, _FEATHER)):
             file = parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True)
             _check_size(path, 8 * file.metadata.num_rows * file.metadata.num_columns)
-            return file.read()
+            return _with_one_column_a_name(path, file.read())
         is_stream, batches, nbytes = data.startswith(_STREAM), [], 0
         reader = ipc.open_stream(data) if is_stream else ipc.open_file(data)
         with suppress(pyarrow.ArrowException, OSError):  # a crash or a full disk cuts the last batch off
@@ -410,11 +410,18 @@ def read_arrow(path: Path) -> Any:
                 batches.append(batch)
                 nbytes += batch.nbytes
                 _check_size(path, nbytes)
-        return pyarrow.Table.from_batches(batches, reader.schema)
+        return _with_one_column_a_name(path, pyarrow.Table.from_batches(batches, reader.schema))
     except (pyarrow.ArrowException, ValueError, KeyError, OSError) as error:
         fix = "it is damaged, cut off or something else: take another copy, or record again"
         what = f"{path} is no readable Parquet or Arrow file: {str(error).splitlines()[0]}"
         raise RecordingError(what, fix=fix) from error
+
+
+def _with_one_column_a_name(path: Path, table: Any) -> Any:
+    names = table.column_names
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RecordingError(f"{path} must have one column of a name, got two called {twice[0]}", fix=_OTHER)
+    return table
 
 
 def _check_size(path: Path, nbytes: int) -> None:

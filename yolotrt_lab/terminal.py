@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,6 +43,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Of a subcommand as well: what it does not know is an error here, beside its own usage."""
+        before = takewhile("--".__ne__, args or ())
+        if empty := [word for word in before if word.startswith("--") and word.endswith("=--")]:
+            self.error(f"argument {empty[0][:-3]}: expected one argument")  # argparse would make it a list
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             options = [name for action in self._actions for name in action.option_strings]
@@ -57,10 +61,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def option(*names: str, **how: Any) -> Option:
-    """An option of a command, as `add_argument` takes it; a path must not be empty."""
-    if how.get("type") is Path:
-        how["type"] = _path
+    """An option of a command, as `add_argument` takes it; a path must not be empty, a number fits into 32 bits."""
+    if "type" in how:
+        how["type"] = {Path: _path, int: _whole}.get(how["type"], how["type"])
     return names, how
+
+
+def _whole(text: str) -> int:
+    if len(text) > 10 or abs(number := int(text)) >= 1 << 31:
+        raise argparse.ArgumentTypeError(f"must be a whole number below 2,147,483,648, got {text[:20]!r}")
+    return number
 
 
 def _path(text: str) -> Path:
@@ -168,6 +178,9 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
     done
     0
     """
+    for name in ("stdin", "stdout", "stderr"):  # Python has none where the shell closed it: `>&-`
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a Windows console knows few of the characters in a traceback
@@ -196,7 +209,7 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
         return 2
     except OSError as error:
         if error.filename is not None and not debug:
-            say(f"yolotrt-lab: {error.filename} must be a place that can be used, got: {error.strerror}{_notes(error)}")
+            say(f"yolotrt-lab: {error.filename} cannot be used: {error.strerror}{_notes(error)}")
             say("Fix: check the path, and what you may do there")
             return 2
         try:

@@ -80,12 +80,12 @@ SHIPPED = lab_path("data", "traces", "h200", "graph-pinned.sqlite")
 
 def planted(path):
     """Secrets in a text column of every table of a real report, in columns and tables that nsys may add, in numbers'
-    columns, in the schema and its comments: each secret with whether it stands where text of the trace is kept.
+    columns, in the schema and its comments: each secret with the column where it may stay, else "".
     """
     shutil.copy(SHIPPED, path)
     secrets = {}
 
-    def secret(kept=False):
+    def secret(kept=""):
         word = f"SECRET{len(secrets):04}"
         secrets[word] = kept
         return word
@@ -107,7 +107,13 @@ def planted(path):
                     continue
                 kept = column in _TEXTS.get(table, ()) and table not in _ROWS
                 first = f"rowid = (SELECT MAX(rowid) FROM {table})"
-                report.execute(f'UPDATE {table} SET "{column}" = ? WHERE {first}', (secret(kept),))
+                word = secret(f"{table}.{column}" if kept else "")
+                report.execute(f'UPDATE {table} SET "{column}" = ? WHERE {first}', (word,))
+        for table, name in (
+            ("TARGET_INFO_SYSTEM_ENV", "NvDriverVersion"),
+            ("META_DATA_EXPORT", "EXPORT_PRODUCT_VERSION"),
+        ):
+            report.execute(f"UPDATE {table} SET value = ? WHERE name = ?", (secret(), name))
         for name, column in (("META_DATA_CAPTURE", "value"), ("ANALYSIS_FILE", "content"), ("t 'x\"y", 'a b"c')):
             report.execute(f"CREATE TABLE {quoted(name)} ({quoted(column)} TEXT DEFAULT '{secret()}')")
             report.execute(f"INSERT INTO {quoted(name)} VALUES ('{secret()}')")
@@ -130,7 +136,8 @@ def test_a_secret_planted_anywhere_is_gone_unless_it_stands_in_text_of_the_trace
     scrub(path)
     after = path.read_bytes()
     alive = {word for word in secrets if word.encode() in after or word.encode("utf-16-le") in after}
-    assert alive == {word for word, kept in secrets.items() if kept}
+    assert {secrets[word] for word in alive} == {"StringIds.value", "NVTX_EVENTS.text", "TARGET_INFO_GPU.name"}
+    assert len(alive) == 3
     with closing(sqlite3.connect(path)) as report:
         schema = [sql for (sql,) in report.execute("SELECT sql FROM sqlite_master")]
     assert not any("--" in sql or "/*" in sql or "DEFAULT" in sql for sql in schema)

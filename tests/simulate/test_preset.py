@@ -138,7 +138,7 @@ def test_a_rate_is_a_positive_number(preset, tmp_path, rate):
 
 
 def test_file_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match=r"none\.json is no preset"):
+    with pytest.raises(SettingsError, match=r"none\.json cannot be read: No such file.*\nFix: check the path"):
         Preset.load(tmp_path / "none.json")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -154,11 +153,12 @@ def run_scenario(
     (`period_between_us`). A scenario that needs no model does not use `engine`. `severity`, between 0.5 and 2, is how
     strong the cause is. With `telemetry` the recording has `TELEMETRY_COLUMNS` too.
 
-    SettingsError for a severity that is no positive number, and for a cause that this device cannot show.
+    SettingsError for a severity that is not above 0 and at most 10, and for a cause that this device cannot show.
     """
     check_name(name)
-    if not 0 < severity < inf:
-        raise SettingsError(f"a severity of {severity}", fix="use a positive number; 1 is the scenario as described")
+    if not 0 < severity <= 10:
+        what = f"severity must be more than 0, and 10 at most, got {severity}"
+        raise SettingsError(what, fix="use 1 for the scenario as described")
     paths = {} if path is None else {name: Path(path)}
     if name == COPIES:
         with _kept(paths, device, command, claim=True, overwrite=overwrite) as sampled:

@@ -87,11 +87,13 @@ class Detector:
 def _numbers(classes: Sequence[int | str], names: Sequence[str], count: int) -> list[int]:
     """The numbers of classes that are given by number or name."""
     numbers = {name: number for number, name in reversed([*enumerate(names)])}
-    found = [numbers.get(str(each), int(each) if str(each).isdecimal() else -1) for each in classes]
-    for each, number in zip(classes, found, strict=True):
+    words = [str(each) for each in classes]
+    found = [numbers.get(word, int(word) if word.isdecimal() and len(word) < 10 else -1) for word in words]
+    for word, number in zip(words, found, strict=True):
         if number < 0 or number >= (count or number + 1):
             known = ", ".join(names[:20]) or f"0 to {count - 1}"
-            raise SettingsError(f"a class must be one that the model knows, got {each!r}", fix=f"use some of {known}")
+            what = f"a class must be one that the model knows, got {word[:100]!r}"
+            raise SettingsError(what, fix=f"use some of {known}")
     return found
 
 

@@ -3,7 +3,9 @@
 nsys stores the whole environment of the traced program and of its own service (with every token in it), what the
 program printed, and the names of all processes of the machine. Which tables hold such things changes with its version,
 so nothing is searched for: the tables, columns and rows that a trace is read from are kept, by name, and everything
-else goes.
+else goes. Text is kept in three places, as it is: names of calls, kernels and ranges that the trace uses
+(StringIds.value), names of ranges that the program marks (NVTX_EVENTS.text), and the GPU's name (TARGET_INFO_GPU.name).
+All other text is a number, or one of the words below.
 """
 
 from __future__ import annotations
@@ -23,11 +25,10 @@ _NAMES = """
 """
 _TABLES = frozenset(_NAMES.split())
 # Of tables whose rows say all kinds of things, those rows where a column says one of these.
-_SYSTEM = "CpuCores CpuDescription CudaDriverVersion NvDriverVersion OsDescription"
 _MEMORIES = ("Pageable", "Pinned", "Device", "Array", "Managed", "Device Static", "Managed Static", "Unknown")
-_VERSIONS = "PRODUCT_NAME PRODUCT_VERSION SCHEMA_VERSION SCHEMA_VERSION_MAJOR SCHEMA_VERSION_MINOR SCHEMA_VERSION_MICRO"
+_VERSIONS = "PRODUCT_VERSION SCHEMA_VERSION SCHEMA_VERSION_MAJOR SCHEMA_VERSION_MINOR SCHEMA_VERSION_MICRO"
 _ROWS = {
-    "TARGET_INFO_SYSTEM_ENV": ("name", _SYSTEM.split()),
+    "TARGET_INFO_SYSTEM_ENV": ("name", ["CudaDriverVersion", "NvDriverVersion"]),
     "ENUM_CUDA_MEM_KIND": ("label", _MEMORIES),
     "META_DATA_EXPORT": ("name", [f"EXPORT_{name}" for name in _VERSIONS.split()]),
     "DIAGNOSTIC_EVENT": ("text", [f"Not all {kind} events might have been collected." for kind in ("NVTX", "CUDA")]),
@@ -58,9 +59,9 @@ _STRINGS = ("nameId", "textId", "shortName", "demangledName", "mangledName")
 def scrub(path: str | Path) -> None:
     """Take out of an exported report (.sqlite) what no trace is read from, in place; what is left is much smaller.
 
-    Kept are API calls, GPU work, NVTX ranges and the strings that they use, the GPU's and the driver's names, versions
-    and the session's begin. NVTX ranges hold what the program put there. ReportError where the file is no such report,
-    or cannot be rewritten.
+    Kept are API calls, GPU work, NVTX ranges and the strings that they use, the GPU's name, versions of the driver and
+    of nsys, and the session's start. Names of kernels and ranges are as the program has them: what it puts there stays
+    there. ReportError where the file is no such report, or cannot be rewritten.
 
     >>> import shutil, tempfile
     >>> import yolotrt_lab as lab
@@ -108,6 +109,8 @@ def _keep_rows(report: sqlite3.Connection) -> None:
         if column in _columns(report, table):
             marks = ", ".join("?" * len(values))
             report.execute(f"DELETE FROM {table} WHERE IFNULL({column}, '') COLLATE NOCASE NOT IN ({marks})", values)
+            if "value" in _columns(report, table):  # of a version
+                report.execute(f"DELETE FROM {table} WHERE IFNULL(value, 'none') GLOB '*[^0-9.]*'")
         else:
             report.execute(f"DROP TABLE IF EXISTS {table}")
 

@@ -292,12 +292,16 @@ class Preset:
                 )
             path = lab_path("data", "presets", f"{name_or_path}.json")
         try:
-            values = json.loads(read_file(path))
+            content = read_file(path)
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be read: {error.strerror}", fix="check the path") from error
+        try:
+            values = json.loads(content)
             if not isinstance(values, dict) or (found := values.pop("format", None)) != FORMAT:
                 found = "none" if not isinstance(values, dict) else repr(found)
                 raise ValueError(f"the format must be {FORMAT}, got {found}")
             preset: Preset = _read(cls, values)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             what = f"{path} is no preset: {getattr(error, 'message', error)}"
             raise SettingsError(what, fix="measure one on a GPU: yolotrt-lab calibrate --out FILE") from error
         return preset
