@@ -5,6 +5,7 @@ What each worker and each command of a test would load or compile anew is not: t
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ sys.dont_write_bytecode = False
 sys.modules.setdefault("rfc3987_syntax", None)  # a checker of IRIs that jsonschema imports, for 1.5 s
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lab")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector of garbage need not look at it again after each test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
