@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from series import ramp, step
 
@@ -143,7 +143,6 @@ def test_rounded_numbers_are_no_period(last):
     assert find_period(np.round(np.linspace(0.1, 0.5, last), 2)) is None
 
 
-@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=80))
 def test_any_series_has_a_shape(values):
     series = np.array(values)
