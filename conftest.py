@@ -1,10 +1,12 @@
 """Figures that tests and examples draw are shown nowhere, and closed after each. No test fails for being slow.
 
 What each worker and each command of a test would load or compile anew is not: the tests start hundreds of commands.
+YOLOTRT_LAB_EXAMPLES is how many examples Hypothesis tries, 30 by default: `YOLOTRT_LAB_EXAMPLES=1000 make test`.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -16,8 +18,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 sys.modules.setdefault("rfc3987_syntax", None)  # a checker of IRIs that jsonschema imports, for 1.5 s
-settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = int(os.environ.get("YOLOTRT_LAB_EXAMPLES", "30"))
+settings.register_profile("lab", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lab")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector of garbage need not look at it again after each test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,8 @@ SIMULATED = ("--device", "simulated", "--frames", "10")
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (("bench_growth.py", "1", "1000"), "1,000 frames: slope"),
+        (("bench_growth.py", "1", "100"), "100 frames: slope"),
         (("bench_nsight.py", "100"), "of its time"),
-        (("bench_overlap.py", "16"), "rung 9, timers off: "),
         (("bench_planes.py", "48"), "batch 16, contexts 3, slots 3: "),
         (("bench_ranges.py", "1"), "simulated device "),
         (("bench_reading.py", "100", "30"), "of 30 damaged inputs give a bill"),
@@ -32,10 +32,18 @@ SIMULATED = ("--device", "simulated", "--frames", "10")
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_benchmark_runs(command, words, tmp_path):
-    script, *options = command
-    ran = subprocess.run(
-        [sys.executable, str(BENCHMARKS / script), *options], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert "Traceback" not in ran.stderr, ran.stderr
-    assert words in ran.stdout + ran.stderr
+def test_benchmark_runs(command, words, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / command[0]), *command[1:]])
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as ended:
+        print(ended.code)
+    assert words in "".join(capfd.readouterr())
+
+
+def test_the_benchmark_of_the_overlapped_loop_runs():
+    """In a process of its own: it takes far longer in one whose memory is full of other things."""
+    command = [sys.executable, str(BENCHMARKS / "bench_overlap.py"), "16"]
+    assert "rung 9, timers off: " in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -150,14 +150,14 @@ def test_a_file_that_is_not_there_and_a_page_that_cannot_be_written_are_refused(
 
 
 def test_what_is_larger_than_the_limit_is_refused_and_says_how_to_raise_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "8")
-    times = np.full(2_000_000, 7.0)
+    monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "1")
+    times = np.full(200_000, 7.0)
     sparse, packed, feather, parquet_file = (
         tmp_path / name for name in ("a.csv", "b.csv.gz", "c.feather", "d.parquet")
     )
     with sparse.open("wb") as file:
-        file.truncate(10**11)
-    packed.write_bytes(gzip.compress(b"infer: 7.0 ms\n" * 1_000_000))
+        file.truncate(10**10)
+    packed.write_bytes(gzip.compress(b"infer: 7.0 ms\n" * 100_000))
     feather_options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_file(feather, pa.schema([("infer_ms", pa.float64())]), options=feather_options) as writer:
         writer.write_table(pa.table({"infer_ms": times}))
@@ -168,7 +168,7 @@ def test_what_is_larger_than_the_limit_is_refused_and_says_how_to_raise_it(tmp_p
             assert cli.main(["diagnose", str(path)]) == 2
             out, err = capsys.readouterr()
             assert out == ""
-            assert re.search(r"at most 8 MB, got .*\nFix: .*YOLOTRT_LAB_MAX_MB=\d+\n", err), err
-    monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "40")
+            assert re.search(r"at most 1 MB, got .*\nFix: .*YOLOTRT_LAB_MAX_MB=\d+\n", err), err
+    monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "4")
     for path in (packed, feather, parquet_file):
         assert cli.main(["diagnose", str(path)]) == 0

@@ -57,8 +57,8 @@ def billed(path: Path) -> str:
 
 
 def scenario_hash(name: str) -> str:
-    """The columns of 300 simulated frames (of cameras 20 a thread), without telemetry, which depends on the host."""
-    device, frames = lab.open_device("simulated", jitter=0.05, seed=3), 20 if name == "cameras" else 300
+    """The columns of 120 simulated frames (of cameras 4 a thread), without telemetry, which depends on the host."""
+    device, frames = lab.open_device("simulated", jitter=0.05, seed=3), 4 if name == "cameras" else 120
     recording = lab.run_scenario(name, device, lab.open_engine(device), frames=frames, telemetry=False)
     digest = hashlib.sha256()
     for column, values in sorted(recording.columns.items()):
@@ -73,7 +73,7 @@ def scenario_names() -> list[str]:
 
 def boxes() -> list:
     detector = lab.open_detector(engine="onnxruntime")
-    found = [detector(image) for image in lab.read_images("synthetic", 3)]
+    found = [detector(image) for image in lab.read_images("synthetic", 2)]
     return [
         [[round(float(v), 1) for v in box], round(float(score), 3), int(kind)]
         for each in found

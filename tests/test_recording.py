@@ -15,7 +15,7 @@ import pandas
 import polars
 import pyarrow
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -174,7 +174,6 @@ class TestFile:
     @given(
         st.lists(st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * (len(FRAME_COLUMNS) - 1), st.booleans()), max_size=8)
     )
-    @settings(max_examples=25)
     def test_every_int64_survives(self, tmp_path_factory, rows):
         recorder = FrameRecorder(source=LIVE)
         for values in rows:

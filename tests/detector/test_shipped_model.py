@@ -22,8 +22,8 @@ def test_it_is_a_small_file_that_names_the_parts_of_the_scene():
 
 
 def test_it_sees():
-    scores = evaluate(open_detector(engine="onnxruntime", confidence=CONFIDENCE), frames=5)
-    assert scores["overall"]["objects"] > 75
+    scores = evaluate(open_detector(engine="onnxruntime", confidence=CONFIDENCE), frames=3)
+    assert scores["overall"]["objects"] > 45
     assert scores["overall"]["map50"] > 0.85
 
 

@@ -87,8 +87,8 @@ def test_the_initializers_are_the_given_weights_and_nothing_else(precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_seeded_weights_give_outputs_that_vary(precision):
-    output = run(build_model(precision=precision), random_images(1, 3, 640, 640))
-    assert (output.shape, output.dtype) == ((1, 84, 8400), np.float32)
+    output = run(build_model(precision=precision, image_size=320), random_images(1, 3, 320, 320))
+    assert (output.shape, output.dtype) == ((1, 84, 2100), np.float32)
     assert np.isfinite(output).all()
     sizes, scores = output[0, 2:4], output[0, 4:]
     assert sizes.min() > 0
@@ -99,12 +99,9 @@ def test_seeded_weights_give_outputs_that_vary(precision):
     assert logits.std(axis=0).mean() > 0.3  # over the classes of a cell
 
 
-@pytest.mark.parametrize(("variant", "seed"), [("n", 1), ("s", 0)])
-def test_float16_stays_close_to_float32(variant, seed):
-    images = random_images(1, 3, *SMALL, seed=seed)
-    single, half = (
-        run(build_model(variant, image_size=SMALL, precision=p, seed=seed), images) for p in ("fp32", "fp16")
-    )
+def test_float16_stays_close_to_float32():
+    images = random_images(1, 3, *SMALL, seed=1)
+    single, half = (run(build_model("n", image_size=SMALL, precision=p, seed=1), images) for p in ("fp32", "fp16"))
     assert np.isfinite(half).all()
     assert np.median(np.abs(single - half)[:, :4]) < 0.5
     assert np.median(np.abs(single - half)[:, 4:]) < 0.001

@@ -385,7 +385,7 @@ MARKS = (*",;\t =\"'#[)", "\n", "\r\n", "\n\n", ": ", "avg ", "\x1b[31m", "\ufef
 PIECES = st.sampled_from([*WORDS, *NUMBERS, *MARKS])
 
 
-@settings(max_examples=120)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=200), st.sampled_from([None, "ms", "ns"]))
 @example("sync_ms\n1\n" + "9" * 500, None)
 @example(("9" * 5_000 + " 1\n") * 2, "ms")
@@ -399,7 +399,7 @@ FILES = sorted(path for path in CASES.rglob("*") if path.is_file() and path.suff
 PUT = st.sampled_from([b"", b"ms", b",", b"-", b".", b"1e999", b"\n", b'"', b"\xff", b"\0"])
 
 
-@settings(max_examples=180)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.sampled_from(FILES), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), PUT), min_size=1, max_size=5))
 def test_a_damaged_file_of_any_format_is_read_or_refused(tmp_path_factory, path, damage):
     content = bytearray(path.read_bytes()[:8_000])

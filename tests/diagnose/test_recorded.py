@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.device import open_device
-from yolotrt_lab.diagnose import Measured, bill, read
+from yolotrt_lab.diagnose import Measured, bill
 from yolotrt_lab.diagnose.traced import traced_frames
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import TraceError
@@ -18,10 +20,11 @@ from yolotrt_lab.loop import LoopSettings, run_loop
 from yolotrt_lab.nsight.reports import shipped_trace
 from yolotrt_lab.nsight.trace import DIRECTIONS, Columns, Trace
 from yolotrt_lab.nsight.trace_findings import findings
-from yolotrt_lab.packages import lab_path, shipped_file
+from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "diagnose"
 RECORDED = sorted(path.stem for path in lab_path("data", "recordings").glob("*/*.parquet") if path.stem in SCENARIOS)
 NOT_SHOWN = {"clock-drop"}  # a frame every 100 ms, and the H200 kept its clock
 PROVEN = {"moved-wait", "overload", "clocked", "late", "shared-stream", "launch-queue", "cameras"}
@@ -30,16 +33,30 @@ CAMERAS = Cause.PAGEABLE_OVERLOAD  # of its pageable half; the scenario holds th
 QUEUED = {Cause.PAGEABLE_OVERLOAD, Cause.SHARED_STREAM}
 
 
-@pytest.mark.parametrize("with_telemetry", [True, False])
-@pytest.mark.parametrize("name", RECORDED)
-def test_the_recordings_of_real_gpus(name, with_telemetry):
-    measured = Measured.of(Recording.shipped(name))
-    found = bill(measured if with_telemetry else replace(measured, telemetry={}))
+def shipped_bill(name):
+    """The bill of what ships, as test_golden.py holds the lab to it, and its verdicts."""
+    found = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    return found, {each["cause"]: each["verdict"] for each in found["causes"]}
+
+
+def judge(name, proven, verdicts, *, with_telemetry):
     truth = CAMERAS if name == "cameras" else Cause.NONE if name in NOT_SHOWN else SCENARIOS[name].cause
-    assert set(found.proven) <= {truth} | ({Cause.QUEUEING} if truth in QUEUED else set())
+    assert proven <= {truth} | ({Cause.QUEUEING} if truth in QUEUED else set())
     if truth is not Cause.NONE:
         shown = name in PROVEN or (name in BY_TELEMETRY and with_telemetry)
-        assert found.verdict(truth) == ("proven" if shown else "possible")
+        assert verdicts[truth] == ("proven" if shown else "possible")
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_recordings_of_real_gpus(name):
+    verdicts = shipped_bill(f"recordings-h200-{name}.parquet")[1]
+    judge(name, {cause for cause, verdict in verdicts.items() if verdict == "proven"}, verdicts, with_telemetry=True)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_recordings_of_real_gpus_without_their_telemetry(name):
+    found = bill(replace(Measured.of(Recording.shipped(name)), telemetry={}))
+    judge(name, set(found.proven), {each.cause: each.verdict for each in found.causes}, with_telemetry=False)
 
 
 def test_a_clock_that_may_be_locked_is_not_excluded():
@@ -67,21 +84,22 @@ TRACES = {
 
 @pytest.mark.parametrize("name", TRACES)
 def test_the_bill_of_a_trace_is_what_trace_show_says(name):
-    trace = shipped_trace(name)
-    found = bill(read(shipped_file("traces", f"{name}.sqlite")))
+    found, verdicts = shipped_bill(f"traces-h200-{name}.sqlite")
+    at_most_ms = {each["fix"]: each["at_most_ms"] for each in found["fixes"]}
     proven, possible = TRACES[name]
-    assert set(found.proven) == proven
-    assert possible <= set(found.possible)
-    told = {str(each.kind): each.numbers.get("gain_ns", np.nan) / 1e6 for each in findings(trace)}
-    graph = found.at_most_ms("cuda_graph")
-    assert told.get("launch_bound", 0.0) == pytest.approx(np.nan if graph is None else graph, nan_ok=True)
+    assert {cause for cause, verdict in verdicts.items() if verdict == "proven"} == proven
+    assert {verdicts[cause] for cause in possible} <= {"possible"}
+    seen = list(findings(shipped_trace(name)))
+    told = {str(each.kind): each.numbers.get("gain_ns", np.nan) / 1e6 for each in seen}
+    graph = at_most_ms["cuda_graph"]
+    assert told.get("launch_bound", 0.0) == pytest.approx(np.nan if graph is None else graph, rel=1e-5, nan_ok=True)
     assert (graph is None) == (Cause.LAUNCH_BOUND in possible)
-    assert found.at_most_ms("overlap") == pytest.approx(told.get("serial_copies", 0.0))
+    assert at_most_ms["overlap"] == pytest.approx(told.get("serial_copies", 0.0), rel=1e-5)
     pageable = sum(told[kind] for kind in ("pageable_copies",) if kind in told)
-    assert found.at_most_ms("pinned_input") + found.at_most_ms("pinned_output") == pytest.approx(pageable)
+    assert at_most_ms["pinned_input"] + at_most_ms["pinned_output"] == pytest.approx(pageable, rel=1e-5)
     if Cause.SHARED_GPU in possible:
-        idle = next(each.numbers["nothing_ns"] for each in findings(trace) if each.kind == "unexplained_wait")
-        assert found.at_most_ms("gpu_alone") == pytest.approx(idle / 1e6)
+        idle = next(each.numbers["nothing_ns"] for each in seen if each.kind == "unexplained_wait")
+        assert at_most_ms["gpu_alone"] == pytest.approx(idle / 1e6, rel=1e-5)
 
 
 def traced(frames=60, **settings):

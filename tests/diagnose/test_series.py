@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from series import ramp, step
 
@@ -88,8 +88,8 @@ NOISES = {
 @pytest.mark.parametrize("n", [40, 1_000])
 def test_noise_alone_does_not_grow(noise, n):
     rng = np.random.default_rng(7)
-    shapes = [shape_of(10 + 0.3 * NOISES[noise](rng, n)) for _ in range(60)]
-    assert sum(shape.grew is not None or shape.fell is not None for shape in shapes) <= 3
+    shapes = [shape_of(10 + 0.3 * NOISES[noise](rng, n)) for _ in range(30)]
+    assert sum(shape.grew is not None or shape.fell is not None for shape in shapes) <= 2
 
 
 def test_what_a_run_could_show_is_what_it_shows():
@@ -143,7 +143,6 @@ def test_rounded_numbers_are_no_period(last):
     assert find_period(np.round(np.linspace(0.1, 0.5, last), 2)) is None
 
 
-@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=80))
 def test_any_series_has_a_shape(values):
     series = np.array(values)

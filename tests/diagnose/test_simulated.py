@@ -29,7 +29,7 @@ def bench():
 )
 def test_nothing_wrong_is_proven_and_nothing_at_work_is_missed(bench, cause):
     for drawn in bench.drawn_for(cause, 1, SEED):
-        found = bench.billed(replace(drawn, frames=min(drawn.frames, 600)))
+        found = bench.billed(replace(drawn, frames=min(drawn.frames, 500)))
         for each in (found.telemetry, found.timers):
             assert bench.wrong(found.drawn, each) == set(), drawn
             assert bench.missed(found.drawn, each) == set(), drawn
@@ -58,6 +58,6 @@ def test_a_cause_that_was_excluded_though_it_was_at_work(bench, case):
 )
 def test_neither_of_two_causes_is_excluded(bench, names):
     [drawn] = [each for each in bench.drawn_pairs(1, SEED) if each.scenarios == names]
-    found = bench.billed(replace(drawn, frames=min(drawn.frames, 800)))
+    found = bench.billed(replace(drawn, frames=min(drawn.frames, 600)))
     for each in (found.telemetry, found.timers):
         assert bench.wrong(found.drawn, each) == bench.missed(found.drawn, each) == set()

@@ -1,6 +1,5 @@
 """Capturing: the command line for the nsys at hand, and what becomes of what it leaves. The nsys is a stand-in."""
 
-import json
 import os
 import signal
 import stat
@@ -11,7 +10,7 @@ from pathlib import Path
 from unittest.mock import Mock, call
 
 import pytest
-from tiny_report import SECRETS
+from tiny_report import SECRETS, write_secret
 
 from yolotrt_lab.errors import NsysError
 from yolotrt_lab.files import lock
@@ -22,31 +21,31 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in for nsys i
 OLD = "  -t, --trace=\n  -s, --sample=\n  --force-overwrite=\n  -o, --output=\n"
 NEW = OLD + "  --cpuctxsw=\n  --cuda-event-trace=\n  --cuda-graph-trace=<granularity>\n  -c, --capture-range=\n"
 NEW += "  --capture-range-end=\n\t   See also --kill, or --no-such-option=true\n"
-FAKE = """#!{python}
-import json, os, pathlib, subprocess, sys
-sys.path.insert(0, {tests!r})
-arguments = sys.argv[1:]
-if arguments == ["--version"]:
-    print("NVIDIA Nsight Systems version 2025.3.2.474-253236389321v0")
-elif arguments == ["profile", "--help"]:
-    print({help!r})
-elif arguments[0] == "profile":
-    options = [each for each in arguments[1:] if each.startswith("--")]
-    output = next(each.removeprefix("--output=") for each in options if each.startswith("--output="))
-    rest = arguments[1 + len(options):]
-    json.dump([options, dict(os.environ)], open({folder!r} + "/seen.json", "w"))
-    if {ending!r}:
-        open(output + {ending!r}, "w").write("made by the stand-in")
-    sys.exit(subprocess.run(rest).returncode)
-elif arguments[0] == "export":
-    from tiny_report import write_secret
-    output = arguments[arguments.index("--output") + 1]
-    assert open(arguments[-1]).read() == "made by the stand-in"
-    write_secret(pathlib.Path(output))
+FAKE = """#!/bin/sh
+case "$1 $2" in
+"--version "*) echo "NVIDIA Nsight Systems version 2025.3.2.474-253236389321v0" ;;
+"profile --help") cat "{folder}/help" ;;
+profile*)
+    shift
+    env > "{folder}/seen"
+    while [ "${{1#--}}" != "$1" ]; do
+        case "$1" in --output=*) output="${{1#--output=}}" ;; esac
+        shift
+    done
+    [ -z "{ending}" ] || printf "made by the stand-in" > "$output{ending}"
+    exec "$@"
+    ;;
+export*)
+    while [ $# -gt 1 ]; do
+        [ "$1" = --output ] && output="$2"
+        shift
+    done
+    [ "$(cat "$1")" = "made by the stand-in" ] && cp "{report}" "$output"
+    ;;
+esac
 """
-IMPORTER = """#!{python}
-import shutil, sys
-assert sys.argv[1] == "-i" and sys.argv[3] == "-o", sys.argv
+IMPORTER = """#!/bin/sh
+[ "$1 $3" = "-i -o" ] || exit 1
 {body}
 """
 
@@ -58,21 +57,29 @@ def script(path, text):
     return path
 
 
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory):
+    """A report that holds what nobody should see."""
+    path = tmp_path_factory.mktemp("reports") / "secret.sqlite"
+    write_secret(path)
+    return path
+
+
 @pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Make an nsys that leaves a file of that ending, alone on the PATH."""
+def install(tmp_path, monkeypatch, secret):
+    """Make an nsys that leaves a file of that ending, first on the PATH."""
 
     def make(ending=".nsys-rep", options=NEW):
-        tests = str(Path(__file__).parent)
-        fake = FAKE.format(python=sys.executable, tests=tests, help=options, folder=str(tmp_path), ending=ending)
+        (tmp_path / "help").write_text(options)
+        fake = FAKE.format(folder=tmp_path, ending=ending, report=secret)
         script(tmp_path / "nsight" / "target-linux-x64" / "nsys", fake)
-        monkeypatch.setenv("PATH", str(tmp_path / "nsight" / "target-linux-x64"))
+        monkeypatch.setenv("PATH", f"{tmp_path / 'nsight' / 'target-linux-x64'}:/usr/bin:/bin")
         return Nsys.open()
 
     return make
 
 
-COMMAND = (sys.executable, "-c", "pass")
+COMMAND = ("true",)
 
 
 def test_version_and_options_are_read_from_nsys_itself(install):
@@ -117,21 +124,21 @@ def test_the_command_gets_its_environment(install, tmp_path):
     install()
     given = {"PATH": os.environ["PATH"], "EXTRA": "1"}
     capture_trace(COMMAND, tmp_path / "mine", environment=given)
-    _, environment = json.loads((tmp_path / "seen.json").read_text())
-    assert given.items() <= environment.items() and "HOME" not in environment
+    seen = (tmp_path / "seen").read_text().splitlines()
+    assert {"EXTRA=1", f"PATH={given['PATH']}"} <= set(seen) and not [line for line in seen if line.startswith("HOME=")]
 
 
 def test_a_command_that_fails_is_told_of_and_its_trace_is_kept(install, tmp_path):
     install()
     with pytest.raises(NsysError, match=r"ended with status 3; its trace is in .*mine\.sqlite"):
-        capture_trace([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "mine")
+        capture_trace(["sh", "-c", "exit 3"], tmp_path / "mine")
     assert (tmp_path / "mine.sqlite").exists()
 
 
 @pytest.mark.parametrize("place", ["nsight/host-linux-x64", "nsight/linux-desktop-glibc_2_11_3-x64", "on the path"])
 def test_a_raw_report_is_imported_by_what_lies_beside_nsys_or_on_the_path(install, tmp_path, monkeypatch, place):
     install(ending=".qdstrm")
-    importer = IMPORTER.format(python=sys.executable, body="shutil.copy(sys.argv[2], sys.argv[4])")
+    importer = IMPORTER.format(body='cp "$2" "$4"')
     script(tmp_path / place / "QdstrmImporter", importer)
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{tmp_path / 'on the path'}")
     assert capture_trace(COMMAND, tmp_path / "mine").exists()
@@ -142,14 +149,14 @@ def test_a_raw_report_is_imported_by_what_lies_beside_nsys_or_on_the_path(instal
     ("body", "message"),
     [
         (None, r"(?s)mine\.qdstrm, which has to be imported.* holds the environment.*Fix: .*2025\.3\.2\.474"),
-        ("sys.exit('wrong version of the file')", "QdstrmImporter failed: wrong version of the file"),
+        ("echo 'wrong version of the file' >&2; exit 1", "QdstrmImporter failed: wrong version of the file"),
     ],
 )
 def test_a_raw_report_that_cannot_be_imported_stays_and_the_message_says_why(install, tmp_path, body, message):
     install(ending=".qdstrm")
     if body:
         importer = tmp_path / "nsight" / "host-linux-x64" / "QdstrmImporter"
-        script(importer, IMPORTER.format(python=sys.executable, body=body))
+        script(importer, IMPORTER.format(body=body))
     with pytest.raises(NsysError, match=message):
         capture_trace(COMMAND, tmp_path / "mine")
     assert (tmp_path / "mine.qdstrm").read_text() == "made by the stand-in"
@@ -214,8 +221,7 @@ def test_a_capture_that_is_told_to_end_ends_what_it_runs_and_leaves_nothing(inst
     nsys = install()
     place = tmp_path / "out" / "mine"
     running = tmp_path / "running"
-    sleeping = [sys.executable, "-c", f"import os, time; open({str(running)!r}, 'w').write(str(os.getpid())); "
-                "time.sleep(600)"]  # fmt: skip
+    sleeping = ["sh", "-c", f"echo $$ > {running}; exec sleep 600"]
     command = [sys.executable, "-m", "yolotrt_lab", "trace", "capture", "--out", str(place), "--", *sleeping]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not (running.exists() and running.read_text()):

@@ -51,7 +51,7 @@ def as_sqlite_says(path, table, columns):
 
 
 @given(st.lists(st.tuples(VALUE, VALUE, VALUE), min_size=1, max_size=60), st.sampled_from([512, 1_024, 65_536]))
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_values_of_every_kind_are_what_sqlite_says(tmp_path, rows, page):
     path = tmp_path / "t.sqlite"
     start = write(path, rows, page)
@@ -126,7 +126,7 @@ def test_what_is_out_of_the_ordinary_is_left_to_sqlite(tmp_path, rows, change, p
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_is_left_to_sqlite_or_read_as_other_numbers(tmp_path, data):
     path = tmp_path / "t.sqlite"
     start = write(path, [(number, number * 1_000, "text") for number in range(300)])

@@ -8,7 +8,7 @@ import time
 import weakref
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from yolotrt_lab.errors import DeviceError
@@ -107,7 +107,6 @@ def test_turn_until_lets_those_run_that_are_behind_and_leaves_the_callers_clock(
     assert (log, threads.now) == ([30, 60, 90], 90)
 
 
-@settings(max_examples=60)
 @given(st.lists(DELAYS, min_size=1, max_size=4))
 def test_calls_happen_in_order_of_virtual_time_one_thread_at_a_time_and_the_same_in_every_run(delays):
     def run():
@@ -222,7 +221,6 @@ def test_item_taken_by_a_thread_that_did_not_wait_leaves_the_waiting_one_waiting
     assert log == [("left", 30)]
 
 
-@settings(max_examples=60)
 @given(st.lists(DELAYS, min_size=1, max_size=3), st.lists(st.integers(0, 50), min_size=1, max_size=6))
 def test_items_arrive_in_order_of_their_puts_and_never_before_them(producers, pauses):
     threads = VirtualThreads()

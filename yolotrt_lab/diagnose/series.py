@@ -238,7 +238,7 @@ class _Levels:
         self._count = count = max(1, len(coarse) // length)
         centres, self.medians = in_blocks(coarse, count)
         self._reach = reach = max(1, round(count / _WINDOW / 2))
-        self._levels = np.array([np.median(self.medians[max(0, i - reach) : i + reach + 1]) for i in range(count)])
+        self._levels = _running_median(self.medians, reach)
         fitted = _fit(self.medians)
         residuals = coarse - np.interp(np.arange(len(coarse)), centres, fitted)
         time = correlation_time(sign_autocorrelation(residuals))
@@ -261,6 +261,18 @@ class _Levels:
         form, since = _climb(self.medians[bottom : top + 1])
         since = int((bottom + since + 0.5) * n / count) if since or bottom > reach else 0
         return Change(windows[0], windows[1], start, to, form, since)
+
+
+def _running_median(values: np.ndarray, reach: int) -> np.ndarray:
+    """The median of each value and `reach` others on both sides; at the ends of those that there are."""
+    medians = np.empty(len(values))
+    inside = range(reach, len(values) - reach)
+    if inside:
+        windows = np.lib.stride_tricks.sliding_window_view(values, 2 * reach + 1)
+        medians[reach : len(values) - reach] = np.median(windows, axis=1)
+    for i in set(range(len(values))).difference(inside):
+        medians[i] = np.median(values[max(0, i - reach) : i + reach + 1])
+    return medians
 
 
 def some(values: np.ndarray) -> np.ndarray:

@@ -143,6 +143,11 @@ class Watch:
             got = f"no end after {self.count:,} lines" if self._ended.is_set() else f"{_MOST_SECONDS:g} s in one line"
             raise Stopped(f"the loop must end, got {got}", self._at)
 
+    def leave(self) -> None:
+        """Watch no more: the device would hold the watch, which holds its memory, for ever."""
+        self._rig.machine.hazards.write = lambda array, action: action()
+        self._rig.trace.before_call = lambda: None
+
     def _run(self, loop: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
             loop(*arguments)
@@ -244,6 +249,8 @@ def try_loop(loop: Callable[..., Any], exercise: Exercise | None = None, preset:
         raise
     except BaseException as error:
         trial.blame(error, watch)
+    finally:
+        watch.leave()
     allocated = [each for each in rig.device.namespace.page_locked() if id(each) not in before and each.size > 1 << 20]
     trial.unused = sum(each.size for each in allocated if not each._copied)
     trial.runs = sum(span.row == "kernel" for span in trial.spans)

@@ -232,7 +232,7 @@ class Hazards:
 
             def land() -> None:
                 """What it is compared with from here on is what the download wrote."""
-                untouched = np.array_equal(raw, compared.expected)
+                untouched = _same(raw, compared.expected)
                 self.write(raw, download)
                 if untouched:
                     np.copyto(compared.expected, raw)
@@ -257,7 +257,7 @@ class Hazards:
                     lines=(line, self.line(work)),
                 )
         for work, raw, expected in ended:
-            if not np.array_equal(raw, expected):
+            if not _same(raw, expected):
                 raise HazardError(
                     f"{raw.size:,} bytes were written while they were in flight ({work.name})",
                     fix=_FIX,
@@ -267,3 +267,10 @@ class Hazards:
     def _when(self) -> str:
         """The instant, where no line says where it was."""
         return f" at {self._threads.now / 1e6:.3f} ms" if self._trace is None else ""
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays of bytes are equal, eight at a time."""
+    eights = len(one) // 8 * 8
+    words = np.array_equal(one[:eights].view(np.uint64), other[:eights].view(np.uint64))
+    return words and np.array_equal(one[eights:], other[eights:])

@@ -306,13 +306,9 @@ class Memory:
         ):  # what is made before the loop is not part of its trace
             machine.end("cudaHostRegister" if registered else "cudaHostAlloc", begin)
         buffer = WatchedBuffer(raw.view(dtype).reshape(shape), memory, machine.hazards)
-        buffer.forget = freed = weakref.finalize(raw, self._host_freed, nbytes, registered)
+        buffer.forget = freed = weakref.finalize(raw, _freed, weakref.ref(self), nbytes, 0, registered)
         freed.atexit = False
         return buffer
-
-    def _host_freed(self, nbytes: int, registered: bool) -> None:
-        self.host_bytes -= nbytes
-        self.registered -= registered
 
     def register(self) -> None:
         """`cudaHostRegister` of memory that the program has already."""
@@ -330,8 +326,13 @@ class Memory:
         if machine.threads.running.ranges:
             machine.end("cudaMalloc", begin)
         buffer = SimulatedBuffer(nbytes)
-        weakref.finalize(buffer, self._device_freed, nbytes).atexit = False
+        weakref.finalize(buffer, _freed, weakref.ref(self), 0, nbytes).atexit = False
         return buffer
 
-    def _device_freed(self, nbytes: int) -> None:
-        self.device_bytes -= nbytes
+
+def _freed(memory: weakref.ref[Memory], host_bytes: int, device_bytes: int, registered: int = 0) -> None:
+    """Count it off. What waits for memory to be freed must not hold its device, which may hold that memory itself."""
+    if (kept := memory()) is not None:
+        kept.host_bytes -= host_bytes
+        kept.device_bytes -= device_bytes
+        kept.registered -= registered
