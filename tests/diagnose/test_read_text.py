@@ -177,6 +177,11 @@ def test_lines_of_a_log(line, first):
     assert {len(values) for values in found.values()} == {8}
 
 
+def test_times_are_in_the_order_in_which_a_frame_has_them():
+    found = read_text("enqueue: 1 ms\nsync: 7 ms\ndownload: 1 ms, post: 1 ms\ntotal: 10 ms\n" * 8)
+    assert list(found.times_ns) == ["infer", "synchronize", "download", "postprocess", "frame"]
+
+
 def test_words_that_vary_are_in_no_name():
     names = ("cat", "dog", "bus", "car", "cow", "bird", "boat", "horse", "sheep", "zebra", "truck")
     assert times("".join(f"Processed {name} net 8 ms\n" for name in names)) == {"net": [8_000] * 11}

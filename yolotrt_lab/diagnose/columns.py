@@ -90,6 +90,8 @@ class _Sorted:
     def __init__(self, columns: Sequence[Column], reading: Reading) -> None:
         self.reading, self.clock, self.notes = reading, reading.clock, reading.notes
         self.times: dict[str, np.ndarray] = {}
+        self.places: dict[str, float] = {}
+        """Where in a frame each of the times stands."""
         self.exact = {plain(split_unit(column.header)[0]) for column in columns} - words.FRAME_NUMBERS
         """What the columns are called: where 'postprocess' is there, 'decode' is another time."""
         self.instants: dict[str, np.ndarray] = {}
@@ -138,6 +140,8 @@ class _Sorted:
             self.numbers = values
         elif scale and end:
             self.ends[end] = column.header, values * scale
+            if end[0] != "frame":
+                self.places.setdefault(end[0], column.at or 0.0)
         elif scale:
             self._time(column, word, scale)
         elif unit is None and word:
@@ -159,6 +163,7 @@ class _Sorted:
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)
         self.times.setdefault(key, values)
+        self.places.setdefault(key, column.at or 0.0)
 
     def _direction(self, column: Column) -> Stage:
         """Which way a copy goes that does not say so: before the enqueue it is the upload, behind it the download."""
@@ -194,7 +199,8 @@ class _Sorted:
         """What all columns are together."""
         self._complete()
         kind = self._kind()
-        times, instants, telemetry = self.times, self.instants, self.telemetry
+        times = dict(sorted(self.times.items(), key=lambda each: self.places.get(each[0], np.inf)))
+        instants, telemetry = self.instants, self.telemetry
         rows = len(next(iter((self.times or self.telemetry).values())))
         keep = np.ones(rows, np.bool_) if self.keep is None else self.keep
         if self.gpus is not None and kind == "telemetry":
@@ -275,7 +281,7 @@ class _Sorted:
         if upload is not None and np.mean(fits) < 0.9:  # the upload call is not beside it
             self.notes.append("preprocess is copy_from_Mat without the upload call that it makes")
             both = np.maximum(both - upload, 0)
-        self.times[Stage.PREPROCESS.value] = both
+        self.times[Stage.PREPROCESS.value], self.places[Stage.PREPROCESS] = both, self.places[words.COPY_FROM_MAT]
 
     def _kind(self) -> Kind:
         """The kind, which rates and time stamps are where there is nothing else; MeasurementsError for nothing."""
