@@ -36,8 +36,8 @@ class Column(NamedTuple):
     header: str
     values: np.ndarray
     unit: str | None = None
-    at: float | None = None
-    """Where it stands in its frame; None where its place among the columns tells."""
+    at: float = -1.0
+    """Where it stands in its frame; -1 where its place among the columns tells."""
 
 
 @dataclass(eq=False)
@@ -75,7 +75,7 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
     """
     if columns and not len(columns[0].values):
         raise reading.error("it must have rows, got none", "name another file")
-    columns = [each._replace(at=place) if each.at is None else each for place, each in enumerate(columns)]
+    columns = [each._replace(at=place) if each.at < 0 else each for place, each in enumerate(columns)]
     sorted_ = _Sorted(columns, reading)
     with np.errstate(all="ignore"):  # of values that are then refused
         for place, column in enumerate(columns):
@@ -141,7 +141,7 @@ class _Sorted:
         elif scale and end:
             self.ends[end] = column.header, values * scale
             if end[0] != "frame":
-                self.places.setdefault(end[0], column.at or 0.0)
+                self.places.setdefault(end[0], column.at)
         elif scale:
             self._time(column, word, scale)
         elif unit is None and word:
@@ -163,12 +163,12 @@ class _Sorted:
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)
         self.times.setdefault(key, values)
-        self.places.setdefault(key, column.at or 0.0)
+        self.places.setdefault(key, column.at)
 
     def _direction(self, column: Column) -> Stage:
         """Which way a copy goes that does not say so: before the enqueue it is the upload, behind it the download."""
         if self.enqueue is not None:
-            return Stage.DOWNLOAD if (column.at or 0.0) > self.enqueue else Stage.UPLOAD
+            return Stage.DOWNLOAD if column.at > self.enqueue else Stage.UPLOAD
         way = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
         self.notes.append(f"{column.header!r} names no direction: it is read as the {way}")
         return way
@@ -331,8 +331,8 @@ def _word(column: Column) -> str | None:
 
 def _place_of_enqueue(columns: Sequence[Column]) -> float | None:
     """Where the enqueue stands in a frame, if it tells which way the copies go that do not say so, else None."""
-    copies = [each.at or 0.0 for each in columns if _word(each) == words.COPY]
-    place = min((each.at or 0.0 for each in columns if _word(each) == Stage.INFER), default=np.inf)
+    copies = [each.at for each in columns if _word(each) == words.COPY]
+    place = min((each.at for each in columns if _word(each) == Stage.INFER), default=np.inf)
     tells = len(copies) == 1 or min(copies, default=0) < place < max(copies, default=0)
     return place if tells and np.isfinite(place) else None
 
