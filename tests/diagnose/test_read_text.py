@@ -232,6 +232,14 @@ def test_times_of_day_are_instants_and_never_stages(text, holds, instants):
     assert {name: (each / 1e6).tolist() for name, each in read_text(text).instants_ns.items()} == instants
 
 
+def test_the_clock_of_a_log_that_is_cut_at_its_start_is_no_time_of_a_frame():
+    rows = [(102_345 + 9 * each, 7 + each % 2) for each in range(9)]
+    found = read_text("".join(f"elapsed: {clock} ms, infer: {took} ms\n" for clock, took in rows))
+    assert list(found.times_ns) == ["infer"] and found.clock_ns[0] == 102_345e6
+    slower = read_text("".join(f"elapsed: {12 + each} ms, infer: {took} ms\n" for each, (_, took) in enumerate(rows)))
+    assert list(slower.times_ns) == ["frame", "infer"]
+
+
 PARTS = "infer: 7.9 ms\npost: 1 ms\ninfer: 8.1 ms\ninfer: 8.0 ms\npost: 2 ms\naverage infer: 8 ms\nmin = 7 ms\n"
 HASHED = "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" for each in range(3))
 

@@ -94,6 +94,8 @@ class _Sorted:
         """Where in a frame each of the times stands."""
         self.exact = {plain(split_unit(column.header)[0]) for column in columns} - words.FRAME_NUMBERS
         """What the columns are called: where 'postprocess' is there, 'decode' is another time."""
+        self.elapsed = ""
+        """The time whose name may be that of a clock, such as 'elapsed'."""
         self.instants: dict[str, np.ndarray] = {}
         self.ends: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
         """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
@@ -162,6 +164,7 @@ class _Sorted:
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)
+        self.elapsed = key if word == words.CLOCK else self.elapsed
         self.times.setdefault(key, values)
         self.places.setdefault(key, column.at)
 
@@ -240,6 +243,11 @@ class _Sorted:
     def _complete(self) -> None:
         """Fill in the times that follow from others, and drop those that most rows lack."""
         self._split_copy_from_mat()
+        if (elapsed := self.times.pop(self.elapsed, None)) is not None:
+            if self.times and _climbs(elapsed, max(float(np.nanmedian(values)) for values in self.times.values())):
+                self.clock = elapsed if self.clock is None else self.clock
+            else:
+                self.times[self.elapsed] = elapsed
         frame = {end: values for (part, end), (_, values) in self.ends.items() if part == "frame"}
         if not self.times and [*frame] == ["done"]:  # 'Done. (3 ms)' is no instant
             self.times["frame"] = self._lasted("done", frame.pop("done"), "is below 0")
@@ -352,6 +360,11 @@ def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | Non
 def unit_of_stamps(values: np.ndarray) -> str | None:
     """The unit of seconds and the like since 1970, None for other values."""
     return next((unit for least, unit in _EPOCHS.items() if least <= values[0] < 10 * least), None)
+
+
+def _climbs(values: np.ndarray, step: float) -> bool:
+    """True for a clock: it only goes up, by as much a row as the row takes."""
+    return len(values) >= _ROWS and bool((np.diff(values) >= 0).all() and np.ptp(values) >= step * (len(values) - 1))
 
 
 def _counts_on(values: np.ndarray) -> bool:
