@@ -20,7 +20,7 @@ EDGE_FRAMES = 8
 # What grows.
 NOISE = 5.0
 """Standard deviations of a level. Of 100 series each without growth, 40 to 1,000 frames long, at most 2 grow in white
-noise, 1 in heavy-tailed, 5 in skewed, 4 in AR(1) noise of 0.6, 7 of 0.9, 23 of 0.97 (simulated)."""
+noise, 1 in heavy-tailed, 5 in skewed, 4 in AR(1) noise of 0.6, 7 of 0.9, 25 of 0.97 (simulated)."""
 FEW = 100.0
 """Independent frames. With as many, the variance of a level is taken twice: its estimate is uncertain (simulated)."""
 OF_FRAME = 0.02
