@@ -343,10 +343,10 @@ def _fit(y: np.ndarray) -> np.ndarray:
         i = int(np.argmin(np.abs(y - fitted).sum(axis=1) * _KNEE**is_bump))
         fits.append((fitted[i], 1 + int(is_bump[i])))
     simple = min(fits, key=lambda each: float(np.abs(y - each[0]).sum()) * _KNEE ** each[1])[0]
-    for stays in (_rising(y), -_rising(-y)):
-        free = len(y) - len(np.unique(stays))
-        if len(y) * np.abs(y - stays).sum() < at.STAYS_FITS * free * np.abs(y - simple).sum():
-            return stays
+    for one_way in (_rising(y), -_rising(-y)):
+        free = 1 - len(np.unique(one_way)) / len(y)
+        if np.abs(y - one_way).sum() < at.ANY_SHAPE * free * np.abs(y - simple).sum():
+            return one_way
     return np.asarray(simple)
 
 

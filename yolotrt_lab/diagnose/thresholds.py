@@ -33,7 +33,7 @@ IN_ORDER = 0.5
 """Pairs of a value before and one after that are in order, less those that are not, as a share of all."""
 COMES_BACK = 0.5
 """Share of a rise. What falls by more afterwards has come and gone: a wave."""
-STAYS_FITS = 0.7
+ANY_SHAPE = 0.7
 """Share of what the best of a line, a knee, a step and a bump leaves. A change of another shape that leaves no more is
 no noise: of 17 shapes that rise by 10 and 28 % under noise of 0.5 and 2 %, 99 % grow instead of 74, and noise alone
 does so no more often (simulated)."""
