@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, as_svg, figure, figure_of, mark_of, stamp
+from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, as_svg, figure, figure_of, legend_above, mark_of, stamp
 from ..types import Stage
 from . import thresholds as at
 from .accounts import Bill, Fix, Judged
@@ -365,20 +365,16 @@ def _draw_times(ax: Axes, times_ns: Mapping[str, np.ndarray], measured: Measured
 
     A long series is drawn as the first and the highest of every few frames, so that no spike is lost.
     """
-    lines = []
     for name, values_ns in times_ns.items():
         stage = STAGE_COLOURS.get(Stage(name)) if name in set(Stage) else None
         colour = stage or _FRAME_COLOURS.get(name, "#AA4499")
         frames, values_ms = _thinned(np.maximum(values_ns, 1) / 1e6)
-        lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
+        ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
     for frame in dict.fromkeys(each.since for each in (*bill.grew, *bill.fell) if each.since):
         ax.axvline(frame, color="#999999", linewidth=0.9, linestyle=":")
     ylabel = "latency [ms]" if [*times_ns] == ["latency"] else "host time [ms]"
     ax.set(ylim=(0, None), xlabel="frame", ylabel=ylabel)
-    compact = {"fontsize": 8, "columnspacing": 1.2, "handlelength": 1}
-    legend = ax.legend(frameon=False, ncols=max(len(lines), 1), loc="lower left", bbox_to_anchor=(0, 1), **compact)
-    for handle in legend.get_lines():
-        handle.set_linewidth(3)
+    legend_above(ax)
     stamp(figure_of(ax), measured.origin)
 
 
