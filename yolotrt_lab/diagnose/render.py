@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, as_svg, figure, figure_of, mark_of, stamp
+from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, as_svg, figure, figure_of, legend_above, mark_of, stamp
 from ..types import Stage
 from . import thresholds as at
 from .accounts import Bill, Fix, Judged
@@ -88,15 +88,16 @@ def _causes(bill: Bill) -> Iterator[Section]:
     for verdict in ("proven", "possible", "excluded", "not_measured"):
         causes = [each for each in bill.causes if each.verdict == verdict]
         silent = [c for c in causes if verdict == "not_measured" or c.because.endswith(ALL_ALONG)]
-        if told := [c for c in causes if c not in silent]:
-            said = _said if verdict == "excluded" else _with_fix
-            shared = [b for b, count in Counter(c.because for c in told).items() if count > 1 and said is _with_fix]
-            if own := [c for c in told if c.because not in shared]:
-                yield Section(_plain(verdict), tuple((str(c.cause), said(c)) for c in own))
-            for because in shared:
-                alike = (_EXPLAINED[c.cause] for c in told if c.because == because)
-                rows = tuple((str(each.cause), f"{each.words}. Fix: {each.fix}") for each in alike)
-                yield Section(f"{_plain(verdict)}, any of these: {because}", rows)
+        told = [c for c in causes if c not in silent]
+        if verdict == "excluded" and told:
+            yield Section(verdict, tuple((str(c.cause), c.because) for c in told))
+            continue
+        shared = [because for because, count in Counter(c.because for c in told).items() if count > 1]
+        if own := [c for c in told if c.because not in shared]:
+            yield Section(verdict, tuple(_with_fix(c, c.because) for c in own))
+        for because in shared:
+            rows = tuple(_with_fix(c) for c in told if c.because == because)
+            yield Section(f"{verdict}, any of these: {because}", rows)
         if silent:
             title = f"possible, and nothing speaks for it: {ALL_ALONG}" if verdict == "possible" else _plain(verdict)
             yield Section(title, lines=tuple(_together(silent)))
@@ -109,17 +110,14 @@ def _together(causes: list[Judged]) -> Iterator[str]:
         yield f"{names}: {because.removesuffix(f'; {ALL_ALONG}')}"
 
 
-def _said(judged: Judged) -> str:
-    return judged.because
-
-
 def _plain(word: str) -> str:
     return word.replace("_", " ")
 
 
-def _with_fix(judged: Judged) -> str:
+def _with_fix(judged: Judged, because: str = "") -> tuple[str, str]:
     explained = _EXPLAINED[judged.cause]
-    return f"{explained.words}: {judged.because.rstrip('.')}. Fix: {explained.fix}"
+    told = f"{explained.words}: {because.rstrip('.')}" if because else explained.words
+    return str(judged.cause), f"{told}. Fix: {explained.fix}"
 
 
 def _moves(bill: Bill) -> Iterator[str]:
@@ -300,15 +298,15 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
         return
     least = at.OF_FRAME * one
     yield f"the frame goes from {ms(one)} to {ms(two)}: {_less(one - two, 0.0)}"
-    for each in (fix for fix in before.fixes if fix.at_most_ms):
-        bound = f"{_plain(each.fix)}: at most {ms(each.at_most_ms or 0.0)}"
-        if each.fix == "fewer_frames":  # they shorten the queue, not the frame
+    for fix, at_most in ((each.fix, each.at_most_ms) for each in before.fixes if each.at_most_ms):
+        bound = f"{_plain(fix)}: at most {ms(at_most)}"
+        if fix == "fewer_frames":  # they shorten the queue, not the frame
             yield f"{bound} of latency, of which {ms(_late(before)[QUEUE] - _late(after)[QUEUE])} came off"
             continue
-        part = _ACTS_ON.get(each.fix, "the frame")
+        part = _ACTS_ON.get(fix, "the frame")
         part = part if part in _late(before) else "the frame"
         took = _late(before)[part] - _late(after)[part] if part in _late(before) else one - two
-        more = "; this fix alone can't be the reason" if took > (each.at_most_ms or 0.0) + least else ""
+        more = "; this fix alone can't be the reason" if took > at_most + least else ""
         yield f"{bound}; {part} takes {_less(took, least)}{more}"
 
 
@@ -367,20 +365,16 @@ def _draw_times(ax: Axes, times_ns: Mapping[str, np.ndarray], measured: Measured
 
     A long series is drawn as the first and the highest of every few frames, so that no spike is lost.
     """
-    lines = []
     for name, values_ns in times_ns.items():
         stage = STAGE_COLOURS.get(Stage(name)) if name in set(Stage) else None
         colour = stage or _FRAME_COLOURS.get(name, "#AA4499")
         frames, values_ms = _thinned(np.maximum(values_ns, 1) / 1e6)
-        lines += ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
+        ax.plot(frames, values_ms, color=colour, linewidth=0.9, label=name, **mark_of(len(frames)))
     for frame in dict.fromkeys(each.since for each in (*bill.grew, *bill.fell) if each.since):
         ax.axvline(frame, color="#999999", linewidth=0.9, linestyle=":")
     ylabel = "latency [ms]" if [*times_ns] == ["latency"] else "host time [ms]"
     ax.set(ylim=(0, None), xlabel="frame", ylabel=ylabel)
-    compact = {"fontsize": 8, "columnspacing": 1.2, "handlelength": 1}
-    legend = ax.legend(frameon=False, ncols=max(len(lines), 1), loc="lower left", bbox_to_anchor=(0, 1), **compact)
-    for handle in legend.get_lines():
-        handle.set_linewidth(3)
+    legend_above(ax)
     stamp(figure_of(ax), measured.origin)
 
 

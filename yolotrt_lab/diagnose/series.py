@@ -28,6 +28,7 @@ _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are ne
 _AROUND = 31  # frames that a level around a frame is of
 _FLAT = 0.2  # share of the slope of the climb before
 _KNEE = 1.05
+_LEFT = 0.05  # share of a climb by which a value must be above the first level, to be no more of it
 _END = 2.0  # how much likelier (in its logarithm) a climb that starts, or ends, inside must be: less is chance
 
 
@@ -312,7 +313,15 @@ def _climb(y: np.ndarray, at_once: int = 2) -> tuple[Form, float]:
     behind = y[last[best] :]
     ends_flat = len(behind) > 1 and abs(_line(behind)[0][0] * took[best]) <= _FLAT * abs(gains[best])
     still = int(np.argmax(y != y[0])) - 1
-    return "plateau" if ends_flat else "ramp", float(max(first[best], still))
+    return "plateau" if ends_flat else "ramp", float(max(min(first[best], _left(y)), still))
+
+
+def _left(y: np.ndarray) -> float:
+    """Behind which value all lie clearly above the first level, or below it."""
+    up = y if y[-1] > y[0] else -y
+    rising = _rising(up)
+    clearly = max(at.NOISE * _deviation(up - rising), _LEFT * (rising[-1] - rising[0]))
+    return float(np.argmax(rising > rising[0] + clearly)) - 1
 
 
 @lru_cache(maxsize=16)
@@ -343,10 +352,10 @@ def _fit(y: np.ndarray) -> np.ndarray:
         i = int(np.argmin(np.abs(y - fitted).sum(axis=1) * _KNEE**is_bump))
         fits.append((fitted[i], 1 + int(is_bump[i])))
     simple = min(fits, key=lambda each: float(np.abs(y - each[0]).sum()) * _KNEE ** each[1])[0]
-    for stays in (_rising(y), -_rising(-y)):
-        free = len(y) - len(np.unique(stays))
-        if len(y) * np.abs(y - stays).sum() < at.STAYS_FITS * free * np.abs(y - simple).sum():
-            return stays
+    for one_way in (_rising(y), -_rising(-y)):
+        free = 1 - len(np.unique(one_way)) / len(y)
+        if np.abs(y - one_way).sum() < at.ANY_SHAPE * free * np.abs(y - simple).sum():
+            return one_way
     return np.asarray(simple)
 
 

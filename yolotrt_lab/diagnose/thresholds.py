@@ -20,7 +20,7 @@ EDGE_FRAMES = 8
 # What grows.
 NOISE = 5.0
 """Standard deviations of a level. Of 100 series each without growth, 40 to 1,000 frames long, at most 2 grow in white
-noise, 1 in heavy-tailed, 5 in skewed, 4 in AR(1) noise of 0.6, 7 of 0.9, 23 of 0.97 (simulated)."""
+noise, 1 in heavy-tailed, 5 in skewed, 4 in AR(1) noise of 0.6, 7 of 0.9, 25 of 0.97 (simulated)."""
 FEW = 100.0
 """Independent frames. With as many, the variance of a level is taken twice: its estimate is uncertain (simulated)."""
 OF_FRAME = 0.02
@@ -33,7 +33,7 @@ IN_ORDER = 0.5
 """Pairs of a value before and one after that are in order, less those that are not, as a share of all."""
 COMES_BACK = 0.5
 """Share of a rise. What falls by more afterwards has come and gone: a wave."""
-STAYS_FITS = 0.7
+ANY_SHAPE = 0.7
 """Share of what the best of a line, a knee, a step and a bump leaves. A change of another shape that leaves no more is
 no noise: of 17 shapes that rise by 10 and 28 % under noise of 0.5 and 2 %, 99 % grow instead of 74, and noise alone
 does so no more often (simulated)."""
