@@ -323,6 +323,13 @@ class TestWhatIsNoRecording:
         write(saved, parquet.read_table(saved), metadata)
         assert "record again" in self.refused(saved, f"not a usable recording: .*{message}").fix
 
+    def test_text_whose_ends_are_damaged(self, tmp_path):
+        ends, text = (pyarrow.py_buffer(data) for data in (np.array([0, -5, 3], np.int32), b"h2d"))
+        broken = pyarrow.table({"direction": pyarrow.StringArray.from_buffers(2, ends, text)})
+        with pyarrow.ipc.new_stream(tmp_path / "broken.arrow", broken.schema) as stream:
+            stream.write_table(broken)
+        self.refused(tmp_path / "broken.arrow", "no readable Parquet or Arrow file")
+
     @pytest.mark.parametrize(
         ("column", "values", "message"),
         [

@@ -402,7 +402,7 @@ def read_arrow(path: Path) -> Any:
         if not data.startswith((_STREAM, _FEATHER)):
             file = parquet.ParquetFile(pyarrow.BufferReader(data), page_checksum_verification=True)
             _check_size(path, 8 * file.metadata.num_rows * file.metadata.num_columns)
-            return _with_one_column_a_name(path, file.read())
+            return _checked_table(path, file.read())
         is_stream, batches, nbytes = data.startswith(_STREAM), [], 0
         reader = ipc.open_stream(data) if is_stream else ipc.open_file(data)
         with suppress(pyarrow.ArrowException, OSError):  # a crash or a full disk cuts the last batch off
@@ -410,14 +410,15 @@ def read_arrow(path: Path) -> Any:
                 batches.append(batch)
                 nbytes += batch.nbytes
                 _check_size(path, nbytes)
-        return _with_one_column_a_name(path, pyarrow.Table.from_batches(batches, reader.schema))
+        return _checked_table(path, pyarrow.Table.from_batches(batches, reader.schema))
     except (pyarrow.ArrowException, ValueError, KeyError, OSError) as error:
         fix = "it is damaged, cut off or something else: take another copy, or record again"
         what = f"{path} is no readable Parquet or Arrow file: {str(error).splitlines()[0]}"
         raise RecordingError(what, fix=fix) from error
 
 
-def _with_one_column_a_name(path: Path, table: Any) -> Any:
+def _checked_table(path: Path, table: Any) -> Any:
+    table.validate(full=True)  # text whose ends are damaged could end the process where it is read
     names = table.column_names
     if twice := [name for name in names if names.count(name) > 1]:
         raise RecordingError(f"{path} must have one column of a name, got two called {twice[0]}", fix=_OTHER)

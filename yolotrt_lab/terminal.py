@@ -196,30 +196,31 @@ def exit_status(command: Callable[[], int | None], debug: bool) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         _discard_output()
         return 141
-    except LabError as error:
-        if debug:
+    except (LabError, MemoryError, OSError) as error:
+        told = _told(error)
+        if debug or told is None:
             raise
-        say(f"yolotrt-lab: {error}{_notes(error)}")
+        say(f"yolotrt-lab: {told}{_notes(error)}")
         return 1 if isinstance(error, NotebookError) else 2
-    except MemoryError as error:  # NumPy's says how much was asked for
-        if debug:
-            raise
-        say(f"yolotrt-lab: there must be memory for this, got: {error}{_notes(error)}")
-        say("Fix: take less at once, or end what else uses the memory")
-        return 2
-    except OSError as error:
-        if error.filename is not None and not debug:
-            say(f"yolotrt-lab: {error.filename} cannot be used: {error.strerror}{_notes(error)}")
-            say("Fix: check the path, and what you may do there")
-            return 2
-        try:
-            print(flush=True)
-        except OSError:  # it was the output, such as a file on a full disk
-            _discard_output()
-            say(f"yolotrt-lab: the output must be writable, got: {error.strerror or error}")
-            say("Fix: make space there, or send the output elsewhere")
-            return 2
-        raise
+
+
+def _told(error: LabError | MemoryError | OSError) -> LabError | None:
+    """An error with its fix; None for one of the system that says nothing to a user."""
+    if isinstance(error, LabError):
+        return error
+    if isinstance(error, MemoryError):  # NumPy's says how much was asked for
+        what = f"there must be memory for this, got: {error}"
+        return LabError(what, fix="take less at once, or end what else uses the memory")
+    if error.filename is not None:
+        what = f"{error.filename} cannot be used: {error.strerror}"
+        return LabError(what, fix="check the path, and what you may do there")
+    try:
+        print(flush=True)
+    except OSError:  # it was the output, such as a file on a full disk
+        _discard_output()
+        what = f"the output must be writable, got: {error.strerror or error}"
+        return LabError(what, fix="make space there, or send the output elsewhere")
+    return None
 
 
 def stopped_by(error: KeyboardInterrupt) -> tuple[int, str]:

@@ -224,9 +224,18 @@ def test_a_gpu_whose_numbers_are_none_keeps_that_of_its_process(tmp_path, odd, p
     assert read_trace(report.write(tmp_path / "r.sqlite")).kernels["device"].tolist() == [0]
 
 
+def test_a_column_that_hides_the_numbers_of_rows_is_told(tmp_path):
+    report = TinyReport()
+    report.range("frame", 0, 9, text=True)
+    path = report.write(tmp_path / "r.sqlite")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("ALTER TABLE NVTX_EVENTS RENAME COLUMN color TO rowid")
+    assert any("1 of 1 rows of NVTX_EVENTS" in note for note in read_trace(path).notes)
+
+
 def damaged(report, path, seed):
-    """The report with one thing broken: a table or column gone, rows shuffled, the file cut off, or bytes changed."""
-    rng, kind = np.random.default_rng(seed), seed % 5
+    """The report with one thing broken: a table or column gone, rows shuffled, or the file cut off."""
+    rng, kind = np.random.default_rng(seed), seed % 4
     if kind == 0:
         return report.write(path, drop=[str(rng.choice([*report.rows, "StringIds", "ENUM_CUDA_MEM_KIND"]))])
     if kind == 1:
@@ -236,16 +245,12 @@ def damaged(report, path, seed):
         for rows in report.rows.values():
             rng.shuffle(rows)
         return report.write(path)
-    data = np.frombuffer(report.write(path).read_bytes(), np.uint8).copy()
-    if kind == 3:
-        data = data[: int(rng.integers(1, len(data)))]
-    else:
-        data[rng.integers(0, len(data), 40)] = rng.integers(0, 256, 40)
-    path.write_bytes(data.tobytes())
+    data = report.write(path).read_bytes()
+    path.write_bytes(data[: int(rng.integers(1, len(data)))])
     return path
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(32))
 def test_damaged_reports_give_an_error_of_the_lab_or_what_is_left(tmp_path, seed):
     report = TinyReport()
     for frame in range(10):
@@ -255,8 +260,6 @@ def test_damaged_reports_give_an_error_of_the_lab_or_what_is_left(tmp_path, seed
         attribution = attribute(trace)
         findings(trace)
     except TraceError:
-        return
-    if seed % 5 == 4:  # a changed byte in a number can't be noticed
         return
     assert trace.notes or (trace.count("api"), trace.count("kernels"), trace.count("copies")) == (40, 10, 20)
     if trace.count("api") and trace.count("kernels") and trace.count("copies") and trace.names:

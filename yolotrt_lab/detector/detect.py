@@ -89,10 +89,10 @@ def _numbers(classes: Sequence[int | str], names: Sequence[str], count: int) -> 
     numbers = {name: number for number, name in reversed([*enumerate(names)])}
     words = [str(each) for each in classes]
     found = [numbers.get(word, int(word) if word.isdecimal() and len(word) < 10 else -1) for word in words]
-    for word, number in zip(words, found, strict=True):
+    for each, number in zip(classes, found, strict=True):
         if number < 0 or number >= (count or number + 1):
             known = ", ".join(names[:20]) or f"0 to {count - 1}"
-            what = f"a class must be one that the model knows, got {word[:100]!r}"
+            what = f"a class must be one that the model knows, got {each!r:.100}"
             raise SettingsError(what, fix=f"use some of {known}")
     return found
 

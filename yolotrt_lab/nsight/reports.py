@@ -280,7 +280,7 @@ class _Report:
         """The names of ranges, by their number or, where that is, the text in their row."""
         columns = self.columns["ranges"]
         codes = self._codes(columns["textId"])
-        texts = self._rows("NVTX_EVENTS", "rowid", "text", where="text IS NOT NULL")
+        texts = self._rows("NVTX_EVENTS", "rowid", "text", where="text IS NOT NULL AND rowid IS NOT NULL")
         places = look_up(columns["rowid"])(np.array([row for row, _ in texts], np.int64))
         for place, (_, text) in zip(places.tolist(), texts, strict=True):
             if place >= 0:
