@@ -219,9 +219,8 @@ def test_closed_streams_are_no_error_of_their_own(words, status, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("arguments", [["record"], ["doctor", "--json"]], ids=" ".join)
-def test_an_output_that_cannot_be_written_is_two_lines_and_exit_status_2(arguments):
-    command = [sys.executable, "-m", "yolotrt_lab", *arguments]
+def test_an_output_that_cannot_be_written_is_two_lines_and_exit_status_2():
+    command = [sys.executable, "-m", "yolotrt_lab", "record"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert done.returncode == 2
