@@ -44,23 +44,22 @@ class Accesses:
         """The lane of all that is in `latest`; None where there are several, or nothing is in it."""
         self.has_gaps = device is not None
         """Some of its bytes may have no value."""
-        self._written: list[tuple[int, int]] = []
+        self._written: set[tuple[int, int]] = set()
 
     def write(self, begin: int, end: int) -> None:
         """These bytes have a value now."""
-        merged: list[tuple[int, int]] = []
-        for start, stop in sorted([*self._written, (begin, end)]):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-            else:
-                merged.append((start, stop))
-        self._written = merged
+        self._written.add((begin, end))
         device = None if self.device is None else self.device()
-        self.has_gaps = device is not None and merged != [(0, device.nbytes)]
+        self.has_gaps = device is not None and self.written(device.nbytes) < device.nbytes
 
     def written(self, nbytes: int) -> int:
         """How many of the first bytes have a value."""
-        return sum(max(min(stop, nbytes) - start, 0) for start, stop in self._written)
+        found = place = 0
+        for begin, end in sorted(self._written):
+            end = min(end, nbytes)
+            found += max(end - max(begin, place), 0)
+            place = max(place, end)
+        return found
 
 
 Touch = tuple[Accesses, str, int, int]

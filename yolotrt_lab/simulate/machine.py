@@ -252,8 +252,9 @@ class Machine:
         self.end(name, begin)
         if work is not None:
             self.hazards.learn(work)
-            if work is work.lane.last and not self.threads.ready:
-                work.lane.clear()
+            if work is work.lane.last and not self.threads.ready:  # nothing of the lane is in the launch queue
+                work.lane.in_flight.clear()
+                work.lane.in_flight_entries = 0
         self.hazards.check_copies()
 
     def _synchronize_ns(self, name: str) -> int:

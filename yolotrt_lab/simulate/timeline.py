@@ -103,11 +103,6 @@ class StreamQueue:
         """True where all its work is known to have run by then."""
         return self.last is None or self.last.has_run(now)
 
-    def clear(self) -> None:
-        """All its work is over: nothing of it is in the launch queue."""
-        self.in_flight.clear()
-        self.in_flight_entries = 0
-
     def wait_for(self, work: Work) -> None:
         """What is submitted from here on runs after that work."""
         clock = dict(self.clock)

@@ -231,13 +231,9 @@ class Trace:
         self._threads.running.call = number = next(self._numbers)
         self.lines[number] = calling_line()
 
-    def number_of_call(self) -> int:
-        """The call that the running thread is in."""
-        return self._threads.running.call
-
     def keep_call(self, name: str, begin: int) -> None:
         """The running thread's call ends now."""
-        self._keep("api", name, begin, self.number_of_call())
+        self._keep("api", name, begin, self._threads.running.call)
 
     def keep_range(self, name: str, begin: int) -> None:
         """A range of the running thread ends now."""
