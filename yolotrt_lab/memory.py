@@ -7,9 +7,10 @@ still reads it. A slot carries an event for that: it can be leased again once ev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
-from .device import Device, HostBuffer, Stream
+from .device import Device, Event, HostBuffer, Stream
 from .errors import SlotInFlightError, member, whole
 from .types import HostMemory, TensorSpec
 
@@ -25,16 +26,15 @@ class SlotState(IntEnum):
 FREE, LEASED, IN_FLIGHT = SlotState
 
 
+@dataclass(slots=True, eq=False)
 class _Memory:
     """What the leases of one slot have in common."""
 
-    __slots__ = ("event", "inputs", "lease", "outputs", "state")
-
-    def __init__(self, device: Device, inputs: dict[str, HostBuffer], outputs: dict[str, HostBuffer]) -> None:
-        self.event = device.event()
-        self.inputs, self.outputs = inputs, outputs
-        self.state = FREE
-        self.lease = 0
+    event: Event
+    inputs: dict[str, HostBuffer]
+    outputs: dict[str, HostBuffer]
+    state: SlotState = FREE
+    lease: int = 0
 
 
 class Slot:
@@ -122,13 +122,12 @@ class SlotPool:
         output_memory: HostMemory = HostMemory.PINNED,
     ) -> None:
         slots = whole("slots", slots, 1)
-        memory = (
-            (inputs, member("input_memory", HostMemory, input_memory)),
-            (outputs, member("output_memory", HostMemory, output_memory)),
-        )
-        self.slots = [
-            Slot(index, _Memory(device, *(_buffers(device, *each) for each in memory))) for index in range(slots)
-        ]
+        input_memory = member("input_memory", HostMemory, input_memory)
+        output_memory = member("output_memory", HostMemory, output_memory)
+        self.slots = []
+        for index in range(slots):
+            filled, found = _buffers(device, inputs, input_memory), _buffers(device, outputs, output_memory)
+            self.slots.append(Slot(index, _Memory(device.event(), filled, found)))
         self._next = 0
 
     @property

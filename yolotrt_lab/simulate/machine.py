@@ -81,7 +81,7 @@ class TracedRange(Range):
 
     def __exit__(self, *_: object) -> None:
         self._threads.running.ranges -= 1
-        self._trace.keep_range(self._name, self._start)
+        self._trace.keep("range", self._name, self._start)
         super().__exit__()
 
 
@@ -126,7 +126,7 @@ class Machine:
     def end(self, name: str, begin: int) -> None:
         """The end of a call that the trace shows."""
         if self.trace is not None:
-            self.trace.keep_call(name, begin)
+            self.trace.keep("api", name, begin)
 
     def spend(self, name: str, duration_ns: int) -> None:
         """A whole call that does nothing but take its time."""

@@ -247,13 +247,8 @@ def open_timed_engine(
     if model is None:
         if boxes is not None and _CELLS % boxes:  # as `OnnxModel.read` refuses it
             raise SettingsError(f"boxes must divide {_CELLS:,} cells, got {boxes:,}", fix="use 100 boxes")
-        images, output = (
-            TensorSpec(name, shape, np.dtype(np.float32))
-            for name, shape in (
-                ("images", (batch, 3, 640, 640)),
-                ("output0", (batch, 84, _CELLS if boxes is None else boxes)),
-            )
-        )
+        images = TensorSpec("images", (batch, 3, 640, 640), np.dtype(np.float32))
+        output = TensorSpec("output0", (batch, 84, _CELLS if boxes is None else boxes), np.dtype(np.float32))
         metadata = {} if boxes is None else {"boxes": str(boxes)}
         return SimulatedEngine(label, cost, [images], [output], model=timed_as, metadata=metadata)
     from ..onnxruntime import OnnxRuntimeEngine

@@ -99,10 +99,6 @@ class StreamQueue:
     """What shares the GPU now, with `left` of its duration still to run."""
     left: float = 0.0
 
-    def has_run(self, now: int) -> bool:
-        """True where all its work is known to have run by then."""
-        return self.last is None or self.last.has_run(now)
-
     def wait_for(self, work: Work) -> None:
         """What is submitted from here on runs after that work."""
         clock = dict(self.clock)
@@ -143,7 +139,7 @@ class Timeline:
 
     def drop_closed(self, now: int) -> None:
         """Forget the closed lanes whose work has all run by then."""
-        self.lanes = [lane for lane in self.lanes if not (lane.closed and lane.has_run(now))]
+        self.lanes = [lane for lane in self.lanes if not lane.closed or (lane.last and not lane.last.has_run(now))]
 
     def submit(self, lane: StreamQueue, work: Work) -> None:
         """Append work to the lane."""
