@@ -32,8 +32,6 @@ from .recording import FrameRecorder, Recording, joined, machine_info
 from .types import Detections, Fill, HostMemory, Stage
 from .vision import HostWork, PixelWork, letterbox_geometry
 
-WAIT, PREPROCESS, UPLOAD, INFER, DOWNLOAD, SYNCHRONIZE, POSTPROCESS = Stage
-
 Preprocess = Callable[[HostWork, int, Slot], HostBuffer]
 """Fills a slot with a frame, given by its number, and returns the host memory to upload from."""
 
@@ -211,7 +209,7 @@ class FrameLoop(Loop):
     def _run(self) -> None:
         settings = self.settings
         self._range = self.device.range("frame")
-        self._stages = {stage: self.device.range(str(stage)) for stage in Stage}
+        self._stages = [self.device.range(str(stage)) for stage in Stage]
         self._frames(range(-settings.warmup, 0), None)
         self._frames(range(settings.frames), None if settings.period_us is None else round(settings.period_us * 1_000))
 
@@ -231,28 +229,29 @@ class FrameLoop(Loop):
 
     def _frame(self, index: int, due: int) -> Iterator[None]:
         """One frame, from the clock to its boxes. It pauses once it is submitted, until it is to be collected."""
-        device, context, stream, stages = self.device, self._context, self._stream, self._stages
-        with stages[WAIT]:
+        device, context, stream = self.device, self._context, self._stream
+        wait, preprocess, upload, infer, download, synchronize, postprocess = self._stages
+        with wait:
             device.wait_until_ns(due)
         start = device.now_ns()
         slot = self._pool.lease()
-        with stages[PREPROCESS]:
+        with preprocess:
             source = self._preprocess(self._work, index, slot)
-        with stages[UPLOAD]:
+        with upload:
             context.upload(source, stream)
-        with stages[INFER]:
+        with infer:
             self.enqueue(stream)
-        with stages[DOWNLOAD]:
+        with download:
             context.download(slot.outputs, stream)
         slot.submitted(stream)
-        submitting_ns = [stages[stage].ns for stage in (WAIT, PREPROCESS, UPLOAD, INFER, DOWNLOAD)]
+        submitting_ns = wait.ns, preprocess.ns, upload.ns, infer.ns, download.ns
         yield
-        with stages[SYNCHRONIZE]:
+        with synchronize:
             self._synchronize(slot)
-        with stages[POSTPROCESS]:
+        with postprocess:
             if self.settings.postprocess:
                 self._find_boxes(index, slot)
-        host_ns = (*submitting_ns, stages[SYNCHRONIZE].ns, stages[POSTPROCESS].ns)
+        host_ns = *submitting_ns, synchronize.ns, postprocess.ns
         self._recorder.add((index, due, start, device.now_ns(), *host_ns, index < 0))
 
     def _synchronize(self, slot: Slot) -> None:
@@ -296,8 +295,9 @@ def copied(work: HostWork, index: int, slot: Slot) -> HostBuffer:
 
 def in_place(work: HostWork, index: int, slot: Slot) -> HostBuffer:
     """`Fill.IN_PLACE`."""
-    work.letterbox(index, slot.input)
-    return slot.input
+    target = slot.input
+    work.letterbox(index, target)
+    return target
 
 
 def ready(work: HostWork, index: int, slot: Slot) -> HostBuffer:

@@ -7,9 +7,10 @@ still reads it. A slot carries an event for that: it can be leased again once ev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
-from .device import Device, HostBuffer, Stream
+from .device import Device, Event, HostBuffer, Stream
 from .errors import SlotInFlightError, member, whole
 from .types import HostMemory, TensorSpec
 
@@ -22,16 +23,18 @@ class SlotState(IntEnum):
     IN_FLIGHT = 2
 
 
+FREE, LEASED, IN_FLIGHT = SlotState
+
+
+@dataclass(slots=True, eq=False)
 class _Memory:
     """What the leases of one slot have in common."""
 
-    __slots__ = ("event", "inputs", "lease", "outputs", "state")
-
-    def __init__(self, device: Device, inputs: dict[str, HostBuffer], outputs: dict[str, HostBuffer]) -> None:
-        self.event = device.event()
-        self.inputs, self.outputs = inputs, outputs
-        self.state = SlotState.FREE
-        self.lease = 0
+    event: Event
+    inputs: dict[str, HostBuffer]
+    outputs: dict[str, HostBuffer]
+    state: SlotState = FREE
+    lease: int = 0
 
 
 class Slot:
@@ -45,8 +48,7 @@ class Slot:
 
     def __init__(self, index: int, memory: _Memory, lease: int | None = None) -> None:
         self.index = index
-        self.inputs = memory.inputs
-        self.outputs = memory.outputs
+        self.inputs, self.outputs = memory.inputs, memory.outputs
         self._memory = memory
         self._lease = lease
 
@@ -69,7 +71,7 @@ class Slot:
         """Call after the last submission that uses this slot: from here on it is the GPU's."""
         memory = self._mine()
         stream.record(memory.event)
-        memory.state = SlotState.IN_FLIGHT
+        memory.state = IN_FLIGHT
 
     def wait(self) -> None:
         """Hold the host until the GPU is done with the slot; its outputs can be read then.
@@ -77,7 +79,7 @@ class Slot:
         SlotInFlightError for a slot that is leased and was not submitted: nothing says when the GPU is done with it.
         """
         memory = self._mine()
-        if memory.state is SlotState.LEASED:
+        if memory.state is LEASED:
             raise SlotInFlightError(
                 f"slot {self.index} must be submitted before it is waited for, got one that is only leased",
                 fix="call slot.submitted(stream) after the last copy, or slot.release() if there was none",
@@ -87,15 +89,15 @@ class Slot:
 
     def release(self) -> None:
         """Give the slot back without asking the event: the caller knows that the GPU is done (it synchronized)."""
-        self._mine().state = SlotState.FREE
+        self._mine().state = FREE
 
     @property
     def in_flight(self) -> bool:
         """True while the GPU may still use the slot."""
-        return self.state is SlotState.IN_FLIGHT and not self._memory.event.done
+        return self.state is IN_FLIGHT and not self._memory.event.done
 
     def _mine(self) -> _Memory:
-        if self._lease not in (None, self._memory.lease):
+        if self._lease is not None and self._lease != self._memory.lease:
             raise SlotInFlightError(
                 f"slot {self.index} must be used within its lease, got one that is over: the slot was leased again",
                 fix="call wait or release once for each lease, and drop the slot then",
@@ -120,13 +122,12 @@ class SlotPool:
         output_memory: HostMemory = HostMemory.PINNED,
     ) -> None:
         slots = whole("slots", slots, 1)
-        memory = (
-            (inputs, member("input_memory", HostMemory, input_memory)),
-            (outputs, member("output_memory", HostMemory, output_memory)),
-        )
-        self.slots = [
-            Slot(index, _Memory(device, *(_buffers(device, *each) for each in memory))) for index in range(slots)
-        ]
+        input_memory = member("input_memory", HostMemory, input_memory)
+        output_memory = member("output_memory", HostMemory, output_memory)
+        self.slots = []
+        for index in range(slots):
+            filled, found = _buffers(device, inputs, input_memory), _buffers(device, outputs, output_memory)
+            self.slots.append(Slot(index, _Memory(device.event(), filled, found)))
         self._next = 0
 
     @property
@@ -141,22 +142,25 @@ class SlotPool:
         never submitted or released is always refused: waiting for it would take for ever.
         """
         slot = self.slots[self._next]
-        if slot.state is SlotState.LEASED:
+        memory = slot._memory
+        if memory.state is not FREE:
+            self._free(slot, wait)
+        memory.state = LEASED
+        memory.lease += 1
+        self._next = (self._next + 1) % len(self.slots)
+        return Slot(slot.index, memory, memory.lease)
+
+    def _free(self, slot: Slot, wait: bool) -> None:
+        if slot.state is LEASED:
             raise SlotInFlightError(
                 f"slot {slot.index} is leased already and was not submitted",
                 fix="call slot.submitted(stream) or slot.release() for every lease, or make a pool with more slots",
             )
-        if slot.state is SlotState.IN_FLIGHT:
-            if not wait and slot.in_flight:
-                raise SlotInFlightError(
-                    f"the GPU still uses slot {slot.index}", fix="lease(wait=True), or make a pool with more slots"
-                )
-            slot.wait()
-        memory = slot._memory
-        memory.state = SlotState.LEASED
-        memory.lease += 1
-        self._next = (self._next + 1) % len(self.slots)
-        return Slot(slot.index, memory, memory.lease)
+        if not wait and slot.in_flight:
+            raise SlotInFlightError(
+                f"the GPU still uses slot {slot.index}", fix="lease(wait=True), or make a pool with more slots"
+            )
+        slot.wait()
 
 
 def _buffers(device: Device, specs: Sequence[TensorSpec], memory: HostMemory) -> dict[str, HostBuffer]:

@@ -18,10 +18,11 @@ class HostMemory(StrEnum):
     REGISTERED = "registered"
     WRITE_COMBINED = "write_combined"
 
-    @property
-    def page_locked(self) -> bool:
-        """True where the GPU can copy by itself while the host goes on."""
-        return self is not HostMemory.PAGEABLE
+    page_locked: bool
+    """True where the GPU can copy by itself while the host goes on."""
+
+    def __init__(self, value: str) -> None:
+        self.page_locked = value != "pageable"
 
 
 class Fill(StrEnum):

@@ -160,6 +160,22 @@ def test_every_work_starts_as_soon_as_its_lane_its_engine_and_its_event_allow(su
             engine_free[work.engine] = work.end
 
 
+@given(SUBMISSIONS, st.sampled_from([(), (1.0, 1.5)]), st.integers(0, 11))
+def test_a_lane_that_alone_has_work_is_placed_as_by_asking_what_starts_next(submissions, sharing, last):
+    def place(alone):
+        timeline = Timeline()
+        lane, works = timeline.lane(), []
+        for _, engine, ready, duration, end_from, _ in submissions:
+            works.append(submit(timeline, lane, engine, ready, duration, end_from=end_from))
+            works[-1].lane, works[-1].sharing = lane, sharing if engine == COMPUTE_ENGINE else ()
+        if works and alone:
+            timeline.place_alone(works[last % len(works)])
+        place_all(timeline)
+        return [(work.start, work.end) for work in works], lane.tail, timeline.busy
+
+    assert place(True) == place(False)
+
+
 # Kernels that share the GPU: three at once run at the rate of two
 
 SHARED = {"sharing": (1.0, 1.5, 1.5)}

@@ -33,32 +33,33 @@ class Accesses:
     as well which bytes have a value.
     """
 
-    __slots__ = ("_written", "device", "has_gaps", "latest", "memory")
+    __slots__ = ("_written", "device", "has_gaps", "lane", "latest", "memory")
 
     def __init__(self, memory: str, device: Any = None) -> None:
         self.memory = memory
         """Its name in errors."""
         self.device: weakref.ref[Any] | None = None if device is None else weakref.ref(device)
         self.latest: list[Access] = []
+        self.lane: StreamQueue | None = None
+        """The lane of all that is in `latest`; None where there are several, or nothing is in it."""
         self.has_gaps = device is not None
         """Some of its bytes may have no value."""
-        self._written: list[tuple[int, int]] = []
+        self._written: set[tuple[int, int]] = set()
 
     def write(self, begin: int, end: int) -> None:
         """These bytes have a value now."""
-        merged: list[tuple[int, int]] = []
-        for start, stop in sorted([*self._written, (begin, end)]):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-            else:
-                merged.append((start, stop))
-        self._written = merged
+        self._written.add((begin, end))
         device = None if self.device is None else self.device()
-        self.has_gaps = device is not None and merged != [(0, device.nbytes)]
+        self.has_gaps = device is not None and self.written(device.nbytes) < device.nbytes
 
     def written(self, nbytes: int) -> int:
         """How many of the first bytes have a value."""
-        return sum(max(min(stop, nbytes) - start, 0) for start, stop in self._written)
+        found = place = 0
+        for begin, end in sorted(self._written):
+            end = min(end, nbytes)
+            found += max(end - max(begin, place), 0)
+            place = max(place, end)
+        return found
 
 
 Touch = tuple[Accesses, str, int, int]
@@ -123,34 +124,45 @@ class Hazards:
 
     # Order
 
-    def check(self, lane: StreamQueue, work: Work, touches: Sequence[Touch]) -> None:
-        """Note what `work` touches, which is submitted to the lane next.
+    def check(self, work: Work, touches: Sequence[Touch]) -> None:
+        """Note what `work` touches, which is submitted next.
 
         HazardError where other work that touches the same bytes may run at the same time, and one of the two writes;
         and where it computes on device memory that was written in part alone.
         """
+        lane = work.lane
         for accesses, kind, begin, end in touches:
-            kept = []
-            for access in accesses.latest:
-                earlier, how, first, last = access
-                other = earlier.lane
-                if earlier.place <= other.known:
-                    continue
-                if other is lane or earlier.place <= lane.clock.get(other, 0):
-                    if begin <= first and last <= end and kind in (WRITE, how):
-                        continue  # what races with it races with `work` as well
-                elif first < end and begin < last and (how != kind or kind == WRITE):
-                    raise HazardError(
-                        f"{work.name} {kind} {min(last, end) - max(first, begin):,} bytes of {accesses.memory} that "
-                        f"{earlier.name} {how} in another stream, and nothing orders the two",
-                        fix="record an event behind the first, and let the other stream wait for it (wait_event)",
-                        lines=(self.line_now(), self.line(earlier)),
-                    )
-                kept.append(access)
-            kept.append((work, kind, begin, end))
-            accesses.latest = kept
+            latest = accesses.latest
+            if accesses.lane is lane and latest[-1][0].place <= lane.known:  # all of it is over
+                accesses.latest = [(work, kind, begin, end)]
+            elif accesses.lane is lane and kind == READ and len(latest) == 1 and latest[0][1] == WRITE:
+                latest.append((work, kind, begin, end))
+            else:
+                self._check_races(accesses, kind, begin, end, work)
             if accesses.has_gaps:
                 self._check_gaps(accesses, kind, begin, end, work)
+
+    def _check_races(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
+        lane, kept = work.lane, []
+        for access in accesses.latest:
+            earlier, how, first, last = access
+            other = earlier.lane
+            if earlier.place <= other.known:
+                continue
+            if other is lane or earlier.place <= lane.clock.get(other, 0):
+                if begin <= first and last <= end and kind in (WRITE, how):
+                    continue  # what races with it races with `work` as well
+            elif first < end and begin < last and (how != kind or kind == WRITE):
+                raise HazardError(
+                    f"{work.name} {kind} {min(last, end) - max(first, begin):,} bytes of {accesses.memory} that "
+                    f"{earlier.name} {how} in another stream, and nothing orders the two",
+                    fix="record an event behind the first, and let the other stream wait for it (wait_event)",
+                    lines=(self.line_now(), self.line(earlier)),
+                )
+            kept.append(access)
+        accesses.lane = lane if not kept or accesses.lane is lane else None
+        kept.append((work, kind, begin, end))
+        accesses.latest = kept
 
     def _check_gaps(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
         if kind != READ:
@@ -162,10 +174,8 @@ class Hazards:
                 lines=(self.line_now(),),
             )
 
-    def learn(self, work: Work | None) -> None:
+    def learn(self, work: Work) -> None:
         """The host has waited for that work, or was told that it is over."""
-        if work is None:
-            return
         if work.lane.known < work.place:
             work.lane.known = work.place
         for lane, place in work.clock.items():
@@ -216,7 +226,7 @@ class Hazards:
         It may be called by the garbage collector, at any moment: it lets no GPU time pass.
         """
         now, touched = self._threads.now, buffer.accesses.latest
-        buffer.accesses.latest = []
+        buffer.accesses.latest, buffer.accesses.lane = [], None
         line = self.line_now() if touched else None
         for work, _, first, last in touched:
             if not work.has_run(now):

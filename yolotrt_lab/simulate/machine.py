@@ -61,8 +61,9 @@ class Range:
 
     def __exit__(self, *_: object) -> None:
         threads = self._threads
-        self.ns = threads.now - self._start
-        threads.now += self.cost_ns
+        now = threads.now
+        self.ns = now - self._start
+        threads.now = now + self.cost_ns
 
 
 class TracedRange(Range):
@@ -80,7 +81,7 @@ class TracedRange(Range):
 
     def __exit__(self, *_: object) -> None:
         self._threads.running.ranges -= 1
-        self._trace.keep_range(self._name, self._start)
+        self._trace.keep("range", self._name, self._start)
         super().__exit__()
 
 
@@ -125,7 +126,7 @@ class Machine:
     def end(self, name: str, begin: int) -> None:
         """The end of a call that the trace shows."""
         if self.trace is not None:
-            self.trace.keep_call(name, begin)
+            self.trace.keep("api", name, begin)
 
     def spend(self, name: str, duration_ns: int) -> None:
         """A whole call that does nothing but take its time."""
@@ -140,11 +141,6 @@ class Machine:
     def spread(self, duration_ns: int) -> int:
         """The duration, give or take the jitter."""
         return int(duration_ns * self.factor())
-
-    def advance_to(self, time_ns: int) -> None:
-        """Let time pass for the running thread until then; none where that is past."""
-        if time_ns > self.threads.now:
-            self.threads.now = time_ns
 
     def is_cold(self, call: str) -> bool:
         """True once for each kind of call after the host has moved megabytes."""
@@ -184,7 +180,9 @@ class Machine:
         `host` is the page-locked memory that a copy reads or writes by itself. HazardError where the work races for
         memory, or reads what was written in part alone.
         """
-        self.hazards.check(lane, work, touches)
+        work.lane, work.place, work.clock = lane, lane.count + 1, lane.clock
+        if touches:
+            self.hazards.check(work, touches)
         if host is not None and self.moves_bytes:
             self.hazards.compare(host, work)
         if self.trace is not None:
@@ -198,8 +196,10 @@ class Machine:
 
     def hold_host(self, work: Work, tail_ns: int = 0) -> None:
         """Keep the running thread in its call until `tail_ns` before the end of `work`."""
-        self.settle(work)
-        self.advance_to(work.end - tail_ns)
+        if work.end == PENDING:
+            self.settle(work)
+        if work.end - tail_ns > self.threads.now:
+            self.threads.now = work.end - tail_ns
 
     def settle(self, work: Work) -> None:
         """Let GPU time pass until the end of `work` is known; other host threads go first where they are behind.
@@ -232,7 +232,7 @@ class Machine:
         self.refuse_in_capture(name)
         self.spend(name, self.preset.query_ns)
         done = work is None or self.is_done(work)
-        if done:
+        if done and work is not None:
             self.hazards.learn(work)
         self.hazards.check_copies()
         return done
@@ -241,15 +241,20 @@ class Machine:
         """A synchronize call: short where the work is done, else until the host has woken up after its end."""
         self.refuse_in_capture(name)
         begin = self.begin()
-        done_at = begin + self.spread(self._synchronize_ns(name))
+        done_at = begin + int(self._synchronize_ns(name) * self.factor())
         if work is not None:
-            self.settle(work)
+            if work.end == PENDING:
+                self.settle(work)
             if work.end > begin:
                 wake_up_ns = self.preset.wake_up_ns + self.memory.registered_wait_ns
-                done_at = max(done_at, work.end + self.spread(wake_up_ns))
-        self.advance_to(done_at)
+                done_at = max(done_at, work.end + int(wake_up_ns * self.factor()))
+        self.threads.now = done_at
         self.end(name, begin)
-        self.hazards.learn(work)
+        if work is not None:
+            self.hazards.learn(work)
+            if work is work.lane.last and not self.threads.ready:  # nothing of the lane is in the launch queue
+                work.lane.in_flight.clear()
+                work.lane.in_flight_entries = 0
         self.hazards.check_copies()
 
     def _synchronize_ns(self, name: str) -> int:
@@ -263,7 +268,7 @@ class Machine:
 def _jitter(deviation: float, random: Random) -> Iterator[list[float]]:
     """Log-normal factors, in blocks: `Random.gauss`, in pairs (Box and Muller, 1958)."""
     while True:
-        uniform = np.array([random.random() for _ in range(1_000)]).reshape(-1, 2)
+        uniform = np.fromiter(iter(random.random, None), float, 1_000).reshape(-1, 2)
         angle, radius = uniform[:, 0] * tau, np.sqrt(-2.0 * np.log(1.0 - uniform[:, 1]))
         pairs = np.stack((np.cos(angle) * radius, np.sin(angle) * radius), axis=1)
         yield np.exp(pairs * deviation).ravel().tolist()

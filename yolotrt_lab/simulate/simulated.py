@@ -61,6 +61,7 @@ class SimulatedDevice(Device):
         self.source = Source(SourceKind.SIMULATED, preset.gpu, preset.driver, preset.date, preset.label)
         self.machine = Machine(preset, jitter=jitter, seed=seed, trace=trace, moves_bytes=moves_bytes)
         """What the simulation knows of itself; a GPU has none."""
+        self._threads = self.machine.threads
         self.spans: list[Span] = self.machine.trace.spans if self.machine.trace else []
         self._upload = _Direction(UPLOAD_ENGINE, READ, WRITE, preset.pinned_upload, preset.pageable_upload)
         self._download = _Direction(DOWNLOAD_ENGINE, WRITE, READ, preset.pinned_download, preset.pageable_download)
@@ -116,11 +117,12 @@ class SimulatedDevice(Device):
 
     def now_ns(self) -> int:
         """Virtual time of the host thread that asks."""
-        return self.machine.threads.now
+        return self._threads.now
 
     def wait_until_ns(self, time_ns: int) -> None:
         """Move this thread's clock on to `time_ns`."""
-        self.machine.advance_to(time_ns)
+        if time_ns > self._threads.now:
+            self._threads.now = time_ns
         self.machine.begin()
 
     def range(self, name: str) -> Range:
@@ -197,8 +199,7 @@ class SimulatedDevice(Device):
         """`cudaMemcpyAsync` device (from byte `offset` of it on) to host, as the preset's hardware does it."""
         self._copy(self._download, target, source, stream, offset)
 
-    def _copy(self, direction: _Direction, host: HostBuffer, device: DeviceBuffer, stream: Stream, offset: int) -> None:
-        assert isinstance(stream, SimulatedStream) and isinstance(device, SimulatedBuffer)
+    def _copy(self, direction: _Direction, host: HostBuffer, device: Any, stream: Any, offset: int) -> None:
         machine, lane, cost, nbytes = self.machine, stream.lane, direction.pinned, host.nbytes
         if offset + nbytes > device.nbytes:
             raise DeviceError(
@@ -220,26 +221,19 @@ class SimulatedDevice(Device):
             return
         if work.action is not None:
             work.action = partial(while_held, device, work.action)
-        if page_locked:
-            self._copy_by_gpu(direction, lane, work, touches, host)
+        if page_locked:  # the GPU makes the copy by itself: the call only submits it
+            work.duration = machine.spread(duration_ns)
+            busy = machine.is_cold(work.name) or (lane.last is not None and not machine.is_done(lane.last))
+            call_ns = cost.busy_call_ns if busy else cost.call_ns
+            machine.advance(call_ns + machine.state.call_ns() if machine.state else call_ns)
+            machine.submit(lane, work, touches, host)
         elif nbytes <= direction.pageable.staging_bytes:
             machine.advance(direction.pageable.staged_call_ns + int(nbytes / direction.pageable.staged_rate))
-            work.ready, work.duration = machine.threads.now, machine.spread(work.duration)
+            work.ready, work.duration = machine.threads.now, machine.spread(duration_ns)
             machine.submit(lane, work, touches)
         else:
             self._copy_by_driver(direction, lane, work, touches)
         machine.end("cudaMemcpyAsync", begin)
-
-    def _copy_by_gpu(
-        self, direction: _Direction, lane: StreamQueue, work: Work, touches: Sequence[Touch], host: HostBuffer
-    ) -> None:
-        """The GPU makes the copy by itself: the call only submits it."""
-        machine, cost = self.machine, direction.pinned
-        work.duration = machine.spread(work.duration)
-        busy = machine.is_cold(work.name) or (lane.last is not None and not machine.is_done(lane.last))
-        call_ns = cost.busy_call_ns if busy else cost.call_ns
-        machine.advance(call_ns + machine.state.call_ns() if machine.state else call_ns)
-        machine.submit(lane, work, touches, host)
 
     def _copy_by_driver(self, direction: _Direction, lane: StreamQueue, work: Work, touches: Sequence[Touch]) -> None:
         """The driver makes the copy through its staging memory, once the stream is empty: the call takes all of it.

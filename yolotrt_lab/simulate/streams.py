@@ -86,7 +86,7 @@ class SimulatedStream:
         if graph is None:
             raise CaptureError("a capture must be under way to end it, got none", fix="call begin_capture first")
         begin = machine.begin()
-        machine.advance_to(begin + graph.capture_ns)
+        machine.threads.now = begin + graph.capture_ns
         if machine.threads.running.ranges:  # what is captured before the loop is not part of its trace
             machine.end("cudaGraphInstantiate", begin)
         return graph

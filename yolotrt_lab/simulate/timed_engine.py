@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import inf, log, prod
+from math import inf, log
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +17,6 @@ from ..model import OnnxModel
 from ..types import Detections, HostMemory, TensorSpec
 from ..vision import Decode, HostWork, Outputs
 from .hazards import READ, WRITE, Touch
-from .machine import SimulatedBuffer
 from .preset import EngineCost, Preset
 from .simulated import SimulatedDevice
 
@@ -140,13 +139,10 @@ def touches_of(engine: Engine, buffers: Mapping[str, Any]) -> list[Touch]:
 
 def compute_into(engine: Engine, compute: Compute, buffers: Mapping[str, Any]) -> None:
     """Compute on the memory of the submission: a graph goes on with that of its capture."""
-    inputs = {spec.name: _view(buffers[spec.name], spec) for spec in engine.inputs}
+    raw = {spec.name: buffers[spec.name].data[: spec.nbytes] for spec in engine.inputs}
+    inputs = {spec.name: raw[spec.name].view(spec.dtype).reshape(spec.shape) for spec in engine.inputs}
     for name, result in compute(inputs).items():
         np.copyto(buffers[name].data, result.reshape(-1).view(np.uint8))
-
-
-def _view(buffer: SimulatedBuffer, spec: TensorSpec) -> np.ndarray:
-    return buffer.data[: prod(spec.shape) * spec.dtype.itemsize].view(spec.dtype).reshape(spec.shape)
 
 
 class SimulatedEngine(Engine):
@@ -251,13 +247,8 @@ def open_timed_engine(
     if model is None:
         if boxes is not None and _CELLS % boxes:  # as `OnnxModel.read` refuses it
             raise SettingsError(f"boxes must divide {_CELLS:,} cells, got {boxes:,}", fix="use 100 boxes")
-        images, output = (
-            TensorSpec(name, shape, np.dtype(np.float32))
-            for name, shape in (
-                ("images", (batch, 3, 640, 640)),
-                ("output0", (batch, 84, _CELLS if boxes is None else boxes)),
-            )
-        )
+        images = TensorSpec("images", (batch, 3, 640, 640), np.dtype(np.float32))
+        output = TensorSpec("output0", (batch, 84, _CELLS if boxes is None else boxes), np.dtype(np.float32))
         metadata = {} if boxes is None else {"boxes": str(boxes)}
         return SimulatedEngine(label, cost, [images], [output], model=timed_as, metadata=metadata)
     from ..onnxruntime import OnnxRuntimeEngine

@@ -99,10 +99,6 @@ class StreamQueue:
     """What shares the GPU now, with `left` of its duration still to run."""
     left: float = 0.0
 
-    def has_run(self, now: int) -> bool:
-        """True where all its work is known to have run by then."""
-        return self.last is None or self.last.has_run(now)
-
     def wait_for(self, work: Work) -> None:
         """What is submitted from here on runs after that work."""
         clock = dict(self.clock)
@@ -143,7 +139,7 @@ class Timeline:
 
     def drop_closed(self, now: int) -> None:
         """Forget the closed lanes whose work has all run by then."""
-        self.lanes = [lane for lane in self.lanes if not (lane.closed and lane.has_run(now))]
+        self.lanes = [lane for lane in self.lanes if not lane.closed or (lane.last and not lane.last.has_run(now))]
 
     def submit(self, lane: StreamQueue, work: Work) -> None:
         """Append work to the lane."""
@@ -154,7 +150,6 @@ class Timeline:
         lane.in_flight_entries += work.entries
         lane.last = work
         lane.count += 1
-        work.lane, work.place, work.clock = lane, lane.count, lane.clock
 
     def next_start(self) -> tuple[StreamQueue, int] | None:
         """The lane in which work starts next, or ends that shares the GPU, and when; None if that is never."""
@@ -187,18 +182,33 @@ class Timeline:
                 best, best_start, best_since = lane, start, since
         return None if best is None else (best, best_start)
 
-    def place(self, lane: StreamQueue, start: int, *, alone: bool = False) -> None:
-        """Let happen what `next_start` named: the lane's first work starts, or the one that runs there ends.
-
-        With `alone` nothing comes to share the GPU with it.
-        """
+    def place(self, lane: StreamQueue, start: int) -> None:
+        """Let happen what `next_start` named: the lane's first work starts, or the one that runs there ends."""
         if lane.running is not None:
             self._end_shared(lane, start)
-            return
-        work = lane.waiting.popleft()
-        work.start = start
+        else:
+            self._start(lane, lane.waiting.popleft(), start)
+
+    def place_alone(self, last: Work) -> None:
+        """The same for all works of a lane up to `last`, where no other lane has any, nor will before that ends.
+
+        It leaves to `next_start` what waits for an event, or runs already.
+        """
+        lane, free = last.lane, self._free
+        waiting = lane.waiting
+        while last.end == PENDING and waiting and lane.running is None and waiting[0].after is None:
+            work = waiting.popleft()
+            start, free_at = work.ready, free[work.engine]
+            if lane.tail > start:
+                start = lane.tail
+            if free_at > start:
+                start = free_at
+            self._start(lane, work, start, alone=True)
+
+    def _start(self, lane: StreamQueue, work: Work, start: int, *, alone: bool = False) -> None:
         if self.elapsed is not None:
             work.duration = self.elapsed(work.engine, start, work.duration)
+        work.start = start
         if work.action is not None:
             work.action()
             work.action = None
@@ -209,31 +219,14 @@ class Timeline:
         else:
             self._start_shared(lane, work)
 
-    def place_alone(self, work: Work) -> None:
-        """Place the works of a lane up to `work`, where no other lane has any, nor will before that ends.
-
-        It leaves to `next_start` what waits for an event, or runs already.
-        """
-        lane, free = work.lane, self._free
-        while work.end == PENDING and lane.waiting and lane.running is None:
-            first = lane.waiting[0]
-            if first.after is not None:
-                return
-            start, engine_free = first.ready, free[first.engine]
-            if lane.tail > start:
-                start = lane.tail
-            if engine_free > start:
-                start = engine_free
-            self.place(lane, start, alone=True)
-
     def _end(self, lane: StreamQueue, work: Work, end: int) -> None:
         if end < work.end_from:
             end = work.end_from
         work.end = lane.tail = end
-        if work.engine != NO_ENGINE:
-            self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end - work.free_before
         if not lane.waiting:
             self.busy -= 1
+        if work.engine != NO_ENGINE:
+            self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end - work.free_before
         if self._on_placed is not None:
             self._on_placed(lane, work)
 

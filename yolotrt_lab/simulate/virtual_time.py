@@ -231,20 +231,10 @@ class Trace:
         self._threads.running.call = number = next(self._numbers)
         self.lines[number] = calling_line()
 
-    def number_of_call(self) -> int:
-        """The call that the running thread is in."""
-        return self._threads.running.call
-
-    def keep_call(self, name: str, begin: int) -> None:
-        """The running thread's call ends now."""
-        self._keep("api", name, begin, self.number_of_call())
-
-    def keep_range(self, name: str, begin: int) -> None:
-        """A range of the running thread ends now."""
-        self._keep("range", name, begin, 0)
-
-    def _keep(self, row: str, name: str, begin: int, call: int) -> None:
+    def keep(self, row: str, name: str, begin: int) -> None:
+        """A call or a range (by its row) of the running thread ends now."""
         threads = self._threads
+        call = threads.running.call if row == "api" else 0
         self.spans.append(Span(row, name, begin, threads.now, 0, 0, call, threads.running.number))
 
     def keep_work(self, lane: StreamQueue, work: Work) -> None:
