@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import runpy
 import threading
@@ -55,6 +56,14 @@ def test_a_loop_of_ones_own_is_checked_without_an_exercise(gpu):
     assert [row[2] for row in checked.calls.rows] == ["enqueue", "letterbox", "wait"]
     assert checked.trial.limit_us == pytest.approx(404.96)
     assert "of the solution" not in str(checked)
+
+
+def test_checks_give_their_devices_back(gpu):
+    for _ in range(6):
+        check(function(LOOP), gpu)
+        gc.collect()
+    devices = [each for each in gc.get_objects() if type(each) is SimulatedDevice]
+    assert len(devices) < 5  # `gpu`, and what the last threads still hold
 
 
 def test_the_loop_is_as_fast_as_the_labs_own(gpu):
