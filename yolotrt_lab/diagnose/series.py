@@ -313,15 +313,16 @@ def _climb(y: np.ndarray, at_once: int = 2) -> tuple[Form, float]:
     behind = y[last[best] :]
     ends_flat = len(behind) > 1 and abs(_line(behind)[0][0] * took[best]) <= _FLAT * abs(gains[best])
     still = int(np.argmax(y != y[0])) - 1
-    return "plateau" if ends_flat else "ramp", float(max(min(first[best], _left(y)), still))
+    return "plateau" if ends_flat else "ramp", float(max(min(first[best], _left(y)), still, 0))
 
 
 def _left(y: np.ndarray) -> float:
-    """Behind which value all lie clearly above the first level, or below it."""
+    """Behind which value all lie clearly above the first level, or below it; infinite where none does."""
     up = y if y[-1] > y[0] else -y
     rising = _rising(up)
     clearly = max(at.NOISE * _deviation(up - rising), _LEFT * (rising[-1] - rising[0]))
-    return float(np.argmax(rising > rising[0] + clearly)) - 1
+    above = np.flatnonzero(rising > rising[0] + clearly)
+    return float(above[0]) - 1 if len(above) else np.inf
 
 
 @lru_cache(maxsize=16)
