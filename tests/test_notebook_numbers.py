@@ -93,7 +93,7 @@ def curve() -> list[str]:
         f"goes from {b['frame']:.1f} to {c['frame']:.1f} ms",
         f"takes {a['frame']:.1f} ms alone and {b['frame']:.1f} ms beside twenty, **nine times** as long",
         f"synchronize {a[sync]:.4f} and {b[sync]:.1f} ms, **{round(b[sync] / a[sync], -2):,.0f} times**",
-        f"from {host[0]:.1f} to {host[1]:.1f} ms, because twenty",
+        f"from {host[0]:.1f} to {host[1]:.1f} ms. The processor cores",
         f"preprocessing takes {fresh:.2f} ms into a fresh array, and {once:.2f} ms into memory",
     ]
 
