@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from series import PINNED, PROCESSES, STEADY, loop, only, ramp, start_and_end, step
 
-from yolotrt_lab.diagnose import Measured, bill
+from yolotrt_lab.diagnose import Measured, bill, read
 
 N = 1_000
 FRAME = np.arange(N)
@@ -40,6 +41,14 @@ def every(k, usual, slow):
     return np.where(FRAME % k == 0, slow, usual)
 
 
+def timed(measured, *, due, start, took):
+    """The same on another clock (ms); each frame takes the same."""
+    instants = {"due": due * 1e6, "start": start * 1e6, "done": (start + took) * 1e6}
+    times = measured.times_ns | {"latency": instants["done"] - instants["due"], "frame": np.full(N, took * 1e6)}
+    return replace(measured, times_ns=times, instants_ns=instants)
+
+
+SHORT = {"preprocess": 0.02, "upload": 0.005}
 NO_LATENCY = ("preprocess", "upload", "infer", "synchronize", "frame")
 
 
@@ -61,6 +70,11 @@ CASES = {
     # Other processes: the wait must change in the sample in which they come.
     "no process": (loop(telemetry=STEADY), "shared_gpu excluded, allocation possible", ""),
     "in three steps": (beside(0.06 + FRAME // 250 * 3, gpu_processes=FRAME // 250 * 3), "", "shared_gpu"),
+    "they come as frames get larger": (
+        loop(preprocess=step(N, 1, 2), synchronize=step(N, 1, 3), telemetry=SAMPLED | {PROCESSES: step(N, 0, 3)}),
+        "shared_gpu possible",
+        "",
+    ),
     "the clock is unknown": (
         loop(synchronize=0.06 + FRAME // 250 * 3, telemetry={PROCESSES: FRAME // 250 * 3}),
         "shared_gpu possible",
@@ -95,6 +109,14 @@ CASES = {
     ),
     "a clock of too small a factor": (beside(SLOWER, sm_clock_mhz=ramp(N, 1980, 1800)), "clock_drop possible", ""),
     "a clock in time": (beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990)), "", "clock_drop"),
+    "the clock of its memory": (
+        loop(
+            synchronize=step(N, 0.5, 1),
+            telemetry={"sm_clock_mhz": 1980.0, "sm_clock_max_mhz": 1980.0, "memory_clock_mhz": step(N, 2619, 405)},
+        ),
+        "clock_drop possible, heat possible",
+        "",
+    ),
     "a clock long before": (beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990, 0.25)), "clock_drop possible", ""),
     "a clock before": (beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990, 0.46)), "clock_drop possible", ""),
     "a clock after": (beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990, 0.53)), "clock_drop possible", ""),
@@ -161,8 +183,18 @@ CASES = {
     ),
     # Calls.
     "infer may wait": (loop(infer=8.0, download=3.0, synchronize=0.004), "moved_wait possible", ""),
+    "infer may have waited, and download copies": (
+        loop(infer=2.1, download=3.2, synchronize=0.004),
+        "moved_wait possible",
+        "",
+    ),
+    "as deep from the start": (
+        timed(loop(infer=ramp(N, 1, 3), synchronize=0.01, download=0.001), due=FRAME * 10, start=FRAME * 10, took=200),
+        "launch_queue possible",
+        "",
+    ),
     "download waits": (
-        loop(infer=step(N, 0.3, 1.9, 0.1), download=2.0, synchronize=0.004),
+        loop(infer=step(N, 0.3, 1.9, 0.1), download=20.0, synchronize=0.004),
         "launch_queue possible",
         "moved_wait",
     ),
@@ -179,7 +211,22 @@ CASES = {
         "preprocess possible, host_contention possible",
         "",
     ),
+    "a GPU that may share the host's memory": (
+        loop(**SHORT, synchronize=step(N, 10, 20), telemetry={"sm_clock_mhz": 1020.0}),
+        "host_contention possible",
+        "",
+    ),
+    "a card": (
+        loop(**SHORT, synchronize=step(N, 10, 20), telemetry={"pcie_generation": 4.0}),
+        "host_contention excluded",
+        "",
+    ),
     # Warm-up.
+    "the first frame, and one more": (
+        loop(synchronize=9.0 + 51 * (FRAME == 0) + 46 * (FRAME == 300)),
+        "warm_up possible",
+        "",
+    ),
     "first frames": (loop(synchronize=np.where(FRAME < 5, 40.0, 0.5)), "", "warm_up"),
     "a late fall": (loop(synchronize=step(N, 18.0, 0.06, 0.7)), "warm_up excluded", ""),
     "60 frames": (loop(infer=np.where(FRAME < 60, 30.0, 0.5)), "warm_up possible", ""),
@@ -225,6 +272,16 @@ CASES = {
         "allocation possible, host_contention possible",
         "",
     ),
+    "the loop rests while frames are due": (
+        timed(loop(synchronize=8.0, upload=0.005), due=FRAME * 33.2, start=FRAME * 33.3, took=10),
+        "queueing possible",
+        "",
+    ),
+    "later by 200 ms, and at rest": (
+        timed(loop(), due=FRAME * 33.3, start=FRAME * 33.3 + 0.5 * np.clip(FRAME - 200, 0, 400), took=2),
+        "queueing possible, pageable_overload possible",
+        "",
+    ),
     "a queue of one burst": (burst(loop()), "queueing possible", ""),
     "one comes in a coarse sample of a climb": (
         loop(12_000, synchronize=1 + 2 * CLIMBS, telemetry=STEADY | COARSE),
@@ -266,12 +323,33 @@ def test_a_clock_that_stays_may_be_locked_low_unless_it_is_the_highest(wait, mos
         ("upload infer download synchronize", "proven", None),
         ("upload infer synchronize download", "possible", 22.0),
         ("download infer synchronize upload", "possible", None),  # in no order of calls
+        ("infer download upload synchronize", "possible", None),
     ],
 )
 def test_a_download_has_waited_in_synchronizes_place_only_where_it_is_in_front_of_it(names, verdict, pinned_output):
     found = bill(only(loop(download=22.0, synchronize=0.05, noise=0.0), *names.split()))
     assert found.verdict("moved_wait") == verdict
     assert next(each.at_most_ms for each in found.fixes if each.fix == "pinned_output") == pinned_output
+
+
+def test_columns_in_the_order_of_the_alphabet_tell_no_order_of_calls(tmp_path):
+    names = "cpu_to_gpu_ms", "exec_ms", "gpu_to_cpu_ms", "sync_ms"
+    for order, verdict in ((names, "possible"), (("id", *names), "proven")):
+        values = {"id": 1} | dict(zip(names, (0.4, 0.6, 7.0, 0.004), strict=True))
+        path = tmp_path / f"{verdict}.jsonl"
+        path.write_text((json.dumps({name: values[name] for name in order}) + "\n") * 100, encoding="utf-8")
+        assert bill(read(path)).verdict("moved_wait") == verdict
+
+
+def test_stages_that_hold_each_other_are_not_added():
+    inner = only(loop(preprocess=1.0, infer=1.0, synchronize=ramp(N, 4, 12), noise=0.0), "preprocess", "synchronize")
+    waits = inner.times_ns["synchronize"]
+    found = bill(replace(inner, times_ns=inner.times_ns | {"infer": waits + 1e6, "frame": waits + 2e6}))
+    assert not {"beyond the stages", "in no column"} & {each.stage for each in found.spent}
+    assert found.at_most_ms("cuda_graph") is None
+    assert found.at_most_ms("gpu_alone") == pytest.approx(8, abs=1)
+    assert found.at_most_ms("overlap") == pytest.approx(1, abs=0.1)
+    assert any(note.startswith("the stages add up to more than a frame") for note in found.notes)
 
 
 @pytest.mark.parametrize("changed", [slice(8), slice(-8, None), slice(300, 330)])

@@ -216,6 +216,8 @@ def _notes(look: Look) -> Iterator[str]:
     n = edge(look.frames)
     if look.frames > 1:
         yield f"early: {Window(0, n)}; late: {Window(look.frames - n, look.frames)}"
+    if look.nested:
+        yield "the stages add up to more than a frame: one holds another, or they overlap, and no sum of them is used"
     if look.period and look.stages:
         most = max(look.stages, key=lambda stage: look[stage].highest - look[stage].lowest)
         yield f"within {look.period} frames {most} takes {ms(look[most].lowest)} to {ms(look[most].highest)}"
@@ -337,7 +339,7 @@ def _cuda_graph(look: Look) -> _Bound:
     if Stage.INFER not in look.series:
         return None, "not measured: time the enqueue call"
     infer, text = _slowest(look, Stage.INFER)
-    if not look.waits_measured:
+    if not look.waits_measured or look.nested:
         apart = "a synchronize behind it would tell the wait from the launches"
         return None, f"not measured: infer takes {text}, and {apart}"
     return infer, f"submitting takes {text}; what the GPU needs meanwhile moves to synchronize"
@@ -351,10 +353,11 @@ def _overlap(look: Look) -> _Bound:
     levels = {str(stage): _slowest(look, stage) for stage in look.stages}
     longest, (most, text) = max(levels.items(), key=lambda each: each[1][0])
     as_long = f"with all stages of different frames at once, a frame takes as long as {longest}, {text}"
-    together, frame = look["stages"].median, look["frame"].median
+    together, frame = sum(look[stage].median for stage in look.stages), look["frame"].median
     if together > (1 + at.OF_FRAME) * frame:
         as_long += f"; the stages add up to {ms(together)}, more than the frame of {ms(frame)}: some overlap already"
-        return max(0.0, frame - most), as_long
+        as_long += ", or hold others" if look.nested else ""
+        return max(0.0, _slowest(look, "frame")[0] - most), as_long
     return sum(took for took, _ in levels.values()) - most, as_long
 
 

@@ -234,6 +234,7 @@ class _Sorted:
             instants,
             telemetry,
             clock_ns=self.clock,
+            by_name=self.headers == sorted(self.headers),
             unread=tuple(dict.fromkeys(filter(None, self.unread))),
             notes=tuple(self.notes),
             export=EXPORT if kind == "rates" else "",

@@ -147,6 +147,16 @@ def _call(look: Look, stage: str, words: str, too_short: str, unknown: str = "",
     yield "possible", stalls or f"{words} takes {ms(look[stage].median)}{unknown}"
 
 
+def _grows_beside(look: Look) -> str:
+    """What else takes longer where the wait does, as larger frames would have it; '' where nothing does."""
+    for stage in HOST_WORK:  # uploads take longer beside other processes as well
+        if look.wait and look[stage].grew:
+            before, after = (look.level(stage, window) for window in (look.wait[1].before, look.wait[1].after))
+            if after > at.FAST_START * before:
+                return f"{stage} goes from {number(before)} to {ms(after)} with it: frames may be larger"
+    return ""
+
+
 def _most_queued(look: Look) -> float:
     """The longest time that any frame has beyond its stages."""
     return float(np.max(look.series[QUEUE], initial=0.0)) if QUEUE in look.series else 0.0
@@ -180,6 +190,8 @@ def _queueing(look: Look) -> Verdicts:
         late, most = look[QUEUE].late, _most_queued(look)
         held = f"holds up to {ms(most)} beyond the stages, {ms(late)} at the end, of a frame of {ms(look.service_ms)}"
         unclear = "" if look.has_instants else ": a queue, or work that no column covers"
+        if look.rest_ms > at.OF_STAGE * look.service_ms:
+            unclear = f"; the loop rests for {ms(look.rest_ms)} a frame while the next one is due"
         yield "possible", f"{'latency' if look.sees_queue else look.whole} {held}{unclear}"
     if not look.stages and look[look.whole].grew:
         yield "possible", f"{look.whole} grows, and no stage was measured"
@@ -227,7 +239,8 @@ def _shared_gpu(look: Look) -> Verdicts:
     others, came = look.telemetry.get("gpu_processes"), _wait_as(look, "gpu_processes", "other processes go")
     if came and look.wait and "sm_clock_mhz" in look.telemetry:
         change, by_clock = look.wait[1], _by_clock(look)
-        if look.in_step("gpu_processes") >= at.EXPLAINED and by_clock <= at.EXPLAINED * change.size:
+        in_step = look.in_step("gpu_processes") >= at.EXPLAINED
+        if in_step and by_clock <= at.EXPLAINED * change.size and not _grows_beside(look):
             clock = number(look.level("sm_clock_mhz", change.after))
             yield "proven", f"{came}, in the same frames; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
     if _alone(look):
@@ -235,7 +248,8 @@ def _shared_gpu(look: Look) -> Verdicts:
     if found := look.trace_finding("unexplained_wait"):
         yield "possible", found.text
     if came:
-        yield "possible", f"{came}; that it does so in the same frames is not shown"
+        beside = _grows_beside(look)
+        yield "possible", f"{came}; {beside or 'that it does so in the same frames is not shown'}"
     if others is not None and not look.wait:
         yield "possible", f"up to {number(np.nanmax(others))} of them are on the GPU"
     yield from _wait(look)
@@ -285,7 +299,8 @@ def _launch_queue(look: Look) -> Verdicts:
     if grown and Stage.SYNCHRONIZE in look.series and len(flight):
         deep = float(np.median(flight[grown.after.first : grown.after.end]))
         waited = look.level(Stage.SYNCHRONIZE, grown.after)
-        full = deep >= at.IN_FLIGHT and not look.holds(Stage.DOWNLOAD)
+        fills = deep > at.FAST_START * np.median(look.submitted_behind[grown.before.first : grown.before.end])
+        full = deep >= at.IN_FLIGHT and fills and not look.holds(Stage.DOWNLOAD)
         if full and waited <= at.NO_WAIT * grown.to and grown.to >= at.FAST_START * grown.start:
             submitting = f"submitting goes {from_to(grown)} with {number(deep)} frames in flight"
             yield "proven", f"{submitting}, and synchronize waits for nothing"
@@ -301,7 +316,7 @@ def _moved_wait(look: Look) -> Verdicts:
     download, synchronize, grown = look[Stage.DOWNLOAD], look[Stage.SYNCHRONIZE], look[Stage.SYNCHRONIZE].grew
     if look.traced and look.traced.moved_ms:
         yield "proven", f"copy calls wait {ms(look.traced.moved_ms)} in a traced frame for other work than their copy"
-    infer_waits = look[Stage.INFER].median > download.median  # and may be why synchronize does not
+    infer_waits = look[Stage.INFER].highest > at.SUBMITS * download.median  # it may be why synchronize does not
     short = synchronize.highest <= at.NO_WAIT * download.median and not infer_waits
     if look.download_first and not look.page_locked("output") and short and look.holds(Stage.DOWNLOAD):
         waited = f"a download call of {ms(download.median)}, which has waited for the GPU"
@@ -380,6 +395,10 @@ def _clock(look: Look) -> Verdicts:
     """A clock that stays may have been low all along, unless its own maximum is known."""
     clock, told = look.telemetry.get("sm_clock_mhz"), look.throttled()
     kernels = look.traced.kernels_stay() if look.traced else ""
+    memory = look.telemetry.get("memory_clock_mhz", np.ones(1))
+    if np.nanmin(memory) < (1 - at.CLOCK) * np.nanmax(memory):
+        falls = f"the memory clock goes down to {number(np.nanmin(memory))} of {number(np.nanmax(memory))} MHz"
+        yield "possible", f"{text}, and {falls}" if (text := _wait_text(look)) else falls
     if clock is not None and np.isfinite(clock).all() and not told:
         lowest, highest = clock.min(), clock.max()
         stalls = look[Stage.SYNCHRONIZE].stalls  # a clock that is low for less than a sample's time is not seen
@@ -522,6 +541,12 @@ def _host_contention(look: Look) -> Verdicts:
     yield from _whole_stalls(look)
     if work and look.waits_measured and look.frames >= at.FEWEST_FRAMES:
         most = sum(look[s].highest for s in (*work, *filter(None, [look.unseen])))
+        apart = look.wait is None or any(name.startswith(_OF_A_CARD) for name in look.telemetry)
+        if most < at.OF_STAGE * look.whole_ms and not apart:
+            yield (
+                "possible",
+                f"{_wait_text(look)}; a GPU that shares the host's memory, as a Jetson's, feels other work",
+            )
         if most < at.OF_STAGE * look.whole_ms:
             yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
         longest = max(work, key=lambda name: look[name].median)
@@ -531,6 +556,8 @@ def _host_contention(look: Look) -> Verdicts:
         yield "not_measured", f"needs {lacks}"
 
 
+_OF_A_CARD = ("pcie_", "throttle_", "sm_clock_max_mhz", "gpu_processes")
+"""Telemetry that a GPU with memory of its own has, and a Jetson has not."""
 _ENOUGH = f"a series of {at.FEWEST_FRAMES} frames or more"
 
 
@@ -582,15 +609,15 @@ def _warm_up(look: Look) -> Verdicts:
         return
     shape, values = look[look.whole], look.series[look.whole]
     first, settled, fell = shape.first_highest, shape.settled, shape.fell
+    later = float(np.max(values[at.EDGE_FRAMES :], initial=0.0))
     slowest = f"the slowest of the first {at.EDGE_FRAMES} frames takes {ms(first)}"
     if look.frames < at.FEWEST_FRAMES:
         if shape.grew:
             yield "excluded", f"it is fast at first, and slow later: {look.whole} goes {from_to(shape.grew)}"
     else:
-        later = float(np.max(values[at.EDGE_FRAMES :]))
         slow_first = values[0] > at.NOT_WARM * settled  # else it is a stall
-        if slow_first and first >= at.WARM * settled and first > later and not shape.grew and not look.wait:
-            yield "proven", f"{slowest}, no later one {ms(later)}"
+        if slow_first and first >= at.WARM * settled > later and not shape.grew and not look.wait:
+            yield "proven", f"{slowest}, no later one more than {ms(later)}"
         if fell and fell.form == "step" and fell.since > look.frames // 2:
             yield "excluded", f"it is slow for {fell.since:,} of {look.frames:,} frames, and then at once no more"
         if first < (1.0 if fell else at.NOT_WARM) * settled:
@@ -600,4 +627,5 @@ def _warm_up(look: Look) -> Verdicts:
             slow = f"the first ones take up to {ms(first)}, those of the second half {ms(float(last.max()))}"
             yield "excluded", f"later frames are as slow: {slow}"
     if first > settled and look.frames >= 2 * at.EDGE_FRAMES:
-        yield "possible", f"{look.whole} takes up to {ms(first)} at first, and {ms(settled)} in the second half"
+        text = f"{look.whole} takes up to {ms(first)} at first, and {ms(settled)} in the second half"
+        yield "possible", text if later < at.WARM * settled else f"{text}; a later frame takes {ms(later)}"

@@ -57,7 +57,8 @@ class Look:
 
     Beside the measured times: 'gpu', the calls that may wait for the GPU; 'stages', all stages but `wait`; 'beyond the
     stages', how long a frame lay before it was taken up, or, without instants, what latency holds beyond the stages;
-    'in no column', what a frame takes beyond its stages; 'interval', the time between results.
+    'in no column', what a frame takes beyond its stages; 'interval', the time between results. Where stages are
+    `nested` 'gpu' is the longest of its calls, and there is no 'stages', nor what is beyond them.
     """
 
     def __init__(self, measured: Measured, traced: TracedFrames | None = None) -> None:
@@ -73,9 +74,11 @@ class Look:
     def _derive(self) -> None:
         """Add the series that follow from the measured ones."""
         series, instants = self.series, self.measured.instants_ns
-        for name, chosen in (("gpu", [s for s in self.stages if s in GPU_CALLS]), ("stages", self.stages)):
-            if chosen:
-                series[name] = np.sum([series[stage] for stage in chosen], axis=0)
+        calls = [series[stage] for stage in self.stages if stage in GPU_CALLS]
+        if calls:
+            series["gpu"] = np.max(calls, axis=0) if self.nested else np.sum(calls, axis=0)
+        if self.stages and not self.nested:
+            series["stages"] = np.sum([series[stage] for stage in self.stages], axis=0)
         apart = {"due", "start"} <= instants.keys()
         total = series.get("latency", series.get("frame"))
         if apart:
@@ -86,6 +89,12 @@ class Look:
             series[UNCOVERED] = series["frame"] - series["stages"]
         if "done" in instants and self.frames > 1:
             series["interval"] = np.diff(instants["done"]) / 1e6
+
+    @cached_property
+    def nested(self) -> bool:
+        """True where the stages add up to clearly more than a frame: one holds another, or they overlap."""
+        frame = next((self._median(name) for name in ("frame", "latency") if name in self.named), math.inf)
+        return sum(self._median(stage) for stage in self.stages) > at.NESTED * frame
 
     # One series.
 
@@ -182,13 +191,16 @@ class Look:
     def download_first(self) -> bool | None:
         """Whether a frame's download call comes before its synchronize, as the columns are ordered.
 
-        None where one is missing, or infer is not before both: then the columns are in another order than the calls.
+        None where one is missing, or the columns are in another order than the calls: by name, or a stage such as the
+        upload is not in its place.
         """
-        named = list(self.measured.times_ns)
-        if not {Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE} <= set(named):
+        named = [name for name in self.measured.times_ns if name in set(Stage) - {Stage.WAIT}]
+        last = {Stage.DOWNLOAD, Stage.SYNCHRONIZE}
+        in_place = [name for name in named if name not in last] == [s for s in Stage if s in set(named) - last]
+        between = named.index(Stage.INFER) + 1 if Stage.INFER in named else len(named)
+        if self.measured.by_name or not in_place or set(named[between : between + 2]) != last:
             return None
-        infer, download, synchronize = map(named.index, (Stage.INFER, Stage.DOWNLOAD, Stage.SYNCHRONIZE))
-        return None if infer > min(download, synchronize) else download < synchronize
+        return named[between] == Stage.DOWNLOAD
 
     @cached_property
     def _call_ms(self) -> float:
@@ -280,23 +292,36 @@ class Look:
     def queue(self) -> Change | None:
         """The climb of a queue: frames lie for several frames' work before they are taken up, and that does not pass.
 
-        None without instants: latency beyond the stages may then be work that no column covers.
+        None without instants: latency beyond the stages may then be work that no column covers. And where the loop
+        rests while frames lie there, for as long as they come too fast: then it is no work that holds them.
         """
         if QUEUE not in self.series or not self.has_instants or self.frames < at.FEWEST_FRAMES:
             return None
         climb = self._climb
         passes = self[QUEUE].late - climb.start < climb.size / 2
-        return None if climb.size < at.QUEUED_FRAMES * self.service_ms or passes else climb
+        rests = self.rest_ms >= self._late_ms
+        return None if climb.size < at.QUEUED_FRAMES * self.service_ms or passes or rests else climb
 
-    @cached_property
+    @property
     def excess_ms(self) -> float:
         """What a frame takes longer than the next one waits, where the queue climbs fastest; 0 without a queue."""
-        if self.queue is None:
-            return 0.0
+        return 0.0 if self.queue is None else self._late_ms
+
+    @cached_property
+    def _late_ms(self) -> float:
+        """How much later each result is than the one before, as its frame is due, where the queue climbs fastest."""
         due, done = (self.measured.instants_ns[name] for name in ("due", "done"))
         slower = self["stages"].grew
         since = min(slower.since, self.frames - edge(self.frames)) if slower and slower.form == "step" else 0
         return float(np.mean(np.diff(done[since:])) - np.mean(np.diff(due[since:]))) / 1e6
+
+    @cached_property
+    def rest_ms(self) -> float:
+        """How long no frame is taken up though the next one is due and the last is done, on average."""
+        if not self.has_instants or self.frames < 2:
+            return 0.0
+        due, start, done = (self.measured.instants_ns[name] for name in ("due", "start", "done"))
+        return float(np.mean(np.maximum(start[1:] - np.maximum(due[1:], done[:-1]), 0.0))) / 1e6
 
     @cached_property
     def in_flight(self) -> np.ndarray:
@@ -305,6 +330,14 @@ class Look:
         if not {"start", "done"} <= instants.keys():
             return np.empty(0, np.int64)
         return np.searchsorted(np.sort(instants["start"]), instants["done"], side="left") - np.arange(self.frames)
+
+    @cached_property
+    def submitted_behind(self) -> np.ndarray:
+        """How many frames were in flight when each one was taken up; empty where that is unknown."""
+        instants = self.measured.instants_ns
+        if not {"start", "done"} <= instants.keys():
+            return np.empty(0, np.int64)
+        return np.arange(self.frames) - np.searchsorted(np.sort(instants["done"]), instants["start"], side="right")
 
     # Telemetry and the trace.
 

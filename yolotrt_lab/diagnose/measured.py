@@ -49,6 +49,8 @@ class Measured:
     clock_ns: np.ndarray | None = None
     """The time of day of each row in ns since 1970 (of a file without dates, since midnight), where the rows have time
     stamps; `join` uses it."""
+    by_name: bool = False
+    """True where the columns are sorted by their names: their order is not that of the calls."""
     unread: tuple[str, ...] = ()
     """Each column or pattern that recurs and was not read, by the file's own name."""
     notes: tuple[str, ...] = ()

@@ -81,6 +81,11 @@ HOLDS = 10.0
 """Times the loop's shortest call. Shipped pinned upload calls take 1 to 4.5 times as long, pageable ones 36 to 60."""
 NO_WAIT = 0.05
 """Share of the call before. A synchronize that takes less had nothing to wait for (shipped moved wait: 0.4 %)."""
+SUBMITS = 0.2
+"""Share of the download call behind it that submitting may take: one that takes more may be `executeV2`, which has
+waited for the network itself, so that the download only copies (shipped moved wait: 0.5 %)."""
+NESTED = 1.1
+"""Times the frame that its stages add up to: then one holds another, or they overlap (shipped: up to 1.00)."""
 ALLOCATION_MS = 0.05
 """ms. The cheapest allocation measured: `cudaMalloc` and `cudaFree` take 59 us (H200); `cudaHostAlloc` 700 to 1,000."""
 LAUNCH_SHARE = 0.5
