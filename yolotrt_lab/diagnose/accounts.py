@@ -339,7 +339,9 @@ def _cuda_graph(look: Look) -> _Bound:
     if Stage.INFER not in look.series:
         return None, "not measured: time the enqueue call"
     infer, text = _slowest(look, Stage.INFER)
-    if not look.waits_measured or look.nested:
+    if look.nested:
+        return None, f"not measured: infer takes {text}, in which other stages may be"
+    if not look.waits_measured:
         apart = "a synchronize behind it would tell the wait from the launches"
         return None, f"not measured: infer takes {text}, and {apart}"
     return infer, f"submitting takes {text}; what the GPU needs meanwhile moves to synchronize"
