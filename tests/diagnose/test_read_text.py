@@ -169,12 +169,45 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("Inference 12 took 7.9 ms", {"infer": 7_900}),
         ("Inference 12: 7.9 ms", {"infer": 7_900}),
         ("detect 5 boxes in 7.9 ms, nms 5 boxes 0.4 ms", {"boxes in": 7_900, "postprocess": 400}),
+        ("camera: 30 ms, infer thread: 8 ms", {"camera": 30_000, "infer thread": 8_000}),
+        ("grab 30 ms, preprocess cpu 2 ms, infer gpu 8 ms", {"grab": 30_000, "preprocess": 2_000, "infer gpu": 8_000}),
+        ("worker1 12 ms infer queue 5 ms", {"worker1": 12_000, "infer queue": 5_000}),
+        ("Grabbed in 30 ms; inference done in 8 ms; rendered in 5 ms",
+         {"Grabbed in": 30_000, "infer": 8_000, "rendered in": 5_000}),
+        ("enqueueV3 [us]: 8109, sync [us]: 4", {"infer": 8_109, "synchronize": 4}),
+        ("enqueueV3 (ms): 8.1, resnet50 (ms): 5.25", {"infer": 8_100, "resnet50": 5_250}),
+        ("tracker time: 2.2 ms, infer time: 8 ms", {"tracker time": 2_200, "infer": 8_000}),
+        ("Tracking cost: 2 ms, infer cost: 8 ms, total cost: 10 ms",
+         {"Tracking cost": 2_000, "infer": 8_000, "frame": 10_000}),
+        ("tracker [ms]: 2.25\ninfer [ms]: 8", {"tracker": 2_250, "infer": 8_000}),
+        ("infer 8.25ms/30ms budget", {"infer": 8_250}),
+        ("infer 8.25 ms / 33 ms", {"infer": 8_250}),
+        ("infer: 8.25 ms (+0.5 ms)", {"infer": 8_250}),
     ],
 )  # fmt: skip
 def test_lines_of_a_log(line, first):
     found = times(f"{line}\n" * 8, "ms")
     assert {name: values[0] for name, values in found.items()} == pytest.approx(first)
     assert {len(values) for values in found.values()} == {8}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}[0]: {} ms", "{} of frame 0 took {} ms", "{}(0) = {} ms", "<{} 0> {} ms", "{} 1/0: {} ms", "{} @ 0: {} ms",
+        "Stage {} frame_id=0 time={}ms", "{} frame #0 {} ms", "{} (frame 0): {} ms",
+        "{}, frame, 0, {} ms", "{} frame 0: {} ms", "{} image 0 : {} ms", "{} batch 0 : {} ms", "{} iter 0 : {} ms",
+        "TIMER {} frame:0 -> {} ms", "{} for frame 0000 finished in {} ms", "{} 第0帧 耗时 {} ms", "第0帧{} {} ms",
+    ],
+)  # fmt: skip
+def test_the_number_of_a_frame_between_a_name_and_its_time(line):
+    texts = []
+    for frame in range(20):
+        for name, took in (("preprocess", 2), ("infer", 8 + frame % 3), ("post", 1)):
+            texts.append(line.replace("0", str(frame), 1).format(name, took))
+    found = times("\n".join(texts))
+    assert [*found] == ["preprocess", "infer", "postprocess"]
+    assert found["infer"] == [8_000 + 1_000 * (frame % 3) for frame in range(20)]
 
 
 def test_times_are_in_the_order_in_which_a_frame_has_them():
