@@ -166,6 +166,12 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("12:00:03 INFO infer: time.busy=7.9ms time.idle=10.2µs", {"time busy": 7_900, "time idle": 10.2}),
         ("Latency: 7.9 ms | Throughput: 126 qps", {"latency": 7_900}),
         ("model yolov8s: 7.9ms", {"model yolov8s": 7_900}),
+        ("tracker time: 2 ms, infer time: 8 ms", {"tracker time": 2_000, "infer": 8_000}),
+        ("Tracking cost: 2 ms, infer cost: 8 ms, total cost: 11 ms",
+         {"Tracking cost": 2_000, "infer": 8_000, "frame": 11_000}),
+        ("generate cost: 8 ms", {"frame": 8_000}),
+        ("[I] cost: 8 ms, infer: 7 ms", {"frame": 8_000, "infer": 7_000}),
+        ("第3帧推理: 8 ms", {"infer": 8_000}),
         ("Inference 12 took 7.9 ms", {"infer": 7_900}),
         ("Inference 12: 7.9 ms", {"infer": 7_900}),
         ("detect 5 boxes in 7.9 ms, nms 5 boxes 0.4 ms", {"boxes in": 7_900, "postprocess": 400}),
@@ -265,9 +271,10 @@ def test_times_of_day_are_instants_and_never_stages(text, holds, instants):
     assert {name: (each / 1e6).tolist() for name, each in read_text(text).instants_ns.items()} == instants
 
 
-def test_the_clock_of_a_log_that_is_cut_at_its_start_is_no_time_of_a_frame():
+@pytest.mark.parametrize("name", ["elapsed", "running time"])
+def test_the_clock_of_a_log_that_is_cut_at_its_start_is_no_time_of_a_frame(name):
     rows = [(102_345 + 9 * each, 7 + each % 2) for each in range(9)]
-    found = read_text("".join(f"elapsed: {clock} ms, infer: {took} ms\n" for clock, took in rows))
+    found = read_text("".join(f"{name}: {clock} ms, infer: {took} ms\n" for clock, took in rows))
     assert list(found.times_ns) == ["infer"] and found.clock_ns[0] == 102_345e6
     slower = read_text("".join(f"elapsed: {12 + each} ms, infer: {took} ms\n" for each, (_, took) in enumerate(rows)))
     assert list(slower.times_ns) == ["frame", "infer"]

@@ -96,6 +96,8 @@ class _Sorted:
         """What the columns are called: where 'postprocess' is there, 'decode' is another time."""
         self.elapsed = ""
         """The time whose name may be that of a clock, such as 'elapsed'."""
+        self.vague: dict[str, str] = {}
+        """What the last words of unknown names say: 'tracker time' is that of a frame if there is no other."""
         self.instants: dict[str, np.ndarray] = {}
         self.ends: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
         """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
@@ -113,7 +115,9 @@ class _Sorted:
         """Put a column where it belongs."""
         values, name = column.values, split_unit(column.header)[0]
         self.headers.append(column.header)
-        word = _word(column)
+        word = vague = _word(column)
+        if word is None and (vague := time_name("".join(name.split()[-1:]))) in ("frame", words.CLOCK):
+            self.vague[" ".join(column.header.split())] = str(vague)
         end = end_of(name)
         unit = column.unit or (self.reading.unit if word or end or self.reading.of_times else None)
         known = telemetry_name(name)
@@ -129,7 +133,7 @@ class _Sorted:
             self.rates.setdefault(column.header, self._period(column))
         elif column.unit is None and plain(name) in _GPUS and len(np.unique(values)) < min(len(values), 16):
             self.gpus = column
-        elif word == words.CLOCK and (step := _clock_scale(values, name, unit)):
+        elif vague == words.CLOCK and (step := _clock_scale(values, name, unit)):
             self.clock = values * step if self.clock is None else self.clock
         elif (
             column.unit is None
@@ -164,7 +168,7 @@ class _Sorted:
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)
-        self.elapsed = key if word == words.CLOCK else self.elapsed
+        self.elapsed = key if words.CLOCK in (word, self.vague.get(key)) else self.elapsed
         self.times.setdefault(key, values)
         self.places.setdefault(key, column.at)
 
@@ -268,6 +272,8 @@ class _Sorted:
             del self.times[name]
             self.unread.append(name)
             self.notes.append(f"without {name!r}, which most frames lack")
+        if len(self.times) == 1 and self.times.keys() <= self.vague.keys():
+            self.times = {"frame": self.times.popitem()[1]}
 
     def _lasted(self, name: str, values: np.ndarray, why: str = "ends before it starts") -> np.ndarray:
         if (bad := values < 0).any():

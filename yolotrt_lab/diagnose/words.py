@@ -73,6 +73,7 @@ _FILLERS = (
 )
 _BEFORE = re.compile(
     r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do)[_\s.:/-]+|(?:run|do)(?=[A-Z])"
+    r"|(?i:[diwe]|debug|info|warn|warning)\s+|第?\s*[单每]?帧(?![率号耗用时花]|$)"
     r"|(?i:(?:cuda)?memcpy(?:async)?)[\W_]*(?=(?i:upload|download|h2d|htod|host|d2h|dtoh|device|[cg]pu))"
 )
 
@@ -101,6 +102,7 @@ def plain(text: str) -> str:
 
 
 _TIME_OF = {plain(word): str(name) for name, words in _TIMES.items() for word in words.split()}
+_SAY_NOTHING = {plain(word) for word in _FILLERS} - {"total"}
 _TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for word in words.split()} | {
     plain(name): name for name in TELEMETRY_COLUMNS
 }
@@ -153,7 +155,11 @@ def end_of(text: str) -> tuple[str, str] | None:
 
 
 def is_named(text: str) -> bool:
-    """True for words that make a known name, 'inference finished' among them."""
+    """True for words that make a known name, 'inference finished' among them; 'time' and 'cost' need a word before them
+    to say of what.
+    """
+    if plain(text) in _SAY_NOTHING:
+        return False
     end = end_of(text)
     return bool(time_name(text) or (end and end[0] in {*Stage, "frame"}))
 
