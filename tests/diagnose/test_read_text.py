@@ -170,6 +170,7 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("Tracking cost: 2 ms, infer cost: 8 ms, total cost: 11 ms",
          {"Tracking cost": 2_000, "infer": 8_000, "frame": 11_000}),
         ("generate cost: 8 ms", {"frame": 8_000}),
+        ("decode 3 ms, infer: 7 ms, nms: 1 ms", {"decode": 3_000, "infer": 7_000, "postprocess": 1_000}),
         ("[I] cost: 8 ms, infer: 7 ms", {"frame": 8_000, "infer": 7_000}),
         ("第3帧推理: 8 ms", {"infer": 8_000}),
         ("Inference 12 took 7.9 ms", {"infer": 7_900}),
@@ -301,13 +302,15 @@ HASHED = "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" 
          ("it breaks off, and is read up to its last whole object", "1 incomplete frame left out"), ()),
         ("infer_ms,sync_ms\n1,2\n3,4\n5", {"infer": [1_000, 3_000], "synchronize": [2_000, 4_000]},
          ("without line 4, which breaks off",), ()),
+        ("{'infer_time': 0.0078, 'fps': 125.0}\n{'infer_time': 0.0079, 'fps': 200.0}\n", {"frame": [8_000, 5_000]}, (),
+         ("infer_time (no unit: --unit)",)),
         ("Inferences/Second,concurrency\n200,1\n100,3\n", {"frame": [5_000, 10_000]}, (), ("concurrency",)),
     ],
 )  # fmt: skip
 def test_what_is_left_out_is_noted(text, holds, notes, unread):
     found = read_text(text)
     assert (times(text), found.notes, found.unread) == (holds, notes, unread)
-    assert found.kind == ("rates" if "Second" in text else "frames")
+    assert found.kind == ("rates" if "Second" in text or "fps" in text else "frames")
 
 
 @pytest.mark.parametrize("name", ["non-max suppression", "Non max suppression", "Non-Maximum Suppression"])

@@ -104,6 +104,7 @@ class _Sorted:
         self.telemetry: dict[str, np.ndarray] = {}
         self.rates: dict[str, np.ndarray] = {}
         self.enqueue = _place_of_enqueue(columns)
+        self.infer = min((each.at for each in columns if _word(each) == Stage.INFER), default=-1.0)
         self.numbers: np.ndarray | None = None
         self.gpus: Column | None = None
         self.unitless: list[Column] = []
@@ -163,7 +164,9 @@ class _Sorted:
         key = "frame" if word in (words.CLOCK, words.RATE) else word or " ".join(column.header.split())
         if key == words.COPY:
             key = self._direction(column)
-        is_other = plain(key) in self.exact and plain(split_unit(column.header)[0]) != plain(key)
+        name = plain(split_unit(column.header)[0])
+        is_other = plain(key) in self.exact and name != plain(key)
+        is_other |= name.startswith("decode") and column.at < self.infer  # of the video, and not of the boxes
         key = column.header if key in self.times or is_other else str(key)
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
@@ -302,6 +305,7 @@ class _Sorted:
         if self.times and self.rates:
             self.notes.append(f"beside times, rates are not read{': ' * any(self.rates)}{', '.join(self.rates)}")
         elif self.rates:
+            self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
             first, *others = self.rates
             self.times = {"frame": self.rates[first]} | {split_unit(name)[0]: self.rates[name] for name in others}
             return "rates"
