@@ -171,6 +171,7 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
          {"Tracking cost": 2_000, "infer": 8_000, "frame": 11_000}),
         ("generate cost: 8 ms", {"frame": 8_000}),
         ("decode 3 ms, infer: 7 ms, nms: 1 ms", {"decode": 3_000, "infer": 7_000, "postprocess": 1_000}),
+        ("infer: 7 msec; post: 1 msec;", {"infer": 7_000, "postprocess": 1_000}),
         ("[I] cost: 8 ms, infer: 7 ms", {"frame": 8_000, "infer": 7_000}),
         ("第3帧推理: 8 ms", {"infer": 8_000}),
         ("Inference 12 took 7.9 ms", {"infer": 7_900}),

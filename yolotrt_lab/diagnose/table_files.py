@@ -108,7 +108,7 @@ def _table_at(sample: Sequence[tuple[int, str]], separator: str) -> Table | None
         return None
     whole_rows = [row for row in below if len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1])]
     enough = any if separator.strip(" ") and known else all
-    numeric = sum(enough(map(_is_value, row[: len(header)])) for row in whole_rows)
+    numeric = sum(any(row) and enough(map(_is_value, filter(None, row[: len(header)]))) for row in whole_rows)
     if below and (len(whole_rows) < max(1, len(below) - 1) or numeric < len(whole_rows) / 2):
         return None
     alone = len(sample) == 1 and known and separator.strip(" ")
@@ -289,7 +289,9 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
 def _leave_out_cpu_time(columns: list[Column], reading: Reading) -> None:
     """Where a long table has the CPU time of a stage beside its wall time, the wall time is what it took."""
     cpu = next((each for each in columns if plain(split_unit(each.header)[0]) in ("cpu", "cputime")), None)
-    for place, each in enumerate(columns) if cpu else ():
+    if cpu is None:
+        return
+    for place, each in enumerate(columns):
         goes_back = np.mean(np.diff(each.values) < 0) > _GOES_BACK
         if time_name(split_unit(each.header)[0]) == words.CLOCK and goes_back:  # no clock
             columns[place] = each._replace(header="duration", unit=split_unit(each.header)[1])
