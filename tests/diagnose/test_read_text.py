@@ -218,6 +218,39 @@ def test_the_number_of_a_frame_between_a_name_and_its_time(line):
     assert found["infer"] == [8_000 + 1_000 * (frame % 3) for frame in range(20)]
 
 
+@pytest.mark.parametrize(
+    ("lines", "telemetry", "unread"),
+    [
+        ("infer=9.1ms rss={0}.5MB", {"host_memory_bytes": [5e5 + 1e6 * n for n in range(1, 10)]}, ()),
+        ("frame {0} infer: 9.1 ms  RSS: 51{0} KB", {"host_memory_bytes": [510e3 + 1e3 * n for n in range(1, 10)]}, ()),
+        ("vram {0} GB, memory 500{0} MB, infer 9.1 ms", {"gpu_memory_used_bytes": [n * 1e9 for n in range(1, 10)]},
+         ("memory",)),
+        ("infer: 9.1ms  FPS:119  Temp:5{0}C  CPU temp: 4{0} C  Power:29.{0}W",
+         {"temperature_c": [50 + n for n in range(1, 10)], "power_w": [29 + n / 10 for n in range(1, 10)]},
+         ("CPU temp",)),
+        ("infer 9.1 gpu_clock=198{0}MHz", {"sm_clock_mhz": [1980 + n for n in range(1, 10)]}, ()),
+        ("infer 9.1 ms, written at 5{0} MB/s, {0} W", {}, ()),
+    ],
+)  # fmt: skip
+def test_telemetry_in_the_lines_of_a_log(lines, telemetry, unread):
+    found = read_text("".join(lines.format(n) + "\n" for n in range(1, 10)), unit="ms")
+    assert found.times_ns["infer"].tolist() == pytest.approx([9.1e6] * 9)
+    assert {name: values.tolist() for name, values in found.telemetry.items()} == {
+        name: pytest.approx(values) for name, values in telemetry.items()
+    }
+    assert found.unread == unread
+
+
+def test_the_level_of_a_line_is_in_no_name():
+    found = times("".join(f"{level} infer: 8 ms\n{level} cost: 9 ms\n" for level in ("INFO", "WARN") * 9))
+    assert found == {"infer": [8_000] * 18, "frame": [9_000] * 18}
+
+
+def test_memory_in_units_that_change_in_a_log():
+    found = read_text("".join(f"infer: 8 ms, rss: {held}\n" for held in ["998 MB", "999 MB", "1.0 GB", "1.1 GB"] * 9))
+    assert found.telemetry["host_memory_bytes"][:4].tolist() == [998e6, 999e6, 1e9, 1.1e9]
+
+
 def test_times_are_in_the_order_in_which_a_frame_has_them():
     found = read_text("enqueue: 1 ms\nsync: 7 ms\ndownload: 1 ms, post: 1 ms\ntotal: 10 ms\n" * 8)
     assert list(found.times_ns) == ["infer", "synchronize", "download", "postprocess", "frame"]

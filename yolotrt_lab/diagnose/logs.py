@@ -39,6 +39,11 @@ _OF_A_RUN = (
 )
 _AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
+_TELEMETRY = re.compile(
+    rf"(?<![\w.])(?:(?!(?:{words.TIME_UNITS})\b)[a-z]+ )?[a-z][\w\-]*\s*[:=]?\s*({NUMBER})"
+    rf"\s?({words.TELEMETRY_UNITS})(?![\w%/])",
+    re.IGNORECASE,
+)
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
 _TWICE = 1.8  # times as often as another, from which on a name comes more than once a frame
 _COUNTED = re.compile(
@@ -66,7 +71,8 @@ class _Item(NamedTuple):
     @property
     def column(self) -> tuple[str, str]:
         """What tells its column from others: 'FPS' with a rate is none of the times that are called so."""
-        return self.label, "rate" if self.unit in words.RATES else "time" if self.unit else ""
+        kinds = {"rate": words.RATES, "time": UNITS_NS, "bytes": words.BYTES}
+        return self.label, next((kind for kind, units in kinds.items() if self.unit in units), self.unit)
 
 
 def read_log(data: bytes, reading: Reading) -> Measured:
@@ -169,12 +175,29 @@ def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]
     for most in (2, 1, 0):
         counts = Counter[tuple[_Item, ...]]()
         for text, count in alike.items():
-            counts[_items(text, most, averages)] += count
+            counts[_with_telemetry(text, most, averages)] += count
         del counts[()]
         if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
             break
     often = dict(counts.most_common(_MOST_TEMPLATES))
     return sorted(often, key=lambda items: (len(items), sum(len(item.pattern) for item in items)), reverse=True)
+
+
+def _with_telemetry(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
+    """The numbers of a line that may be times, and those with a unit of telemetry, such as 'rss=512MB'."""
+    blanked, count = _TELEMETRY.subn(lambda found: " " * len(found[0]), text)
+    items, placed, at = _items(blanked, most, averages), [], 0
+    if not count:
+        return items
+    for item in items:
+        if not (timed := re.search(item.pattern.replace("?P<@>", ""), text[at:])):
+            return _items(text, most, averages)
+        placed.append((at + timed.start(), item))
+        at += timed.end()
+    for found in _TELEMETRY.finditer(text):
+        named, unit = text[found.start() : found.start(1)], found[2].lower()
+        placed.append((found.start(), _Item(named.rstrip(_SIGNS), unit, _literal(named) + _number(unit))))
+    return tuple(item for _, item in sorted(placed))
 
 
 def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
@@ -278,7 +301,7 @@ def _uncounted(text: str) -> str:
 
 def _label(text: str, own: str | None, most: int) -> tuple[str, int]:
     """The name that the last words of a text make, and where it starts."""
-    spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own]
+    spoken = [each for each in _WORD.finditer(text) if each[0].lower() not in {own, *words.LEVELS}]
     if len(spoken) > 1 and spoken[-1][0].lower() in ("in", "after", "at") and words.end_of(spoken[-2][0]):
         if spoken[-1][0].lower() == "at":  # 'frame done at' is when it ends
             spoken.pop()
@@ -343,7 +366,7 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     for (item, rows, place), mine in zip(
         items, np.split(values, np.cumsum([len(rows) for _, rows, _ in items])), strict=False
     ):
-        scale = UNITS_NS.get(item.unit, 1.0) if len(units[item.column]) > 1 else 1.0
+        scale = (UNITS_NS | words.BYTES).get(item.unit, 1.0) if len(units[item.column]) > 1 else 1.0
         events.append((names.index(item.column), rows, place, mine if scale == 1 else mine * scale))
     if len(found) == 1:
         starts, series = found[0][1], [(column, float(place), values) for column, _, place, values in events]
@@ -355,9 +378,8 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     columns, turns = [], Counter[int]()
     for column, at, mine in series:
         name, own = names[column][0], units[names[column]]
-        if len(names) == 1 and not words.is_named(name) and name.split()[-1:] and name.split()[-1].lower() in _GENERIC:
-            name = name.split()[-1]  # 'generate cost' alone is that of the frame
-        unit = "ns" if len(own & UNITS_NS.keys()) > 1 else min(own) or split_unit(name)[1]
+        least = "ns" if len(own & UNITS_NS.keys()) > 1 else "b" if len(own & words.BYTES.keys()) > 1 else min(own)
+        unit = least or split_unit(name)[1]
         turns[column] += 1
         columns.append(Column(f"{name} {turns[column]}".strip() if turns[column] > 1 else name, mine, unit, at))
     if seldom := [name for column, (name, _) in enumerate(names) if column not in turns]:
