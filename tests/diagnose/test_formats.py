@@ -393,6 +393,7 @@ def test_columns_that_the_user_names():
         "stage,start,end\ninfer,1.7e9,1700000000.007\nsync,1700000000.007,1700000000.008\n"
         "infer,1700000000.010,1700000000.018\nsync,1700000000.018,1700000000.020\n",
         "frame,stage,offset_ms,dur_ms\n0,infer,0,7\n0,sync,7,1\n1,infer,0,8\n1,sync,8,2\n",
+        "frame,stage,cpu_ms,wall_ms\n0,infer,2,7\n0,sync,0,1\n1,infer,2,8\n1,sync,0,2\n",
         "time,stage,ms\n1700000000.1,infer,7\n1700000000.2,sync,1\n1700000000.3,infer,8\n1700000000.4,sync,2\n",
         "frame,event,t_ms\n0,infer start,1\n0,infer end,8\n0,sync start,8\n0,sync end,9\n1,infer start,11\n"
         "1,infer end,19\n1,sync start,19\n1,sync end,21\n",

@@ -166,15 +166,89 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("12:00:03 INFO infer: time.busy=7.9ms time.idle=10.2µs", {"time busy": 7_900, "time idle": 10.2}),
         ("Latency: 7.9 ms | Throughput: 126 qps", {"latency": 7_900}),
         ("model yolov8s: 7.9ms", {"model yolov8s": 7_900}),
+        ("tracker time: 2 ms, infer time: 8 ms", {"tracker time": 2_000, "infer": 8_000}),
+        ("Tracking cost: 2 ms, infer cost: 8 ms, total cost: 11 ms",
+         {"Tracking cost": 2_000, "infer": 8_000, "frame": 11_000}),
+        ("generate cost: 8 ms", {"frame": 8_000}),
+        ("decode 3 ms, infer: 7 ms, nms: 1 ms", {"decode": 3_000, "infer": 7_000, "postprocess": 1_000}),
+        ("infer: 7 msec; post: 1 msec;", {"infer": 7_000, "postprocess": 1_000}),
+        ("[I] cost: 8 ms, infer: 7 ms", {"frame": 8_000, "infer": 7_000}),
+        ("第3帧推理: 8 ms", {"infer": 8_000}),
         ("Inference 12 took 7.9 ms", {"infer": 7_900}),
         ("Inference 12: 7.9 ms", {"infer": 7_900}),
         ("detect 5 boxes in 7.9 ms, nms 5 boxes 0.4 ms", {"boxes in": 7_900, "postprocess": 400}),
+        ("camera: 30 ms, infer thread: 8 ms", {"camera": 30_000, "infer thread": 8_000}),
+        ("grab 30 ms, preprocess cpu 2 ms, infer gpu 8 ms", {"grab": 30_000, "preprocess": 2_000, "infer gpu": 8_000}),
+        ("worker1 12 ms infer queue 5 ms", {"worker1": 12_000, "infer queue": 5_000}),
+        ("Grabbed in 30 ms; inference done in 8 ms; rendered in 5 ms",
+         {"Grabbed in": 30_000, "infer": 8_000, "rendered in": 5_000}),
+        ("enqueueV3 [us]: 8109, sync [us]: 4", {"infer": 8_109, "synchronize": 4}),
+        ("enqueueV3 (ms): 8.1, resnet50 (ms): 5.25", {"infer": 8_100, "resnet50": 5_250}),
+        ("tracker time: 2.2 ms, infer time: 8 ms", {"tracker time": 2_200, "infer": 8_000}),
+        ("Tracking cost: 2 ms, infer cost: 8 ms, total cost: 10 ms",
+         {"Tracking cost": 2_000, "infer": 8_000, "frame": 10_000}),
+        ("tracker [ms]: 2.25\ninfer [ms]: 8", {"tracker": 2_250, "infer": 8_000}),
+        ("infer 8.25ms/30ms budget", {"infer": 8_250}),
+        ("infer 8.25 ms / 33 ms", {"infer": 8_250}),
+        ("infer: 8.25 ms (+0.5 ms)", {"infer": 8_250}),
     ],
 )  # fmt: skip
 def test_lines_of_a_log(line, first):
     found = times(f"{line}\n" * 8, "ms")
     assert {name: values[0] for name, values in found.items()} == pytest.approx(first)
     assert {len(values) for values in found.values()} == {8}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}[0]: {} ms", "{} of frame 0 took {} ms", "{}(0) = {} ms", "<{} 0> {} ms", "{} 1/0: {} ms", "{} @ 0: {} ms",
+        "Stage {} frame_id=0 time={}ms", "{} frame #0 {} ms", "{} (frame 0): {} ms",
+        "{}, frame, 0, {} ms", "{} frame 0: {} ms", "{} image 0 : {} ms", "{} batch 0 : {} ms", "{} iter 0 : {} ms",
+        "TIMER {} frame:0 -> {} ms", "{} for frame 0000 finished in {} ms", "{} 第0帧 耗时 {} ms", "第0帧{} {} ms",
+    ],
+)  # fmt: skip
+def test_the_number_of_a_frame_between_a_name_and_its_time(line):
+    texts = []
+    for frame in range(20):
+        for name, took in (("preprocess", 2), ("infer", 8 + frame % 3), ("post", 1)):
+            texts.append(line.replace("0", str(frame), 1).format(name, took))
+    found = times("\n".join(texts))
+    assert [*found] == ["preprocess", "infer", "postprocess"]
+    assert found["infer"] == [8_000 + 1_000 * (frame % 3) for frame in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "telemetry", "unread"),
+    [
+        ("infer=9.1ms rss={0}.5MB", {"host_memory_bytes": [5e5 + 1e6 * n for n in range(1, 10)]}, ()),
+        ("frame {0} infer: 9.1 ms  RSS: 51{0} KB", {"host_memory_bytes": [510e3 + 1e3 * n for n in range(1, 10)]}, ()),
+        ("vram {0} GB, memory 500{0} MB, infer 9.1 ms", {"gpu_memory_used_bytes": [n * 1e9 for n in range(1, 10)]},
+         ("memory",)),
+        ("infer: 9.1ms  FPS:119  Temp:5{0}C  CPU temp: 4{0} C  Power:29.{0}W",
+         {"temperature_c": [50 + n for n in range(1, 10)], "power_w": [29 + n / 10 for n in range(1, 10)]},
+         ("CPU temp",)),
+        ("infer 9.1 gpu_clock=198{0}MHz", {"sm_clock_mhz": [1980 + n for n in range(1, 10)]}, ()),
+        ("infer 9.1 ms, written at 5{0} MB/s, {0} W", {}, ()),
+    ],
+)  # fmt: skip
+def test_telemetry_in_the_lines_of_a_log(lines, telemetry, unread):
+    found = read_text("".join(lines.format(n) + "\n" for n in range(1, 10)), unit="ms")
+    assert found.times_ns["infer"].tolist() == pytest.approx([9.1e6] * 9)
+    assert {name: values.tolist() for name, values in found.telemetry.items()} == {
+        name: pytest.approx(values) for name, values in telemetry.items()
+    }
+    assert found.unread == unread
+
+
+def test_the_level_of_a_line_is_in_no_name():
+    found = times("".join(f"{level} infer: 8 ms\n{level} cost: 9 ms\n" for level in ("INFO", "WARN") * 9))
+    assert found == {"infer": [8_000] * 18, "frame": [9_000] * 18}
+
+
+def test_memory_in_units_that_change_in_a_log():
+    found = read_text("".join(f"infer: 8 ms, rss: {held}\n" for held in ["998 MB", "999 MB", "1.0 GB", "1.1 GB"] * 9))
+    assert found.telemetry["host_memory_bytes"][:4].tolist() == [998e6, 999e6, 1e9, 1.1e9]
 
 
 def test_times_are_in_the_order_in_which_a_frame_has_them():
@@ -232,9 +306,10 @@ def test_times_of_day_are_instants_and_never_stages(text, holds, instants):
     assert {name: (each / 1e6).tolist() for name, each in read_text(text).instants_ns.items()} == instants
 
 
-def test_the_clock_of_a_log_that_is_cut_at_its_start_is_no_time_of_a_frame():
+@pytest.mark.parametrize("name", ["elapsed", "running time"])
+def test_the_clock_of_a_log_that_is_cut_at_its_start_is_no_time_of_a_frame(name):
     rows = [(102_345 + 9 * each, 7 + each % 2) for each in range(9)]
-    found = read_text("".join(f"elapsed: {clock} ms, infer: {took} ms\n" for clock, took in rows))
+    found = read_text("".join(f"{name}: {clock} ms, infer: {took} ms\n" for clock, took in rows))
     assert list(found.times_ns) == ["infer"] and found.clock_ns[0] == 102_345e6
     slower = read_text("".join(f"elapsed: {12 + each} ms, infer: {took} ms\n" for each, (_, took) in enumerate(rows)))
     assert list(slower.times_ns) == ["frame", "infer"]
@@ -261,13 +336,15 @@ HASHED = "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" 
          ("it breaks off, and is read up to its last whole object", "1 incomplete frame left out"), ()),
         ("infer_ms,sync_ms\n1,2\n3,4\n5", {"infer": [1_000, 3_000], "synchronize": [2_000, 4_000]},
          ("without line 4, which breaks off",), ()),
+        ("{'infer_time': 0.0078, 'fps': 125.0}\n{'infer_time': 0.0079, 'fps': 200.0}\n", {"frame": [8_000, 5_000]}, (),
+         ("infer_time (no unit: --unit)",)),
         ("Inferences/Second,concurrency\n200,1\n100,3\n", {"frame": [5_000, 10_000]}, (), ("concurrency",)),
     ],
 )  # fmt: skip
 def test_what_is_left_out_is_noted(text, holds, notes, unread):
     found = read_text(text)
     assert (times(text), found.notes, found.unread) == (holds, notes, unread)
-    assert found.kind == ("rates" if "Second" in text else "frames")
+    assert found.kind == ("rates" if "Second" in text or "fps" in text else "frames")
 
 
 @pytest.mark.parametrize("name", ["non-max suppression", "Non max suppression", "Non-Maximum Suppression"])

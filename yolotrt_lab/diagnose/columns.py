@@ -96,12 +96,15 @@ class _Sorted:
         """What the columns are called: where 'postprocess' is there, 'decode' is another time."""
         self.elapsed = ""
         """The time whose name may be that of a clock, such as 'elapsed'."""
+        self.vague: dict[str, str] = {}
+        """What the last words of unknown names say: 'tracker time' is that of a frame if there is no other."""
         self.instants: dict[str, np.ndarray] = {}
         self.ends: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
         """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
         self.telemetry: dict[str, np.ndarray] = {}
         self.rates: dict[str, np.ndarray] = {}
         self.enqueue = _place_of_enqueue(columns)
+        self.infer = min((each.at for each in columns if _word(each) == Stage.INFER), default=-1.0)
         self.numbers: np.ndarray | None = None
         self.gpus: Column | None = None
         self.unitless: list[Column] = []
@@ -113,7 +116,9 @@ class _Sorted:
         """Put a column where it belongs."""
         values, name = column.values, split_unit(column.header)[0]
         self.headers.append(column.header)
-        word = _word(column)
+        word = vague = _word(column)
+        if word is None and (vague := time_name("".join(name.split()[-1:]))) in ("frame", words.CLOCK):
+            self.vague[" ".join(column.header.split())] = str(vague)
         end = end_of(name)
         unit = column.unit or (self.reading.unit if word or end or self.reading.of_times else None)
         known = telemetry_name(name)
@@ -129,7 +134,7 @@ class _Sorted:
             self.rates.setdefault(column.header, self._period(column))
         elif column.unit is None and plain(name) in _GPUS and len(np.unique(values)) < min(len(values), 16):
             self.gpus = column
-        elif word == words.CLOCK and (step := _clock_scale(values, name, unit)):
+        elif vague == words.CLOCK and (step := _clock_scale(values, name, unit)):
             self.clock = values * step if self.clock is None else self.clock
         elif (
             column.unit is None
@@ -159,12 +164,14 @@ class _Sorted:
         key = "frame" if word in (words.CLOCK, words.RATE) else word or " ".join(column.header.split())
         if key == words.COPY:
             key = self._direction(column)
-        is_other = plain(key) in self.exact and plain(split_unit(column.header)[0]) != plain(key)
+        name = plain(split_unit(column.header)[0])
+        is_other = plain(key) in self.exact and name != plain(key)
+        is_other |= name.startswith("decode") and column.at < self.infer  # of the video, and not of the boxes
         key = column.header if key in self.times or is_other else str(key)
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)
-        self.elapsed = key if word == words.CLOCK else self.elapsed
+        self.elapsed = key if words.CLOCK in (word, self.vague.get(key)) else self.elapsed
         self.times.setdefault(key, values)
         self.places.setdefault(key, column.at)
 
@@ -269,6 +276,8 @@ class _Sorted:
             del self.times[name]
             self.unread.append(name)
             self.notes.append(f"without {name!r}, which most frames lack")
+        if len(self.times) == 1 and self.times.keys() <= self.vague.keys():
+            self.times = {"frame": self.times.popitem()[1]}
 
     def _lasted(self, name: str, values: np.ndarray, why: str = "ends before it starts") -> np.ndarray:
         if (bad := values < 0).any():
@@ -297,6 +306,7 @@ class _Sorted:
         if self.times and self.rates:
             self.notes.append(f"beside times, rates are not read{': ' * any(self.rates)}{', '.join(self.rates)}")
         elif self.rates:
+            self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
             first, *others = self.rates
             self.times = {"frame": self.rates[first]} | {split_unit(name)[0]: self.rates[name] for name in others}
             return "rates"

@@ -19,7 +19,13 @@ from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
 from .words import NUMBER, UNITS_NS, numbers_of, split_unit, time_name
 
-_ITEM = re.compile(rf"({NUMBER}){words.DEVIATION}(?:\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_/]))?", re.IGNORECASE)
+_OF_A_NAME = r"\s*[)\]]?\s*[:=\uff1a]\s*[-+]?[\d.]"  # behind a unit: 'enqueueV3 [us]: 8109'
+_ITEM = re.compile(
+    rf"({NUMBER}){words.DEVIATION}(?:\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!\s*\d)|{_OF_A_NAME}))?",
+    re.IGNORECASE,
+)
+_NO_ITEM = re.compile(rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})\s*/)\s*$", re.IGNORECASE)
+"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', and a limit as in '8.1 ms / 33 ms'."""
 _SLASHED = re.compile(
     rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({words.TIME_UNITS})(?![A-Za-z0-9_/])",
     re.IGNORECASE,
@@ -33,8 +39,21 @@ _OF_A_RUN = (
 )
 _AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
+_TELEMETRY = re.compile(
+    rf"(?<![\w.])(?:(?!(?:{words.TIME_UNITS})\b)[a-z]+ )?[a-z][\w\-]*\s*[:=]?\s*({NUMBER})"
+    rf"\s?({words.TELEMETRY_UNITS})(?![\w%/])",
+    re.IGNORECASE,
+)
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
 _TWICE = 1.8  # times as often as another, from which on a name comes more than once a frame
+_COUNTED = re.compile(
+    r"(?:\b(?:of|for|at|in)\s+)?(?:\b(?:frame|image|img|batch|iter|iteration|step)s?"
+    r"(?:[_ ]?(?:id|idx|index|no|num|number))?[^\w\n]{0,3}|第\s*)\d+\s*帧?",
+    re.IGNORECASE,
+)
+"""The number of a frame, which may stand between a name and its time: 'infer of frame 12 took'."""
+_GENERIC = ("time", "cost", "duration", "dur", "elapsed")
+"""Names that say of what they are only together with the word in front: 'tracker time'."""
 _DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
 _SIGNS = "-+ \t:=\uff1a\"'"  # between a name and its number
 _SPACES = re.compile(r"(?:\\?\s)+")
@@ -52,7 +71,8 @@ class _Item(NamedTuple):
     @property
     def column(self) -> tuple[str, str]:
         """What tells its column from others: 'FPS' with a rate is none of the times that are called so."""
-        return self.label, "rate" if self.unit in words.RATES else "time" if self.unit else ""
+        kinds = {"rate": words.RATES, "time": UNITS_NS, "bytes": words.BYTES}
+        return self.label, next((kind for kind, units in kinds.items() if self.unit in units), self.unit)
 
 
 def read_log(data: bytes, reading: Reading) -> Measured:
@@ -155,12 +175,29 @@ def _templates(sample: Sequence[str], averages: bool) -> list[tuple[_Item, ...]]
     for most in (2, 1, 0):
         counts = Counter[tuple[_Item, ...]]()
         for text, count in alike.items():
-            counts[_items(text, most, averages)] += count
+            counts[_with_telemetry(text, most, averages)] += count
         del counts[()]
         if sum(count < 3 for count in counts.values()) <= max(4, len(counts) / 2):
             break
     often = dict(counts.most_common(_MOST_TEMPLATES))
     return sorted(often, key=lambda items: (len(items), sum(len(item.pattern) for item in items)), reverse=True)
+
+
+def _with_telemetry(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
+    """The numbers of a line that may be times, and those with a unit of telemetry, such as 'rss=512MB'."""
+    blanked, count = _TELEMETRY.subn(lambda found: " " * len(found[0]), text)
+    items, placed, at = _items(blanked, most, averages), [], 0
+    if not count:
+        return items
+    for item in items:
+        if not (timed := re.search(item.pattern.replace("?P<@>", ""), text[at:])):
+            return _items(text, most, averages)
+        placed.append((at + timed.start(), item))
+        at += timed.end()
+    for found in _TELEMETRY.finditer(text):
+        named, unit = text[found.start() : found.start(1)], found[2].lower()
+        placed.append((found.start(), _Item(named.rstrip(_SIGNS), unit, _literal(named) + _number(unit))))
+    return tuple(item for _, item in sorted(placed))
 
 
 def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
@@ -170,17 +207,20 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
     found = [each for each in _ITEM.finditer(text) if _is_item(text, each)]
     if not any(each[2] for each in found[:-1]) and all(_named(text, each) for each in found[-1:] if each[2]):
         found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
+    found = [each for each in found if each is found[-1] or not _counts(text, each)]
     shown = units = [(each[2] or "").lower() for each in found]
     starts, ends = [each.start(1) for each in found], [each.end() for each in found]
     before = [text[end:start] for end, start in zip([0, *ends], starts, strict=False)]
     names = [words.ending_name(_WORD.findall(split_unit(each.rstrip(_SIGNS))[0])[-3:]) for each in before]
-    if not (any(units) or any(names)) or (not averages and _AVERAGE.search(before[0])):
+    has_unit = any(units) or any(split_unit(each.rstrip(_SIGNS))[1] in UNITS_NS for each in before)
+    if not (has_unit or any(names)) or (not averages and _AVERAGE.search(before[0])):
         return ()
     if units[-1] in UNITS_NS and not any(units[:-1]):  # one unit for the line
         units = [*(units[-1] if name not in (None, words.RATE) else "" for name in names[:-1]), units[-1]]
     behind = [_starting(text[end:start]) for end, start in zip(ends, [*starts[1:], None], strict=True)]
-    known = sum(time_name(each) not in (None, words.CLOCK) for each in behind if each)
-    if all(shown) and known > sum(map(bool, names)):  # '103ms preprocess'
+    known = sum(time_name(each) not in (None, words.CLOCK) for each in behind)
+    asked = any(each.rstrip().endswith((":", "=", "\uff1a")) for each in before[1:])
+    if all(shown) and all(behind) and not asked and known > sum(map(bool, names)):  # '103ms preprocess'
         patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(behind, units, strict=True)]
         items = list(map(_Item, behind, units, patterns))
     else:
@@ -190,8 +230,8 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
 
 
 def _starting(text: str) -> str:
-    """The known name that the first words make, else the first of them."""
-    first = _WORD.findall(text)[:2]
+    """The known name that the first words make, else the first of them; '' where they are not right behind a number."""
+    first = _WORD.findall(text)[:2] if re.match(r"[\s:)\]]*[^\W\d]", text) else []
     return next((" ".join(first[:count]) for count in (2, 1) if time_name("".join(first[:count]))), "".join(first[:1]))
 
 
@@ -200,7 +240,7 @@ def _literal(text: str) -> str:
 
 
 def _number(unit: str) -> str:
-    behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|$)" if unit else ""
+    behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/\s*[0-9]|$)" if unit else ""
     return rf"(?P<@>[-+]?{NUMBER}){words.DEVIATION}{behind}"
 
 
@@ -215,12 +255,20 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     """True for a number with a unit, or right behind a name and ':' or '='; not for digits in a word such as H2D."""
     start, unit = found.start(1), (found[2] or "").lower()
     last = text[start - 1 : start]
-    if last.isdigit() or last in (".", "_") or text[:start].rstrip().endswith(("±", "+-", "+/-")):
+    if last.isdigit() or last in (".", "_") or _NO_ITEM.search(text[max(0, start - 20) : start]):
         return False
     if last.isalpha() and last.isascii():
         return bool(unit) and (unit != "s" or "." in found[1].rstrip(".,"))
     asked = _ASKED.search(text[max(0, start - 40) : start])
     return bool(unit or (asked and _AFTER_BARE.match(text, found.end())))
+
+
+def _counts(text: str, found: re.Match[str]) -> bool:
+    """True for the number of a frame behind the name of a stage: 'infer, frame=12, 8.1 ms'."""
+    before = text[: found.end(1)]
+    counted = next((each for each in _COUNTED.finditer(before) if each.end() == len(before)), None)
+    name = _label(before[: counted.start()], None, 0)[0] if counted and not found[2] else ""
+    return name.lower() not in ("", *_GENERIC)
 
 
 def _is_bare(text: str, found: re.Match[str]) -> bool:
@@ -237,14 +285,36 @@ def _named(text: str, found: re.Match[str]) -> str | None:
 def _before(text: str, unit: str, shown: str, most: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
     own = None if unit else split_unit(text.rstrip(f"{_SIGNS}("))[1]
-    spoken = [each for each in _WORD.finditer(text) if not own or each[0].lower() != own][-3:]
+    label, start = _label(_uncounted(text), own, most)
+    tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
+    pattern = r"[0-9]+".join(map(_literal, _DIGITS.split(tail)))
+    if own in UNITS_NS:
+        return _Item(label, own, pattern + _number(shown))
+    return _Item(label + (f" [{own}]" if own else ""), unit, pattern + _number(shown))
+
+
+def _uncounted(text: str) -> str:
+    """A text before a number with blanks for the number of a frame, where the name of something is left."""
+    rest = _COUNTED.sub(lambda found: " " * len(found[0]), text)
+    return rest if _label(rest, None, 0)[0].lower() not in ("", *_GENERIC) else text
+
+
+def _label(text: str, own: str | None, most: int) -> tuple[str, int]:
+    """The name that the last words of a text make, and where it starts."""
+    spoken = [each for each in _WORD.finditer(text) if each[0].lower() not in {own, *words.LEVELS}]
+    if len(spoken) > 1 and spoken[-1][0].lower() in ("in", "after", "at") and words.end_of(spoken[-2][0]):
+        if spoken[-1][0].lower() == "at":  # 'frame done at' is when it ends
+            spoken.pop()
+        elif time_name(spoken[-3:][0][0]):  # 'infer done in' is how long it took
+            del spoken[-2:]
+    spoken = spoken[-3:]
     names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
     known = (skip for skip in range(len(names)) if words.is_named(" ".join(names[skip:])))
     skip = next(known, max(0, len(names) - most))
-    label = " ".join(names[skip:]) + (f" [{own}]" if own else "")
+    if most and 0 < skip < len(names) and " ".join(names[skip:]).lower() in _GENERIC:
+        skip -= text[spoken[skip - 1].end() : spoken[skip].start()].isspace()
     start = spoken[skip].start() if skip < len(spoken) else len(text) - len(re.split(r"[\w\s]", text)[-1])
-    tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
-    return _Item(label, unit, _literal(re.split(r"(?<![A-Za-z])\d+", tail)[-1]) + _number(shown))
+    return " ".join(names[skip:]), start
 
 
 def _told_apart(items: list[_Item]) -> tuple[_Item, ...]:
@@ -296,7 +366,7 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     for (item, rows, place), mine in zip(
         items, np.split(values, np.cumsum([len(rows) for _, rows, _ in items])), strict=False
     ):
-        scale = UNITS_NS.get(item.unit, 1.0) if len(units[item.column]) > 1 else 1.0
+        scale = (UNITS_NS | words.BYTES).get(item.unit, 1.0) if len(units[item.column]) > 1 else 1.0
         events.append((names.index(item.column), rows, place, mine if scale == 1 else mine * scale))
     if len(found) == 1:
         starts, series = found[0][1], [(column, float(place), values) for column, _, place, values in events]
@@ -308,7 +378,8 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     columns, turns = [], Counter[int]()
     for column, at, mine in series:
         name, own = names[column][0], units[names[column]]
-        unit = "ns" if len(own & UNITS_NS.keys()) > 1 else min(own) or split_unit(name)[1]
+        least = "ns" if len(own & UNITS_NS.keys()) > 1 else "b" if len(own & words.BYTES.keys()) > 1 else min(own)
+        unit = least or split_unit(name)[1]
         turns[column] += 1
         columns.append(Column(f"{name} {turns[column]}".strip() if turns[column] > 1 else name, mine, unit, at))
     if seldom := [name for column, (name, _) in enumerate(names) if column not in turns]:

@@ -108,7 +108,7 @@ def _table_at(sample: Sequence[tuple[int, str]], separator: str) -> Table | None
         return None
     whole_rows = [row for row in below if len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1])]
     enough = any if separator.strip(" ") and known else all
-    numeric = sum(enough(map(_is_value, row[: len(header)])) for row in whole_rows)
+    numeric = sum(any(row) and enough(map(_is_value, filter(None, row[: len(header)]))) for row in whole_rows)
     if below and (len(whole_rows) < max(1, len(below) - 1) or numeric < len(whole_rows) / 2):
         return None
     alone = len(sample) == 1 and known and separator.strip(" ")
@@ -244,6 +244,7 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
 
 
 _SEVERAL = 0.5  # of the frames
+_GOES_BACK = 0.02  # of the rows: less often than durations do, more often than a clock in rows sorted by stage
 
 
 def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
@@ -254,6 +255,7 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     if names.null_count or not 2 <= len(stages) <= min(2 * known, _MOST_STAGES):
         return False
     stage = numbers_of(encoded.indices).astype(np.int64)
+    _leave_out_cpu_time(columns, reading)
     numbers = next((each for each in columns if plain(split_unit(each.header)[0]) in words.FRAME_NUMBERS), None)
     others = [each for each in columns if each is not numbers]
     took, ends = _spans(others, reading, are_ends=all(map(words.end_of, stages)))
@@ -282,6 +284,20 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     reading.where = lambda row: f"frame {row + 1}"
     reading.notes.append("each row is a stage: those of a frame are put side by side")
     return True
+
+
+def _leave_out_cpu_time(columns: list[Column], reading: Reading) -> None:
+    """Where a long table has the CPU time of a stage beside its wall time, the wall time is what it took."""
+    cpu = next((each for each in columns if plain(split_unit(each.header)[0]) in ("cpu", "cputime")), None)
+    if cpu is None:
+        return
+    for place, each in enumerate(columns):
+        goes_back = np.mean(np.diff(each.values) < 0) > _GOES_BACK
+        if time_name(split_unit(each.header)[0]) == words.CLOCK and goes_back:  # no clock
+            columns[place] = each._replace(header="duration", unit=split_unit(each.header)[1])
+            columns[:] = [other for other in columns if other is not cpu]
+            reading.notes.append(f"{each.header!r} is what a stage took; {cpu.header!r} is not read")
+            return
 
 
 def _spans(columns: Sequence[Column], reading: Reading, *, are_ends: bool) -> tuple[list[Column], dict[str, Column]]:

@@ -40,6 +40,8 @@ BYTES = {"b": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "kb": 1e3, "m
 """Bytes in each unit of memory."""
 SCALES = BYTES | {"mw": 1e-3}
 """Units of telemetry that are no W, MHz or %, in those."""
+TELEMETRY_UNITS = "|".join([*list(BYTES)[1:], "mhz", "mw", "w", "°c", "℃", "c"])
+"""An expression for the units by which a line of a log is known to hold telemetry."""
 
 _TIMES = {
     "latency": "latency e2e end_to_end total_latency host_latency 延迟 时延 端到端",
@@ -73,15 +75,16 @@ _FILLERS = (
 )
 _BEFORE = re.compile(
     r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do)[_\s.:/-]+|(?:run|do)(?=[A-Z])"
+    r"|第?\s*[单每]?帧(?![率号耗用时花]|$)"
     r"|(?i:(?:cuda)?memcpy(?:async)?)[\W_]*(?=(?i:upload|download|h2d|htod|host|d2h|dtoh|device|[cg]pu))"
 )
 
 _TELEMETRY = {
-    "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock pclk",
+    "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock gpu_clock pclk",
     "sm_clock_max_mhz": "clocks.max.sm clocks.max.graphics",
     "memory_clock_mhz": "clocks.mem clocks.current.memory memory_clock mem_clock mclk",
     "power_w": "power.draw power.draw.average power.draw.instant power pwr",
-    "temperature_c": "temperature.gpu temperature temp gtemp",
+    "temperature_c": "temperature.gpu temperature temp gpu_temp gtemp",
     "pcie_generation": "pcie.link.gen.current pcie.link.gen.gpucurrent",
     "pcie_width": "pcie.link.width.current",
     "gpu_utilisation_percent": "utilization.gpu gpu_utilization gpu_util gpu_util_percent sm",
@@ -106,6 +109,8 @@ _TELEMETRY_OF = {plain(word): name for name, words in _TELEMETRY.items() for wor
 }
 
 
+LEVELS = {*"diwe", "debug", "info", "warn", "warning", "error"}
+"""What a logger writes in front of a line: no part of a name."""
 _FRAME_NUMBERS = "frame frame_id frame_no frame_number frame_index frame_idx index idx 帧号 序号"
 FRAME_NUMBERS = set(map(plain, _FRAME_NUMBERS.split()))
 """What numbers the frames."""
