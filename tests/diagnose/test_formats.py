@@ -338,6 +338,32 @@ def test_frames_are_joined_with_telemetry_by_their_time_stamps():
     assert join(of_day, text(SMI)).telemetry["sm_clock_mhz"].tolist() == [1980, 1410, 1410]
 
 
+OF_TWO = {
+    "numbered": ("index, ", "0, ", "1, ", "000"),
+    "dmon": ("gpu, ", "0, ", "1, ", "000"),
+    "at once": ("", "", "", "000"),
+    "one behind the other": ("", "", "", "002"),
+}
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+def test_telemetry_of_two_gpus_is_not_joined_to_frames_of_one(name):
+    head, first, second, later = OF_TWO[name]
+    rows = "".join(
+        f"2026/11/25 21:00:0{at}.000, {first}1980 MHz, 40\n2026/11/25 21:00:0{at}.{later}, {second}1200 MHz, 88\n"
+        for at in range(9)
+    )
+    frames = text("".join(f"[2026-11-25 21:00:0{at},500] infer: 7.9 ms\n" for at in range(9)))
+    found = join(frames, text(f"timestamp, {head}clocks.sm [MHz], temperature.gpu\n{rows}"))
+    assert not found.telemetry and "must be of one GPU" in found.notes[-1]
+
+
+def test_telemetry_with_a_gap_is_of_one_gpu():
+    rows = "".join(f"2026/11/25 21:0{at // 9}:0{at % 9}.000, 1980 MHz\n" for at in range(27))
+    frames = text("".join(f"[2026-11-25 21:00:0{at},500] infer: 7.9 ms\n" for at in range(9)))
+    assert join(frames, text(f"timestamp, clocks.sm [MHz]\n{rows}")).telemetry["sm_clock_mhz"].tolist() == [1980] * 9
+
+
 def test_what_cannot_be_joined_says_why():
     with pytest.raises(MeasurementsError, match="must have time stamps"):
         join(text("infer: 7 ms\ninfer: 8 ms\n"), text(SMI))
