@@ -127,7 +127,8 @@ def _check(recording: Recording) -> None:
 def join(measured: Measured, telemetry: Measured) -> Measured:
     """The frames with the latest sample of the telemetry at each, by the time stamps of both.
 
-    Of several GPUs none is joined: nothing tells which of them the frames ran on. MeasurementsError where one has no time stamps, or where they don't overlap.
+    Of several GPUs none is joined: nothing tells which of them the frames ran on. MeasurementsError where one has no
+    time stamps, or where they don't overlap.
 
     >>> frames = Measured("frames", "", {"infer": np.array([7e6, 9e6])}, clock_ns=np.array([2e9, 3e9]))
     >>> clocks = {"sm_clock_mhz": np.array([1980.0, 1410.0])}
