@@ -338,6 +338,61 @@ def test_frames_are_joined_with_telemetry_by_their_time_stamps():
     assert join(of_day, text(SMI)).telemetry["sm_clock_mhz"].tolist() == [1980, 1410, 1410]
 
 
+CASES_APART = {
+    "models": ("model,infer_ms\nyolov8n,1.2\nyolov8s,2.1\nyolov8m,4.9\n", {"yolov8s: infer": 2.1}),
+    "GPUs": ("gpu,infer_ms\nT4,24\nT4,9\nA100,3\nH100,1\n", {"T4 (row 2): infer": 9, "A100: infer": 3}),
+    "batches": ("batch_size,infer_ms\n1,2\n4,6\n16,21\n32,44\n", {"batch_size 16: infer": 21}),
+    "images": ("imgsz,preprocess_ms,infer_ms\n320,0.5,1.9\n640,1.2,5.1\n1280,4.4,19.8\n", {"imgsz 640: infer": 5.1}),
+    "Markdown": ("| Model | Latency (ms) |\n|---|---|\n| n | 0.99 |\n| s | 1.2 |\n| m | 3.5 |\n", {"m: latency": 3.5}),
+}
+FEW_FRAMES = {
+    "early and late": "when,infer_ms\nearly,2\nmiddle,5\nlate,9\n",
+    "numbered": "frame,scene,infer_ms\n1,road,2\n2,town,5\n3,sea,9\n",
+    "of image files": "image,infer_ms\nbus.jpg,2\ncar.jpg,5\nsea.jpg,9\n",
+    "one size": "imgsz,infer_ms\n640,2\n640,5\n640,9\n",
+    "with time stamps": "time,scene,infer_ms\n10:00:00,road,2\n10:00:01,town,5\n10:00:02,sea,9\n",
+}
+
+
+@pytest.mark.parametrize("name", CASES_APART)
+def test_few_rows_of_several_models_or_sizes_are_no_series(name):
+    said, holds = CASES_APART[name]
+    found = text(said)
+    assert found.kind == "summary" and holds.items() <= found.facts.items()
+
+
+@pytest.mark.parametrize("name", FEW_FRAMES)
+def test_few_rows_in_an_order_are_a_series(name):
+    found = text(FEW_FRAMES[name])
+    assert found.kind == "frames" and found.times_ns["infer"].tolist() == [2e6, 5e6, 9e6]
+
+
+OF_TWO = {
+    "numbered": ("index, ", "0, ", "1, ", "000"),
+    "dmon": ("gpu, ", "0, ", "1, ", "000"),
+    "at once": ("", "", "", "000"),
+    "one behind the other": ("", "", "", "002"),
+}
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+def test_telemetry_of_two_gpus_is_not_joined_to_frames_of_one(name):
+    head, first, second, later = OF_TWO[name]
+    rows = "".join(
+        f"2026/11/25 21:00:0{at}.000, {first}1980 MHz, 40\n2026/11/25 21:00:0{at}.{later}, {second}1200 MHz, 88\n"
+        for at in range(9)
+    )
+    frames = text("".join(f"[2026-11-25 21:00:0{at},500] infer: 7.9 ms\n" for at in range(9)))
+    found = join(frames, text(f"timestamp, {head}clocks.sm [MHz], temperature.gpu\n{rows}"))
+    assert not found.telemetry and "must be of one GPU" in found.notes[-1]
+
+
+def test_telemetry_with_a_gap_is_of_one_gpu():
+    rows = "".join(f"2026/11/25 21:0{at // 9}:0{at % 9}.000, 1980 MHz\n" for at in range(27))
+    frames = text("".join(f"[2026-11-25 21:00:0{at},500] infer: 7.9 ms\n" for at in range(9)))
+    assert join(frames, text(f"timestamp, clocks.sm [MHz]\n{rows}")).telemetry["sm_clock_mhz"].tolist() == [1980] * 9
+
+
 def test_what_cannot_be_joined_says_why():
     with pytest.raises(MeasurementsError, match="must have time stamps"):
         join(text("infer: 7 ms\ninfer: 8 ms\n"), text(SMI))

@@ -371,7 +371,9 @@ def _gpu_alone(look: Look, shared: Verdict) -> _Bound:
     if look.wait is not None:
         name, change = look.wait
         what = "the calls that wait for the GPU change" if name == "gpu" else f"{name} changes"
-        return change.size, f"{what} by {ms(change.size)} in the run; what was there all along is not in it"
+        shape = look[name]
+        size = max(change.start, change.to, shape.late) - min(shape.lowest, change.start, change.to)
+        return size, f"{what} by {ms(size)} in the run; what was there all along is not in it"
     return None, "not measured: run the same frames once with nothing else on the GPU"
 
 

@@ -213,10 +213,11 @@ class _Sorted:
         instants, telemetry = self.instants, self.telemetry
         rows = len(next(iter((self.times or self.telemetry).values())))
         keep = np.ones(rows, np.bool_) if self.keep is None else self.keep
+        gpus = 1
         if self.gpus is not None and kind == "telemetry":
-            gpus = self.gpus.values
-            keep = keep & (gpus == gpus[0])
-            self.notes += [f"GPU {gpus[0]:g} of {len(np.unique(gpus))}"] * (not keep.all())
+            numbers = self.gpus.values
+            keep, gpus = keep & (numbers == numbers[0]), len(np.unique(numbers))
+            self.notes += [f"GPU {numbers[0]:g} of {gpus}"] * (gpus > 1)
         elif self.gpus is not None and np.ptp(self.gpus.values):
             self.unread.append(self.gpus.header)
         gaps = np.zeros(rows, np.bool_)
@@ -246,6 +247,7 @@ class _Sorted:
             notes=tuple(self.notes),
             export=EXPORT if kind == "rates" else "",
             origin=self.reading.file,
+            gpus=gpus,
         )
 
     def _complete(self) -> None:

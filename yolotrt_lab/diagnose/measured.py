@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..nsight.trace import Trace
 
 _DAY_NS = 86_400e9
+_AT_ONCE = 0.2  # share of a long step between samples, below which a step is none of time
 Kind = Literal["frames", "rates", "summary", "events", "layers", "telemetry"]
 
 
@@ -64,6 +65,8 @@ class Measured:
     """The command that would give a series of frames; '' where this is one."""
     trace: Trace | None = None
     """The trace, where the input is a report of Nsight Systems."""
+    gpus: int = 1
+    """How many GPUs its telemetry told of; that of the first is here."""
 
     def __post_init__(self) -> None:
         for name, values in self.times_ns.items():
@@ -126,7 +129,8 @@ def _check(recording: Recording) -> None:
 def join(measured: Measured, telemetry: Measured) -> Measured:
     """The frames with the latest sample of the telemetry at each, by the time stamps of both.
 
-    MeasurementsError where one has no time stamps, or where they don't overlap.
+    Of several GPUs none is joined: nothing tells which of them the frames ran on. MeasurementsError where one has no
+    time stamps, or where they don't overlap.
 
     >>> frames = Measured("frames", "", {"infer": np.array([7e6, 9e6])}, clock_ns=np.array([2e9, 3e9]))
     >>> clocks = {"sm_clock_mhz": np.array([1980.0, 1410.0])}
@@ -141,12 +145,16 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
                 fix = "log the time of day in each row: nvidia-smi dmon -o DT, or --query-gpu=timestamp"
             raise MeasurementsError(what, fix=fix)
     at, samples = np.asarray(measured.clock_ns), np.asarray(telemetry.clock_ns)
+    if telemetry.gpus > 1 or _in_groups(samples):
+        got = f"of {telemetry.gpus}" if telemetry.gpus > 1 else "of several, as its rows come in groups,"
+        left_out = f"telemetry must be of one GPU: {telemetry.origin} is {got} and left out"
+        fix = "keep the rows of the GPU that the frames ran on (nvidia-smi -i NUMBER)"
+        return replace(measured, notes=(*measured.notes, f"{left_out}; {fix}"))
     if min(at[0], samples[0]) < _DAY_NS:  # one of them has no dates
         at, samples = at % _DAY_NS, samples % _DAY_NS
     last = np.searchsorted(samples, at, side="right") - 1
-    lasts = (
-        2 * float(np.median(np.diff(samples))) if len(samples) > 1 else np.inf
-    )  # behind it, or in a gap, none is known
+    usual = float(np.median(np.diff(samples))) if len(samples) > 1 else np.inf
+    lasts = 2 * usual  # behind it, or in a gap, none is known
     held = (last >= 0) & (at - samples[last] <= lasts)
     if not held.any():
         ends = (np.array([each[0], each[-1]]).astype("datetime64[ns]") for each in (at, samples))
@@ -157,3 +165,9 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
     lost = int((~held).sum())
     notes = (*measured.notes, f"telemetry of {telemetry.origin}" + (f", which {lost:,} frames lack" if lost else ""))
     return replace(measured, telemetry={**measured.telemetry, **columns}, notes=notes)
+
+
+def _in_groups(samples: np.ndarray) -> bool:
+    """True where several samples are taken at about one time, as those of several GPUs are."""
+    steps = np.diff(samples)
+    return len(steps) > 1 and bool(np.quantile(steps, 0.4) < _AT_ONCE * np.quantile(steps, 0.9))

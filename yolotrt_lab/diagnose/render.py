@@ -284,7 +284,7 @@ def _changed(before: Bill, after: Bill) -> Iterator[tuple[str, str]]:
 def work_ms(bill: Bill) -> float | None:
     """What a frame takes late in the run, without a queue in front of it; None where that was not measured."""
     late = _late(bill)
-    if "frame" in late and (QUEUE not in late or "latency" in late):
+    if "frame" in late:
         return late["frame"]
     known = [late[stage] for stage in Stage if stage is not Stage.WAIT and stage in late]
     return sum(known) if known else late.get("latency", late.get("frame"))
@@ -298,6 +298,7 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
         return
     least = at.OF_FRAME * one
     yield f"the frame goes from {ms(one)} to {ms(two)}: {_less(one - two, 0.0)}"
+    yield from _not_in_medians(before, after)
     for fix, at_most in ((each.fix, each.at_most_ms) for each in before.fixes if each.at_most_ms):
         bound = f"{_plain(fix)}: at most {ms(at_most)}"
         if fix == "fewer_frames":  # they shorten the queue, not the frame
@@ -306,8 +307,19 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
         part = _ACTS_ON.get(fix, "the frame")
         part = part if part in _late(before) else "the frame"
         took = _late(before)[part] - _late(after)[part] if part in _late(before) else one - two
-        more = "; this fix alone can't be the reason" if took > at_most + least else ""
+        known = fix != "gpu_alone"  # what other work took all along is in no bound
+        more = "; this fix alone can't be the reason" if known and took > at_most + least else ""
         yield f"{bound}; {part} takes {_less(took, least)}{more}"
+
+
+def _not_in_medians(before: Bill, after: Bill) -> Iterator[str]:
+    """Why the late medians of two runs may not tell what a fix did."""
+    shares = [max((each.share for each in bill.stalls), default=0.0) for bill in (before, after)]
+    if before.period != after.period or abs(shares[0] - shares[1]) > at.STALLS_SHARE:
+        yield "these are medians: what stalls or repeats is not the same in both, and is not in them"
+    shorter, longer = sorted((before.frames, after.frames))
+    if (before.grew or after.grew) and longer > at.FAST_START * shorter:
+        yield f"the runs have {before.frames:,} and {after.frames:,} frames: in the shorter one less could grow"
 
 
 _ACTS_ON = {"pinned_input": "upload", "pinned_output": "download", "cuda_graph": "infer"}

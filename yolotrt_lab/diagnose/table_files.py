@@ -8,13 +8,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..types import Stage
+from . import thresholds as at
 from . import words
-from .columns import Column, Reading, measured_of, unit_of_stamps
+from .columns import EXPORT, Column, Reading, measured_of, unit_of_stamps
 from .measured import Measured
 from .words import MISSING, UNITS_NS, numbers_of, plain, split_unit, stamps, text_array, time_name
 
@@ -240,7 +242,37 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     by_stage = next((name for name, text in texts if text is not None and _pivot(columns, text, reading)), None)
     if unread := [name for name, _ in texts if name != by_stage]:
         reading.notes.append(f"without the text in {', '.join(map(repr, unread[:8]))}")
-    return measured_of(columns, reading)
+    measured = measured_of(columns, reading)
+    return measured if by_stage or reading.of_times else _cases_apart(measured, columns, texts)
+
+
+_SIZES = {"batch", "batchsize", "bs", "imgsz", "imagesize", "inputsize", "size", "resolution", "width", "height"}
+_IN_ORDER = re.compile(
+    r"frame|\b(start|begin|first|early|mid|middle|late|last|end|cold|warm)|\.(jpe?g|png|bmp|webp)\b", re.IGNORECASE
+)
+
+
+def _cases_apart(measured: Measured, columns: Sequence[Column], texts: Sequence[tuple[str, Any]]) -> Measured:
+    """A summary of few rows that a text or a size sets apart, such as those of models: they are no frames in a row.
+
+    What is numbered as frames are, has time stamps, or says 'early' and 'late' is a series all the same.
+    """
+    rows = len(measured)
+    numbered = any(plain(split_unit(each.header)[0]) in words.FRAME_NUMBERS for each in columns)
+    if measured.kind != "frames" or rows >= at.FEWEST_FRAMES or numbered or measured.clock_ns is not None:
+        return measured
+    told = [text.to_pylist() for _, text in texts if text is not None]
+    told += [[f"{each.header} {v:g}" for v in each.values] for each in columns if plain(each.header) in _SIZES]
+    told = [each for each in told if len(each) == rows and 2 * len(set(each)) > rows > 1]
+    if not told or measured.instants_ns or any(_IN_ORDER.search(cell or "") for each in told for cell in each):
+        return measured
+    labels = [", ".join(filter(None, cells)) for cells in zip(*told, strict=True)]
+    labels = [f"{each} (row {row})" if labels.count(each) > 1 else each for row, each in enumerate(labels, 1)]
+    facts = {
+        f"{case}: {name}": v[row] / 1e6 for row, case in enumerate(labels) for name, v in measured.times_ns.items()
+    }
+    notes = (*measured.notes, "its rows are cases apart, and no frames in a row")
+    return replace(measured, kind="summary", times_ns={}, telemetry={}, facts=facts, notes=notes, export=EXPORT)
 
 
 _SEVERAL = 0.5  # of the frames
