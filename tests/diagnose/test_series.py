@@ -171,3 +171,11 @@ def test_a_change_is_since_the_frame_that_leaves_the_first_level(frames, since, 
     values = 0.004 + 24 * np.clip((frame - since) / climbs, 0, 1) + np.abs(noise * rng.normal(size=frames))
     found = shape_of(values).grew
     assert (found.form, found.since) == (form, pytest.approx(since, abs=frames / 60))
+
+
+@pytest.mark.parametrize("stairs", [3, 4, 6])
+def test_stairs_start_with_the_first_of_them(stairs):
+    frame = np.arange(1_000)
+    values = 8 + 6 * np.clip(1 + (frame - 200) // (800 / stairs), 0, stairs) / stairs
+    noisy = values * (1 + 0.01 * np.random.default_rng(1).standard_normal(1_000))
+    assert shape_of(noisy).grew.since == pytest.approx(200, abs=20)

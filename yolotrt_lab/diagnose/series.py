@@ -28,6 +28,7 @@ _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are ne
 _AROUND = 31  # frames that a level around a frame is of
 _FLAT = 0.2  # share of the slope of the climb before
 _KNEE = 1.05
+_STAIR = 0.1  # share of a climb that is a stair, where it is level before and behind
 _LEFT = 0.05  # share of a climb by which a value must be above the first level, to be no more of it
 _END = 2.0  # how much likelier (in its logarithm) a climb that starts, or ends, inside must be: less is chance
 
@@ -313,16 +314,24 @@ def _climb(y: np.ndarray, at_once: int = 2) -> tuple[Form, float]:
     behind = y[last[best] :]
     ends_flat = len(behind) > 1 and abs(_line(behind)[0][0] * took[best]) <= _FLAT * abs(gains[best])
     still = int(np.argmax(y != y[0])) - 1
-    return "plateau" if ends_flat else "ramp", float(max(min(first[best], _left(y)), still, 0))
+    left, by_stair = _left(y)
+    starts = left + 0.5 if by_stair else min(first[best], left)
+    return "plateau" if ends_flat else "ramp", float(max(starts, still, 0))
 
 
-def _left(y: np.ndarray) -> float:
-    """Behind which value all lie clearly above the first level, or below it; infinite where none does."""
+def _left(y: np.ndarray) -> tuple[float, bool]:
+    """Behind which value all lie clearly above the first level, or below it, infinite where none does; and True where
+    they get there by a stair: from one level to another at once.
+    """
     up = y if y[-1] > y[0] else -y
     rising = _rising(up)
     clearly = max(at.NOISE * _deviation(up - rising), _LEFT * (rising[-1] - rising[0]))
     above = np.flatnonzero(rising > rising[0] + clearly)
-    return float(above[0]) - 1 if len(above) else np.inf
+    if not len(above):
+        return np.inf, False
+    around = np.clip(above[0] + np.array([-2, 1, 4]), 0, len(y) - 1)
+    level, jump, more = np.diff(rising[around], prepend=rising[0])
+    return float(above[0]) - 1, bool(jump > _STAIR * (rising[-1] - rising[0]) and max(level, more) < _FLAT * jump)
 
 
 @lru_cache(maxsize=16)
