@@ -15,7 +15,7 @@ from ..types import Stage
 from . import thresholds as at
 from .accounts import Bill, Fix, Judged
 from .explanations import ALL_ALONG, EXPLANATIONS
-from .look import GPU_CALLS, QUEUE, ms, number
+from .look import GPU_CALLS, QUEUE, UNCOVERED, ms, number
 from .measured import Measured
 
 if TYPE_CHECKING:
@@ -293,7 +293,8 @@ def work_ms(bill: Bill) -> float | None:
 def _kept(before: Bill, after: Bill) -> Iterator[str]:
     """What the frame did, and by fix what the part of it did on which the fix acts. Which fix was made is not known."""
     one, two = work_ms(before), work_ms(after)
-    if one is None or two is None or _late(before).keys() != _late(after).keys():
+    rest = {QUEUE, UNCOVERED}  # of stages that overlap there is none
+    if one is None or two is None or _late(before).keys() - rest != _late(after).keys() - rest:
         yield "the same times were not measured in both"
         return
     least = at.OF_FRAME * one
@@ -302,7 +303,8 @@ def _kept(before: Bill, after: Bill) -> Iterator[str]:
     for fix, at_most in ((each.fix, each.at_most_ms) for each in before.fixes if each.at_most_ms):
         bound = f"{_plain(fix)}: at most {ms(at_most)}"
         if fix == "fewer_frames":  # they shorten the queue, not the frame
-            yield f"{bound} of latency, of which {ms(_late(before)[QUEUE] - _late(after)[QUEUE])} came off"
+            if QUEUE in _late(after):
+                yield f"{bound} of latency, of which {ms(_late(before)[QUEUE] - _late(after)[QUEUE])} came off"
             continue
         part = _ACTS_ON.get(fix, "the frame")
         part = part if part in _late(before) else "the frame"
