@@ -12,7 +12,7 @@ import numpy as np
 from .device import Device
 from .engine import Context, Engine, checked
 from .errors import DtypeError, EngineError, ModelError
-from .model import OnnxModel
+from .model import OnnxModel, printable
 from .packages import load
 from .types import TensorSpec
 
@@ -44,11 +44,15 @@ class OnnxRuntimeEngine(Engine):
     def run(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs of one inference, from one array for each input.
 
-        Raises ShapeError or DtypeError if an array does not fit its input.
+        Raises ShapeError or DtypeError if an array does not fit its input, and ModelError where the model can't be run.
         """
         feed = {spec.name: checked(spec, tensors) for spec in self.inputs}
         names = [spec.name for spec in self.outputs]
-        return dict(zip(names, self._session.run(names, feed), strict=True))
+        try:
+            return dict(zip(names, self._session.run(names, feed), strict=True))
+        except Exception as error:  # its exception classes are private
+            what = f"ONNX Runtime cannot run {self.model}: {printable(str(error))}"
+            raise ModelError(what, fix="export it again: a node of it has sizes that do not fit") from error
 
     def infer(self, device: Device, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The same as `run`, whatever the device."""
