@@ -251,6 +251,25 @@ def test_memory_in_units_that_change_in_a_log():
     assert found.telemetry["host_memory_bytes"][:4].tolist() == [998e6, 999e6, 1e9, 1.1e9]
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["I0304 10:00:{n:02}.5 123 det.cc:45] ", "2025-03-04 10:00:{n:02},000 detect.py:88 INFO ", "a | detect:run:4{k} - ",
+     "[tid:4711] ", "[GPU:0] ", "step={n} "],
+)  # fmt: skip
+def test_what_each_line_starts_with_is_no_frame(before):
+    stages = [("preprocess", 2), ("infer", 8), ("nms", 1)]
+    lines = [
+        f"{before.format(n=n, k=k)}{name}: {took}.5 ms" for n in range(20) for k, (name, took) in enumerate(stages)
+    ]
+    found = read_text("\n".join(lines))
+    assert {name: (len(values), values[0]) for name, values in found.times_ns.items()} == {
+        "preprocess": (20, 2.5e6),
+        "infer": (20, 8.5e6),
+        "postprocess": (20, 1.5e6),
+    }
+    assert not found.notes and not found.unread
+
+
 def test_times_are_in_the_order_in_which_a_frame_has_them():
     found = read_text("enqueue: 1 ms\nsync: 7 ms\ndownload: 1 ms, post: 1 ms\ntotal: 10 ms\n" * 8)
     assert list(found.times_ns) == ["infer", "synchronize", "download", "postprocess", "frame"]

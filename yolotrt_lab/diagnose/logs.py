@@ -371,7 +371,8 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     if len(found) == 1:
         starts, series = found[0][1], [(column, float(place), values) for column, _, place, values in events]
     else:
-        starts, series = _cut_into_frames(events, len(names))
+        times = np.array([bool(kind or time_name(split_unit(name)[0])) for name, kind in names])
+        starts, series = _cut_into_frames(events, times)
     if not series:
         what = f"line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
         raise reading.error(what, "give the lines of every frame the same names")
@@ -389,19 +390,22 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     return measured_of(columns, reading)
 
 
-def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, float, np.ndarray]]]:
+def _cut_into_frames(
+    events: Sequence[_Event], times: np.ndarray
+) -> tuple[np.ndarray, list[tuple[int, float, np.ndarray]]]:
     """The first line of each frame, and the columns, of a name that comes again in a frame up to four; with each the
     place that it has in a frame.
 
-    A frame starts where the first name that comes once a frame comes again.
+    A frame starts where the first time that comes once a frame comes again: `times` says which columns are times.
     """
+    count = len(times)
     code = np.concatenate([np.full(len(rows), column) for column, rows, *_ in events])
     row, place = (
         np.concatenate(each) for each in zip(*((r, np.full(len(r), p)) for _, r, p, _ in events), strict=True)
     )
     order = np.lexsort((place, row))
     code, row, value = code[order], row[order], np.concatenate([values for *_, values in events])[order]
-    frame, first = _frame_numbers(code, count)
+    frame, first = _frame_numbers(code, row, times)
     starts, keep = row[first], frame >= 0
     place = (np.arange(len(code)) - first[frame])[keep]
     code, frame, value = code[keep], frame[keep], value[keep]
@@ -418,12 +422,17 @@ def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, 
     return starts, columns
 
 
-def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _frame_numbers(code: np.ndarray, row: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The number of the frame of each value, -1 before the first, and the first value of each frame."""
-    counts = np.bincount(code, minlength=count)
+    counts = np.bincount(code, minlength=len(times))
+    if (counts * times).max() >= 3:  # what else each line has, such as that of the source, starts no frame
+        counts = counts * times
     often = counts >= counts.max() / 2
     once = often & (counts < _TWICE * counts[often].min())
     first = np.flatnonzero(code == code[np.argmax(once[code])])
     ahead = first[0] - int(np.argmax(often[code]))  # in a frame whose first name comes twice
     first = first - min(ahead, round(len(code) / len(first)) - 1)
-    return np.searchsorted(first, np.arange(len(code)), side="right") - 1, first
+    place = np.arange(len(code))
+    others = np.maximum.accumulate(np.where(np.append(True, times[code][:-1]), place, 0))
+    first = np.maximum(others[first], np.searchsorted(row, row[first]))  # with what stands before it in its line
+    return np.searchsorted(first, place, side="right") - 1, first
