@@ -189,6 +189,8 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
          {"Tracking cost": 2_000, "infer": 8_000, "frame": 10_000}),
         ("tracker [ms]: 2.25\ninfer [ms]: 8", {"tracker": 2_250, "infer": 8_000}),
         ("infer 8.25ms/30ms budget", {"infer": 8_250}),
+        ("preprocess start=0.00ms end=2.00ms infer start=2.00ms end=10.00ms", {"preprocess": 2_000, "infer": 8_000}),
+        ("ETA: 300s - infer: 8.25 ms", {"infer": 8_250}),
         ("infer 8.25 ms / 33 ms", {"infer": 8_250}),
         ("infer: 8.25 ms (+0.5 ms)", {"infer": 8_250}),
     ],
@@ -249,6 +251,25 @@ def test_the_level_of_a_line_is_in_no_name():
 def test_memory_in_units_that_change_in_a_log():
     found = read_text("".join(f"infer: 8 ms, rss: {held}\n" for held in ["998 MB", "999 MB", "1.0 GB", "1.1 GB"] * 9))
     assert found.telemetry["host_memory_bytes"][:4].tolist() == [998e6, 999e6, 1e9, 1.1e9]
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["I0304 10:00:{n:02}.5 123 det.cc:45] ", "2025-03-04 10:00:{n:02},000 detect.py:88 INFO ", "a | detect:run:4{k} - ",
+     "[tid:4711] ", "[GPU:0] ", "step={n} "],
+)  # fmt: skip
+def test_what_each_line_starts_with_is_no_frame(before):
+    stages = [("preprocess", 2), ("infer", 8), ("nms", 1)]
+    lines = [
+        f"{before.format(n=n, k=k)}{name}: {took}.5 ms" for n in range(20) for k, (name, took) in enumerate(stages)
+    ]
+    found = read_text("\n".join(lines))
+    assert {name: (len(values), values[0]) for name, values in found.times_ns.items()} == {
+        "preprocess": (20, 2.5e6),
+        "infer": (20, 8.5e6),
+        "postprocess": (20, 1.5e6),
+    }
+    assert not found.notes and not found.unread
 
 
 def test_times_are_in_the_order_in_which_a_frame_has_them():
@@ -313,6 +334,27 @@ def test_the_clock_of_a_log_that_is_cut_at_its_start_is_no_time_of_a_frame(name)
     assert list(found.times_ns) == ["infer"] and found.clock_ns[0] == 102_345e6
     slower = read_text("".join(f"elapsed: {12 + each} ms, infer: {took} ms\n" for each, (_, took) in enumerate(rows)))
     assert list(slower.times_ns) == ["frame", "infer"]
+
+
+@pytest.mark.parametrize("start", ["uptime {} ms, ", "position {} ms, ", "[{} ms] ", "frame 1 pts {}.5 ms "])
+def test_a_time_that_only_goes_up_is_a_clock(start):
+    found = read_text("".join(f"{start.format(33 * n)}infer {8 + n % 2}.5 ms\n" for n in range(20)))
+    assert list(found.times_ns) == ["infer"] and np.diff(found.clock_ns).tolist() == [33e6] * 19
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Average infer time over last 100 frames: {} ms", "[{n}00/4000] average infer: {} ms  average fps: 111.1",
+        "frame {n}: avg infer {} ms", "last 100 frames - infer mean: {} ms std: 0.31 ms max: 12.25 ms",
+        "第{n}帧 平均推理耗时 {} ms",
+    ],
+)  # fmt: skip
+def test_averages_that_recur_are_a_series(line):
+    found = read_text("\n".join(line.format(f"{9 + n / 4:.2f}", n=n) for n in range(20)))
+    assert (found.kind, list(found.times_ns)) == ("frames", ["infer"])
+    assert found.times_ns["infer"].tolist() == [(9 + n / 4) * 1e6 for n in range(20)]
+    assert "each row is an average, as the program prints it" in found.notes
 
 
 PARTS = "infer: 7.9 ms\npost: 1 ms\ninfer: 8.1 ms\ninfer: 8.0 ms\npost: 2 ms\naverage infer: 8 ms\nmin = 7 ms\n"

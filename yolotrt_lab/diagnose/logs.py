@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +25,10 @@ _ITEM = re.compile(
     rf"({NUMBER}){words.DEVIATION}(?:\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!\s*\d)|{_OF_A_NAME}))?",
     re.IGNORECASE,
 )
-_NO_ITEM = re.compile(rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})\s*/)\s*$", re.IGNORECASE)
-"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', and a limit as in '8.1 ms / 33 ms'."""
+_NO_ITEM = re.compile(
+    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})\s*/|\b(?:ETA|remaining)\W*)\s*$", re.IGNORECASE
+)
+"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', what is left."""
 _SLASHED = re.compile(
     rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({words.TIME_UNITS})(?![A-Za-z0-9_/])",
     re.IGNORECASE,
@@ -38,6 +41,7 @@ _OF_A_RUN = (
     r"|(?:^|[^\w\s\-]|(?:^|[^n]|[^o]n|[^n]on)[\s\-])max\b"  # not that of non-max suppression; RE2 can't look behind
 )
 _AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
+_SPREAD = re.compile(r"\b(?:min|max|std|stddev|percentile|p\d\d)\b|最大|最小", re.IGNORECASE)
 _TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
 _TELEMETRY = re.compile(
     rf"(?<![\w.])(?:(?!(?:{words.TIME_UNITS})\b)[a-z]+ )?[a-z][\w\-]*\s*[:=]?\s*({NUMBER})"
@@ -45,10 +49,12 @@ _TELEMETRY = re.compile(
     re.IGNORECASE,
 )
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
+_SERIES = 8  # rows from which averages are a series, and a time that only goes up is a clock
 _TWICE = 1.8  # times as often as another, from which on a name comes more than once a frame
 _COUNTED = re.compile(
     r"(?:\b(?:of|for|at|in)\s+)?(?:\b(?:frame|image|img|batch|iter|iteration|step)s?"
-    r"(?:[_ ]?(?:id|idx|index|no|num|number))?[^\w\n]{0,3}|第\s*)\d+\s*帧?",
+    r"(?:[_ ]?(?:id|idx|index|no|num|number))?[^\w\n]{0,3}|第\s*)\d+\s*帧?"
+    r"|\b(?:over\s+)?(?:the\s+)?last\s+\d+(?:\s+(?:frames|images)\b)?",
     re.IGNORECASE,
 )
 """The number of a frame, which may stand between a name and its time: 'infer of frame 12 took'."""
@@ -87,6 +93,8 @@ def read_log(data: bytes, reading: Reading) -> Measured:
         lines, left_out = _looked_through(whole, averages)
         found = _found(lines, averages)
         if max((len(rows) for _, rows, _ in found), default=0) < 3 and (facts := _averages(whole)):
+            if not averages and _averages_recur(whole):
+                continue
             return Measured("summary", "averages of a run", origin=reading.file, facts=facts, export=EXPORT)
         if any(item.unit or time_name(split_unit(item.label)[0]) for items, *_ in found for item in items):
             reading.notes += ["each row is an average, as the program prints it"] * averages
@@ -134,6 +142,12 @@ def _averages(lines: Any) -> dict[str, float]:
         if each and _AVERAGE.search(text[: each.start()]) and re.fullmatch(r"\d+(\.\d+)?", each[1]):
             facts[text[: each.start()].strip(" \t:=(")] = float(each[1]) * UNITS_NS[each[2].lower()] / 1e6
     return facts
+
+
+def _averages_recur(lines: Any) -> bool:
+    """True where a program prints its averages again and again, so that they are a series."""
+    alike = Counter(_DIGITS.sub("0", text) for text in _sample(lines) if _AVERAGE.search(text))
+    return max(alike.values(), default=0) >= _SERIES
 
 
 def _looked_through(lines: Any, averages: bool) -> tuple[Any, int]:
@@ -225,7 +239,8 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
         items = list(map(_Item, behind, units, patterns))
     else:
         items = [_before(each, unit, own, most) for each, unit, own in zip(before, units, shown, strict=True)]
-    kept = [item for item, each in zip(items, before, strict=True) if averages or not _AVERAGE.search(each)]
+    left_out = _SPREAD if averages else _AVERAGE  # of 'mean: 8 ms std: 0.3 ms' the mean is the time
+    kept = [item for item, each in zip(items, before, strict=True) if not left_out.search(each)] or items * averages
     return _told_apart(kept)
 
 
@@ -302,13 +317,15 @@ def _uncounted(text: str) -> str:
 def _label(text: str, own: str | None, most: int) -> tuple[str, int]:
     """The name that the last words of a text make, and where it starts."""
     spoken = [each for each in _WORD.finditer(text) if each[0].lower() not in {own, *words.LEVELS}]
+    if len(spoken) > 1 and spoken[-1][0].lower() in ("mean", "median"):
+        spoken.pop()
     if len(spoken) > 1 and spoken[-1][0].lower() in ("in", "after", "at") and words.end_of(spoken[-2][0]):
         if spoken[-1][0].lower() == "at":  # 'frame done at' is when it ends
             spoken.pop()
         elif time_name(spoken[-3:][0][0]):  # 'infer done in' is how long it took
             del spoken[-2:]
     spoken = spoken[-3:]
-    names = [split_unit(each[0])[0] if own else each[0] for each in spoken]
+    names = [(split_unit(each[0])[0] if own else each[0]).removeprefix("平均") for each in spoken]
     known = (skip for skip in range(len(names)) if words.is_named(" ".join(names[skip:])))
     skip = next(known, max(0, len(names) - most))
     if most and 0 < skip < len(names) and " ".join(names[skip:]).lower() in _GENERIC:
@@ -319,6 +336,10 @@ def _label(text: str, own: str | None, most: int) -> tuple[str, int]:
 
 def _told_apart(items: list[_Item]) -> tuple[_Item, ...]:
     """Names such as CPU and CUDA, which say only where, together with what the line is about."""
+    for place, (begun, item) in enumerate(pairwise(items), 1):  # 'infer start=1 ms end=9 ms'
+        part, end = words.end_of(begun.label) or ("", "")
+        if end == "start" and words.end_of(item.label) == ("frame", "done"):
+            items[place] = item._replace(label=f"{part} end")
     where = r"CPU|GPU|CUDA|host|device"
     about = re.sub(rf"\W*({where})$", "", items[0].label) if items else ""
     return tuple(
@@ -371,7 +392,8 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
     if len(found) == 1:
         starts, series = found[0][1], [(column, float(place), values) for column, _, place, values in events]
     else:
-        starts, series = _cut_into_frames(events, len(names))
+        times = np.array([bool(kind or time_name(split_unit(name)[0])) for name, kind in names])
+        starts, series = _cut_into_frames(events, times)
     if not series:
         what = f"line {int(starts[0]) + 1 if len(starts) else 1}: no time comes back frame after frame"
         raise reading.error(what, "give the lines of every frame the same names")
@@ -386,22 +408,44 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
         reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
     reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
     reading.clock = words.stamps(lines if len(starts) == len(lines) else lines.take(arrow_array(starts)))
-    return measured_of(columns, reading)
+    return measured_of(_with_clocks(columns, reading), reading)
 
 
-def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, list[tuple[int, float, np.ndarray]]]:
+def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
+    """The columns, where one that only goes up, by what a frame takes or more, is the clock: 'uptime 33 ms'."""
+    timed = [each for each in columns if each.unit in UNITS_NS and words.is_named(each.header)]
+    longest = max((float(np.nanmedian(each.values)) * UNITS_NS[each.unit or ""] for each in timed), default=np.inf)
+    kept = []
+    for each in columns:
+        steps = np.diff(each.values) * UNITS_NS.get(each.unit or "", 0.0)
+        if (
+            not words.is_named(each.header)
+            and len(steps) >= _SERIES - 1
+            and (steps >= 0).all()
+            and steps.mean() >= longest
+        ):
+            reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
+            each = each._replace(header="timestamp")
+        kept.append(each)
+    return kept
+
+
+def _cut_into_frames(
+    events: Sequence[_Event], times: np.ndarray
+) -> tuple[np.ndarray, list[tuple[int, float, np.ndarray]]]:
     """The first line of each frame, and the columns, of a name that comes again in a frame up to four; with each the
     place that it has in a frame.
 
-    A frame starts where the first name that comes once a frame comes again.
+    A frame starts where the first time that comes once a frame comes again: `times` says which columns are times.
     """
+    count = len(times)
     code = np.concatenate([np.full(len(rows), column) for column, rows, *_ in events])
     row, place = (
         np.concatenate(each) for each in zip(*((r, np.full(len(r), p)) for _, r, p, _ in events), strict=True)
     )
     order = np.lexsort((place, row))
     code, row, value = code[order], row[order], np.concatenate([values for *_, values in events])[order]
-    frame, first = _frame_numbers(code, count)
+    frame, first = _frame_numbers(code, row, times)
     starts, keep = row[first], frame >= 0
     place = (np.arange(len(code)) - first[frame])[keep]
     code, frame, value = code[keep], frame[keep], value[keep]
@@ -418,12 +462,17 @@ def _cut_into_frames(events: Sequence[_Event], count: int) -> tuple[np.ndarray, 
     return starts, columns
 
 
-def _frame_numbers(code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _frame_numbers(code: np.ndarray, row: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The number of the frame of each value, -1 before the first, and the first value of each frame."""
-    counts = np.bincount(code, minlength=count)
+    counts = np.bincount(code, minlength=len(times))
+    if (counts * times).max() >= 3:  # what else each line has, such as that of the source, starts no frame
+        counts = counts * times
     often = counts >= counts.max() / 2
     once = often & (counts < _TWICE * counts[often].min())
     first = np.flatnonzero(code == code[np.argmax(once[code])])
     ahead = first[0] - int(np.argmax(often[code]))  # in a frame whose first name comes twice
     first = first - min(ahead, round(len(code) / len(first)) - 1)
-    return np.searchsorted(first, np.arange(len(code)), side="right") - 1, first
+    place = np.arange(len(code))
+    others = np.maximum.accumulate(np.where(np.append(True, times[code][:-1]), place, 0))
+    first = np.maximum(others[first], np.searchsorted(row, row[first]))  # with what stands before it in its line
+    return np.searchsorted(first, place, side="right") - 1, first
