@@ -129,5 +129,5 @@ def test_a_model_whose_sizes_do_not_fit_as_it_runs():
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (2,)) for name in "ab"]
     graph = helper.make_graph(nodes, "misfit", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-    with pytest.raises(ModelError, match="cannot run misfit: .*\nFix: export it again"):
+    with pytest.raises(ModelError, match=r"cannot run misfit: .*\nFix: export it again"):
         OnnxRuntimeEngine(model).run({"a": np.array([3, 3], np.float32)})
