@@ -533,6 +533,8 @@ PUT = st.sampled_from([b"", b"ms", b",", b"-", b".", b"1e999", b"\n", b'"', b"\x
 
 @settings(max_examples=3 * settings().max_examples)
 @given(st.sampled_from(FILES), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 40), PUT), min_size=1, max_size=5))
+@example(CASES / "logs" / "21x_elasped_40_frames.log", [(0.0, 8, b""), (0.0, 40, b""), (0.650641221180447, 31, b"")])
+@example(CASES / "hostile" / "bare_comma.log", [(1.0, 0, b"1e999")])
 def test_a_damaged_file_of_any_format_is_read_or_refused(tmp_path_factory, path, damage):
     content = bytearray(path.read_bytes()[:8_000])
     for place, size, put in damage:

@@ -13,7 +13,7 @@ from ..errors import MeasurementsError
 from ..types import Stage
 from . import words
 from .measured import Kind, Measured
-from .words import INSTANTS, PROGRESS, UNITS_NS, end_of, plain, split_unit, telemetry_name, time_name
+from .words import INSTANTS, PROGRESS, UNITS_NS, end_of, middle, plain, split_unit, telemetry_name, time_name
 
 NAMING = (
     "name the times as the stages, such as preprocess_ms, infer_ms, synchronize_ms or latency_ms, or give a pattern"
@@ -254,7 +254,7 @@ class _Sorted:
         """Fill in the times that follow from others, and drop those that most rows lack."""
         self._split_copy_from_mat()
         if (elapsed := self.times.pop(self.elapsed, None)) is not None:
-            if self.times and _climbs(elapsed, max(float(np.nanmedian(values)) for values in self.times.values())):
+            if self.times and _climbs(elapsed, max(map(middle, self.times.values()))):
                 self.clock = elapsed if self.clock is None else self.clock
             else:
                 self.times[self.elapsed] = elapsed
@@ -337,8 +337,8 @@ class _Sorted:
     def _without_unit(self) -> MeasurementsError:
         """The error for times without a unit; the size of the numbers says what they may be."""
         column = self.unitless[0]
-        middle = float(np.nanmedian(column.values))
-        guess = next((unit for least, unit in ((1e5, "ns"), (500, "us"), (0.5, "ms")) if middle >= least), "")
+        usual = middle(column.values)
+        guess = next((unit for least, unit in ((1e5, "ns"), (500, "us"), (0.5, "ms")) if usual >= least), "")
         looks = f" (by their size they could be {guess})" if guess else ""
         named = f"of {column.header!r} " if column.header else ""
         fix = "pass --unit ms (or us, ns, s), or name the column with its unit"

@@ -414,16 +414,12 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
 def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
     """The columns, where one that only goes up, by what a frame takes or more, is the clock: 'uptime 33 ms'."""
     timed = [each for each in columns if each.unit in UNITS_NS and words.is_named(each.header)]
-    longest = max((float(np.nanmedian(each.values)) * UNITS_NS[each.unit or ""] for each in timed), default=np.inf)
+    longest = max((words.middle(each.values) * UNITS_NS[each.unit or ""] for each in timed), default=0.0) or np.inf
     kept = []
     for each in columns:
-        steps = np.diff(each.values) * UNITS_NS.get(each.unit or "", 0.0)
-        if (
-            not words.is_named(each.header)
-            and len(steps) >= _SERIES - 1
-            and (steps >= 0).all()
-            and steps.mean() >= longest
-        ):
+        unknown = each.unit in UNITS_NS and not words.is_named(each.header) and np.isfinite(each.values).all()
+        steps = np.diff(each.values) * UNITS_NS[each.unit or ""] if unknown else np.empty(0)
+        if len(steps) >= _SERIES - 1 and (steps >= 0).all() and steps.mean() >= longest:
             reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
             each = each._replace(header="timestamp")
         kept.append(each)

@@ -265,6 +265,12 @@ def _bits(buffer: Any, rows: slice) -> np.ndarray:
     return np.unpackbits(np.frombuffer(buffer, np.uint8), count=rows.stop, bitorder="little")[rows.start :]
 
 
+def middle(values: np.ndarray) -> float:
+    """The median of the values that there are; 0 without any."""
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else 0.0
+
+
 def has(text: Any, pattern: str) -> bool:
     """True where an expression is found in one of the texts of an Arrow array."""
     import pyarrow.compute as pc
