@@ -74,8 +74,8 @@ class LoopSettings:
             if field.type == "bool" and not isinstance(value := getattr(self, field.name), bool | np.bool_):
                 raise SettingsError(f"{field.name} must be True or False, got {value!r}", fix="use one of these")
         if self.period_us is not None and not (_is_number(self.period_us) and 0.001 <= self.period_us <= 3.6e9):
-            fix = "use an hour, 3.6e9, at most; None is no clock"
-            raise SettingsError(f"period_us must be 0.001 or more, got {self.period_us!r}", fix=fix)
+            what = f"period_us must be from 0.001 to 3.6e9, an hour, got {self.period_us!r}"
+            raise SettingsError(what, fix="None is no clock")
         if self.fill is Fill.FRESH and self.input_memory.page_locked:
             raise SettingsError(
                 f"input_memory must be 'pageable' for fill='fresh', got {str(self.input_memory)!r}",

@@ -537,7 +537,7 @@ def test_source_of_fewer_frames_than_lanes_or_a_batch_gives_those_there_are(devi
         ({"confidence": 1.5}, "confidence must be from 0 to 1, got 1.5"),
         ({"deadline_us": -1}, "deadline_us must be 0 or more, got -1"),
         ({"deadline_us": float("inf")}, "deadline_us must be 0 or more, got inf"),
-        ({"period_us": float("nan")}, r"period_us must be 0\.001 or more, got nan"),
+        ({"period_us": float("nan")}, r"period_us must be from 0\.001 to 3\.6e9, an hour, got nan"),
     ],
 )
 def test_settings_that_do_not_overlap_are_refused_with_the_fix(values, message):

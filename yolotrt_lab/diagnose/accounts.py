@@ -38,7 +38,8 @@ class Grew:
     shape: str
     """'ramp', 'step', 'plateau' (a ramp that ends) or 'wave' (it comes down again)."""
     since: int
-    """The frame from which on it changes, known to about 2 % of the run; 0: as far as can be told, from the start."""
+    """The frame from which on it changes, within 2 % of the run for most steps and even ramps, later for growth that
+    accelerates; 0: as far as can be told, from the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -480,7 +480,7 @@ def _kept(look: Look, column: str, what: str, if_kept: Verdict) -> Verdicts:
     if len(held) >= at.FEWEST_FRAMES and 0 < at.LEAK_STEADY * rises.mean() < rises.min():
         grows = f"{what} grows by {_megabytes(more)} in {look.frames:,} frames, some in every fifth of the run"
         yield if_kept if more > least else "possible", grows
-    ends = f"{what} ends {_megabytes(more)} from where it starts"
+    ends = f"{what} ends {_megabytes(abs(more))} {'below' if more < 0 else 'from'} where it starts"
     if climbs <= (least if column == DEVICE_MEMORY else at.LEAK_BYTES):
         yield "excluded", ends
     yield "possible", f"{ends}, by jumps of up to {_megabytes(np.max(np.diff(held, prepend=held[0])))}"

@@ -37,6 +37,8 @@ def number(value: float) -> str:
     """
     if not math.isfinite(value):
         return "unknown"
+    if abs(value) < 5e-7:  # what sums leave
+        return "0"
     if value == round(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{min(max(0, 2 - math.floor(math.log10(abs(value)))), 6)}f}"
