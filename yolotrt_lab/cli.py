@@ -61,6 +61,13 @@ def _open_device(arguments: argparse.Namespace) -> tuple[Device, list[np.ndarray
     return device, None if device.kind == "simulated" else read_images("synthetic", 8)
 
 
+def _without_blas_threads() -> None:
+    """For what multiplies no large matrices: starting OpenBLAS's threads, one a core, is half of what NumPy's import
+    takes, so that this stands before it.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def _step(step: str) -> None:
     say(f"... {step}")  # not a spinner: its thread would disturb what is measured
 
@@ -68,6 +75,7 @@ def _step(step: str) -> None:
 @_command(option("--json", action="store_true", help="print JSON, for scripts"))
 def _doctor(arguments: argparse.Namespace) -> int:
     """Say what is here, what is missing, and the command that installs it."""
+    _without_blas_threads()
     from . import doctor
 
     findings = doctor.examine()
@@ -208,6 +216,7 @@ _READING = (
 
 def _measured(arguments: argparse.Namespace, file: str) -> Measured:
     """Read a file, and say how far that is where it takes long; SettingsError for an option that it has no use for."""
+    _without_blas_threads()
     from . import diagnose
 
     told = time.monotonic()
