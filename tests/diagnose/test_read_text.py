@@ -193,6 +193,9 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("ETA: 300s - infer: 8.25 ms", {"infer": 8_250}),
         ("infer 8.25 ms / 33 ms", {"infer": 8_250}),
         ("infer: 8.25 ms (+0.5 ms)", {"infer": 8_250}),
+        ("preprocess done, 2 ms\ninference done, 8.25 ms", {"preprocess": 2_000, "infer": 8_250}),
+        ("12/300 - infer: 8.25ms/step", {"infer": 8_250}),
+        ("Speed: 8.25 ms/img, post 1.5 ms per frame", {"Speed": 8_250, "postprocess": 1_500}),
     ],
 )  # fmt: skip
 def test_lines_of_a_log(line, first):
@@ -208,6 +211,7 @@ def test_lines_of_a_log(line, first):
         "Stage {} frame_id=0 time={}ms", "{} frame #0 {} ms", "{} (frame 0): {} ms",
         "{}, frame, 0, {} ms", "{} frame 0: {} ms", "{} image 0 : {} ms", "{} batch 0 : {} ms", "{} iter 0 : {} ms",
         "TIMER {} frame:0 -> {} ms", "{} for frame 0000 finished in {} ms", "{} 第0帧 耗时 {} ms", "第0帧{} {} ms",
+        "{}_0: {} ms",
     ],
 )  # fmt: skip
 def test_the_number_of_a_frame_between_a_name_and_its_time(line):
@@ -241,6 +245,11 @@ def test_telemetry_in_the_lines_of_a_log(lines, telemetry, unread):
         name: pytest.approx(values) for name, values in telemetry.items()
     }
     assert found.unread == unread
+
+
+def test_the_number_of_a_frame_above_its_times_is_no_time():
+    text = "".join(f"frame {frame} (ms)\n  preprocess 2.5\n  inference {8 + frame % 3}.0\n" for frame in range(20))
+    assert [*times(text, "ms")] == ["preprocess", "infer"]
 
 
 def test_the_level_of_a_line_is_in_no_name():

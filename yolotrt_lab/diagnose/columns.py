@@ -137,7 +137,7 @@ class _Sorted:
         elif vague == words.CLOCK and (step := _clock_scale(values, name, unit)):
             self.clock = values * step if self.clock is None else self.clock
         elif (
-            column.unit is None
+            (column.unit is None or (len(values) >= _ROWS and values[0] in (0, 1)))
             and not self.reading.of_times
             and word in (None, "frame", words.CLOCK)
             and _counts(values)
@@ -270,7 +270,7 @@ class _Sorted:
         for (part, end), (header, values) in self.ends.items():
             if end == "done" and (part, "start") in self.ends:
                 self.times.setdefault(part, self._lasted(f"the {part}", values - self.ends[part, "start"][1]))
-            elif part != "frame" and end == "done" and (np.diff(values) < 0).any():  # 'inference finished: 8 ms'
+            elif part != "frame" and end == "done" and self._is_span(values):  # 'inference finished: 8 ms'
                 self.times.setdefault(part, values)
             elif part != "frame" and (end == "done" or (part, "done") not in self.ends):
                 self.unread.append(header)
@@ -280,6 +280,11 @@ class _Sorted:
             self.notes.append(f"without {name!r}, which most frames lack")
         if len(self.times) == 1 and self.times.keys() <= self.vague.keys():
             self.times = {"frame": self.times.popitem()[1]}
+
+    def _is_span(self, values: np.ndarray) -> bool:
+        """True for what is no clock: it goes down, or in many rows not up by what each of them takes."""
+        usual = max(map(middle, self.times.values()), default=float(np.nextafter(0, 1)))
+        return bool((np.diff(values) < 0).any()) or (len(values) >= _ROWS and not _climbs(values, usual))
 
     def _lasted(self, name: str, values: np.ndarray, why: str = "ends before it starts") -> np.ndarray:
         if (bad := values < 0).any():

@@ -21,8 +21,9 @@ from .measured import Measured
 from .words import NUMBER, UNITS_NS, numbers_of, split_unit, time_name
 
 _OF_A_NAME = r"\s*[)\]]?\s*[:=\uff1a]\s*[-+]?[\d.]"  # behind a unit: 'enqueueV3 [us]: 8109'
+_PER = r"\s*(?:[0-9]|(?:frame|image|img|iter|iteration|step|it|batch)\b)"  # behind 'ms/': a limit, or what took it
 _ITEM = re.compile(
-    rf"({NUMBER}){words.DEVIATION}(?:\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!\s*\d)|{_OF_A_NAME}))?",
+    rf"({NUMBER}){words.DEVIATION}(?:\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!{_PER})|{_OF_A_NAME}))?",
     re.IGNORECASE,
 )
 _NO_ITEM = re.compile(
@@ -61,6 +62,7 @@ _COUNTED = re.compile(
 _GENERIC = ("time", "cost", "duration", "dur", "elapsed")
 """Names that say of what they are only together with the word in front: 'tracker time'."""
 _DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
+_NUMBERED = re.compile(r"([A-Za-z])_([0-9]+)(\s*[:=])")  # 'infer_12: 8 ms'
 _SIGNS = "-+ \t:=\uff1a\"'"  # between a name and its number
 _SPACES = re.compile(r"(?:\\?\s)+")
 _Event = tuple[int, np.ndarray, int, np.ndarray]
@@ -151,14 +153,16 @@ def _averages_recur(lines: Any) -> bool:
 
 
 def _looked_through(lines: Any, averages: bool) -> tuple[Any, int]:
-    """The lines with 'np.float64(7.9)' as 7.9, empty where they are comments or, unless asked for, averages; and how
-    many averages there are.
+    """The lines with 'np.float64(7.9)' as 7.9 and without the number of a frame in 'infer_12', empty where they are
+    comments or, unless asked for, averages; and how many averages there are.
     """
     import pyarrow.compute as pc
 
     sample, left_out = _sample(lines), 0
     if any(map(_TYPED.search, sample)):
         lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
+    if len({found[2] for text in sample for found in _NUMBERED.finditer(text)}) >= _SERIES:
+        lines = pc.replace_substring_regex(lines, _NUMBERED.pattern, r"\1\3")
     of_a_run = rf"(?i)^[^0-9]*(?:{_OF_A_RUN}).*[0-9]"
     for others in (words.COMMENT, of_a_run)[: 1 if averages else 2]:
         if any(re.search(others, text) for text in sample):
@@ -255,7 +259,7 @@ def _literal(text: str) -> str:
 
 
 def _number(unit: str) -> str:
-    behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/\s*[0-9]|$)" if unit else ""
+    behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/(?i:{_PER})|$)" if unit else ""
     return rf"(?P<@>[-+]?{NUMBER}){words.DEVIATION}{behind}"
 
 
