@@ -346,7 +346,7 @@ COMPARED = {
     ),
     "stalls": (
         _timed(infer=0.5, synchronize=np.where(np.arange(400) % 20, 6.0, 60.0)), STEADY_LOOP,
-        "these are medians: what stalls or repeats is not the same in both, and is not in them",
+        "the frame goes from 9.20 ms to 6.50 ms: 2.70 ms less",
     ),
     "a shorter run": (
         _timed(infer=0.5, synchronize=GREW), _timed(100, infer=0.5, synchronize=GREW[:100]),

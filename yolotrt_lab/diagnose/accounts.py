@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Where a frame's time goes: medians of the first and of the last frames, in ms."""
+    """Where a frame's time goes: medians of the first and of the last frames, and the mean of all, in ms."""
 
     stage: str
     early_ms: float
     late_ms: float
+    mean_ms: float
+    """What stalls, or repeats, is in this alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,11 @@ class Bill:
         """The causes that the numbers leave possible."""
         return tuple(each.cause for each in self.causes if each.verdict == "possible")
 
+    @property
+    def beside_medians(self) -> bool:
+        """True where much of all time is in frames that repeat, or stall, so that means tell more than medians."""
+        return self.period is not None or any(each.share > at.STALLS_SHARE for each in self.stalls)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON values, which `schema.json` beside this module describes."""
         return {name: _plain(value) for name, value in asdict(self).items()}
@@ -175,10 +182,10 @@ def _billed(look: Look) -> list[str]:
 
 def _spent(look: Look) -> Iterator[Spent]:
     for name in _billed(look):
-        yield Spent(name, look[name].early, look[name].late)
+        yield Spent(name, look[name].early, look[name].late, float(np.mean(look.series[name])))
     if not look.frames:
         for name, value in look.measured.facts.items():
-            yield Spent(name, value, value)
+            yield Spent(name, value, value, value)
 
 
 def _changes(changes: Iterable[tuple[str, Change | None]]) -> Iterator[Grew]:

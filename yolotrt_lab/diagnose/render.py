@@ -50,9 +50,9 @@ def sections(bill: Bill) -> Iterator[Section]:
     if bill.frames > 1:
         yield Section("", lines=(_in_short(bill),))
     if bill.spent:
-        head = ("stage", "early", "late") if bill.frames else ("part", "time")
-        rows = [(s.stage, ms(s.early_ms), ms(s.late_ms))[: len(head)] for s in bill.spent]
-        yield Section("where a frame's time goes" if bill.frames else "where the time goes", (head, *rows))
+        head = ["stage", "early", "late", *["mean"] * bill.beside_medians] if bill.frames else ["part", "time"]
+        rows = [(s.stage, ms(s.early_ms), ms(s.late_ms), ms(s.mean_ms))[: len(head)] for s in bill.spent]
+        yield Section("where a frame's time goes" if bill.frames else "where the time goes", (tuple(head), *rows))
     if bill.frames:
         yield Section("what grew, stalled or repeats", lines=tuple(_moves(bill)))
         yield from _causes(bill)
@@ -142,7 +142,8 @@ def _moves(bill: Bill) -> Iterator[str]:
     if bill.period is not None:
         yield f"it repeats every {bill.period} frames"
     if bill.steady:
-        yield "steady: within what this run could show"
+        apart = "from repeating, it is " if bill.period is not None else ""
+        yield f"{'apart ' * bool(apart)}{apart}steady: within what this run could show"
     elif bill.steady is None:
         yield "whether it is steady can't be told from this"
 
@@ -238,36 +239,39 @@ def compare(before: Bill, after: Bill) -> str:
 
 def _compared(before: Bill, after: Bill) -> Iterator[Section]:
     both = {"before": before, "after": after}
+    mean = before.beside_medians or after.beside_medians
+    one, two = ({s.stage: s.mean_ms if mean else s.late_ms for s in bill.spent} for bill in (before, after))
     yield Section("", lines=tuple(f"{label}: {each.origin}" for label, each in both.items()))
-    yield Section("late times", tuple(_side_by_side(before, after)))
-    yield Section("what another call takes now", lines=tuple(_moved(before, after)))
+    why = "mean times, since in one of them much is in frames that stall or repeat" if mean else "late times"
+    yield Section(why, tuple(_side_by_side(one, two)))
+    yield Section("what another call takes now", lines=tuple(_moved(one, two)))
     moves = tuple(f"{label}: {moves}" for label, each in both.items() for moves in _moves(each))
     yield Section("what grew, stalled or repeats", lines=moves)
     changed = tuple(_changed(before, after))
     yield Section("causes whose verdict changed", changed, () if changed else ("none",))
-    yield Section("what the first bill said at most, and what the frame did", lines=tuple(_kept(before, after)))
+    kept = tuple(_kept(before.fixes, one, two))
+    lengths = tuple(_lengths(before, after))
+    yield Section("what the first bill said at most, and what the frame did", lines=(*kept[:1], *lengths, *kept[1:]))
 
 
-def _late(bill: Bill) -> dict[str, float]:
-    return {spent.stage: spent.late_ms for spent in bill.spent}
+_Times = Mapping[str, float]
+"""What each stage takes, in ms."""
 
 
-def _side_by_side(before: Bill, after: Bill) -> Iterator[tuple[str, ...]]:
-    one, two = _late(before), _late(after)
+def _side_by_side(one: _Times, two: _Times) -> Iterator[tuple[str, ...]]:
     yield "stage", "before", "after", "change"
     for name in dict.fromkeys([*one, *two]):
         change = ms(two[name] - one[name]) if name in one and name in two else "-"
         yield name, *(ms(each[name]) if name in each else "-" for each in (one, two)), change
 
 
-def _moved(before: Bill, after: Bill) -> Iterator[str]:
+def _moved(one: _Times, two: _Times) -> Iterator[str]:
     """Time that a call took before and that another one, which may wait for the GPU, takes now, whatever the reason."""
-    one, two = _late(before), _late(after)
     calls = [stage for stage in (Stage.UPLOAD, *GPU_CALLS) if stage in one and stage in two]
     less = {stage: one[stage] - two[stage] for stage in calls if one[stage] > two[stage]}
     more = {stage: two[stage] - one[stage] for stage in calls if stage in GPU_CALLS and two[stage] > one[stage]}
     moved = min(sum(less.values()), sum(more.values()))
-    if moved > at.OF_FRAME * (work_ms(before) or 0.0):
+    if moved > at.OF_FRAME * (_work_ms(one) or 0.0):
         loser, winner = max(less, key=less.__getitem__), max(more, key=more.__getitem__)
         changes = f"{loser} takes {ms(less[loser])} less, {winner} {ms(more[winner])} more"
         yield f"{changes}: {ms(moved)} did not come off the frame"
@@ -281,44 +285,37 @@ def _changed(before: Bill, after: Bill) -> Iterator[tuple[str, str]]:
             yield str(each.cause), f"{_plain(each.verdict)}, then {_plain(now.verdict)}: {now.because}"
 
 
-def work_ms(bill: Bill) -> float | None:
-    """What a frame takes late in the run, without a queue in front of it; None where that was not measured."""
-    late = _late(bill)
-    if "frame" in late:
-        return late["frame"]
-    known = [late[stage] for stage in Stage if stage is not Stage.WAIT and stage in late]
-    return sum(known) if known else late.get("latency", late.get("frame"))
+def _work_ms(times: _Times) -> float | None:
+    """What a frame takes without a queue in front of it; None where that was not measured."""
+    if "frame" in times:
+        return times["frame"]
+    known = [times[stage] for stage in Stage if stage is not Stage.WAIT and stage in times]
+    return sum(known) if known else times.get("latency")
 
 
-def _kept(before: Bill, after: Bill) -> Iterator[str]:
+def _kept(fixes: Iterable[Fix], one: _Times, two: _Times) -> Iterator[str]:
     """What the frame did, and by fix what the part of it did on which the fix acts. Which fix was made is not known."""
-    one, two = work_ms(before), work_ms(after)
+    before, after = _work_ms(one), _work_ms(two)
     rest = {QUEUE, UNCOVERED}  # of stages that overlap there is none
-    if one is None or two is None or _late(before).keys() - rest != _late(after).keys() - rest:
+    if before is None or after is None or one.keys() - rest != two.keys() - rest:
         yield "the same times were not measured in both"
         return
-    least = at.OF_FRAME * one
-    yield f"the frame goes from {ms(one)} to {ms(two)}: {_less(one - two, 0.0)}"
-    yield from _not_in_medians(before, after)
-    for fix, at_most in ((each.fix, each.at_most_ms) for each in before.fixes if each.at_most_ms):
+    least = at.OF_FRAME * before
+    yield f"the frame goes from {ms(before)} to {ms(after)}: {_less(before - after, 0.0)}"
+    for fix, at_most in ((each.fix, each.at_most_ms) for each in fixes if each.at_most_ms):
         bound = f"{_plain(fix)}: at most {ms(at_most)}"
         if fix == "fewer_frames":  # they shorten the queue, not the frame
-            if QUEUE in _late(after):
-                yield f"{bound} of latency, of which {ms(_late(before)[QUEUE] - _late(after)[QUEUE])} came off"
+            if QUEUE in two:
+                yield f"{bound} of latency, of which {ms(one[QUEUE] - two[QUEUE])} came off"
             continue
-        part = _ACTS_ON.get(fix, "the frame")
-        part = part if part in _late(before) else "the frame"
-        took = _late(before)[part] - _late(after)[part] if part in _late(before) else one - two
+        part = _ACTS_ON.get(fix, "")
+        part, took = (part, one[part] - two[part]) if part in one else ("the frame", before - after)
         known = fix != "gpu_alone"  # what other work took all along is in no bound
         more = "; this fix alone can't be the reason" if known and took > at_most + least else ""
         yield f"{bound}; {part} takes {_less(took, least)}{more}"
 
 
-def _not_in_medians(before: Bill, after: Bill) -> Iterator[str]:
-    """Why the late medians of two runs may not tell what a fix did."""
-    shares = [max((each.share for each in bill.stalls), default=0.0) for bill in (before, after)]
-    if before.period != after.period or abs(shares[0] - shares[1]) > at.STALLS_SHARE:
-        yield "these are medians: what stalls or repeats is not the same in both, and is not in them"
+def _lengths(before: Bill, after: Bill) -> Iterator[str]:
     shorter, longer = sorted((before.frames, after.frames))
     if (before.grew or after.grew) and longer > at.FAST_START * shorter:
         yield f"the runs have {before.frames:,} and {after.frames:,} frames: in the shorter one less could grow"
