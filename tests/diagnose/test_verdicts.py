@@ -25,6 +25,7 @@ NOW_AND_THEN = np.where(np.random.default_rng(5).random(N) < 0.1, 0.6, 0.03)
 LONG = np.arange(12_000)
 CLIMBS = np.clip((LONG - 5_000) / 2_000, 0, 1)
 COARSE = {PROCESSES: LONG >= 6_000, "power_w": 300.0 + LONG // 1_000 % 2}  # a sample is of 1,000 frames
+ONE_COMES = SAMPLED | {PROCESSES: step(N, 0.0, 1.0)}
 HOT = "throttle_sw_thermal_slowdown"
 
 
@@ -48,6 +49,8 @@ def timed(measured, *, due, start, took):
     return replace(measured, times_ns=times, instants_ns=instants)
 
 
+LATE = 9 + np.maximum(FRAME - N // 2, 0) * 14
+"""How long a frame is under way (ms) where one comes every 10 ms and, from the middle on, takes 24."""
 SHORT = {"preprocess": 0.02, "upload": 0.005}
 NO_LATENCY = ("preprocess", "upload", "infer", "synchronize", "frame")
 
@@ -55,6 +58,12 @@ NO_LATENCY = ("preprocess", "upload", "infer", "synchronize", "frame")
 def with_frame(measured, more_ms):
     """The same, with so much more in each frame that no stage holds."""
     return replace(measured, times_ns=measured.times_ns | {"frame": measured.times_ns["frame"] + more_ms * 1e6})
+
+
+def with_times(measured, **more_ms):
+    """The same with calls of other names."""
+    more = {name: np.full(N, each * 1e6) for name, each in more_ms.items()}
+    return replace(measured, times_ns=measured.times_ns | more)
 
 
 def burst(measured):
@@ -87,6 +96,26 @@ CASES = {
     "in the sample after": (sampled(step(N, 1, 9, 0.49), step(N, 0, 1, 0.52)), "", "shared_gpu"),
     "in the sample before": (sampled(step(N, 1, 9, 0.54), step(N, 0, 1, 0.52)), "shared_gpu possible", ""),
     "they leave": (sampled(step(N, 1, 3), step(N, 2.0, 0.0)), "shared_gpu possible", ""),
+    "the memory's clock falls with them": (
+        loop(synchronize=step(N, 1, 3), telemetry=ONE_COMES | {"memory_clock_mhz": step(N, 10_501, 5_001)}),
+        "shared_gpu possible",
+        "",
+    ),
+    "uploads grow as much": (
+        loop(upload=step(N, 0.4, 0.8), synchronize=step(N, 1, 2), telemetry=ONE_COMES),
+        "shared_gpu possible",
+        "",
+    ),
+    "uploads grow by less": (
+        loop(upload=step(N, 0.4, 0.8), synchronize=step(N, 1, 9), telemetry=ONE_COMES),
+        "",
+        "shared_gpu",
+    ),
+    "a column that is not read": (
+        replace(sampled(step(N, 1, 3), step(N, 0, 1)), unread=("batch",)),
+        "shared_gpu possible",
+        "",
+    ),
     "no telemetry then": (sampled(step(N, 1, 3), GAP * step(N, 0, 1)), "shared_gpu possible", ""),
     "memory moves by nothing": (
         loop(
@@ -186,6 +215,23 @@ CASES = {
     "infer may have waited, and download copies": (
         loop(infer=2.1, download=3.2, synchronize=0.004),
         "moved_wait possible",
+        "",
+    ),
+    "another call may have waited in front of the download": (
+        with_times(loop(infer=0.1, download=3.0, synchronize=0.004), kernels_done=8.0),
+        "moved_wait possible",
+        "",
+    ),
+    "a camera's stamps, and a GPU that is slower from the middle on": (
+        timed(
+            loop(infer=step(N, 8, 14), synchronize=0.01, download=0.001), due=FRAME * 10, start=FRAME * 10, took=LATE
+        ),
+        "launch_queue possible, queueing possible",
+        "",
+    ),
+    "another thread submits, and a GPU that is slower from the middle on": (
+        timed(loop(infer=0.1, synchronize=step(N, 8, 24)), due=FRAME * 10, start=FRAME * 10, took=LATE),
+        "shared_stream possible, shared_gpu possible",
         "",
     ),
     "as deep from the start": (
@@ -330,6 +376,28 @@ def test_a_download_has_waited_in_synchronizes_place_only_where_it_is_in_front_o
     found = bill(only(loop(download=22.0, synchronize=0.05, noise=0.0), *names.split()))
     assert found.verdict("moved_wait") == verdict
     assert next(each.at_most_ms for each in found.fixes if each.fix == "pinned_output") == pinned_output
+
+
+@pytest.mark.parametrize(
+    ("names", "stages"),
+    [
+        ("infer_ms,wait_ms,download_ms", ["infer", "synchronize", "download"]),
+        ("infer_ms,wait_ms,download_ms,sync_ms", ["infer", "wait_ms", "download", "synchronize"]),
+        ("wait_ms,infer_ms,sync_ms", ["wait", "infer", "synchronize"]),
+    ],
+)
+def test_a_wait_behind_the_enqueue_is_for_the_gpu(tmp_path, names, stages):
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([names, *[",".join("8713"[: names.count(",") + 1])] * 99]), encoding="utf-8")
+    assert [*read(path).times_ns] == stages
+
+
+def test_due_times_that_stand_still_are_none(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [f"0,{8 * n},{8 * n + 8},6" for n in range(99)]
+    path.write_text("\n".join(["due_ms,start_ms,done_ms,sync_ms", *rows]), encoding="utf-8")
+    found = read(path)
+    assert ([*found.instants_ns], found.unread, bill(found).proven) == (["start", "done"], ("due_ms",), ())
 
 
 def test_columns_in_the_order_of_the_alphabet_tell_no_order_of_calls(tmp_path):

@@ -105,6 +105,7 @@ class _Sorted:
         self.rates: dict[str, np.ndarray] = {}
         self.enqueue = _place_of_enqueue(columns)
         self.infer = min((each.at for each in columns if _word(each) == Stage.INFER), default=-1.0)
+        self.synchronizes = Stage.SYNCHRONIZE in map(_word, columns)
         self.numbers: np.ndarray | None = None
         self.gpus: Column | None = None
         self.unitless: list[Column] = []
@@ -167,6 +168,8 @@ class _Sorted:
         name = plain(split_unit(column.header)[0])
         is_other = plain(key) in self.exact and name != plain(key)
         is_other |= name.startswith("decode") and column.at < self.infer  # of the video, and not of the boxes
+        if key == Stage.WAIT and 0 <= self.infer < column.at:  # not for the frame, but for the GPU
+            key, is_other = Stage.SYNCHRONIZE, is_other or self.synchronizes
         key = column.header if key in self.times or is_other else str(key)
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
@@ -264,6 +267,9 @@ class _Sorted:
         start, done = (frame.get(end, np.empty(0)) for end in ("start", "done"))
         if len(start) >= _ROWS and len(done) and np.ptp(start) < np.median(done - start):
             frame = {}  # each frame counts from its own start
+        if not np.ptp(frame.get("due", np.arange(2))):  # no clock
+            self.unread.append(self.ends["frame", "due"][0])
+            del frame["due"]
         self.instants = frame
         if {"due", "done"} <= frame.keys():
             self.times.setdefault("latency", self._lasted("the latency", frame["done"] - frame["due"]))

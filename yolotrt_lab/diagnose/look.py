@@ -189,6 +189,26 @@ class Look:
         together = abs(self.level("gpu", change.after) - self.level("gpu", change.before))
         return None if self.stages and together < change.size / 2 else (name, change)
 
+    def around_wait(self, name: str) -> tuple[float, float]:
+        """The levels of a time (ms) or of telemetry before and after the change of the wait; NaN where it has none."""
+        change = self.wait[1] if self.wait else NO_SHAPE.change
+        return self.level(name, change.before), self.level(name, change.after)
+
+    @cached_property
+    def longest_other(self) -> float:
+        """The longest time (ms) in a frame of what no stage is called, in the median; 0 without any."""
+        others = set(self.measured.times_ns) - {*Stage, "frame", "latency"}
+        return max(map(self._median, others), default=0.0)
+
+    def one_by_one(self, window: Window) -> bool:
+        """True where a frame is taken up only when the one before is submitted, as by one thread: else its start is a
+        stamp of something else, such as a camera.
+        """
+        start = self.measured.instants_ns["start"][window.first : window.end]
+        calls = [s for s in (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER) if s in self.stages]
+        submits = sum(self.level(stage, window) for stage in calls)
+        return float(np.median(np.diff(start))) / 1e6 > (1 - at.OF_STAGE) * submits
+
     @cached_property
     def download_first(self) -> bool | None:
         """Whether a frame's download call comes before its synchronize, as the columns are ordered.
