@@ -46,7 +46,7 @@ def test_what_the_labels_say_a_good_answer_is(bills):
     trtexec = bills["03_trtexec_summary.log"]
     assert trtexec.next == ("trtexec --loadEngine=ENGINE --exportTimes=times.json",)
     assert trtexec.verdict("launch_bound") == "possible"
-    assert trtexec.at_most_ms("cuda_graph") == pytest.approx(7.86694 - 7.14139)
+    assert trtexec.at_most_ms("cuda_graph") is None  # its GPU compute may hold gaps between launches
     copies = bills["05x_trtexec_copies_half_44.log"]
     assert (copies.at_most_ms("pinned_input"), copies.at_most_ms("pinned_output")) == pytest.approx((1.93, 1.61))
     down = bills["08_tensorrtx_warmup.log"]

@@ -179,3 +179,41 @@ def test_stairs_start_with_the_first_of_them(stairs):
     values = 8 + 6 * np.clip(1 + (frame - 200) // (800 / stairs), 0, stairs) / stairs
     noisy = values * (1 + 0.01 * np.random.default_rng(1).standard_normal(1_000))
     assert shape_of(noisy).grew.since == pytest.approx(200, abs=20)
+
+
+@pytest.mark.parametrize("period", [2, 4, 8])
+def test_what_grows_in_one_frame_of_a_period_grows(period):
+    slow = np.arange(N) % period == period - 1
+    values = noisy(np.where(slow, ramp(N, 10, 16), 1.0))
+    assert find_period(values) == period
+    grew = shape_of(values, period=period).grew
+    assert (grew.start, grew.to, grew.form) == (pytest.approx(10.5, abs=0.7), pytest.approx(15.5, abs=0.7), "ramp")
+    assert grew.before.step == period and slow[grew.before.first] and slow[grew.after.first]
+    assert shape_of(noisy(np.where(slow, 10.0, 1.0)), period=period).grew is None
+
+
+@pytest.mark.parametrize("last", [14, 20, 60, 150])
+def test_the_last_frames_are_as_long_as_they_are(last):
+    values = noisy(step(400, 8, 16, 1 - last / 400))
+    shape = shape_of(values)
+    if shape.grew:
+        assert (shape.grew.start, shape.grew.to) == (pytest.approx(8, rel=0.02), pytest.approx(16, rel=0.02))
+        assert shape.grew.since == pytest.approx(400 - last, abs=8)
+    else:  # too few for a level
+        assert shape.stalls.in_a_row == pytest.approx(last, abs=3)
+        assert shape.stalls.first == pytest.approx(400 - last, abs=3)
+
+
+@pytest.mark.parametrize(("first", "end"), [(300, 330), (500, 560), (970, 1_000)])
+def test_many_slow_frames_in_a_row_are_stalls(first, end):
+    frames = np.arange(N)
+    shape = shape_of(noisy(np.where((frames >= first) & (frames < end), 16.0, 8.0)))
+    assert shape.grew is None and shape.stalls.frames == pytest.approx(end - first, abs=8)
+    assert shape.stalls.in_a_row == pytest.approx(end - first, abs=8)
+    assert shape_of(noisy(8.0 + 3 * np.sin(frames / 40))).stalls is None
+
+
+def test_whole_milliseconds_can_not_show_less_than_one():
+    assert shape_of(np.full(N, 8.0)).shows_ms == 1.0
+    assert shape_of(np.round(noisy(np.full(N, 8.3)))).shows_ms >= 1.0
+    assert shape_of(noisy(np.full(N, 8.3))).shows_ms < 0.2

@@ -257,16 +257,12 @@ CASES = {
         "preprocess possible, host_contention possible",
         "",
     ),
-    "a GPU that may share the host's memory": (
-        loop(**SHORT, synchronize=step(N, 10, 20), telemetry={"sm_clock_mhz": 1020.0}),
+    "a wait may end late where its core is taken": (
+        loop(**SHORT, synchronize=step(N, 10, 20), telemetry={"pcie_generation": 4.0}),
         "host_contention possible",
         "",
     ),
-    "a card": (
-        loop(**SHORT, synchronize=step(N, 10, 20), telemetry={"pcie_generation": 4.0}),
-        "host_contention excluded",
-        "",
-    ),
+    "the host has next to nothing to do": (loop(**SHORT, synchronize=10), "host_contention excluded", ""),
     # Warm-up.
     "the first frame, and one more": (
         loop(synchronize=9.0 + 51 * (FRAME == 0) + 46 * (FRAME == 300)),
@@ -416,7 +412,7 @@ def test_stages_that_hold_each_other_are_not_added():
     assert not {"beyond the stages", "in no column"} & {each.stage for each in found.spent}
     assert found.at_most_ms("cuda_graph") is None
     assert found.at_most_ms("gpu_alone") == pytest.approx(8, abs=1)
-    assert found.at_most_ms("overlap") == pytest.approx(1, abs=0.1)
+    assert found.at_most_ms("overlap") is None
     assert any(note.startswith("the stages add up to more than a frame") for note in found.notes)
 
 

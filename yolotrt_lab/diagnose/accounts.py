@@ -11,7 +11,7 @@ import numpy as np
 from ..types import Cause, Stage
 from . import thresholds as at
 from .explanations import ALL_ALONG, EXPLANATIONS, Verdict
-from .look import QUEUE, UNCOVERED, Look, ms, number
+from .look import GPU_CALLS, QUEUE, UNCOVERED, Look, ms, number
 from .measured import Kind, Measured
 from .series import Change, Window, edge, some
 
@@ -42,6 +42,8 @@ class Grew:
     since: int
     """The frame from which on it changes, within 2 % of the run for most steps and even ramps, later for growth that
     accelerates; 0: as far as can be told, from the start."""
+    every: int = 1
+    """Of how many frames one changes so: 8 where it is every eighth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class Stalled:
     longest_ms: float
     share: float
     """What they take beyond the level around them, of all time that frames are worked on."""
+    first: int
+    in_a_row: int
+    """The first of them, and the most that follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +196,7 @@ def _spent(look: Look) -> Iterator[Spent]:
 def _changes(changes: Iterable[tuple[str, Change | None]]) -> Iterator[Grew]:
     for name, change in changes:
         if change is not None:
-            yield Grew(name, change.start, change.to, change.form, change.since)
+            yield Grew(name, change.start, change.to, change.form, change.since, change.before.step)
 
 
 def _stalls(look: Look) -> Iterator[Stalled]:
@@ -200,15 +205,16 @@ def _stalls(look: Look) -> Iterator[Stalled]:
         if stalls is not None and (name == look.whole or stalls.median > look.whole_ms * at.OF_STAGE):
             of = look.whole if name == look.whole else look.work  # latencies hold the same time several times
             share = stalls.share * float(np.sum(look.series[name]) / np.sum(look.series[of]))
-            yield Stalled(name, stalls.frames, stalls.median, stalls.longest, min(share, 1.0))
+            where = stalls.first, stalls.in_a_row
+            yield Stalled(name, stalls.frames, stalls.median, stalls.longest, min(share, 1.0), *where)
     highest, usual = (look.measured.facts.get(name, 0.0) for name in ("latency_max", "latency"))
     if highest > at.STALL_TIMES * usual > 0:
-        yield Stalled("latency", 1, highest, highest, 0.0)
+        yield Stalled("latency", 1, highest, highest, 0.0, 0, 1)
 
 
 def _steady(look: Look, stalls: tuple[Stalled, ...]) -> bool | None:
     changed = any(look[name].changed for name in _billed(look))
-    if changed or any(each.share > at.STALLS_SHARE for each in stalls):
+    if changed or any(each.share > at.STALLS_SHARE or each.in_a_row >= at.IN_A_ROW for each in stalls):
         return False
     whole, mean = look[look.whole], float(np.mean(look.series[look.whole])) if look.series else 0.0
     shows = whole.shows_ms <= at.STEADY * whole.median
@@ -226,6 +232,8 @@ def _notes(look: Look) -> Iterator[str]:
         yield f"early: {Window(0, n)}; late: {Window(look.frames - n, look.frames)}"
     if look.nested:
         yield "the stages add up to more than a frame: one holds another, or they overlap, and no sum of them is used"
+    if Stage.WAIT in look.series and not look.has_instants and look[Stage.WAIT].median > at.OF_FRAME * look.whole_ms:
+        yield f"wait takes {ms(look[Stage.WAIT].median)}, and is not billed: it is read as that for the next frame"
     if look.period and look.stages:
         most = max(look.stages, key=lambda stage: look[stage].highest - look[stage].lowest)
         yield f"within {look.period} frames {most} takes {ms(look[most].lowest)} to {ms(look[most].highest)}"
@@ -249,7 +257,9 @@ def _range_of(name: str, values: np.ndarray) -> str:
 
 
 def _next(look: Look, causes: tuple[Judged, ...]) -> Iterator[str]:
-    """What decides most of what is open: of causes that are possible, first those that something speaks for."""
+    """What decides most of what is open: of causes that are possible, first those that would slow down a wait which
+    changed, then those that something speaks for.
+    """
     if look.measured.export:
         yield look.measured.export
     elif look.measured.kind == "telemetry":
@@ -258,7 +268,7 @@ def _next(look: Look, causes: tuple[Judged, ...]) -> Iterator[str]:
         return
     slower = (Cause.CLOCK_DROP, Cause.SHARED_GPU, Cause.HEAT, Cause.LEAK) if look.wait is not None else ()
     possible = [each for each in causes if each.verdict == "possible"]
-    possible.sort(key=lambda each: (each.because.endswith(ALL_ALONG), each.cause not in slower))
+    possible.sort(key=lambda each: (each.cause not in slower, each.because.endswith(ALL_ALONG)))
     asked = {each.cause: each.to_measure(look) for each in EXPLANATIONS}
     wanted = [asked[each.cause] for each in (*possible, *(c for c in causes if c.verdict == "not_measured"))]
     lines = "\n".join([each for each in wanted if each][:3])
@@ -293,7 +303,11 @@ def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
             if at_most > frame:
                 at_most, because = frame, f"{because}; a frame takes {ms(frame)}"
             if look.queue is not None:
-                ends = "it ends the queue" if at_most > look.excess_ms else "it does not end the queue"
+                ends = (
+                    "if all of it comes off, it ends the queue"
+                    if at_most > look.excess_ms
+                    else "it does not end the queue"
+                )
                 because += f"; a frame is {ms(look.excess_ms)} too long for its clock: {ends}"
         yield Fix(name, at_most, because)
 
@@ -342,8 +356,10 @@ def _cuda_graph(look: Look) -> _Bound:
         return 0.0, "the loop launches a graph already"
     facts = look.measured.facts
     if {"enqueue", "gpu_compute"} <= facts.keys():
-        saved = max(0.0, facts["enqueue"] - facts["gpu_compute"])
-        return saved, f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
+        takes = f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
+        if facts["enqueue"] < at.LAUNCH_SHARE * facts["gpu_compute"]:
+            return 0.0, f"{takes}: it does not wait for launches"
+        return None, f"not measured: {takes}, with gaps between kernels in it; trtexec --useCudaGraph would tell"
     if Stage.INFER not in look.series:
         return None, "not measured: time the enqueue call"
     infer, text = _slowest(look, Stage.INFER)
@@ -360,15 +376,24 @@ def _overlap(look: Look) -> _Bound:
         return found
     if len(look.stages) < 2:
         return None, "not measured: time the stages of a frame"
-    levels = {str(stage): _slowest(look, stage) for stage in look.stages}
-    longest, (most, text) = max(levels.items(), key=lambda each: each[1][0])
-    as_long = f"with all stages of different frames at once, a frame takes as long as {longest}, {text}"
+    levels = {stage: _slowest(look, stage) for stage in look.stages}
+    host = {stage: each for stage, each in levels.items() if stage not in GPU_CALLS}
+    longest = max(host, key=lambda stage: host[stage][0]) if host else look.stages[0]
+    most, text = levels[longest]
+    waits = _slowest(look, "gpu") if "gpu" in look.series else (0.0, "")
+    if waits[0] > _AT_ONCE * most or not host:
+        return None, f"not measured: copies may be in the {waits[1]} until the GPU is done; a trace tells them apart"
+    as_long = f"with all stages of different frames at once, a frame takes at least as long as {longest}, {text}"
     together, frame = sum(look[stage].median for stage in look.stages), look["frame"].median
     if together > (1 + at.OF_FRAME) * frame:
         as_long += f"; the stages add up to {ms(together)}, more than the frame of {ms(frame)}: some overlap already"
         as_long += ", or hold others" if look.nested else ""
         return max(0.0, _slowest(look, "frame")[0] - most), as_long
     return sum(took for took, _ in levels.values()) - most, as_long
+
+
+_AT_ONCE = 3
+"""A copy in, the network and a copy out are what a GPU does at once: of a wait for all of it a third is left."""
 
 
 def _gpu_alone(look: Look, shared: Verdict) -> _Bound:
@@ -381,7 +406,9 @@ def _gpu_alone(look: Look, shared: Verdict) -> _Bound:
         what = "the calls that wait for the GPU change" if name == "gpu" else f"{name} changes"
         shape = look[name]
         size = max(change.start, change.to, shape.late) - min(shape.lowest, change.start, change.to)
-        return size, f"{what} by {ms(size)} in the run; what was there all along is not in it"
+        every = change.before.step
+        often = f"in one of every {every} frames of " if every > 1 else "in "
+        return size / every, f"{what} by {ms(size)} {often}the run; what was there all along is not in it"
     return None, "not measured: run the same frames once with nothing else on the GPU"
 
 

@@ -267,7 +267,8 @@ class _Sorted:
         start, done = (frame.get(end, np.empty(0)) for end in ("start", "done"))
         if len(start) >= _ROWS and len(done) and np.ptp(start) < np.median(done - start):
             frame = {}  # each frame counts from its own start
-        if not np.ptp(frame.get("due", np.arange(2))):  # no clock
+        due = frame.get("due", np.empty(0))  # one that stands still, or is behind the start, is none
+        if len(due) and not (np.ptp(due) and np.median(frame.get("start", due) - due) >= 0):
             self.unread.append(self.ends["frame", "due"][0])
             del frame["due"]
         self.instants = frame

@@ -111,7 +111,11 @@ def _wait_as(look: Look, column: str, what: str) -> str:
 def _wait(look: Look) -> Verdicts:
     """What the wait for the GPU leaves open: it changes, stalls, or may have been too long all along."""
     stalls_of = {stage: look[stage].stalls for stage in (Stage.SYNCHRONIZE, Stage.DOWNLOAD)}
-    often = [stage for stage, found in stalls_of.items() if found and found.share > at.STALLS_SHARE]
+    often = [
+        s
+        for s, each in stalls_of.items()
+        if each and max(each.share / at.STALLS_SHARE, each.in_a_row / at.IN_A_ROW) > 1
+    ]
     if speaks := _wait_text(look) or _stalling(look, *often, share=at.STALL_TIMES - 1):
         yield "possible", speaks
     elif look.waits_measured:
@@ -197,7 +201,7 @@ def _queueing(look: Look) -> Verdicts:
         climbs = f"latency beyond the stages climbs {from_to(look.queue)}, {frames} frames' work"
         yield "proven", f"{climbs}; a frame is {ms(look.excess_ms)} too long for its clock"
     yield from _no_queue(look)
-    if _most_queued(look) < look.service_ms and len(look.in_flight):
+    if _most_queued(look) < look.service_ms and look.in_flight.max(initial=0) >= at.IN_FLIGHT:
         yield "possible", f"up to {look.in_flight.max()} frames are in flight"
     if look.has_instants or look.is_late or look[QUEUE].highest >= look.service_ms:
         late, most = look[QUEUE].late, _most_queued(look)
@@ -257,7 +261,7 @@ def _shared_gpu(look: Look) -> Verdicts:
             clock = number(look.level("sm_clock_mhz", change.after))
             yield "proven", f"{came}, in the same frames; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
     if _alone(look):
-        yield "excluded", "no other process is on the GPU in any frame"
+        yield "excluded", "no other process computes on the GPU in any frame"
     if found := look.trace_finding("unexplained_wait"):
         yield "possible", found.text
     if came:
@@ -464,7 +468,7 @@ def _allocation(look: Look) -> Verdicts:
         share = float(calls.sum() / frames.sum())
         yield "excluded" if share < at.TRACE_SHARE else "possible", f"{takes}, {share:.1%} of all time"
     stalls = _stalling(look, Stage.PREPROCESS, Stage.UPLOAD)
-    whole = look.stages and (Stage.PREPROCESS in look.series or QUEUE in look.series)
+    whole = look.stages and look.unseen  # else an allocation may stand between the stages
     if whole and not (look.roomy or stalls or _stalling(look, Stage.INFER)):
         least = f"no stage takes {ms(at.ALLOCATION_MS)}, the least that an allocation takes"
         yield "excluded", f"{least}, but for the waits"
@@ -545,11 +549,11 @@ def _preprocess(look: Look) -> Verdicts:
         if stages and abs(part) <= stages.size / 20:
             part_text = ms(round(max(0.0, part), 6))
             yield "excluded", f"preprocess accounts for {part_text} of {ms(stages.size)} of growth"
-    elif all(map(look.stays, work)) and not stalls:
+    elif all(map(look.stays, work)) and not stalls and not look[look.unseen].changed:
         yield "excluded", f"{takes}: no growth that the frame feels"
-    for stage in work:
-        if grown := look[stage].grew:
-            yield "possible", f"{stage} goes {from_to(grown)}"
+    for name in (*work, look.unseen):
+        if grown := look[name].grew:
+            yield "possible", f"{name} {'goes' if name in work else 'may be of the host, and goes'} {from_to(grown)}"
     if stalls:
         yield "possible", stalls
     if look.frames >= at.FEWEST_FRAMES:
@@ -571,12 +575,8 @@ def _host_contention(look: Look) -> Verdicts:
     yield from _whole_stalls(look)
     if work and look.waits_measured and look.frames >= at.FEWEST_FRAMES:
         most = sum(look[s].highest for s in (*work, *filter(None, [look.unseen])))
-        apart = look.wait is None or any(name.startswith(_OF_A_CARD) for name in look.telemetry)
-        if most < at.OF_STAGE * look.whole_ms and not apart:
-            yield (
-                "possible",
-                f"{_wait_text(look)}; a GPU that shares the host's memory, as a Jetson's, feels other work",
-            )
+        if most < at.OF_STAGE * look.whole_ms and (text := _wait_text(look)):
+            yield "possible", f"{text}; a call that waits returns late where its core is taken"
         if most < at.OF_STAGE * look.whole_ms:
             yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
         longest = max(work, key=lambda name: look[name].median)
@@ -586,8 +586,6 @@ def _host_contention(look: Look) -> Verdicts:
         yield "not_measured", f"needs {lacks}"
 
 
-_OF_A_CARD = ("pcie_", "throttle_", "sm_clock_max_mhz", "gpu_processes")
-"""Telemetry that a GPU with memory of its own has, and a Jetson has not."""
 _ENOUGH = f"a series of {at.FEWEST_FRAMES} frames or more"
 
 

@@ -111,7 +111,8 @@ class Look:
 
     def level(self, name: str, window: Window) -> float:
         """The median of a time (ms) or of telemetry in a window."""
-        values = self.series.get(name, self.telemetry.get(name, np.empty(0)))[window.first : window.end]
+        chosen = slice(window.first, window.end, window.step)
+        values = self.series.get(name, self.telemetry.get(name, np.empty(0)))[chosen]
         values = some(values[np.isfinite(values)])
         return float(np.median(values)) if len(values) else math.nan
 
@@ -386,7 +387,8 @@ class Look:
         heat = known.get("temperature_c")
         told = all(name in known for name in THERMAL)
         unclear = THERMAL[1] not in known and self.throttled("throttle_hw_slowdown")  # which heat may be the reason of
-        if self.throttled(*THERMAL) or unclear or not (told or (heat is not None and heat.max() < at.HOT_C)):
+        cold = heat is not None and heat.max() < at.HOT_C and not self.measured.unread  # such as that of its memory
+        if self.throttled(*THERMAL) or unclear or not (told or cold):
             return ""
         warm = f"; it is at most {number(float(heat.max()))} degrees warm" if heat is not None else ""
         return f"the GPU does not slow down for heat{warm}"

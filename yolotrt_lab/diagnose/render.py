@@ -130,7 +130,8 @@ def _moves(bill: Bill) -> Iterator[str]:
             moves = word if each.shape != "wave" else "goes up and down,"
             levels = f"from {number(each.from_ms)} to {ms(each.to_ms)}"
             since = f"frame {each.since:,}" if each.since else "the start"
-            yield f"{each.stage} {moves} {levels} ({each.shape}, since about {since})"
+            often = f" in one of every {each.every} frames" if each.every > 1 else ""
+            yield f"{each.stage} {moves} {levels}{often} ({each.shape}, since about {since})"
     stalls = {each.stage: each for each in bill.stalls if each.stage not in set(Stage) or each.share >= _TOLD}
     if {"latency", "frame"} <= stalls.keys() and stalls["latency"].frames == stalls["frame"].frames:
         del stalls["latency"]
@@ -138,6 +139,8 @@ def _moves(bill: Bill) -> Iterator[str]:
         often, took = "one frame", ms(stall.longest_ms)
         if stall.frames > 1:
             often, took = f"{stall.frames:,} frames", f"{ms(stall.median_ms)} in the median, {took} at most"
+        if stall.in_a_row >= at.IN_A_ROW:
+            often += f", up to {stall.in_a_row:,} in a row, from frame {stall.first:,} on"
         yield f"{name} stalled in {often}: {took}, {stall.share:.1%} of all time"
     if bill.period is not None:
         yield f"it repeats every {bill.period} frames"

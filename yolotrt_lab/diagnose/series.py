@@ -35,10 +35,13 @@ _END = 2.0  # how much likelier (in its logarithm) a climb that starts, or ends,
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The frames from `first` up to, not with, `end`."""
+    """The frames from `first` up to, not with, `end`; of what repeats, those at one place of its period: every so
+    many-th of them.
+    """
 
     first: int
     end: int
+    step: int = 1
 
     def __str__(self) -> str:
         return f"frames {self.first:,} to {max(self.end - 1, 0):,}"
@@ -73,6 +76,10 @@ class Stalls:
     longest: float
     share: float
     """Of all time, what they take beyond the level around them."""
+    first: int
+    """The first of them."""
+    in_a_row: int
+    """The most of them that follow each other."""
     every: int | None = None
     """After how many frames they come again, where they do so evenly."""
 
@@ -135,8 +142,15 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
         grew, fell, change = _of_many(values, levels, max(least, at.OF_STAGE * abs(median)))
         places = [some(values[place::period]) for place in range(period)] if period else []
         ends = [np.median(part) for part in (first, values[-at.EDGE_FRAMES :], *places)]
-        everywhere, shows = np.append(levels.medians, ends), levels.noise if n > 1 else float("inf")
-    lowest, highest, stalls = float(everywhere.min()), float(everywhere.max()), find_stalls(values, period)
+        everywhere, shows = np.append(levels.medians, ends), max(levels.noise, _step_of(values))
+        if period and not (grew or fell):
+            grew, fell = _of_a_place(values, period, least)
+            everywhere = np.append(
+                everywhere, [level for each in (grew, fell) if each for level in (each.start, each.to)]
+            )
+        shows = shows if n > 1 else float("inf")
+    lowest, highest = float(everywhere.min()), float(everywhere.max())
+    stalls = find_stalls(values, period, lasting=not (grew or fell))
     return Shape(median, early, late, grew, fell, change, shows, stalls, settled, lowest, highest, float(first.max()))
 
 
@@ -173,9 +187,42 @@ def _of_many(values: np.ndarray, levels: _Levels, least: float) -> _Changes:
     if grew or fell:
         grew, fell = _one_of(up, down, grew, fell)
     filled = _from_the_start(values, max(least, levels.noise))
-    if filled and (grew is None or grew.size < at.COMES_BACK * filled.size):
+    if filled and (grew is None or grew.size < at.COMES_BACK * filled.size or grew.before.end <= 4 * at.EDGE_FRAMES):
         grew = filled
     return grew, fell, up
+
+
+def _of_a_place(values: np.ndarray, period: int, least: float) -> tuple[Change | None, Change | None]:
+    """The rise or the fall of one place of a period, such as every eighth frame: where the ends are furthest apart, and
+    one is a quarter above the other.
+    """
+    rows = len(values) // period
+    if rows < at.FEWEST_FRAMES:
+        return None, None
+    table, side = values[: rows * period].reshape(rows, period), edge(rows)
+    place = int(np.argmax(np.abs(np.median(table[-side:], axis=0) - np.median(table[:side], axis=0))))
+    part = table[:, place]
+    found = _of_many(part, _Levels(part, None), max(period * least, at.OF_STAGE * float(np.median(part))))[:2]
+    clear = (c if c and max(c.start, c.to) > at.STALL_TIMES * min(c.start, c.to) else None for c in found)
+    grew, fell = (each and _in_every(each, period, place) for each in clear)
+    return grew, fell
+
+
+def _in_every(change: Change, period: int, place: int) -> Change:
+    """A change of the values at one place of a period, in frames."""
+    before, after = (
+        Window(each.first * period + place, (each.end - 1) * period + place + 1, period)
+        for each in (change.before, change.after)
+    )
+    return replace(change, before=before, after=after, since=change.since * period)
+
+
+def _step_of(values: np.ndarray) -> float:
+    """By how much values differ at least, as they were written: whole milliseconds hide what is less than one."""
+    different = np.unique(some(values))
+    if len(different) > 1:
+        return float(np.median(np.diff(different)))
+    return 10.0 ** -len(f"{different[0]:.6f}".rstrip("0").partition(".")[2])
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
@@ -261,6 +308,14 @@ class _Levels:
         ]
         start, to = float(self._levels[bottom]), float(self._levels[top])
         form, since = _climb(self.medians[bottom : top + 1])
+        if form == "step" and top > bottom:
+            ends, begins = bottom + int(np.ceil(since)), bottom + int(since) + 1
+            low = self.medians[max(0, bottom - reach) : min(ends, bottom + reach + 1)]
+            high = self.medians[max(begins, top - reach) : top + reach + 1]
+            if min(len(low), len(high)) > 1 and sign * (np.median(high) - np.median(low)) > sign * (to - start):
+                start, to = float(np.median(low)), float(np.median(high))  # of each only what is on its own side
+                windows[0] = Window(windows[0].first, min(windows[0].end, int(ends * n / count)))
+                windows[1] = Window(max(windows[1].first, int(begins * n / count)), windows[1].end)
         since = int((bottom + since + 0.5) * n / count) if since or bottom > reach else 0
         return Change(windows[0], windows[1], start, to, form, since)
 
@@ -402,36 +457,70 @@ def _bumps(count: int) -> np.ndarray:
     return np.asarray((place >= first[:, None]) & (place < end[:, None]))
 
 
-def find_stalls(values: np.ndarray, period: int | None = None) -> Stalls | None:
+def find_stalls(values: np.ndarray, period: int | None = None, *, lasting: bool = True) -> Stalls | None:
     """The frames far above the level around them, the median of some 31 frames; None without any.
 
     Where the level steps, the higher one counts: the frames behind a step are no stalls. Of what repeats, each frame is
-    compared with those at the same place of their period.
+    compared with those at the same place of their period. With `lasting` many in a row, which lift the level around
+    them, are stalls as well, where they last for less than a level does.
     """
     if len(values) < at.EDGE_FRAMES * (period or 1):
         return None
-    above, higher = np.empty(len(values)), np.empty(len(values))
+    level, higher = np.empty(len(values)), np.empty(len(values))
     for first in range(period or 1):
         chosen = slice(first, None, period or 1)
         part = values[chosen]
         centres, medians = in_blocks(part, max(1, min(4, len(part) // at.EDGE_FRAMES), len(part) // _AROUND))
-        above[chosen] = part - np.interp(np.arange(len(part)), centres, medians)
-        padded = np.pad(medians, 1, mode="edge")
-        highest = np.maximum(medians, np.maximum(padded[:-2], padded[2:]))
-        edges = np.linspace(0, len(part), len(highest) + 1).astype(np.int64)
-        higher[chosen] = np.repeat(highest, edges[1:] - edges[:-1])
-    deviates = above > at.STALL_DEVIATIONS * _deviation(above)
-    found = deviates & (np.minimum(above, values - higher) > (at.STALL_TIMES - 1) * np.abs(higher))
+        level[chosen] = np.interp(np.arange(len(part)), centres, medians)
+        higher[chosen] = _in_frames(_highest(medians, 1), len(part))
+    found = _far_above(values, level, higher)
+    if lasting and period is None and len(values) >= at.FEWEST_STEADY:
+        lifted, usual = _in_a_row(values)
+        level, found = np.where(lifted, usual, level), found | lifted
     if not found.any():
         return None
-    total = float(values.sum())
-    share = float(above[found].sum()) / total if total > 0 else 0.0
-    return Stalls(int(found.sum()), float(np.median(values[found])), float(values[found].max()), share, _spacing(found))
+    total, places = float(values.sum()), np.flatnonzero(found)
+    share = float((values - level)[found].sum()) / total if total > 0 else 0.0
+    rows = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+    most, in_a_row = float(values[found].max()), max(map(len, rows))
+    median = float(np.median(values[found]))
+    return Stalls(len(places), median, most, share, int(places[0]), in_a_row, _spacing(places))
 
 
-def _spacing(found: np.ndarray) -> int | None:
+def _far_above(values: np.ndarray, level: np.ndarray, higher: np.ndarray) -> np.ndarray:
+    """Which values stall: far above the level for its noise, and above the higher level around by a share of it."""
+    above = values - level
+    far = above > at.STALL_DEVIATIONS * _deviation(above)
+    return np.asarray(far & (np.minimum(above, values - higher) > (at.STALL_TIMES - 1) * np.abs(higher)))
+
+
+def _in_a_row(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which frames are in blocks of 8 or more that lie far above a level of a sixth of the run, and that level."""
+    coarse = in_blocks(values, min(_MOST_BLOCKS, len(values) // _BLOCK))[1]
+    reach = max(1, round(len(coarse) / _WINDOW / 2))
+    usual = _running_median(coarse, reach)
+    medians = in_blocks(values, len(values) // at.EDGE_FRAMES)[1]
+    level, higher = (_in_frames(each, len(medians)) for each in (usual, _highest(usual, reach)))
+    found = _in_frames(_far_above(medians, level, higher), len(values))
+    level = _in_frames(usual, len(values))
+    return found & (values > at.STALL_TIMES * level), level
+
+
+def _highest(levels: np.ndarray, reach: int) -> np.ndarray:
+    """The highest of each level and of those up to `reach` places away."""
+    padded = np.pad(levels, reach, mode="edge")
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).max(axis=1))
+
+
+def _in_frames(blocks: np.ndarray, frames: int) -> np.ndarray:
+    """A value for each frame, of one for each block."""
+    edges = np.linspace(0, frames, len(blocks) + 1).astype(np.int64)
+    return np.repeat(blocks, edges[1:] - edges[:-1])
+
+
+def _spacing(places: np.ndarray) -> int | None:
     """After how many frames stalls come again, where four fifths of them do so, five times or more."""
-    apart = np.diff(np.flatnonzero(found))
+    apart = np.diff(places)
     if len(apart) < at.PERIOD_CYCLES:
         return None
     usual = float(np.median(apart))

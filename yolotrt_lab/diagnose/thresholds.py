@@ -53,6 +53,8 @@ STALL_DEVIATIONS = 8.0
 """Robust standard deviations above the level around; Gaussian noise has none in 1e15 frames."""
 STALLS_SHARE = 0.05
 """Share of all time. Shipped loops with nothing the matter have 0 to 1.5 % of it in stalls, several at once 2.5 %."""
+IN_A_ROW = 16
+"""Frames. Half of those that a level around a frame is of: more stalls in a row than single ones make by chance."""
 PERIOD_CYCLES = 5
 """Repetitions before something is called periodic."""
 PERIOD_SIZE = 0.005
