@@ -111,11 +111,10 @@ def _wait_as(look: Look, column: str, what: str) -> str:
 def _wait(look: Look) -> Verdicts:
     """What the wait for the GPU leaves open: it changes, stalls, or may have been too long all along."""
     stalls_of = {stage: look[stage].stalls for stage in (Stage.SYNCHRONIZE, Stage.DOWNLOAD)}
-    often = [
-        s
-        for s, each in stalls_of.items()
-        if each and max(each.share / at.STALLS_SHARE, each.in_a_row / at.IN_A_ROW) > 1
-    ]
+    lasts = {
+        s: each and (each.share > at.STALLS_SHARE or each.in_a_row >= at.IN_A_ROW) for s, each in stalls_of.items()
+    }
+    often = [stage for stage in stalls_of if lasts[stage]]
     if speaks := _wait_text(look) or _stalling(look, *often, share=at.STALL_TIMES - 1):
         yield "possible", speaks
     elif look.waits_measured:

@@ -481,9 +481,9 @@ def find_stalls(values: np.ndarray, period: int | None = None, *, lasting: bool 
         return None
     total, places = float(values.sum()), np.flatnonzero(found)
     share = float((values - level)[found].sum()) / total if total > 0 else 0.0
-    rows = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
-    most, in_a_row = float(values[found].max()), max(map(len, rows))
-    median = float(np.median(values[found]))
+    median, most = float(np.median(values[found])), float(values[found].max())
+    rows = np.flatnonzero(np.diff(places, prepend=-2, append=len(values) + 1) > 1)
+    in_a_row = int(np.diff(rows).max())
     return Stalls(len(places), median, most, share, int(places[0]), in_a_row, _spacing(places))
 
 
