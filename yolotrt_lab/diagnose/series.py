@@ -19,6 +19,7 @@ Form = Literal["ramp", "step", "plateau", "wave"]
 
 _MOST_VALUES = 20_000
 _SOME = 100_000
+_THINNED = 500_000  # values, from twice as many on not each of them is in the medians around a frame
 _MOST_BLOCKS = 60
 _BLOCK = 5
 _WINDOW = 6  # a level has to last for a sixth of the run
@@ -466,44 +467,54 @@ def find_stalls(values: np.ndarray, period: int | None = None, *, lasting: bool 
     """
     if len(values) < at.EDGE_FRAMES * (period or 1):
         return None
-    level, higher = np.empty(len(values)), np.empty(len(values))
+    above, higher = np.empty(len(values)), np.empty(len(values))
     for first in range(period or 1):
         chosen = slice(first, None, period or 1)
         part = values[chosen]
-        centres, medians = in_blocks(part, max(1, min(4, len(part) // at.EDGE_FRAMES), len(part) // _AROUND))
-        level[chosen] = np.interp(np.arange(len(part)), centres, medians)
+        step, few = _step(part), max(1, min(4, len(part) // at.EDGE_FRAMES))
+        centres, medians = in_blocks(part[::step], max(few, len(part) // _AROUND // step))
+        above[chosen] = part - np.interp(np.arange(len(part)), centres * step, medians)
         higher[chosen] = _in_frames(_highest(medians, 1), len(part))
-    found = _far_above(values, level, higher)
+    found = _far_above(values, above, higher)
     if lasting and period is None and len(values) >= at.FEWEST_STEADY:
         lifted, usual = _in_a_row(values)
-        level, found = np.where(lifted, usual, level), found | lifted
+        above[lifted] = values[lifted] - usual[lifted]
+        found |= lifted
     if not found.any():
         return None
     total, places = float(values.sum()), np.flatnonzero(found)
-    share = float((values - level)[found].sum()) / total if total > 0 else 0.0
+    share = float(above[found].sum()) / total if total > 0 else 0.0
     median, most = float(np.median(values[found])), float(values[found].max())
     rows = np.flatnonzero(np.diff(places, prepend=-2, append=len(values) + 1) > 1)
     in_a_row = int(np.diff(rows).max())
     return Stalls(len(places), median, most, share, int(places[0]), in_a_row, _spacing(places))
 
 
-def _far_above(values: np.ndarray, level: np.ndarray, higher: np.ndarray) -> np.ndarray:
-    """Which values stall: far above the level for its noise, and above the higher level around by a share of it."""
-    above = values - level
-    far = above > at.STALL_DEVIATIONS * _deviation(above)
-    return np.asarray(far & (np.minimum(above, values - higher) > (at.STALL_TIMES - 1) * np.abs(higher)))
+def _step(values: np.ndarray) -> int:
+    """Every so many-th value of a long series is enough for the medians around a frame."""
+    return max(1, len(values) // _THINNED)
+
+
+def _far_above(values: np.ndarray, above: np.ndarray, higher: np.ndarray) -> np.ndarray:
+    """Which values stall: far above their level for its noise, and above the higher level around by a share of it."""
+    found = above > at.STALL_DEVIATIONS * _deviation(above)
+    places = np.flatnonzero(found)
+    level = higher[places]
+    found[places] = np.minimum(above[places], values[places] - level) > (at.STALL_TIMES - 1) * np.abs(level)
+    return found
 
 
 def _in_a_row(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which frames are in blocks of 8 or more that lie far above a level of a sixth of the run, and that level."""
-    coarse = in_blocks(values, min(_MOST_BLOCKS, len(values) // _BLOCK))[1]
+    step = _step(values)
+    coarse = in_blocks(values[::step], min(_MOST_BLOCKS, len(values) // _BLOCK))[1]
     reach = max(1, round(len(coarse) / _WINDOW / 2))
     usual = _running_median(coarse, reach)
-    medians = in_blocks(values, len(values) // at.EDGE_FRAMES)[1]
+    medians = in_blocks(values[::step], len(values) // at.EDGE_FRAMES // step)[1]
     level, higher = (_in_frames(each, len(medians)) for each in (usual, _highest(usual, reach)))
-    found = _in_frames(_far_above(medians, level, higher), len(values))
+    found = _far_above(medians, medians - level, higher)
     level = _in_frames(usual, len(values))
-    return found & (values > at.STALL_TIMES * level), level
+    return _in_frames(found, len(values)) & (values > at.STALL_TIMES * level), level
 
 
 def _highest(levels: np.ndarray, reach: int) -> np.ndarray:
