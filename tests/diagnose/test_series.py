@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from series import ramp, step
 
-from yolotrt_lab.diagnose.series import find_period, find_stalls, shape_of
+from yolotrt_lab.diagnose.series import find_period, find_stalls, shape_of, some
 
 N = 1_000
 
@@ -217,3 +217,10 @@ def test_whole_milliseconds_can_not_show_less_than_one():
     assert shape_of(np.full(N, 8.0)).shows_ms == 1.0
     assert shape_of(np.round(noisy(np.full(N, 8.3)))).shows_ms >= 1.0
     assert shape_of(noisy(np.full(N, 8.3))).shows_ms < 0.2
+
+
+@pytest.mark.parametrize("every", [3, 5, 10])
+def test_what_repeats_in_a_long_series_is_not_sampled_in_step(every):
+    values = np.where(np.arange(2_000_000) % every == 0, 9.0, 1.0)
+    assert some(values).mean() == pytest.approx(values.mean(), rel=0.02)
+    assert shape_of(values, period=every).median == pytest.approx(np.median(values))

@@ -19,7 +19,8 @@ Form = Literal["ramp", "step", "plateau", "wave"]
 
 _MOST_VALUES = 20_000
 _SOME = 100_000
-_THINNED = 500_000  # values, from twice as many on not each of them is in the medians around a frame
+_THINNED = 500_000
+_GOLDEN = 0.6180339887  # the golden ratio, whose multiples are spread evenly
 _MOST_BLOCKS = 60
 _BLOCK = 5
 _WINDOW = 6  # a level has to last for a sixth of the run
@@ -280,7 +281,7 @@ class _Levels:
     def __init__(self, values: np.ndarray, period: int | None) -> None:
         self._n = n = len(values)
         scale = max(1, -(-n // _MOST_VALUES))
-        coarse = in_blocks(values, n // scale)[1] if scale > 1 else values
+        coarse = in_blocks(some(values, _THINNED), n // scale)[1] if scale > 1 else values
         length = max(_BLOCK, -(-len(coarse) // _MOST_BLOCKS))
         if period and period > scale:
             cycle = period // scale
@@ -333,9 +334,18 @@ def _running_median(values: np.ndarray, reach: int) -> np.ndarray:
     return medians
 
 
-def some(values: np.ndarray) -> np.ndarray:
-    """All of a series, or of a long one every so many-th value, at least 100,000 of them: enough for a median."""
-    return values[:: max(1, len(values) // _SOME)]
+def some(values: np.ndarray, most: int = _SOME) -> np.ndarray:
+    """All of a series, or of a long one about so many values: enough for medians. One is taken from each stretch of the
+    same length, at no even distance, with which what repeats would fall into step.
+    """
+    return values if len(values) < 2 * most else values[_spread(len(values), most)]
+
+
+@lru_cache(maxsize=8)
+def _spread(count: int, most: int) -> np.ndarray:
+    """So many places in a series of `count` values."""
+    place = np.arange(most)
+    return np.asarray(((place + place * _GOLDEN % 1) * (count / most)).astype(np.int64))
 
 
 def _deviation(values: np.ndarray) -> float:
@@ -471,15 +481,14 @@ def find_stalls(values: np.ndarray, period: int | None = None, *, lasting: bool 
     for first in range(period or 1):
         chosen = slice(first, None, period or 1)
         part = values[chosen]
-        step, few = _step(part), max(1, min(4, len(part) // at.EDGE_FRAMES))
-        centres, medians = in_blocks(part[::step], max(few, len(part) // _AROUND // step))
-        above[chosen] = part - np.interp(np.arange(len(part)), centres * step, medians)
+        thin, few = some(part, _THINNED), max(1, min(4, len(part) // at.EDGE_FRAMES))
+        centres, medians = in_blocks(thin, max(few, len(thin) // _AROUND))
+        above[chosen] = part - np.interp(np.arange(len(part)), centres * len(part) / len(thin), medians)
         higher[chosen] = _in_frames(_highest(medians, 1), len(part))
     found = _far_above(values, above, higher)
     if lasting and period is None and len(values) >= at.FEWEST_STEADY:
-        lifted, usual = _in_a_row(values)
-        above[lifted] = values[lifted] - usual[lifted]
-        found |= lifted
+        lifted, by = _in_a_row(values)
+        above[lifted], found[lifted] = by, True
     if not found.any():
         return None
     total, places = float(values.sum()), np.flatnonzero(found)
@@ -488,11 +497,6 @@ def find_stalls(values: np.ndarray, period: int | None = None, *, lasting: bool 
     rows = np.flatnonzero(np.diff(places, prepend=-2, append=len(values) + 1) > 1)
     in_a_row = int(np.diff(rows).max())
     return Stalls(len(places), median, most, share, int(places[0]), in_a_row, _spacing(places))
-
-
-def _step(values: np.ndarray) -> int:
-    """Every so many-th value of a long series is enough for the medians around a frame."""
-    return max(1, len(values) // _THINNED)
 
 
 def _far_above(values: np.ndarray, above: np.ndarray, higher: np.ndarray) -> np.ndarray:
@@ -505,16 +509,18 @@ def _far_above(values: np.ndarray, above: np.ndarray, higher: np.ndarray) -> np.
 
 
 def _in_a_row(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which frames are in blocks of 8 or more that lie far above a level of a sixth of the run, and that level."""
-    step = _step(values)
-    coarse = in_blocks(values[::step], min(_MOST_BLOCKS, len(values) // _BLOCK))[1]
+    """The frames in blocks of 8 or more that lie far above a level of a sixth of the run, and by how much they do."""
+    thin = some(values, _THINNED)
+    coarse = in_blocks(thin, min(_MOST_BLOCKS, len(values) // _BLOCK))[1]
     reach = max(1, round(len(coarse) / _WINDOW / 2))
     usual = _running_median(coarse, reach)
-    medians = in_blocks(values[::step], len(values) // at.EDGE_FRAMES // step)[1]
+    medians = in_blocks(thin, len(thin) // at.EDGE_FRAMES)[1]
     level, higher = (_in_frames(each, len(medians)) for each in (usual, _highest(usual, reach)))
     found = _far_above(medians, medians - level, higher)
-    level = _in_frames(usual, len(values))
-    return _in_frames(found, len(values)) & (values > at.STALL_TIMES * level), level
+    places = np.flatnonzero(_in_frames(found, len(values)))
+    level = usual[np.minimum(places * len(usual) // len(values), len(usual) - 1)]
+    far = values[places] > at.STALL_TIMES * level
+    return places[far], (values[places] - level)[far]
 
 
 def _highest(levels: np.ndarray, reach: int) -> np.ndarray:
