@@ -11,8 +11,8 @@ import numpy as np
 
 from ..tables import Table
 from ..types import Source
-from .intervals import Cover, GroupedCover, each, sums, taken
-from .trace import CLOCK_SLACK_NS, DIRECTIONS, MEMORIES, Columns, Trace, packed
+from .intervals import Cover, GroupedCover, each, in_threads, sums, taken
+from .trace import CLOCK_SLACK_NS, DIRECTIONS, MEMORIES, Columns, Trace, packed, rows_of
 from .traced_frames import (
     COPY,
     KERNEL,
@@ -21,6 +21,7 @@ from .traced_frames import (
     Frames,
     Joined,
     frames_of,
+    kind_of,
     outermost,
     part,
     ranges_as_frames,
@@ -132,11 +133,9 @@ def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     (63, ('upload', 'infer'))
     """
     frames = frames_of(trace, frame_range)
-    if len(cuts := separable(trace, frames, _AT_A_TIME)) > 2:
-        parts = [attribution_of(Joined(*part(trace, frames, *cut))) for cut in pairwise(cuts)]
-        if (whole := _in_one(parts, trace, frames, cuts)) is not None:
-            return whole
-    return attribution_of(Joined(trace, frames))
+    cuts = separable(trace, frames, _AT_A_TIME)
+    whole = _part_by_part(trace, frames, cuts) if len(cuts) > 2 else None
+    return whole or attribution_of(Joined(trace, frames))
 
 
 def attribution_of(joined: Joined) -> Attribution:
@@ -150,31 +149,55 @@ def attribution_of(joined: Joined) -> Attribution:
     )
 
 
-def _in_one(parts: Sequence[Attribution], trace: Trace, frames: Frames, cuts: Sequence[int]) -> Attribution | None:
-    """The parts of a trace as one; None where something in one of them belongs to another, or to the whole."""
-    counts = sum((some.counts for some in parts), Counter[str]())
-    stages = tuple(dict.fromkeys(stage for some in parts for stage in some.stages))
-    strays = any((some.copies["frame"][:1] < 0).any() for some in parts[1:])
-    if counts["unasked"] or strays or len(stages) >= _MOST_STAGES or any(some.missing for some in parts):
-        return None
-    before = {"frame": cuts[:-1], "row": np.searchsorted(trace.api["start_ns"], frames.start[cuts[:-1]]).tolist()}
-    before["row"][0] = 0
+class _Rows:
+    """Tables one below the other, at most so many rows; where a table lacks a column, it is 0."""
 
-    def joined(tables: Sequence[Columns]) -> Columns:
-        columns = Columns()
-        for name in dict.fromkeys(name for table in tables for name in table):
-            values = [table[name] if name in table else np.zeros(len(table["start_ns"]), np.int64) for table in tables]
-            for place, first in enumerate(before.get(name, [])):
-                values[place] = np.where(values[place] < 0, -1, values[place] + first)
-            columns[name] = np.concatenate(values)
-        return columns
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
+        self.columns = Columns()
 
-    idle_calls = sum((Counter(some.idle_calls) for some in parts), Counter[str]())
+    def add(self, table: Columns, **before: int) -> None:
+        """Add a table, whose columns of places count from `before`; -1 stays."""
+        behind = self.count + len(next(iter(table.values())))
+        for name, values in table.items():
+            if name not in self.columns:
+                self.columns[name] = np.zeros(self.most, values.dtype)
+            first = before.get(name, 0)
+            self.columns[name][self.count : behind] = np.where(values < 0, -1, values + first) if first else values
+        self.count = behind
+
+    def table(self) -> Columns:
+        return rows_of(self.columns, slice(self.count))
+
+
+def _part_by_part(trace: Trace, frames: Frames, cuts: Sequence[int]) -> Attribution | None:
+    """The same as of the whole, in less memory; None where something in one part belongs to another or to the whole."""
+    waits = int(trace.named("api", lambda name: kind_of(name) is Call.SYNCHRONIZE).sum())
+    by_frame, copies, synchronizes = map(_Rows, (len(frames), trace.count("copies"), waits))
+    counts, idle_calls, stages = Counter[str](), Counter[str](), dict[str, None]()
+    parts = in_threads(lambda cut: attribution_of(Joined(*part(trace, frames, *cut))), pairwise(cuts))
+    for first, seen in zip(cuts, parts, strict=False):
+        row = int(np.searchsorted(trace.api["start_ns"], frames.start[first])) if first else 0
+        by_frame.add(seen.frames)
+        copies.add(seen.copies, frame=first)
+        synchronizes.add(seen.synchronizes, frame=first, row=row)
+        counts, idle_calls, stages = (
+            counts + seen.counts,
+            idle_calls + Counter(seen.idle_calls),
+            stages | dict.fromkeys(seen.stages),
+        )
+        if (
+            seen.missing
+            or counts["unasked"]
+            or len(stages) >= _MOST_STAGES
+            or (first and (seen.copies["frame"][:1] < 0).any())
+        ):
+            return None
     return Attribution(
-        joined([some.frames for some in parts]),
-        joined([some.copies for some in parts]),
-        joined([some.synchronizes for some in parts]),
-        stages,
+        by_frame.table(),
+        copies.table(),
+        synchronizes.table(),
+        tuple(stages),
         dict(idle_calls.most_common()),
         trace.source,
         (*trace.notes, *frames.notes, *_notes(counts, (), frames.processes)),
@@ -235,9 +258,8 @@ def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
 
 
 def _frames(joined: Joined) -> dict[str, np.ndarray]:
-    frames, count, kind = joined.frames, len(joined.frames), joined.work["kind"]
-    copies = np.where(kind == COPY, joined.work_frame, -1)
-    kernels = np.where(kind == KERNEL, joined.work_frame, -1)
+    frames, count, copies, copied = joined.frames, len(joined.frames), joined.trace.copies, joined.copy_frame
+    kernels = np.where(joined.work["kind"] == KERNEL, joined.work_frame, -1)
     return {
         "start_ns": frames.start,
         "end_ns": frames.end,
@@ -245,9 +267,9 @@ def _frames(joined: Joined) -> dict[str, np.ndarray]:
         "tid": frames.thread & 0xFFFFFFFF,
         "gpu_ns": joined.own_work.totals(),
         "kernels_ns": joined.own_kernels.totals(),
-        "copies_ns": joined.cover(copies, count).totals(),
+        "copies_ns": GroupedCover(copied, copies["start_ns"], copies["end_ns"], count).totals(),
         "kernels": np.bincount(kernels[kernels >= 0], minlength=count),
-        "copies": np.bincount(copies[copies >= 0], minlength=count),
+        "copies": np.bincount(copied[copied >= 0], minlength=count),
     }
 
 

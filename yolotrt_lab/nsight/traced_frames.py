@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError
-from .intervals import Cover, GroupedCover, distinct, each, find, taken
+from .intervals import Cover, GroupedCover, distinct, each, find, in_turn, taken
 from .trace import SCHEMA, Columns, Trace, calls_of, packed, queue_of, rows_of
 
 
@@ -155,7 +155,7 @@ def part(trace: Trace, frames: Frames, first: int, behind: int) -> tuple[Trace, 
 def outermost(table: Columns, rows: np.ndarray) -> np.ndarray:
     """Those of the rows, given in rising order, that lie in no other one of the same thread."""
     starts, ends = table["start_ns"][rows], table["end_ns"][rows]
-    if (starts[1:] >= ends[:-1]).all() and (starts[1:] > starts[:-1]).all():
+    if in_turn(starts, ends):
         return rows
     kept = [rows[:0]]
     for _, places in each(packed(table)[rows]):
