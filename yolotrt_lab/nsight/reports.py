@@ -189,10 +189,10 @@ class _Report:
         if self.roots[table] and all(self.tables[table][name] for name in wanted):
             _, *stored = self.tables[table]
             found = [name for name in stored if name in wanted]
-            names, places = ["rowid", *found], [stored.index(name) for name in found]
+            places = [stored.index(name) for name in found]
 
             def named(values: list[np.ndarray]) -> Columns:
-                return finish(Columns(zip(names, values, strict=True)))
+                return finish(Columns(zip(("rowid", *found), values, strict=True)))
 
             [(rows,)] = self.database.execute(f"SELECT MAX(rowid) FROM {table}")
             with suppress(OddFileError):
@@ -214,13 +214,12 @@ class _Report:
             elif table not in _RARE:
                 self.notes.append(f"the report has no {name}")
             columns = _finished(table, Columns({column: np.empty(0, np.int64) for column in needed}))
-            del columns["fit"]
-            return columns
-        wanted = [*needed, *(column for column in optional if column in there)]
-        self.notes += [f"{name} lacks {column}" for column in optional if column not in there and column != "textId"]
-        if table == "ranges" and "eventType" in there:
-            wanted.append("eventType")
-        columns = self._integers(name, wanted, lambda rows: _finished(table, rows))
+        else:
+            lacking = [column for column in optional if column not in there]
+            self.notes += [f"{name} lacks {column}" for column in lacking if column != "textId"]
+            wanted = [*needed, *optional, *["eventType"] * (table == "ranges")]
+            wanted = [column for column in wanted if column in there]
+            columns = self._integers(name, wanted, lambda rows: _finished(table, rows))
         fit = columns.pop("fit")
         if damaged := int((fit == _DAMAGED).sum()):
             what = f"{damaged} of {len(fit)} rows of {name}"
