@@ -168,23 +168,17 @@ def _layouts(flat: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, list[tuple[i
 
     Rows of one layout have one and the same header, which says the types of their values. Few of them are different.
     """
-    size = flat[at].astype(np.int64)
-    headers = _gathered(flat, at, -(-int(size.max()) // 8) * 8)
-    one_size = size[:1] if (size == size[0]).all() else size
-    key, parts = np.zeros(len(at), np.uint64), []
-    for place, word in enumerate(headers.view("<u8").T):
-        parts.append(word & _KEPT[np.clip(one_size - 8 * place, 0, 8)])
-        key = key * _PRIME + parts[-1]
-    layout, examples = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    if (key != key[0]).any():
-        _, examples, layout = np.unique(key, return_index=True, return_inverse=True)
-    if any((part != part[examples][layout]).any() for part in parts):
-        raise OddFileError("two of its headers have one key")
-    return layout, [(int(size[row]), _serial_types(headers[row, 1 : size[row]].tolist())) for row in examples]
-
-
-_KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)  # so many of the first bytes of a word
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
+    longest, types = int(flat[at].max()), list[tuple[int, list[int]]]()
+    headers = _gathered(flat, at, -(-longest // 8) * 8)
+    if longest > 127 or not headers[:, 0].all():
+        raise OddFileError("a header in it has another size than its columns need")
+    layout = np.full(len(at), -1)
+    while len(left := np.flatnonzero(layout < 0)):
+        header = headers[left[0], : headers[left[0], 0]]
+        of_this_size = np.ndarray(len(at), f"S{len(header)}", headers, strides=headers.strides[:1])
+        layout[of_this_size == header.tobytes()] = len(types)
+        types.append((len(header), _serial_types(header[1:].tolist())))
+    return layout if len(types) > 1 else layout[:1], types
 
 
 def _serial_types(header: list[int]) -> list[int]:
