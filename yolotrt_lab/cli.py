@@ -335,8 +335,8 @@ _REPORT = option("report", type=Path, help="a .sqlite, or a .nsys-rep where ther
 def _trace_show(arguments: argparse.Namespace) -> None:
     """Print where the time of a frame goes, and what that means."""
     from .diagnose.traced import traced_frames
-    from .nsight.attribution import trace_table
     from .nsight.reports import read_trace
+    from .nsight.trace_findings import trace_table
 
     trace = read_trace(arguments.report)
     traced = traced_frames(trace, arguments.range)

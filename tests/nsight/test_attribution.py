@@ -11,12 +11,11 @@ from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.loop import FrameLoop, LoopSettings
-from yolotrt_lab.nsight.attribution import attribute, trace_table
+from yolotrt_lab.nsight.attribution import WAITS, attribute
 from yolotrt_lab.nsight.capture import check_trace
 from yolotrt_lab.nsight.reports import read_trace, shipped_trace
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, Trace
-from yolotrt_lab.nsight.trace_findings import FindingKind, findings
-from yolotrt_lab.nsight.waits import WAITS
+from yolotrt_lab.nsight.trace_findings import FindingKind, findings, trace_table
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.ladder import RUNGS

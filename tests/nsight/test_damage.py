@@ -6,8 +6,9 @@ from shutil import copyfile
 
 import pytest
 
-from yolotrt_lab.nsight.attribution import attribute, trace_table
+from yolotrt_lab.nsight.attribution import attribute
 from yolotrt_lab.nsight.reports import read_trace
+from yolotrt_lab.nsight.trace_findings import trace_table
 from yolotrt_lab.packages import lab_path
 
 CALLS, KERNELS, COPIES, GRAPHS, RANGES = (

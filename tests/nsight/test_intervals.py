@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolotrt_lab.nsight.intervals import Cover, GroupedCover, find, sums
+from yolotrt_lab.nsight import intervals as module
+from yolotrt_lab.nsight.intervals import Cover, GroupedCover, coded, find, look_up, sort_by_start, sums
 
 INTERVALS = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 40), st.integers(0, 15)), max_size=20)
 WINDOWS = st.lists(st.tuples(st.integers(-1, 3), st.integers(-5, 45), st.integers(0, 30)), max_size=10)
@@ -66,3 +67,19 @@ def test_sums_leave_out_negative_groups(groups):
 def test_a_sum_is_at_most_the_largest_that_an_integer_holds():
     largest = np.iinfo(np.int64).max
     assert sums(np.array([0, 0, 1]), np.array([largest, largest, 7]), 2).tolist() == [largest - 1023, 7]
+
+
+@given(st.lists(st.integers(0, 30), max_size=40))
+def test_blocks_of_a_few_rows_sort_and_find_as_all_at_once(starts):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_AT_A_TIME", 3)
+        start, one_value = np.array(starts, np.int64), np.broadcast_to(np.int64(7), len(starts))
+        table = {"start_ns": start.copy(), "row": np.arange(len(start)), "pid": one_value}
+        sort_by_start(table)
+        assert table["row"].tolist() == np.argsort(start, kind="stable").tolist()
+        assert table["start_ns"].tolist() == sorted(starts)
+        assert look_up(start)(np.arange(-1, 32)).tolist() == [
+            starts.index(key) if key in starts else -1 for key in range(-1, 32)
+        ]
+        different, place_of = coded(start)
+        assert different[place_of].tolist() == starts if starts else not len(place_of)

@@ -50,9 +50,14 @@ def as_sqlite_says(path, table, columns):
     return np.array(rows, np.int64).reshape(-1, 1 + len(columns)).T.tolist()
 
 
-@given(st.lists(st.tuples(VALUE, VALUE, VALUE), min_size=1, max_size=60), st.sampled_from([512, 1_024, 65_536]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_values_of_every_kind_are_what_sqlite_says(tmp_path, rows, page):
+@pytest.mark.parametrize("at_a_time", [1, 1 << 22], ids=["page by page", "at once"])
+@given(
+    st.lists(st.tuples(VALUE, VALUE, st.sampled_from([1, 1, 1, 2])), min_size=1, max_size=60),
+    st.sampled_from([512, 1_024, 65_536]),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_values_of_every_kind_are_what_sqlite_says(tmp_path, monkeypatch, at_a_time, rows, page):
+    monkeypatch.setattr(pages, "_AT_A_TIME", at_a_time)
     path = tmp_path / "t.sqlite"
     start = write(path, rows, page)
     found = integer_columns(path, start, [0, 2], len(rows))

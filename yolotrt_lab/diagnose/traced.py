@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import TraceError
 from ..nsight.attribution import Attribution, attribute, moved_wait_ns
-from ..nsight.trace import Columns, Trace, packed, rows_of
+from ..nsight.trace import DIRECTIONS, Columns, Trace, packed, rows_of
 from ..nsight.trace_findings import TraceFinding, findings
 from ..nsight.traced_frames import Call, kind_of, outermost
 from ..types import Stage
@@ -59,8 +59,8 @@ class TracedFrames:
 
     def pinning_ms(self, direction: str) -> float:
         """What pinned memory takes off a frame at most, by the trace; 0 where all copies are from pinned memory."""
-        way = {"h2d": "to the GPU", "d2h": "from the GPU"}[direction]
-        found = (each for each in self.findings if each.kind == "pageable_copies" and way in each.text)
+        code, directions = DIRECTIONS.index(direction), self.trace.copies["direction"]
+        found = (each for each in self.findings if each.kind == "pageable_copies" and directions[each.rows[0]] == code)
         return sum(each.numbers.get("gain_ns", 0.0) for each in found) / 1e6
 
     @cached_property
@@ -207,10 +207,8 @@ def _holds_calls(trace: Trace, rows: np.ndarray) -> bool:
     """True where in most of these ranges something is copied or launched."""
     works = trace.named("api", lambda name: kind_of(name) in (Call.COPY, Call.LAUNCH))
     starts = trace.api["start_ns"][works]
-    inside = np.searchsorted(starts, trace.ranges["end_ns"][rows]) > np.searchsorted(
-        starts, trace.ranges["start_ns"][rows]
-    )
-    return bool(inside.mean() > 0.5)
+    before, until = (np.searchsorted(starts, trace.ranges[edge][rows]) for edge in ("start_ns", "end_ns"))
+    return bool((until > before).mean() > 0.5)
 
 
 def _busiest(trace: Trace) -> np.ndarray:

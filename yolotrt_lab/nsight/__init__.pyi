@@ -1,10 +1,9 @@
-from .attribution import Attribution, attribute, moved_wait_ns, trace_table
+from .attribution import WAITS, Attribution, attribute, moved_wait_ns
 from .capture import Nsys, capture_trace, check_trace, find_nsys, profiled
 from .reports import read_trace, rules, shipped_analysis, shipped_trace
 from .scrub import scrub
 from .trace import DIRECTIONS, MEMORIES, Graph, Trace, write_perfetto
-from .trace_findings import FindingKind, TraceFinding, findings
-from .waits import WAITS
+from .trace_findings import FindingKind, TraceFinding, findings, trace_table
 
 __all__ = [
     "DIRECTIONS",

@@ -9,10 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..tables import Table
 from ..types import Source
-from .intervals import Cover, GroupedCover, each, sums, taken
-from .trace import CLOCK_SLACK_NS, DIRECTIONS, MEMORIES, Columns, Trace, packed
+from .intervals import Cover, GroupedCover, each, in_threads, sums, taken
+from .trace import CLOCK_SLACK_NS, DEVICE_WAITS, DIRECTIONS, MEMORIES, Columns, Trace, packed, rows_of
 from .traced_frames import (
     COPY,
     KERNEL,
@@ -21,12 +20,15 @@ from .traced_frames import (
     Frames,
     Joined,
     frames_of,
+    kind_of,
     outermost,
     part,
     ranges_as_frames,
     separable,
 )
-from .waits import WAITS, waits
+
+WAITS = ("kernels", "copies", "other_frames", "other_streams", "nothing", "wake_up")
+"""What a synchronize call can wait for; `attribute` says when it is which."""
 
 _FEW = 0.05  # of the calls in frames
 _AT_A_TIME = 10_000  # frames: what is computed of them stays small
@@ -132,54 +134,68 @@ def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
     (63, ('upload', 'infer'))
     """
     frames = frames_of(trace, frame_range)
-    if len(cuts := separable(trace, frames, _AT_A_TIME)) > 2:
-        parts = [attribution_of(Joined(*part(trace, frames, *cut))) for cut in pairwise(cuts)]
-        if (whole := _in_one(parts, trace, frames, cuts)) is not None:
-            return whole
-    return attribution_of(Joined(trace, frames))
+    cuts = separable(trace, frames, _AT_A_TIME)
+    whole = _part_by_part(trace, frames, cuts) if len(cuts) > 2 else None
+    return whole or attribution_of(Joined(trace, frames))
 
 
 def attribution_of(joined: Joined) -> Attribution:
     """What `attribute` says of a trace that is joined to its frames."""
     stages, times = _stages(joined)
     idle, idle_calls = _idle(joined)
-    frames, counts = Columns(_frames(joined) | idle | times), _counts(joined)
-    notes = (*joined.trace.notes, *joined.frames.notes, *_notes(counts, joined.missing, joined.frames.processes))
-    return Attribution(
-        frames, _copies(joined), waits(joined), stages, idle_calls, joined.trace.source, notes, joined.missing, counts
-    )
+    frames, copies, synchronizes = Columns(_frames(joined) | idle | times), _copies(joined), _synchronizes(joined)
+    trace, missing, counts = joined.trace, joined.missing, _counts(joined)
+    notes = (*trace.notes, *joined.frames.notes, *_notes(counts, missing, joined.frames.processes))
+    return Attribution(frames, copies, synchronizes, stages, idle_calls, trace.source, notes, missing, counts)
 
 
-def _in_one(parts: Sequence[Attribution], trace: Trace, frames: Frames, cuts: Sequence[int]) -> Attribution | None:
-    """The parts of a trace as one; None where something in one of them belongs to another, or to the whole."""
-    counts = sum((some.counts for some in parts), Counter[str]())
-    stages = tuple(dict.fromkeys(stage for some in parts for stage in some.stages))
-    strays = any((some.copies["frame"][:1] < 0).any() for some in parts[1:])
-    if counts["unasked"] or strays or len(stages) >= _MOST_STAGES or any(some.missing for some in parts):
-        return None
-    before = {"frame": cuts[:-1], "row": np.searchsorted(trace.api["start_ns"], frames.start[cuts[:-1]]).tolist()}
-    before["row"][0] = 0
+class _Rows:
+    """Tables one below the other, at most so many rows; where a table lacks a column, it is 0."""
 
-    def joined(tables: Sequence[Columns]) -> Columns:
-        columns = Columns()
-        for name in dict.fromkeys(name for table in tables for name in table):
-            values = [table[name] if name in table else np.zeros(len(table["start_ns"]), np.int64) for table in tables]
-            for place, first in enumerate(before.get(name, [])):
-                values[place] = np.where(values[place] < 0, -1, values[place] + first)
-            columns[name] = np.concatenate(values)
-        return columns
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
+        self.columns = Columns()
 
-    idle_calls = sum((Counter(some.idle_calls) for some in parts), Counter[str]())
-    return Attribution(
-        joined([some.frames for some in parts]),
-        joined([some.copies for some in parts]),
-        joined([some.synchronizes for some in parts]),
-        stages,
-        dict(idle_calls.most_common()),
-        trace.source,
-        (*trace.notes, *frames.notes, *_notes(counts, (), frames.processes)),
-        counts=counts,
-    )
+    def add(self, table: Columns, **before: int) -> None:
+        """Add a table, whose columns of places count from `before`; -1 stays."""
+        behind = self.count + len(next(iter(table.values())))
+        for name, values in table.items():
+            if name not in self.columns:
+                self.columns[name] = np.zeros(self.most, values.dtype)
+            first = before.get(name, 0)
+            self.columns[name][self.count : behind] = np.where(values < 0, -1, values + first) if first else values
+        self.count = behind
+
+    def table(self) -> Columns:
+        return rows_of(self.columns, slice(self.count))
+
+
+def _part_by_part(trace: Trace, frames: Frames, cuts: Sequence[int]) -> Attribution | None:
+    """The same as of the whole, in less memory; None where something in one part belongs to another or to the whole."""
+    waits = int(trace.named("api", lambda name: kind_of(name) is Call.SYNCHRONIZE).sum())
+    by_frame, copies, synchronizes = map(_Rows, (len(frames), trace.count("copies"), waits))
+    counts, idle_calls, stages = Counter[str](), Counter[str](), dict[str, None]()
+    parts = in_threads(lambda cut: attribution_of(Joined(*part(trace, frames, *cut))), pairwise(cuts))
+    for first, seen in zip(cuts, parts, strict=False):
+        row = int(np.searchsorted(trace.api["start_ns"], frames.start[first])) if first else 0
+        by_frame.add(seen.frames)
+        copies.add(seen.copies, frame=first)
+        synchronizes.add(seen.synchronizes, frame=first, row=row)
+        counts, idle_calls, stages = (
+            counts + seen.counts,
+            idle_calls + Counter(seen.idle_calls),
+            stages | dict.fromkeys(seen.stages),
+        )
+        if (
+            seen.missing
+            or counts["unasked"]
+            or len(stages) >= _MOST_STAGES
+            or (first and (seen.copies["frame"][:1] < 0).any())
+        ):
+            return None
+    tables = by_frame.table(), copies.table(), synchronizes.table()
+    notes = (*trace.notes, *frames.notes, *_notes(counts, (), frames.processes))
+    return Attribution(*tables, tuple(stages), dict(idle_calls.most_common()), trace.source, notes, (), counts)
 
 
 def moved_wait_ns(attribution: Attribution) -> np.ndarray:
@@ -196,48 +212,9 @@ def moved_wait_ns(attribution: Attribution) -> np.ndarray:
     return np.where(waited > attribution.frames["in_synchronize_ns"], waited, 0)
 
 
-def trace_table(traces: Mapping[str, Attribution], *, skip: int = 3) -> Table:
-    """Where the time of a traced frame goes: medians over its frames but the first `skip`, in us, one column a trace.
-
-    First the host: the frame and its stages. Then the GPU: copies, how much of them lay under kernels, kernels, and how
-    long it was idle in the frame. Then what the synchronize calls waited for. Left out is what takes less than 2 us in
-    every trace, and what a trace that lacks calls, kernels or copies can't tell. Where frames go in batches most of
-    them submit nothing, and means take the place of medians; a note says so.
-
-    >>> from yolotrt_lab import nsight
-    >>> table = trace_table({"pinned": attribute(nsight.shipped_trace("graph-pinned"))})
-    >>> table.header, table.rows[0][0]
-    (['us', 'pinned'], 'frame')
-    """
-    typical = {label: _typical_us(attribution, skip) for label, attribution in traces.items()}
-    names = dict.fromkeys(name for times in typical.values() for name, time in times.items() if time > 2)
-    order = dict.fromkeys(name for times in typical.values() for name in times)
-    rows = [[name, *(f"{times.get(name, 0.0):,.1f}" for times in typical.values())] for name in order if name in names]
-    table = Table(["us", *traces], rows, *(attribution.source for attribution in traces.values()))
-    if batched := [label for label, attribution in traces.items() if attribution.batched]:
-        table.notes.append(f"{', '.join(batched)}: means over frames, which go in batches")
-    return table
-
-
-def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
-    frames = attribution.frames
-    times = {"frame": frames["end_ns"] - frames["start_ns"]}
-    times |= {f"host: {stage}": frames[f"{stage}_ns"] for stage in attribution.stages}
-    for way, code in (("in", "h2d"), ("out", "d2h")):
-        times[f"GPU: copies {way}"] = attribution.copied("gpu_ns", code)
-        times[f"GPU: copies {way}, under kernels"] = attribution.copied("under_kernels_ns", code)
-    times["GPU: kernels"] = frames["kernels_ns"]
-    if not attribution.missing:
-        times["GPU: idle"] = frames["idle_ns"]
-        times |= {f"synchronize: {wait.replace('_', ' ')}": attribution.waits_ns(wait) for wait in WAITS}
-    average = np.mean if attribution.batched else np.median
-    return {name: float(average(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}
-
-
 def _frames(joined: Joined) -> dict[str, np.ndarray]:
-    frames, count, kind = joined.frames, len(joined.frames), joined.work["kind"]
-    copies = np.where(kind == COPY, joined.work_frame, -1)
-    kernels = np.where(kind == KERNEL, joined.work_frame, -1)
+    frames, count, copies, copied = joined.frames, len(joined.frames), joined.trace.copies, joined.copy_frame
+    kernels = np.where(joined.work["kind"] == KERNEL, joined.work_frame, -1)
     return {
         "start_ns": frames.start,
         "end_ns": frames.end,
@@ -245,9 +222,9 @@ def _frames(joined: Joined) -> dict[str, np.ndarray]:
         "tid": frames.thread & 0xFFFFFFFF,
         "gpu_ns": joined.own_work.totals(),
         "kernels_ns": joined.own_kernels.totals(),
-        "copies_ns": joined.cover(copies, count).totals(),
+        "copies_ns": GroupedCover(copied, copies["start_ns"], copies["end_ns"], count).totals(),
         "kernels": np.bincount(kernels[kernels >= 0], minlength=count),
-        "copies": np.bincount(copies[copies >= 0], minlength=count),
+        "copies": np.bincount(copied[copied >= 0], minlength=count),
     }
 
 
@@ -293,6 +270,42 @@ def _idle(joined: Joined) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     by_name = sums(trace.api["name"][rows], idle_in_call, len(trace.names))
     longest_first = np.argsort(-by_name, kind="stable")
     return columns, {trace.names[code]: int(by_name[code]) for code in longest_first if by_name[code]}
+
+
+def _synchronizes(joined: Joined) -> Columns:
+    """What each synchronize call waited for: at every instant one of WAITS, as `attribute` defines them."""
+    rows = np.flatnonzero(joined.call_kind == KINDS.index(Call.SYNCHRONIZE))
+    api = joined.trace.api
+    columns = Columns(frame=joined.call_frame[rows], row=rows, start_ns=api["start_ns"][rows])
+    columns |= {"end_ns": api["end_ns"][rows]} | {f"{wait}_ns": np.zeros(len(rows), np.int64) for wait in WAITS}
+    for thread, mine in each(joined.call_thread[rows]):
+        for wait, values in zip(WAITS, _waits_of_thread(joined, thread, rows[mine]), strict=True):
+            columns[f"{wait}_ns"][mine] = values
+    return columns
+
+
+def _waits_of_thread(joined: Joined, thread: int, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """For each of WAITS how long each of these synchronize calls of the thread waited for it."""
+    work, api = joined.work, joined.trace.api
+    process, loop = work["pid"] == thread >> 32, joined.loop_of(thread)
+    start, end, frame = api["start_ns"][rows], api["end_ns"][rows], joined.call_frame[rows]
+    whole = joined.trace.named("api", DEVICE_WAITS.__contains__)[rows]
+    last = np.where(whole, _last_end(work["end_ns"][process], end), _last_end(work["end_ns"][loop], end))
+    unknown = last <= start
+    until = np.where(unknown, start, np.minimum(last, end))
+    kernels = joined.own_kernels.measure(frame, start, until)
+    own = joined.own_work.measure(frame, start, until)
+    of_loop, of_all = joined.union(loop), joined.devices_cover(loop | process if whole.any() else loop)
+    with_loop = of_loop.measure(start, until)
+    with_all = with_loop if of_all is of_loop else of_all.measure(start, until)
+    nothing = np.where(unknown, end - start, until - start - with_all)
+    return kernels, own - kernels, with_loop - own, with_all - with_loop, nothing, np.where(unknown, 0, end - until)
+
+
+def _last_end(ends: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """For each time the latest end up to it (and the clocks' slack); the earliest integer where there is none."""
+    ends = np.sort(np.append(ends, np.iinfo(np.int64).min))
+    return ends[np.searchsorted(ends, before + CLOCK_SLACK_NS, side="right") - 1]
 
 
 def _copies(joined: Joined) -> Columns:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from .intervals import distinct, each, taken
+from .intervals import blocks, distinct, each, in_turn, taken
 from .trace import CLOCK_SLACK_NS, DEVICE_WAITS, Columns, calls_of, packed, queue_of, rows_of
 
 _ALONE_NS = 1_000_000_000
@@ -52,13 +52,17 @@ def without_damage(tables: dict[str, Columns], names: Iterable[str], titles: Map
     leave_out("api", holding=_holding(tables["api"], _coded(names, lambda name: name.startswith("cuda"))))
     for table in _GPU:
         leave_out(table, overlong=_overlong(tables[table]))
-    earliest = tables["api"]["start_ns"] - CLOCK_SLACK_NS
-    latest = _latest(tables, _coded(names, lambda name: name in DEVICE_WAITS)) + CLOCK_SLACK_NS
-    asked = calls_of(tables["api"])
+    asked, asked_ns = calls_of(tables["api"]), tables["api"]["start_ns"]
+    latest = _latest(tables, _coded(names, lambda name: name in DEVICE_WAITS))
     for table in _GPU:
-        call = asked(tables[table])
-        early = (call >= 0) & (tables[table]["start_ns"] < taken(earliest, call))
-        leave_out(table, early=early, unwaited=(call >= 0) & (tables[table]["end_ns"] > taken(latest, call)))
+        start, end = (tables[table][name] for name in ("start_ns", "end_ns"))
+        early, unwaited = np.zeros((2, len(start)), bool)
+        for some in blocks(len(start)):
+            call = asked(rows_of(tables[table], some))
+            early[some] = (call >= 0) & (start[some] < taken(asked_ns, call) - CLOCK_SLACK_NS)
+            if len(latest):
+                unwaited[some] = (call >= 0) & (end[some] > taken(latest, call) + CLOCK_SLACK_NS)
+        leave_out(table, early=early, unwaited=unwaited)
     for table, rows in tables.items():
         if len(rows["start_ns"]) > 1 and (rows["end_ns"] == rows["start_ns"]).all():
             notes.append(f"no row of {titles[table]} takes any time: what is said of times is wrong")
@@ -99,7 +103,7 @@ def _holding(calls: Columns, runtime: np.ndarray) -> np.ndarray:
     """Those in which others begin all the same: a runtime call makes driver calls, and these make none."""
     start, end = calls["start_ns"], calls["end_ns"]
     wrong = np.zeros(len(start), bool)
-    if (start[1:] >= end[:-1]).all():
+    if in_turn(start, end):
         return wrong
     of_runtime = runtime[calls["name"]]
     for _, rows in each(packed(calls)):
@@ -110,8 +114,13 @@ def _holding(calls: Columns, runtime: np.ndarray) -> np.ndarray:
 
 
 def _latest(tables: Mapping[str, Columns], waits: np.ndarray) -> np.ndarray:
-    """For each call the return of the next one that waits for its work; far away where the trace does not tell."""
+    """For each call the return of the next one that waits for its work; far away where the trace does not tell.
+
+    Nothing where it tells that of no call.
+    """
     api = tables["api"]
+    if not waits.any():
+        return np.empty(0, np.int64)
     latest = np.full(len(api["pid"]), np.iinfo(np.int64).max // 2)
     queues = {key for table in _GPU for key in distinct(queue_of(tables[table])).tolist()}
     pids = [key >> 32 & 0xFFFFFF for key in queues]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
-_AT_A_TIME = 1 << 15  # windows: what is computed of them stays in the processor's cache
+Piece = TypeVar("Piece")
+Done = TypeVar("Done")
+_AT_A_TIME = 1 << 15  # rows: what is computed of them stays in the processor's cache
 
 
 class Cover:
@@ -29,8 +35,7 @@ class Cover:
     def measure(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """How much of each window, which ends no earlier than it starts, is covered; int64 of the windows' shape."""
         covered = np.zeros(len(start), np.int64)
-        for begin in range(0, len(start) if len(self.starts) else 0, _AT_A_TIME):
-            some = slice(begin, begin + _AT_A_TIME)
+        for some in blocks(len(start) if len(self.starts) else 0):
             first = np.searchsorted(self.starts, start[some], side="right") - 1
             last = first.copy()  # most windows end before the next interval starts
             more = np.flatnonzero(end[some] >= np.take(self.starts, first + 1, mode="clip"))
@@ -92,6 +97,17 @@ class GroupedCover:
         return totals
 
 
+def blocks(rows: int) -> Iterator[slice]:
+    """Rows from 0 on, some at a time: a new long array takes longer to get from the system than to fill."""
+    return (slice(begin, min(begin + _AT_A_TIME, rows)) for begin in range(0, rows, _AT_A_TIME))
+
+
+def in_threads(work: Callable[[Piece], Done], pieces: Iterable[Piece]) -> Iterator[Done]:
+    """What `work` returns for each piece, in order, several at a time: NumPy lets other threads compute meanwhile."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+        yield from pool.map(work, pieces)
+
+
 def each(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Each different key, in rising order, with the rows that have it."""
     for key in distinct(keys).tolist():
@@ -112,7 +128,8 @@ def look_up(keys: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     low, high = (int(keys.min()), int(keys.max())) if len(keys) else (0, -1)
     if high - low <= 4 * len(keys):  # as correlation numbers of one process are
         places = np.full(high - low + 3, -1, np.int32)  # the last two are of no key
-        places[keys[::-1] - low] = np.arange(len(keys) - 1, -1, -1)
+        for some in reversed([*blocks(len(keys))]):
+            places[keys[some][::-1] - low] = np.arange(some.stop - 1, some.start - 1, -1)
         return lambda wanted: places[np.clip(wanted - low, -1, high - low + 1)].astype(np.int64)
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -129,9 +146,32 @@ def coded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
     if high - low > len(numbers) + 65_536:
         return np.unique(numbers, return_inverse=True)
-    there = np.zeros(high - low + 1, bool)
-    there[numbers - low] = True
-    return np.flatnonzero(there) + low, np.take(np.cumsum(there, dtype=np.int32) - 1, numbers - low)
+    there, place_of = np.zeros(high - low + 1, bool), np.empty(len(numbers), np.int32)
+    for some in blocks(len(numbers)):
+        there[numbers[some] - low] = True
+    place = np.cumsum(there, dtype=np.int32) - 1
+    for some in blocks(len(numbers)):
+        place_of[some] = place[numbers[some] - low]
+    return np.flatnonzero(there) + low, place_of
+
+
+def in_turn(start: np.ndarray, end: np.ndarray) -> bool:
+    """True where each interval begins after the one before it, and when that has ended."""
+    return bool((start[1:] >= end[:-1]).all() and (start[1:] > start[:-1]).all())
+
+
+def sort_by_start(table: Mapping[str, np.ndarray]) -> None:
+    """Sort the rows of a table by `start_ns`, in place and stably, in pieces as short as the order allows."""
+    start = table["start_ns"]
+    highest, lowest = (np.array([bound(start[some]) for some in blocks(len(start))]) for bound in (np.max, np.min))
+    cuts = np.flatnonzero(np.maximum.accumulate(highest[:-1]) <= np.minimum.accumulate(lowest[::-1])[-2::-1]) + 1
+    for begin, end in pairwise([0, *(cuts * _AT_A_TIME).tolist(), len(start)]):
+        piece = start[begin:end]
+        if (piece[1:] < piece[:-1]).any():
+            order = np.argsort(piece, kind="stable")
+            for values in table.values():
+                if values.flags.writeable:  # or all are one
+                    values[begin:end] = np.take(values[begin:end], order)
 
 
 def distinct(values: np.ndarray) -> np.ndarray:

@@ -7,17 +7,18 @@ file, rows that go on in other pages, damage) is left to SQLite itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
+
+from .intervals import in_threads
 
 NULL, NO_INTEGER = np.iinfo(np.int64).min, np.iinfo(np.int64).min + 1
 """What stands for NULL, and for a value of another type."""
 
 _INTERIOR, _LEAF = 5, 13
-_AT_A_TIME = 1 << 20  # bytes of pages: what is computed from them stays in the processor's cache
-_THREADS = 4
+_AT_A_TIME = 1 << 22  # bytes of pages: what is computed from them stays in the processor's cache
 _WIDTHS = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)  # bytes of a value, by its serial type
 _FIXED = {0: NULL, 8: 0, 9: 1}  # serial types that are a value
 
@@ -31,7 +32,8 @@ class OddFileError(Exception):
 
 def integer_columns(path: Path, root: int, rows: int, places: Sequence[int], finish: Finish) -> dict[str, np.ndarray]:
     """Columns that `finish` makes of some rows' numbers and their columns at `places`, which rise: int64 arrays of one
-    shape, which it gets in this order. Columns of the same rows may be of other types.
+    shape, which it gets in this order. Columns of the same rows may be of other types. A column that holds one value
+    throughout is a read-only view of that one: memory that nothing was written to yet is slow.
 
     `root` is the table's first page, as sqlite_master has it; its rows are numbered from 1 to `rows`. OddFileError
     where they are not, or SQLite itself must look.
@@ -46,6 +48,7 @@ def integer_columns(path: Path, root: int, rows: int, places: Sequence[int], fin
     if header[:16] != b"SQLite format 3\0" or size < 512:
         raise OddFileError("no SQLite file")
     columns: dict[str, np.ndarray] = {}
+    several_values = Lock()
 
     def read(leaves: np.ndarray) -> int:
         """Decode some leaves into their place in `columns`; returns how many rows they have."""
@@ -54,17 +57,18 @@ def integer_columns(path: Path, root: int, rows: int, places: Sequence[int], fin
         if place < 0 or place + count > rows:
             raise OddFileError("its rows are not numbered one by one")
         for name, column in finish([number, *values]).items():
-            if name not in columns:
-                columns[name] = np.empty(rows, column.dtype)
-            columns[name][place : place + count] = column
+            whole = columns.setdefault(name, np.broadcast_to(column[0], rows))
+            if not whole.flags.writeable and (column != whole[0]).any():
+                with several_values:
+                    if not columns[name].flags.writeable:
+                        columns[name] = np.full(rows, whole[0]) if place else np.empty(rows, column.dtype)
+            if columns[name].flags.writeable:
+                columns[name][place : place + count] = column
         return count
 
     leaves, several = _leaves(path, root, size), max(_AT_A_TIME // size, 1)
     first, *others = np.split(leaves, range(several, len(leaves), several))
-    count = read(first)
-    with ThreadPoolExecutor(_THREADS) as pool:  # NumPy lets several compute at a time
-        count += sum(pool.map(read, others))
-    if count != rows:
+    if read(first) + sum(in_threads(read, others)) != rows:
         raise OddFileError("its rows are not numbered one by one")
     return columns
 
@@ -145,7 +149,10 @@ def _row_numbers(flat: np.ndarray, at: np.ndarray, counts: np.ndarray) -> tuple[
     if (last - first != counts - 1).any() or (first[1:] != last[:-1] + 1).any():  # within a page they rise
         raise OddFileError("its rows are not numbered one by one")
     row = first[0] + np.arange(len(at))
-    return row, at + 1 + sum((row >= 1 << bits).astype(np.int64) for bits in (7, 14, 21) if last[-1] >= 1 << bits)
+    for bits in (0, 7, 14, 21):
+        if last[-1] >= 1 << bits:
+            at = at + (1 if first[0] >= 1 << bits else row >= 1 << bits)
+    return row, at
 
 
 def _gathered(flat: np.ndarray, at: np.ndarray, length: int) -> np.ndarray:
@@ -161,23 +168,17 @@ def _layouts(flat: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, list[tuple[i
 
     Rows of one layout have one and the same header, which says the types of their values. Few of them are different.
     """
-    size = flat[at].astype(np.int64)
-    headers = _gathered(flat, at, -(-int(size.max()) // 8) * 8)
-    one_size = size[:1] if (size == size[0]).all() else size
-    key, parts = np.zeros(len(at), np.uint64), []
-    for place, word in enumerate(headers.view("<u8").T):
-        parts.append(word & _KEPT[np.clip(one_size - 8 * place, 0, 8)])
-        key = key * _PRIME + parts[-1]
-    layout, examples = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    if (key != key[0]).any():
-        _, examples, layout = np.unique(key, return_index=True, return_inverse=True)
-    if any((part != part[examples][layout]).any() for part in parts):
-        raise OddFileError("two of its headers have one key")
-    return layout, [(int(size[row]), _serial_types(headers[row, 1 : size[row]].tolist())) for row in examples]
-
-
-_KEPT = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)  # so many of the first bytes of a word
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
+    longest, types = int(flat[at].max()), list[tuple[int, list[int]]]()
+    headers = _gathered(flat, at, -(-longest // 8) * 8)
+    if longest > 127 or not headers[:, 0].all():
+        raise OddFileError("a header in it has another size than its columns need")
+    layout = np.full(len(at), -1)
+    while len(left := np.flatnonzero(layout < 0)):
+        header = headers[left[0], : headers[left[0], 0]]
+        of_this_size = np.ndarray(len(at), f"S{len(header)}", headers, strides=headers.strides[:1])
+        layout[of_this_size == header.tobytes()] = len(types)
+        types.append((len(header), _serial_types(header[1:].tolist())))
+    return layout if len(types) > 1 else layout[:1], types
 
 
 def _serial_types(header: list[int]) -> list[int]:

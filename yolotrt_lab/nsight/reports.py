@@ -23,7 +23,7 @@ from ..packages import shipped_file
 from ..types import Source, SourceKind
 from .capture import export_sqlite
 from .damage import without_damage
-from .intervals import coded, distinct, each, look_up, taken
+from .intervals import blocks, coded, distinct, each, in_turn, look_up, sort_by_start, taken
 from .pages import NO_INTEGER, NULL, OddFileError, integer_columns
 from .scrub import quoted
 from .trace import DIRECTIONS, MEMORIES, Columns, Graph, Trace, calls_of, packed, rows_of
@@ -189,10 +189,10 @@ class _Report:
         if self.roots[table] and all(self.tables[table][name] for name in wanted):
             _, *stored = self.tables[table]
             found = [name for name in stored if name in wanted]
-            names, places = ["rowid", *found], [stored.index(name) for name in found]
+            places = [stored.index(name) for name in found]
 
             def named(values: list[np.ndarray]) -> Columns:
-                return finish(Columns(zip(names, values, strict=True)))
+                return finish(Columns(zip(("rowid", *found), values, strict=True)))
 
             [(rows,)] = self.database.execute(f"SELECT MAX(rowid) FROM {table}")
             with suppress(OddFileError):
@@ -214,24 +214,19 @@ class _Report:
             elif table not in _RARE:
                 self.notes.append(f"the report has no {name}")
             columns = _finished(table, Columns({column: np.empty(0, np.int64) for column in needed}))
-            del columns["fit"]
-            return columns
-        wanted = [*needed, *(column for column in optional if column in there)]
-        self.notes += [f"{name} lacks {column}" for column in optional if column not in there and column != "textId"]
-        if table == "ranges" and "eventType" in there:
-            wanted.append("eventType")
-        columns = self._integers(name, wanted, lambda rows: _finished(table, rows))
+        else:
+            lacking = [column for column in optional if column not in there]
+            self.notes += [f"{name} lacks {column}" for column in lacking if column != "textId"]
+            wanted = [*needed, *optional, *["eventType"] * (table == "ranges")]
+            wanted = [column for column in wanted if column in there]
+            columns = self._integers(name, wanted, lambda rows: _finished(table, rows))
         fit = columns.pop("fit")
         if damaged := int((fit == _DAMAGED).sum()):
             what = f"{damaged} of {len(fit)} rows of {name}"
             self.notes.append(f"{what} end before they start, or have an impossible number: they are left out")
-        starts = columns["start_ns"]
-        if (fit != _SOUND).any() or (starts[1:] < starts[:-1]).any():
-            sound = np.flatnonzero(fit == _SOUND)
-            order = sound[np.argsort(starts[sound], kind="stable")]
-            for values in columns.values():  # in place: memory that nothing was written to yet is slow
-                values[: len(order)] = np.take(values, order)
-            columns = Columns({column: values[: len(order)] for column, values in columns.items()})
+        if (fit != _SOUND).any():
+            columns = rows_of(columns, fit == _SOUND)
+        sort_by_start(columns)
         return columns
 
     def trace(self) -> Trace:
@@ -268,13 +263,13 @@ class _Report:
         if any(number >= 0 and number not in self.strings for number in different):
             self.notes.append("the report lacks the names of some calls, kernels or ranges")
         texts = [self.strings.get(number, f"string {number}" if number >= 0 else "") for number in different]
-        return np.take(np.array([self._place(text) for text in texts], np.int32), place_of)
+        return _relabelled(place_of, [self._place(text) for text in texts])
 
     def _call_names(self) -> np.ndarray:
         """The calls' names without the suffix of their version; where two become one, they share a place."""
         codes = self._codes(self.columns["api"].pop("nameId"))
         plain = [self._place(_SUFFIX.sub("", text)) for text in list(self.names)]
-        return np.take(np.array(plain, np.int32), codes)
+        return _relabelled(codes, plain)
 
     def _range_names(self) -> np.ndarray:
         """The names of ranges, by their number or, where that is, the text in their row."""
@@ -315,15 +310,15 @@ class _Report:
         return Columns(columns | {"direction": direction, "host_memory": memory})
 
     def _number_devices(self, on_gpu: Mapping[str, Columns]) -> set[int]:
-        """Turn each process's own numbers of GPUs into the machine's, in place; returns those that are used."""
+        """Turn each process's own numbers of GPUs into the machine's; returns those that are used."""
         known = self._rows("TARGET_INFO_CUDA_DEVICE", "pid", "cudaId", "gpuId")
         used: set[int] = set()
         for table in on_gpu.values():
-            own = table["device"].copy()
+            own = table["device"]
             for pid, cuda_id, gpu_id in known:
-                if any(type(number) is not int or number >> 31 for number in (pid, cuda_id, gpu_id)):
-                    continue  # a GPU without a number keeps its process's own
-                table["device"][(own == cuda_id) & (table["pid"] == pid)] = gpu_id
+                # A GPU without a number keeps its process's own.
+                if cuda_id != gpu_id and all(type(n) is int and not n >> 31 for n in (pid, cuda_id, gpu_id)):
+                    table["device"] = np.where((own == cuda_id) & (table["pid"] == pid), gpu_id, table["device"])
             used |= set(distinct(table["device"]).tolist())
         return used
 
@@ -372,7 +367,15 @@ def _pid(number: np.ndarray) -> np.ndarray:
 
 def _mapped(numbers: np.ndarray, codes: Mapping[int, int], default: int) -> np.ndarray:
     different, place_of = coded(numbers)
-    return np.take(np.array([codes.get(number, default) for number in different.tolist()], np.int8), place_of)
+    return _relabelled(place_of, [codes.get(number, default) for number in different.tolist()])
+
+
+def _relabelled(places: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """`labels[places]`, in the memory of `places`."""
+    label_of = np.array(labels, places.dtype)
+    for some in blocks(len(places)):
+        places[some] = label_of[places[some]]
+    return places
 
 
 def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
@@ -380,6 +383,8 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
 
     What the GPU did for such a call gets, in place, the correlation of the call around it.
     """
+    if in_turn(api["start_ns"], api["end_ns"]):
+        return api
     kept = np.zeros(len(api["pid"]), bool)
     kept[outermost(api, np.arange(len(kept)))] = True
     if kept.all():
@@ -396,10 +401,10 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
 
 def _asked_twice(api: Columns, on_gpu: Mapping[str, Columns]) -> int:
     """How much GPU work has the correlation of several calls; in place, it gets one that no call has."""
-    keys = packed(api, "correlation")
-    if (keys[1:] > keys[:-1]).all():  # as in the trace of one thread
+    number = api["correlation"]
+    if len(distinct(api["pid"])) < 2 and (number[1:] > number[:-1]).all():  # as in the trace of one thread
         return 0
-    different, place_of = coded(keys)
+    different, place_of = coded(packed(api, "correlation"))
     several, count = different[np.bincount(place_of) > 1], 0
     for table in on_gpu.values():
         odd = np.isin(packed(table, "correlation"), several)

@@ -63,7 +63,7 @@ SCHEMA: Mapping[str, _Types] = {
 }
 """The tables of a trace, their columns and the type of each."""
 
-_SPANS = {"api": ("api",), "copies": ("upload", "download"), "kernels": ("kernel",), "ranges": ("range",)}
+_TABLE_OF = {"api": "api", "upload": "copies", "download": "copies", "kernel": "kernels", "range": "ranges"}
 
 _GPU_PID = 1 << 22  # Linux numbers its processes below this
 _CATEGORIES = {
@@ -165,16 +165,13 @@ class Trace:
     @classmethod
     def from_spans(cls, spans: Iterable[Span], source: Source) -> Trace:
         """The trace of what a simulated device kept in `spans`: one process, its threads numbered from 0."""
-        rows: dict[str, list[Span]] = {"range": [], "api": [], "upload": [], "kernel": [], "download": []}
+        rows: dict[str, list[Span]] = {table: [] for table in ("ranges", "api", "kernels", "copies")}
         for span in spans:
-            rows[span.row].append(span)
-        names = tuple(dict.fromkeys(span.name for row in ("range", "api", "kernel") for span in rows[row]))
-        codes = {name: code for code, name in enumerate(names)}
-        tables = {
-            table: _of_spans(table, [span for row in kinds for span in rows[row]], codes)
-            for table, kinds in _SPANS.items()
-        }
-        return cls(tables["api"], tables["copies"], tables["kernels"], tables["ranges"], names, source=source)
+            rows[_TABLE_OF[span.row]].append(span)
+        named = (span.name for table in ("ranges", "api", "kernels") for span in rows[table])
+        codes = {name: code for code, name in enumerate(dict.fromkeys(named))}
+        tables: dict[str, Any] = {table: _of_spans(table, of_table, codes) for table, of_table in rows.items()}
+        return cls(**tables, names=tuple(codes), source=source)
 
     def spans(self) -> Iterator[tuple[int, Span]]:
         """Each row of each table as a span, with the GPU that it ran on, -1 for the host.
@@ -280,14 +277,8 @@ def _of_spans(table: str, spans: Sequence[Span], codes: Mapping[str, int]) -> Co
         "direction": lambda span: DIRECTIONS.index("h2d" if span.row == "upload" else "d2h"),
         "host_memory": lambda span: MEMORIES.index(span.name.partition(" ")[0]),
     }
-    return Columns(
-        {
-            name: np.fromiter(map(values[name], spans), dtype, len(spans))
-            if name in values
-            else np.zeros(len(spans), dtype)
-            for name, dtype in SCHEMA[table].items()
-        }
-    )
+    types = SCHEMA[table].items()
+    return Columns({name: np.array([*map(values.get(name, lambda _: 0), spans)], dtype) for name, dtype in types})
 
 
 def write_perfetto(trace: Trace, path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a trace shows to be slow, with its numbers and what a fix can gain at most.
+"""What a trace shows: where a frame's time goes, and what is slow, with its numbers and what a fix can gain at most.
 
 A gain is a bound, not a promise, and is of the traced run: a profiler makes every call longer, launches most of all.
 """
@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import TraceError
-from .attribution import Attribution, attribution_of, moved_wait_ns
-from .intervals import Cover, sums
+from ..tables import Table
+from .attribution import WAITS, Attribution, attribution_of, moved_wait_ns
+from .intervals import Cover, each, sums
 from .trace import DIRECTIONS, MEMORIES, Trace
 from .traced_frames import KINDS, Call, Joined, frames_of
 
@@ -53,6 +54,44 @@ class TraceFinding:
     """The rows of the trace's `copies` that a finding about copies means."""
 
 
+def trace_table(traces: Mapping[str, Attribution], *, skip: int = 3) -> Table:
+    """Where the time of a traced frame goes: medians over its frames but the first `skip`, in us, one column a trace.
+
+    First the host: the frame and its stages. Then the GPU: copies, how much of them lay under kernels, kernels, and how
+    long it was idle in the frame. Then what the synchronize calls waited for. Left out is what takes less than 2 us in
+    every trace, and what a trace that lacks calls, kernels or copies can't tell. Where frames go in batches most of
+    them submit nothing, and means take the place of medians; a note says so.
+
+    >>> from yolotrt_lab import nsight
+    >>> table = trace_table({"pinned": nsight.attribute(nsight.shipped_trace("graph-pinned"))})
+    >>> table.header, table.rows[0][0]
+    (['us', 'pinned'], 'frame')
+    """
+    typical = {label: _typical_us(attribution, skip) for label, attribution in traces.items()}
+    names = dict.fromkeys(name for times in typical.values() for name, time in times.items() if time > 2)
+    order = dict.fromkeys(name for times in typical.values() for name in times)
+    rows = [[name, *(f"{times.get(name, 0.0):,.1f}" for times in typical.values())] for name in order if name in names]
+    table = Table(["us", *traces], rows, *(attribution.source for attribution in traces.values()))
+    if batched := [label for label, attribution in traces.items() if attribution.batched]:
+        table.notes.append(f"{', '.join(batched)}: means over frames, which go in batches")
+    return table
+
+
+def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
+    frames = attribution.frames
+    times = {"frame": frames["end_ns"] - frames["start_ns"]}
+    times |= {f"host: {stage}": frames[f"{stage}_ns"] for stage in attribution.stages}
+    for way, code in (("in", "h2d"), ("out", "d2h")):
+        times[f"GPU: copies {way}"] = attribution.copied("gpu_ns", code)
+        times[f"GPU: copies {way}, under kernels"] = attribution.copied("under_kernels_ns", code)
+    times["GPU: kernels"] = frames["kernels_ns"]
+    if not attribution.missing:
+        times["GPU: idle"] = frames["idle_ns"]
+        times |= {f"synchronize: {wait.replace('_', ' ')}": attribution.waits_ns(wait) for wait in WAITS}
+    average = np.mean if attribution.batched else np.median
+    return {name: float(average(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}
+
+
 def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFinding, ...]:
     """What a trace shows, pageable copies first; of a trace without GPU work, nothing.
 
@@ -82,10 +121,9 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
     ['pageable_copies', 'serial_copies']
     """
     seen = _seen(trace, frame_range)
-    found = [
-        _pageable(trace, seen, direction)
-        for direction in np.unique(trace.copies["direction"][_is_pageable(trace)]).tolist()
-    ]
+    pageable = trace.copies["host_memory"] == MEMORIES.index("pageable")
+    directions = each(np.where(pageable, trace.copies["direction"], -1))
+    found = [_pageable(trace, seen, direction, rows) for direction, rows in directions if direction >= 0]
     if seen is not None and len(seen.joints.work["pid"]):
         looks = (_backlog, _moved_wait, _serial, _launch_bound, _gaps, _other_work, _unexplained)
         for look in looks if seen.attribution.shows_all else looks[:2]:
@@ -147,17 +185,11 @@ def _median(values: np.ndarray) -> float:
 
 
 def _time(time_ns: float) -> str:
-    return f"{time_ns / 1e3:.1f} us" if time_ns < 1e6 else f"{time_ns / 1e6:,.2f} ms"
+    return f"{time_ns / 1e3:,.1f} us"  # as in the table beside it
 
 
-def _is_pageable(trace: Trace) -> np.ndarray:
-    pageable: np.ndarray = trace.copies["host_memory"] == MEMORIES.index("pageable")
-    return pageable
-
-
-def _pageable(trace: Trace, seen: _Seen | None, direction: int) -> TraceFinding:
+def _pageable(trace: Trace, seen: _Seen | None, direction: int, rows: np.ndarray) -> TraceFinding:
     copies = trace.copies
-    rows = np.flatnonzero(_is_pageable(trace) & (copies["direction"] == direction))
     total = int(copies["bytes"][rows].sum())
     numbers: dict[str, float] = {"copies": len(rows), "total_bytes": total}
     way = _WAYS.get(DIRECTIONS[direction], "of")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import pairwise
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from ..errors import TraceError
-from .intervals import Cover, GroupedCover, distinct, each, find, taken
+from .intervals import Cover, GroupedCover, distinct, each, find, in_turn, taken
 from .trace import SCHEMA, Columns, Trace, calls_of, packed, queue_of, rows_of
 
 
@@ -155,7 +153,7 @@ def part(trace: Trace, frames: Frames, first: int, behind: int) -> tuple[Trace, 
 def outermost(table: Columns, rows: np.ndarray) -> np.ndarray:
     """Those of the rows, given in rising order, that lie in no other one of the same thread."""
     starts, ends = table["start_ns"][rows], table["end_ns"][rows]
-    if (starts[1:] >= ends[:-1]).all() and (starts[1:] > starts[:-1]).all():
+    if in_turn(starts, ends):
         return rows
     kept = [rows[:0]]
     for _, places in each(packed(table)[rows]):
@@ -172,16 +170,13 @@ def _work(trace: Trace) -> Columns:
     `kind` is KERNEL, COPY or MEMSET; `call` the row in `api` of the call that asked for it, -1 where that is not in the
     trace; `queue` one number for a process, a GPU and a stream.
     """
-    tables = (trace.kernels, trace.copies, trace.memsets)
-    columns: dict[str, Callable[[Columns], np.ndarray]] = {"queue": queue_of, "call": calls_of(trace.api)}
-    columns |= {name: itemgetter(name) for name in ("end_ns", "device", "pid")}
-    start = np.concatenate([table["start_ns"] for table in tables])
-    order = np.argsort(start, kind="stable")
-    kind = np.repeat(np.arange(3, dtype=np.int8), [len(table["pid"]) for table in tables])
-    work = Columns(start_ns=start[order], kind=kind[order])
-    for name, column in columns.items():  # one after the other: two copies of a long table are much memory
-        work[name] = np.take(np.concatenate([column(table) for table in tables]), order)
-    return work
+    tables = (trace.kernels, trace.copies, trace.memsets)  # by KERNEL, COPY and MEMSET
+    work = Columns(kind=np.repeat(np.arange(3, dtype=np.int8), [len(table["pid"]) for table in tables]))
+    for name in ("start_ns", "end_ns", "device", "pid"):
+        work[name] = np.concatenate([table[name] for table in tables])
+    for name, column in {"queue": queue_of, "call": calls_of(trace.api)}.items():
+        work[name] = np.concatenate([column(table) for table in tables])
+    return rows_of(work, np.argsort(work["start_ns"], kind="stable"))
 
 
 class Joined:
@@ -199,6 +194,7 @@ class Joined:
         """The frame in which a call was made."""
         self.work_frame = taken(self.call_frame, self.work["call"])
         """The frame in which the work was asked for."""
+        self.copy_call, self.copy_frame = (of[self.work["kind"] == COPY] for of in (self.work["call"], self.work_frame))
 
     @cached_property
     def call_kind(self) -> np.ndarray:
@@ -222,16 +218,6 @@ class Joined:
     def call_thread(self) -> np.ndarray:
         """The process and the thread, as `packed` has them."""
         return packed(self.trace.api)
-
-    @cached_property
-    def copy_call(self) -> np.ndarray:
-        """The row in `api` of the call that asked for a copy."""
-        return calls_of(self.trace.api)(self.trace.copies)
-
-    @cached_property
-    def copy_frame(self) -> np.ndarray:
-        """The frame in which a copy was asked for."""
-        return taken(self.call_frame, self.copy_call)
 
     @cached_property
     def copy_held(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
