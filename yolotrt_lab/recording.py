@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from struct import Struct
+from struct import error as StructError
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +40,7 @@ _SCHEMAS: dict[str, dict[str, str]] = {
 }
 _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in HostMemory}}
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
+_pack = Struct(f"={len(FRAME_COLUMNS) - 1}q?7x").pack  # as `_ROW` has it; NumPy takes five times as long
 METADATA_KEY = b"yolotrt_lab"
 _METADATA: dict[str, type] = {
     **{"schema": int, "notes": list},
@@ -223,9 +226,8 @@ class FrameRecorder:
     """
 
     def __init__(self, path: str | Path | None = None, *, overwrite: bool = True, **fields: Any) -> None:
-        self._blocks = [np.empty(BATCH_FRAMES, _ROW)]
-        self._count = 0
-        self._template = Recording("frames", _frame_columns(self._blocks[0][:0]), **fields)
+        self._batches, self._batch_bytes = [bytearray()], BATCH_FRAMES * _ROW.itemsize
+        self._template = Recording("frames", _frame_columns(b""), **fields)
         self._path = None if path is None else Path(path)
         if self._path:
             self._open(self._path, overwrite)
@@ -233,23 +235,26 @@ class FrameRecorder:
             _watching.append(self)
 
     def __len__(self) -> int:
-        return self._count
+        return sum(map(len, self._batches)) // _ROW.itemsize
 
     def add(self, row: Sequence[int]) -> None:
         """Record one frame: the values of `FRAME_COLUMNS` in that order.
 
         RecordingError if a batch cannot be written (a full disk); all frames are still in memory.
         """
-        self._blocks[-1][self._count % BATCH_FRAMES] = tuple(row)
-        self._count += 1
-        if self._count % BATCH_FRAMES == 0:
-            self._blocks.append(np.empty(BATCH_FRAMES, _ROW))
+        batch = self._batches[-1]
+        try:
+            batch += _pack(*row)
+        except StructError as error:
+            raise ValueError(f"a row must have {len(FRAME_COLUMNS)} fields, all whole numbers: {error}") from error
+        if len(batch) == self._batch_bytes:
+            self._batches.append(bytearray())
             if self._path:
-                self._write(_table(_frame_columns(self._blocks[-2])).to_batches()[0].serialize())
+                self._write(_table(_frame_columns(batch)).to_batches()[0].serialize())
 
     def recording(self) -> Recording:
         """The frames so far."""
-        return replace(self._template, columns=_frame_columns(np.concatenate(self._blocks)[: self._count]))
+        return replace(self._template, columns=_frame_columns(b"".join(self._batches)))
 
     def finish(self, *notes: str) -> Recording:
         """The whole recording with these notes, saved under `path` if there is one. Call it after an error too.
@@ -307,8 +312,9 @@ class FrameRecorder:
             raise RecordingError(f"{self._partial} cannot be written: {error.strerror}", fix=fix) from error
 
 
-def _frame_columns(rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: rows[name] for name in FRAME_COLUMNS}
+def _frame_columns(rows: bytes | bytearray) -> dict[str, np.ndarray]:
+    columns = np.frombuffer(rows, _ROW)
+    return {name: columns[name] for name in FRAME_COLUMNS}
 
 
 def _check_columns(kind: str, columns: Mapping[str, np.ndarray]) -> None:

@@ -41,7 +41,7 @@ class Accesses:
         self.device: weakref.ref[Any] | None = None if device is None else weakref.ref(device)
         self.latest: list[Access] = []
         self.lane: StreamQueue | None = None
-        """The lane of all that is in `latest`; None where there are several, or nothing is in it."""
+        """The lane of all that is in `latest`; None where there are several, or nothing is in it, or it has gaps."""
         self.has_gaps = device is not None
         """Some of its bytes may have no value."""
         self._written: set[tuple[int, int]] = set()
@@ -130,17 +130,17 @@ class Hazards:
         HazardError where other work that touches the same bytes may run at the same time, and one of the two writes;
         and where it computes on device memory that was written in part alone.
         """
-        lane = work.lane
+        lane, known = work.lane, work.lane.known
         for accesses, kind, begin, end in touches:
             latest = accesses.latest
-            if accesses.lane is lane and latest[-1][0].place <= lane.known:  # all of it is over
+            if accesses.lane is not lane:
+                self._check_races(accesses, kind, begin, end, work)
+            elif latest[-1][0].place <= known:  # all of it is over
                 accesses.latest = [(work, kind, begin, end)]
-            elif accesses.lane is lane and kind == READ and len(latest) == 1 and latest[0][1] == WRITE:
+            elif kind is READ and len(latest) == 1 and latest[0][1] is WRITE:
                 latest.append((work, kind, begin, end))
             else:
                 self._check_races(accesses, kind, begin, end, work)
-            if accesses.has_gaps:
-                self._check_gaps(accesses, kind, begin, end, work)
 
     def _check_races(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
         lane, kept = work.lane, []
@@ -163,6 +163,9 @@ class Hazards:
         accesses.lane = lane if not kept or accesses.lane is lane else None
         kept.append((work, kind, begin, end))
         accesses.latest = kept
+        if accesses.has_gaps:
+            accesses.lane = None  # each access comes here
+            self._check_gaps(accesses, kind, begin, end, work)
 
     def _check_gaps(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
         if kind != READ:
@@ -200,6 +203,8 @@ class Hazards:
             return
         begin, end = buffer.address, buffer.address + buffer.nbytes
         for work, _, first, last in buffer.accesses.latest:
+            if work.place <= work.lane.known:
+                continue
             if first < end and begin < last and engine in (None, work.engine) and not self._is_done(work):
                 raise HazardError(
                     f"{buffer.nbytes:,} bytes of {buffer.memory} memory are {verb}{self._when()} while a copy "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from itertools import chain, count, repeat
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count
 from math import prod, tau
 from random import Random
 from threading import get_ident
@@ -59,7 +59,7 @@ class Range:
     def __enter__(self) -> None:
         self._start = self._threads.now
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
         threads = self._threads
         now = threads.now
         self.ns = now - self._start
@@ -79,7 +79,7 @@ class TracedRange(Range):
         self._threads.running.ranges += 1
         super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, error: object = None, trace: object = None) -> None:
         self._threads.running.ranges -= 1
         self._trace.keep("range", self._name, self._start)
         super().__exit__()
@@ -103,8 +103,8 @@ class Machine:
         self.memory = Memory(self)
         self.captures: dict[VirtualThread, SimulatedGraph] = {}
         """The captures under way: each takes the work of its own host thread alone."""
-        self.factor = chain.from_iterable(_jitter(jitter, Random(seed))).__next__ if jitter else repeat(1.0).__next__
-        """How many times as long the next duration is."""
+        self.spread: Callable[[float], int] = _jittered(jitter, Random(seed)) if jitter else int
+        """The duration, give or take the jitter."""
         self.moves = 0
         """How often the host has moved megabytes: every kind of call is cold once after it."""
         self._moves_at_call: dict[str, int] = {}
@@ -123,30 +123,28 @@ class Machine:
             self.trace.begin_call()
         return threads.now
 
-    def end(self, name: str, begin: int) -> None:
-        """The end of a call that the trace shows."""
-        if self.trace is not None:
-            self.trace.keep("api", name, begin)
-
     def spend(self, name: str, duration_ns: int) -> None:
         """A whole call that does nothing but take its time."""
         begin = self.begin()
-        self.advance(duration_ns)
-        self.end(name, begin)
+        self.threads.now = begin + self.spread(duration_ns)
+        if self.trace is not None:
+            self.trace.keep("api", name, begin)
+
+    def keep_in_range(self, name: str, begin: int) -> None:
+        """The end of a call that the trace keeps in a range alone: what prepares a loop is not part of its trace."""
+        if self.trace is not None and self.threads.running.ranges:
+            self.trace.keep("api", name, begin)
 
     def advance(self, duration_ns: int) -> None:
         """Let that time pass for the running thread, give or take the jitter."""
-        self.threads.now += int(duration_ns * self.factor())
-
-    def spread(self, duration_ns: int) -> int:
-        """The duration, give or take the jitter."""
-        return int(duration_ns * self.factor())
+        self.threads.now += self.spread(duration_ns)
 
     def is_cold(self, call: str) -> bool:
         """True once for each kind of call after the host has moved megabytes."""
-        cold = self._moves_at_call.get(call, 0) != self.moves
+        if self._moves_at_call.get(call, 0) == self.moves:
+            return False
         self._moves_at_call[call] = self.moves
-        return cold
+        return True
 
     # Captures
 
@@ -183,7 +181,7 @@ class Machine:
         work.lane, work.place, work.clock = lane, lane.count + 1, lane.clock
         if touches:
             self.hazards.check(work, touches)
-        if host is not None and self.moves_bytes:
+        if self.moves_bytes and host is not None:
             self.hazards.compare(host, work)
         if self.trace is not None:
             work.correlation = self.threads.running.call
@@ -240,29 +238,31 @@ class Machine:
     def wait(self, name: str, work: Work | None) -> None:
         """A synchronize call: short where the work is done, else until the host has woken up after its end."""
         self.refuse_in_capture(name)
-        begin = self.begin()
-        done_at = begin + int(self._synchronize_ns(name) * self.factor())
+        begin, preset, call_ns = self.begin(), self.preset, self.preset.synchronize_ns
+        # Only the call of a stream was measured cold.
+        if preset.cold_synchronize_ns is not None and name == STREAM_SYNCHRONIZE and self.is_cold(name):
+            call_ns = preset.cold_synchronize_ns
+        done_at = begin + self.spread(call_ns)
         if work is not None:
             if work.end == PENDING:
                 self.settle(work)
             if work.end > begin:
-                wake_up_ns = self.preset.wake_up_ns + self.memory.registered_wait_ns
-                done_at = max(done_at, work.end + int(wake_up_ns * self.factor()))
+                done_at = max(done_at, work.end + self.spread(preset.wake_up_ns + self.memory.registered_wait_ns))
         self.threads.now = done_at
-        self.end(name, begin)
+        if self.trace is not None:
+            self.trace.keep("api", name, begin)
         if work is not None:
             self.hazards.learn(work)
-            if work is work.lane.last and not self.threads.ready:  # nothing of the lane is in the launch queue
-                work.lane.in_flight.clear()
-                work.lane.in_flight_entries = 0
+            lane = work.lane
+            if work is lane.last and not self.threads.ready:  # nothing of the lane is in the launch queue
+                lane.in_flight.clear()
+                lane.in_flight_entries = 0
         self.hazards.check_copies()
 
-    def _synchronize_ns(self, name: str) -> int:
-        """What the call itself takes. Only that of a stream was measured cold."""
-        cold_ns = self.preset.cold_synchronize_ns
-        if cold_ns is not None and name == STREAM_SYNCHRONIZE and self.is_cold(name):
-            return cold_ns
-        return self.preset.synchronize_ns
+
+def _jittered(deviation: float, random: Random) -> Callable[[float], int]:
+    factor = chain.from_iterable(_jitter(deviation, random)).__next__
+    return lambda duration_ns: int(duration_ns * factor())
 
 
 def _jitter(deviation: float, random: Random) -> Iterator[list[float]]:
@@ -306,10 +306,8 @@ class Memory:
         if registered:
             machine.advance(self._registration.call_ns)
             self.registered += 1
-        if (
-            memory.page_locked and machine.threads.running.ranges
-        ):  # what is made before the loop is not part of its trace
-            machine.end("cudaHostRegister" if registered else "cudaHostAlloc", begin)
+        if memory.page_locked:
+            machine.keep_in_range("cudaHostRegister" if registered else "cudaHostAlloc", begin)
         buffer = WatchedBuffer(raw.view(dtype).reshape(shape), memory, machine.hazards)
         buffer.forget = freed = weakref.finalize(raw, _freed, weakref.ref(self), nbytes, 0, registered)
         freed.atexit = False
@@ -328,8 +326,7 @@ class Memory:
         begin = machine.begin()
         self.device_bytes += nbytes
         machine.advance(0)
-        if machine.threads.running.ranges:
-            machine.end("cudaMalloc", begin)
+        machine.keep_in_range("cudaMalloc", begin)
         buffer = SimulatedBuffer(nbytes)
         weakref.finalize(buffer, _freed, weakref.ref(self), 0, nbytes).atexit = False
         return buffer

@@ -201,17 +201,17 @@ class SimulatedDevice(Device):
 
     def _copy(self, direction: _Direction, host: HostBuffer, device: Any, stream: Any, offset: int) -> None:
         machine, lane, cost, nbytes = self.machine, stream.lane, direction.pinned, host.nbytes
-        if offset + nbytes > device.nbytes:
+        end = offset + nbytes
+        if end > device.nbytes:
             raise DeviceError(
                 f"a copy must fit device memory of {device.nbytes} bytes, got {nbytes}", fix="create more of it"
             )
-        begin = machine.begin()
+        begin, name, page_locked = machine.begin(), direction.names[host.memory], host.memory.page_locked
         duration_ns = cost.fixed_ns + int(nbytes / cost.rate)
-        work = Work(direction.engine, begin + self.preset.submit_ns, duration_ns, direction.names[host.memory], nbytes)
+        work = Work(direction.engine, begin + self.preset.submit_ns, duration_ns, name, nbytes)
         if machine.moves_bytes:
             work.action = _mover(direction, host, weakref.ref(device), offset)
-        touches: list[Touch] = [(device.accesses, direction.device, offset, offset + nbytes)]
-        page_locked = host.memory.page_locked
+        touches: list[Touch] = [(device.accesses, direction.device, offset, end)]
         if page_locked and isinstance(host, WatchedBuffer):
             touches.append((host.accesses, direction.host, host.address, host.address + nbytes))
         if machine.captures and (graph := machine.capture_of(lane)) is not None:
@@ -223,9 +223,11 @@ class SimulatedDevice(Device):
             work.action = partial(while_held, device, work.action)
         if page_locked:  # the GPU makes the copy by itself: the call only submits it
             work.duration = machine.spread(duration_ns)
-            busy = machine.is_cold(work.name) or (lane.last is not None and not machine.is_done(lane.last))
+            busy = machine.is_cold(name) or (lane.last is not None and not machine.is_done(lane.last))
             call_ns = cost.busy_call_ns if busy else cost.call_ns
-            machine.advance(call_ns + machine.state.call_ns() if machine.state else call_ns)
+            if machine.state is not None:
+                call_ns += machine.state.call_ns()
+            machine.threads.now += machine.spread(call_ns)
             machine.submit(lane, work, touches, host)
         elif nbytes <= direction.pageable.staging_bytes:
             machine.advance(direction.pageable.staged_call_ns + int(nbytes / direction.pageable.staged_rate))
@@ -233,7 +235,8 @@ class SimulatedDevice(Device):
             machine.submit(lane, work, touches)
         else:
             self._copy_by_driver(direction, lane, work, touches)
-        machine.end("cudaMemcpyAsync", begin)
+        if machine.trace is not None:
+            machine.trace.keep("api", "cudaMemcpyAsync", begin)
 
     def _copy_by_driver(self, direction: _Direction, lane: StreamQueue, work: Work, touches: Sequence[Touch]) -> None:
         """The driver makes the copy through its staging memory, once the stream is empty: the call takes all of it.
@@ -284,7 +287,8 @@ class SimulatedDevice(Device):
         machine.advance(self.preset.launch_ns)
         work.duration = machine.spread(work.duration)
         machine.submit(stream.lane, work, touches)
-        machine.end("cudaLaunchKernel", begin)
+        if machine.trace is not None:
+            machine.trace.keep("api", "cudaLaunchKernel", begin)
 
     def run_kernels(
         self,
@@ -303,8 +307,7 @@ class SimulatedDevice(Device):
         assert isinstance(stream, SimulatedStream)
         machine = self.machine
         begin = machine.begin()
-        work = Work(COMPUTE_ENGINE, begin + self.preset.submit_ns, name=name, action=action)
-        work.sharing, work.owner = cost.sharing, owner
+        work = Work(COMPUTE_ENGINE, begin + self.preset.submit_ns, 0, name, 0, action, cost.sharing, owner)
         if machine.captures and (graph := machine.capture_of(stream.lane)) is not None:
             work.duration = cost.graph_gpu_ns
             graph.add(work, touches)
@@ -313,12 +316,15 @@ class SimulatedDevice(Device):
             graph.submit_ns = cost.graph_submit_ns
             return
         enqueue_ns = cost.cold_enqueue_ns if machine.is_cold(name) else cost.enqueue_ns
-        machine.advance(machine.state.enqueue_ns(enqueue_ns) if machine.state else enqueue_ns)
+        if machine.state is not None:
+            enqueue_ns = machine.state.enqueue_ns(enqueue_ns)
+        machine.threads.now += machine.spread(enqueue_ns)
         work.duration, work.entries = machine.spread(cost.gpu_ns), cost.kernels
         if cost.tail_ns:
             work.end_from = machine.threads.now + cost.tail_ns
         machine.submit(stream.lane, work, touches)
-        machine.end("cudaLaunchKernel", begin)
+        if machine.trace is not None:
+            machine.trace.keep("api", "cudaLaunchKernel", begin)
 
 
 def _mover(

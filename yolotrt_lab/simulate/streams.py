@@ -87,8 +87,7 @@ class SimulatedStream:
             raise CaptureError("a capture must be under way to end it, got none", fix="call begin_capture first")
         begin = machine.begin()
         machine.threads.now = begin + graph.capture_ns
-        if machine.threads.running.ranges:  # what is captured before the loop is not part of its trace
-            machine.end("cudaGraphInstantiate", begin)
+        machine.keep_in_range("cudaGraphInstantiate", begin)
         return graph
 
 
@@ -133,7 +132,8 @@ class SimulatedGraph:
             if work.action is not None:
                 work.action = partial(while_held, memory, work.action)
             machine.submit(lane, work, touches, host)
-        machine.end("cudaGraphLaunch", begin)
+        if machine.trace is not None:
+            machine.trace.keep("api", "cudaGraphLaunch", begin)
 
 
 def while_held(memory: object, action: Callable[[], None]) -> None:

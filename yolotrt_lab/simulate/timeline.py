@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from itertools import count
 from math import ceil
 from typing import Any, TypeAlias
@@ -36,15 +36,6 @@ class Work:
     duration: int = 0
     name: str = ""
     nbytes: int = 0
-    _: KW_ONLY
-    end_from: int = 0
-    """It ends no earlier: the host still launches its kernels until then."""
-    free_before: int = 0
-    """Its engine is free so long before its end."""
-    after: Work | None = None
-    """It starts no earlier than the end of this."""
-    entries: int = 1
-    """Places of the launch queue that it takes."""
     action: Callable[[], Any] | None = None
     """It runs when the work is placed, and goes then, with the memory that it holds."""
     sharing: Sequence[float] = ()
@@ -52,8 +43,16 @@ class Work:
     the engine to itself."""
     owner: object = None
     """Two works of one owner must not run at once."""
-    correlation: int = field(default=0, init=False)
-    """The number of the call that submitted it."""
+    after: Work | None = None
+    """It starts no earlier than the end of this."""
+    end_from: int = 0
+    """It ends no earlier: the host still launches its kernels until then."""
+    free_before: int = 0
+    """Its engine is free so long before its end."""
+    entries: int = 1
+    """Places of the launch queue that it takes."""
+    correlation: int = field(init=False)
+    """The number of the call that submitted it, where a trace is kept."""
     lane: StreamQueue = field(init=False)
     place: int = field(init=False)
     """Which of the works of its lane it is, from 1 on."""
@@ -65,9 +64,7 @@ class Work:
 
     def again(self, ready: int) -> Work:
         """The same work once more, from then on."""
-        again = Work(self.engine, ready, self.duration, self.name, self.nbytes)
-        again.action, again.sharing, again.owner = self.action, self.sharing, self.owner
-        return again
+        return Work(self.engine, ready, self.duration, self.name, self.nbytes, self.action, self.sharing, self.owner)
 
     def has_run(self, now: int) -> bool:
         """True where it is known to have run by then."""
@@ -195,7 +192,7 @@ class Timeline:
         It leaves to `next_start` what waits for an event, or runs already.
         """
         lane, free = last.lane, self._free
-        waiting = lane.waiting
+        waiting, changes = lane.waiting, self.elapsed is not None
         while last.end == PENDING and waiting and lane.running is None and waiting[0].after is None:
             work = waiting.popleft()
             start, free_at = work.ready, free[work.engine]
@@ -203,21 +200,25 @@ class Timeline:
                 start = lane.tail
             if free_at > start:
                 start = free_at
-            self._start(lane, work, start, alone=True)
+            if changes or work.action is not None:
+                self._take_up(work, start)
+            work.start = start
+            self._end(lane, work, start + (ceil(work.duration / work.sharing[0]) if work.sharing else work.duration))
 
-    def _start(self, lane: StreamQueue, work: Work, start: int, *, alone: bool = False) -> None:
+    def _start(self, lane: StreamQueue, work: Work, start: int) -> None:
+        self._take_up(work, start)
+        work.start = start
+        if work.sharing:
+            self._start_shared(lane, work)
+        else:
+            self._end(lane, work, start + work.duration)
+
+    def _take_up(self, work: Work, start: int) -> None:
         if self.elapsed is not None:
             work.duration = self.elapsed(work.engine, start, work.duration)
-        work.start = start
         if work.action is not None:
             work.action()
             work.action = None
-        if not work.sharing:
-            self._end(lane, work, start + work.duration)
-        elif alone:
-            self._end(lane, work, start + ceil(work.duration / work.sharing[0]))
-        else:
-            self._start_shared(lane, work)
 
     def _end(self, lane: StreamQueue, work: Work, end: int) -> None:
         if end < work.end_from:
@@ -225,8 +226,11 @@ class Timeline:
         work.end = lane.tail = end
         if not lane.waiting:
             self.busy -= 1
-        if work.engine != NO_ENGINE:
-            self._free[work.engine] = max(self._free[work.engine], end) if work.sharing else end - work.free_before
+        engine = work.engine
+        if work.sharing:
+            self._free[engine] = max(self._free[engine], end)
+        elif engine != NO_ENGINE:
+            self._free[engine] = end - work.free_before
         if self._on_placed is not None:
             self._on_placed(lane, work)
 
