@@ -109,6 +109,7 @@ class Machine:
         """How often the host has moved megabytes: every kind of call is cold once after it."""
         self._moves_at_call: dict[str, int] = {}
         self._queue_depth = preset.launch_queue_depth
+        self._kept_ns = preset.registration.kept_ns if preset.registration else 0
 
     # The host's time
 
@@ -150,7 +151,7 @@ class Machine:
 
     def refuse_in_capture(self, name: str) -> None:
         """CaptureError inside a capture, where a GPU refuses to wait, to be asked, and to allocate."""
-        if self.captures and self.threads.running in self.captures:
+        if self.threads.running in self.captures:
             raise CaptureError(f"{name} inside a capture", fix="wait and allocate before the capture, or after it")
 
     def capture_of(self, lane: StreamQueue) -> SimulatedGraph | None:
@@ -237,7 +238,8 @@ class Machine:
 
     def wait(self, name: str, work: Work | None) -> None:
         """A synchronize call: short where the work is done, else until the host has woken up after its end."""
-        self.refuse_in_capture(name)
+        if self.captures:
+            self.refuse_in_capture(name)
         begin, preset, call_ns = self.begin(), self.preset, self.preset.synchronize_ns
         # Only the call of a stream was measured cold.
         if preset.cold_synchronize_ns is not None and name == STREAM_SYNCHRONIZE and self.is_cold(name):
@@ -247,7 +249,9 @@ class Machine:
             if work.end == PENDING:
                 self.settle(work)
             if work.end > begin:
-                done_at = max(done_at, work.end + self.spread(preset.wake_up_ns + self.memory.registered_wait_ns))
+                done_at = max(
+                    done_at, work.end + self.spread(preset.wake_up_ns + self._kept_ns * self.memory.registered)
+                )
         self.threads.now = done_at
         if self.trace is not None:
             self.trace.keep("api", name, begin)
@@ -283,11 +287,6 @@ class Memory:
         self.host_bytes = self.device_bytes = self.registered = 0
         self._machine = machine
         self._registration = machine.preset.registration or Registration(0, 0, "")
-
-    @property
-    def registered_wait_ns(self) -> int:
-        """How much longer every wait takes for the memory that stays registered."""
-        return self._registration.kept_ns * self.registered
 
     def empty_host(self, shape: tuple[int, ...], dtype: Any, memory: HostMemory) -> WatchedBuffer:
         """NumPy memory that counts as `memory`."""

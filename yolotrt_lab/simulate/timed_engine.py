@@ -70,7 +70,7 @@ class TimedWork:
         self._spend: Callable[[str], None] = lambda name: None
         self._check: Callable[[HostBuffer, str], None] = lambda buffer, verb: None
         if isinstance(device, SimulatedDevice):
-            self._spend, self._check = device.host_work, device.check_idle
+            self._spend, self._check = device.host_work, device.machine.hazards.check_idle
         self.frame_shape = work.frame_shape if work else (1080, 1920)
 
     def letterbox(self, index: int, target: HostBuffer, item: int = 0) -> bool:

@@ -191,19 +191,28 @@ class Timeline:
 
         It leaves to `next_start` what waits for an event, or runs already.
         """
-        lane, free = last.lane, self._free
-        waiting, changes = lane.waiting, self.elapsed is not None
+        lane, free, changes = last.lane, self._free, self.elapsed is not None
+        waiting, end = lane.waiting, lane.tail
         while last.end == PENDING and waiting and lane.running is None and waiting[0].after is None:
             work = waiting.popleft()
-            start, free_at = work.ready, free[work.engine]
-            if lane.tail > start:
-                start = lane.tail
-            if free_at > start:
-                start = free_at
+            engine, start = work.engine, work.ready
+            if end > start:
+                start = end
+            if free[engine] > start:
+                start = free[engine]
             if changes or work.action is not None:
                 self._take_up(work, start)
-            work.start = start
-            self._end(lane, work, start + (ceil(work.duration / work.sharing[0]) if work.sharing else work.duration))
+            end = start + (ceil(work.duration / work.sharing[0]) if work.sharing else work.duration)
+            if end < work.end_from:
+                end = work.end_from
+            work.start, work.end = start, end
+            lane.tail = end
+            if engine != NO_ENGINE:
+                free[engine] = end - work.free_before
+            if not waiting:
+                self.busy -= 1
+            if self._on_placed is not None:
+                self._on_placed(lane, work)
 
     def _start(self, lane: StreamQueue, work: Work, start: int) -> None:
         self._take_up(work, start)
