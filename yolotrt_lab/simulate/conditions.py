@@ -138,7 +138,7 @@ class State:
         self._upload_times = by_count(cost.upload_times, count)
         self._enqueue_times = by_count(cost.enqueue_times, count)
         self._host_work_times = by_count(cost.host_work_times, count)
-        self._others_ns = cost.others_ns(count)
+        self._others_ns = int(by_count(cost.turns_ns, count, 0))
 
     def elapsed(self, engine: int, start: int, duration: int) -> int:
         """From `start`, when the engine takes up work that would take `duration`, to the end of that work."""

@@ -177,13 +177,20 @@ class Hazards:
                 lines=(self.line_now(),),
             )
 
-    def learn(self, work: Work) -> None:
-        """The host has waited for that work, or was told that it is over."""
-        if work.lane.known < work.place:
-            work.lane.known = work.place
-        for lane, place in work.clock.items():
-            if lane.known < place:
-                lane.known = place
+    def learn(self, work: Work | None) -> None:
+        """The host has waited for that work, or was told that it is over; None: it learned of none.
+
+        HazardError where the bytes of a copy that has run by now are not those that were submitted or downloaded, and
+        where memory was freed while a copy still used it.
+        """
+        if work is not None:
+            if work.lane.known < work.place:
+                work.lane.known = work.place
+            for lane, place in work.clock.items():
+                if lane.known < place:
+                    lane.known = place
+        if self._compared or self._freed:
+            self._check_copies()
 
     def line_now(self) -> Line | None:
         """The line of the program that is calling; None where no trace is kept."""
@@ -254,12 +261,7 @@ class Hazards:
 
             work.action = land
 
-    def check_copies(self) -> None:
-        """HazardError where the bytes of a copy that has run by now are not those that were submitted or downloaded,
-        and where memory was freed while a copy still used it.
-        """
-        if not (self._compared or self._freed):
-            return
+    def _check_copies(self) -> None:
         now = self._threads.now
         ended = [each for each in self._compared if each.work.has_run(now)]
         self._compared = [each for each in self._compared if not each.work.has_run(now)]

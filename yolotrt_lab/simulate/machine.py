@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import chain, count
 from math import prod, tau
 from random import Random
@@ -36,14 +37,11 @@ class SimulatedBuffer:
         self.nbytes = nbytes
         self.address = next(self._addresses)
         self.accesses = Accesses("device memory", self)
-        self._data: np.ndarray | None = None
 
-    @property
+    @cached_property
     def data(self) -> np.ndarray:
         """The bytes, uint8 (nbytes,)."""
-        if self._data is None:
-            self._data = np.zeros(self.nbytes, np.uint8)
-        return self._data
+        return np.zeros(self.nbytes, np.uint8)
 
 
 class Range:
@@ -103,7 +101,7 @@ class Machine:
         self.memory = Memory(self)
         self.captures: dict[VirtualThread, SimulatedGraph] = {}
         """The captures under way: each takes the work of its own host thread alone."""
-        self.spread: Callable[[float], int] = _jittered(jitter, Random(seed)) if jitter else int
+        self.spread: Callable[[float], int] = _jittered(jitter, seed) if jitter else int
         """The duration, give or take the jitter."""
         self.moves = 0
         """How often the host has moved megabytes: every kind of call is cold once after it."""
@@ -231,9 +229,7 @@ class Machine:
         self.refuse_in_capture(name)
         self.spend(name, self.preset.query_ns)
         done = work is None or self.is_done(work)
-        if done and work is not None:
-            self.hazards.learn(work)
-        self.hazards.check_copies()
+        self.hazards.learn(work if done else None)
         return done
 
     def wait(self, name: str, work: Work | None) -> None:
@@ -249,33 +245,32 @@ class Machine:
             if work.end == PENDING:
                 self.settle(work)
             if work.end > begin:
-                done_at = max(
-                    done_at, work.end + self.spread(preset.wake_up_ns + self._kept_ns * self.memory.registered)
-                )
+                wake_up_ns = preset.wake_up_ns + self._kept_ns * self.memory.registered
+                done_at = max(done_at, work.end + self.spread(wake_up_ns))
         self.threads.now = done_at
         if self.trace is not None:
             self.trace.keep("api", name, begin)
-        if work is not None:
-            self.hazards.learn(work)
-            lane = work.lane
-            if work is lane.last and not self.threads.ready:  # nothing of the lane is in the launch queue
-                lane.in_flight.clear()
-                lane.in_flight_entries = 0
-        self.hazards.check_copies()
+        if work is not None and work is work.lane.last and not self.threads.ready:  # the lane's launch queue is empty
+            work.lane.in_flight.clear()
+            work.lane.in_flight_entries = 0
+        self.hazards.learn(work)
 
 
-def _jittered(deviation: float, random: Random) -> Callable[[float], int]:
-    factor = chain.from_iterable(_jitter(deviation, random)).__next__
-    return lambda duration_ns: int(duration_ns * factor())
+def _jittered(deviation: float, seed: int) -> Callable[[float], int]:
+    """What gives a duration times a log-normal factor: `Random.gauss`, in pairs (Box and Muller, 1958)."""
+    *words, place = Random(seed).getstate()[1]
+    generator = np.random.RandomState()
+    generator.set_state(("MT19937", np.array(words, np.uint32), place, 0, 0.0))  # draws the numbers of that `Random`
 
-
-def _jitter(deviation: float, random: Random) -> Iterator[list[float]]:
-    """Log-normal factors, in blocks: `Random.gauss`, in pairs (Box and Muller, 1958)."""
-    while True:
-        uniform = np.fromiter(iter(random.random, None), float, 1_000).reshape(-1, 2)
+    def block() -> list[float]:
+        uniform = generator.random_sample((500, 2))
         angle, radius = uniform[:, 0] * tau, np.sqrt(-2.0 * np.log(1.0 - uniform[:, 1]))
         pairs = np.stack((np.cos(angle) * radius, np.sin(angle) * radius), axis=1)
-        yield np.exp(pairs * deviation).ravel().tolist()
+        factors: list[float] = np.exp(pairs * deviation).ravel().tolist()
+        return factors
+
+    factor = chain.from_iterable(iter(block, None)).__next__
+    return lambda duration_ns: int(duration_ns * factor())
 
 
 class Memory:

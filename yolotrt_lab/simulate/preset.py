@@ -148,7 +148,7 @@ def interpolated(rates: Mapping[int, float]) -> tuple[float, ...]:
 class OtherProcessesCost:
     """What other processes that keep the same GPU busy cost this one.
 
-    >>> OtherProcessesCost({"2": 4_000_000}, 2_000_000, 1_000, "an example").others_ns(1)
+    >>> Preset.load("h200").other_processes.slice_ns
     2000000
     """
 
@@ -166,10 +166,6 @@ class OtherProcessesCost:
     """The same of an engine that is enqueued call by call."""
     host_work_times: Mapping[str, float] = field(default_factory=dict)
     """The same of the host's own work."""
-
-    def others_ns(self, count: int) -> int:
-        """How long that many have the GPU between two turns."""
-        return int(by_count(self.turns_ns, count, 0))
 
 
 def by_count(measured: Mapping[str, float], count: int, none: float = 1.0) -> float:

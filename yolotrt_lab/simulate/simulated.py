@@ -260,7 +260,6 @@ class SimulatedDevice(Device):
         machine.moves += 1
         if not uploads:
             machine.hazards.learn(work)
-            machine.hazards.check_copies()
             machine.is_cold(STREAM_SYNCHRONIZE)  # the call has waited in the driver: the next wait is warm
 
     # Kernels

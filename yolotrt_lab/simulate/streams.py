@@ -128,10 +128,9 @@ class SimulatedGraph:
             )
         machine.advance(self.launch_ns[machine.is_cold("cudaGraphLaunch")])
         for step, touches, host in self._steps:
-            work = step.again(begin + self.submit_ns)
-            if work.action is not None:
-                work.action = partial(while_held, memory, work.action)
-            machine.submit(lane, work, touches, host)
+            action = step.action and partial(while_held, memory, step.action)
+            what = step.duration, step.name, step.nbytes, action, step.sharing, step.owner
+            machine.submit(lane, Work(step.engine, begin + self.submit_ns, *what), touches, host)
         if machine.trace is not None:
             machine.trace.keep("api", "cudaGraphLaunch", begin)
 

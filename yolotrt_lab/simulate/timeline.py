@@ -51,8 +51,8 @@ class Work:
     """Its engine is free so long before its end."""
     entries: int = 1
     """Places of the launch queue that it takes."""
-    correlation: int = field(init=False)
-    """The number of the call that submitted it, where a trace is kept."""
+    correlation: int = field(default=0, init=False)
+    """The number of the call that submitted it."""
     lane: StreamQueue = field(init=False)
     place: int = field(init=False)
     """Which of the works of its lane it is, from 1 on."""
@@ -61,10 +61,6 @@ class Work:
     start: int = field(default=PENDING, init=False)
     end: int = field(default=PENDING, init=False)
     """Both are PENDING until the work is placed, and final from then on."""
-
-    def again(self, ready: int) -> Work:
-        """The same work once more, from then on."""
-        return Work(self.engine, ready, self.duration, self.name, self.nbytes, self.action, self.sharing, self.owner)
 
     def has_run(self, now: int) -> bool:
         """True where it is known to have run by then."""
@@ -183,8 +179,14 @@ class Timeline:
         """Let happen what `next_start` named: the lane's first work starts, or the one that runs there ends."""
         if lane.running is not None:
             self._end_shared(lane, start)
+            return
+        work = lane.waiting.popleft()
+        self._take_up(work, start)
+        work.start = start
+        if work.sharing:
+            self._start_shared(lane, work)
         else:
-            self._start(lane, lane.waiting.popleft(), start)
+            self._end(lane, work, start + work.duration)
 
     def place_alone(self, last: Work) -> None:
         """The same for all works of a lane up to `last`, where no other lane has any, nor will before that ends.
@@ -213,14 +215,6 @@ class Timeline:
                 self.busy -= 1
             if self._on_placed is not None:
                 self._on_placed(lane, work)
-
-    def _start(self, lane: StreamQueue, work: Work, start: int) -> None:
-        self._take_up(work, start)
-        work.start = start
-        if work.sharing:
-            self._start_shared(lane, work)
-        else:
-            self._end(lane, work, start + work.duration)
 
     def _take_up(self, work: Work, start: int) -> None:
         if self.elapsed is not None:
