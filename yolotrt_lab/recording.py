@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import platform
+import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -13,8 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from struct import Struct
-from struct import error as StructError
 from types import MappingProxyType
 from typing import Any
 
@@ -40,7 +39,7 @@ _SCHEMAS: dict[str, dict[str, str]] = {
 }
 _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in HostMemory}}
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
-_pack = Struct(f"={len(FRAME_COLUMNS) - 1}q?7x").pack  # as `_ROW` has it; NumPy takes five times as long
+_pack = struct.Struct(f"={len(FRAME_COLUMNS) - 1}q?7x").pack  # as `_ROW` has it; NumPy takes five times as long
 METADATA_KEY = b"yolotrt_lab"
 _METADATA: dict[str, type] = {
     **{"schema": int, "notes": list},
@@ -245,7 +244,7 @@ class FrameRecorder:
         batch = self._batches[-1]
         try:
             batch += _pack(*row)
-        except StructError as error:
+        except struct.error as error:
             raise ValueError(f"a row must have {len(FRAME_COLUMNS)} fields, all whole numbers: {error}") from error
         if len(batch) == self._batch_bytes:
             self._batches.append(bytearray())

@@ -90,11 +90,8 @@ def measure_copies(
     >>> len(measure_copies(open_device("simulated"), sizes=[4_096], backlogs_ns=[0], repeats=1))
     4
     """
-    for name, number in (
-        ("the number of sizes", len(sizes)),
-        ("the number of backlogs", len(backlogs_ns)),
-        ("repeats", repeats),
-    ):
+    counts = {"the number of sizes": len(sizes), "the number of backlogs": len(backlogs_ns), "repeats": repeats}
+    for name, number in counts.items():
         whole(name, number, 1)
     rows: list[tuple[Any, ...]] = []
 

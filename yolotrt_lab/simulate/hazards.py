@@ -133,11 +133,9 @@ class Hazards:
         lane, known = work.lane, work.lane.known
         for accesses, kind, begin, end in touches:
             latest = accesses.latest
-            if accesses.lane is not lane:
-                self._check_races(accesses, kind, begin, end, work)
-            elif latest[-1][0].place <= known:  # all of it is over
+            if accesses.lane is lane and latest[-1][0].place <= known:  # all of it is over
                 accesses.latest = [(work, kind, begin, end)]
-            elif kind is READ and len(latest) == 1 and latest[0][1] is WRITE:
+            elif accesses.lane is lane and kind is READ and len(latest) == 1 and latest[0][1] is WRITE:
                 latest.append((work, kind, begin, end))
             else:
                 self._check_races(accesses, kind, begin, end, work)

@@ -201,8 +201,7 @@ class SimulatedDevice(Device):
 
     def _copy(self, direction: _Direction, host: HostBuffer, device: Any, stream: Any, offset: int) -> None:
         machine, lane, cost, nbytes = self.machine, stream.lane, direction.pinned, host.nbytes
-        end = offset + nbytes
-        if end > device.nbytes:
+        if offset + nbytes > device.nbytes:
             raise DeviceError(
                 f"a copy must fit device memory of {device.nbytes} bytes, got {nbytes}", fix="create more of it"
             )
@@ -211,7 +210,7 @@ class SimulatedDevice(Device):
         work = Work(direction.engine, begin + self.preset.submit_ns, duration_ns, name, nbytes)
         if machine.moves_bytes:
             work.action = _mover(direction, host, weakref.ref(device), offset)
-        touches: list[Touch] = [(device.accesses, direction.device, offset, end)]
+        touches: list[Touch] = [(device.accesses, direction.device, offset, offset + nbytes)]
         if page_locked and isinstance(host, WatchedBuffer):
             touches.append((host.accesses, direction.host, host.address, host.address + nbytes))
         if machine.captures and (graph := machine.capture_of(lane)) is not None:
@@ -225,9 +224,7 @@ class SimulatedDevice(Device):
             work.duration = machine.spread(duration_ns)
             busy = machine.is_cold(name) or (lane.last is not None and not machine.is_done(lane.last))
             call_ns = cost.busy_call_ns if busy else cost.call_ns
-            if machine.state is not None:
-                call_ns += machine.state.call_ns()
-            machine.threads.now += machine.spread(call_ns)
+            machine.threads.now += machine.spread(call_ns + machine.state.call_ns() if machine.state else call_ns)
             machine.submit(lane, work, touches, host)
         elif nbytes <= direction.pageable.staging_bytes:
             machine.advance(direction.pageable.staged_call_ns + int(nbytes / direction.pageable.staged_rate))
@@ -315,9 +312,7 @@ class SimulatedDevice(Device):
             graph.submit_ns = cost.graph_submit_ns
             return
         enqueue_ns = cost.cold_enqueue_ns if machine.is_cold(name) else cost.enqueue_ns
-        if machine.state is not None:
-            enqueue_ns = machine.state.enqueue_ns(enqueue_ns)
-        machine.threads.now += machine.spread(enqueue_ns)
+        machine.threads.now += machine.spread(machine.state.enqueue_ns(enqueue_ns) if machine.state else enqueue_ns)
         work.duration, work.entries = machine.spread(cost.gpu_ns), cost.kernels
         if cost.tail_ns:
             work.end_from = machine.threads.now + cost.tail_ns
