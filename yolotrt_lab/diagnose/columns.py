@@ -21,6 +21,7 @@ NAMING = (
 EXPORT = "print one line a frame with its time, such as 'infer: 7.9 ms'"
 """What gives a series of frames where a program prints none."""
 _LONGEST_NS = 1e18  # thirty years
+_SHUFFLED = 0.25  # of the steps of a clock go back where rows are in no order, or the newest comes first
 _EPOCHS = {1e9: "s", 1e12: "ms", 1e15: "us", 1e18: "ns"}
 """The least stamp of our days in each unit."""
 _COUNTS_ON = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.POSTPROCESS)
@@ -76,12 +77,29 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
     if columns and not len(columns[0].values):
         raise reading.error("it must have rows, got none", "name another file")
     columns = [each._replace(at=place) if each.at < 0 else each for place, each in enumerate(columns)]
+    columns = _with_clocks(columns, reading)
     sorted_ = _Sorted(columns, reading)
     with np.errstate(all="ignore"):  # of values that are then refused
         for place, column in enumerate(columns):
             PROGRESS.get()(place / len(columns))
             sorted_.add(column)
         return sorted_.measured()
+
+
+def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
+    """The columns, where one that only goes up, by what a frame takes or more, is the clock: 'uptime 33 ms'."""
+    timed = [each for each in columns if each.unit in UNITS_NS and _word(each) not in (None, words.CLOCK)]
+    longest = max((middle(each.values) * UNITS_NS[each.unit or ""] for each in timed), default=0.0) or np.inf
+    kept = []
+    for each in columns:
+        known = words.is_named(split_unit(each.header)[0]) or _CUMULATIVE.search(each.header)
+        unknown = each.unit in UNITS_NS and not known and np.isfinite(each.values).all()
+        steps = np.diff(each.values) * UNITS_NS[each.unit or ""] if unknown else np.empty(0)
+        if len(steps) >= _ROWS - 1 and (steps >= 0).all() and steps.mean() >= longest:
+            reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
+            each = each._replace(header="timestamp")
+        kept.append(each)
+    return kept
 
 
 class _Sorted:
@@ -92,8 +110,9 @@ class _Sorted:
         self.times: dict[str, np.ndarray] = {}
         self.places: dict[str, float] = {}
         """Where in a frame each of the times stands."""
-        self.exact = {plain(split_unit(column.header)[0]) for column in columns} - words.FRAME_NUMBERS
-        """What the columns are called: where 'postprocess' is there, 'decode' is another time."""
+        named = [(word, plain(column.header)) for column in columns if (word := _word(column)) not in (None, "frame")]
+        self.exact = {word for word, name in named if name.startswith(plain(str(word)))}
+        """What columns are called in so many words: where 'postprocess' is there, 'decode' is another time."""
         self.elapsed = ""
         """The time whose name may be that of a clock, such as 'elapsed'."""
         self.vague: dict[str, str] = {}
@@ -166,7 +185,7 @@ class _Sorted:
         if key == words.COPY:
             key = self._direction(column)
         name = plain(split_unit(column.header)[0])
-        is_other = plain(key) in self.exact and name != plain(key)
+        is_other = key in self.exact and not name.startswith(plain(key))
         is_other |= name.startswith("decode") and column.at < self.infer  # of the video, and not of the boxes
         if key == Stage.WAIT and 0 <= self.infer < column.at:  # not for the frame, but for the GPU
             key, is_other = Stage.SYNCHRONIZE, is_other or self.synchronizes
@@ -227,7 +246,10 @@ class _Sorted:
         for values in (*self.times.values(), *self.instants.values()):
             gaps |= np.isnan(values)
         if lost := int((gaps & keep).sum()):
-            self.notes.append(f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
+            first, rows_of = int((gaps & keep).argmax()), f"{lost:,} row{'s' * (lost != 1)} with a rate of 0"
+            where = f"from {self.reading.where(first)} " + ("to the end" if gaps[first:].all() else "on")
+            came = f"no frame came in {rows_of}, {where}: the loop stood still, or had ended"
+            self.notes.append(came if kind == "rates" else f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
         order = self._order(np.flatnonzero(keep & ~gaps))
         if not len(order):
             raise self.reading.error("no row in it has all of its times", "put a frame's times in a row")
@@ -272,6 +294,8 @@ class _Sorted:
             self.unread.append(self.ends["frame", "due"][0])
             del frame["due"]
         self.instants = frame
+        if {"due", "start"} <= frame.keys() and np.median(late := frame["start"] - frame["due"]) < 0:
+            self._lasted("the frame", late, "starts before it is due")
         if {"due", "done"} <= frame.keys():
             self.times.setdefault("latency", self._lasted("the latency", frame["done"] - frame["due"]))
         for (part, end), (header, values) in self.ends.items():
@@ -321,12 +345,16 @@ class _Sorted:
             self.notes.append(f"beside times, rates are not read{': ' * any(self.rates)}{', '.join(self.rates)}")
         elif self.rates:
             self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
-            first, *others = self.rates
+            idle = [name for name, values in self.rates.items() if np.isnan(values).mean() > 0.5]
+            first, *others = [name for name in self.rates if name not in idle] or self.rates
             self.times = {"frame": self.rates[first]} | {split_unit(name)[0]: self.rates[name] for name in others}
+            self.notes += [f"without {name!r}, which is 0 in most rows" for name in idle if name != first]
             return "rates"
-        elif not (self.times or self.telemetry or self.unread) and self.clock is not None and len(self.clock) > 2:
-            self.times["frame"] = np.diff(self.clock, prepend=np.nan)
-            self.notes.append("a frame goes from one time stamp to the next")
+        elif self.clock is not None and not (self.times or self.telemetry or self.unread or self.unitless):
+            steps = np.diff(self.clock)
+            if len(steps) > 1 and (steps >= 0).all():
+                self.times["frame"] = np.append(np.nan, steps)
+                self.notes.append("a frame goes from one time stamp to the next")
         if not self.times and self.unitless:
             raise self._without_unit()
         if not self.times and not self.telemetry:
@@ -341,6 +369,8 @@ class _Sorted:
         """The rows in the order of their frames."""
         by = next((f"{name} time" for name in INSTANTS if name in self.instants), "frame number")
         values = self.instants.get(by.split()[0], self.numbers)
+        if values is None and self.clock is not None and (np.diff(self.clock) < 0).sum() > _SHUFFLED * len(self.clock):
+            by, values = "time stamp", self.clock
         if values is None or not (np.diff(values[rows]) < 0).any():
             return rows
         self.notes.append(f"sorted by {by}")

@@ -22,20 +22,25 @@ from .words import NUMBER, UNITS_NS, numbers_of, split_unit, time_name
 
 _OF_A_NAME = r"\s*[)\]]?\s*[:=\uff1a]\s*[-+]?[\d.]"  # behind a unit: 'enqueueV3 [us]: 8109'
 _PER = r"\s*(?:[0-9]|(?:frame|image|img|iter|iteration|step|it|batch)\b)"  # behind 'ms/': a limit, or what took it
+_LIMIT = rf"(?:\s?/\s?{NUMBER})?"  # '8.2/33.3 ms'
 _ITEM = re.compile(
-    rf"({NUMBER}){words.DEVIATION}(?:\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!{_PER})|{_OF_A_NAME}))?",
+    rf"({NUMBER}){words.DEVIATION}(?:{_LIMIT}\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!{_PER})|{_OF_A_NAME}))?",
     re.IGNORECASE,
 )
 _NO_ITEM = re.compile(
-    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})\s*/|\b(?:ETA|remaining)\W*)\s*$", re.IGNORECASE
+    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})?\s*/|\b(?:ETA|remaining)\W*)\s*$", re.IGNORECASE
 )
-"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', what is left."""
+"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', a count, what is left."""
 _SLASHED = re.compile(
     rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({words.TIME_UNITS})(?![A-Za-z0-9_/])",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
 _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
+_LOCATION = re.compile(
+    r"[\w)>](?::+|\.\w{1,4}\()[\w<>~]+(?:\(\))?:\d+(?![.\d])|[\w)>][./\\][\w<>~]+:\d+(?=[\])>|:]|\s+[-|]\s)"
+)
+"""Where in a program a line was logged: 'detector.py:infer:88', 'app.yolo:88 - '."""
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
 _OF_A_RUN = (
     r"\b(?:average|avg|mean|median|min|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
@@ -43,10 +48,14 @@ _OF_A_RUN = (
 )
 _AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
 _SPREAD = re.compile(r"\b(?:min|max|std|stddev|percentile|p\d\d)\b|最大|最小", re.IGNORECASE)
-_TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
+_REWRITTEN = (
+    (re.compile(r"(?:(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\()+([-+.\deE]+)[^()]*\)+"), r"\1"),
+    (re.compile(r"([^\W\d]\s*[:=]?\s*)(?:0 days 00|0):00:(\d\d\.\d+)"), r"\1\2 s"),
+)
+"""What numbers are wrapped in, and Python's timedelta: 'np.float64(7.9)' is 7.9, '0:00:00.0079' is 00.0079 s."""
 _TELEMETRY = re.compile(
-    rf"(?<![\w.])(?:(?!(?:{words.TIME_UNITS})\b)[a-z]+ )?[a-z][\w\-]*\s*[:=]?\s*({NUMBER})"
-    rf"\s?({words.TELEMETRY_UNITS})(?![\w%/])",
+    rf"(?<![\w.])(?:(?!(?:{words.TIME_UNITS})\b)[a-z]+ )?[a-z\u4e00-\u9fff][\w\-]*?\s*[:=\uff1a]?\s*({NUMBER})"
+    rf"\s?({words.TELEMETRY_UNITS})(?![\w%]|/(?!\d))",
     re.IGNORECASE,
 )
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
@@ -63,6 +72,8 @@ _GENERIC = ("time", "cost", "duration", "dur", "elapsed")
 """Names that say of what they are only together with the word in front: 'tracker time'."""
 _DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
 _NUMBERED = re.compile(r"([A-Za-z])_([0-9]+)(\s*[:=])")  # 'infer_12: 8 ms'
+_OWN_UNITS = (*UNITS_NS, *words.RATES)
+"""Units that a name may hold, as in 'enqueueV3 [us]: 8109' and 'frames per second: 124'."""
 _SIGNS = "-+ \t:=\uff1a\"'"  # between a name and its number
 _SPACES = re.compile(r"(?:\\?\s)+")
 _Event = tuple[int, np.ndarray, int, np.ndarray]
@@ -153,14 +164,15 @@ def _averages_recur(lines: Any) -> bool:
 
 
 def _looked_through(lines: Any, averages: bool) -> tuple[Any, int]:
-    """The lines with 'np.float64(7.9)' as 7.9 and without the number of a frame in 'infer_12', empty where they are
-    comments or, unless asked for, averages; and how many averages there are.
+    """The lines with plain numbers and without that of a frame in 'infer_12', empty where they are comments or, unless
+    asked for, averages; and how many averages there are.
     """
     import pyarrow.compute as pc
 
     sample, left_out = _sample(lines), 0
-    if any(map(_TYPED.search, sample)):
-        lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
+    for written, plain in _REWRITTEN:
+        if any(map(written.search, sample)):
+            lines = pc.replace_substring_regex(lines, written.pattern, plain)
     if len({found[2] for text in sample for found in _NUMBERED.finditer(text)}) >= _SERIES:
         lines = pc.replace_substring_regex(lines, _NUMBERED.pattern, r"\1\3")
     of_a_run = rf"(?i)^[^0-9]*(?:{_OF_A_RUN}).*[0-9]"
@@ -214,7 +226,9 @@ def _with_telemetry(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
         at += timed.end()
     for found in _TELEMETRY.finditer(text):
         named, unit = text[found.start() : found.start(1)], found[2].lower()
-        placed.append((found.start(), _Item(named.rstrip(_SIGNS), unit, _literal(named) + _number(unit))))
+        label = named.rstrip(_SIGNS)
+        label = words.OF_A_GPU.get(unit, label) if label.lower() == "gpu" else label
+        placed.append((found.start(), _Item(label, unit, _literal(named) + _number(unit))))
     return tuple(item for _, item in sorted(placed))
 
 
@@ -230,7 +244,7 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
     starts, ends = [each.start(1) for each in found], [each.end() for each in found]
     before = [text[end:start] for end, start in zip([0, *ends], starts, strict=False)]
     names = [words.ending_name(_WORD.findall(split_unit(each.rstrip(_SIGNS))[0])[-3:]) for each in before]
-    has_unit = any(units) or any(split_unit(each.rstrip(_SIGNS))[1] in UNITS_NS for each in before)
+    has_unit = any(units) or any(split_unit(each.rstrip(_SIGNS))[1] in _OWN_UNITS for each in before)
     if not (has_unit or any(names)) or (not averages and _AVERAGE.search(before[0])):
         return ()
     if units[-1] in UNITS_NS and not any(units[:-1]):  # one unit for the line
@@ -250,8 +264,9 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
 
 def _starting(text: str) -> str:
     """The known name that the first words make, else the first of them; '' where they are not right behind a number."""
-    first = _WORD.findall(text)[:2] if re.match(r"[\s:)\]]*[^\W\d]", text) else []
-    return next((" ".join(first[:count]) for count in (2, 1) if time_name("".join(first[:count]))), "".join(first[:1]))
+    first = _WORD.findall(text)[:3] if re.match(r"(?!\s*\]\s*frame)[\s:)\]]*[^\W\d]", text) else []
+    said = (" ".join(first[:count]) for count in (3, 2, 1))
+    return next(filter(time_name, said), "".join(first[:1]))
 
 
 def _literal(text: str) -> str:
@@ -259,7 +274,7 @@ def _literal(text: str) -> str:
 
 
 def _number(unit: str) -> str:
-    behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/(?i:{_PER})|$)" if unit else ""
+    behind = rf"{_LIMIT}\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/(?i:{_PER})|$)" if unit else ""
     return rf"(?P<@>[-+]?{NUMBER}){words.DEVIATION}{behind}"
 
 
@@ -279,7 +294,13 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     if last.isalpha() and last.isascii():
         return bool(unit) and (unit != "s" or "." in found[1].rstrip(".,"))
     asked = _ASKED.search(text[max(0, start - 40) : start])
-    return bool(unit or (asked and _AFTER_BARE.match(text, found.end())))
+    bare = asked and _AFTER_BARE.match(text, found.end()) and not _is_location(text, found.end(1))
+    return bool(unit or bare)
+
+
+def _is_location(text: str, end: int) -> bool:
+    """True for a number that ends where in a program the line was logged."""
+    return any(each.end() == end for each in _LOCATION.finditer(text))
 
 
 def _counts(text: str, found: re.Match[str]) -> bool:
@@ -303,11 +324,12 @@ def _named(text: str, found: re.Match[str]) -> str | None:
 
 def _before(text: str, unit: str, shown: str, most: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
-    own = None if unit else split_unit(text.rstrip(f"{_SIGNS}("))[1]
-    label, start = _label(_uncounted(text), own, most)
+    named, own = (text, None) if unit else split_unit(text.rstrip(f"{_SIGNS}("))
+    said = text[: text.find(named) + len(named)] if own in words.RATES else text
+    label, start = ("elapsed", 0) if text.strip() == "[" else _label(_uncounted(said), own, most)
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     pattern = r"[0-9]+".join(map(_literal, _DIGITS.split(tail)))
-    if own in UNITS_NS:
+    if own in _OWN_UNITS:
         return _Item(label, own, pattern + _number(shown))
     return _Item(label + (f" [{own}]" if own else ""), unit, pattern + _number(shown))
 
@@ -412,22 +434,7 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
         reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
     reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
     reading.clock = words.stamps(lines if len(starts) == len(lines) else lines.take(arrow_array(starts)))
-    return measured_of(_with_clocks(columns, reading), reading)
-
-
-def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
-    """The columns, where one that only goes up, by what a frame takes or more, is the clock: 'uptime 33 ms'."""
-    timed = [each for each in columns if each.unit in UNITS_NS and words.is_named(each.header)]
-    longest = max((words.middle(each.values) * UNITS_NS[each.unit or ""] for each in timed), default=0.0) or np.inf
-    kept = []
-    for each in columns:
-        unknown = each.unit in UNITS_NS and not words.is_named(each.header) and np.isfinite(each.values).all()
-        steps = np.diff(each.values) * UNITS_NS[each.unit or ""] if unknown else np.empty(0)
-        if len(steps) >= _SERIES - 1 and (steps >= 0).all() and steps.mean() >= longest:
-            reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
-            each = each._replace(header="timestamp")
-        kept.append(each)
-    return kept
+    return measured_of(columns, reading)
 
 
 def _cut_into_frames(
