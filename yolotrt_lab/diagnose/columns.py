@@ -77,9 +77,9 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
     if columns and not len(columns[0].values):
         raise reading.error("it must have rows, got none", "name another file")
     columns = [each._replace(at=place) if each.at < 0 else each for place, each in enumerate(columns)]
-    columns = _with_clocks(columns, reading)
-    sorted_ = _Sorted(columns, reading)
     with np.errstate(all="ignore"):  # of values that are then refused
+        columns = _with_clocks(columns, reading)
+        sorted_ = _Sorted(columns, reading)
         for place, column in enumerate(columns):
             PROGRESS.get()(place / len(columns))
             sorted_.add(column)
@@ -93,9 +93,7 @@ def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
     kept = []
     for each in columns:
         known = words.is_named(split_unit(each.header)[0]) or _CUMULATIVE.search(each.header)
-        unknown = each.unit in UNITS_NS and not known and np.isfinite(each.values).all()
-        steps = np.diff(each.values) * UNITS_NS[each.unit or ""] if unknown else np.empty(0)
-        if len(steps) >= _ROWS - 1 and (steps >= 0).all() and steps.mean() >= longest:
+        if not known and each.unit in UNITS_NS and _climbs(each.values * UNITS_NS[each.unit], longest):
             reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
             each = each._replace(header="timestamp")
         kept.append(each)
@@ -122,20 +120,19 @@ class _Sorted:
         """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
         self.telemetry: dict[str, np.ndarray] = {}
         self.rates: dict[str, np.ndarray] = {}
-        self.enqueue = _place_of_enqueue(columns)
-        self.infer = min((each.at for each in columns if _word(each) == Stage.INFER), default=-1.0)
+        self.infer = min((each.at for each in columns if _word(each) == Stage.INFER), default=np.nan)
+        self.copies = [each.at for each in columns if _word(each) == words.COPY]
         self.synchronizes = Stage.SYNCHRONIZE in map(_word, columns)
         self.numbers: np.ndarray | None = None
         self.gpus: Column | None = None
         self.unitless: list[Column] = []
         self.unread: list[str] = []
         self.keep: np.ndarray | None = None
-        self.headers: list[str] = []
+        self.headers = [each.header for each in columns]
 
     def add(self, column: Column) -> None:
         """Put a column where it belongs."""
         values, name = column.values, split_unit(column.header)[0]
-        self.headers.append(column.header)
         word = vague = _word(column)
         if word is None and (vague := time_name("".join(name.split()[-1:]))) in ("frame", words.CLOCK):
             self.vague[" ".join(column.header.split())] = str(vague)
@@ -187,7 +184,7 @@ class _Sorted:
         name = plain(split_unit(column.header)[0])
         is_other = key in self.exact and not name.startswith(plain(key))
         is_other |= name.startswith("decode") and column.at < self.infer  # of the video, and not of the boxes
-        if key == Stage.WAIT and 0 <= self.infer < column.at:  # not for the frame, but for the GPU
+        if key == Stage.WAIT and self.infer < column.at:  # not for the frame, but for the GPU
             key, is_other = Stage.SYNCHRONIZE, is_other or self.synchronizes
         key = column.header if key in self.times or is_other else str(key)
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
@@ -199,8 +196,8 @@ class _Sorted:
 
     def _direction(self, column: Column) -> Stage:
         """Which way a copy goes that does not say so: before the enqueue it is the upload, behind it the download."""
-        if self.enqueue is not None:
-            return Stage.DOWNLOAD if column.at > self.enqueue else Stage.UPLOAD
+        if min(self.copies) < self.infer < max(self.copies) or (len(self.copies) == 1 and self.infer >= 0):
+            return Stage.DOWNLOAD if column.at > self.infer else Stage.UPLOAD
         way = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
         self.notes.append(f"{column.header!r} names no direction: it is read as the {way}")
         return way
@@ -294,8 +291,6 @@ class _Sorted:
             self.unread.append(self.ends["frame", "due"][0])
             del frame["due"]
         self.instants = frame
-        if {"due", "start"} <= frame.keys() and np.median(late := frame["start"] - frame["due"]) < 0:
-            self._lasted("the frame", late, "starts before it is due")
         if {"due", "done"} <= frame.keys():
             self.times.setdefault("latency", self._lasted("the latency", frame["done"] - frame["due"]))
         for (part, end), (header, values) in self.ends.items():
@@ -390,14 +385,6 @@ class _Sorted:
 def _word(column: Column) -> str | None:
     """What the name of a column stands for, be it the first of that name in a frame or a later one."""
     return time_name(re.sub(r" [234]$", "", split_unit(column.header)[0])) if column.header else "frame"
-
-
-def _place_of_enqueue(columns: Sequence[Column]) -> float | None:
-    """Where the enqueue stands in a frame, if it tells which way the copies go that do not say so, else None."""
-    copies = [each.at for each in columns if _word(each) == words.COPY]
-    place = min((each.at for each in columns if _word(each) == Stage.INFER), default=np.inf)
-    tells = len(copies) == 1 or min(copies, default=0) < place < max(copies, default=0)
-    return place if tells and np.isfinite(place) else None
 
 
 def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | None:

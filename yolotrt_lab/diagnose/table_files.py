@@ -229,32 +229,17 @@ def _row_by_row(data: bytes, table: Table, reading: Reading) -> list[Any]:
 
 def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     """Named Arrow arrays, of numbers, durations, time stamps or text such as '7.9 ms'."""
-    import pyarrow as pa
-
-    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
-    columns, texts = [], []
+    columns, texts = list[Column](), []
     for name, values in (each for each in named if each[0] not in _PARTS):
-        values = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-        kind, found = values.type, None
-        if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-            found = numbers_of(values)
-        elif pa.types.is_duration(kind):
-            columns.append(Column(name, numbers_of(values), "ns"))
-        elif any(is_kind(kind) for is_kind in numeric):
-            columns.append(Column(name, numbers_of(values), split_unit(name)[1]))
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            values = words.padded(values)
-            if (found := stamps(values)) is None and (column := _parsed(values, name, reading)) is not None:
-                columns.append(column)
-            elif found is None:
-                texts.append((name, values))
+        values = values.dictionary_decode() if hasattr(values, "dictionary") else values
+        if (found := _stamps_of(values)) is not None:
+            lasts = _lasts(name, found)
+            columns += [Column(name, found, "ns")] * bool(lasts or words.end_of(name))
+            reading.clock = found if reading.clock is None and not lasts else reading.clock
+        elif column := _column_of(values, name, reading):
+            columns.append(column)
         else:
-            texts.append((name, None))
-        lasts = found is not None and _lasts(name, found)
-        if found is not None and (lasts or words.end_of(name)):
-            columns.append(Column(name, found, "ns"))
-        found = None if lasts else found
-        reading.clock = found if reading.clock is None else reading.clock
+            texts.append((name, values if _is_text(values) else None))
     if processes := _of_processes(columns, reading):
         return processes
     columns = [
@@ -294,24 +279,8 @@ def _lasts(name: str, values: np.ndarray) -> bool:
     return short and (named or bool((np.diff(values) < 0).any()))
 
 
-_SIZES = {
-    "batch",
-    "batchsize",
-    "bs",
-    "concurrency",
-    "threads",
-    "streams",
-    "percentile",
-    "quantile",
-    "cdf",
-    "imgsz",
-    "imagesize",
-    "inputsize",
-    "size",
-    "resolution",
-    "width",
-    "height",
-}
+_SIZES = "batch batchsize bs concurrency threads streams percentile quantile cdf"
+_SIZES += " imgsz imagesize inputsize size resolution width height"
 _IN_ORDER = re.compile(
     r"frame|\b(start|begin|first|early|mid|middle|late|last|end|cold|warm)|\.(jpe?g|png|bmp|webp)\b", re.IGNORECASE
 )
@@ -326,7 +295,7 @@ def _cases_apart(measured: Measured, columns: Sequence[Column], texts: Sequence[
     numbered = any(plain(split_unit(each.header)[0]) in words.FRAME_NUMBERS for each in columns)
     if measured.kind not in ("frames", "rates") or numbered or measured.clock_ns is not None or measured.instants_ns:
         return measured
-    sizes = [each for each in columns if plain(each.header) in _SIZES]
+    sizes = [each for each in columns if plain(each.header) in _SIZES.split()]
     swept = any((np.diff(each.values) > 0).all() for each in sizes)
     told = [text.to_pylist() for _, text in texts if text is not None]
     told += [[f"{each.header} {v:g}" for v in each.values] for each in sizes]
@@ -345,6 +314,11 @@ def _cases_apart(measured: Measured, columns: Sequence[Column], texts: Sequence[
 
 _SEVERAL = 0.5  # of the frames
 _GOES_BACK = 0.02  # of the rows: less often than durations do, more often than a clock in rows sorted by stage
+_CPU = ("cpu", "cputime")
+
+
+def _goes_back(column: Column) -> bool:
+    return bool(np.mean(np.diff(column.values) < 0) > _GOES_BACK)
 
 
 def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
@@ -355,7 +329,8 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     if names.null_count or not 2 <= len(stages) <= min(2 * known, _MOST_STAGES):
         return False
     stage = numbers_of(encoded.indices).astype(np.int64)
-    _leave_out_cpu_time(columns, reading)
+    if any(time_name(split_unit(each.header)[0]) == words.CLOCK and _goes_back(each) for each in columns):
+        columns[:] = [each for each in columns if plain(split_unit(each.header)[0]) not in _CPU]  # beside 'wall_ms'
     numbers = next((each for each in columns if plain(split_unit(each.header)[0]) in words.FRAME_NUMBERS), None)
     others = [each for each in columns if each is not numbers]
     took, ends = _spans(others, reading, are_ends=all(map(words.end_of, stages)))
@@ -386,20 +361,6 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     return True
 
 
-def _leave_out_cpu_time(columns: list[Column], reading: Reading) -> None:
-    """Where a long table has the CPU time of a stage beside its wall time, the wall time is what it took."""
-    cpu = next((each for each in columns if plain(split_unit(each.header)[0]) in ("cpu", "cputime")), None)
-    if cpu is None:
-        return
-    for place, each in enumerate(columns):
-        goes_back = np.mean(np.diff(each.values) < 0) > _GOES_BACK
-        if time_name(split_unit(each.header)[0]) == words.CLOCK and goes_back:  # no clock
-            columns[place] = each._replace(header="duration", unit=split_unit(each.header)[1])
-            columns[:] = [other for other in columns if other is not cpu]
-            reading.notes.append(f"{each.header!r} is what a stage took; {cpu.header!r} is not read")
-            return
-
-
 def _spans(columns: Sequence[Column], reading: Reading, *, are_ends: bool) -> tuple[list[Column], dict[str, Column]]:
     """How long each row of a long table took, by one clock or several, and when it was due, started and was done.
 
@@ -411,10 +372,10 @@ def _spans(columns: Sequence[Column], reading: Reading, *, are_ends: bool) -> tu
         word = time_name(name := split_unit(each.header)[0])
         if word in set(Stage):  # a row has several stages
             return [], {}
-        if (end := words.end_of(name)) or word == words.CLOCK:
+        if (end := words.end_of(name)) or (word == words.CLOCK and not _goes_back(each)):
             told = each._replace(values=each.values * UNITS_NS.get(unit or "", 1.0), unit=unit and "ns")
             ends |= {end[1]: told} if end else {"start": ends.get("start", told)}
-        elif unit in UNITS_NS or word == "frame":
+        elif unit in UNITS_NS or word in ("frame", words.CLOCK):
             took.append(each._replace(unit=unit))
     if len(took) == 1 and "start" in ends and "done" not in ends:
         if (took[0].unit is None) != (ends["start"].unit is None):  # of a clock that is no start
@@ -446,8 +407,31 @@ def of_rows(rows: Sequence[Mapping[str, str]], reading: Reading) -> Measured:
     return of_arrow(((name, text_array([row.get(name, "") for row in rows])) for name in names), reading)
 
 
-def _parsed(values: Any, name: str, reading: Reading) -> Column | None:
-    """A column of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no number."""
+def _stamps_of(values: Any) -> np.ndarray | None:
+    """Times of day, with a date or without, in ns; None for others."""
+    from pyarrow import types
+
+    if types.is_timestamp(values.type) or types.is_time(values.type):
+        return numbers_of(values)
+    return stamps(words.padded(values)) if _is_text(values) else None
+
+
+def _is_text(values: Any) -> bool:
+    return str(values.type) in ("string", "large_string")
+
+
+def _column_of(values: Any, name: str, reading: Reading) -> Column | None:
+    """A column of numbers or of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no
+    number.
+    """
+    from pyarrow import types
+
+    if types.is_duration(values.type):
+        return Column(name, numbers_of(values), "ns")
+    if any(fits(values.type) for fits in (types.is_integer, types.is_floating, types.is_boolean, types.is_null)):
+        return Column(name, numbers_of(values), split_unit(name)[1])
+    if not _is_text(values):
+        return None
     known = not name or _is_known(name)
     try:
         numbers, unit, bad = words.cells(values, decimal_comma=reading.decimal)
