@@ -300,7 +300,7 @@ FORMATS = (
     Format("layers of a network", "layers", _totals, export=_EXPORT_TIMES,
            known_by=r"Unnamed Layer\*|Reformatting CopyNode|\bPWN\(|\bfeature_map: +\d"
                     r"|\[(?:Convolution|Activation|ElementWise|Pooling)\]"
-                    r"|\b(?:model\.\d+[./]|Conv_\d+\b).*[:\s]\d+(?:\.\d+)? ?[mu]s\s*$",
+                    r"|\b(?:model\.\d+[./]|Conv_\d)[\w./+ ]*?(?::| {2}| kernel time) *\d+(?:\.\d+)? ?[mu]s\s*$",
            rows=r"^(?:\[[^\]]*\] \[\w\] |.*\bNode: )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+"
                 r"(?:consuming |took |kernel time )?(?P<time>\d+(?:\.\d+)?) ?(?P<unit>ms|us)\b.*$"),
 )

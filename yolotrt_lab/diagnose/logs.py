@@ -20,17 +20,21 @@ from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
 from .words import NUMBER, UNITS_NS, numbers_of, split_unit, time_name
 
-_OF_A_NAME = r"\s*[)\]]?\s*[:=\uff1a]\s*[-+]?[\d.]"  # behind a unit: 'enqueueV3 [us]: 8109'
+_OF_A_NAME = re.compile(r"\s*[)\]]?\s*[:=\uff1a]\s*[-+]?[\d.]")  # behind a unit: 'enqueueV3 [us]: 8109'
 _PER = r"\s*(?:[0-9]|(?:frame|image|img|iter|iteration|step|it|batch)\b)"  # behind 'ms/': a limit, or what took it
+_A_FRAME = re.compile(rf"/{_PER}", re.IGNORECASE)
 _LIMIT = rf"(?:\s?/\s?{NUMBER})?"  # '8.2/33.3 ms'
 _ITEM = re.compile(
-    rf"({NUMBER}){words.DEVIATION}(?:{_LIMIT}\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!{_PER})|{_OF_A_NAME}))?",
+    rf"({NUMBER}){words.DEVIATION}(?:{_LIMIT}\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!{_PER})))?",
     re.IGNORECASE,
 )
 _NO_ITEM = re.compile(
-    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})?\s*/|\b(?:ETA|remaining)\W*)\s*$", re.IGNORECASE
+    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})?\s*/|\d-|\b(?:ETA|remaining)\W*"
+    rf"|(?<![\w.])[\d.]+\s*(?:{words.TIME_UNITS})\s*[:\uff1a])\s*$",
+    re.IGNORECASE,
 )
-"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', a count, what is left."""
+"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', a count, the end of a
+range, what is left, and what follows a time as in '8.1 ms: 3 boxes'."""
 _SLASHED = re.compile(
     rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({words.TIME_UNITS})(?![A-Za-z0-9_/])",
     re.IGNORECASE,
@@ -50,9 +54,10 @@ _AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
 _SPREAD = re.compile(r"\b(?:min|max|std|stddev|percentile|p\d\d)\b|最大|最小", re.IGNORECASE)
 _REWRITTEN = (
     (re.compile(r"(?:(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\()+([-+.\deE]+)[^()]*\)+"), r"\1"),
+    (re.compile(r"\b0m(\d+\.\d+)s"), r"\1 s"),
     (re.compile(r"([^\W\d]\s*[:=]?\s*)(?:0 days 00|0):00:(\d\d\.\d+)"), r"\1\2 s"),
 )
-"""What numbers are wrapped in, and Python's timedelta: 'np.float64(7.9)' is 7.9, '0:00:00.0079' is 00.0079 s."""
+"""What numbers are wrapped in, and durations: 'np.float64(7.9)' is 7.9, '0m0.0079s' and '0:00:00.0079' 0.0079 s."""
 _TELEMETRY = re.compile(
     rf"(?<![\w.])(?:(?!(?:{words.TIME_UNITS})\b)[a-z]+ )?[a-z\u4e00-\u9fff][\w\-]*?\s*[:=\uff1a]?\s*({NUMBER})"
     rf"\s?({words.TELEMETRY_UNITS})(?![\w%]|/(?!\d))",
@@ -102,6 +107,9 @@ def read_log(data: bytes, reading: Reading) -> Measured:
     whole = _lines(data)
     if not any(text.strip() and not re.match(words.COMMENT, text) for text in whole[:1_000].to_pylist()):
         raise reading.error("it must have lines that are no comments, got none", "name another file")
+    head = whole[0].as_py()
+    if len(_AVERAGE.findall(head)) > 1 and not any(each[2] for each in _ITEM.finditer(head)):
+        raise reading.error("line 1 names averages of a run, and the lines below it are no frames", EXPORT)
     for averages in (False, True):
         lines, left_out = _looked_through(whole, averages)
         found = _found(lines, averages)
@@ -241,7 +249,10 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
         found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
     found = [each for each in found if each is found[-1] or not _counts(text, each)]
     shown = units = [(each[2] or "").lower() for each in found]
-    starts, ends = [each.start(1) for each in found], [each.end() for each in found]
+    starts, ends = (
+        [each.start(1) for each in found],
+        [(_A_FRAME.match(text, each.end()) or each).end() for each in found],
+    )
     before = [text[end:start] for end, start in zip([0, *ends], starts, strict=False)]
     names = [words.ending_name(_WORD.findall(split_unit(each.rstrip(_SIGNS))[0])[-3:]) for each in before]
     has_unit = any(units) or any(split_unit(each.rstrip(_SIGNS))[1] in _OWN_UNITS for each in before)
@@ -292,7 +303,8 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     if last.isdigit() or last in (".", "_") or _NO_ITEM.search(text[max(0, start - 20) : start]):
         return False
     if last.isalpha() and last.isascii():
-        return bool(unit) and (unit != "s" or "." in found[1].rstrip(".,"))
+        named = (unit == "s" and "." not in found[1].rstrip(".,")) or _OF_A_NAME.match(text, found.end())
+        return bool(unit) and not named
     asked = _ASKED.search(text[max(0, start - 40) : start])
     bare = asked and _AFTER_BARE.match(text, found.end()) and not _is_location(text, found.end(1))
     return bool(unit or bare)
@@ -319,7 +331,8 @@ def _is_bare(text: str, found: re.Match[str]) -> bool:
 
 def _named(text: str, found: re.Match[str]) -> str | None:
     """What the words between a number and the one before it name, if that is known."""
-    return words.ending_name(_WORD.findall(_DIGITS.split(text[: found.start()])[-1])[-3:])
+    *others, last = _WORD.findall(_DIGITS.split(text[: found.start()])[-1])[-3:] or [""]
+    return words.ending_name([*others, split_unit(last)[0]])
 
 
 def _before(text: str, unit: str, shown: str, most: int) -> _Item:
