@@ -107,8 +107,8 @@ def read_log(data: bytes, reading: Reading) -> Measured:
     whole = _lines(data)
     if not any(text.strip() and not re.match(words.COMMENT, text) for text in whole[:1_000].to_pylist()):
         raise reading.error("it must have lines that are no comments, got none", "name another file")
-    head = whole[0].as_py()
-    if len(_AVERAGE.findall(head)) > 1 and not any(each[2] for each in _ITEM.finditer(head)):
+    head, below = (whole[:2].to_pylist() * 2)[:2]
+    if 1 < len(_AVERAGE.findall(head)) <= len(_ITEM.findall(below)) and not re.search(r"\b\d", head):
         raise reading.error("line 1 names averages of a run, and the lines below it are no frames", EXPORT)
     for averages in (False, True):
         lines, left_out = _looked_through(whole, averages)
@@ -325,7 +325,7 @@ def _counts(text: str, found: re.Match[str]) -> bool:
 
 def _is_bare(text: str, found: re.Match[str]) -> bool:
     """True for a number behind a blank and the known name of a time: 'infer 7.9', with one unit at the end or none."""
-    blank = text[found.start() - 1 : found.start()].isspace()
+    blank = text[found.start() - 1 : found.start()].isspace() and text[found.end() : found.end() + 1] != "-"
     return blank and _named(text, found) not in (None, words.RATE, words.CLOCK, "frame")
 
 

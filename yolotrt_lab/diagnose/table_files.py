@@ -330,7 +330,9 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
         return False
     stage = numbers_of(encoded.indices).astype(np.int64)
     if any(time_name(split_unit(each.header)[0]) == words.CLOCK and _goes_back(each) for each in columns):
-        columns[:] = [each for each in columns if plain(split_unit(each.header)[0]) not in _CPU]  # beside 'wall_ms'
+        cpu = [each.header for each in columns if plain(split_unit(each.header)[0]) in _CPU]
+        columns[:] = [each for each in columns if each.header not in cpu]
+        reading.notes += [f"{name!r} is not read: beside it stands what a stage took" for name in cpu]
     numbers = next((each for each in columns if plain(split_unit(each.header)[0]) in words.FRAME_NUMBERS), None)
     others = [each for each in columns if each is not numbers]
     took, ends = _spans(others, reading, are_ends=all(map(words.end_of, stages)))
