@@ -306,13 +306,8 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
         named = (unit == "s" and "." not in found[1].rstrip(".,")) or _OF_A_NAME.match(text, found.end())
         return bool(unit) and not named
     asked = _ASKED.search(text[max(0, start - 40) : start])
-    bare = asked and _AFTER_BARE.match(text, found.end()) and not _is_location(text, found.end(1))
-    return bool(unit or bare)
-
-
-def _is_location(text: str, end: int) -> bool:
-    """True for a number that ends where in a program the line was logged."""
-    return any(each.end() == end for each in _LOCATION.finditer(text))
+    located = any(each.end() == found.end(1) for each in _LOCATION.finditer(text))
+    return bool(unit or (asked and _AFTER_BARE.match(text, found.end()) and not located))
 
 
 def _counts(text: str, found: re.Match[str]) -> bool:

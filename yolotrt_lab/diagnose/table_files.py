@@ -262,8 +262,8 @@ def _of_processes(columns: Sequence[Column], reading: Reading) -> Measured | Non
         listed = ", ".join(map(str, sorted({int(each) for each in pids[~np.isnan(pids)]})[:8]))
         what = f"it lists processes on a GPU (pid {listed}), and not at which time"
         raise reading.error(what, "log the time too: nvidia-smi --query-compute-apps=timestamp,pid --format=csv -l 1")
-    steps = np.diff(reading.clock, prepend=-np.inf)
-    first = steps > AT_ONCE * np.quantile(steps[1:], 0.9) if len(steps) > 1 else steps > 0
+    steps = np.diff(reading.clock, prepend=-np.inf)  # of one sample they are small
+    first = np.abs(steps) > AT_ONCE * np.quantile(np.abs(steps[1:]), 0.9) if len(steps) > 1 else steps != 0
     counts = np.bincount(np.cumsum(first) - 1, ~np.isnan(pids))
     unread = tuple(each.header for each in columns if plain(each.header) != "pid")
     return Measured("telemetry", "processes on a GPU", telemetry={"gpu_processes": counts}, origin=reading.file,
