@@ -249,6 +249,9 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
         found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
     found = [each for each in found if each is found[-1] or not _counts(text, each)]
     shown = units = [(each[2] or "").lower() for each in found]
+    # a limit in each pattern would take RE2 twice as long
+    limits = [_LIMIT * ("/" in each[0].removesuffix(each[2] or "")) for each in found]
+    numbers = list(map(_number, units, limits))
     starts, ends = (
         [each.start(1) for each in found],
         [(_A_FRAME.match(text, each.end()) or each).end() for each in found],
@@ -264,10 +267,10 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
     known = sum(time_name(each) not in (None, words.CLOCK) for each in behind)
     asked = any(each.rstrip().endswith((":", "=", "\uff1a")) for each in before[1:])
     if all(shown) and all(behind) and not asked and known > sum(map(bool, names)):  # '103ms preprocess'
-        patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(behind, units, strict=True)]
+        patterns = [rf"{number}[\s:]*{_literal(name)}" for name, number in zip(behind, numbers, strict=True)]
         items = list(map(_Item, behind, units, patterns))
     else:
-        items = [_before(each, unit, own, most) for each, unit, own in zip(before, units, shown, strict=True)]
+        items = [_before(each, unit, number, most) for each, unit, number in zip(before, units, numbers, strict=True)]
     left_out = _SPREAD if averages else _AVERAGE  # of 'mean: 8 ms std: 0.3 ms' the mean is the time
     kept = [item for item, each in zip(items, before, strict=True) if not left_out.search(each)] or items * averages
     return _told_apart(kept)
@@ -284,8 +287,8 @@ def _literal(text: str) -> str:
     return _SPACES.sub(r"\\s*", re.escape(text))
 
 
-def _number(unit: str) -> str:
-    behind = rf"{_LIMIT}\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/(?i:{_PER})|$)" if unit else ""
+def _number(unit: str, limit: str = "") -> str:
+    behind = rf"{limit}\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/(?i:{_PER})|$)" if unit else ""
     return rf"(?P<@>[-+]?{NUMBER}){words.DEVIATION}{behind}"
 
 
@@ -330,7 +333,7 @@ def _named(text: str, found: re.Match[str]) -> str | None:
     return words.ending_name([*others, split_unit(last)[0]])
 
 
-def _before(text: str, unit: str, shown: str, most: int) -> _Item:
+def _before(text: str, unit: str, number: str, most: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
     named, own = (text, None) if unit else split_unit(text.rstrip(f"{_SIGNS}("))
     said = text[: text.find(named) + len(named)] if own in words.RATES else text
@@ -338,8 +341,8 @@ def _before(text: str, unit: str, shown: str, most: int) -> _Item:
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     pattern = r"[0-9]+".join(map(_literal, _DIGITS.split(tail)))
     if own in _OWN_UNITS:
-        return _Item(label, own, pattern + _number(shown))
-    return _Item(label + (f" [{own}]" if own else ""), unit, pattern + _number(shown))
+        return _Item(label, own, pattern + number)
+    return _Item(label + (f" [{own}]" if own else ""), unit, pattern + number)
 
 
 def _uncounted(text: str) -> str:
