@@ -88,16 +88,20 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
 
 def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
     """The columns, where one that only goes up, by what a frame takes or more, is the clock: 'uptime 33 ms'."""
-    timed = [each for each in columns if each.unit in UNITS_NS and _word(each) not in (None, words.CLOCK)]
-    longest = max((middle(each.values) * UNITS_NS[each.unit or ""] for each in timed), default=0.0) or np.inf
     kept = []
     for each in columns:
         known = words.is_named(split_unit(each.header)[0]) or _CUMULATIVE.search(each.header)
-        if not known and each.unit in UNITS_NS and _climbs(each.values * UNITS_NS[each.unit], longest):
+        if not known and each.unit in UNITS_NS and _climbs(each.values * UNITS_NS[each.unit], _longest(columns)):
             reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
             each = each._replace(header="timestamp")
         kept.append(each)
     return kept
+
+
+def _longest(columns: Sequence[Column]) -> float:
+    """The longest of the times whose names are known, in ns; infinity for none."""
+    timed = [each for each in columns if each.unit in UNITS_NS and _word(each) not in (None, words.CLOCK)]
+    return max((middle(each.values) * UNITS_NS[each.unit or ""] for each in timed), default=0.0) or np.inf
 
 
 class _Sorted:

@@ -380,13 +380,16 @@ def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
     head = head if len(data) <= _HEAD else head[:-1]
     if data[:_HEAD].lstrip()[:1] in (b"{", b"[") and (read := read_json(data.decode(), reading)):
         return read
+    table = find_table(head[:_FEW])
+    if table and (not table.named or any(map(names_a_time, table.header))):
+        return read_table(data, table, reading)
     from .logs import read_log
 
-    table = find_table(head[:_FEW])
-    if table and table.named and not any(map(names_a_time, table.header)):  # 'time,level,message' may hold a log
+    if table:  # 'time,level,message' may hold a log
         with suppress(MeasurementsError):
             return read_log(data, replace(reading, notes=[]))
-    return read_table(data, table, reading) if table else read_log(data, reading)
+        return read_table(data, table, reading)
+    return read_log(data, reading)
 
 
 def _starts(path: Path, mark: bytes) -> bool:
