@@ -248,6 +248,36 @@ OTHERS = {
         "Speed: 2.5ms preprocess, 57.0ms inference, 0.9ms postprocess per image at shape (1, 3, 640, 640)\n",
         "frames", {"frame": [61.5, 52.5]},
     ),
+    "cProfile": (
+        "   ncalls  tottime  percall  cumtime  percall filename:lineno(function)\n"
+        "      200    0.120    0.001    0.150    0.001 det.py:10(preprocess)\n",
+        "summary", {"det.py:10(preprocess)": 150},
+    ),
+    "line_profiler": (
+        "Total time: 2.5 s\nFile: det.py\nFunction: infer at line 10\n\nLine #      Hits         Time  Per Hit\n",
+        "summary", {"infer at line 10": 2500},
+    ),
+    "Google Benchmark": (
+        "Benchmark      Time     CPU   Iterations\n----\nBM_Infer/1   8.10 ms   8.00 ms   87\n",
+        "summary", {"BM_Infer/1": 8.1},
+    ),
+    "pytest-benchmark": (
+        "Name (time in us)      Min        Max       Mean\ntest_a     1.0 (1.0)  2.0 (1.0)  1,500.0 (1.0)\n",
+        "summary", {"test_a": 1.5},
+    ),
+    "MLPerf": (
+        "MLPerf Results Summary\n90th percentile latency (ns) : 822345\nMean latency (ns)      : 810000\n",
+        "summary", {"90th percentile latency": 0.822345, "Mean latency": 0.81},
+    ),
+    "perf_analyzer": (
+        "*** Measurement Settings ***\nConcurrency: 2, throughput: 219.6 infer/sec, latency 4553 usec\n",
+        "summary", {"Concurrency: 2": 4.553},
+    ),
+    "trtexec --dumpProfile": (
+        "[I] === Profile (641 iterations ) ===\n[I]    Time(ms)     Avg.(ms)   Median(ms)   Time(%)   Layer\n"
+        "[I]    13.00    0.0204   0.0203   1.1   /0/Conv + PWN(/0/Sigmoid)\n[I]  1100.1   1.7   1.7  100.0  Total\n",
+        "layers", {"/0/Conv + PWN(/0/Sigmoid)": 0.0204},
+    ),
     "layers of a network": (
         "[07/01/2025-10:00:00] [I] Reformatting CopyNode for Input Tensor 0: 0.25 ms\n"
         "[07/01/2025-10:00:00] [I] conv1 + relu1: 1.5 ms\n",
@@ -266,9 +296,59 @@ def test_another_example_of_each_format(name):
     assert found.times_ns or found.export
 
 
+CSV_OF_CALLS = {
+    "GPU trace": (
+        "Start (ns),Duration (ns),CorrId,GrdX,Bytes (MB),Device,Name\n"
+        "9,300000,0,,4.9,NVIDIA H200 (0),[CUDA memcpy Host-to-Device]\n"
+        '10,100000,1,20,,NVIDIA H200 (0),"void conv<float, int>(T1 *, T2)"\n',
+        {"[CUDA memcpy Host-to-Device]": 0.3, "void conv<float, int>(T1 *, T2)": 0.1},
+    ),
+    "NVTX": (
+        "Time (%),Total Time (ns),Instances,Avg (ns),Style,Range\n60.1,900000000,100,9000000.0,PushPop,:infer\n",
+        {":infer": 900},
+    ),
+    "nvprof": (
+        '==9== Profiling result:\n"Type","Time(%)","Time","Calls","Avg","Name"\n,%,s,,ms,\n'
+        '"API calls",50.1,2.04551,133,15.38,"cudaMemcpy"\n',
+        {"cudaMemcpy": 2045.51},
+    ),
+    "nvprof, in text": (
+        "   Start  Duration  Size  Throughput  Device  Stream  Name\n"
+        "300.12ms  170.5us  4.6MB  26.8GB/s  Tesla T4 (0)         7  [CUDA memcpy HtoD]\n",
+        {"[CUDA memcpy HtoD]": 0.1705},
+    ),
+    "dumpProfile of TensorRT 8": (
+        "=== Profile (641 iterations ) ===\n  Layer   Time (ms)   Avg. Time (ms)   Median Time (ms)   Time %\n"
+        " /0/Conv      13.00           0.0204             0.0204      1.1\n"
+        " /1/Conv      14.00           0.0205             0.0205      1.1\n",
+        {"/0/Conv": 0.0204, "/1/Conv": 0.0205},
+    ),
+    "layers of ONNX Runtime": ("a.cc:534 ExecuteKernel] Node: Conv_0 kernel time 100 us\n" * 2, {"Conv_0": 0.2}),
+    "layers that TensorRT's samples print": (
+        "/model.0/conv/Conv: 0.0300 ms\nmodel.1.conv     0.31ms\n",
+        {"/model.0/conv/Conv": 0.03, "model.1.conv": 0.31},
+    ),
+    "kernels from call to end": (
+        "API Start (ns),API Dur (ns),Kernel Dur (ns),Kernel Name\n0,4000,800000,conv\n",
+        {"conv": 0.8},
+    ),
+    "layers of MNN": ("Node Name: a, Op Type: Conv, Avg(ms): 0.25, %: 1.2\n" * 2, {"a": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", CSV_OF_CALLS)
+def test_calls_and_layers_are_added_up_by_name(name):
+    said, holds = CSV_OF_CALLS[name]
+    found = text(said)
+    assert found.kind in ("events", "summary", "layers") and found.facts == pytest.approx(holds)
+
+
 TEGRASTATS = (
     "03-07-2025 10:00:0{0} RAM 2000/7620MB (lfb 2x4MB) SWAP 0/1MB CPU [5%@1190] EMC_FREQ 4%@2133 GR3D_FREQ {1}%@[{2}] "
     "cpu@50C gpu@{1}.5C tj@51C VDD_IN 5000mW/5000mW VDD_CPU_GPU_CV {2}mW/1000mW\n"
+)
+APPS = "timestamp, pid, used_gpu_memory [MiB]\n" + "".join(
+    f"2026/11/25 21:00:0{at}.000, {pid}, 300 MiB\n" for at, pids in enumerate(((7,), (7, 8))) for pid in pids
 )
 SMI = (
     "timestamp, index, clocks.current.sm [MHz], power.draw [W], memory.used [MiB], clocks_event_reasons.sw_power_cap\n"
@@ -281,6 +361,7 @@ TELEMETRY = {
         {"gpu_utilisation_percent": [40, 45], "sm_clock_mhz": [918, 612], "memory_clock_mhz": [2133, 2133],
          "temperature_c": [40.5, 45.5], "power_w": [0.918, 0.612], "gpu_memory_used_bytes": [2000 * 2**20] * 2},
     ),
+    "processes on a GPU": (APPS, 1, {"gpu_processes": [1, 2]}),
     "nvidia-smi dmon": (
         "#Date, Time, gpu, pwr, sm\n#YYYYMMDD, HH:MM:SS, Idx, W, %\n"
         "20250703, 10:00:00, 0, 70, -\n20250703, 10:00:01, 0, 75, 50\n", 1,
@@ -323,7 +404,14 @@ def test_telemetry_and_its_time_stamps(name):
     assert (None if found.clock_ns is None else np.diff(found.clock_ns).tolist()) == (seconds and [seconds * 1e9])
 
 
+def test_what_lists_processes_without_the_time_says_which():
+    with pytest.raises(MeasurementsError, match=r"it lists processes on a GPU \(pid 7, 8\), and not at which time"):
+        text("pid, used_gpu_memory [MiB]\n7, 300 MiB\n8, 300 MiB\n7, 300 MiB\n")
+
+
 def test_one_row_of_telemetry():
+    thor = "RAM 20/99MB (lfb 1x2MB) CPU [2%@972] GR3D_FREQ @[{},1500] NVENC0 off\n"
+    assert text(thor.format(1500) + thor.format(1400)).telemetry["sm_clock_mhz"].tolist() == [1500, 1400]
     found = text("timestamp, clocks.current.sm [MHz]\n2026/11/20 12:00:00.000, 1980 MHz\n")
     assert (found.telemetry["sm_clock_mhz"].tolist(), found.clock_ns.tolist()) == ([1980], [1795176000e9])
 
@@ -341,6 +429,8 @@ def test_frames_are_joined_with_telemetry_by_their_time_stamps():
 CASES_APART = {
     "models": ("model,infer_ms\nyolov8n,1.2\nyolov8s,2.1\nyolov8m,4.9\n", {"yolov8s: infer": 2.1}),
     "GPUs": ("gpu,infer_ms\nT4,24\nT4,9\nA100,3\nH100,1\n", {"T4 (row 2): infer": 9, "A100: infer": 3}),
+    "rates": ("Concurrency,Inferences/Second\n1,200\n2,250\n4,400\n", {"Concurrency 2: frame": 4}),
+    "threads": ("threads,infer_ms\n" + "".join(f"{n},{30 / n:.2f}\n" for n in range(1, 40)), {"threads 2: infer": 15}),
     "batches": ("batch_size,infer_ms\n1,2\n4,6\n16,21\n32,44\n", {"batch_size 16: infer": 21}),
     "images": ("imgsz,preprocess_ms,infer_ms\n320,0.5,1.9\n640,1.2,5.1\n1280,4.4,19.8\n", {"imgsz 640: infer": 5.1}),
     "Markdown": ("| Model | Latency (ms) |\n|---|---|\n| n | 0.99 |\n| s | 1.2 |\n| m | 3.5 |\n", {"m: latency": 3.5}),
@@ -480,11 +570,12 @@ def test_the_first_pattern_that_fits_decides_and_each_format_has_a_case():
     seen = {read(path).format for path in (CASES / "logs").iterdir() if path.name in KINDS}
     seen |= {*OTHERS, *TELEMETRY}
     assert {form.name for form in FORMATS} - seen == {"nvprof, a trace"}
-    assert text('"Start","Duration","Name"\nms,us,\n310.1ms  2.5us  [CUDA memset]\n').kind == "events"
+    assert text('"Start","Duration","Name"\nms,us,\n310.1,2.5,[CUDA memset]\n').kind == "events"
 
 
 def test_parquet_arrow_gzip_and_pipes(tmp_path, monkeypatch):
-    columns = {"latency_ms": [1.0, 2.0, 3.0], "sync_us": pa.array([1, 2, 3], pa.int32()), "label": ["a", "b", "c"]}
+    columns = {"latency_ms": [1.0, 2.0, 3.0], "sync_us": pa.array([1, 2, 3], pa.int32())}
+    columns["label"] = pa.array(["a", "b", "c"]).dictionary_encode()
     columns |= {"power_w": [50.0, None, 70.0], "warmup": [True, False, False]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     pyarrow.feather.write_feather(pa.table(columns), tmp_path / "a.arrow")

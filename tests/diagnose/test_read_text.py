@@ -99,6 +99,13 @@ TABLE = "preprocess_ms,infer_ms,sync_us\n1.2,7.9,4\n1.3,8.1,5\n"
         '{"pre_ms": [1.2, 1.3], "infer_ms": [7.9, 8.1], "sync_us": [4, 5], "shape": [1, 3, 640]}',
         '{"ts": 1, "stages": {"pre": "1.2 ms", "infer": "7.9 ms", "sync": "4 us"}}\n'
         '{"ts": 2, "stages": {"pre": "1.3 ms", "infer": "8.1 ms", "sync": "5 us"}}\n{"ts": 3, "sta',
+        "pre,infer,sync\n"
+        + "".join(
+            f"0 days 00:00:00.0{a},0 days 00:00:00.0{b},0:00:00.00000{c}\n"
+            for a, b, c in (("012", "079", 4), ("013", "081", 5))
+        ),
+        "pre;infer;sync\n00:00:00.0012;00:00:00.0079;00:00:00.000004\n00:00:00.0013;00:00:00.0081;00:00:00.000005\n",
+        "pre (ms) | infer (ms) | sync (us)\n-- | -- | --\n1.2 | 7.9 | 4\n1.3 | 8.1 | 5\n",
         "Timing results, RTX 3060\n" + TABLE,
         "My loop.\nIt gets slow, why?\n```\n" + TABLE,
         "My timings:\n\n|pre|infer|sync|\n|---|---|---|\n|1.2 ms|7.9 ms|4 us|\n|1.3 ms|8.1 ms|5 us|\n",
@@ -195,6 +202,26 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("infer: 8.25 ms (+0.5 ms)", {"infer": 8_250}),
         ("preprocess done, 2 ms\ninference done, 8.25 ms", {"preprocess": 2_000, "infer": 8_250}),
         ("12/300 - infer: 8.25ms/step", {"infer": 8_250}),
+        ("1.5 ms for preprocess, 8.25 ms for inference, 0.5 ms for nms",
+         {"preprocess": 1_500, "infer": 8_250, "postprocess": 500}),
+        ("took 1.5 ms to preprocess\ntook 8.25 ms to infer", {"preprocess": 1_500, "infer": 8_250}),
+        ("Function 'preprocess' executed in 0.0015s\nFunction 'infer' executed in 0.00825s",
+         {"preprocess": 1_500, "infer": 8_250}),
+        ("frame 3: 8.25/33.33 ms (25%)", {"frame": 8_250}),
+        ("infer 8.25 ms: 12 boxes", {"infer": 8_250}),
+        ("infer 8.25 ms/image, nms 1.5 ms/image, 121 img/s", {"infer": 8_250, "postprocess": 1_500}),
+        ("infer_time_ms 8.25", {"infer": 8_250}),
+        ("infer took 0m0.00825s", {"infer": 8_250}),
+        ("Network Time: 17.5ms, Inference Time: 8.25ms", {"Network Time": 17_500, "infer": 8_250}),
+        ("图像预处理 1.5ms | 模型推理时间为：8.25ms | 流同步 0.5ms",  # noqa: RUF001
+         {"preprocess": 1_500, "infer": 8_250, "synchronize": 500}),
+        ("数据拷贝到GPU: 1.5ms 推理执行: 8.25ms 拷贝回CPU: 0.5ms", {"upload": 1_500, "infer": 8_250, "download": 500}),
+        ("当前帧率：50.0", {"frame": 20_000}),  # noqa: RUF001
+        ("Running at 50.0 frames per second", {"frame": 20_000}),
+        ("infer took 0:00:00.008250", {"infer": 8_250}),
+        ("infer 0 days 00:00:00.008250", {"infer": 8_250}),
+        ("10:00:00 | pre: 1 ms | infer: 8.25 ms", {"preprocess": 1_000, "infer": 8_250}),
+        ('{"log": "infer: 8.25 ms", "time": "2026-11-25T10:00:00.5Z"}', {"infer": 8_250}),
         ("Speed: 8.25 ms/img, post 1.5 ms per frame", {"Speed": 8_250, "postprocess": 1_500}),
     ],
 )  # fmt: skip
@@ -234,6 +261,12 @@ def test_the_number_of_a_frame_between_a_name_and_its_time(line):
         ("infer: 9.1ms  FPS:119  Temp:5{0}C  CPU temp: 4{0} C  Power:29.{0}W",
          {"temperature_c": [50 + n for n in range(1, 10)], "power_w": [29 + n / 10 for n in range(1, 10)]},
          ("CPU temp",)),
+        ("infer: 9.1ms 显存: 200{0}MB 温度: 6{0}℃",
+         {"gpu_memory_used_bytes": [2e9 + n * 1e6 for n in range(1, 10)],
+          "temperature_c": [60 + n for n in range(1, 10)]}, ()),
+        ("infer: 9.1ms GPU: {0}MiB/8192MiB, GPU 6{0}C rss{0}MB",
+         {"gpu_memory_used_bytes": [n * 2**20 for n in range(1, 10)], "temperature_c": [60 + n for n in range(1, 10)],
+          "host_memory_bytes": [n * 1e6 for n in range(1, 10)]}, ()),
         ("infer 9.1 gpu_clock=198{0}MHz", {"sm_clock_mhz": [1980 + n for n in range(1, 10)]}, ()),
         ("infer 9.1 ms, written at 5{0} MB/s, {0} W", {}, ()),
     ],
@@ -265,7 +298,8 @@ def test_memory_in_units_that_change_in_a_log():
 @pytest.mark.parametrize(
     "before",
     ["I0304 10:00:{n:02}.5 123 det.cc:45] ", "2025-03-04 10:00:{n:02},000 detect.py:88 INFO ", "a | detect:run:4{k} - ",
-     "[tid:4711] ", "[GPU:0] ", "step={n} "],
+     "[tid:4711] ", "[GPU:0] ", "step={n} ", "10:00:{n:02}.5 | INFO | __main__:inference:177 - ",
+     "2025-03-04 10:00:{n:02},000 detect.py:infer:88 ", "[det.cpp:infer():88] ", "app.yolo.infer:88 - "],
 )  # fmt: skip
 def test_what_each_line_starts_with_is_no_frame(before):
     stages = [("preprocess", 2), ("infer", 8), ("nms", 1)]
@@ -345,6 +379,11 @@ def test_the_clock_of_a_log_that_is_cut_at_its_start_is_no_time_of_a_frame(name)
     assert list(slower.times_ns) == ["frame", "infer"]
 
 
+def test_a_line_that_starts_with_the_uptime_tells_when_it_was_written():
+    found = read_text("".join(f"[   {0.1 + n * n / 100:.3f}s] frame {n} done\n" for n in range(10)))
+    assert found.times_ns["frame"].tolist() == pytest.approx([1e7 * (2 * n + 1) for n in range(9)])
+
+
 @pytest.mark.parametrize("start", ["uptime {} ms, ", "position {} ms, ", "[{} ms] ", "frame 1 pts {}.5 ms "])
 def test_a_time_that_only_goes_up_is_a_clock(start):
     found = read_text("".join(f"{start.format(33 * n)}infer {8 + n % 2}.5 ms\n" for n in range(20)))
@@ -377,6 +416,11 @@ HASHED = "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" 
          ("without what stands above the table",), ()),
         ("frame,sync_ms\n2,30\n0,10\n1,20\n", {"synchronize": [10_000, 20_000, 30_000]},
          ("sorted by frame number",), ()),
+        ("timestamp,sync_ms\n2026-11-25 10:00:02,30\n2026-11-25 10:00:01,20\n2026-11-25 10:00:00,10\n",
+         {"synchronize": [10_000, 20_000, 30_000]}, ("sorted by time stamp",), ()),
+        ("t_capture_ms,infer_ms\n" + "".join(f"{15 * n},{8 + n % 2}\n" for n in range(9)),
+         {"infer": [8_000 + 1_000 * (n % 2) for n in range(9)]},
+         ("'t_capture_ms' only goes up: it is read as a clock",), ()),
         ("sync_ms,infer_end_ms\n1,8\n2,18\n", {"synchronize": [1_000, 2_000]}, (), ("infer_end_ms",)),
         (PARTS, {"infer": [7_900, 8_000], "postprocess": [1_000, 2_000]},
          ("2 lines of averages left out", "1 incomplete frame left out"), ()),
@@ -389,13 +433,16 @@ HASHED = "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" 
          ("without line 4, which breaks off",), ()),
         ("{'infer_time': 0.0078, 'fps': 125.0}\n{'infer_time': 0.0079, 'fps': 200.0}\n", {"frame": [8_000, 5_000]}, (),
          ("infer_time (no unit: --unit)",)),
-        ("Inferences/Second,concurrency\n200,1\n100,3\n", {"frame": [5_000, 10_000]}, (), ("concurrency",)),
+        ("Inferences/Second,cameras\n200,1\n100,3\n", {"frame": [5_000, 10_000]}, (), ("cameras",)),
+        ("frames per second: 200\nframes per second: 100\n", {"frame": [5_000, 10_000]}, (), ()),
+        ("fps: 20\nfps: 10\nfps: 0\n", {"frame": [50_000, 100_000]},
+         ("no frame came in 1 row with a rate of 0, from line 3 to the end: the loop stood still, or had ended",), ()),
     ],
 )  # fmt: skip
 def test_what_is_left_out_is_noted(text, holds, notes, unread):
     found = read_text(text)
     assert (times(text), found.notes, found.unread) == (holds, notes, unread)
-    assert found.kind == ("rates" if "Second" in text or "fps" in text else "frames")
+    assert found.kind == ("rates" if "Second" in text or "second" in text or "fps" in text else "frames")
 
 
 @pytest.mark.parametrize("name", ["non-max suppression", "Non max suppression", "Non-Maximum Suppression"])
@@ -448,6 +495,10 @@ def test_every_encoding_and_line_end(tmp_path, encoding, end):
         ("ts,cpu\n1700000000,3\n1700000001,4\n1700000002,3\n", "no column of times is known among 'ts', 'cpu'"),
         ("hello\nworld\n", r"^a\.csv: line 1 and those after it hold no time that can be read"),
         ("\n# nothing\n", r"^a\.csv: it must have lines that are no comments, got none$"),
+        (",infer_ms\ncount,200\nmean,11.0\nstd,1.7\n", r"^a\.csv: its rows are statistics of a run"),
+        ("4-5 ms: 12\n5-6 ms: 31\n" * 9, r"^a\.csv: line 1 and those after it hold no time that can be read"),
+        ("Stage  mean  p50\ninfer  9.1ms  8.9ms\n", r"^a\.csv: line 1 names averages of a run"),
+        ("1.1/8.1/0.5 ms\n" * 9, r"^a\.csv: line 1 and those after it hold no time that can be read"),
         ("due_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the latency ends before it starts$"),
         ("start_ns,done_ns\n1,5\n7,6\n", r"^a\.csv: line 3: the frame ends before it starts$"),
         ("infer_ms,sync_ms\n1,nan\nnan,2\n", r"^a\.csv: no row in it has all of its times$"),

@@ -21,6 +21,7 @@ NAMING = (
 EXPORT = "print one line a frame with its time, such as 'infer: 7.9 ms'"
 """What gives a series of frames where a program prints none."""
 _LONGEST_NS = 1e18  # thirty years
+_SHUFFLED = 0.25  # of the steps of a clock go back where rows are in no order, or the newest comes first
 _EPOCHS = {1e9: "s", 1e12: "ms", 1e15: "us", 1e18: "ns"}
 """The least stamp of our days in each unit."""
 _COUNTS_ON = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.POSTPROCESS)
@@ -76,12 +77,31 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
     if columns and not len(columns[0].values):
         raise reading.error("it must have rows, got none", "name another file")
     columns = [each._replace(at=place) if each.at < 0 else each for place, each in enumerate(columns)]
-    sorted_ = _Sorted(columns, reading)
     with np.errstate(all="ignore"):  # of values that are then refused
+        columns = _with_clocks(columns, reading)
+        sorted_ = _Sorted(columns, reading)
         for place, column in enumerate(columns):
             PROGRESS.get()(place / len(columns))
             sorted_.add(column)
         return sorted_.measured()
+
+
+def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
+    """The columns, where one that only goes up, by what a frame takes or more, is the clock: 'uptime 33 ms'."""
+    kept = []
+    for each in columns:
+        known = words.is_named(split_unit(each.header)[0]) or _CUMULATIVE.search(each.header)
+        if not known and each.unit in UNITS_NS and _climbs(each.values * UNITS_NS[each.unit], _longest(columns)):
+            reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
+            each = each._replace(header="timestamp")
+        kept.append(each)
+    return kept
+
+
+def _longest(columns: Sequence[Column]) -> float:
+    """The longest of the times whose names are known, in ns; infinity for none."""
+    timed = [each for each in columns if each.unit in UNITS_NS and _word(each) not in (None, words.CLOCK)]
+    return max((middle(each.values) * UNITS_NS[each.unit or ""] for each in timed), default=0.0) or np.inf
 
 
 class _Sorted:
@@ -92,8 +112,9 @@ class _Sorted:
         self.times: dict[str, np.ndarray] = {}
         self.places: dict[str, float] = {}
         """Where in a frame each of the times stands."""
-        self.exact = {plain(split_unit(column.header)[0]) for column in columns} - words.FRAME_NUMBERS
-        """What the columns are called: where 'postprocess' is there, 'decode' is another time."""
+        named = [(word, plain(column.header)) for column in columns if (word := _word(column)) not in (None, "frame")]
+        self.exact = {word for word, name in named if name.startswith(plain(str(word)))}
+        """What columns are called in so many words: where 'postprocess' is there, 'decode' is another time."""
         self.elapsed = ""
         """The time whose name may be that of a clock, such as 'elapsed'."""
         self.vague: dict[str, str] = {}
@@ -103,20 +124,19 @@ class _Sorted:
         """When a part of a frame starts and ends, by its name and 'start' or 'done': what the file calls it, and it."""
         self.telemetry: dict[str, np.ndarray] = {}
         self.rates: dict[str, np.ndarray] = {}
-        self.enqueue = _place_of_enqueue(columns)
-        self.infer = min((each.at for each in columns if _word(each) == Stage.INFER), default=-1.0)
+        self.infer = min((each.at for each in columns if _word(each) == Stage.INFER), default=np.nan)
+        self.copies = [each.at for each in columns if _word(each) == words.COPY]
         self.synchronizes = Stage.SYNCHRONIZE in map(_word, columns)
         self.numbers: np.ndarray | None = None
         self.gpus: Column | None = None
         self.unitless: list[Column] = []
         self.unread: list[str] = []
         self.keep: np.ndarray | None = None
-        self.headers: list[str] = []
+        self.headers = [each.header for each in columns]
 
     def add(self, column: Column) -> None:
         """Put a column where it belongs."""
         values, name = column.values, split_unit(column.header)[0]
-        self.headers.append(column.header)
         word = vague = _word(column)
         if word is None and (vague := time_name("".join(name.split()[-1:]))) in ("frame", words.CLOCK):
             self.vague[" ".join(column.header.split())] = str(vague)
@@ -166,9 +186,9 @@ class _Sorted:
         if key == words.COPY:
             key = self._direction(column)
         name = plain(split_unit(column.header)[0])
-        is_other = plain(key) in self.exact and name != plain(key)
+        is_other = key in self.exact and not name.startswith(plain(key))
         is_other |= name.startswith("decode") and column.at < self.infer  # of the video, and not of the boxes
-        if key == Stage.WAIT and 0 <= self.infer < column.at:  # not for the frame, but for the GPU
+        if key == Stage.WAIT and self.infer < column.at:  # not for the frame, but for the GPU
             key, is_other = Stage.SYNCHRONIZE, is_other or self.synchronizes
         key = column.header if key in self.times or is_other else str(key)
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
@@ -180,8 +200,8 @@ class _Sorted:
 
     def _direction(self, column: Column) -> Stage:
         """Which way a copy goes that does not say so: before the enqueue it is the upload, behind it the download."""
-        if self.enqueue is not None:
-            return Stage.DOWNLOAD if column.at > self.enqueue else Stage.UPLOAD
+        if min(self.copies) < self.infer < max(self.copies) or (len(self.copies) == 1 and self.infer >= 0):
+            return Stage.DOWNLOAD if column.at > self.infer else Stage.UPLOAD
         way = Stage.DOWNLOAD if Stage.UPLOAD in self.times else Stage.UPLOAD
         self.notes.append(f"{column.header!r} names no direction: it is read as the {way}")
         return way
@@ -227,7 +247,10 @@ class _Sorted:
         for values in (*self.times.values(), *self.instants.values()):
             gaps |= np.isnan(values)
         if lost := int((gaps & keep).sum()):
-            self.notes.append(f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
+            first, rows_of = int((gaps & keep).argmax()), f"{lost:,} row{'s' * (lost != 1)} with a rate of 0"
+            where = f"from {self.reading.where(first)} " + ("to the end" if gaps[first:].all() else "on")
+            came = f"no frame came in {rows_of}, {where}: the loop stood still, or had ended"
+            self.notes.append(came if kind == "rates" else f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
         order = self._order(np.flatnonzero(keep & ~gaps))
         if not len(order):
             raise self.reading.error("no row in it has all of its times", "put a frame's times in a row")
@@ -321,12 +344,16 @@ class _Sorted:
             self.notes.append(f"beside times, rates are not read{': ' * any(self.rates)}{', '.join(self.rates)}")
         elif self.rates:
             self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
-            first, *others = self.rates
+            idle = [name for name, values in self.rates.items() if np.isnan(values).mean() > 0.5]
+            first, *others = [name for name in self.rates if name not in idle] or self.rates
             self.times = {"frame": self.rates[first]} | {split_unit(name)[0]: self.rates[name] for name in others}
+            self.notes += [f"without {name!r}, which is 0 in most rows" for name in idle if name != first]
             return "rates"
-        elif not (self.times or self.telemetry or self.unread) and self.clock is not None and len(self.clock) > 2:
-            self.times["frame"] = np.diff(self.clock, prepend=np.nan)
-            self.notes.append("a frame goes from one time stamp to the next")
+        elif self.clock is not None and not (self.times or self.telemetry or self.unread or self.unitless):
+            steps = np.diff(self.clock)
+            if len(steps) > 1 and (steps >= 0).all():
+                self.times["frame"] = np.append(np.nan, steps)
+                self.notes.append("a frame goes from one time stamp to the next")
         if not self.times and self.unitless:
             raise self._without_unit()
         if not self.times and not self.telemetry:
@@ -341,6 +368,8 @@ class _Sorted:
         """The rows in the order of their frames."""
         by = next((f"{name} time" for name in INSTANTS if name in self.instants), "frame number")
         values = self.instants.get(by.split()[0], self.numbers)
+        if values is None and self.clock is not None and (np.diff(self.clock) < 0).sum() > _SHUFFLED * len(self.clock):
+            by, values = "time stamp", self.clock
         if values is None or not (np.diff(values[rows]) < 0).any():
             return rows
         self.notes.append(f"sorted by {by}")
@@ -360,14 +389,6 @@ class _Sorted:
 def _word(column: Column) -> str | None:
     """What the name of a column stands for, be it the first of that name in a frame or a later one."""
     return time_name(re.sub(r" [234]$", "", split_unit(column.header)[0])) if column.header else "frame"
-
-
-def _place_of_enqueue(columns: Sequence[Column]) -> float | None:
-    """Where the enqueue stands in a frame, if it tells which way the copies go that do not say so, else None."""
-    copies = [each.at for each in columns if _word(each) == words.COPY]
-    place = min((each.at for each in columns if _word(each) == Stage.INFER), default=np.inf)
-    tells = len(copies) == 1 or min(copies, default=0) < place < max(copies, default=0)
-    return place if tells and np.isfinite(place) else None
 
 
 def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import re
@@ -9,7 +10,7 @@ import stat
 import sys
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..files import read_file
 from ..recording import ARROW_STARTS, METADATA_KEY, Recording, read_arrow
 from .columns import EXPORT, Column, Reading, measured_of
 from .measured import Kind, Measured
-from .table_files import COMMENTS, DMON, find_table, objects_of, of_arrow, of_rows, read_json, read_table
+from .table_files import COMMENTS, DMON, find_table, names_a_time, objects_of, of_arrow, of_rows, read_json, read_table
 from .words import PROGRESS, TIME_UNITS, UNITS_NS, split_unit
 
 _HEAD, _FEW = 1 << 16, 200
@@ -44,6 +45,11 @@ _QUERY = {
 }
 _OF_GPU = {"upload": "h2d", "infer": "enqueue", "download": "d2h"}
 """What trtexec measures of these stages: copies on the GPU, and the enqueue call."""
+_TOOK = re.compile(r"Total ?Time|Duration|Kernel Dur|Time(?! ?\()")
+_CSV_OF_CALLS = re.compile(
+    rf'^"?(?:Time|Start|Type|API Start)\b[^\n,]*,(?:[^\n]*,)?"?(?:{_TOOK.pattern})[^\n]*$', re.MULTILINE
+)
+"""The header of a table of calls, and its column of times."""
 _JETSON = {"GPU": "gpu_utilisation_percent", "Temp GPU": "temperature_c", "(?:Power TOT|power cur)": "power [mW]"}
 
 
@@ -109,6 +115,8 @@ def _totals(text: str, form: Format, reading: Reading) -> Measured:
     facts: dict[str, float] = {}
     for name, took in _named(text, form) if form.rows else _profiled(text, form, reading):
         facts[name] = facts.get(name, 0.0) + took
+    if not facts:
+        raise reading.error(f"it looks like {form.name}, and no row of it can be read", f"take a series: {form.export}")
     return _summary(facts, form, reading)
 
 
@@ -118,13 +126,31 @@ def _summary(facts: Mapping[str, float], form: Format, reading: Reading) -> Meas
 
 
 def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
-    """Names with times in ms, of lines."""
-    header = re.search(r"(?:Total ?Time|Duration) ?\((\w+)\)", text)
-    for found in (each.groupdict() for each in re.finditer(form.rows, text, re.MULTILINE)):
-        unit = found.get("unit") or (header[1] if header else "ns")
-        name = (found["name"] or found["last"]).strip()
+    """Names with times in ms, of lines or of CSV."""
+    if header := _CSV_OF_CALLS.search(text):
+        with suppress(csv.Error):
+            yield from _named_in_csv(text[header.start() :].split("\n"))
+        return
+    rows, told = re.compile(form.rows, re.MULTILINE), re.search(r"(?:Time|Duration|time in) ?\(?(\w+)\)", text)
+    key = next(each for each in rows.groupindex if each.startswith("time"))
+    for found in map(re.Match.groupdict, rows.finditer(text)):
+        unit = found.get("unit") or split_unit(key)[1] or (told[1] if told else "ns")
+        name = " ".join((found["name"] or found["last"]).split())
         with suppress(ValueError):  # '1.2.3'
-            yield name, float(found["time"].replace(",", "")) * UNITS_NS.get(unit, 1.0) / 1e6
+            yield name, float(found[key].replace(",", "")) * UNITS_NS.get(unit, 1.0) / 1e6
+
+
+def _named_in_csv(lines: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """The same of what nsys stats and nvprof write as CSV; nvprof has the units in a row of their own."""
+    names, *rows = csv.reader(lines)
+    took = next((place for place, name in enumerate(names) if _TOOK.match(name)), 0)
+    called = names.index("Name") if "Name" in names else len(names) - 1
+    unit = split_unit(names[took])[1] or ""
+    for row in rows:
+        if len(row) == len(names):
+            unit = row[took] if row[took] in UNITS_NS else unit
+            with suppress(ValueError):
+                yield row[called], float(row[took]) * UNITS_NS.get(unit, 1.0) / 1e6
 
 
 def _profiled(text: str, form: Format, reading: Reading) -> Iterator[tuple[str, float]]:
@@ -195,7 +221,7 @@ def _jetson_stats(text: str, form: Format, reading: Reading) -> Measured:
 
 def _deepstream(text: str, form: Format, reading: Reading) -> Measured:
     """Frames a second of each source; the numbers in brackets are averages since the start."""
-    lines = re.findall(r"\*\*PERF:(.*)", re.sub(r"\([^)\n]*\)|'[^'\n]*':", " ", text))
+    lines = re.findall(r"\*\*PERF:(.*)", re.sub(r"\([^)\n]*\)|'[^'\n]*':|FPS \d+", " ", text))
     rows = [re.findall(r"(?<![\w.(])(\d+\.?\d*)(?![\w.)])", line) for line in lines]
     width = max(map(len, rows), default=0)
     if not width:
@@ -221,21 +247,31 @@ FORMATS = (
            known_by=r'"ph" ?: ?"X".*?"(?:op_name|model_run|session_initialization)"|"cat" ?: ?"Session"'),
     Format("Chrome trace", "events", _totals, known_by=r'"traceEvents"|"ph" ?: ?"[XB]"'),
     Format("nsys stats, a trace", "events", _totals, export=_SQLITE_EXPORT,
-           known_by=r"^\s*\"?Start ?\(\w+\)\"?[\s,]+\"?Duration ?\(\w+\)",
-           rows=r"^\s*[\d.]+[,\s]+(?P<time>[\d.]+)"
-                r"(?:,(?P<name>[A-Za-z][^,]*),|[,\s].*[,\s]{2}?\"?(?P<last>[A-Za-z_\[(<][^,]*?)\"?\s*$)"),
+           known_by=r"^\s*\"?(?:Start ?\(\w+\)\"?[\s,]+\"?Duration|API Start ?\(\w+\),API Dur) ?\(\w+\)",
+           rows=r"^\s*[\d.,]+\s+(?P<time>[\d.,]+)\s+(?:(?P<name>[A-Za-z_]\w*)\s|.* {2}(?P<last>\S.*)$)"),
     Format("nsys stats, a summary", "summary", _totals, export=_SQLITE_EXPORT,
            known_by=r"Time ?\(%\).{1,9}Total ?Time",
-           rows=r"^\s*[\d.]+[,\s]+(?P<time>\d{1,3}(?:,\d{3})+(?=\s)|\d+)(?:[,\s]+[\d.,]*?\d){2,}[,\s]+"
-                r"\"?(?P<name>[A-Za-z_\[(<].*?)\"?\s*$"),
+           rows=r"^\s*[\d.]+\s+(?P<time>[\d,]+)(?:\s+[\d.,]+){2,}\s+(?:PushPop\s+|StartEnd\s+)?(?P<name>\S.*)$"),
     Format("nvprof, a trace", "events", _totals, export=_SQLITE_EXPORT,
            known_by=r"^\s*\"?Start\"?[\s,]+\"?Duration\"?[\s,]",
-           rows=r"^\s*[\d.]+m?s\s+(?P<time>[\d.]+)(?P<unit>ms|us|ns|s)\s.*?(?P<name>[A-Za-z_\[][^\d\s].*)$"),
+           rows=r"^\s*[\d.]+m?s\s+(?P<time>[\d.]+)(?P<unit>ms|us|ns|s)(?=\s).* {2}(?P<name>\S.*)$"),
     Format("nvprof, a summary", "summary", _totals, export=_SQLITE_EXPORT,
            known_by=r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls",
            rows=r"^.*?[\d.]+%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us|ns)\s+\d+\s+\S+\s+\S+\s+\S+\s+(?P<name>\S.*)$"),
     Format("torch.profiler, a summary", "summary", _totals, known_by=r"Self C(?:PU|UDA) ?%|CPU time avg",
-           rows=r"^\s*(?P<name>\S.*?)\s{2,}[\d.]+ ?%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us)\b.*$"),
+           rows=r"^[\s|]*(?P<name>\S.*?)(?:\s{2}|\s\|)[\s|]*[\d.]+ ?%[\s|]+(?P<time>[\d.]+)(?P<unit>s|ms|us)\b.*$"),
+    Format("MLPerf", "summary", _totals, known_by=r"^MLPerf Results Summary",
+           rows=r"^(?P<name>[\w. ]*latency[\w ]*?) *\(ns\) *: (?P<time_ns>\d+)"),
+    Format("cProfile", "summary", _totals, known_by=r"^\s*ncalls\s+tottime",
+           rows=r"^\s*[\d/]+\s+[\d.]+\s+[\d.]+\s+(?P<time_s>[\d.]+)\s+[\d.]+\s+(?P<name>\S.*)$"),
+    Format("line_profiler", "summary", _totals, known_by=r"^Line #\s+Hits\s+Time",
+           rows=r"^Total time: (?P<time_s>[\d.e-]+) s\nFile: .*\nFunction: (?P<name>.*)$"),
+    Format("Google Benchmark", "summary", _totals, known_by=r"^Benchmark\s+Time\s+CPU",
+           rows=r"^(?P<name>\S+)\s+(?P<time>[\d.e+]+) (?P<unit>ns|us|ms|s)\s+[\d.e+]+ (?:ns|us|ms|s)\b"),
+    Format("pytest-benchmark", "summary", _totals, known_by=r"^Name \(time in \w+\)",
+           rows=r"^(?P<name>test\S*)(?:\s+[\d.,]+(?: \([\d.,>]+\))?){2}\s+(?P<time>[\d.,]+)"),
+    Format("perf_analyzer", "summary", _totals, known_by=r"^\*\*\* Measurement Settings|^Inferences/Second vs",
+           rows=r"^(?P<name>[A-Z][\w ]*: [\d.]+), throughput: .*latency (?P<time>[\d.]+) (?P<unit>usec)"),
     Format("DeepStream PERF", "rates", _deepstream, known_by=r"^\W*\*\*PERF:"),
     Format("GStreamer fpsdisplaysink", "rates", _columns,
            rows=r"rendered: \d+, dropped: \d+, current: (?P<fps>[\d.]+)"),
@@ -243,7 +279,7 @@ FORMATS = (
            known_by=r"\bRAM \d+/\d+MB.*(?:GR3D_FREQ|EMC_FREQ|CPU \[)",
            rows=r"^(?P<when>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)?(?=.*\bRAM (?P<gpu_memory_used_mib>\d+)/\d+MB)"
                 r"(?:(?=.*GR3D_FREQ (?P<gpu_utilisation_percent>\d+)%))?"
-                r"(?:(?=.*GR3D_FREQ \d+%@\[?(?P<sm_clock_mhz>\d+)))?"
+                r"(?:(?=.*GR3D_FREQ (?:\d+%)?@\[?(?P<sm_clock_mhz>\d+)))?"
                 r"(?:(?=.*EMC_FREQ \d+%@(?P<memory_clock_mhz>\d+)))?"
                 r"(?:(?=.*\b[Gg][Pp][Uu]@(?P<temperature_c>[\d.]+)C))?"
                 r"(?:(?=(?:.*(?:VDD_GPU_SOC|VDD_GPU|VDD_SYS_GPU|VDD_CPU_GPU_CV|POM_5V_GPU)|.*?(?:VDD_IN|POM_5V_IN)) "
@@ -256,11 +292,17 @@ FORMATS = (
     Format("ultralytics lines", "frames", _columns, known_by=r"^.*?: ?\d+x\d+ .*[\d.]+ ?ms\)?\s*$",
            rows=r"^.*?\b\d+x\d+ .*?,? \(?(?P<frame_ms>[\d.]+) ?ms\)?\s*$",
            note="the frame is the inference: ultralytics prints nothing else on these lines"),
+    Format("trtexec --dumpProfile", "layers", _totals, export=_EXPORT_TIMES, known_by=r"=== Profile \(",
+           rows=r"^(?!.*\bTotal\b)(?:\[[^\]\n]*\] ?)* *(?:(?P<name>[^\s\d].*?) {2,})?"
+                r"[\d.]+ +(?P<time_ms>[\d.]+)(?: +[\d.]+){1,2}(?: +(?P<last>\S.*))?$"),
     Format("layers of a network", "layers", _totals, export=_EXPORT_TIMES,
-           known_by=r"Unnamed Layer\*|=== Profile \(|Reformatting CopyNode|\bPWN\("
-                    r"|\[(?:Convolution|Activation|ElementWise|Pooling)\]",
-           rows=r"^(?:\[[^\]]*\] \[\w\] )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+(?:consuming |took )?"
-                r"(?P<time>\d+\.\d+) ?(?P<unit>ms|us)\b.*$"),
+           rows=r"^Node Name: (?P<name>[^,]+),.*\bAvg\(ms\): (?P<time_ms>[\d.]+)"),
+    Format("layers of a network", "layers", _totals, export=_EXPORT_TIMES,
+           known_by=r"Unnamed Layer\*|Reformatting CopyNode|\bPWN\(|\bfeature_map: +\d"
+                    r"|\[(?:Convolution|Activation|ElementWise|Pooling)\]"
+                    r"|\b(?:model\.\d+[./]|Conv_\d)[\w./+ ]*?(?::| {2}| kernel time) *\d+(?:\.\d+)? ?[mu]s\s*$",
+           rows=r"^(?:\[[^\]]*\] \[\w\] |.*\bNode: )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+"
+                r"(?:consuming |took |kernel time )?(?P<time>\d+(?:\.\d+)?) ?(?P<unit>ms|us)\b.*$"),
 )
 # fmt: on
 """What is known by a pattern in its first or last lines, in the order in which it is tried. Besides these: recordings
@@ -338,10 +380,15 @@ def _read_clean(data: bytes, reading: Reading, pattern: str | None) -> Measured:
     head = head if len(data) <= _HEAD else head[:-1]
     if data[:_HEAD].lstrip()[:1] in (b"{", b"[") and (read := read_json(data.decode(), reading)):
         return read
-    if table := find_table(head[:_FEW]):
+    table = find_table(head[:_FEW])
+    if table and (not table.named or any(map(names_a_time, table.header))):
         return read_table(data, table, reading)
     from .logs import read_log
 
+    if table:  # 'time,level,message' may hold a log
+        with suppress(MeasurementsError):
+            return read_log(data, replace(reading, notes=[]))
+        return read_table(data, table, reading)
     return read_log(data, reading)
 
 

@@ -20,22 +20,31 @@ from .columns import EXPORT, NAMING, Column, Reading, measured_of
 from .measured import Measured
 from .words import NUMBER, UNITS_NS, numbers_of, split_unit, time_name
 
-_OF_A_NAME = r"\s*[)\]]?\s*[:=\uff1a]\s*[-+]?[\d.]"  # behind a unit: 'enqueueV3 [us]: 8109'
+_OF_A_NAME = re.compile(r"\s*[)\]]?\s*[:=\uff1a]\s*[-+]?[\d.]")  # behind a unit: 'enqueueV3 [us]: 8109'
 _PER = r"\s*(?:[0-9]|(?:frame|image|img|iter|iteration|step|it|batch)\b)"  # behind 'ms/': a limit, or what took it
+_A_FRAME = re.compile(rf"/{_PER}", re.IGNORECASE)
+_LIMIT = rf"(?:\s?/\s?{NUMBER})?"  # '8.2/33.3 ms'
 _ITEM = re.compile(
-    rf"({NUMBER}){words.DEVIATION}(?:\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!{_PER})|{_OF_A_NAME}))?",
+    rf"({NUMBER}){words.DEVIATION}(?:{_LIMIT}\s*[(\[]?\s*({words.TIME_UNITS})(?![A-Za-z0-9_]|/(?!{_PER})))?",
     re.IGNORECASE,
 )
 _NO_ITEM = re.compile(
-    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})\s*/|\b(?:ETA|remaining)\W*)\s*$", re.IGNORECASE
+    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})?\s*/|\d-|\b(?:ETA|remaining)\W*"
+    rf"|(?<![\w.])[\d.]+\s*(?:{words.TIME_UNITS})\s*[:\uff1a])\s*$",
+    re.IGNORECASE,
 )
-"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', what is left."""
+"""Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', a count, the end of a
+range, what is left, and what follows a time as in '8.1 ms: 3 boxes'."""
 _SLASHED = re.compile(
     rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({words.TIME_UNITS})(?![A-Za-z0-9_/])",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_\-]*|[\u4e00-\u9fff]+")
 _ASKED = re.compile(r"[A-Za-z_\u4e00-\u9fff][^\d\n]{0,12}[:=\uff1a]\s*[\"']?[-+]?$")  # 'infer: ' before a bare number
+_LOCATION = re.compile(
+    r"[\w)>](?::+|\.\w{1,4}\()[\w<>~]+(?:\(\))?:\d+(?![.\d])|[\w)>][./\\][\w<>~]+:\d+(?=[\])>|:]|\s+[-|]\s)"
+)
+"""Where in a program a line was logged: 'detector.py:infer:88', 'app.yolo:88 - '."""
 _AFTER_BARE = re.compile(r"$|[\s,;|/)\]}\"']")
 _OF_A_RUN = (
     r"\b(?:average|avg|mean|median|min|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
@@ -43,10 +52,15 @@ _OF_A_RUN = (
 )
 _AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
 _SPREAD = re.compile(r"\b(?:min|max|std|stddev|percentile|p\d\d)\b|最大|最小", re.IGNORECASE)
-_TYPED = re.compile(r"(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\(([-+.\deE]+)[^()]*\)")
+_REWRITTEN = (
+    (re.compile(r"(?:(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\()+([-+.\deE]+)[^()]*\)+"), r"\1"),
+    (re.compile(r"\b0m(\d+\.\d+)s"), r"\1 s"),
+    (re.compile(r"([^\W\d]\s*[:=]?\s*)(?:0 days 00|0):00:(\d\d\.\d+)"), r"\1\2 s"),
+)
+"""What numbers are wrapped in, and durations: 'np.float64(7.9)' is 7.9, '0m0.0079s' and '0:00:00.0079' 0.0079 s."""
 _TELEMETRY = re.compile(
-    rf"(?<![\w.])(?:(?!(?:{words.TIME_UNITS})\b)[a-z]+ )?[a-z][\w\-]*\s*[:=]?\s*({NUMBER})"
-    rf"\s?({words.TELEMETRY_UNITS})(?![\w%/])",
+    rf"(?<![\w.])(?:(?!(?:{words.TIME_UNITS})\b)[a-z]+ )?[a-z\u4e00-\u9fff][\w\-]*?\s*[:=\uff1a]?\s*({NUMBER})"
+    rf"\s?({words.TELEMETRY_UNITS})(?![\w%]|/(?!\d))",
     re.IGNORECASE,
 )
 _SAMPLED, _ROUNDS, _MOST_TEMPLATES = 400, 3, 24
@@ -63,6 +77,8 @@ _GENERIC = ("time", "cost", "duration", "dur", "elapsed")
 """Names that say of what they are only together with the word in front: 'tracker time'."""
 _DIGITS = re.compile(r"(?<![A-Za-z_\d])\d+")  # of numbers, and not those of names such as H2D and enqueueV3
 _NUMBERED = re.compile(r"([A-Za-z])_([0-9]+)(\s*[:=])")  # 'infer_12: 8 ms'
+_OWN_UNITS = (*UNITS_NS, *words.RATES)
+"""Units that a name may hold, as in 'enqueueV3 [us]: 8109' and 'frames per second: 124'."""
 _SIGNS = "-+ \t:=\uff1a\"'"  # between a name and its number
 _SPACES = re.compile(r"(?:\\?\s)+")
 _Event = tuple[int, np.ndarray, int, np.ndarray]
@@ -91,6 +107,9 @@ def read_log(data: bytes, reading: Reading) -> Measured:
     whole = _lines(data)
     if not any(text.strip() and not re.match(words.COMMENT, text) for text in whole[:1_000].to_pylist()):
         raise reading.error("it must have lines that are no comments, got none", "name another file")
+    head, below = (whole[:2].to_pylist() * 2)[:2]
+    if 1 < len(_AVERAGE.findall(head)) <= len(_ITEM.findall(below)) and not re.search(r"\b\d", head):
+        raise reading.error("line 1 names averages of a run, and the lines below it are no frames", EXPORT)
     for averages in (False, True):
         lines, left_out = _looked_through(whole, averages)
         found = _found(lines, averages)
@@ -153,14 +172,15 @@ def _averages_recur(lines: Any) -> bool:
 
 
 def _looked_through(lines: Any, averages: bool) -> tuple[Any, int]:
-    """The lines with 'np.float64(7.9)' as 7.9 and without the number of a frame in 'infer_12', empty where they are
-    comments or, unless asked for, averages; and how many averages there are.
+    """The lines with plain numbers and without that of a frame in 'infer_12', empty where they are comments or, unless
+    asked for, averages; and how many averages there are.
     """
     import pyarrow.compute as pc
 
     sample, left_out = _sample(lines), 0
-    if any(map(_TYPED.search, sample)):
-        lines = pc.replace_substring_regex(lines, _TYPED.pattern, r"\1")
+    for written, plain in _REWRITTEN:
+        if any(map(written.search, sample)):
+            lines = pc.replace_substring_regex(lines, written.pattern, plain)
     if len({found[2] for text in sample for found in _NUMBERED.finditer(text)}) >= _SERIES:
         lines = pc.replace_substring_regex(lines, _NUMBERED.pattern, r"\1\3")
     of_a_run = rf"(?i)^[^0-9]*(?:{_OF_A_RUN}).*[0-9]"
@@ -214,7 +234,9 @@ def _with_telemetry(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
         at += timed.end()
     for found in _TELEMETRY.finditer(text):
         named, unit = text[found.start() : found.start(1)], found[2].lower()
-        placed.append((found.start(), _Item(named.rstrip(_SIGNS), unit, _literal(named) + _number(unit))))
+        label = named.rstrip(_SIGNS)
+        label = words.OF_A_GPU.get(unit, label) if label.lower() == "gpu" else label
+        placed.append((found.start(), _Item(label, unit, _literal(named) + _number(unit))))
     return tuple(item for _, item in sorted(placed))
 
 
@@ -227,10 +249,16 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
         found = [each for each in _ITEM.finditer(text) if _is_item(text, each) or _is_bare(text, each)]
     found = [each for each in found if each is found[-1] or not _counts(text, each)]
     shown = units = [(each[2] or "").lower() for each in found]
-    starts, ends = [each.start(1) for each in found], [each.end() for each in found]
+    # a limit in each pattern would take RE2 twice as long
+    limits = [_LIMIT * ("/" in each[0].removesuffix(each[2] or "")) for each in found]
+    numbers = list(map(_number, units, limits))
+    starts, ends = (
+        [each.start(1) for each in found],
+        [(_A_FRAME.match(text, each.end()) or each).end() for each in found],
+    )
     before = [text[end:start] for end, start in zip([0, *ends], starts, strict=False)]
     names = [words.ending_name(_WORD.findall(split_unit(each.rstrip(_SIGNS))[0])[-3:]) for each in before]
-    has_unit = any(units) or any(split_unit(each.rstrip(_SIGNS))[1] in UNITS_NS for each in before)
+    has_unit = any(units) or any(split_unit(each.rstrip(_SIGNS))[1] in _OWN_UNITS for each in before)
     if not (has_unit or any(names)) or (not averages and _AVERAGE.search(before[0])):
         return ()
     if units[-1] in UNITS_NS and not any(units[:-1]):  # one unit for the line
@@ -239,10 +267,10 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
     known = sum(time_name(each) not in (None, words.CLOCK) for each in behind)
     asked = any(each.rstrip().endswith((":", "=", "\uff1a")) for each in before[1:])
     if all(shown) and all(behind) and not asked and known > sum(map(bool, names)):  # '103ms preprocess'
-        patterns = [rf"{_number(unit)}[\s:]*{_literal(name)}" for name, unit in zip(behind, units, strict=True)]
+        patterns = [rf"{number}[\s:]*{_literal(name)}" for name, number in zip(behind, numbers, strict=True)]
         items = list(map(_Item, behind, units, patterns))
     else:
-        items = [_before(each, unit, own, most) for each, unit, own in zip(before, units, shown, strict=True)]
+        items = [_before(each, unit, number, most) for each, unit, number in zip(before, units, numbers, strict=True)]
     left_out = _SPREAD if averages else _AVERAGE  # of 'mean: 8 ms std: 0.3 ms' the mean is the time
     kept = [item for item, each in zip(items, before, strict=True) if not left_out.search(each)] or items * averages
     return _told_apart(kept)
@@ -250,16 +278,17 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
 
 def _starting(text: str) -> str:
     """The known name that the first words make, else the first of them; '' where they are not right behind a number."""
-    first = _WORD.findall(text)[:2] if re.match(r"[\s:)\]]*[^\W\d]", text) else []
-    return next((" ".join(first[:count]) for count in (2, 1) if time_name("".join(first[:count]))), "".join(first[:1]))
+    first = _WORD.findall(text)[:3] if re.match(r"(?!\s*\]\s*frame)[\s:)\]]*[^\W\d]", text) else []
+    said = (" ".join(first[:count]) for count in (3, 2, 1))
+    return next(filter(time_name, said), "".join(first[:1]))
 
 
 def _literal(text: str) -> str:
     return _SPACES.sub(r"\\s*", re.escape(text))
 
 
-def _number(unit: str) -> str:
-    behind = rf"\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/(?i:{_PER})|$)" if unit else ""
+def _number(unit: str, limit: str = "") -> str:
+    behind = rf"{limit}\s*[(\[]?\s*(?i:{re.escape(unit)})(?:[^A-Za-z0-9_/]|/(?i:{_PER})|$)" if unit else ""
     return rf"(?P<@>[-+]?{NUMBER}){words.DEVIATION}{behind}"
 
 
@@ -277,9 +306,11 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     if last.isdigit() or last in (".", "_") or _NO_ITEM.search(text[max(0, start - 20) : start]):
         return False
     if last.isalpha() and last.isascii():
-        return bool(unit) and (unit != "s" or "." in found[1].rstrip(".,"))
+        named = (unit == "s" and "." not in found[1].rstrip(".,")) or _OF_A_NAME.match(text, found.end())
+        return bool(unit) and not named
     asked = _ASKED.search(text[max(0, start - 40) : start])
-    return bool(unit or (asked and _AFTER_BARE.match(text, found.end())))
+    located = any(each.end() == found.end(1) for each in _LOCATION.finditer(text))
+    return bool(unit or (asked and _AFTER_BARE.match(text, found.end()) and not located))
 
 
 def _counts(text: str, found: re.Match[str]) -> bool:
@@ -292,24 +323,26 @@ def _counts(text: str, found: re.Match[str]) -> bool:
 
 def _is_bare(text: str, found: re.Match[str]) -> bool:
     """True for a number behind a blank and the known name of a time: 'infer 7.9', with one unit at the end or none."""
-    blank = text[found.start() - 1 : found.start()].isspace()
+    blank = text[found.start() - 1 : found.start()].isspace() and text[found.end() : found.end() + 1] != "-"
     return blank and _named(text, found) not in (None, words.RATE, words.CLOCK, "frame")
 
 
 def _named(text: str, found: re.Match[str]) -> str | None:
     """What the words between a number and the one before it name, if that is known."""
-    return words.ending_name(_WORD.findall(_DIGITS.split(text[: found.start()])[-1])[-3:])
+    *others, last = _WORD.findall(_DIGITS.split(text[: found.start()])[-1])[-3:] or [""]
+    return words.ending_name([*others, split_unit(last)[0]])
 
 
-def _before(text: str, unit: str, shown: str, most: int) -> _Item:
+def _before(text: str, unit: str, number: str, most: int) -> _Item:
     """An item whose name stands before it: the words that make a known name, else at most so many."""
-    own = None if unit else split_unit(text.rstrip(f"{_SIGNS}("))[1]
-    label, start = _label(_uncounted(text), own, most)
+    named, own = (text, None) if unit else split_unit(text.rstrip(f"{_SIGNS}("))
+    said = text[: text.find(named) + len(named)] if own in words.RATES else text
+    label, start = ("elapsed", 0) if text.strip() == "[" else _label(_uncounted(said), own, most)
     tail = text[start:].rstrip("+-") if text[-1:] in "+-" and text[-2:-1] in " :=(" else text[start:]
     pattern = r"[0-9]+".join(map(_literal, _DIGITS.split(tail)))
-    if own in UNITS_NS:
-        return _Item(label, own, pattern + _number(shown))
-    return _Item(label + (f" [{own}]" if own else ""), unit, pattern + _number(shown))
+    if own in _OWN_UNITS:
+        return _Item(label, own, pattern + number)
+    return _Item(label + (f" [{own}]" if own else ""), unit, pattern + number)
 
 
 def _uncounted(text: str) -> str:
@@ -412,22 +445,7 @@ def _assembled(lines: Any, found: Sequence[tuple[Any, np.ndarray, Any]], reading
         reading.notes.append(f"without {', '.join(map(repr, seldom[:8]))}, which most frames lack")
     reading.form, reading.where = "log lines with name: value unit", lambda row: f"line {starts[row] + 1}"
     reading.clock = words.stamps(lines if len(starts) == len(lines) else lines.take(arrow_array(starts)))
-    return measured_of(_with_clocks(columns, reading), reading)
-
-
-def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
-    """The columns, where one that only goes up, by what a frame takes or more, is the clock: 'uptime 33 ms'."""
-    timed = [each for each in columns if each.unit in UNITS_NS and words.is_named(each.header)]
-    longest = max((words.middle(each.values) * UNITS_NS[each.unit or ""] for each in timed), default=0.0) or np.inf
-    kept = []
-    for each in columns:
-        unknown = each.unit in UNITS_NS and not words.is_named(each.header) and np.isfinite(each.values).all()
-        steps = np.diff(each.values) * UNITS_NS[each.unit or ""] if unknown else np.empty(0)
-        if len(steps) >= _SERIES - 1 and (steps >= 0).all() and steps.mean() >= longest:
-            reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
-            each = each._replace(header="timestamp")
-        kept.append(each)
-    return kept
+    return measured_of(columns, reading)
 
 
 def _cut_into_frames(

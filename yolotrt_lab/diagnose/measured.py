@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..nsight.trace import Trace
 
 _DAY_NS = 86_400e9
-_AT_ONCE = 0.2  # share of a long step between samples, below which a step is none of time
+AT_ONCE = 0.2  # share of a long step between samples, below which a step is none of time
 Kind = Literal["frames", "rates", "summary", "events", "layers", "telemetry"]
 
 
@@ -170,4 +170,4 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
 def _in_groups(samples: np.ndarray) -> bool:
     """True where several samples are taken at about one time, as those of several GPUs are."""
     steps = np.diff(samples)
-    return len(steps) > 1 and bool(np.quantile(steps, 0.4) < _AT_ONCE * np.quantile(steps, 0.9))
+    return len(steps) > 1 and bool(np.quantile(steps, 0.4) < AT_ONCE * np.quantile(steps, 0.9))

@@ -16,8 +16,8 @@ import numpy as np
 from ..types import Stage
 from . import thresholds as at
 from . import words
-from .columns import EXPORT, Column, Reading, measured_of, unit_of_stamps
-from .measured import Measured
+from .columns import EXPORT, NAMING, Column, Reading, measured_of, unit_of_stamps
+from .measured import AT_ONCE, Measured
 from .words import MISSING, UNITS_NS, numbers_of, plain, split_unit, stamps, text_array, time_name
 
 COMMENTS = ("#", "//", "%", "```")
@@ -32,13 +32,18 @@ _SEPARATORS = {
     "": "lines",
 }
 _BROKEN = "it breaks off, and is read up to its last whole object"
+_PARTS = ("DurChild (ns)", "DurNonChild (ns)")  # of the Duration beside them, in nsys stats nvtx_pushpop_trace
 _SAMPLE, _MOST_ABOVE, _DEEPEST, _MOST_STAGES = 20, 10, 8, 40
 _FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
 _RULE = re.compile(
-    "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*|\\[\\d+ rows x \\d+ columns\\]"
+    "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*"
+    "|(?=.*-)(?=.*\\|)[-:|\\s]+|\\[\\d+ rows x \\d+ columns\\]"
 )
+"""A line of a frame, the '-- | --' below the names in Markdown, and how large pandas says that a table is."""
 _VALUE = re.compile(rf"[-+]?{words.NUMBER}\.?\s*([^\d\s].{{0,15}})?")
-_STAMP = re.compile(r"(?:[\d/-]{8,10}[ T])?\d\d:\d\d:\d\d(?:\.\d+)?")
+_STAMP = re.compile(r"(?:[\d/-]{8,10}[ T]|\d+ days? )?\d?\d:\d\d:\d\d(?:\.\d+)?")
+_OF_A_LOG = re.compile(rf"\d\d:\d\d:\d\d|(?<![\w.]){words.NUMBER}\s*(?:{words.TIME_UNITS})(?!\w)", re.IGNORECASE)
+"""What no header holds: a time of day, or a number with a unit, as in 'pre: 1.1 ms | infer: 8.2 ms'."""
 _UNITS = {*UNITS_NS, *words.RATES, *words.SCALES, "mhz", "w", "%", "c"}
 _ONE_NUMBER = re.compile(r"[-+]?(\d+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d{1,3}(\.\d{3})+,\d+|\d+\.\d+)\s*[^\d\s,]*")
 
@@ -55,6 +60,11 @@ class Table(NamedTuple):
 def _is_known(name: str) -> bool:
     bare, unit = split_unit(name)
     return bool(unit or words.is_named(bare) or words.telemetry_name(bare))
+
+
+def names_a_time(name: str) -> bool:
+    """True for a name that is known, or none at all, and not that of the time of day."""
+    return not name or (_is_known(name) and time_name(split_unit(name)[0]) != words.CLOCK)
 
 
 def _is_value(cell: str) -> bool:
@@ -104,12 +114,12 @@ def _table_at(sample: Sequence[tuple[int, str]], separator: str) -> Table | None
     below = [row for row in rows[1:] if row != rows[0]]
     header = _spaced(first, below) if separator == " " and below else rows[0]
     known = any(map(_is_known, header))
-    if any(_VALUE.fullmatch(cell) for cell in header) or len(header) < 1 + bool(separator):
+    if _OF_A_LOG.search(first) or any(map(_VALUE.fullmatch, header)) or len(header) < 1 + bool(separator):
         return None
     if not (separator or known) or (not separator and re.search(r"\d", first)):
         return None
     whole_rows = [row for row in below if len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1])]
-    enough = any if separator.strip(" ") and known else all
+    enough = any if known and (separator != " " or "pid" in header) else all
     numeric = sum(any(row) and enough(map(_is_value, filter(None, row[: len(header)]))) for row in whole_rows)
     if below and (len(whole_rows) < max(1, len(below) - 1) or numeric < len(whole_rows) / 2):
         return None
@@ -148,6 +158,11 @@ def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
             what = f"each row below line {table.start + 1} starts with '#', which marks a comment"
             raise reading.error(what, "write the rows without the '#'")
         raise reading.error(f"line {table.start + 1} names columns, and no row follows", "copy the rows too")
+    if table.separator and {"mean", "std"} <= {cell for cell in columns[0][:20].to_pylist() if isinstance(cell, str)}:
+        raise reading.error("its rows are statistics of a run ('mean', 'std'), and no frames", EXPORT)
+    with_unit = [name for name in table.header if split_unit(name)[1]]
+    if table.separator == " " and with_unit == [table.header[-1]] and reading.unit is None:  # 'pre infer post (ms)'
+        reading.unit = split_unit(with_unit[0])[1]
     if table.named or reading.names:
         names = table.header if table.named else _given(reading, len(columns))
         return of_arrow([each for each in zip(names, columns, strict=True) if each[0]], reading)
@@ -184,7 +199,8 @@ def _regular(body: bytes, table: Table) -> list[Any] | None:
     except pa.ArrowInvalid:
         return None
     columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in found.columns]
-    odd = rf"^\s*(#|//|%|[-|+=]{{3}}|{re.escape(table.header[0])}$)"
+    rule = r":?-+:?\s*$" if table.separator == "|" else "[-|+=]{3}"
+    odd = rf"^\s*(#|//|%|{rule}|{re.escape(table.header[0])}$)"
     return None if pa.types.is_string(columns[0].type) and words.has(columns[0], odd) else columns
 
 
@@ -213,28 +229,19 @@ def _row_by_row(data: bytes, table: Table, reading: Reading) -> list[Any]:
 
 def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     """Named Arrow arrays, of numbers, durations, time stamps or text such as '7.9 ms'."""
-    import pyarrow as pa
-
-    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
-    columns, texts = [], []
-    for name, values in named:
-        kind, found = values.type, None
-        if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-            found = numbers_of(values)
-        elif pa.types.is_duration(kind):
-            columns.append(Column(name, numbers_of(values), "ns"))
-        elif any(is_kind(kind) for is_kind in numeric):
-            columns.append(Column(name, numbers_of(values), split_unit(name)[1]))
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            if (found := stamps(values)) is None and (column := _parsed(values, name, reading)) is not None:
-                columns.append(column)
-            elif found is None:
-                texts.append((name, values))
+    columns, texts = list[Column](), []
+    for name, values in (each for each in named if each[0] not in _PARTS):
+        values = values.dictionary_decode() if hasattr(values, "dictionary") else values
+        if (found := _stamps_of(values)) is not None:
+            lasts = _lasts(name, found)
+            columns += [Column(name, found, "ns")] * bool(lasts or words.end_of(name))
+            reading.clock = found if reading.clock is None and not lasts else reading.clock
+        elif column := _column_of(values, name, reading):
+            columns.append(column)
         else:
-            texts.append((name, None))
-        if found is not None and words.end_of(name):
-            columns.append(Column(name, found, "ns"))
-        reading.clock = found if reading.clock is None else reading.clock
+            texts.append((name, values if _is_text(values) else None))
+    if processes := _of_processes(columns, reading):
+        return processes
     columns = [
         each._replace(unit=unit_of_stamps(each.values)) if each.unit is None and words.end_of(each.header) else each
         for each in columns
@@ -246,7 +253,34 @@ def of_arrow(named: Iterable[tuple[str, Any]], reading: Reading) -> Measured:
     return measured if by_stage or reading.of_times else _cases_apart(measured, columns, texts)
 
 
-_SIZES = {"batch", "batchsize", "bs", "imgsz", "imagesize", "inputsize", "size", "resolution", "width", "height"}
+def _of_processes(columns: Sequence[Column], reading: Reading) -> Measured | None:
+    """How many processes a GPU has over time, of a list such as that of nvidia-smi --query-compute-apps, else None."""
+    pids = next((each.values for each in columns if plain(each.header) == "pid"), None)
+    if pids is None or any(words.is_named(split_unit(each.header)[0]) for each in columns):
+        return None
+    if reading.clock is None:
+        listed = ", ".join(map(str, sorted({int(each) for each in pids[~np.isnan(pids)]})[:8]))
+        what = f"it lists processes on a GPU (pid {listed}), and not at which time"
+        raise reading.error(what, "log the time too: nvidia-smi --query-compute-apps=timestamp,pid --format=csv -l 1")
+    steps = np.diff(reading.clock, prepend=-np.inf)  # of one sample they are small
+    first = np.abs(steps) > AT_ONCE * np.quantile(np.abs(steps[1:]), 0.9) if len(steps) > 1 else steps != 0
+    counts = np.bincount(np.cumsum(first) - 1, ~np.isnan(pids))
+    unread = tuple(each.header for each in columns if plain(each.header) != "pid")
+    return Measured("telemetry", "processes on a GPU", telemetry={"gpu_processes": counts}, origin=reading.file,
+                    clock_ns=reading.clock[first], unread=unread, notes=tuple(reading.notes))  # fmt: skip
+
+
+def _lasts(name: str, values: np.ndarray) -> bool:
+    """True for durations that are written as times of day, '00:00:00.008': they are short, and named as times are or
+    go back.
+    """
+    named = time_name(split_unit(name)[0]) not in (None, words.CLOCK)
+    short = words.middle(values) < 60e9 and not words.end_of(name)
+    return short and (named or bool((np.diff(values) < 0).any()))
+
+
+_SIZES = "batch batchsize bs concurrency threads streams percentile quantile cdf"
+_SIZES += " imgsz imagesize inputsize size resolution width height"
 _IN_ORDER = re.compile(
     r"frame|\b(start|begin|first|early|mid|middle|late|last|end|cold|warm)|\.(jpe?g|png|bmp|webp)\b", re.IGNORECASE
 )
@@ -259,12 +293,15 @@ def _cases_apart(measured: Measured, columns: Sequence[Column], texts: Sequence[
     """
     rows = len(measured)
     numbered = any(plain(split_unit(each.header)[0]) in words.FRAME_NUMBERS for each in columns)
-    if measured.kind != "frames" or rows >= at.FEWEST_FRAMES or numbered or measured.clock_ns is not None:
+    if measured.kind not in ("frames", "rates") or numbered or measured.clock_ns is not None or measured.instants_ns:
         return measured
+    sizes = [each for each in columns if plain(each.header) in _SIZES.split()]
+    swept = any((np.diff(each.values) > 0).all() for each in sizes)
     told = [text.to_pylist() for _, text in texts if text is not None]
-    told += [[f"{each.header} {v:g}" for v in each.values] for each in columns if plain(each.header) in _SIZES]
+    told += [[f"{each.header} {v:g}" for v in each.values] for each in sizes]
     told = [each for each in told if len(each) == rows and 2 * len(set(each)) > rows > 1]
-    if not told or measured.instants_ns or any(_IN_ORDER.search(cell or "") for each in told for cell in each):
+    cells = {cell or "" for each in told for cell in each}
+    if not (told and (rows < at.FEWEST_FRAMES or swept)) or any(map(_IN_ORDER.search, cells)):
         return measured
     labels = [", ".join(filter(None, cells)) for cells in zip(*told, strict=True)]
     labels = [f"{each} (row {row})" if labels.count(each) > 1 else each for row, each in enumerate(labels, 1)]
@@ -277,6 +314,11 @@ def _cases_apart(measured: Measured, columns: Sequence[Column], texts: Sequence[
 
 _SEVERAL = 0.5  # of the frames
 _GOES_BACK = 0.02  # of the rows: less often than durations do, more often than a clock in rows sorted by stage
+_CPU = ("cpu", "cputime")
+
+
+def _goes_back(column: Column) -> bool:
+    return bool(np.mean(np.diff(column.values) < 0) > _GOES_BACK)
 
 
 def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
@@ -287,7 +329,10 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     if names.null_count or not 2 <= len(stages) <= min(2 * known, _MOST_STAGES):
         return False
     stage = numbers_of(encoded.indices).astype(np.int64)
-    _leave_out_cpu_time(columns, reading)
+    if any(time_name(split_unit(each.header)[0]) == words.CLOCK and _goes_back(each) for each in columns):
+        cpu = [each.header for each in columns if plain(split_unit(each.header)[0]) in _CPU]
+        columns[:] = [each for each in columns if each.header not in cpu]
+        reading.notes += [f"{name!r} is not read: beside it stands what a stage took" for name in cpu]
     numbers = next((each for each in columns if plain(split_unit(each.header)[0]) in words.FRAME_NUMBERS), None)
     others = [each for each in columns if each is not numbers]
     took, ends = _spans(others, reading, are_ends=all(map(words.end_of, stages)))
@@ -318,20 +363,6 @@ def _pivot(columns: list[Column], names: Any, reading: Reading) -> bool:
     return True
 
 
-def _leave_out_cpu_time(columns: list[Column], reading: Reading) -> None:
-    """Where a long table has the CPU time of a stage beside its wall time, the wall time is what it took."""
-    cpu = next((each for each in columns if plain(split_unit(each.header)[0]) in ("cpu", "cputime")), None)
-    if cpu is None:
-        return
-    for place, each in enumerate(columns):
-        goes_back = np.mean(np.diff(each.values) < 0) > _GOES_BACK
-        if time_name(split_unit(each.header)[0]) == words.CLOCK and goes_back:  # no clock
-            columns[place] = each._replace(header="duration", unit=split_unit(each.header)[1])
-            columns[:] = [other for other in columns if other is not cpu]
-            reading.notes.append(f"{each.header!r} is what a stage took; {cpu.header!r} is not read")
-            return
-
-
 def _spans(columns: Sequence[Column], reading: Reading, *, are_ends: bool) -> tuple[list[Column], dict[str, Column]]:
     """How long each row of a long table took, by one clock or several, and when it was due, started and was done.
 
@@ -343,10 +374,10 @@ def _spans(columns: Sequence[Column], reading: Reading, *, are_ends: bool) -> tu
         word = time_name(name := split_unit(each.header)[0])
         if word in set(Stage):  # a row has several stages
             return [], {}
-        if (end := words.end_of(name)) or word == words.CLOCK:
+        if (end := words.end_of(name)) or (word == words.CLOCK and not _goes_back(each)):
             told = each._replace(values=each.values * UNITS_NS.get(unit or "", 1.0), unit=unit and "ns")
             ends |= {end[1]: told} if end else {"start": ends.get("start", told)}
-        elif unit in UNITS_NS or word == "frame":
+        elif unit in UNITS_NS or word in ("frame", words.CLOCK):
             took.append(each._replace(unit=unit))
     if len(took) == 1 and "start" in ends and "done" not in ends:
         if (took[0].unit is None) != (ends["start"].unit is None):  # of a clock that is no start
@@ -378,8 +409,31 @@ def of_rows(rows: Sequence[Mapping[str, str]], reading: Reading) -> Measured:
     return of_arrow(((name, text_array([row.get(name, "") for row in rows])) for name in names), reading)
 
 
-def _parsed(values: Any, name: str, reading: Reading) -> Column | None:
-    """A column of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no number."""
+def _stamps_of(values: Any) -> np.ndarray | None:
+    """Times of day, with a date or without, in ns; None for others."""
+    from pyarrow import types
+
+    if types.is_timestamp(values.type) or types.is_time(values.type):
+        return numbers_of(values)
+    return stamps(words.padded(values)) if _is_text(values) else None
+
+
+def _is_text(values: Any) -> bool:
+    return str(values.type) in ("string", "large_string")
+
+
+def _column_of(values: Any, name: str, reading: Reading) -> Column | None:
+    """A column of numbers or of cells such as '7.9 ms'; None for one of text. MeasurementsError for a time that is no
+    number.
+    """
+    from pyarrow import types
+
+    if types.is_duration(values.type):
+        return Column(name, numbers_of(values), "ns")
+    if any(fits(values.type) for fits in (types.is_integer, types.is_floating, types.is_boolean, types.is_null)):
+        return Column(name, numbers_of(values), split_unit(name)[1])
+    if not _is_text(values):
+        return None
     known = not name or _is_known(name)
     try:
         numbers, unit, bad = words.cells(values, decimal_comma=reading.decimal)
@@ -402,10 +456,14 @@ def _parsed(values: Any, name: str, reading: Reading) -> Column | None:
 
 
 def read_json(text: str, reading: Reading) -> Measured | None:
-    """JSON in which names of times are known, whole or an object a line; None for other text."""
+    """JSON in which names of times are known, whole or an object a line; None for other text, such as that of a log
+    whose lines stand in JSON: beside them it names the time of day alone.
+    """
     objects, note = objects_of(text)
     rows = [dict(_named(each)) for each in objects]
-    if not any(_is_known(name) or not name for row in rows for name in row):
+    if not any(map(names_a_time, dict.fromkeys(name for row in rows for name in row))):
+        if len(rows) == 1:
+            raise reading.error("no name in it is that of a time", NAMING)
         return None
     reading.notes += [note] * bool(note)
     reading.form, reading.where = "JSON by names", lambda row: f"object {row + 1}"

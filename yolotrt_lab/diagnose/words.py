@@ -32,7 +32,8 @@ _UNITS_OF_TIME = {
 }
 UNITS_NS = {unit: scale for scale, units in _UNITS_OF_TIME.items() for unit in units.split()}
 """Nanoseconds in each unit of time."""
-RATES = ("fps", "qps", "hz", "it/s", "frames/s", "img/s", "images/s")
+_COUNTED = "it iter frame frames img imgs image images infer inferences samples"
+RATES = ("fps", "qps", "hz", *(what + per for what in _COUNTED.split() for per in ("/sec", "/s", " per second")))
 TIME_UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
 TIME_UNITS += rf"|(?:{'|'.join(RATES)})(?!\s*[=:\uff1a])"
 """An expression for the units of times and rates; a rate in front of ':' names the number behind it."""
@@ -40,6 +41,9 @@ BYTES = {"b": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "kb": 1e3, "m
 """Bytes in each unit of memory."""
 SCALES = BYTES | {"mw": 1e-3}
 """Units of telemetry that are no W, MHz or %, in those."""
+OF_A_GPU = dict.fromkeys(BYTES, "gpu_mem") | {"mhz": "gpu_clock", "w": "power", "mw": "power"}
+OF_A_GPU |= dict.fromkeys(("°c", "℃", "c"), "gpu_temp")
+"""What a number behind 'GPU' is, by its unit."""
 TELEMETRY_UNITS = "|".join([*list(BYTES)[1:], "mhz", "mw", "w", "°c", "℃", "c"])
 """An expression for the units by which a line of a log is known to hold telemetry."""
 
@@ -55,26 +59,26 @@ _TIMES = {
     Stage.WAIT: "wait waiting 等待",
     Stage.PREPROCESS: "preprocess pre_processing pre prep letterbox 预处理 前处理",
     Stage.UPLOAD: "upload h2d htod host_to_device copy_to_device copy_input copy_in copy_input_to_device"
-    " cpu_to_gpu 上传",
+    " cpu_to_gpu 上传 拷贝到gpu",
     Stage.INFER: "infer inf inference inferencing predict predicted prediction enqueue enqueue_v2 enqueue_v3"
     " exec execute execute_v2 execute_v3 execute_async execute_async_v2 execute_async_v3 forward model network"
-    " 推理 推断 前向",
+    " 推理 推断 前向 推理执行",
     Stage.DOWNLOAD: "download d2h dtoh device_to_host copy_to_host copy_output copy_out copy_output_to_host"
-    " gpu_to_cpu 下载",
+    " gpu_to_cpu 下载 拷贝到cpu 拷贝回",
     Stage.SYNCHRONIZE: "sync synchronize synchronise synchronization stream_sync stream_synchronize"
     " cuda_stream_synchronize device_synchronize cuda_device_synchronize cuda_event_synchronize 同步",
     Stage.POSTPROCESS: "postprocess post_processing post nms non_max_suppression non_maximum_suppression decode 后处理",
     "due": "due arrival arrived arrive captured",
     "start": "start started begin began offset 开始",
-    "done": "done end ended finish finished stop stopped 结束",
+    "done": "done end ended finish finished stop stopped executed completed 结束",
 }
 _FILLERS = (
     *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
     *("image", "boxes", "cpu", "call", "stage", "spent", "avg", "average", "total", "in"),
-    *("用时", "耗时", "时间", "花费"),
+    *("用时", "耗时", "时间", "花费", "为"),
 )
 _BEFORE = re.compile(
-    r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do)[_\s.:/-]+|(?:run|do)(?=[A-Z])"
+    r"\s*(?i:t|dt|times?|timings?|duration|elapsed|run|do|for|to|in)[_\s.:/-]+|(?:run|do)(?=[A-Z])"
     r"|第?\s*[单每]?帧(?![率号耗用时花]|$)"
     r"|(?i:(?:cuda)?memcpy(?:async)?)[\W_]*(?=(?i:upload|download|h2d|htod|host|d2h|dtoh|device|[cg]pu))"
 )
@@ -83,13 +87,13 @@ _TELEMETRY = {
     "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock gpu_clock pclk",
     "sm_clock_max_mhz": "clocks.max.sm clocks.max.graphics",
     "memory_clock_mhz": "clocks.mem clocks.current.memory memory_clock mem_clock mclk",
-    "power_w": "power.draw power.draw.average power.draw.instant power pwr",
-    "temperature_c": "temperature.gpu temperature temp gpu_temp gtemp",
+    "power_w": "power.draw power.draw.average power.draw.instant power pwr 功耗",
+    "temperature_c": "temperature.gpu temperature temp gpu_temp gtemp 温度 gpu温度",
     "pcie_generation": "pcie.link.gen.current pcie.link.gen.gpucurrent",
     "pcie_width": "pcie.link.width.current",
     "gpu_utilisation_percent": "utilization.gpu gpu_utilization gpu_util gpu_util_percent sm",
-    "host_memory_bytes": "rss host_memory process_memory memory.rss",
-    "gpu_memory_used_bytes": "memory.used gpu_memory_used gpu_mem_used gpu_mem vram vram_used fb",
+    "host_memory_bytes": "rss host_memory process_memory memory.rss 内存 内存占用",
+    "gpu_memory_used_bytes": "memory.used gpu_memory_used gpu_mem_used gpu_mem vram vram_used fb 显存 显存占用",
     "gpu_processes": "compute_processes",
 } | {
     f"throttle_{reason}": " ".join(f"{group}.{reason}" for group in ("clocks_throttle_reasons", "clocks_event_reasons"))
@@ -127,9 +131,16 @@ def _known(text: str) -> str | None:
     while name and name not in _TIME_OF:
         shorter = next((name.removesuffix(word) for word in _FILLERS if name.endswith(word)), "")
         if not shorter:
-            return None
+            return _stage_at_end(name)
         name = shorter
     return _TIME_OF.get(name)
+
+
+def _stage_at_end(name: str) -> str | None:
+    """The stage, or rate, that a Chinese name ends with: '模型推理' (of the model: inference)."""
+    starts = re.match("[\u4e00-\u9fff]*", name)
+    tails = (name[skip:] for skip in range(1, starts.end() + 1)) if starts and not re.search("[和与及]", name) else ()
+    return next((_TIME_OF[tail] for tail in tails if _TIME_OF.get(tail) in {*Stage, RATE}), None)
 
 
 def time_name(text: str) -> str | None:
@@ -171,6 +182,7 @@ def ending_name(words: list[str]) -> str | None:
 _ASCII = {0xFF08: "(", 0xFF09: ")", 0x3010: "[", 0x3011: "]"}  # full-width brackets
 _CAMEL = re.compile(r"(.*[a-z0-9])(Ms|Us|Ns|Secs?|Seconds|Millis|Micros|Nanos)")
 _IN_BRACKETS = re.compile(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]")
+_A_SECOND = re.compile(r"(.*[a-z])\s*(?:/|[\s_](per)[\s_])\s*s(?:ec|econd)?", re.IGNORECASE)  # 'Inferences/Second'
 _AT_END = re.compile(r"(.*?)[\s_/,.-]+([A-Za-zµμ]+|毫秒|微秒|纳秒|秒)")
 
 
@@ -187,9 +199,9 @@ def split_unit(header: str) -> tuple[str, str | None]:
     bracketed = _IN_BRACKETS.fullmatch(header.translate(_ASCII))
     if bracketed and (bracketed[2].lower() in (*UNITS_NS, *RATES) or telemetry_name(bracketed[1])):
         return bracketed[1], bracketed[2].lower()
+    if (rate := _A_SECOND.fullmatch(header)) and (rate[2] or time_name(rate[1]) is None):
+        return rate[1], "it/s"
     tail = _AT_END.fullmatch(header) or _CAMEL.fullmatch(header)
-    if tail and tail[2].lower() in ("s", "sec", "second") and "/" in header and time_name(tail[1]) is None:
-        return tail[1], "it/s"  # 'Inferences/Second'
     known = tail and (tail[2].lower() in UNITS_NS or (tail[2].lower() in SCALES and telemetry_name(tail[1])))
     return (tail[1], tail[2].lower()) if tail and known else (header, None)
 
@@ -338,6 +350,15 @@ def cells(text: Any, *, decimal_comma: bool | None = None) -> tuple[np.ndarray, 
         names = ["ns" if scales is UNITS_NS else "b"]
     bad = np.isnan(values) & np.array([each.lower() not in MISSING for each in said], np.bool_)
     return values[place], (names or [""])[0] or None, bad[place]
+
+
+def padded(text: Any) -> Any:
+    """Cells such as '0 days 00:00:00.008' and '0:00:00.008' as '00:00:00.008'; others as they are."""
+    import pyarrow.compute as pc
+
+    form = r"^(?:\d+ days? )?0?(\d):(\d\d:\d\d[.,]?\d*)$"
+    told = any(each and re.match(form, each) for each in text[:1].to_pylist())
+    return pc.replace_substring_regex(text, form, r"0\1:\2") if told else text
 
 
 def stamps(text: Any) -> np.ndarray | None:
