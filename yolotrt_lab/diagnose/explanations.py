@@ -71,7 +71,8 @@ def _explains(cause: Cause, words: str, next: str, needs: str, fix: str) -> Call
 
 _STAGES = "time every call of a frame: preprocess, upload, infer, download, synchronize, and when the frame was due"
 _TRACE = "yolotrt-lab trace capture --out mine -- python loop.py\nyolotrt-lab diagnose mine.sqlite"
-_APPS = "nvidia-smi --query-compute-apps=pid,used_memory --format=csv -l 1"
+_APPS = "nvidia-smi --query-compute-apps=timestamp,pid,used_memory --format=csv -l 1 -f apps.csv\n"
+_APPS += "yolotrt-lab diagnose FRAMES.csv --telemetry apps.csv"
 _RSS = "print psutil.Process().memory_info().rss / 1e6 as rss_mb in each frame"
 _SMI = "nvidia-smi --query-gpu=timestamp,COLUMNS --format=csv -lms 100 -f gpu.csv\n"
 _SMI += "yolotrt-lab diagnose FRAMES.csv --telemetry gpu.csv"
