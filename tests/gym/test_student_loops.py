@@ -267,7 +267,8 @@ def test_what_a_gpu_gets_wrong_is_refused(fault, gpu):
 def test_a_slot_that_is_given_back_too_early_to_another_thread(gpu):
     early = THREADED.replace("FILL", "letterbox(frame, out=h)\n            full.put(h)").replace("range(2)", "range(1)")
     early = early.replace("        free.put(h)\n        done", "        done").replace(
-        "        context.", "        free.put(h)\n        context."
+        "        context.",
+        "        free.put(h)\n        __import__('time').sleep(0.01)  # the other thread fills it\n        context.",
     )
     assert NEVER_KNOWN in str(lab.gym.check(function(early), gpu))
 
