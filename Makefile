@@ -14,18 +14,21 @@ space := $(subst ,, )
 export YOLOTRT_LAB_RTX_PATHS ?= $(subst build/,$(CURDIR)/build/,$(subst $(space),:,$(wildcard $(RTX_FOLDERS))))
 
 .DEFAULT_GOAL := help
-.PHONY: help test run lab figures lint rtx smoke constraints clean
+.PHONY: help test test-all run lab figures lint rtx smoke constraints clean
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/for-run  ## run every notebook: build/report.html, all figures in one file
 	@echo "3 of 3: run the notebooks, some minutes; with a number, one: make run ARGS=01"
 	@$(PY) -m yolotrt_lab run $(ARGS)
 
 test: .venv/for-test  ## run the tests
-	@echo "3 of 3: run the tests, some minutes on all cores; some of them: make test ARGS='tests/test_loop.py'"
+	@echo "3 of 3: run the tests, about a minute on two cores; some of them: make test ARGS='tests/test_loop.py'"
 	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
+
+test-all: .venv/for-test  ## run the exhaustive tests too, with many of Hypothesis's examples: some minutes
+	@YOLOTRT_LAB_EXAMPLES=$${YOLOTRT_LAB_EXAMPLES:-200} $(PY) -m pytest -n auto --dist worksteal -m "" $(ARGS)
 
 lab: .venv/for-lab  ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -1,4 +1,4 @@
-"""The scripts in benchmarks/ still run: each one once, in miniature."""
+"""The scripts in benchmarks/ still run: each one once, in miniature; that their imports hold is seen each time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ WITHOUT_A_GPU = pytest.mark.skipif(has_gpu(), reason="says what it lacks where t
 SIMULATED = ("--device", "simulated", "--frames", "10")
 
 
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    assert runpy.run_path(str(path))["__doc__"]
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -43,6 +51,7 @@ def test_benchmark_runs(command, words, tmp_path, monkeypatch, capfd):
     assert words in "".join(capfd.readouterr())
 
 
+@pytest.mark.exhaustive
 def test_the_benchmark_of_the_overlapped_loop_runs():
     """In a process of its own: it takes far longer in one whose memory is full of other things."""
     command = [sys.executable, str(BENCHMARKS / "bench_overlap.py"), "16"]

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from unittest.mock import Mock
 
 import pytest
+from samples import sampled
 
 from yolotrt_lab import cli, files, simulate
 from yolotrt_lab import device as devices
@@ -190,7 +191,7 @@ def interrupted_after(frames, monkeypatch, error=KeyboardInterrupt):
     monkeypatch.setattr(FrameRecorder, "add", stopping)
 
 
-@pytest.mark.parametrize("name", PIECES)
+@pytest.mark.parametrize("name", sampled(PIECES, ["graph-pinned", "cameras", "shared-stream"]))
 def test_ctrl_c_keeps_every_frame_so_far_of_every_kind_of_scenario_and_says_where(name, tmp_path, monkeypatch, capsys):
     interrupted_after(70, monkeypatch)
     path = tmp_path / "mine.parquet"
@@ -276,6 +277,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path):
     assert len(Recording.load(path)) == 1_500
 
 
+@pytest.mark.exhaustive
 def test_calibrate_writes_a_preset_that_the_simulated_device_takes(tmp_path, capsys):
     path = tmp_path / "mine.json"
     command = ["calibrate", "--device", "simulated", "--out", str(path)]

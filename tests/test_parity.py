@@ -60,7 +60,7 @@ def with_half_edges(model: bytes) -> bytes:
 def boxes(model, **settings):
     """The boxes that a loop on the simulated device finds in `FRAME`."""
     device = open_device("simulated")
-    options = LoopSettings(frames=2, warmup=1, postprocess=True, **settings)
+    options = LoopSettings(frames=1, warmup=0, postprocess=True, **settings)
     loop = FrameLoop(device, open_engine(device, model), options, [FRAME])
     loop.run()
     return loop.detections

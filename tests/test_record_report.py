@@ -68,6 +68,7 @@ def simulated_loop(script, monkeypatch):
     monkeypatch.setattr(script, "loop_command", lambda *most: real(*most[:-2], 30, "simulated"))
 
 
+@pytest.mark.exhaustive
 def test_steps_run_and_everything_is_packed(tmp_path):
     command = [sys.executable, str(SCRIPT), str(tmp_path), "--device", "simulated", "--frames", "5"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -99,6 +100,7 @@ def test_trace_is_imported_by_the_program_on_the_path_where_nsys_has_no_importer
     assert len(Recording.load(tmp_path / "report-b.parquet").steady) == 30
 
 
+@pytest.mark.exhaustive
 def test_trace_that_nothing_can_import_is_an_error_and_is_kept(script, tmp_path, monkeypatch, without_importer):
     simulated_loop(script, monkeypatch)
     (without_importer / "qdstrm-import").unlink()
@@ -109,6 +111,7 @@ def test_trace_that_nothing_can_import_is_an_error_and_is_kept(script, tmp_path,
     assert (tmp_path / "report-b.qdstrm").exists()
 
 
+@pytest.mark.exhaustive
 def test_twin_under_nsys_leaves_its_recording_alone(script, tmp_path, monkeypatch, without_importer):
     simulated_loop(script, monkeypatch)
     twin = script.twin(script.Lab(tmp_path, "simulated", 5), "graph-pinned", "node")

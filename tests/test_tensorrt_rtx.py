@@ -119,6 +119,7 @@ def test_rtx_plan_is_built_once_for_the_gpu(rtx):
     assert checksum == f"{plan}.sha256"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(len(rtx_folders()) < 2, reason="needs two versions of TensorRT-RTX")
 def test_rtx_plan_of_another_version(tmp_path):
     first, second = rtx_folders()[:2]

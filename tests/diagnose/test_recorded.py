@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import sampled
 
 from yolotrt_lab.causes.catalogue import SCENARIOS
 from yolotrt_lab.causes.running import run_scenario
@@ -57,7 +58,7 @@ def test_the_recordings_of_real_gpus(name):
     judge(name, {cause for cause, verdict in verdicts.items() if verdict == "proven"}, verdicts, with_telemetry=True)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", sampled(RECORDED, sorted(PROVEN | BY_TELEMETRY)))
 def test_the_recordings_of_real_gpus_without_their_telemetry(name):
     found = bill(replace(Measured.of(Recording.shipped(name)), telemetry={}))
     judge(name, set(found.proven), {each.cause: each.verdict for each in found.causes}, with_telemetry=False)

@@ -43,6 +43,7 @@ MISSED_ONCE = [
 ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("case", MISSED_ONCE, ids=lambda case: str(case[-1]))
 def test_a_cause_that_was_excluded_though_it_was_at_work(bench, case):
     scenarios, *numbers = case
@@ -53,6 +54,7 @@ def test_a_cause_that_was_excluded_though_it_was_at_work(bench, case):
         assert bench.wrong(found.drawn, each) == bench.missed(found.drawn, each) == set()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "names", [("heat", "shared-gpu"), ("clock-drop", "preprocess-grows"), ("overload", "shared-gpu")]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from samples import sampled
 
 from yolotrt_lab.diagnose import bill, join, read
 from yolotrt_lab.types import Cause
@@ -33,8 +34,15 @@ LOOPS = {
 PERIODS = {"new_sizes.csv": 10, "written.log": 30}
 
 
-@pytest.mark.parametrize("beside", [False, True])
-@pytest.mark.parametrize("name", LOOPS)
+# Each cause, and each period, once
+SAMPLE = (
+    *("more_boxes.log", "written.log", "busy_cores.log", "collected.csv", "kept_on_gpu.csv", "freed_each_frame.log"),
+    *("no_synchronize.log", "other_thread.log", "other_process.csv", "new_sizes.csv", "overload.log", "pinned.csv"),
+)
+
+
+@pytest.mark.parametrize("beside", sampled([False, True], every=2))
+@pytest.mark.parametrize("name", sampled(LOOPS, SAMPLE))
 def test_what_is_wrong_is_possible_and_nothing_else_is_proven(name, beside):
     measured, (cause, grew) = read(LOGS / f"{name}.gz"), LOOPS[name]
     telemetry = LOGS / f"{name.partition('.')[0]}.smi.csv.gz"

@@ -9,4 +9,4 @@ import pytest
 @pytest.fixture(autouse=True)
 def freed() -> Iterator[None]:
     yield
-    gc.collect()
+    gc.collect(1)

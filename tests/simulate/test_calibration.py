@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from samples import sampled
 
 from yolotrt_lab import cli
 from yolotrt_lab import device as device_module
@@ -90,7 +91,7 @@ def calibrated(truth: Preset, **options: object) -> Preset:
     return calibrate(device, MODEL, open_engine(device), None, name="again", batches=batches, **options)
 
 
-@pytest.fixture(params=[launch_bound, gpu_bound], ids=lambda make: make.__name__)
+@pytest.fixture(params=sampled([launch_bound, gpu_bound], [gpu_bound]), ids=lambda make: make.__name__)
 def truth(request, preset):
     return request.param(preset)
 
@@ -193,6 +194,7 @@ def measured_at_once(truth: Preset) -> Preset:
     return replace(truth, engines={MODEL: replace(truth.engine(MODEL), **cost)}, **fields)
 
 
+@pytest.mark.exhaustive
 def test_kernels_that_never_get_the_gpu_share_it_as_contexts_do(preset):
     found = measured_at_once(replace(launch_bound(preset), kernel_sharing=()))
     assert found.kernel_sharing == pytest.approx(found.engine(MODEL).for_batch(1).sharing, abs=0.001)
@@ -238,6 +240,7 @@ def assert_loops_take_what_they_took(found: Preset, truth: Preset) -> None:
             assert here.stage_ns(stage).mean() == near(there.stage_ns(stage).mean()), (name, stage)
 
 
+@pytest.mark.exhaustive
 def test_noise_moves_no_constant_far(preset):
     device = SimulatedDevice(launch_bound(preset), jitter=0.05, seed=1)
     found = calibrate(device, MODEL, open_engine(device), None, name="noisy")

@@ -179,6 +179,7 @@ def test_threshold_leaves_about_as_many_boxes_as_asked_for(device, boxes):
     assert boxes / 2 <= count / 4 <= 2 * boxes
 
 
+@pytest.mark.exhaustive
 def test_claims_of_speed_and_steadiness_hold_in_the_simulation(bench, climbed):
     claimed = list(claims.measure_claims(bench, climbed, frames=100, long=1_000))
     assert len(claimed) == 13  # none of results, without pixels
