@@ -1,7 +1,7 @@
 """Figures that tests and examples draw are shown nowhere, and closed after each. No test fails for being slow.
 
 What each worker and each command of a test would load or compile anew is not: the tests start hundreds of commands.
-Hypothesis tries 20 examples, the same in each run; with YOLOTRT_LAB_EXAMPLES, as `make test-all` has it, so many others.
+Hypothesis tries 20 examples, the same in each run; YOLOTRT_LAB_EXAMPLES is how many others, which `make test-all` sets.
 """
 
 from __future__ import annotations
@@ -27,6 +27,22 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("lab")
+
+
+SLOW_EXAMPLES = {
+    "yolotrt_lab.simulate.sliders.explore",
+    "yolotrt_lab.plots.report.frames_on_one_scale",
+    "yolotrt_lab.plots.report.report_page",
+}
+"""Each takes a second, and tests hold what it shows."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Examples can't be marked where they stand."""
+    for item in items:
+        if item.name in SLOW_EXAMPLES:
+            item.add_marker("exhaustive")
 
 
 def pytest_collection_finish() -> None:

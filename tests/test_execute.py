@@ -158,7 +158,7 @@ def runs(tmp_path_factory):
         patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
         patch.setenv("MPLBACKEND", "agg")
         patch.setenv("PYTHONWARNINGS", "always")
-        done = list(run_notebooks([fails, works, dies], [{"frames": 7}, {"frames": 7}, {}], folder / "out"))
+        done = list(run_notebooks([fails, works, dies], [{"frames": 7}, {"frames": 7}, {}], folder / "out", jobs=2))
     return {run.name: run for run in done}
 
 
@@ -191,6 +191,7 @@ def test_half_a_copy_that_a_full_disk_leaves_is_none(tmp_path, monkeypatch):
     assert not run.output.exists()
 
 
+@pytest.mark.exhaustive
 def test_several_run_at_a_time_and_are_returned_in_the_order_given(tmp_path):
     """Each waits for the other one's file."""
     cell = "import pathlib, time\npathlib.Path(MINE).touch()\nwhile not pathlib.Path(OTHER).exists(): time.sleep(0.01)"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas
 import pytest
 from matplotlib.colors import to_hex
+from samples import sampled
 
 from yolotrt_lab import diagnose, nsight, plots, speed
 from yolotrt_lab.causes.running import run_scenario
@@ -103,7 +104,7 @@ def test_sources_of_several_axes_are_listed_together(frames):
         assert stamp_of(figure).count(frames[name].source.stamp) == 1
 
 
-@every_function
+@pytest.mark.parametrize("name", sampled(FUNCTIONS, ["latency", "timeline"]))
 def test_nothing_reaches_over_the_edge_of_the_figure_and_the_source_covers_no_axes(cases, name):
     figure, ax = plots.figure(width=7.0)
     cases[name][0](ax)

@@ -68,7 +68,7 @@ def test_frames_begin_at_zero_on_one_scale(traces):
 
 def test_a_frame_that_the_trace_does_not_hold_is_refused(traces):
     with pytest.raises(SettingsError, match=r"frame must be from 0 to \d+, got 99999"):
-        plots.frames_on_one_scale(plots.figure()[1], traces, 99_999)
+        plots.frames_on_one_scale(plots.figure()[1], {"A": traces["A"]}, 99_999)
 
 
 def test_waits_add_up_to_the_text_at_the_bar(traces, waits_ms):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from samples import sampled
 
 import yolotrt_lab as lab
 from yolotrt_lab.causes import cameras
@@ -89,7 +90,7 @@ def test_a_single_frame_runs_on_a_bare_preset_or_it_says_what_that_lacks(preset,
         assert not set(TELEMETRY_COLUMNS) & set(recording.columns)
 
 
-@pytest.mark.parametrize("name", [name for name in ON_A_CLOCK if SCENARIOS[name].other])
+@pytest.mark.parametrize("name", sampled([name for name in ON_A_CLOCK if SCENARIOS[name].other], every=3))
 def test_clock_is_one_that_one_loop_can_serve_and_the_other_cannot(device, engine, name):
     scenario = SCENARIOS[name]
     period_ns = 1e3 * run_scenario(name, device, engine, frames=10).settings["period_us"]

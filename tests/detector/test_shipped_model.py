@@ -21,6 +21,7 @@ def test_it_is_a_small_file_that_names_the_parts_of_the_scene():
     assert engine.inputs[0].shape == (1, 3, 640, 640)
 
 
+@pytest.mark.exhaustive
 def test_it_sees():
     scores = evaluate(open_detector(engine="onnxruntime", confidence=CONFIDENCE), frames=3)
     assert scores["overall"]["objects"] > 45

@@ -87,7 +87,7 @@ TRACES = {
 }
 
 
-@pytest.mark.parametrize("name", TRACES)
+@pytest.mark.parametrize("name", sampled(TRACES, every=2))
 def test_the_bill_of_a_trace_is_what_trace_show_says(name):
     found, verdicts = shipped_bill(f"traces-h200-{name}.sqlite")
     at_most_ms = {each["fix"]: each["at_most_ms"] for each in found["fixes"]}

