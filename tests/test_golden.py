@@ -103,7 +103,7 @@ def test_the_table_of_a_trace_that_ships(path):
 NAMES = scenario_names()
 
 
-@pytest.mark.parametrize("name", sampled(NAMES, [name for name in NAMES if name != "cameras"]))
+@pytest.mark.parametrize("name", sampled(NAMES, [name for name in NAMES[::2] if name != "cameras"]))
 def test_what_the_simulated_device_records(name):
     golden = json.loads((GOLDEN / "scenarios.json").read_text(encoding="utf-8"))
     assert scenario_hash(name) == golden[name]

@@ -1,8 +1,11 @@
 """The same model and frame through TensorRT on the GPU and ONNX Runtime on the CPU: the same boxes."""
 
+from functools import cache, partial
+
 import numpy as np
 import onnx
 import pytest
+from samples import sampled
 
 from yolotrt_lab.cuda import has_gpu
 from yolotrt_lab.detector.yolov8 import build_model
@@ -16,7 +19,7 @@ from yolotrt_lab.types import Fill, HostMemory
 from yolotrt_lab.vision import Letterbox
 
 FRAME = np.random.default_rng(0).integers(0, 256, (320, 320, 3), np.uint8)
-SMALL = {"image_size": 320, "classes": 4}
+build = cache(partial(build_model, "n", image_size=320, classes=4))
 
 
 def network_input() -> np.ndarray:
@@ -39,7 +42,7 @@ def test_tensorrt_and_onnxruntime_agree_in_fp16():
 
 
 def test_simulated_engine_computes_what_onnxruntime_does():
-    device, model = open_device("simulated"), build_model("n", **SMALL, precision="fp16")
+    device, model = open_device("simulated"), build(precision="fp16")
     tensors = {"images": np.random.default_rng(0).random((1, 3, 320, 320), np.float32)}
     simulated = open_engine(device, model).infer(device, tensors)["output0"]
     assert np.array_equal(simulated, OnnxRuntimeEngine(model).run(tensors)["output0"])
@@ -71,18 +74,22 @@ def reference():
     """The boxes of the plain path, without a loop."""
     tensor = np.empty((1, 3, 320, 320), np.float32)
     geometry = Letterbox()(FRAME, tensor)
-    return decode(OnnxRuntimeEngine(build_model("n", **SMALL)).run({"images": tensor})["output0"], geometry)
+    return decode(OnnxRuntimeEngine(build()).run({"images": tensor})["output0"], geometry)
 
 
 FORMS = {
-    "static fp32": lambda: build_model("n", **SMALL),
-    "dynamic batch": lambda: build_model("n", **SMALL, dynamic_batch=True),
-    "float16 in and out": lambda: with_half_edges(build_model("n", **SMALL, precision="fp16")),
+    "static fp32": build,
+    "dynamic batch": lambda: build(dynamic_batch=True),
+    "float16 in and out": lambda: with_half_edges(build(precision="fp16")),
 }
 
 
 @pytest.mark.parametrize(
-    ("kind", "fill"), [("static fp32", fill) for fill in Fill] + [(kind, Fill.IN_PLACE) for kind in list(FORMS)[1:]]
+    ("kind", "fill"),
+    sampled(
+        [("static fp32", fill) for fill in Fill] + [(kind, Fill.IN_PLACE) for kind in list(FORMS)[1:]],
+        [("static fp32", Fill.FRESH), ("static fp32", Fill.COPY), ("float16 in and out", Fill.IN_PLACE)],
+    ),
 )
 def test_loop_finds_the_same_boxes_in_every_form_of_a_model_and_every_way_to_fill(kind, fill, reference):
     model = FORMS[kind]()
@@ -94,7 +101,7 @@ def test_loop_finds_the_same_boxes_in_every_form_of_a_model_and_every_way_to_fil
 
 
 def test_no_kind_of_host_memory_changes_a_box():
-    model = build_model("n", **SMALL, precision="fp16")
+    model = build(precision="fp16")
     first, *others = (
         boxes(model, input_memory=memory, output_memory=memory, fill=Fill.IN_PLACE) for memory in HostMemory
     )

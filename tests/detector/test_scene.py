@@ -8,7 +8,6 @@ import pytest
 from yolotrt_lab.detector import scene as scene_module
 from yolotrt_lab.detector.scene import SyntheticScene
 from yolotrt_lab.errors import SettingsError
-from yolotrt_lab.frames import read_images
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +36,8 @@ def test_the_scene_is_a_source_like_any_other(scene):
 
 
 def test_the_default_scene_is_full_hd_of_ten_classes():
-    images = read_images("synthetic", 2)
-    assert [image.shape for image in images] == [(1080, 1920, 3)] * 2
     scene = SyntheticScene()
+    assert scene.read().shape == (1080, 1920, 3)
     assert len(set(scene.names)) == 10
     truths = [scene.truth(index) for index in range(0, 3000, 100)]
     assert {int(kind) for truth in truths for kind in truth.classes} == set(range(10))

@@ -211,6 +211,7 @@ def test_only_latency_that_grows_over_many_frames_fails_the_claim(bench, monkeyp
     assert next(claims.long_run(bench, 3_000)).holds is holds
 
 
+@pytest.mark.exhaustive
 def test_a_part_that_breaks_is_a_claim_that_fails_and_an_interrupt_keeps_what_was_measured(tmp_path, monkeypatch):
     def breaks(bench, copies):
         yield Claim("first", 1, 2)
