@@ -1,7 +1,7 @@
 """Figures that tests and examples draw are shown nowhere, and closed after each. No test fails for being slow.
 
 What each worker and each command of a test would load or compile anew is not: the tests start hundreds of commands.
-Hypothesis tries 20 examples, the same in each run; YOLOTRT_LAB_EXAMPLES is how many others, which `make test-all` sets.
+Hypothesis tries 10 examples, the same in each run; YOLOTRT_LAB_EXAMPLES is how many others, which `make test-all` sets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ sys.modules.setdefault("rfc3987_syntax", None)  # a checker of IRIs that jsonsch
 EXAMPLES = os.environ.get("YOLOTRT_LAB_EXAMPLES")
 settings.register_profile(
     "lab",
-    max_examples=int(EXAMPLES or 20),
+    max_examples=int(EXAMPLES or 10),
     derandomize=not EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -31,10 +31,12 @@ settings.load_profile("lab")
 
 SLOW_EXAMPLES = {
     "yolotrt_lab.simulate.sliders.explore",
+    "yolotrt_lab.plots.interactive.InteractiveTimeline",
+    "yolotrt_lab.detector.detect.annotate",
     "yolotrt_lab.plots.report.frames_on_one_scale",
     "yolotrt_lab.plots.report.report_page",
 }
-"""Each takes a second, and tests hold what it shows."""
+"""Each takes half a second or more, and tests hold what it shows."""
 
 
 @pytest.hookimpl(tryfirst=True)
