@@ -100,6 +100,7 @@ def test_loop_finds_the_same_boxes_in_every_form_of_a_model_and_every_way_to_fil
     assert abs(found.boxes[best] - reference.boxes[best]).max() < (0.5 if best.stop else 1e-3)
 
 
+@pytest.mark.exhaustive
 def test_no_kind_of_host_memory_changes_a_box():
     model = build(precision="fp16")
     first, *others = (

@@ -90,6 +90,7 @@ def test_report_and_its_traces_share_a_process_and_the_others_have_their_own(scr
     assert script.processes(["served", "traces"]) == [["traces"], ["served"]]
 
 
+@pytest.mark.exhaustive
 def test_trace_is_imported_by_the_program_on_the_path_where_nsys_has_no_importer(
     script, tmp_path, monkeypatch, without_importer
 ):

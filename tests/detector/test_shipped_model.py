@@ -28,6 +28,7 @@ def test_it_sees():
     assert scores["overall"]["map50"] > 0.85
 
 
+@pytest.mark.exhaustive
 def test_it_takes_several_frames_at_once():
     model, images = shipped_model(), np.random.default_rng(0).random((2, 3, 640, 640), np.float32)
     together = open_engine(open_device("simulated"), model, batch=2)

@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from samples import sampled
 from tiny_detector import detector_model
 
 from scripts.evaluation import held_out
@@ -28,7 +27,8 @@ def small_scenes_without_a_gpu(monkeypatch):
     monkeypatch.setattr(detect, "has_gpu", lambda: False)
 
 
-@pytest.mark.parametrize("threads", sampled([1, 5], [5]))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("threads", [1, 5])
 def test_frames_come_from_one_scene_after_the_other(monkeypatch, threads):
     monkeypatch.setattr(held_out, "PER_SCENE", 2)
     frames = list(held_out_frames(5, seed=7, threads=threads))
@@ -56,6 +56,7 @@ def test_no_frames_and_no_seed_are_refused():
             next(held_out_frames(frames, seed))
 
 
+@pytest.mark.exhaustive
 def test_the_boxes_found_are_held_against_the_truth_of_their_frame():
     detector, done = open_detector(MODEL, confidence=0.001), []
     result = evaluate(detector, frames=4, seed=11, progress=done.append)

@@ -193,6 +193,7 @@ def test_a_claim_compares_in_its_direction(value, relation, holds):
     assert Claim("speed", value, 1.0, relation).holds is holds
 
 
+@pytest.mark.exhaustive
 def test_a_loop_that_falls_behind_its_clock_fails_the_claim(bench, climbed):
     slow = [
         replace(step, together=replace(step.together, frame_us=step.together.frame_us * 0.9)) for step in climbed.steps
@@ -282,6 +283,7 @@ class Frames(ToySource):
         self.render = toy_frame
 
 
+@pytest.mark.exhaustive
 def test_boxes_of_the_rungs_are_compared_with_the_naive_loops(toy_bench, monkeypatch):
     monkeypatch.setattr(claims, "SyntheticScene", Frames)
     monkeypatch.setattr(claims, "_trained", lambda bench, _: bench)

@@ -207,7 +207,7 @@ def test_batch_on_a_clock_goes_when_the_next_frame_would_come_too_late(device):
 
 
 def test_results_are_taken_up_while_the_loop_waits_for_the_clock(device):
-    recording = run_loop(device, open_engine(device), replace(READY, period_us=5_000.0)).steady
+    recording = run_loop(device, open_engine(device), replace(READY, frames=40, period_us=5_000.0)).steady
     assert recording.latency_ns.max() < 1_000_000
     assert (recording.stage_ns(Stage.WAIT)[1:] > 4_000_000).all()
 
