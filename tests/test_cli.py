@@ -82,24 +82,6 @@ def test_an_error_of_the_lab_is_two_lines_and_a_traceback_only_for_debugging(mon
         cli.main(["run", "no-such-notebook"])
 
 
-def test_run_executes_reports_and_tells_of_failures(folder, capsys):
-    write(folder / "good.ipynb", "print(frames + 1)", parameters="frames = 1")
-    write(folder / "bad.ipynb", "# divide\n1 / 0")
-    assert cli.main(["run", "bad.ipynb", "good.ipynb", "-p", "frames", "41", "--out", "results"]) == 1
-    out, err = capsys.readouterr()
-    first, *ended, last = out.splitlines()
-    assert first.startswith("2 notebooks, ")
-    assert sorted(line.split()[:2] for line in ended) == [["FAILED", "bad"], ["ok", "good"]]
-    assert [line.partition("(")[2] for line in ended] == ["1 of 2)", "2 of 2)"]
-    assert last.split() == ["report:", str(Path("results", "report.html"))]
-    assert "cell 2: # divide\n        ZeroDivisionError: division by zero\n" in err
-    assert "yolotrt-lab: 1 of 2 notebooks failed: bad\nFix: " in err
-    page = (folder / "results" / "report.html").read_text(encoding="utf-8")
-    assert "<pre>42\n" in page
-    assert 'class="failure"' in page
-    assert {path.name for path in (folder / "results" / "notebooks").iterdir()} == {"bad.ipynb", "good.ipynb"}
-
-
 @pytest.mark.exhaustive
 def test_run_exits_with_0_where_all_is_well(folder, capsys):
     write(folder / "good.ipynb", "assert True")

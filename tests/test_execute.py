@@ -2,12 +2,16 @@
 
 import json
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from tiny_notebooks import write
 
+from yolotrt_lab import cli
 from yolotrt_lab import notebooks as execute
 from yolotrt_lab.errors import MissingPackageError, SettingsError
 from yolotrt_lab.notebooks import Failure, chosen_parameters, declared_parameters, find_notebooks, run_notebooks
@@ -143,8 +147,8 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Three notebooks run in one go: one that works, one whose cell fails, one whose kernel dies."""
+def command(tmp_path_factory):
+    """The command over three notebooks at a time: one that works, one whose cell fails, one whose kernel dies."""
     folder = tmp_path_factory.mktemp("runs")
     seen = "import sys, os\nprint(sys.executable, os.environ['MPLBACKEND'], frames, sep='|')"
     works = write(folder / "works.ipynb", seen, parameters="frames = 400")
@@ -158,8 +162,41 @@ def runs(tmp_path_factory):
         patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
         patch.setenv("MPLBACKEND", "agg")
         patch.setenv("PYTHONWARNINGS", "always")
-        done = list(run_notebooks([fails, works, dies], [{"frames": 7}, {"frames": 7}, {}], folder / "out", jobs=2))
-    return {run.name: run for run in done}
+        patch.chdir(folder)
+        runs, out, err = [], StringIO(), StringIO()
+        patch.setattr(execute, "run_notebooks", lambda *each, **how: runs.extend(run_notebooks(*each, **how)) or runs)
+        typed = [
+            "run",
+            *(path.name for path in (fails, works, dies)),
+            "-p",
+            "frames",
+            "7",
+            "--out",
+            str(folder / "results"),
+        ]
+        with redirect_stdout(out), redirect_stderr(err):
+            status = cli.main([*typed, "--jobs", "2"])
+    return SimpleNamespace(runs=runs, status=status, out=out.getvalue(), err=err.getvalue(), results=folder / "results")
+
+
+@pytest.fixture
+def runs(command):
+    return {run.name: run for run in command.runs}
+
+
+def test_the_command_runs_reports_and_tells_of_failures(command):
+    first, *ended, last = command.out.splitlines()
+    assert command.status == 1
+    assert first.startswith("3 notebooks, ")
+    assert sorted(line.split()[:2] for line in ended) == [["FAILED", "dies"], ["FAILED", "fails"], ["ok", "works"]]
+    assert [line.partition("(")[2] for line in ended] == ["1 of 3)", "2 of 3)", "3 of 3)"]
+    assert last.split() == ["report:", str(command.results / "report.html")]
+    assert "cell 3: # divide\n        ZeroDivisionError: division by zero\n" in command.err
+    assert "yolotrt-lab: 2 of 3 notebooks failed: fails, dies\nFix: " in command.err
+    page = (command.results / "report.html").read_text(encoding="utf-8")
+    assert "|7\n" in page
+    assert 'class="failure"' in page
+    assert len(list((command.results / "notebooks").iterdir())) == 3
 
 
 def test_a_notebook_runs_in_this_interpreter_with_its_parameters(runs):
