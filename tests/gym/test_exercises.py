@@ -172,7 +172,7 @@ def test_the_start_fails_and_the_solution_passes(exercise, gpu):
         assert solved.trial.limit_us <= solved.trial.frame_us
 
 
-TOLD = ["whose_wait", "fault_in_trace", "read_a_bill", "capture_the_graph", "overlap_the_copies"]
+TOLD = ["whose_wait", "fault_in_trace", "read_a_bill", "fill_in_place", "capture_the_graph", "overlap_the_copies"]
 
 
 @pytest.mark.parametrize("name", sampled(ALL, TOLD))
