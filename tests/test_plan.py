@@ -51,6 +51,7 @@ def test_written_plan_comes_back(tmp_path):
 def test_any_flipped_bit_is_found(tmp_path):
     path = tmp_path / "yolo.plan"
     write_plan(path, bytes(200))
+    assert read_plan(path) == bytes(200)
     for bit in range(0, 8 * 200, 25):  # each place in a byte, from the first byte to the last
         damaged = bytearray(200)
         damaged[bit // 8] ^= 1 << bit % 8
