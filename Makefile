@@ -24,7 +24,7 @@ run: .venv/for-run  ## run every notebook: build/report.html, all figures in one
 	@$(PY) -m yolotrt_lab run $(ARGS)
 
 test: .venv/for-test  ## run the tests
-	@echo "3 of 3: run the tests, about a minute on two cores; some of them: make test ARGS='tests/test_loop.py'"
+	@echo "3 of 3: run the tests, one to two minutes on two cores; some of them: make test ARGS='tests/test_loop.py'"
 	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-all: .venv/for-test  ## run the exhaustive tests too, with many of Hypothesis's examples: some minutes
