@@ -13,6 +13,7 @@ from ..errors import MeasurementsError
 from ..types import Stage
 from . import words
 from .measured import Kind, Measured
+from .slope import median
 from .words import INSTANTS, PROGRESS, UNITS_NS, end_of, middle, plain, split_unit, telemetry_name, time_name
 
 NAMING = (
@@ -288,10 +289,10 @@ class _Sorted:
         if not self.times and [*frame] == ["done"]:  # 'Done. (3 ms)' is no instant
             self.times["frame"] = self._lasted("done", frame.pop("done"), "is below 0")
         start, done = (frame.get(end, np.empty(0)) for end in ("start", "done"))
-        if len(start) >= _ROWS and len(done) and np.ptp(start) < np.median(done - start):
+        if len(start) >= _ROWS and len(done) and np.ptp(start) < median(done - start):
             frame = {}  # each frame counts from its own start
         due = frame.get("due", np.empty(0))  # one that stands still, or is behind the start, is none
-        if len(due) and not (np.ptp(due) and np.median(frame.get("start", due) - due) >= 0):
+        if len(due) and not (np.ptp(due) and median(frame.get("start", due) - due) >= 0):
             self.unread.append(self.ends["frame", "due"][0])
             del frame["due"]
         self.instants = frame
@@ -398,7 +399,7 @@ def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | Non
     if len(values) < 2 or (steps < 0).any() or not steps.any():
         return None
     is_stamp = plain(name) in {*map(plain, words.STAMPS), "walls"}
-    from_zero = abs(values[0]) <= 3 * np.median(steps)
+    from_zero = abs(values[0]) <= 3 * median(steps)
     epoch = unit_of_stamps(values)
     return UNITS_NS.get(unit or epoch or "") if epoch or is_stamp or from_zero else None
 
@@ -418,7 +419,7 @@ def _counts_on(values: np.ndarray) -> bool:
     if len(values) < _ROWS or not (np.diff(values[:_ROWS], prepend=0.0) > 0).all():
         return False
     steps = np.diff(values, prepend=0.0)
-    usual = float(np.median(steps))
+    usual = float(median(steps))
     return bool((steps > 0).all() and steps.max() < 3 * usual and steps[0] > 0.3 * usual)
 
 

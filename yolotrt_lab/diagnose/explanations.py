@@ -17,7 +17,7 @@ import numpy as np
 from ..types import Cause, Stage
 from . import thresholds as at
 from .look import DEVICE_MEMORY, HOST_MEMORY, HOST_WORK, QUEUE, THERMAL, Look, from_to, ms, number
-from .slope import in_blocks
+from .slope import in_blocks, median
 
 ALL_ALONG = "what is there from the first frame on would not show"
 """How the number ends of a cause that nothing speaks for, and that a series which stays as it is can't exclude."""
@@ -298,7 +298,7 @@ def _waits_for_others(look: Look) -> str:
         return ""
     more, waits = flight[span:] - flight[:-span], look.series[Stage.SYNCHRONIZE]
     first, usual = int(np.argmax(more)), look[Stage.SYNCHRONIZE].median
-    during = float(np.median(waits[first : first + span]))
+    during = float(median(waits[first : first + span]))
     if more[first] < at.CLIMB * span or during < at.FAST_START * usual:
         return ""
     frames = f"frames in flight go from {flight[first]} to {flight[first + span]} within {span} frames"
@@ -315,10 +315,10 @@ def _as_fast_as_before(look: Look) -> bool:
     climb, behind = np.array_split(waits[low:top], 3), waits[top + 1 :][flight[top + 1 :] > flight.max() / 2]
     if top - low < at.EDGE_FRAMES or len(behind) < at.FEWEST_FRAMES:
         return False
-    longer = np.median(climb[2]) > at.FAST_START * np.median(climb[0])
+    longer = median(climb[2]) > at.FAST_START * median(climb[0])
     clock = look.telemetry.get("sm_clock_mhz", np.array([np.nan]))
     stays = bool(np.min(clock) > (1 - at.CLOCK) * np.max(clock))
-    return bool(longer and np.median(behind) < np.median(climb[0]) and stays and _alone(look))
+    return bool(longer and median(behind) < median(climb[0]) and stays and _alone(look))
 
 
 # Calls that wait where nobody looks for it.
@@ -330,9 +330,9 @@ def _as_fast_as_before(look: Look) -> bool:
 def _launch_queue(look: Look) -> Verdicts:
     grown, flight = look[Stage.INFER].grew, look.in_flight
     if grown and Stage.SYNCHRONIZE in look.series and len(flight):
-        deep = float(np.median(flight[grown.after.first : grown.after.end]))
+        deep = float(median(flight[grown.after.first : grown.after.end]))
         waited = look.level(Stage.SYNCHRONIZE, grown.after)
-        fills = deep > at.FAST_START * np.median(look.submitted_behind[grown.before.first : grown.before.end])
+        fills = deep > at.FAST_START * median(look.submitted_behind[grown.before.first : grown.before.end])
         full = deep >= at.IN_FLIGHT and fills and look.one_by_one(grown.after) and not look.holds(Stage.DOWNLOAD)
         if full and waited <= at.NO_WAIT * grown.to and grown.to >= at.FAST_START * grown.start:
             submitting = f"submitting goes {from_to(grown)} with {number(deep)} frames in flight"
@@ -462,8 +462,8 @@ def _clock(look: Look) -> Verdicts:
 def _allocation(look: Look) -> Verdicts:
     if look.traced and look.traced.complete:
         calls, frames = look.traced.seen.frames["in_allocate_ns"], look.traced.took_ns
-        takes = f"calls that allocate or free memory take {ms(float(np.median(calls)) / 1e6)} of a traced frame"
-        if np.median(calls) > at.TRACE_SHARE * np.median(frames):
+        takes = f"calls that allocate or free memory take {ms(float(median(calls)) / 1e6)} of a traced frame"
+        if median(calls) > at.TRACE_SHARE * median(frames):
             yield "proven", takes
         share = float(calls.sum() / frames.sum())
         yield "excluded" if share < at.TRACE_SHARE else "possible", f"{takes}, {share:.1%} of all time"

@@ -12,7 +12,7 @@ from ..types import HostMemory, Stage
 from . import thresholds as at
 from .measured import Measured
 from .series import NO_SHAPE, Change, Shape, Window, edge, find_period, shape_of, some
-from .slope import in_blocks
+from .slope import in_blocks, median
 
 if TYPE_CHECKING:
     from ..nsight.trace_findings import TraceFinding
@@ -114,10 +114,10 @@ class Look:
         chosen = slice(window.first, window.end, window.step)
         values = self.series.get(name, self.telemetry.get(name, np.empty(0)))[chosen]
         values = some(values[np.isfinite(values)])
-        return float(np.median(values)) if len(values) else math.nan
+        return float(median(values)) if len(values) else math.nan
 
     def _median(self, name: str) -> float:
-        return float(np.median(some(self.series[name]))) if name in self.series else math.nan
+        return float(median(some(self.series[name]))) if name in self.series else math.nan
 
     def stays(self, name: str) -> bool:
         """True where a time is as long in every part of the run, the first and the last frames included."""
@@ -154,7 +154,7 @@ class Look:
         if self.has_instants and "frame" in self.series:
             return min(self._median("frame"), self._median("interval"))
         values = self.series["stages" if "stages" in self.series else self.whole]
-        return float(np.mean(values) if self.period else np.median(values[: edge(self.frames)]))
+        return float(np.mean(values) if self.period else median(values[: edge(self.frames)]))
 
     @cached_property
     def period(self) -> int | None:
@@ -208,7 +208,7 @@ class Look:
         start = self.measured.instants_ns["start"][window.first : window.end]
         calls = [s for s in (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER) if s in self.stages]
         submits = sum(self.level(stage, window) for stage in calls)
-        return float(np.median(np.diff(start))) / 1e6 > (1 - at.OF_STAGE) * submits
+        return float(median(np.diff(start))) / 1e6 > (1 - at.OF_STAGE) * submits
 
     @cached_property
     def download_first(self) -> bool | None:
@@ -437,7 +437,7 @@ class Look:
         moved = values[last] - values[first]
         if not moved.any() or (end - start).sum() > at.OFTEN * len(wait):
             return 0.0
-        before, after = (np.median(wait[each[:, None] + np.arange(few)], axis=1) for each in (start - few, end))
+        before, after = (median(wait[each[:, None] + np.arange(few)]) for each in (start - few, end))
         by_jump = float((after - before) @ moved / (moved @ moved))
         whole = self.level(column, change.after) - self.level(column, change.before)
         return by_jump * whole / (change.to - change.start) if by_jump > 0 else 0.0
@@ -446,7 +446,7 @@ class Look:
         """How many frames a sample of telemetry holds for, by the columns beside this one; 0 where that is unknown."""
         others = [v for name, v in self.telemetry.items() if name not in (column, HOST_MEMORY)]
         new = np.flatnonzero(sum(np.diff(np.nan_to_num(each)) != 0 for each in others))
-        return int(np.median(np.diff(new))) if len(new) > at.EDGE_FRAMES else 0
+        return int(median(np.diff(new))) if len(new) > at.EDGE_FRAMES else 0
 
     def trace_finding(self, kind: str) -> TraceFinding | None:
         """What `trace show` finds of that kind, if there is a trace of frames."""
@@ -455,7 +455,7 @@ class Look:
 
 def _is_sudden(values: np.ndarray, few: int) -> bool:
     """True where half of what the values change by comes within a few of them."""
-    levels = np.median(np.lib.stride_tricks.sliding_window_view(values, few), axis=1)
+    levels = median(np.lib.stride_tricks.sliding_window_view(values, few))
     return bool(np.max(np.abs(levels[few:] - levels[:-few])) >= abs(levels[-1] - levels[0]) / 2)
 
 

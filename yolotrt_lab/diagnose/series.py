@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from . import thresholds as at
-from .slope import autocovariance, correlation_time, in_blocks, sign_autocorrelation
+from .slope import autocovariance, correlation_time, in_blocks, median, sign_autocorrelation
 
 Form = Literal["ramp", "step", "plateau", "wave"]
 
@@ -134,16 +134,16 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
     Fewer than 24 values are a start and an end. `period` is what `find_period` says of the series or the whole frame.
     """
     n, side = len(values), edge(len(values))
-    early, late, settled = (float(np.median(some(part))) for part in (values[:side], values[-side:], values[n // 2 :]))
-    median, first = float(np.median(some(values))), values[: min(side, at.EDGE_FRAMES)]
+    early, late, settled = (float(median(some(part))) for part in (values[:side], values[-side:], values[n // 2 :]))
+    usual, first = float(median(some(values))), values[: min(side, at.EDGE_FRAMES)]
     if 1 < n < at.FEWEST_FRAMES:
         grew, fell, change = _of_few(values, least)
         everywhere, shows = values, 0.0 if n == 2 else float("inf")
     else:
         levels = _Levels(values, period)
-        grew, fell, change = _of_many(values, levels, max(least, at.OF_STAGE * abs(median)))
+        grew, fell, change = _of_many(values, levels, max(least, at.OF_STAGE * abs(usual)))
         places = [some(values[place::period]) for place in range(period)] if period else []
-        ends = [np.median(part) for part in (first, values[-at.EDGE_FRAMES :], *places)]
+        ends = [median(part) for part in (first, values[-at.EDGE_FRAMES :], *places)]
         everywhere, shows = np.append(levels.medians, ends), max(levels.noise, _step_of(values))
         if period and not (grew or fell):
             grew, fell = _of_a_place(values, period, least)
@@ -153,7 +153,7 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
         shows = shows if n > 1 else float("inf")
     lowest, highest = float(everywhere.min()), float(everywhere.max())
     stalls = find_stalls(values, period, lasting=not (grew or fell))
-    return Shape(median, early, late, grew, fell, change, shows, stalls, settled, lowest, highest, float(first.max()))
+    return Shape(usual, early, late, grew, fell, change, shows, stalls, settled, lowest, highest, float(first.max()))
 
 
 _Changes = tuple[Change | None, Change | None, Change]
@@ -166,10 +166,10 @@ def _of_few(values: np.ndarray, least: float) -> _Changes:
     """
     n, side = len(values), edge(len(values))
     parts = values[:side], values[-side:]
-    start, end = (float(np.median(part)) for part in parts)
+    start, end = (float(median(part)) for part in parts)
     form, since = _climb(values, 1)
     change = Change(Window(0, side), Window(n - side, n), start, end, form, int(since + 0.5))
-    low, high = sorted(parts, key=np.median)
+    low, high = sorted(parts, key=median)
     times = at.FAST_START if side > 1 else at.FEW_ROWS
     counts = n == 2 or max(start, end) > times * min(start, end)
     counts &= high.min() - low.max() > max(np.ptp(part) for part in parts)
@@ -202,9 +202,9 @@ def _of_a_place(values: np.ndarray, period: int, least: float) -> tuple[Change |
     if rows < at.FEWEST_FRAMES:
         return None, None
     table, side = values[: rows * period].reshape(rows, period), edge(rows)
-    place = int(np.argmax(np.abs(np.median(table[-side:], axis=0) - np.median(table[:side], axis=0))))
+    place = int(np.argmax(np.abs(median(table[-side:].T) - median(table[:side].T))))
     part = table[:, place]
-    found = _of_many(part, _Levels(part, None), max(period * least, at.OF_STAGE * float(np.median(part))))[:2]
+    found = _of_many(part, _Levels(part, None), max(period * least, at.OF_STAGE * float(median(part))))[:2]
     clear = (c if c and max(c.start, c.to) > at.STALL_TIMES * min(c.start, c.to) else None for c in found)
     grew, fell = (each and _in_every(each, period, place) for each in clear)
     return grew, fell
@@ -223,17 +223,17 @@ def _step_of(values: np.ndarray) -> float:
     """By how much values differ at least, as they were written: whole milliseconds hide what is less than one."""
     different = np.unique(some(values))
     if len(different) > 1:
-        return float(np.median(np.diff(different)))
+        return float(median(np.diff(different)))
     return 10.0 ** -len(f"{different[0]:.6f}".rstrip("0").partition(".")[2])
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
     """True where two levels are far apart, and what is between is more than three fifths of the frames of each span."""
     spans = [(window.first, window.end, (window.end - window.first) // 4) for window in (change.before, change.after)]
-    low, high = sorted((values[first + cut : end - cut] for first, end, cut in spans), key=np.median)
+    low, high = sorted((values[first + cut : end - cut] for first, end, cut in spans), key=median)
     apart = max(change.start, change.to) > at.FAST_START * min(change.start, change.to)
     if len(values) < at.FEWEST_STEADY:  # too few to tell a wave from chance: it must last
-        apart &= abs(float(np.median(values[-edge(len(values)) :])) - change.to) < change.size / 2
+        apart &= abs(float(median(values[-edge(len(values)) :])) - change.to) < change.size / 2
     ends = [np.quantile(part, (0.2, 0.8)) for part in (low, high)]
     return apart and bool(ends[1][0] - ends[0][1] > max(np.ptp(each) for each in ends))
 
@@ -267,7 +267,7 @@ def _one_of(up: Change, down: Change, grew: Change | None, fell: Change | None) 
 
 def _from_the_start(kept: np.ndarray, least: float) -> Change | None:
     """What is faster in the first 8 frames than later on, and soon no more: a queue that fills."""
-    first, settled = float(np.median(kept[: at.EDGE_FRAMES])), float(np.median(some(kept[len(kept) // 2 :])))
+    first, settled = float(median(kept[: at.EDGE_FRAMES])), float(median(some(kept[len(kept) // 2 :])))
     spread = _deviation(kept[len(kept) // 2 :]) * np.sqrt(np.pi / 2 / at.EDGE_FRAMES)
     if settled < at.FAST_START * first or settled - first <= max(least, at.NOISE * spread):
         return None
@@ -314,8 +314,8 @@ class _Levels:
             ends, begins = bottom + int(np.ceil(since)), bottom + int(since) + 1
             low = self.medians[max(0, bottom - reach) : min(ends, bottom + reach + 1)]
             high = self.medians[max(begins, top - reach) : top + reach + 1]
-            if min(len(low), len(high)) > 1 and sign * (np.median(high) - np.median(low)) > sign * (to - start):
-                start, to = float(np.median(low)), float(np.median(high))  # of each only what is on its own side
+            if min(len(low), len(high)) > 1 and sign * (median(high) - median(low)) > sign * (to - start):
+                start, to = float(median(low)), float(median(high))  # of each only what is on its own side
                 windows[0] = Window(windows[0].first, min(windows[0].end, int(ends * n / count)))
                 windows[1] = Window(max(windows[1].first, int(begins * n / count)), windows[1].end)
         since = int((bottom + since + 0.5) * n / count) if since or bottom > reach else 0
@@ -328,9 +328,9 @@ def _running_median(values: np.ndarray, reach: int) -> np.ndarray:
     inside = range(reach, len(values) - reach)
     if inside:
         windows = np.lib.stride_tricks.sliding_window_view(values, 2 * reach + 1)
-        medians[reach : len(values) - reach] = np.median(windows, axis=1)
+        medians[reach : len(values) - reach] = median(windows)
     for i in set(range(len(values))).difference(inside):
-        medians[i] = np.median(values[max(0, i - reach) : i + reach + 1])
+        medians[i] = median(values[max(0, i - reach) : i + reach + 1])
     return medians
 
 
@@ -351,8 +351,8 @@ def _spread(count: int, most: int) -> np.ndarray:
 def _deviation(values: np.ndarray) -> float:
     """A standard deviation that outliers hardly move, and that values in few steps don't make 0."""
     values = some(values)
-    off = np.abs(values - np.median(values))
-    robust = 1.4826 * float(np.median(off))
+    off = np.abs(values - median(values))
+    robust = 1.4826 * float(median(off))
     return robust if robust > 0 else 1.2533 * float(np.mean(np.minimum(off, np.quantile(off, 0.9))))
 
 
@@ -493,10 +493,10 @@ def find_stalls(values: np.ndarray, period: int | None = None, *, lasting: bool 
         return None
     total, places = float(values.sum()), np.flatnonzero(found)
     share = float(above[found].sum()) / total if total > 0 else 0.0
-    median, most = float(np.median(values[found])), float(values[found].max())
+    usual, most = float(median(values[found])), float(values[found].max())
     rows = np.flatnonzero(np.diff(places, prepend=-2, append=len(values) + 1) > 1)
     in_a_row = int(np.diff(rows).max())
-    return Stalls(len(places), median, most, share, int(places[0]), in_a_row, _spacing(places))
+    return Stalls(len(places), usual, most, share, int(places[0]), in_a_row, _spacing(places))
 
 
 def _far_above(values: np.ndarray, above: np.ndarray, higher: np.ndarray) -> np.ndarray:
@@ -540,7 +540,7 @@ def _spacing(places: np.ndarray) -> int | None:
     apart = np.diff(places)
     if len(apart) < at.PERIOD_CYCLES:
         return None
-    usual = float(np.median(apart))
+    usual = float(median(apart))
     return round(usual) if usual > 1 and np.mean(np.abs(apart - usual) <= at.OF_STAGE * usual) > _HARMONIC else None
 
 
@@ -553,14 +553,14 @@ def find_period(values: np.ndarray) -> int | None:
     n = len(head)
     if n < 4 * at.PERIOD_CYCLES or np.ptp(head) == 0:
         return None
-    rounded_to = float(np.median(np.diff(np.unique(head))))
+    rounded_to = float(median(np.diff(np.unique(head))))
     most = max(1, n // (2 * _AROUND))
     for count in sorted({1, most, *(4**k for k in range(1, 6) if 4**k < most)}):
         centres, medians = in_blocks(head, count)
         level = np.interp(np.arange(n), centres, medians) if count > 1 else np.polyval(*_line(head))
         around = (head - level)[int(centres[0]) if count > 1 else 0 : int(centres[-1]) + 1 if count > 1 else n]
         only_rounded = np.ptp(around) <= 2 * rounded_to < 2 * np.ptp(level)
-        if np.std(around) < at.PERIOD_SIZE * np.median(np.abs(head)) or only_rounded:
+        if np.std(around) < at.PERIOD_SIZE * median(np.abs(head)) or only_rounded:
             continue
         if (period := _repeats(around)) is not None:
             return period
@@ -575,7 +575,7 @@ def _line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _repeats(around: np.ndarray) -> int | None:
     """The first peak of the autocorrelation, with outliers clipped, so that two of them make no period."""
     n, most = len(around), at.PERIOD_CLIP * _deviation(around)
-    clipped = np.clip(around - np.median(around), -most, most)
+    clipped = np.clip(around - median(around), -most, most)
     clipped -= clipped.mean()
     if not clipped.any():
         return None

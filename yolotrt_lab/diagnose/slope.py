@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,13 +76,26 @@ def slope(series: ArrayLike, *, confidence: float = 0.99) -> Slope:
     return Slope(*_theil_sen(values, count, min(deviations, _MOST_DEVIATIONS)), confidence)
 
 
+def median(values: np.ndarray) -> Any:
+    """NumPy's median along the last axis, of one value or more, none of them NaN. A bill asks for some hundred medians
+    of few values, of which NumPy's own takes longer to look for masked arrays and NaN than to sort them.
+
+    >>> float(median(np.array([3.0, 1.0, 2.0, 4.0])))
+    2.5
+    """
+    half, is_odd = divmod(values.shape[-1], 2)
+    if is_odd:
+        return np.partition(values, half)[..., half]
+    return np.partition(values, (half - 1, half))[..., half - 1 : half + 1].mean(axis=-1)
+
+
 def in_blocks(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The centres, in frames, and the medians of `count` consecutive blocks of as equal a length as can be."""
     edges = np.linspace(0, len(values), count + 1).astype(np.int64)
     lengths, medians = np.diff(edges), np.empty(count)
     for length in np.unique(lengths):
         chosen = np.flatnonzero(lengths == length)
-        medians[chosen] = np.median(values[edges[chosen][:, None] + np.arange(length)], axis=1)
+        medians[chosen] = median(values[edges[chosen][:, None] + np.arange(length)])
     return (edges[:-1] + edges[1:] - 1) / 2, medians
 
 
@@ -111,13 +125,13 @@ def _theil_sen(values: np.ndarray, count: int, deviations: float) -> tuple[float
     reach = deviations * np.sqrt(variance)
     low = max(round((len(slopes) - reach) / 2) - 1, 0)
     high = min(round((len(slopes) + reach) / 2), len(slopes) - 1)
-    return float(np.median(slopes)), float(slopes[low]), float(slopes[high])
+    return float(median(slopes)), float(slopes[low]), float(slopes[high])
 
 
 def sign_autocorrelation(residuals: np.ndarray) -> np.ndarray:
     """Autocorrelation of the signs about the median, from lag 0 to where pairs of lags stop being positive."""
     n = len(residuals)
-    signs = np.sign(residuals - np.median(residuals))
+    signs = np.sign(residuals - median(residuals))
     signs -= signs.mean()
     covariance = autocovariance(signs)[: n // 2 * 2]
     if n < 2 or covariance[0] <= 0:

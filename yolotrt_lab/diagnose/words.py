@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..types import TELEMETRY_COLUMNS, THROTTLE_REASONS, Stage
+from .slope import median
 
 RATE = "rate"
 COPY = "copy"
@@ -280,7 +281,7 @@ def _bits(buffer: Any, rows: slice) -> np.ndarray:
 def middle(values: np.ndarray) -> float:
     """The median of the values that there are; 0 without any."""
     values = values[np.isfinite(values)]
-    return float(np.median(values)) if len(values) else 0.0
+    return float(median(values)) if len(values) else 0.0
 
 
 def has(text: Any, pattern: str) -> bool:
