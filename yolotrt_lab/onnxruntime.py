@@ -66,6 +66,7 @@ class OnnxRuntimeEngine(Engine):
 def _session(runtime: Any, content: bytes) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else its threads wait at full load
     try:
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exception classes are private

@@ -219,12 +219,18 @@ def _in_every(change: Change, period: int, place: int) -> Change:
     return replace(change, before=before, after=after, since=change.since * period)
 
 
+def _steps(values: np.ndarray) -> np.ndarray:
+    """How far different values are apart, in their order; without `np.unique`, which imports numpy.ma for 15 ms."""
+    steps = np.diff(np.sort(values))
+    return steps[steps > 0]
+
+
 def _step_of(values: np.ndarray) -> float:
     """By how much values differ at least, as they were written: whole milliseconds hide what is less than one."""
-    different = np.unique(some(values))
-    if len(different) > 1:
-        return float(median(np.diff(different)))
-    return 10.0 ** -len(f"{different[0]:.6f}".rstrip("0").partition(".")[2])
+    values = some(values)
+    if len(steps := _steps(values)):
+        return float(median(steps))
+    return 10.0 ** -len(f"{values[0]:.6f}".rstrip("0").partition(".")[2])
 
 
 def _is_clear(values: np.ndarray, change: Change) -> bool:
@@ -429,7 +435,7 @@ def _fit(y: np.ndarray) -> np.ndarray:
         fits.append((fitted[i], 1 + int(is_bump[i])))
     simple = min(fits, key=lambda each: float(np.abs(y - each[0]).sum()) * _KNEE ** each[1])[0]
     for one_way in (_rising(y), -_rising(-y)):
-        free = 1 - len(np.unique(one_way)) / len(y)
+        free = 1 - (1 + len(_steps(one_way))) / len(y)
         if np.abs(y - one_way).sum() < at.ANY_SHAPE * free * np.abs(y - simple).sum():
             return one_way
     return np.asarray(simple)
@@ -553,7 +559,7 @@ def find_period(values: np.ndarray) -> int | None:
     n = len(head)
     if n < 4 * at.PERIOD_CYCLES or np.ptp(head) == 0:
         return None
-    rounded_to = float(median(np.diff(np.unique(head))))
+    rounded_to = float(median(_steps(head)))
     most = max(1, n // (2 * _AROUND))
     for count in sorted({1, most, *(4**k for k in range(1, 6) if 4**k < most)}):
         centres, medians = in_blocks(head, count)
