@@ -285,6 +285,11 @@ def test_the_number_of_a_frame_above_its_times_is_no_time():
     assert [*times(text, "ms")] == ["preprocess", "infer"]
 
 
+def test_tokens_a_second_are_no_rate_of_frames():
+    with pytest.raises(MeasurementsError, match="hold no time"):
+        read_text("Avg generation throughput: 40.5 tokens/s, Running: 1 reqs\n" * 9)
+
+
 def test_the_level_of_a_line_is_in_no_name():
     found = times("".join(f"{level} infer: 8 ms\n{level} cost: 9 ms\n" for level in ("INFO", "WARN") * 9))
     assert found == {"infer": [8_000] * 18, "frame": [9_000] * 18}
