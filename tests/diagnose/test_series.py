@@ -182,10 +182,10 @@ def test_stairs_start_with_the_first_of_them(stairs):
     assert shape_of(noisy).grew.since == pytest.approx(200, abs=20)
 
 
-@pytest.mark.parametrize("period", [2, 4, 8])
-def test_what_grows_in_one_frame_of_a_period_grows(period):
-    slow = np.arange(N) % period == period - 1
-    values = noisy(np.where(slow, ramp(N, 10, 16), 1.0))
+@pytest.mark.parametrize(("period", "frames"), [(2, N), (4, N), (8, N), (8, 400)])
+def test_what_grows_in_one_frame_of_a_period_grows(period, frames):
+    slow = np.arange(frames) % period == period - 1
+    values = noisy(np.where(slow, ramp(frames, 10, 16), 1.0))
     assert find_period(values) == period
     grew = shape_of(values, period=period).grew
     assert (grew.start, grew.to, grew.form) == (pytest.approx(10.5, abs=0.7), pytest.approx(15.5, abs=0.7), "ramp")

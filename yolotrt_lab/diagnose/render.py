@@ -200,6 +200,7 @@ h1 {{ font-size: 1.5rem; margin: 1rem 0 .25rem; }}
 h2 {{ font-size: 1.15rem; margin: 1.75rem 0 .25rem; }}
 table {{ border-collapse: collapse; font-size: .9375rem; margin: .5rem 0; }}
 td {{ text-align: left; vertical-align: top; padding: .2rem 1.2rem .2rem 0; border-bottom: 1px solid #d1d9e0; }}
+p, td {{ overflow-wrap: anywhere; }}
 svg {{ max-width: 100%; height: auto; }}
 </style>
 </head>

@@ -189,7 +189,8 @@ def _of_many(values: np.ndarray, levels: _Levels, least: float) -> _Changes:
     if grew or fell:
         grew, fell = _one_of(up, down, grew, fell)
     filled = _from_the_start(values, max(least, levels.noise))
-    if filled and (grew is None or grew.size < at.COMES_BACK * filled.size or grew.before.end <= 4 * at.EDGE_FRAMES):
+    soon = grew is not None and grew.form == "step" and grew.before.end < min(4 * at.EDGE_FRAMES + 1, len(values) // 20)
+    if filled and (grew is None or soon or grew.size < at.COMES_BACK * filled.size):
         grew = filled
     return grew, fell, up
 
