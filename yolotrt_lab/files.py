@@ -50,9 +50,11 @@ def read_file(source: Path | BinaryIO, name: object = "", error: type[LabError] 
     if isinstance(source, Path):
         with source.open("rb") as file:
             about = os.fstat(file.fileno())
-            if stat.S_ISREG(about.st_mode) and about.st_size > limit:
+            if not stat.S_ISREG(about.st_mode):
+                return read_file(file, name, error)
+            if about.st_size > limit:
                 raise too_large(name, about.st_size, error)
-            return read_file(file, name, error)
+            return file.read()
     pieces, nbytes = [], 0
     while piece := source.read(1 << 24):
         pieces.append(piece)

@@ -179,10 +179,12 @@ class _Sorted:
             self.unread.append(column.header)
 
     def _time(self, column: Column, word: str | None, scale: float) -> None:
-        values = column.values * scale
-        if not (values.min() >= 0 and values.max() <= _LONGEST_NS):
+        values, longest = column.values, _LONGEST_NS / scale
+        if not (values.min() >= 0 and values.max() <= longest):
             self._refuse(column, values < 0, "is below 0")
-            self._refuse(column, values > _LONGEST_NS, "is more than thirty years")
+            self._refuse(column, values > longest, "is more than thirty years")
+        owned = values if values.flags.writeable else None  # a new array would take longer to get than to fill
+        values = np.multiply(values, scale, out=owned)
         key = "frame" if word in (words.CLOCK, words.RATE) else word or " ".join(column.header.split())
         if key == words.COPY:
             key = self._direction(column)

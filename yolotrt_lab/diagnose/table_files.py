@@ -143,18 +143,19 @@ def _counts(rows: Sequence[Sequence[str]]) -> bool:
 
 def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
     """The columns of a table, by pyarrow's reader of CSV where each row is as wide as the header, else row by row."""
-    first = table.start + table.named
-    body = data.split(b"\n", first)[-1]
-    above = data[: len(data) - len(body)].decode("utf-8", "replace").split("\n")[: table.start]
+    first, begin = table.start + table.named, 0
+    for _ in range(first):
+        begin = data.find(b"\n", begin) + 1 or begin
+    above = data[:begin].decode("utf-8", "replace").split("\n")[: table.start]
     reading.notes += ["without what stands above the table"] * any(map(_tidy, above))
     reading.where = lambda row: f"line {first + row + 1}"
     reading.decimal = True if table.separator == ";" else None
     reading.form = reading.form or _SEPARATORS[table.separator] + (
         " by column names" if table.named or reading.names else " with one number each"
     )
-    columns = _regular(body, table) or _row_by_row(data, table, reading)
+    columns = _regular(data, begin, table) or _row_by_row(data, table, reading)
     if not len(columns) or not len(columns[0]):
-        if body.lstrip().startswith(b"#"):
+        if data[begin:].lstrip().startswith(b"#"):
             what = f"each row below line {table.start + 1} starts with '#', which marks a comment"
             raise reading.error(what, "write the rows without the '#'")
         raise reading.error(f"line {table.start + 1} names columns, and no row follows", "copy the rows too")
@@ -181,17 +182,19 @@ def _given(reading: Reading, count: int) -> tuple[str, ...]:
     return reading.names
 
 
-def _regular(body: bytes, table: Table) -> list[Any] | None:
-    """The columns as Arrow has them; None where a row is of another width, a comment, or the header again."""
+def _regular(data: bytes, begin: int, table: Table) -> list[Any] | None:
+    """The columns from a byte on as Arrow has them; None where a row is of another width, a comment, or the header
+    again.
+    """
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    if table.separator in ("", " ") or table.separator.encode() not in body:
+    if table.separator in ("", " ") or data.find(table.separator.encode(), begin) < 0:
         return None
     names = [str(place) for place in range(len(table.header))]
     try:
         found = arrow.read_csv(
-            pa.py_buffer(body),
+            pa.py_buffer(memoryview(data)[begin:]),
             arrow.ReadOptions(column_names=names, block_size=1 << 22),
             arrow.ParseOptions(delimiter=table.separator),
             arrow.ConvertOptions(null_values=MISSING, strings_can_be_null=False),
