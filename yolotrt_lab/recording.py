@@ -39,7 +39,7 @@ _SCHEMAS: dict[str, dict[str, str]] = {
 }
 _WORDS = {"direction": {"h2d", "d2h"}, "host_memory": {str(memory) for memory in HostMemory}}
 _ROW = np.dtype(list(_SCHEMAS["frames"].items()), align=True)
-_pack = struct.Struct(f"={len(FRAME_COLUMNS) - 1}q?7x").pack  # as `_ROW` has it; NumPy takes five times as long
+_pack = struct.Struct(f"={len(FRAME_COLUMNS) - 1}q?7x").pack  # as `_ROW` has it; a row of NumPy's takes longer to fill
 METADATA_KEY = b"yolotrt_lab"
 _METADATA: dict[str, type] = {
     **{"schema": int, "notes": list},

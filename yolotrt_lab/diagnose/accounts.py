@@ -378,11 +378,11 @@ def _overlap(look: Look) -> _Bound:
         return None, "not measured: time the stages of a frame"
     levels = {stage: _slowest(look, stage) for stage in look.stages}
     host = {stage: each for stage, each in levels.items() if stage not in GPU_CALLS}
-    longest = max(host, key=lambda stage: host[stage][0]) if host else look.stages[0]
-    most, text = levels[longest]
-    waits = _slowest(look, "gpu") if "gpu" in look.series else (0.0, "")
-    if waits[0] > _AT_ONCE * most or not host:
-        return None, f"not measured: copies may be in the {waits[1]} until the GPU is done; a trace tells them apart"
+    longest = max(host, key=lambda stage: host[stage][0], default=None)
+    waits, until_done = _slowest(look, "gpu") if "gpu" in look.series else (0.0, "")
+    if longest is None or waits > _ENGINES * host[longest][0]:
+        return None, f"not measured: copies may be in the {until_done} until the GPU is done; a trace tells them apart"
+    most, text = host[longest]
     as_long = f"with all stages of different frames at once, a frame takes at least as long as {longest}, {text}"
     together, frame = sum(look[stage].median for stage in look.stages), look["frame"].median
     if together > (1 + at.OF_FRAME) * frame:
@@ -392,7 +392,7 @@ def _overlap(look: Look) -> _Bound:
     return sum(took for took, _ in levels.values()) - most, as_long
 
 
-_AT_ONCE = 3
+_ENGINES = 3
 """A copy in, the network and a copy out are what a GPU does at once: of a wait for all of it a third is left."""
 
 
