@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import NotebookError, SettingsError, TraceError, plain
 from .files import check_output, write_file
-from .terminal import Commands, exit_status, option, say, status
+from .terminal import Commands, columns, exit_status, option, say, status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -280,7 +280,10 @@ def _diagnose(arguments: argparse.Namespace) -> None:
     bill = diagnose.bill(measured, frame_range=arguments.range)
     if arguments.html is not None:
         write_file(arguments.html, diagnose.as_html(bill, measured, arguments.file))
-    print(as_json(bill.as_dict(), indent=1, ensure_ascii=False) if arguments.json else bill)
+    if arguments.json:
+        print(as_json(bill.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        print(diagnose.as_text(bill, columns(diagnose.WIDTH)))
 
 
 @_command(
@@ -298,7 +301,8 @@ def _compare(arguments: argparse.Namespace) -> None:
 
     read = [_measured(arguments, file) for file in (arguments.before, arguments.after)]
     _check_columns(arguments, *read)
-    print(diagnose.compare(*(diagnose.bill(each, frame_range=arguments.range) for each in read)))
+    before, after = (diagnose.bill(each, frame_range=arguments.range) for each in read)
+    print(diagnose.compare(before, after, columns(diagnose.WIDTH)))
 
 
 @_command(

@@ -148,6 +148,11 @@ def say(text: str) -> None:
     print(plain(text), file=sys.stderr, flush=True)
 
 
+def columns(most: int) -> int:
+    """How many letters fit in a line of the terminal, at most `most`; that many where there is no terminal."""
+    return min(most, shutil.get_terminal_size((most, 24)).columns)
+
+
 def status(text: str) -> None:
     """Show on a terminal how far something is, in place of what was shown before; '' takes it away."""
     if sys.stderr.isatty():

@@ -22,6 +22,7 @@ from yolotrt_lab.diagnose.accounts import Fix, Judged
 from yolotrt_lab.diagnose.explanations import ALL_ALONG, EXPLANATIONS
 from yolotrt_lab.diagnose.look import Look, ms
 from yolotrt_lab.errors import MeasurementsError
+from yolotrt_lab.packages import lab_path
 from yolotrt_lab.types import Cause
 
 SCHEMA = json.loads((Path(diagnose.__file__).parent / "schema.json").read_text(encoding="utf-8"))
@@ -398,6 +399,25 @@ def test_names_of_columns_do_nothing_to_a_terminal():
     found = bill(Measured("frames", "a test", {"\x1b[2Jnet": np.full(40, 1e6), "x": np.full(40, 1e6)}))
     assert "\x1b" not in str(found) + compare(found, found)
     assert "?[2Jnet" in compare(found, found)
+
+
+@pytest.mark.parametrize("width", [60, 72])
+def test_a_narrow_terminal_gets_narrow_lines_and_whole_commands(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["diagnose", str(lab_path("data", "recordings", "h200", "overload.parquet"))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if "--" not in line) == width
+    assert "  yolotrt-lab trace capture --out mine -- python loop.py" in lines
+
+
+@pytest.mark.parametrize(("beside", "rest_ms"), [(True, 0.5), (False, 8.5)])
+def test_a_time_of_another_name_is_beside_the_stages_where_these_and_it_add_up(beside, rest_ms):
+    rng = np.random.default_rng(3)
+    upload, kernels = rng.normal(0.4, 0.02, 200), np.linspace(8, 14, 200) + rng.normal(0, 0.2, 200)
+    total = upload + 0.5 + (kernels if beside else 8)
+    times = {"frame": total * 1e6, "upload": upload * 1e6, "kernels": kernels * 1e6}
+    found = bill(Measured("frames", "a test", times))
+    assert next(each.early_ms for each in found.spent if each.stage == "beyond the stages") == pytest.approx(rest_ms)
 
 
 SHAPES = {

@@ -222,6 +222,8 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("infer 0 days 00:00:00.008250", {"infer": 8_250}),
         ("10:00:00 | pre: 1 ms | infer: 8.25 ms", {"preprocess": 1_000, "infer": 8_250}),
         ('{"log": "infer: 8.25 ms", "time": "2026-11-25T10:00:00.5Z"}', {"infer": 8_250}),
+        ("|ETA: 0:01:00 |tot 0.030s (0.025s) |pre 0.013s (0.013s) |net 0.012s (0.011s)",
+         {"tot": 30_000, "preprocess": 13_000, "net": 12_000}),
         ("Speed: 8.25 ms/img, post 1.5 ms per frame", {"Speed": 8_250, "postprocess": 1_500}),
     ],
 )  # fmt: skip
@@ -280,9 +282,28 @@ def test_telemetry_in_the_lines_of_a_log(lines, telemetry, unread):
     assert found.unread == unread
 
 
+def test_what_runs_a_stage_is_part_of_no_name_of_a_column():
+    found = times("PreProcess[ms],GPU Inference[ms],trt_nms_ms,GPU load_ms\n" + "1,8,2,3\n" * 9)
+    assert [*found] == ["preprocess", "infer", "postprocess", "GPU load_ms"]
+
+
 def test_the_number_of_a_frame_above_its_times_is_no_time():
     text = "".join(f"frame {frame} (ms)\n  preprocess 2.5\n  inference {8 + frame % 3}.0\n" for frame in range(20))
     assert [*times(text, "ms")] == ["preprocess", "infer"]
+
+
+@pytest.mark.parametrize(
+    ("line", "pattern"),
+    [
+        ("Fps of stream {} is 30.{}", r"--pattern 'is (?P<infer_ms>[0-9.]+)'"),
+        ("net({}) -> 8.{}", r"--pattern 'net\((?P<infer_ms>[0-9.]+)'"),
+        ('{{"id": {}, "took": "8.{}"}}', ""),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_a_pattern_to_try(line, pattern):
+    with pytest.raises(MeasurementsError) as refused:
+        read_text("".join(line.format(n, n) + "\n" for n in range(9)))
+    assert refused.value.fix.partition("such as --")[2] == pattern.removeprefix("--")
 
 
 def test_tokens_a_second_are_no_rate_of_frames():

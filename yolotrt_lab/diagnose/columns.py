@@ -391,7 +391,8 @@ class _Sorted:
 
 def _word(column: Column) -> str | None:
     """What the name of a column stands for, be it the first of that name in a frame or a later one."""
-    return time_name(re.sub(r" [234]$", "", split_unit(column.header)[0])) if column.header else "frame"
+    name = re.sub(r" [234]$", "", split_unit(column.header)[0])
+    return time_name(name) or words.stage_behind(name) if column.header else "frame"
 
 
 def _clock_scale(values: np.ndarray, name: str, unit: str | None) -> float | None:

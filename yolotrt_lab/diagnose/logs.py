@@ -35,6 +35,8 @@ _NO_ITEM = re.compile(
 )
 """Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', a count, the end of a
 range, what is left, and what follows a time as in '8.1 ms: 3 boxes'."""
+_TOLD_AGAIN = re.compile(rf"(?<![\w.])[\d.]+\s*(?:{words.UNIT_OF_TIME})\s*\($", re.IGNORECASE)
+"""Before a time in brackets behind another one: '8.1 ms (7.9 ms)' is a time and its average so far."""
 _SLASHED = re.compile(
     rf"((?:[^\W\d]\w*\s*[/|]\s*)+[^\W\d]\w*)\s*[:=]?\s*({NUMBER}(?:\s*[/|]\s*{NUMBER})+)\s*({words.TIME_UNITS})(?![A-Za-z0-9_/])",
     re.IGNORECASE,
@@ -122,7 +124,21 @@ def read_log(data: bytes, reading: Reading) -> Measured:
             if left_out:
                 reading.notes.append(f"{left_out:,} line{'s' * (left_out != 1)} of averages left out")
             return _assembled(lines, found, reading)
-    raise reading.error("line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'", NAMING)
+    what = "line 1 and those after it hold no time that can be read, such as 'infer: 7.9 ms'"
+    raise reading.error(what, NAMING + _pattern_for(_sample(whole)))
+
+
+def _pattern_for(sample: Sequence[str]) -> str:
+    """Such a pattern as it could be, for the line that comes most often; '' for JSON, and without words before a
+    number.
+    """
+    alike = Counter(_DIGITS.sub("0", text) for text in sample)
+    usual = max(alike, key=alike.__getitem__, default="")
+    found = re.search(r"([A-Za-z_\u4e00-\u9fff]{2,20}[^\w\n']{1,3})0(?!.*[A-Za-z_\u4e00-\u9fff]\W{1,3}0)", usual)
+    if found is None or usual.lstrip()[:1] in ("{", "["):
+        return ""
+    before = re.escape(found[1]).replace("\\ ", " ")
+    return f", such as --pattern '{before}(?P<infer_ms>[0-9.]+)'"
 
 
 def _lines(data: bytes) -> Any:
@@ -256,7 +272,7 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
         [each.start(1) for each in found],
         [(_A_FRAME.match(text, each.end()) or each).end() for each in found],
     )
-    before = [text[end:start] for end, start in zip([0, *ends], starts, strict=False)]
+    before = [_behind_bar(text[end:start]) for end, start in zip([0, *ends], starts, strict=False)]
     names = [words.ending_name(_WORD.findall(split_unit(each.rstrip(_SIGNS))[0])[-3:]) for each in before]
     has_unit = any(units) or any(split_unit(each.rstrip(_SIGNS))[1] in _OWN_UNITS for each in before)
     if not (has_unit or any(names)) or (not averages and _AVERAGE.search(before[0])):
@@ -274,6 +290,12 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
     left_out = _SPREAD if averages else _AVERAGE  # of 'mean: 8 ms std: 0.3 ms' the mean is the time
     kept = [item for item, each in zip(items, before, strict=True) if not left_out.search(each)] or items * averages
     return _told_apart(kept)
+
+
+def _behind_bar(text: str) -> str:
+    """The part of 'ETA |total ' that names the number behind it."""
+    last = text.rpartition("|")[2]
+    return last if _WORD.search(last) else text
 
 
 def _starting(text: str) -> str:
@@ -304,6 +326,8 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
     start, unit = found.start(1), (found[2] or "").lower()
     last = text[start - 1 : start]
     if last.isdigit() or last in (".", "_") or _NO_ITEM.search(text[max(0, start - 20) : start]):
+        return False
+    if unit in UNITS_NS and _TOLD_AGAIN.search(text[max(0, start - 20) : start]) and text[found.end() :][:1] == ")":
         return False
     if last.isalpha() and last.isascii():
         named = (unit == "s" and "." not in found[1].rstrip(".,")) or _OF_A_NAME.match(text, found.end())

@@ -86,11 +86,21 @@ class Look:
         if apart:
             series[QUEUE] = (instants["start"] - instants["due"]) / 1e6
         elif "stages" in series and total is not None and self.traced is None:
-            series[QUEUE] = total - series["stages"]
+            series[QUEUE] = self._beyond_stages(total)
         if {"frame", "stages"} <= series.keys() and (apart or "latency" in series or self.traced):
-            series[UNCOVERED] = series["frame"] - series["stages"]
+            series[UNCOVERED] = self._beyond_stages(series["frame"])
         if "done" in instants and self.frames > 1:
             series["interval"] = np.diff(instants["done"]) / 1e6
+
+    def _beyond_stages(self, total: np.ndarray) -> np.ndarray:
+        """What a total holds beyond the stages, and beyond the times of other names where these are beside the stages:
+        it is then steadier without them, and not below 0.
+        """
+        rest = total - self.series["stages"]
+        others = [self.series[name] for name in self.named if name not in {*Stage, "frame", "latency"}]
+        less = rest - np.sum(others, axis=0) if others else rest
+        beside = np.std(less) < np.std(rest) and median(some(less)) >= -at.OF_FRAME * median(some(total))
+        return less if beside else rest
 
     @cached_property
     def nested(self) -> bool:

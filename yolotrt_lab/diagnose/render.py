@@ -21,7 +21,9 @@ from .measured import Measured
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH = 110
+WIDTH = 110
+"""Letters in a line of text, where a terminal does not have fewer."""
+_NARROWEST = 30  # letters of a last column
 _TOLD = 0.0005  # share of all time, which rounds to 0.1 %
 _KINDS = {
     "frames": "",
@@ -151,38 +153,39 @@ def _moves(bill: Bill) -> Iterator[str]:
         yield "whether it is steady can't be told from this"
 
 
-def as_text(bill: Bill) -> str:
+def as_text(bill: Bill, width: int = WIDTH) -> str:
     """Plain text for a terminal; commands stay whole, so that they can be copied."""
-    return _text(sections(bill))
+    return _text(sections(bill), width)
 
 
-def _text(told: Iterable[Section]) -> str:
+def _text(told: Iterable[Section], width: int) -> str:
     """Sections as text, without what names may do to a terminal; those that say nothing are left out."""
     lines: list[str] = []
     for section in told:
         if section.rows or section.lines:
-            lines += ["", f"{section.title}:"] if section.title else [""]
+            lines += ["", *_wrapped(f"{section.title}:", "", width)] if section.title else [""]
         indent = "  " if section.title else ""
-        lines += _table(section.rows)
+        lines += _table(section.rows, width)
         for line in section.lines:
-            lines += _wrapped(line, indent)
+            lines += _wrapped(line, indent, width)
     text = "\n".join(lines).strip("\n")
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
-def _table(rows: Rows) -> Iterator[str]:
+def _table(rows: Rows, width: int) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
     for row in rows:
-        first = "".join(f"  {cell.ljust(width)}" for cell, width in zip(row[:-1], widths, strict=True))
-        yield from _wrapped(row[-1], f"{first}  ")
+        first = "".join(f"  {cell.ljust(long)}" for cell, long in zip(row[:-1], widths, strict=True))
+        yield from _wrapped(row[-1], f"{first}  ", width)
 
 
-def _wrapped(text: str, first: str) -> list[str]:
+def _wrapped(text: str, first: str, width: int) -> list[str]:
     """The text in lines; a command stays whole."""
     if "--" in text:
         return [first + text]
-    words: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), **words)
+    options: dict[str, Any] = {"initial_indent": first, "subsequent_indent": " " * len(first)}
+    options |= {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, max(width, len(first) + _NARROWEST), **options)
 
 
 _PAGE = """<!DOCTYPE html>
@@ -229,7 +232,7 @@ def _section(section: Section) -> str:
     return f"<section>{title}{table}{''.join(f'<p>{escape(line)}</p>' for line in section.lines)}</section>"
 
 
-def compare(before: Bill, after: Bill) -> str:
+def compare(before: Bill, after: Bill, width: int = WIDTH) -> str:
     """Two bills side by side: what changed, and whether each fix did what the first bill said at most.
 
     >>> from yolotrt_lab import Recording
@@ -238,7 +241,7 @@ def compare(before: Bill, after: Bill) -> str:
     >>> print(compare(one, two).splitlines()[0])
     before: recorded on NVIDIA H200, driver 580.159.04, 2026-11-29
     """
-    return _text(_compared(before, after))
+    return _text(_compared(before, after), width)
 
 
 def _compared(before: Bill, after: Bill) -> Iterator[Section]:

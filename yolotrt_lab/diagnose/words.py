@@ -35,8 +35,8 @@ UNITS_NS = {unit: scale for scale, units in _UNITS_OF_TIME.items() for unit in u
 """Nanoseconds in each unit of time."""
 _COUNTED = "it iter frame frames img imgs image images infer inferences samples"
 RATES = ("fps", "qps", "hz", *(what + per for what in _COUNTED.split() for per in ("/sec", "/s", " per second")))
-TIME_UNITS = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
-TIME_UNITS += rf"|(?:{'|'.join(RATES)})(?!\s*[=:\uff1a])"
+UNIT_OF_TIME = "|".join(sorted(map(re.escape, UNITS_NS), key=len, reverse=True))
+TIME_UNITS = rf"{UNIT_OF_TIME}|(?:{'|'.join(RATES)})(?!\s*[=:\uff1a])"
 """An expression for the units of times and rates; a rate in front of ':' names the number behind it."""
 BYTES = {"b": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 """Bytes in each unit of memory."""
@@ -83,6 +83,8 @@ _BEFORE = re.compile(
     r"|第?\s*[单每]?帧(?![率号耗用时花]|$)"
     r"|(?i:(?:cuda)?memcpy(?:async)?)[\W_]*(?=(?i:upload|download|h2d|htod|host|d2h|dtoh|device|[cg]pu))"
 )
+
+_RUN_BY = re.compile(r"(?i:gpu|cpu|host|cuda|trt|tensorrt|onnx|yolo(?:v?\d+\w?)?|model|engine|net|network)[_\s.-]+")
 
 _TELEMETRY = {
     "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock gpu_clock pclk",
@@ -148,6 +150,13 @@ def time_name(text: str) -> str | None:
     """What a name stands for: 'latency', 'frame', a stage, one of the words above, or None for nothing known."""
     name = _known(text)
     return None if name in INSTANTS else name
+
+
+def stage_behind(text: str) -> str | None:
+    """The stage that stands behind what runs it, as in 'GPU inference', or None."""
+    runs = _RUN_BY.match(text)
+    stage = time_name(text[runs.end() :]) if runs else None
+    return stage if stage in set(Stage) else None
 
 
 def telemetry_name(text: str) -> str | None:
