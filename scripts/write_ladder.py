@@ -1,4 +1,4 @@
-"""The README's words and picture of the recorded ladder, after data/ladders/h200/bench.json was measured anew:
+"""The page and the picture of the recorded ladder, after data/ladders/h200/bench.json was measured anew:
 
 python -m scripts.write_ladder
 """
@@ -13,8 +13,7 @@ from matplotlib import pyplot as plt
 
 from yolotrt_lab.speed.ladder import Ladder
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = "## How fast it can be\n", "## The detector\n"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "ladder.md"
 
 _RUNGS = {
     "1 naive": "naive",
@@ -36,7 +35,7 @@ _PEERS = {
 }
 
 
-def section(ladder: Ladder) -> str:
+def page(ladder: Ladder) -> str:
     """How fast it can be, as far as it was measured."""
     steps = [step for step in ladder.steps if step.bound == "host"]
     parts = [
@@ -47,12 +46,12 @@ def section(ladder: Ladder) -> str:
         ),
         rungs(ladder),
         "![What a frame of each rung asks of the engine, the copies and the host, and what it takes: down to rung "
-        f"{steps[-1].rung.number} the host is the bound, then the engine or the upload](docs/ladder.png)",
+        f"{steps[-1].rung.number} the host is the bound, then the engine or the upload](ladder.png)",
         limits(ladder),
         boxes(ladder),
         peers(ladder),
     ]
-    return "\n\n".join([BEGIN.strip(), *filter(None, parts)]) + "\n\n"
+    return "\n\n".join(["# How fast it can be", *filter(None, parts)]) + "\n"
 
 
 def wrapped(*sentences: str) -> str:
@@ -125,12 +124,10 @@ def peers(ladder: Ladder) -> str:
 
 
 def main() -> None:
-    """Write the section in its place, and draw the picture."""
+    """Write the page, and draw the picture."""
     from scripts.make_figures import ladder_bounds
 
-    text, shipped = README.read_text(encoding="utf-8"), Ladder.shipped()
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    README.write_text(before + section(shipped) + after, encoding="utf-8")
+    PAGE.write_text(page(Ladder.shipped()), encoding="utf-8")
     plt.switch_backend("Agg")
     ladder_bounds()
 
