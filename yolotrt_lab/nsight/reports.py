@@ -22,7 +22,7 @@ from ..errors import NsysError, ReportError, TraceError
 from ..packages import shipped_file
 from ..types import Source, SourceKind
 from .capture import export_sqlite
-from .intervals import blocks, coded, distinct, each, in_turn, look_up, sort_by_start, taken
+from .intervals import coded, distinct, each, in_turn, look_up, sort_by_start, taken
 from .pages import NO_INTEGER, NULL, OddFileError, integer_columns
 from .scrub import quoted
 from .trace import CLOCK_SLACK_NS, DIRECTIONS, MEMORIES, Columns, Graph, Trace, calls_of, packed, rows_of
@@ -264,13 +264,13 @@ class _Report:
         if any(number >= 0 and number not in self.strings for number in different):
             self.notes.append("the report lacks the names of some calls, kernels or ranges")
         texts = [self.strings.get(number, f"string {number}" if number >= 0 else "") for number in different]
-        return _relabelled(place_of, [self._place(text) for text in texts])
+        return np.array([self._place(text) for text in texts], np.int32)[place_of]
 
     def _call_names(self) -> np.ndarray:
         """The calls' names without the suffix of their version; where two become one, they share a place."""
         codes = self._codes(self.columns["api"].pop("nameId"))
         plain = [self._place(_SUFFIX.sub("", text)) for text in list(self.names)]
-        return _relabelled(codes, plain)
+        return np.array(plain, np.int32)[codes]
 
     def _range_names(self) -> np.ndarray:
         """The names of ranges, by their number or, where that is, the text in their row."""
@@ -368,15 +368,7 @@ def _pid(number: np.ndarray) -> np.ndarray:
 
 def _mapped(numbers: np.ndarray, codes: Mapping[int, int], default: int) -> np.ndarray:
     different, place_of = coded(numbers)
-    return _relabelled(place_of, [codes.get(number, default) for number in different.tolist()])
-
-
-def _relabelled(places: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-    """`labels[places]`, in the memory of `places`."""
-    label_of = np.array(labels, places.dtype)
-    for some in blocks(len(places)):
-        places[some] = label_of[places[some]]
-    return places
+    return np.array([codes.get(number, default) for number in different.tolist()], np.int32)[place_of]
 
 
 def _without_damage(tables: dict[str, Columns], titles: Mapping[str, str]) -> Iterator[str]:
