@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
-from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 
@@ -86,14 +83,3 @@ def simulated_only(run: Run, what: str) -> SimulatedDevice:
     if not isinstance(run.device, SimulatedDevice):
         raise SettingsError(f"{what} is simulated only", fix="run it on the simulated device: --device simulated")
     return run.device
-
-
-def host_threads(device: Device) -> tuple[Callable[..., Callable[[], Any]], Callable[[], Any]]:
-    """What starts a host thread (and returns what waits for its end) and what creates a queue between threads."""
-    if isinstance(device, SimulatedDevice):
-        return lambda *work: device.start_thread(*work).join, device.queue
-
-    def start(*work: Any) -> Callable[[], Any]:
-        return ThreadPoolExecutor(1, initializer=getattr(device, "use", None)).submit(*work).result
-
-    return start, SimpleQueue

@@ -264,13 +264,13 @@ class _Report:
         if any(number >= 0 and number not in self.strings for number in different):
             self.notes.append("the report lacks the names of some calls, kernels or ranges")
         texts = [self.strings.get(number, f"string {number}" if number >= 0 else "") for number in different]
-        return np.array([self._place(text) for text in texts], np.int32)[place_of]
+        return _labelled(place_of, [self._place(text) for text in texts])
 
     def _call_names(self) -> np.ndarray:
         """The calls' names without the suffix of their version; where two become one, they share a place."""
         codes = self._codes(self.columns["api"].pop("nameId"))
         plain = [self._place(_SUFFIX.sub("", text)) for text in list(self.names)]
-        return np.array(plain, np.int32)[codes]
+        return _labelled(codes, plain)
 
     def _range_names(self) -> np.ndarray:
         """The names of ranges, by their number or, where that is, the text in their row."""
@@ -368,7 +368,12 @@ def _pid(number: np.ndarray) -> np.ndarray:
 
 def _mapped(numbers: np.ndarray, codes: Mapping[int, int], default: int) -> np.ndarray:
     different, place_of = coded(numbers)
-    return np.array([codes.get(number, default) for number in different.tolist()], np.int32)[place_of]
+    return _labelled(place_of, [codes.get(number, default) for number in different.tolist()])
+
+
+def _labelled(places: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    labelled: np.ndarray = np.array(labels, np.int32)[places]
+    return labelled
 
 
 def _without_damage(tables: dict[str, Columns], titles: Mapping[str, str]) -> Iterator[str]:

@@ -1,30 +1,107 @@
-"""Two host threads on one stream: one submits frames, the other synchronizes and collects them.
+"""Several host threads of one process, on streams of their own or on one.
 
-`cudaStreamSynchronize` waits for all that the stream has by then, so the collector waits for frames that are not its
-own: those that were submitted after its frame. Frames come a little faster than the GPU serves them, and each wait is
-as long as the backlog that the last wait let grow. An event behind each frame waits for that frame alone.
+Cameras: each thread has an execution context, a stream and a CUDA graph. All pageable uploads of a process take turns
+in the driver, whatever the number of threads and streams; pinned ones do not. So the pageable upload call grows with
+each camera, and pinned memory is the fix.
+
+One stream: a thread submits frames, another synchronizes and collects them. `cudaStreamSynchronize` waits for all that
+the stream has by then, so the collector waits for frames that are not its own: those that were submitted after its
+frame. Frames come a little faster than the GPU serves them, and each wait is as long as the backlog that the last wait
+let grow. An event behind each frame waits for that frame alone.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import product
+from queue import SimpleQueue
 from statistics import median
+from typing import Any
 
 import numpy as np
 
-from ..device import Range
+from ..device import Device, Range
+from ..engine import LendingEngine
 from ..memory import Slot, SlotPool
 from ..recording import FrameRecorder, Recording, machine_info
-from ..simulate import SpinEngine
-from ..types import Stage
+from ..simulate import SimulatedDevice, SpinEngine
+from ..types import HostMemory, Stage
 from .faults import SMALL_IMAGE
-from .scenario import Run, host_threads
+from .scenario import Run
+
+THREADS = (1, 2, 4, 8)
+
+SWITCH_S = 0.0005
+"""Python's threads take turns after this at the latest (5 ms by default, which is longer than a frame)."""
 
 SLOTS = 256
 """So many frames may wait to be collected; then the submitting thread waits too."""
 
 
-def prepare(run: Run) -> None:
+def host_threads(device: Device) -> tuple[Callable[..., Callable[[], Any]], Callable[[], Any]]:
+    """What starts a host thread (and returns what waits for its end) and what creates a queue between threads."""
+    if isinstance(device, SimulatedDevice):
+        return lambda *work: device.start_thread(*work).join, device.queue
+
+    def start(*work: Any) -> Callable[[], Any]:
+        return ThreadPoolExecutor(1, initializer=getattr(device, "use", None)).submit(*work).result
+
+    return start, SimpleQueue
+
+
+def record_cameras(run: Run) -> Recording:
+    """Each number of threads with pageable and then with pinned input, `frames` a thread: one recording in the order of
+    the frames' ends, with columns `threads`, `camera` (the thread's number) and `pinned` (0 or 1).
+    """
+    run.engine = LendingEngine(run.engine)  # contexts are lent from one configuration to the next
+    parts = [_cameras(run, threads, pinned) for threads, pinned in product(THREADS, (False, True))]
+    return _by_end([part for each in parts for part in each], threads=list(THREADS))
+
+
+def _cameras(run: Run, threads: int, pinned: bool) -> list[Recording]:
+    """What each of so many threads recorded; they start at once."""
+    memory = HostMemory.PINNED if pinned else HostMemory.PAGEABLE
+    loops = [replace(run, settings=replace(run.settings, input_memory=memory)).loop() for _ in range(threads)]
+    recorded: dict[int, Recording] = {}
+
+    def serve(camera: int) -> None:
+        recorded[camera] = loops[camera].run()
+
+    start, _ = host_threads(run.device)
+    with _switching_fast():
+        for join in [start(serve, camera) for camera in range(threads)]:
+            join()
+    about = {"threads": threads, "pinned": int(pinned)}
+    return [_marked(recorded[camera], camera=camera, **about) for camera in range(threads)]
+
+
+def _marked(recording: Recording, **values: int) -> Recording:
+    columns = {name: np.full(len(recording), value) for name, value in values.items()}
+    return replace(recording, columns={**recording.columns, **columns})
+
+
+def _by_end(parts: list[Recording], **settings: object) -> Recording:
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    order = np.argsort(columns["done_ns"], kind="stable")
+    columns = {name: values[order] for name, values in columns.items()}
+    return replace(parts[0], columns=columns, settings={**parts[0].settings, **settings})
+
+
+@contextmanager
+def _switching_fast() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def prepare_one_stream(run: Run) -> None:
     """A kernel of 0.4 ms, every frame of which comes on a clock that is too fast by 2 % (at severity 1)."""
     run.engine = SpinEngine(400_000, image=SMALL_IMAGE)
 
