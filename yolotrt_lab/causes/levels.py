@@ -7,15 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..plots.report import CALLS, call_ns
 from ..recording import Recording
 from ..tables import Table
-
-_REPORT = {
-    "copy_from_Mat": ("preprocess_ns", "upload_ns"),
-    "cudaMemcpyAsync": ("upload_ns",),
-    "enqueueV3": ("infer_ns",),
-    "cudaStreamSynchronize": ("synchronize_ns",),
-}
+from ..types import Stage
 
 
 def report_levels(recording: Recording) -> dict[tuple[int, bool], dict[str, float]]:
@@ -28,13 +23,14 @@ def report_levels(recording: Recording) -> dict[tuple[int, bool], dict[str, floa
     [0.0069, 22.8205]
     """
     return {
-        (count, bool(pinned)): {
-            name: float(np.median(np.sum([part.columns[column] for column in columns], axis=0))) / 1e6
-            for name, columns in _REPORT.items()
-        }
-        | {"frame": float(np.median(part.columns["done_ns"] - part.columns["start_ns"])) / 1e6}
+        (count, bool(pinned)): {name: float(np.median(times)) / 1e6 for name, times in _calls(part).items()}
         for (count, pinned), part in _parts(recording, "processes")
     }
+
+
+def _calls(part: Recording) -> dict[str, np.ndarray]:
+    frame_ns = part.columns["done_ns"] - part.columns["start_ns"]
+    return {call: call_ns(part, call) for call in CALLS} | {"enqueueV3": part.stage_ns(Stage.INFER), "frame": frame_ns}
 
 
 def report_table(recordings: Mapping[str, Recording]) -> Table:
@@ -44,12 +40,11 @@ def report_table(recordings: Mapping[str, Recording]) -> Table:
     ['0 processes', '2.270', '0.374', '0.0069']
     """
     levels = {label: report_levels(recording) for label, recording in recordings.items()}
-    calls = [call for call in _REPORT if call != "enqueueV3"]
-    header = ["ms", *(f"{call}, {label}" for call in calls for label in levels)]
+    header = ["ms", *(f"{call}, {label}" for call in CALLS for label in levels)]
     rows = [
         [
             _name(count, pinned),
-            *(_ms(each.get((count, pinned), {}).get(call)) for call in calls for each in levels.values()),
+            *(_ms(each.get((count, pinned), {}).get(call)) for call in CALLS for each in levels.values()),
         ]
         for count, pinned in dict.fromkeys(level for each in levels.values() for level in each)
     ]

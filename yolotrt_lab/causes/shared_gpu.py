@@ -85,13 +85,12 @@ def _parts(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Iterator
     loop, warmup = run.loop(), run.settings.warmup
     for count, frames in steps:
         group.become(count)
-        busy = False
-        while not busy:
-            busy = group.busy
-            if piece := frames if busy else CHUNK:
-                loop.settings = replace(run.settings, frames=piece, warmup=warmup)
-                yield loop.run()
-                warmup = 0
+        while not group.busy:
+            yield _piece(loop, CHUNK, warmup)
+            warmup = 0
+        if frames:
+            yield _piece(loop, frames, warmup)
+            warmup = 0
 
 
 # The public report's loop
