@@ -13,7 +13,7 @@ let grow. An event behind each frame waits for that frame alone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -29,9 +29,10 @@ from ..engine import LendingEngine
 from ..memory import Slot, SlotPool
 from ..recording import FrameRecorder, Recording, machine_info
 from ..simulate import SimulatedDevice, SpinEngine
+from ..tables import Table
 from ..types import HostMemory, Stage
 from .faults import SMALL_IMAGE
-from .scenario import Run
+from .scenario import Run, in_ms, levels_of
 
 THREADS = (1, 2, 4, 8)
 
@@ -99,6 +100,43 @@ def _switching_fast() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+
+
+def camera_levels(recording: Recording) -> dict[tuple[int, bool], dict[str, float]]:
+    """Of a recording of the scenario 'cameras', for each (threads, pinned): medians of 'upload' and 'synchronize' and
+    the 99th percentile 'upload p99' in ms, and 'frames/s' of all threads together.
+
+    >>> levels = camera_levels(Recording.shipped("cameras"))
+    >>> [f"{levels[8, pinned]['frames/s']:,.0f}" for pinned in (False, True)]
+    ['2,189', '5,054']
+    """
+    return {
+        (threads, bool(pinned)): {
+            "upload": float(np.median(part.columns["upload_ns"])) / 1e6,
+            "upload p99": float(np.percentile(part.columns["upload_ns"], 99)) / 1e6,
+            "synchronize": float(np.median(part.columns["synchronize_ns"])) / 1e6,
+            "frames/s": len(part)
+            * 1e9
+            / float(np.ptp([part.columns["start_ns"].min(), part.columns["done_ns"].max()])),
+        }
+        for (threads, pinned), part in levels_of(recording, "threads")
+    }
+
+
+def camera_table(recordings: Mapping[str, Recording]) -> Table:
+    """A row for each number of threads and kind of memory of each recording of 'cameras', by label.
+
+    >>> print(camera_table({"recorded": Recording.shipped("cameras")}).header)
+    ['cameras', 'upload call [ms]', 'its p99 [ms]', 'synchronize [ms]', 'frames/s, all']
+    """
+    rows = []
+    for label, recording in recordings.items():
+        for (threads, pinned), values in camera_levels(recording).items():
+            *times, rate = values.values()
+            name = f"{threads}, {'pinned' if pinned else 'pageable'}, {label}"
+            rows.append([name, *map(in_ms, times), f"{rate:,.0f}"])
+    header = ["cameras", "upload call [ms]", "its p99 [ms]", "synchronize [ms]", "frames/s, all"]
+    return Table(header, rows, *(recording.source for recording in recordings.values()))
 
 
 def prepare_one_stream(run: Run) -> None:
