@@ -33,8 +33,8 @@ SLOW_EXAMPLES = {
     "yolotrt_lab.simulate.sliders.explore",
     "yolotrt_lab.plots.interactive.InteractiveTimeline",
     "yolotrt_lab.detector.detect.annotate",
-    "yolotrt_lab.plots.report.frames_on_one_scale",
-    "yolotrt_lab.plots.report.report_page",
+    "yolotrt_lab.plots.timelines.frames_on_one_scale",
+    "yolotrt_lab.plots.curves.report_page",
 }
 """Each takes half a second or more, and tests hold what it shows."""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from ladder_peers import measure_peers
 from onnx import numpy_helper
 
@@ -28,7 +29,6 @@ from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.device import Device, open_device
 from yolotrt_lab.engine import Engine, LendingEngine
 from yolotrt_lab.frames import FrameSource
-from yolotrt_lab.model import parse_onnx
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 from yolotrt_lab.packages import import_cv2, load, shipped_model
 from yolotrt_lab.recording import Recording
@@ -260,12 +260,11 @@ def _apart(found: _Found, expected: _Found, confidence: float) -> str:
 
 def _trained(bench: Bench, precision: str) -> Bench:
     """The bench with the lab's detector, whose float32 is not computed as TF32."""
-    content = shipped_model().read_bytes()
-    info = OnnxRuntimeEngine(content).describe()
-    tensors = parse_onnx(content).graph.initializer
+    info = OnnxRuntimeEngine(shipped_model()).describe()
+    tensors = onnx.load(shipped_model()).graph.initializer
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
     made = {"classes": info.classes, "names": info.names, "weights": weights}
-    model = build_model(dynamic_batch=True, precision=precision, **made)
+    model = build_model(precision=precision, **made)
     engines = {}
     for batch in sorted({rung.batch for rung in RUNGS}):
         _say(f"opening the detector in {precision}, batch {batch}")

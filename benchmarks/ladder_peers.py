@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from yolotrt_lab.detector.yolov8 import build_model
+from yolotrt_lab.model import OnnxModel
 from yolotrt_lab.packages import import_cv2, load
 from yolotrt_lab.plans import build_plan
 
@@ -130,7 +131,7 @@ def _torch_graph() -> Callable[[], Any]:
 def _trtutils() -> Callable[[], Any]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "yolov8n.engine"
-        path.write_bytes(build_plan(build_model("n", precision="fp16"), module="tensorrt"))
+        path.write_bytes(build_plan(OnnxModel.read(build_model("n", precision="fp16")).content, module="tensorrt"))
         engine = load("trtutils", needed_for="a peer").TRTEngine(path)
     images = [np.zeros(shape, dtype) for shape, dtype in engine.input_spec]
     return lambda: engine.execute(images)

@@ -11,7 +11,7 @@ from tiny_onnx import tiny_model
 from yolotrt_lab.detector.yolov8 import build_model
 from yolotrt_lab.errors import ModelError, SettingsError
 from yolotrt_lab.heads import decode
-from yolotrt_lab.model import OnnxModel, parse_onnx, precision_of, read_onnx
+from yolotrt_lab.model import OnnxModel, precision_of, read_onnx
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 
 
@@ -38,14 +38,13 @@ def test_model_from_bytes_and_from_a_file(tmp_path):
     model, path = tiny_model(), tmp_path / "tiny.onnx"
     path.write_bytes(model)
     assert read_onnx(model) == read_onnx(path) == read_onnx(str(path)) == model
-    assert parse_onnx(model) == parse_onnx(path)
 
 
 def test_unreadable_model(tmp_path):
     with pytest.raises(ModelError, match=r"none\.onnx cannot be read"):
-        parse_onnx(tmp_path / "none.onnx")
+        OnnxModel.read(tmp_path / "none.onnx")
     with pytest.raises(ModelError, match="the model must be an ONNX model, got 50 bytes"):
-        parse_onnx(tiny_model()[:50])
+        OnnxModel.read(tiny_model()[:50])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_unreadable_model(tmp_path):
 def test_files_that_are_taken_for_onnx_models_are_told(start, what, fix, tmp_path):
     (tmp_path / "yolov8n.pt").write_bytes(start + bytes(100))
     with pytest.raises(ModelError, match=rf"yolov8n\.pt must be an ONNX model, got {what}") as caught:
-        parse_onnx(tmp_path / "yolov8n.pt")
+        OnnxModel.read(tmp_path / "yolov8n.pt")
     assert fix in caught.value.fix
 
 
@@ -67,7 +66,7 @@ def test_files_that_are_taken_for_onnx_models_are_told(start, what, fix, tmp_pat
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "model.onnx")
     with pytest.raises(ModelError, match="cannot be read: it is no file"):
-        parse_onnx(tmp_path / "model.onnx")
+        OnnxModel.read(tmp_path / "model.onnx")
 
 
 @pytest.fixture
@@ -119,12 +118,13 @@ def test_weights_in_another_file_that_cannot_be_read_are_an_error(outside, tmp_p
 
 
 def shapes_of(model):
-    graph = parse_onnx(model.content).graph
+    graph = onnx.load_from_string(model.content).graph
     return [[d.dim_value for d in x.type.tensor_type.shape.dim] for x in (graph.input[0], graph.output[0])]
 
 
 def test_open_batch_becomes_a_number_and_a_fixed_one_stays():
-    open_model, fixed = build_model(dynamic_batch=True), build_model(batch=2)
+    open_model = build_model()
+    fixed = OnnxModel.read(open_model, batch=2).content
     for batch in (1, 3):
         assert shapes_of(OnnxModel.read(open_model, batch=batch)) == [[batch, 3, 640, 640], [batch, 84, 8400]]
     assert OnnxModel.read(fixed).content is fixed
@@ -246,6 +246,6 @@ def test_best_boxes_are_the_best_cell_of_each_group():
 
 @pytest.mark.parametrize(("batch", "boxes"), [(2, 28), (1, 0), (1, 85), (1, 30)])
 def test_boxes_of_a_batch_or_that_do_not_divide_the_cells_are_refused(batch, boxes):
-    model = build_model("n", classes=2, image_size=64, batch=batch)
+    model = build_model("n", classes=2, image_size=64)
     with pytest.raises(ModelError, match=rf"{boxes} boxes need an output of .*, got \({batch}, 6, 84\)"):
-        OnnxModel.read(model, boxes=boxes)
+        OnnxModel.read(model, batch=batch, boxes=boxes)

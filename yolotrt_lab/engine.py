@@ -261,7 +261,7 @@ def open_engine(
     if model is None and (compute or not simulated):
         from .detector import build_model
 
-        model = build_model(variant, precision=precision, batch=batch)
+        model = build_model(variant, precision=precision)
     if not simulated and is_plan(model):
         if (batch, image_size, boxes) != (1, None, None):
             raise SettingsError("a plan has the sizes that it was built for, and takes no others", fix="leave them out")

@@ -114,14 +114,6 @@ def _tensors(parsed: Any) -> Iterator[Any]:
             holders += [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
-def parse_onnx(model: bytes | str | Path) -> Any:
-    """The `onnx.ModelProto` of a model.
-
-    ModelError if its files cannot be read or it is not an ONNX model.
-    """
-    return _parsed(model, read_onnx(model))
-
-
 def _parsed(model: bytes | str | Path, content: bytes) -> Any:
     onnx = load("onnx", needed_for="reading ONNX models")
     message = load("google.protobuf.message", needed_for="reading ONNX models", install="python -m pip install onnx")

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import causes, nsight, plots
 from .packages import load
-from .plots.report import WAIT_COLOURS
+from .plots.curves import WAIT_COLOURS
 from .plots.style import MEMORY_COLOURS, STAGE_COLOURS, as_svg
 from .recording import Recording
 from .speed.ladder import Ladder

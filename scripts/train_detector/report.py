@@ -34,7 +34,6 @@ def write_model(detector: Detector, folder: Path, side: int) -> None:
         "n",
         classes=len(names),
         image_size=side,
-        dynamic_batch=True,
         precision="fp16",
         weights=weights,
         names=names,

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from samples import sampled
 
-from yolotrt_lab.causes import cameras
-from yolotrt_lab.causes.cameras import THREADS
 from yolotrt_lab.causes.running import run_scenario
+from yolotrt_lab.causes.threads import THREADS
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate import Preset, SimulatedDevice
@@ -100,7 +99,7 @@ def test_one_recording_holds_every_camera_in_the_order_of_the_results(recording)
 
 def test_an_error_in_a_thread_is_raised_and_the_switch_interval_set_back(device, monkeypatch):
     before = sys.getswitchinterval()
-    monkeypatch.setattr(cameras.np, "full", lambda *_: (_ for _ in ()).throw(RuntimeError("no room")))
+    monkeypatch.setattr(np, "full", lambda *_: (_ for _ in ()).throw(RuntimeError("no room")))
     with pytest.raises(RuntimeError, match="no room"):
         run_scenario("cameras", device, open_engine(device), frames=2)
     assert sys.getswitchinterval() == before

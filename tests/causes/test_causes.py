@@ -166,7 +166,7 @@ def test_frames_of_the_shared_stream_come_too_fast_by_the_severity(device):
 
 @pytest.mark.parametrize("thread", ["_submit", "_collect"])
 def test_error_in_either_thread_ends_both(device, monkeypatch, thread):
-    from yolotrt_lab.causes.shared_stream import _TwoThreads
+    from yolotrt_lab.causes.threads import _TwoThreads
 
     original, calls = getattr(_TwoThreads, thread), []
 

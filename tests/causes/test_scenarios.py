@@ -9,7 +9,7 @@ import pytest
 from samples import sampled
 
 import yolotrt_lab as lab
-from yolotrt_lab.causes import cameras
+from yolotrt_lab.causes import threads
 from yolotrt_lab.causes.catalogue import SCENARIOS, SHOWS
 from yolotrt_lab.causes.running import (
     COPIES,
@@ -48,7 +48,7 @@ def engine(device):
 
 @pytest.fixture
 def two_cameras(monkeypatch):
-    monkeypatch.setattr(cameras, "THREADS", (1, 2))
+    monkeypatch.setattr(threads, "THREADS", (1, 2))
 
 
 def frame_ns(recording):

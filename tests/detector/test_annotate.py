@@ -1,10 +1,7 @@
 """Boxes drawn and written for every kind of source."""
 
 import json
-import signal
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from unittest import mock
@@ -148,33 +145,6 @@ def test_the_frames_before_an_error_are_kept(photos, video, detector, tmp_path):
     assert [frame["source"] for frame in written(tmp_path / "out")["frames"]] == ["a.jpg"]
 
 
-KILLED = """
-import os, signal, sys
-from yolotrt_lab.detector.detect import annotate, open_detector
-from yolotrt_lab.frames import VideoFile
-kill = lambda done: done == 3 and os.kill(os.getpid(), signal.SIGKILL)
-detector = open_detector(sys.argv[2], engine="onnxruntime")
-annotate(VideoFile(sys.argv[1]), detector, sys.argv[3], labels=True, progress=kill)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills a process so")
-def test_the_frames_before_a_kill_are_listed_and_go_with_the_next_run(photos, video, detector, tmp_path):
-    out = tmp_path / "out"
-    (tmp_path / "model.onnx").write_bytes(MODEL)
-    assert subprocess.run([sys.executable, "-c", KILLED, video, tmp_path / "model.onnx", out]).returncode == -9
-    lines = (out / "boxes.json.partial").read_text().splitlines()
-    assert [json.loads(line)["file"] for line in lines] == [path.name for path in sorted(out.glob("*.jpg"))]
-    assert len(lines) == 3
-    with pytest.raises(OSError, match="lost"), mock.patch.object(detector, "_run", side_effect=OSError("lost")):
-        detector(np.zeros((64, 64, 3), np.uint8))
-    with pytest.raises(SettingsError), mock.patch.object(detector, "_run", side_effect=OSError("lost")):
-        annotate(ImageFolder(photos), detector, out)  # fails before its first frame
-    assert (out / "boxes.json.partial").read_text().splitlines() == lines
-    annotate(ImageFolder(photos), detector, out)
-    assert {path.name for path in out.rglob("*.*")} == {"000000-a.jpg", "000001-b.jpg", "boxes.json"}
-
-
 def test_of_a_full_disk_no_half_image_stays(video, detector, tmp_path, monkeypatch):
     write = Path.write_bytes
 
@@ -191,15 +161,6 @@ def test_of_a_full_disk_no_half_image_stays(video, detector, tmp_path, monkeypat
     assert [frame["file"] for frame in written(tmp_path / "out")["frames"]] == ["000000.jpg", "000001.jpg"]
     names = {"000000.jpg", "000001.jpg", "000000.txt", "000001.txt", "boxes.json"}
     assert {path.name for path in (tmp_path / "out").rglob("*.*")} == names
-
-
-def test_two_runs_do_not_write_into_one_folder(photos, video, detector, tmp_path):
-    def second(_):
-        with pytest.raises(SettingsError, match="another run writes into"):
-            annotate(ImageFolder(photos), detector, tmp_path / "out")
-
-    annotate(VideoFile(video), detector, tmp_path / "out", progress=second)
-    assert len(written(tmp_path / "out")["frames"]) == 5
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\udcff", "x" * 250, "ä" * 125, "\U0001f529"])
@@ -266,7 +227,7 @@ def test_a_folder_that_is_read_or_cannot_be_written_is_refused(photos, detector,
         annotate(ImageFolder(photos), detector, tmp_path / "file")
 
 
-@pytest.mark.parametrize("name", ["boxes.json", "boxes.json.partial", "000007.jpg", "labels/000000.txt"])
+@pytest.mark.parametrize("name", ["boxes.json", "000007.jpg", "labels/000000.txt"])
 def test_what_no_earlier_run_wrote_is_not_overwritten(name, photos, detector, tmp_path):
     mine = tmp_path / "out" / name
     mine.parent.mkdir(parents=True)

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolotrt_lab.nsight import intervals as module
 from yolotrt_lab.nsight.intervals import Cover, GroupedCover, coded, find, look_up, sort_by_start, sums
 
 INTERVALS = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 40), st.integers(0, 15)), max_size=20)
@@ -70,16 +69,17 @@ def test_a_sum_is_at_most_the_largest_that_an_integer_holds():
 
 
 @given(st.lists(st.integers(0, 30), max_size=40))
-def test_blocks_of_a_few_rows_sort_and_find_as_all_at_once(starts):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_AT_A_TIME", 3)
-        start, one_value = np.array(starts, np.int64), np.broadcast_to(np.int64(7), len(starts))
-        table = {"start_ns": start.copy(), "row": np.arange(len(start)), "pid": one_value}
-        sort_by_start(table)
-        assert table["row"].tolist() == np.argsort(start, kind="stable").tolist()
-        assert table["start_ns"].tolist() == sorted(starts)
-        assert look_up(start)(np.arange(-1, 32)).tolist() == [
-            starts.index(key) if key in starts else -1 for key in range(-1, 32)
-        ]
-        different, place_of = coded(start)
-        assert different[place_of].tolist() == starts if starts else not len(place_of)
+def test_rows_are_sorted_found_and_coded(starts):
+    start, one_value = np.array(starts, np.int64), np.broadcast_to(np.int64(7), len(starts))
+    table = {"start_ns": start.copy(), "row": np.arange(len(start)), "pid": one_value}
+    sort_by_start(table)
+    assert table["row"].tolist() == np.argsort(start, kind="stable").tolist()
+    assert table["start_ns"].tolist() == sorted(starts)
+    keys = range(-1, 32)
+    expected = [starts.index(key) if key in starts else -1 for key in keys]
+    assert look_up(start)(np.array(keys)).tolist() == expected
+    assert look_up(start << 40)(np.array(keys) << 40).tolist() == expected
+    for numbers in (start, start << 40):
+        different, place_of = coded(numbers)
+        assert different[place_of].tolist() == numbers.tolist()
+        assert different.tolist() == sorted({*numbers.tolist()}) or not starts

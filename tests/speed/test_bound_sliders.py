@@ -3,7 +3,7 @@
 import numpy as np
 
 from yolotrt_lab.speed import BOUND_COLOURS, Ladder, explore_bounds
-from yolotrt_lab.speed.bound_sliders import FASTER
+from yolotrt_lab.speed.ladder_figures import FASTER
 
 
 def test_the_first_view_is_rung_1_as_recorded_and_the_script_has_every_rung():

@@ -32,7 +32,7 @@ def test_weights_have_the_names_and_shapes_of_the_graph(variant):
 
 def test_network_and_graph_see_the_same(detector):
     images = torch.rand(2, 3, 64, 96)
-    model = build_model("n", classes=5, image_size=(64, 96), batch=2, weights=fused_weights(detector))
+    model = build_model("n", classes=5, image_size=(64, 96), weights=fused_weights(detector))
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"images": images.numpy()})
     with torch.no_grad():

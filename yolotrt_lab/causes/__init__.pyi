@@ -1,5 +1,4 @@
 from .catalogue import IN_PLACE, PAGEABLE, PINNED, REPORT, SCENARIOS
-from .levels import camera_levels, camera_table, report_levels, report_table
 from .running import (
     COPIES,
     check_name,
@@ -11,6 +10,8 @@ from .running import (
     run_together,
 )
 from .scenario import Scenario
+from .shared_gpu import report_levels, report_table
+from .threads import camera_levels, camera_table
 
 __all__ = [
     "COPIES",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..loop import LoopSettings
 from ..types import Cause, Fill, HostMemory
-from . import cameras, faults, shared_gpu, shared_stream
+from . import faults, shared_gpu, threads
 from .scenario import Scenario
 
 REPORT = LoopSettings()
@@ -37,7 +37,7 @@ _ALL = (
         shared_gpu.prepare_report,
         shared_gpu.record_report,
     ),
-    Scenario("cameras", replace(PAGEABLE, frames=300), record=cameras.record),
+    Scenario("cameras", replace(PAGEABLE, frames=300), record=threads.record_cameras),
     Scenario("clocked", REPORT, Cause.PAGEABLE_OVERLOAD, "clocked-fixed", other=IN_PLACE),
     Scenario("clocked-fixed", IN_PLACE, other=REPORT),
     Scenario("overload", PAGEABLE, Cause.PAGEABLE_OVERLOAD, "overload-pinned", other=PINNED),
@@ -65,10 +65,10 @@ _ALL = (
         PINNED_ALONE,
         Cause.SHARED_STREAM,
         "shared-stream-event",
-        shared_stream.prepare,
-        shared_stream.with_stream,
+        threads.prepare_one_stream,
+        threads.with_stream,
     ),
-    Scenario("shared-stream-event", PINNED_ALONE, prepare=shared_stream.prepare, record=shared_stream.with_events),
+    Scenario("shared-stream-event", PINNED_ALONE, prepare=threads.prepare_one_stream, record=threads.with_events),
     Scenario(
         "launch-queue",
         replace(PINNED_ALONE, collect_after=160),

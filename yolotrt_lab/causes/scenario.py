@@ -1,14 +1,11 @@
-"""What a scenario is, and what one run of it consists of."""
+"""What a scenario is, what one run of it consists of, and the levels of its recording."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
-from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 
@@ -88,12 +85,19 @@ def simulated_only(run: Run, what: str) -> SimulatedDevice:
     return run.device
 
 
-def host_threads(device: Device) -> tuple[Callable[..., Callable[[], Any]], Callable[[], Any]]:
-    """What starts a host thread (and returns what waits for its end) and what creates a queue between threads."""
-    if isinstance(device, SimulatedDevice):
-        return lambda *work: device.start_thread(*work).join, device.queue
+def levels_of(recording: Recording, column: str) -> list[tuple[tuple[int, int], Recording]]:
+    """The frames after the warm-up by the values of a column and of 'pinned', in the order in which they occur."""
+    columns = recording.steady.columns
+    levels = dict.fromkeys(zip(columns[column].tolist(), columns["pinned"].tolist(), strict=True))
+    chosen = {(value, pinned): (columns[column] == value) & (columns["pinned"] == pinned) for value, pinned in levels}
+    return [
+        (level, replace(recording, columns={name: values[mask] for name, values in columns.items()}))
+        for level, mask in chosen.items()
+    ]
 
-    def start(*work: Any) -> Callable[[], Any]:
-        return ThreadPoolExecutor(1, initializer=getattr(device, "use", None)).submit(*work).result
 
-    return start, SimpleQueue
+def in_ms(value: float | None) -> str:
+    """Three digits that tell, at most four decimals."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"

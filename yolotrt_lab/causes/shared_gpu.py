@@ -7,7 +7,7 @@ the moment of the call. At last the input is pinned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -17,13 +17,15 @@ from ..device import HostBuffer
 from ..engine import open_engine
 from ..loop import FrameLoop
 from ..memory import Slot
+from ..plots.curves import CALLS, call_ns
 from ..recording import Recording, joined
 from ..simulate import Conditions, SimulatedDevice
+from ..tables import Table
 from ..telemetry import bus_id
-from ..types import Fill, HostMemory
+from ..types import Fill, HostMemory, Stage
 from ..vision import HostWork
 from .other_processes import OtherProcesses
-from .scenario import Run
+from .scenario import Run, in_ms, levels_of
 
 CHUNK = 25
 """So many frames run between two looks at whether the processes are there."""
@@ -85,13 +87,12 @@ def _parts(run: Run, group: Group, steps: Sequence[tuple[int, int]]) -> Iterator
     loop, warmup = run.loop(), run.settings.warmup
     for count, frames in steps:
         group.become(count)
-        busy = False
-        while not busy:
-            busy = group.busy
-            if piece := frames if busy else CHUNK:
-                loop.settings = replace(run.settings, frames=piece, warmup=warmup)
-                yield loop.run()
-                warmup = 0
+        while not group.busy:
+            yield _piece(loop, CHUNK, warmup)
+            warmup = 0
+        if frames:
+            yield _piece(loop, frames, warmup)
+            warmup = 0
 
 
 # The public report's loop
@@ -180,3 +181,45 @@ def _marked(piece: Recording, level: Level, *, starting: bool = False) -> Record
 
 def _level_of(piece: Recording) -> Level:
     return Level(int(piece.columns["processes"][0]), bool(piece.columns["pinned"][0]))
+
+
+def report_levels(recording: Recording) -> dict[tuple[int, bool], dict[str, float]]:
+    """Medians in ms of a recording of the scenario 'report', for each (other processes, pinned) in their order.
+
+    The names are those of the public program's calls, and 'frame'. 'copy_from_Mat' has the upload call in it.
+
+    >>> levels = report_levels(Recording.shipped("report"))
+    >>> [round(levels[count, False]["cudaStreamSynchronize"], 4) for count in (0, 20)]
+    [0.0069, 22.8205]
+    """
+    return {
+        (count, bool(pinned)): {name: float(np.median(times)) / 1e6 for name, times in _calls(part).items()}
+        for (count, pinned), part in levels_of(recording, "processes")
+    }
+
+
+def _calls(part: Recording) -> dict[str, np.ndarray]:
+    frame_ns = part.columns["done_ns"] - part.columns["start_ns"]
+    return {call: call_ns(part, call) for call in CALLS} | {"enqueueV3": part.stage_ns(Stage.INFER), "frame": frame_ns}
+
+
+def report_table(recordings: Mapping[str, Recording]) -> Table:
+    """A row for each level of 'report', the calls' medians in ms of each recording side by side, by label.
+
+    >>> report_table({"recorded": Recording.shipped("report")}).rows[0]
+    ['0 processes', '2.270', '0.374', '0.0069']
+    """
+    levels = {label: report_levels(recording) for label, recording in recordings.items()}
+    header = ["ms", *(f"{call}, {label}" for call in CALLS for label in levels)]
+    rows = [
+        [
+            _name(count, pinned),
+            *(in_ms(each.get((count, pinned), {}).get(call)) for call in CALLS for each in levels.values()),
+        ]
+        for count, pinned in dict.fromkeys(level for each in levels.values() for level in each)
+    ]
+    return Table(header, rows, *(recording.source for recording in recordings.values()))
+
+
+def _name(count: int, pinned: bool) -> str:
+    return f"{count} process{'' if count == 1 else 'es'}{', pinned' if pinned else ''}"

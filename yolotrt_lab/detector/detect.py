@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -17,7 +16,7 @@ from ..cuda import has_gpu
 from ..device import Device, open_device
 from ..engine import Engine, open_engine
 from ..errors import EngineError, FrameSourceError, ModelError, SettingsError
-from ..files import check_output, lock, read_file, write_file
+from ..files import read_file, write_file
 from ..frames import Camera, FrameSource, ImageFolder
 from ..heads import check_thresholds, decode
 from ..memory import SlotPool
@@ -173,10 +172,10 @@ def annotate(
     With `labels` each frame has a file in `labels/` as Ultralytics reads it: class, centre, width and height of each
     box, in fractions of the frame.
 
-    What an earlier run wrote into `folder` goes. After an error or Ctrl-C the JSON holds the frames that were drawn;
-    after a kill `boxes.json.partial` does, one frame a line. SettingsError if the folder cannot be written, is the one
-    that is read, another run writes into it, or it holds files of these names that no earlier run wrote; the errors of
-    the source (of a folder where no file can be read) and of the detector are passed on.
+    What an earlier run wrote into `folder` goes. After an error or Ctrl-C the JSON holds the frames that were drawn.
+    SettingsError if the folder cannot be written, is the one that is read, or holds files of these names that its
+    `boxes.json` does not list; the errors of the source (of a folder where no file can be read) and of the detector are
+    passed on.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -199,15 +198,19 @@ def annotate(
             on_skip(what)
 
     try:
-        with _Results(out, labels) as results:
-            try:
-                for frame, name in islice(_named_frames(source, skip), limit):
-                    results.add(frame, name, detector(frame), detector.names)
-                    if progress is not None:
-                        progress(len(results.frames))
-            finally:
-                made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings}
-                results.finish({**made_by, "names": detector.names, "skipped": skipped})
+        results = _Results(out, labels)
+        try:
+            for frame, name in islice(_named_frames(source, skip), limit):
+                results.add(frame, name, detector(frame), detector.names)
+                if progress is not None:
+                    progress(len(results.frames))
+        except BaseException as error:
+            if results.frames:
+                error.add_note(f"{len(results.frames)} frames were done before: {out / 'boxes.json'}")
+            raise
+        finally:
+            made_by = {**(about or {}), "engine": detector.engine.label, **detector.settings}
+            results.finish({**made_by, "names": detector.names, "skipped": skipped})
     except OSError as error:
         fix = "name a folder on a disk with space that you may write to"
         refused = SettingsError(f"the folder {out} must be one that can be written, got: {error}", fix=fix)
@@ -217,31 +220,14 @@ def annotate(
 
 
 class _Results:
-    """The folder of one run: images, labels, and what `boxes.json` says of them. Until the run is over that stands in
-    `boxes.json.partial`, a frame a line. SettingsError where something cannot be written.
-    """
+    """The folder of one run: images, labels, and `boxes.json`, which says what lies there."""
 
     def __init__(self, out: Path, labels: bool) -> None:
         self._out, self._labels = out, labels
-        self._partial = out / "boxes.json.partial"
+        self._earlier = _files_of(out)
         self.frames: list[dict[str, Any]] = []
-
-    def __enter__(self) -> _Results:
         self._check_foreign()
-        (self._out / "labels" if self._labels else self._out).mkdir(parents=True, exist_ok=True)
-        check_output(self._partial, ".partial")
-        self._file = self._partial.open("a+b", buffering=0)
-        if not lock(self._file):
-            self._file.close()
-            raise SettingsError(f"another run writes into {self._out}", fix="name another folder, or wait for it")
-        self._earlier = _files_of(self._out)
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._file.close()
-        if error is not None and self.frames:
-            place = self._partial if self._partial.exists() else self._out / "boxes.json"
-            error.add_note(f"{len(self.frames)} frames were done before: {place}")
+        (out / "labels" if labels else out).mkdir(parents=True, exist_ok=True)
 
     def add(self, frame: np.ndarray, name: str, found: Detections, names: Sequence[str]) -> None:
         """Write the files of one frame; the first one takes the place of an earlier run."""
@@ -251,15 +237,12 @@ class _Results:
         entry = {"index": len(self.frames), "file": f"{stem}.jpg", "width": frame.shape[1], "height": frame.shape[0]}
         _, content = import_cv2().imencode(".jpg", draw(frame, found, names))
         if not self.frames:
-            for path in self._earlier - {self._partial}:
+            for path in self._earlier:
                 path.unlink(missing_ok=True)
-            self._file.truncate(0)
         files = {self._out / f"{stem}.jpg": bytes(content)}  # cv2.imwrite fails on non-ASCII paths on Windows
         if self._labels:
             entry["labels"] = f"labels/{stem}.txt"
             files[self._out / "labels" / f"{stem}.txt"] = _as_label(found, frame.shape).encode()
-        entry |= ({"source": name} if name else {}) | {"boxes": _as_dicts(found, names)}
-        self._file.write(json.dumps(entry).encode() + b"\n")  # first: it lists all that lies there
         try:
             for path, data in files.items():
                 path.write_bytes(data)
@@ -267,23 +250,18 @@ class _Results:
             for path in files:
                 path.unlink(missing_ok=True)
             raise
-        self.frames.append(entry)
+        self.frames.append(entry | ({"source": name} if name else {}) | {"boxes": _as_dicts(found, names)})
 
     def finish(self, about: Mapping[str, Any]) -> None:
         """Write `boxes.json`; an earlier one stays where there is no frame."""
         if self.frames or not self._earlier:
             write_file(self._out / "boxes.json", json.dumps({**about, "frames": self.frames}, indent=1))
-        if self.frames or self._partial not in self._earlier:
-            with suppress(PermissionError):  # Windows deletes no open file
-                self._partial.unlink(missing_ok=True)
 
     def _check_foreign(self) -> None:
         """SettingsError where something lies there under a name that is written, and is not of an earlier run."""
         numbered = ["[0-9]" * 6 + "*.jpg", *["labels/" + "[0-9]" * 6 + "*.txt"] * self._labels]
         there = {self._out / "boxes.json", *(path for pattern in numbered for path in self._out.glob(pattern))}
-        if os.path.lexists(self._partial) and self._partial.lstat().st_size:
-            there.add(self._partial)
-        if foreign := sorted(path for path in there - _files_of(self._out) if os.path.lexists(path)):
+        if foreign := sorted(path for path in there - self._earlier if os.path.lexists(path)):
             what = f"{foreign[0]} is not what an earlier run wrote, and stays as it is"
             raise SettingsError(what, fix="name another folder, or move the file away")
 
@@ -309,23 +287,17 @@ def _named_frames(source: FrameSource, skip: Callable[[str], None]) -> Iterator[
 
 
 def _files_of(out: Path) -> set[Path]:
-    """What earlier runs wrote into the folder: by their `boxes.json`, which is one of them, and its `.partial`."""
-    found: set[Path] = set()
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+    """What an earlier run wrote into the folder, by its `boxes.json`, which is one of them; none outside of it."""
+    try:
         about = json.loads(read_file(out / "boxes.json"))
-        if {"engine", "confidence"} <= about.keys():
-            found |= _written(out, about["frames"]) | {out / "boxes.json"}
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # a kill cuts the last line off
-        for line in read_file(out / "boxes.json.partial").splitlines():
-            found |= _written(out, [json.loads(line)]) | {out / "boxes.json.partial"}
-    return found
-
-
-def _written(out: Path, frames: Iterable[Mapping[str, Any]]) -> set[Path]:
-    """The images and labels of these frames, none outside of the folder."""
-    stems = [Path(str(frame["file"])).stem for frame in frames]
-    labels = {Path(str(frame["labels"])).stem for frame in frames if "labels" in frame}
-    return {out / f"{stem}.jpg" for stem in stems} | {out / "labels" / f"{stem}.txt" for stem in labels}
+        if not {"engine", "confidence"} <= about.keys():
+            return set()
+        images = [Path(str(frame["file"])).stem for frame in about["frames"]]
+        labels = [Path(str(frame["labels"])).stem for frame in about["frames"] if "labels" in frame]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
+    listed = [*(f"{stem}.jpg" for stem in images), *(f"labels/{stem}.txt" for stem in labels)]
+    return {out / name for name in ("boxes.json", *listed)}
 
 
 def _as_label(found: Detections, shape: tuple[int, ...]) -> str:

@@ -96,8 +96,6 @@ class _Network:
     def __init__(self, variant: str, classes: int, image_size: tuple[int, int], *, half: bool = False) -> None:
         if variant not in VARIANTS:
             raise SettingsError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}", fix="use 'n'")
-        if classes < 1:
-            raise SettingsError(f"classes must be at least 1, got {classes}", fix="pass 1 or more")
         if any(size < STRIDES[-1] or size % STRIDES[-1] for size in image_size):
             raise SettingsError(f"image_size must be multiples of 32, got {image_size}", fix="pass 640, for example")
         self._onnx = load("onnx", needed_for="YOLOv8 models")
@@ -140,13 +138,8 @@ class _Network:
                 f"weights must be named as in weight_shapes(), got {len(odd)} missing or unknown, among them {odd[0]}",
                 fix="fold batch normalisation into the convolutions first (Ultralytics: model.fuse())",
             )
-        arrays = {name: np.asarray(weights[name]) for name in self.shapes}
-        for name, array in arrays.items():
-            if array.shape != self.shapes[name]:
-                fix = "build the variant and the number of classes that the weights were trained for"
-                raise SettingsError(f"{name} must have shape {self.shapes[name]}, got {array.shape}", fix=fix)
         dtype = np.float16 if self._half else np.float32
-        return [self._onnx.numpy_helper.from_array(a.astype(dtype, copy=False), name) for name, a in arrays.items()]
+        return [self._onnx.numpy_helper.from_array(np.asarray(weights[name], dtype), name) for name in self.shapes]
 
     def _node(self, op: str, path: str, *inputs: str | np.ndarray, outputs: Sequence[str] = (), **how: Any) -> str:
         names = [each if isinstance(each, str) else self._constant(path, each) for each in inputs]
@@ -278,8 +271,6 @@ def build_model(
     *,
     classes: int = 80,
     image_size: int | tuple[int, int] = 640,
-    batch: int = 1,
-    dynamic_batch: bool = False,
     precision: str = "fp32",
     seed: int = 0,
     weights: Mapping[str, np.ndarray] | None = None,
@@ -287,7 +278,7 @@ def build_model(
 ) -> bytes:
     """A YOLOv8 network as a serialized ONNX model.
 
-    `image_size` is one number or (height, width), multiples of 32. With `dynamic_batch` the first dimension is open.
+    `image_size` is one number or (height, width), multiples of 32. The batch is open: `OnnxModel.read` fixes it.
     `weights` maps each name of `weight_shapes` to an array, such as the state dict of a fused PyTorch model; without
     it the weights are drawn from `seed`. `names` are the class names for the metadata.
 
@@ -302,25 +293,16 @@ def build_model(
     (('nut', 'bolt'), (1, 3, 64, 96))
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if precision not in ("fp32", "fp16"):
-        raise SettingsError(f"precision must be 'fp32' or 'fp16', got {precision!r}", fix="choose fp32 or fp16")
-    if batch < 1:
-        raise SettingsError(f"batch must be at least 1, got {batch}", fix="pass 1 or more")
     names = [f"class{number}" for number in range(classes)] if names is None else names
-    if len(names) != classes:
-        raise SettingsError(
-            f"names must be one for each of {classes} classes, got {len(names)}", fix="name every class"
-        )
     onnx = load("onnx", needed_for="YOLOv8 models")
     network = _Network(variant, classes, (height, width), half=precision == "fp16")
     tensors = network.initializers(network.seeded_weights(seed) if weights is None else weights)
-    rows: int | str = "batch" if dynamic_batch else batch
-    shapes = {"images": [rows, 3, height, width], "output0": [rows, 4 + classes, cell_count(height, width)]}
+    shapes = {"images": ["batch", 3, height, width], "output0": ["batch", 4 + classes, cell_count(height, width)]}
     edges = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     graph = onnx.helper.make_graph(network.nodes, f"yolov8{variant}", edges[:1], edges[1:], tensors)
     opset = onnx.helper.make_opsetid("", _OPSET)
     model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="yolotrt_lab")
-    metadata = {"task": "detect", "stride": STRIDES[-1], "batch": batch, "imgsz": [height, width]}
+    metadata = {"task": "detect", "stride": STRIDES[-1], "batch": 1, "imgsz": [height, width]}
     metadata["names"] = dict(enumerate(names))
     onnx.helper.set_model_props(model, {key: str(value) for key, value in metadata.items()})
     serialized: bytes = model.SerializeToString()

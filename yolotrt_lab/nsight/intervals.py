@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -128,8 +127,7 @@ def look_up(keys: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     low, high = (int(keys.min()), int(keys.max())) if len(keys) else (0, -1)
     if high - low <= 4 * len(keys):  # as correlation numbers of one process are
         places = np.full(high - low + 3, -1, np.int32)  # the last two are of no key
-        for some in reversed([*blocks(len(keys))]):
-            places[keys[some][::-1] - low] = np.arange(some.stop - 1, some.start - 1, -1)
+        places[keys[::-1] - low] = np.arange(len(keys) - 1, -1, -1)
         return lambda wanted: places[np.clip(wanted - low, -1, high - low + 1)].astype(np.int64)
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -146,13 +144,9 @@ def coded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
     if high - low > len(numbers) + 65_536:
         return np.unique(numbers, return_inverse=True)
-    there, place_of = np.zeros(high - low + 1, bool), np.empty(len(numbers), np.int32)
-    for some in blocks(len(numbers)):
-        there[numbers[some] - low] = True
-    place = np.cumsum(there, dtype=np.int32) - 1
-    for some in blocks(len(numbers)):
-        place_of[some] = place[numbers[some] - low]
-    return np.flatnonzero(there) + low, place_of
+    there = np.zeros(high - low + 1, bool)
+    there[numbers - low] = True
+    return np.flatnonzero(there) + low, (np.cumsum(there, dtype=np.int32) - 1)[numbers - low]
 
 
 def in_turn(start: np.ndarray, end: np.ndarray) -> bool:
@@ -161,17 +155,13 @@ def in_turn(start: np.ndarray, end: np.ndarray) -> bool:
 
 
 def sort_by_start(table: Mapping[str, np.ndarray]) -> None:
-    """Sort the rows of a table by `start_ns`, in place and stably, in pieces as short as the order allows."""
+    """Sort the rows of a table by `start_ns`, in place and stably."""
     start = table["start_ns"]
-    highest, lowest = (np.array([bound(start[some]) for some in blocks(len(start))]) for bound in (np.max, np.min))
-    cuts = np.flatnonzero(np.maximum.accumulate(highest[:-1]) <= np.minimum.accumulate(lowest[::-1])[-2::-1]) + 1
-    for begin, end in pairwise([0, *(cuts * _AT_A_TIME).tolist(), len(start)]):
-        piece = start[begin:end]
-        if (piece[1:] < piece[:-1]).any():
-            order = np.argsort(piece, kind="stable")
-            for values in table.values():
-                if values.flags.writeable:  # or all are one
-                    values[begin:end] = np.take(values[begin:end], order)
+    if (start[1:] < start[:-1]).any():
+        order = np.argsort(start, kind="stable")
+        for values in table.values():
+            if values.flags.writeable:  # or all are one
+                values[:] = np.take(values, order)
 
 
 def distinct(values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,18 @@
-from .curves import cause_and_cure, copy_calls, latency, stage_bars, stage_over_frames
+from .curves import (
+    CALLS,
+    call_ns,
+    cause_and_cure,
+    copy_calls,
+    latency,
+    report_calls,
+    report_page,
+    stage_bars,
+    stage_over_frames,
+    wait_bars,
+)
 from .interactive import Interactive, InteractiveTimeline
-from .report import CALLS, call_ns, frames_on_one_scale, report_calls, report_page, wait_bars
 from .style import MEMORY_COLOURS, STAGE_COLOURS, as_svg, figure, image, panels, stamp, stamp_panel
-from .timelines import Row, timeline
+from .timelines import Row, frames_on_one_scale, timeline
 
 __all__ = [
     "CALLS",

@@ -1,16 +1,30 @@
-"""Curves and bars of recordings: each frame, the median, or the size of a copy."""
+"""Curves and bars of recordings: each frame, the median, the size of a copy, and the calls of the public report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import cycle, product
+from itertools import cycle, pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..packages import load
 from ..recording import Recording
-from ..types import SourceKind, Stage
-from .style import LINES, MEMORY_COLOURS, STAGE_COLOURS, TELEMETRY_LABELS, figure_of, finish, legend_above, mark_of
+from ..types import Source, SourceKind, Stage
+from .style import (
+    KERNEL_COLOUR,
+    LINES,
+    MEMORY_COLOURS,
+    STAGE_COLOURS,
+    TELEMETRY_LABELS,
+    figure_of,
+    finish,
+    legend_above,
+    mark_of,
+    panels,
+    stamp_panel,
+)
+from .timelines import KIND_COLOURS, Drawable, frames_on_one_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +33,24 @@ if TYPE_CHECKING:
 _TITLE_INCHES, _LEGEND_INCHES = 0.28, 0.24
 _PARTS = (("cause", "#000000"), ("cure", "#999933"))
 _WINDING = 12  # so many times its range a curve goes up and down where dashes can no longer be seen in it
+
+CALLS: dict[str, tuple[tuple[Stage, ...], str]] = {
+    "copy_from_Mat": ((Stage.PREPROCESS, Stage.UPLOAD), STAGE_COLOURS[Stage.PREPROCESS]),
+    "cudaMemcpyAsync": ((Stage.UPLOAD,), STAGE_COLOURS[Stage.UPLOAD]),
+    "cudaStreamSynchronize": ((Stage.SYNCHRONIZE,), STAGE_COLOURS[Stage.SYNCHRONIZE]),
+}
+"""The calls that the public report times: the loop's stages in each, and its colour."""
+
+WAIT_COLOURS = {
+    "kernels": KERNEL_COLOUR,
+    "copies": KIND_COLOURS["other copy"],
+    "other_frames": "#EE8866",
+    "other_streams": "#D4B9DA",
+    "nothing": "#CCCCCC",
+    "wake_up": "#7F7F7F",
+}
+_WAIT_TEXTS = {"nothing": "nothing of ours on the GPU"}
+_SHADE = "#000000"
 
 
 def latency(ax: Axes, recordings: Mapping[str, Recording]) -> list[Any]:
@@ -162,3 +194,120 @@ def copy_calls(ax: Axes, tables: Mapping[str, Recording], direction: str, call: 
     finish(ax, tables.values(), **logarithmic, xlabel="size of the copy [MB]", ylabel="host time [ms]")
     ax.legend(frameon=False, fontsize=8)
     return lines
+
+
+def call_ns(recording: Recording, call: str) -> np.ndarray:
+    """The host's time in one of `CALLS` in every frame, int64 of shape (frames,).
+
+    >>> call_ns(Recording.shipped("report"), "copy_from_Mat").shape
+    (4750,)
+    """
+    times: np.ndarray = np.sum([recording.stage_ns(stage) for stage in CALLS[call][0]], axis=0)
+    return times
+
+
+def report_calls(pageable: Axes, pinned: Axes, recording: Recording) -> list[Any]:
+    """Draw the calls of the scenario 'report' in ms, frame by frame: pageable input on the left axes, pinned right.
+
+    Each step is labelled with the number of other processes. Shaded are A (alone), B (the last step of the pageable
+    loop) and C (the same step, pinned). Returns the lines.
+
+    >>> from yolotrt_lab import plots
+    >>> _, (left, right) = plots.figure(1, 2, sharey=True)
+    >>> [line.get_label() for line in plots.report_calls(left, right, Recording.shipped("report"))[:3]]
+    ['copy_from_Mat', 'cudaMemcpyAsync', 'cudaStreamSynchronize']
+    """
+    steady = recording.steady
+    lines = []
+    for ax, is_pinned in ((pageable, False), (pinned, True)):
+        shown = np.flatnonzero(steady.columns["pinned"] == is_pinned)
+        for call, (_, colour) in CALLS.items():
+            look = {**LINES[recording.source.kind], "linewidth": 1.1, "alpha": 1.0, "color": colour, "label": call}
+            lines += ax.plot(steady.columns["frame"][shown], call_ns(steady, call)[shown] / 1e6, **look)
+        ax.set(xlabel="frame", xlim=(shown[0], shown[-1] + 1))
+        ax.set_title("pinned input" if is_pinned else "pageable input; other processes on the GPU:", loc="left")
+    tallest = max(float(np.max(line.get_ydata())) for line in lines)
+    for ax in (pageable, pinned):
+        ax.set_ylim(0, 1.22 * tallest)
+    pageable.set_ylabel("host time in the call [ms]")
+    pinned.set_xlabel(" ")
+    pinned.xaxis.set_major_locator(load("matplotlib.ticker", needed_for="plots").MaxNLocator(3, prune="both"))
+    _name_steps({False: pageable, True: pinned}, steady)
+    pageable.legend(handles=lines[:3], frameon=False, loc="center left", fontsize=8)
+    stamp_panel(pinned, recording.source)
+    return lines
+
+
+def _name_steps(axes: Mapping[bool, Axes], steady: Recording) -> None:
+    """The number of other processes above each step; A, B and C shaded."""
+    processes, pinned = (steady.columns[name] for name in ("processes", "pinned"))
+    begins = np.flatnonzero(np.diff(processes, prepend=-1).astype(bool) | np.diff(pinned, prepend=-1).astype(bool))
+    marks = _marks(processes[begins], pinned[begins])
+    for place, (begin, end) in enumerate(pairwise([*begins.tolist(), len(processes)])):
+        ax = axes[bool(pinned[begin])]
+        ax.axvline(begin, color="#BBBBBB", linewidth=0.6)
+        across = ax.get_xaxis_transform()
+        ax.text((begin + end) / 2, 0.93, f"{processes[begin]}", transform=across, ha="center", size=8)
+        if mark := marks.get(place):
+            ax.axvspan(begin, end, color=_SHADE, alpha=0.07, linewidth=0)
+            ax.text((begin + end) / 2, 0.84, mark, transform=across, ha="center", size=12, weight="bold")
+
+
+def _marks(processes: np.ndarray, pinned: np.ndarray) -> dict[int, str]:
+    """Which step is A, B or C."""
+    last = int(np.flatnonzero(pinned == 0)[-1])
+    cured = np.flatnonzero((pinned == 1) & (processes == processes[last]))
+    return {0: "A", last: "B"} | {int(place): "C" for place in cured[:1]}
+
+
+def wait_bars(ax: Axes, waits_ms: Mapping[str, Mapping[str, float]], source: Source) -> list[Any]:
+    """What synchronize waited for, in ms: one bar for each label, stacked by the kinds of `WAIT_COLOURS`.
+
+    >>> from yolotrt_lab import nsight, plots
+    >>> seen = nsight.attribute(nsight.shipped_trace("report-b"))
+    >>> waits = {wait: float(np.median(seen.waits_ns(wait))) / 1e6 for wait in nsight.WAITS}
+    >>> bars = plots.wait_bars(plots.figure()[1], {"B": waits}, seen.source)
+    >>> [each.get_label() for each in bars]
+    ['kernels', 'nothing of ours on the GPU']
+    """
+    left, bars, most = np.zeros(len(waits_ms)), [], max(sum(each.values()) for each in waits_ms.values())
+    for wait, colour in WAIT_COLOURS.items():
+        widths = np.array([each[wait] for each in waits_ms.values()])
+        if widths.max() > most / 200:  # narrower than a line
+            label = _WAIT_TEXTS.get(wait, wait.replace("_", " "))
+            bars.append(ax.barh(list(waits_ms), widths, left=left, color=colour, label=label))
+        left += widths
+    for row, total in enumerate(left):
+        ax.text(total, row, f" {total:.3g} ms", va="center", size=9)
+    ax.set(xlabel="what synchronize waited for [ms], means over frames", xlim=(0, 1.15 * most))
+    ax.invert_yaxis()
+    ax.grid(False, axis="y")
+    legend_above(ax, bars)
+    stamp_panel(ax, source)
+    return bars
+
+
+def report_page(
+    recording: Recording,
+    traces: Mapping[str, Drawable],
+    waits_ms: Mapping[str, Mapping[str, float]],
+    *,
+    title: str = "",
+) -> Figure:
+    """The whole figure: the calls of the scenario 'report', frame 20 of each trace, and what synchronize waited for.
+
+    >>> from yolotrt_lab import nsight, plots
+    >>> traces = {mark: nsight.shipped_trace(f"report-{mark.lower()}") for mark in "ABC"}
+    >>> seen = {mark: nsight.attribute(trace) for mark, trace in traces.items()}
+    >>> waits = {mark: {wait: each.waits_ns(wait)[20] / 1e6 for wait in nsight.WAITS} for mark, each in seen.items()}
+    >>> len(plots.report_page(Recording.shipped("report"), traces, waits).axes)
+    4
+    """
+    layout = [["pageable"] * 3 + ["pinned"], ["frames"] * 4, ["waits"] * 4]
+    _, axes = panels(layout, height=2.7, title=title, height_ratios=[1.5, 1.0, 0.62])
+    axes["pinned"].tick_params(labelleft=False)
+    report_calls(axes["pageable"], axes["pinned"], recording)
+    frames_on_one_scale(axes["frames"], traces, 20)
+    axes["frames"].set_title("one frame of each", loc="left")
+    wait_bars(axes["waits"], waits_ms, next(iter(traces.values())).source)
+    return figure_of(axes["waits"])

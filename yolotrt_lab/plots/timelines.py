@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import SettingsError
 from ..packages import load
 from ..types import HostMemory, Source, Span, Stage
-from .style import KERNEL_COLOUR, MEMORY_COLOURS, STAGE_COLOURS, figure_of, legend_above, stamp
+from .style import KERNEL_COLOUR, MEMORY_COLOURS, STAGE_COLOURS, figure_of, legend_above, stamp, stamp_panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ BAR_HEIGHT = 0.76
 _INCHES_A_LETTER = 0.066  # of the text in bars
 _DARK = {"synchronize", "synchronize call", "kernel", "CUDA graph", "pageable copy", "pinned copy"}
 _SHORT_NS = 3_000_000  # up to here an axis counts microseconds
-_LINK_COLOUR = "#888888"
+_SHORTEST_STAGE = 1 / 500  # of the axis: narrower than a line
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,3 +240,51 @@ def kinds_of(rows: Sequence[Row], ranges: bool) -> list[str]:
     """What is drawn, in the order of `KIND_COLOURS`; without `ranges`, which their rows name."""
     drawn = {kind for row in rows for kind in row.kinds}
     return [kind for kind in KIND_COLOURS if kind in drawn and (ranges or kind not in _RANGE_COLOURS)]
+
+
+def frames_on_one_scale(ax: Axes, traces: Mapping[str, Drawable], frame: int) -> list[Any]:
+    """A frame of each trace, one below the other from its own begin: the host's stages, and all that the GPU did.
+
+    >>> from yolotrt_lab import nsight, plots
+    >>> pair = {mark: nsight.shipped_trace(f"report-{mark.lower()}") for mark in "BC"}
+    >>> len(plots.frames_on_one_scale(plots.figure()[1], pair, 20))
+    4
+    """
+    stretches = {label: _stretch(trace, frame) for label, trace in traces.items()}
+    longest = max(end - begin for begin, end in stretches.values())
+    rows = [row for label, trace in traces.items() for row in _host_and_gpu(label, trace, *stretches[label], longest)]
+    source = next(iter(traces.values())).source
+    bars = draw_rows(ax, rows, 0, round(1.02 * longest), None)
+    name_kinds(ax, rows, ranges=True)
+    stamp_panel(ax, source, "Nsight Systems, which lengthens host times;")
+    return bars
+
+
+def _stretch(trace: Drawable, frame: int) -> tuple[int, int]:
+    """When a range named 'frame' begins and ends; they count from 0."""
+    bars = (bar for row in trace.rows(depth=99) for bar in zip(row.starts_ns, row.ends_ns, row.kinds, strict=True))
+    times = sorted((int(start), int(end)) for start, end, kind in bars if kind == "frame")
+    if not 0 <= frame < len(times):
+        fix = "choose a frame of the trace"
+        raise SettingsError(f"frame must be from 0 to {len(times) - 1}, got {frame}", fix=fix)
+    return times[frame]
+
+
+def _host_and_gpu(label: str, trace: Drawable, begin_ns: int, end_ns: int, longest_ns: int) -> list[Row]:
+    """Two rows of a frame that begins at 0: its stages but for the shortest, and the GPU's work on all streams."""
+    rows = trace.rows(begin_ns, end_ns)
+    stages = [row for row in rows if "NVTX" in row.label and "frame" not in row.kinds]
+    gpu = [row for row in rows if not ("NVTX" in row.label or row.label.endswith("CUDA calls"))]
+    at_least_ns = longest_ns * _SHORTEST_STAGE
+    return [_merged(f"{label} host", stages, begin_ns, at_least_ns), _merged(f"{label} GPU", gpu, begin_ns)]
+
+
+def _merged(label: str, rows: list[Row], begin_ns: int, at_least_ns: float = 0) -> Row:
+    bars = [
+        bar
+        for row in rows
+        for bar in zip(row.kinds, row.starts_ns.tolist(), row.ends_ns.tolist(), row.texts, strict=True)
+        if bar[2] - bar[1] >= at_least_ns
+    ]
+    kinds, starts, ends, texts = (list(each) for each in zip(*bars, strict=True))
+    return Row(label, kinds, np.array(starts) - begin_ns, np.array(ends) - begin_ns, texts)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..loop import FrameLoop, LoopSettings
+from ..plots.curves import CALLS
 from ..plots.interactive import WIDE, Interactive, bars_of, bokeh, controls, readable, still_figure, words
-from ..plots.report import CALLS
 from ..plots.style import KERNEL_COLOUR, MEMORY_COLOURS, STAGE_COLOURS
 from ..types import Fill, HostMemory, Span, Stage
 from .conditions import Clocks, Conditions
