@@ -28,6 +28,7 @@ _NEARLY = 0.98
 _MOST_LAGS = 4_096
 _HARMONIC = 0.8  # a period that is a whole number of shorter ones, which are nearly as alike
 _AROUND = 31  # frames that a level around a frame is of
+_AT_ONCE = 256  # of such blocks
 _FLAT = 0.2  # share of the slope of the climb before
 _KNEE = 1.05
 _STAIR = 0.1  # share of a climb that is a stair, where it is level before and behind
@@ -484,35 +485,72 @@ def find_stalls(values: np.ndarray, period: int | None = None, *, lasting: bool 
     """
     if len(values) < at.EDGE_FRAMES * (period or 1):
         return None
-    above, higher = np.empty(len(values)), np.empty(len(values))
-    for first in range(period or 1):
-        chosen = slice(first, None, period or 1)
-        part = values[chosen]
-        thin, few = some(part, _THINNED), max(1, min(4, len(part) // at.EDGE_FRAMES))
-        centres, medians = in_blocks(thin, max(few, len(thin) // _AROUND))
-        above[chosen] = part - np.interp(np.arange(len(part)), centres * len(part) / len(thin), medians)
-        higher[chosen] = _in_frames(_highest(medians, 1), len(part))
-    found = _far_above(values, above, higher)
+    places, above = _far_above(values, period or 1)
     if lasting and period is None and len(values) >= at.FEWEST_STEADY:
         lifted, by = _in_a_row(values)
-        above[lifted], found[lifted] = by, True
-    if not found.any():
+        places, above = np.append(places, lifted), np.append(above, by)
+    if not len(places):
         return None
-    total, places = float(values.sum()), np.flatnonzero(found)
-    share = float(above[found].sum()) / total if total > 0 else 0.0
-    usual, most = float(median(values[found])), float(values[found].max())
+    order = np.argsort(places, kind="stable")
+    order = order[np.diff(places[order], append=len(values)) > 0]  # of two findings of a frame the second
+    places, above = places[order], above[order]
+    stalled, total = values[places], float(values.sum())
+    share = float(above.sum()) / total if total > 0 else 0.0
     rows = np.flatnonzero(np.diff(places, prepend=-2, append=len(values) + 1) > 1)
-    in_a_row = int(np.diff(rows).max())
+    in_a_row, usual, most = int(np.diff(rows).max()), float(median(stalled)), float(stalled.max())
     return Stalls(len(places), usual, most, share, int(places[0]), in_a_row, _spacing(places))
 
 
-def _far_above(values: np.ndarray, above: np.ndarray, higher: np.ndarray) -> np.ndarray:
-    """Which values stall: far above their level for its noise, and above the higher level around by a share of it."""
-    found = above > at.STALL_DEVIATIONS * _deviation(above)
-    places = np.flatnonzero(found)
-    level = higher[places]
-    found[places] = np.minimum(above[places], values[places] - level) > (at.STALL_TIMES - 1) * np.abs(level)
-    return found
+class _Around:
+    """The level around each value of a series, of the medians of its blocks."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        thin, few = some(values, _THINNED), max(1, min(4, len(values) // at.EDGE_FRAMES))
+        centres, self.medians = in_blocks(thin, max(few, len(thin) // _AROUND))
+        self.centres, self.higher = centres * len(values) / len(thin), _highest(self.medians, 1)
+
+    def above(self, places: np.ndarray) -> np.ndarray:
+        """How far the values at these places lie above their level."""
+        return np.asarray(self.values[places] - np.interp(places, self.centres, self.medians))
+
+    def far_above(self, limit: float) -> tuple[np.ndarray, np.ndarray]:
+        """The places of the values that lie further than `limit` above their level, and how far they do.
+
+        Of many blocks at once only those values are looked at that lie so far above the lowest level there.
+        """
+        edges, chosen = _edges(len(self.values), len(self.medians)), [np.empty(0, np.int64)]
+        for first in range(0, len(self.medians), _AT_ONCE):
+            near = slice(max(0, first - 2), first + _AT_ONCE + 2)
+            start, end = edges[first], edges[min(first + _AT_ONCE, len(self.medians))]
+            least = max(limit, (at.STALL_TIMES - 1) * float(np.abs(self.higher[near]).min()))
+            low, rounding = self.medians[near].min(), 1e-9 * np.abs(self.medians[near]).max()
+            chosen.append(start + np.flatnonzero(self.values[start:end] > low + least - rounding))
+        places = np.concatenate(chosen)
+        above, higher = self.above(places), self.higher[np.searchsorted(edges, places, "right") - 1]
+        found = _stands_out(self.values[places], above, higher, limit)
+        return places[found], above[found]
+
+
+def _far_above(values: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the values that stall, for the noise of the level around them, and how far they lie above it."""
+    around = [_Around(values[place::period]) for place in range(period)]
+    n = len(values)
+    sample = np.arange(n) if n < 2 * _SOME else _spread(n, _SOME)
+    above, of = np.empty(len(sample)), (sample % period).astype(np.uint16)
+    order = np.argsort(of, kind="stable")
+    for place, mine in enumerate(np.split(order, np.searchsorted(of[order], np.arange(1, period)))):
+        above[mine] = around[place].above(sample[mine] // period)
+    limit = at.STALL_DEVIATIONS * _deviation(above)
+    found = [each.far_above(limit) for each in around]
+    places = [place + period * each for place, (each, _) in enumerate(found)]
+    return np.concatenate(places), np.concatenate([each for _, each in found])
+
+
+def _stands_out(values: np.ndarray, above: np.ndarray, higher: np.ndarray, limit: float) -> np.ndarray:
+    """Which values lie further above their level than the limit, and above the higher level around by a share of it."""
+    clear = np.minimum(above, values - higher) > (at.STALL_TIMES - 1) * np.abs(higher)
+    return np.asarray((above > limit) & clear)
 
 
 def _in_a_row(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -523,8 +561,10 @@ def _in_a_row(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     usual = _running_median(coarse, reach)
     medians = in_blocks(thin, len(thin) // at.EDGE_FRAMES)[1]
     level, higher = (_in_frames(each, len(medians)) for each in (usual, _highest(usual, reach)))
-    found = _far_above(medians, medians - level, higher)
-    places = np.flatnonzero(_in_frames(found, len(values)))
+    found = _stands_out(medians, medians - level, higher, at.STALL_DEVIATIONS * _deviation(medians - level))
+    edges = _edges(len(values), len(found))
+    spans = np.stack([edges[:-1], edges[1:]], axis=1)[found]
+    places = np.concatenate([np.empty(0, np.int64), *(np.arange(*span) for span in spans)])
     level = usual[np.minimum(places * len(usual) // len(values), len(usual) - 1)]
     far = values[places] > at.STALL_TIMES * level
     return places[far], (values[places] - level)[far]
@@ -538,8 +578,12 @@ def _highest(levels: np.ndarray, reach: int) -> np.ndarray:
 
 def _in_frames(blocks: np.ndarray, frames: int) -> np.ndarray:
     """A value for each frame, of one for each block."""
-    edges = np.linspace(0, frames, len(blocks) + 1).astype(np.int64)
-    return np.repeat(blocks, edges[1:] - edges[:-1])
+    return np.repeat(blocks, np.diff(_edges(frames, len(blocks))))
+
+
+def _edges(frames: int, count: int) -> np.ndarray:
+    """Where each of so many blocks of frames starts, and where the last one ends."""
+    return np.linspace(0, frames, count + 1).astype(np.int64)
 
 
 def _spacing(places: np.ndarray) -> int | None:
@@ -560,14 +604,14 @@ def find_period(values: np.ndarray) -> int | None:
     n = len(head)
     if n < 4 * at.PERIOD_CYCLES or np.ptp(head) == 0:
         return None
-    rounded_to = float(median(_steps(head)))
+    rounded_to, usual = float(median(_steps(head))), float(median(np.abs(head)))
     most = max(1, n // (2 * _AROUND))
     for count in sorted({1, most, *(4**k for k in range(1, 6) if 4**k < most)}):
         centres, medians = in_blocks(head, count)
         level = np.interp(np.arange(n), centres, medians) if count > 1 else np.polyval(*_line(head))
         around = (head - level)[int(centres[0]) if count > 1 else 0 : int(centres[-1]) + 1 if count > 1 else n]
         only_rounded = np.ptp(around) <= 2 * rounded_to < 2 * np.ptp(level)
-        if np.std(around) < at.PERIOD_SIZE * median(np.abs(head)) or only_rounded:
+        if np.std(around) < at.PERIOD_SIZE * usual or only_rounded:
             continue
         if (period := _repeats(around)) is not None:
             return period
@@ -587,7 +631,7 @@ def _repeats(around: np.ndarray) -> int | None:
     if not clipped.any():
         return None
     lags = min(n // at.PERIOD_CYCLES, _MOST_LAGS) + 2
-    raw = autocovariance(clipped)[:lags]
+    raw = autocovariance(clipped, lags)
     likeness = raw / raw[0] * n / (n - np.arange(lags))
     peak = _first_peak(likeness, max(at.PERIOD_LIKE, 4 / np.sqrt(n)), at.PERIOD_LIKE / 2)
     if peak < 2:

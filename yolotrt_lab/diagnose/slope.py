@@ -84,18 +84,17 @@ def median(values: np.ndarray) -> Any:
     2.5
     """
     half, is_odd = divmod(values.shape[-1], 2)
-    if is_odd:
-        return np.partition(values, half)[..., half]
-    return np.partition(values, (half - 1, half))[..., half - 1 : half + 1].mean(axis=-1)
+    parted = np.partition(values, half)
+    return parted[..., half] if is_odd else (parted[..., :half].max(axis=-1) + parted[..., half]) / 2
 
 
 def in_blocks(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The centres, in frames, and the medians of `count` consecutive blocks of as equal a length as can be."""
     edges = np.linspace(0, len(values), count + 1).astype(np.int64)
     lengths, medians = np.diff(edges), np.empty(count)
-    for length in np.unique(lengths):
-        chosen = np.flatnonzero(lengths == length)
-        medians[chosen] = median(values[edges[chosen][:, None] + np.arange(length)])
+    for length in {lengths.min(), lengths.max()}:
+        chosen = lengths == length
+        medians[chosen] = median(np.lib.stride_tricks.sliding_window_view(values, length)[edges[:-1][chosen]])
     return (edges[:-1] + edges[1:] - 1) / 2, medians
 
 
@@ -133,7 +132,7 @@ def sign_autocorrelation(residuals: np.ndarray) -> np.ndarray:
     n = len(residuals)
     signs = np.sign(residuals - median(residuals))
     signs -= signs.mean()
-    covariance = autocovariance(signs)[: n // 2 * 2]
+    covariance = autocovariance(signs, n // 2 * 2)
     if n < 2 or covariance[0] <= 0:
         return np.ones(1)
     pairs = covariance[::2] + covariance[1::2]
@@ -141,11 +140,13 @@ def sign_autocorrelation(residuals: np.ndarray) -> np.ndarray:
     return np.asarray(covariance[: 2 * ends[0] if len(ends) else n] / covariance[0])
 
 
-def autocovariance(values: np.ndarray) -> np.ndarray:
-    """Sums of products of values so many frames apart, at every lag."""
-    size = 1 << (2 * len(values)).bit_length()
+def autocovariance(values: np.ndarray, lags: int) -> np.ndarray:
+    """Sums of products of values so many frames apart, at the lags from 0 up to, not with, `lags`."""
+    needed = len(values) + lags
+    unit = 1 << max(0, needed.bit_length() - 4)
+    size = -(-needed // unit) * unit  # of small factors, which a transform takes best
     spectrum = np.fft.rfft(values, size)
-    return np.fft.irfft(spectrum.real**2 + spectrum.imag**2, size)[: len(values)]
+    return np.fft.irfft(spectrum.real**2 + spectrum.imag**2, size)[:lags]
 
 
 def correlation_time(correlation: np.ndarray) -> float:
