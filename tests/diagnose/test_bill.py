@@ -220,6 +220,26 @@ def test_the_share_of_stalls_is_of_the_work_and_not_of_latencies_that_overlap():
     assert stalled.share == pytest.approx(4 * 7.3 / (N * 1.5), rel=0.1)
 
 
+def test_slow_frames_that_come_more_often_are_told():
+    rng = np.random.default_rng(11)
+    slow = rng.random(N) < np.linspace(0.05, 0.25, N)
+    found = bill(Measured("frames", "a test", {"infer": rng.normal(8, 0.1, N) * 1e6 + slow * 8e6}))
+    first, second = (int(half.sum()) for half in np.array_split(slow, 2))
+    assert f"no level grew; infer stalled {first} times in the first half of the run and {second} in the second" in (
+        " ".join(str(found).split())
+    )
+    assert found.stalls[0].second_half == second
+
+
+def test_slow_frames_that_come_by_chance_are_rarely_said_to_come_more_often():
+    rng, times = np.random.default_rng(5), 0
+    for _ in range(200):
+        slow = rng.random(400) < 0.1
+        found = bill(Measured("frames", "a test", {"frame": rng.normal(8, 0.1, 400) * 1e6 + slow * 8e6}))
+        times += "times in the first half" in str(found)
+    assert times <= 2
+
+
 def test_a_rule_says_what_lacks():
     assert because(bill(only(loop(), "preprocess", "infer")), "host_contention") == (
         "needs a call that waits for the GPU, such as synchronize"

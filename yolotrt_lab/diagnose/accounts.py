@@ -58,7 +58,13 @@ class Stalled:
     """What they take beyond the level around them, of all time that frames are worked on."""
     first: int
     in_a_row: int
-    """The first of them, and the most that follow each other."""
+    second_half: int
+    """The first of them, the most that follow each other, and how many are in the second half of the run."""
+
+    @property
+    def more_often(self) -> bool:
+        """True where clearly more are in the second half; of single ones so many are there by chance in 1 of 700 runs."""
+        return 2 * self.second_half - self.frames > 3 * self.frames**0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +211,11 @@ def _stalls(look: Look) -> Iterator[Stalled]:
         if stalls is not None and (name == look.whole or stalls.median > look.whole_ms * at.OF_STAGE):
             of = look.whole if name == look.whole else look.work  # latencies hold the same time several times
             share = stalls.share * float(np.sum(look.series[name]) / np.sum(look.series[of]))
-            where = stalls.first, stalls.in_a_row
+            where = stalls.first, stalls.in_a_row, stalls.second_half
             yield Stalled(name, stalls.frames, stalls.median, stalls.longest, min(share, 1.0), *where)
     highest, usual = (look.measured.facts.get(name, 0.0) for name in ("latency_max", "latency"))
     if highest > at.STALL_TIMES * usual > 0:
-        yield Stalled("latency", 1, highest, highest, 0.0, 0, 1)
+        yield Stalled("latency", 1, highest, highest, 0.0, 0, 1, 0)
 
 
 def _steady(look: Look, stalls: tuple[Stalled, ...]) -> bool | None:

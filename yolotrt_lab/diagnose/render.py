@@ -13,7 +13,7 @@ import numpy as np
 from ..plots.style import STAGE_COLOURS, TELEMETRY_LABELS, as_svg, figure, figure_of, legend_above, mark_of, stamp
 from ..types import Stage
 from . import thresholds as at
-from .accounts import Bill, Fix, Judged
+from .accounts import Bill, Fix, Judged, Stalled
 from .explanations import ALL_ALONG, EXPLANATIONS
 from .look import GPU_CALLS, QUEUE, UNCOVERED, ms, number
 from .measured import Measured
@@ -72,6 +72,9 @@ def _in_short(bill: Bill) -> str:
     parts_that_grew = [each for each in bill.grew if each.stage not in ("latency", "frame")] or bill.grew
     grew = max(parts_that_grew, key=lambda each: each.to_ms - each.from_ms, default=None)
     said = f"{grew.stage} grew most, by {ms(grew.to_ms - grew.from_ms)}" if grew else "no growth that stands out"
+    often = next((each for each in bill.stalls if each.more_often), None)
+    if often and not grew:
+        said = f"no level grew; {often.stage} stalled {_halves(often)}"
     few = ", too few rows to tell" if bill.frames < at.FEWEST_FRAMES else ""
     parts = [f"{bill.frames:,} frames{few}", said, f"proven: {', '.join(bill.proven) or 'nothing'}"]
     bounds = {each.fix: each.at_most_ms for each in bill.fixes if each.at_most_ms}
@@ -141,6 +144,8 @@ def _moves(bill: Bill) -> Iterator[str]:
         often, took = "one frame", ms(stall.longest_ms)
         if stall.frames > 1:
             often, took = f"{stall.frames:,} frames", f"{ms(stall.median_ms)} in the median, {took} at most"
+        if stall.more_often:
+            often += f", {_halves(stall)}"
         if stall.in_a_row >= at.IN_A_ROW:
             often += f", up to {stall.in_a_row:,} in a row, from frame {stall.first:,} on"
         yield f"{name} stalled in {often}: {took}, {stall.share:.1%} of all time"
@@ -151,6 +156,11 @@ def _moves(bill: Bill) -> Iterator[str]:
         yield f"{'apart ' * bool(apart)}{apart}steady: within what this run could show"
     elif bill.steady is None:
         yield "whether it is steady can't be told from this"
+
+
+def _halves(stall: Stalled) -> str:
+    first = stall.frames - stall.second_half
+    return f"{first:,} times in the first half of the run and {stall.second_half:,} in the second"
 
 
 def as_text(bill: Bill, width: int = WIDTH) -> str:

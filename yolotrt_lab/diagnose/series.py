@@ -83,6 +83,8 @@ class Stalls:
     """The first of them."""
     in_a_row: int
     """The most of them that follow each other."""
+    second_half: int
+    """How many of them are in the second half of the run."""
     every: int | None = None
     """After how many frames they come again, where they do so evenly."""
 
@@ -498,7 +500,8 @@ def find_stalls(values: np.ndarray, period: int | None = None, *, lasting: bool 
     share = float(above.sum()) / total if total > 0 else 0.0
     rows = np.flatnonzero(np.diff(places, prepend=-2, append=len(values) + 1) > 1)
     in_a_row, usual, most = int(np.diff(rows).max()), float(median(stalled)), float(stalled.max())
-    return Stalls(len(places), usual, most, share, int(places[0]), in_a_row, _spacing(places))
+    second_half = int((places >= len(values) / 2).sum())
+    return Stalls(len(places), usual, most, share, int(places[0]), in_a_row, second_half, _spacing(places))
 
 
 class _Around:
