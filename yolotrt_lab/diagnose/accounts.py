@@ -63,8 +63,8 @@ class Stalled:
 
     @property
     def more_often(self) -> bool:
-        """True where clearly more are in the second half; of single ones so many are there by chance in 1 of 700 runs."""
-        return 2 * self.second_half - self.frames > 3 * self.frames**0.5
+        """True where clearly more are in the second half; of single ones so many are by chance in 1 of 700 runs."""
+        return bool(2 * self.second_half - self.frames > 3 * self.frames**0.5)
 
 
 @dataclass(frozen=True, slots=True)
