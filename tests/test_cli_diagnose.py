@@ -82,8 +82,10 @@ def test_telemetry_that_nvidia_smi_wrote_meanwhile_is_joined(tmp_path, capsys):
     rows = (f"{stamp},0.3,{5 + 0.1 * i:.2f}" for i, stamp in enumerate(stamps))
     times.write_text("\n".join(["timestamp,infer_ms,synchronize_ms", *rows]), encoding="utf-8")
     reasons = [f"clocks_throttle_reasons.{each}" for each in ("gpu_idle", "sw_power_cap", "sw_thermal_slowdown")]
-    query = ", ".join(["timestamp, clocks.current.sm [MHz], clocks.max.sm [MHz], temperature.gpu", *reasons])
-    rows = (f"{stamp}, 1980 MHz, 1980 MHz, 41{', Not Active' * 3}" for stamp in stamps)
+    query = ", ".join(
+        ["timestamp, clocks.current.sm [MHz], clocks.max.sm [MHz], clocks.mem [MHz], temperature.gpu", *reasons]
+    )
+    rows = (f"{stamp}, 1980 MHz, 1980 MHz, 2619 MHz, 41{', Not Active' * 3}" for stamp in stamps)
     gpu.write_text("\n".join([query, *rows]), encoding="utf-8")
     assert cli.main(["diagnose", str(times), "--telemetry", str(gpu), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)

@@ -40,7 +40,7 @@ class Refused(Exception):
     """What NVML raises."""
 
 
-def fake_nvml(*, missing=(), refused=(), processes=(11, 12, 13)):
+def fake_nvml(*, missing=(), refused=(), processes=(11, 12, 13), drawing=()):
     """NVML of one GPU at `BUS_ID`: without the functions in `missing`, and with those in `refused` raising."""
     calls = []
 
@@ -63,6 +63,7 @@ def fake_nvml(*, missing=(), refused=(), processes=(11, 12, 13)):
         "nvmlDeviceGetUtilizationRates": lambda gpu: SimpleNamespace(gpu=99, memory=3),
         "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(used=2_420_000_000),
         "nvmlDeviceGetComputeRunningProcesses": lambda gpu: [SimpleNamespace(pid=pid) for pid in processes],
+        "nvmlDeviceGetGraphicsRunningProcesses": lambda gpu: [SimpleNamespace(pid=pid) for pid in drawing],
         "nvmlDeviceGetCurrentClocksThrottleReasons": lambda gpu: 0b101,
     }
 
@@ -149,6 +150,7 @@ def test_real_nvml_has_a_name_for_every_reason():
         ("nvmlDeviceGetPowerUsage", {"power_w"}),
         ("nvmlDeviceGetClockInfo", {"sm_clock_mhz", "memory_clock_mhz"}),
         ("nvmlDeviceGetComputeRunningProcesses", {"gpu_processes"}),
+        ("nvmlDeviceGetGraphicsRunningProcesses", {"gpu_processes"}),
         ("nvmlDeviceGetCurrentClocksThrottleReasons", {f"throttle_{reason}" for reason in THROTTLE_REASONS}),
         ("nvmlDeviceGetHandleByPciBusId", OF_THE_GPU),
         ("nvmlInit", OF_THE_GPU),
@@ -184,6 +186,11 @@ def test_driver_version_needs_no_gpu_and_is_empty_if_nvml_does_not_tell(nvml, ho
 def test_this_process_is_none_of_the_other_processes(nvml, processes, others):
     nvml(processes=processes)
     assert sample()["gpu_processes"] == others
+
+
+def test_processes_that_draw_are_other_processes_once(nvml):
+    nvml(processes=(os.getpid(), 7), drawing=(7, 8, 9))
+    assert sample()["gpu_processes"] == 3
 
 
 def test_empty_list_of_processes_tells_nothing_since_this_one_is_on_the_gpu(nvml):

@@ -10,7 +10,7 @@ from yolotrt_lab.diagnose.measured import Measured
 
 STAGES = {"preprocess": 0.7, "upload": 0.3, "infer": 0.006, "download": 0.006, "synchronize": 0.5, "postprocess": 0.0}
 PROCESSES = "gpu_processes"
-STEADY = {"sm_clock_mhz": 1980.0, PROCESSES: 0.0, "host_memory_bytes": 4e8, "temperature_c": 60.0}
+STEADY = {"sm_clock_mhz": 1980.0, PROCESSES: 0.0, "host_memory_bytes": 4e8, "temperature_c": 40.0}
 PINNED = STAGES | {"upload": 0.005}
 
 

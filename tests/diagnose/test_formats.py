@@ -361,7 +361,7 @@ TELEMETRY = {
         {"gpu_utilisation_percent": [40, 45], "sm_clock_mhz": [918, 612], "memory_clock_mhz": [2133, 2133],
          "temperature_c": [40.5, 45.5], "power_w": [0.918, 0.612], "gpu_memory_used_bytes": [2000 * 2**20] * 2},
     ),
-    "processes on a GPU": (APPS, 1, {"gpu_processes": [1, 2]}),
+    "processes on a GPU": (APPS, 1, {"compute_processes": [1, 2]}),
     "nvidia-smi dmon": (
         "#Date, Time, gpu, pwr, sm\n#YYYYMMDD, HH:MM:SS, Idx, W, %\n"
         "20250703, 10:00:00, 0, 70, -\n20250703, 10:00:01, 0, 75, 50\n", 1,

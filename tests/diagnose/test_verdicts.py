@@ -17,9 +17,11 @@ FRAME = np.arange(N)
 PAGEABLE = {"input": "pageable", "output": "pinned"}
 BOTH_PINNED = {"input": "pinned", "output": "pinned"}
 SAMPLED = STEADY | {"power_w": 300.0 + FRAME // 40 % 2}  # a sample is of 40 frames
+SAMPLED_CLOCK = {"sm_clock_mhz": 1980.0, "power_w": SAMPLED["power_w"]}
 GAP = np.where((FRAME > 440) & (FRAME < 600), np.nan, 1.0)
 FALLS = 1 - 0.5 * np.clip((FRAME - 450) / 50, 0, 1)
 """A clock that falls to its half over the 5 % of the run in front of the middle."""
+SLOWER_AT_ONCE = step(N, 0.5, 1.0)
 SLOWER = 0.5 * 1980 / ramp(N, 1980, 660)
 FILLS = np.minimum(ramp(N, 0.3, 30.3), 1.2)  # there by frame 30
 NOW_AND_THEN = np.where(np.random.default_rng(5).random(N) < 0.1, 0.6, 0.03)
@@ -36,6 +38,11 @@ def beside(wait, **telemetry):
 
 def sampled(wait, processes):
     return loop(synchronize=wait, telemetry=SAMPLED | {PROCESSES: processes})
+
+
+def visit(low, high, first=0.5, last=0.8):
+    """High for a part of the run."""
+    return np.where((first * N <= FRAME) & (last * N > FRAME), high, low)
 
 
 def every(k, usual, slow):
@@ -79,6 +86,22 @@ def burst(measured):
 CASES = {
     # Other processes: the wait must change in the sample in which they come.
     "no process": (loop(telemetry=STEADY), "shared_gpu excluded, allocation possible", ""),
+    "one comes and goes": (beside(visit(0.5, 4.0), gpu_processes=visit(0, 1)), "", "shared_gpu"),
+    "one comes, and something else may": (
+        beside(step(N, 0.5, 4.0), gpu_processes=step(N, 0, 1)),
+        "shared_gpu possible, clock_drop possible",
+        "",
+    ),
+    "of those that compute alone none is there": (
+        loop(synchronize=step(N, 1, 3), telemetry={"compute_processes": 0.0, "sm_clock_mhz": 1980.0}),
+        "shared_gpu possible",
+        "",
+    ),
+    "of those that compute alone one comes and goes": (
+        loop(synchronize=visit(1, 3), telemetry=SAMPLED_CLOCK | {"compute_processes": visit(0, 1)}),
+        "",
+        "shared_gpu",
+    ),
     "in three steps": (beside(0.06 + FRAME // 250 * 3, gpu_processes=FRAME // 250 * 3), "", "shared_gpu"),
     "they come as frames get larger": (
         loop(preprocess=step(N, 1, 2), synchronize=step(N, 1, 3), telemetry=SAMPLED | {PROCESSES: step(N, 0, 3)}),
@@ -94,7 +117,7 @@ CASES = {
     "one comes while it climbs": (beside(ramp(N, 1, 9), gpu_processes=step(N, 0, 1)), "shared_gpu possible", ""),
     "20 frames before": (beside(step(N, 1, 9), gpu_processes=step(N, 0, 1, 0.48)), "shared_gpu possible", ""),
     "20 frames after": (beside(step(N, 1, 9), gpu_processes=step(N, 0, 1, 0.52)), "shared_gpu possible", ""),
-    "in the sample after": (sampled(step(N, 1, 9, 0.49), step(N, 0, 1, 0.52)), "", "shared_gpu"),
+    "in the sample after": (sampled(visit(1, 9, 0.49, 0.77), visit(0, 1, 0.52, 0.8)), "", "shared_gpu"),
     "in the sample before": (sampled(step(N, 1, 9, 0.54), step(N, 0, 1, 0.52)), "shared_gpu possible", ""),
     "they leave": (sampled(step(N, 1, 3), step(N, 2.0, 0.0)), "shared_gpu possible", ""),
     "the memory's clock falls with them": (
@@ -108,7 +131,7 @@ CASES = {
         "",
     ),
     "uploads grow by less": (
-        loop(upload=step(N, 0.4, 0.8), synchronize=step(N, 1, 9), telemetry=ONE_COMES),
+        loop(upload=visit(0.4, 0.8), synchronize=visit(1, 9), telemetry=SAMPLED | {PROCESSES: visit(0, 1)}),
         "",
         "shared_gpu",
     ),
@@ -125,8 +148,25 @@ CASES = {
         "device_leak excluded",
         "",
     ),
+    "memory by 100 MB of 30 GB": (
+        loop(telemetry=STEADY | {"gpu_memory_used_bytes": 30e9 + 1e8 * np.clip(FRAME / 400 - 1.5, 0, 1)}),
+        "device_leak possible",
+        "",
+    ),
+    "ten sizes take memory once": (
+        loop(telemetry=STEADY | {"gpu_memory_used_bytes": 1e9 + 60e6 * (FRAME // 100)}),
+        "device_leak possible",
+        "",
+    ),
     # A clock must account for the change, and change when the wait does.
     "a clock by its factor": (beside(SLOWER, sm_clock_mhz=ramp(N, 1980, 660)), "", "clock_drop"),
+    "a larger network draws more power": (
+        loop(
+            infer=step(N, 0.2, 0.6), synchronize=SLOWER_AT_ONCE, telemetry=STEADY | {"sm_clock_mhz": step(N, 1980, 990)}
+        ),
+        "clock_drop possible",
+        "",
+    ),
     "a clock with heat": (
         beside(SLOWER, sm_clock_mhz=ramp(N, 1980, 660), **{HOT: step(N, 0, 1, 0.3)}),
         "clock_drop excluded",
@@ -153,6 +193,7 @@ CASES = {
     "a clock slowly": (beside(0.5 / FALLS, sm_clock_mhz=1980 * FALLS), "", "clock_drop"),
     "a clock slowly before": (beside(step(N, 0.5, 1), sm_clock_mhz=1980 * FALLS), "clock_drop possible", ""),
     "no flag of heat": (loop(telemetry=STEADY | {HOT: 0.0}), "heat excluded", ""),
+    "memory may be hotter": (loop(telemetry=STEADY | {"temperature_c": 64.0}), "heat possible", ""),
     "a flag in one frame": (loop(telemetry=STEADY | {HOT: FRAME == 500}), "heat possible, clock_drop possible", ""),
     "a longer wait": (
         loop(synchronize=step(N, 0.06, 0.3)),
@@ -354,7 +395,9 @@ def test_verdicts(name):
 )
 def test_a_clock_that_stays_may_be_locked_low_unless_it_is_the_highest(wait, most, verdict, text):
     known = {"throttle_sw_power_cap": 0.0, HOT: 0.0} | ({"sm_clock_max_mhz": most} if most else {})
-    found = bill(beside(wait, **known))
+    found = bill(beside(wait, **known, memory_clock_mhz=2619.0))
+    unknown = bill(beside(wait, **known))
+    assert unknown.verdict("clock_drop") == "possible"  # the memory's may be lower
     judged = next(each for each in found.causes if each.cause == "clock_drop")
     assert judged.verdict == verdict
     assert judged.because.startswith(f"the SM clock {text}")

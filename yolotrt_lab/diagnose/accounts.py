@@ -13,7 +13,7 @@ from . import thresholds as at
 from .explanations import ALL_ALONG, EXPLANATIONS, Verdict
 from .look import GPU_CALLS, QUEUE, UNCOVERED, Look, ms, number
 from .measured import Kind, Measured
-from .series import Change, Window, edge, some
+from .series import Change, Window, edge
 
 if TYPE_CHECKING:
     from ..nsight.trace import Trace
@@ -222,14 +222,16 @@ def _steady(look: Look, stalls: tuple[Stalled, ...]) -> bool | None:
     changed = any(look[name].changed for name in _billed(look))
     if changed or any(each.share > at.STALLS_SHARE or each.in_a_row >= at.IN_A_ROW for each in stalls):
         return False
-    whole, mean = look[look.whole], float(np.mean(look.series[look.whole])) if look.series else 0.0
-    shows = whole.shows_ms <= at.STEADY * whole.median
-    thirds = np.array_split(look.series[look.whole], 3) if look.series else []
-    slow = [float(np.quantile(some(part), 0.9)) for part in thirds if len(part)]  # a spread that grows shows in these
-    even = max(slow, default=0.0) - min(slow, default=0.0) <= at.STEADY * whole.median
-    even &= mean <= (1 + at.STALLS_SHARE) * whole.median
-    even |= (look.period or look.stalls_every) is not None
-    return True if shows and even and look.frames >= at.FEWEST_STEADY and not look.measured.unread else None
+    enough = look.frames >= at.FEWEST_STEADY and not look.measured.unread
+    return True if enough and _within(look) <= at.STEADY * float(np.mean(look.series[look.whole])) else None
+
+
+def _within(look: Look) -> float:
+    """Within how many ms the level of the whole frame, and the mean of each fifth of the run, stay as they are."""
+    whole, values = look[look.whole], look.series[look.whole]
+    means = [float(np.mean(part)) for part in np.array_split(values, min(5, look.frames))]
+    wanders = 0.0 if look.period or look.stalls_every else whole.highest - whole.lowest
+    return max(whole.shows_ms, at.OF_FRAME * whole.median, wanders, max(means) - min(means))
 
 
 def _notes(look: Look) -> Iterator[str]:
@@ -254,7 +256,7 @@ def _notes(look: Look) -> Iterator[str]:
         too_few = f"{look.frames} frames are too few to tell growth from noise: {at.FEWEST_FRAMES} or more do"
         yield f"{too_few}; their first and last third are taken as a start and an end"
     elif not look[look.whole].changed:
-        yield f"this run could not show a growth of {look.whole} by less than {ms(look[look.whole].shows_ms)}"
+        yield f"this run could not show a growth of {look.whole} by less than {ms(_within(look))}"
 
 
 def _range_of(name: str, values: np.ndarray) -> str:
@@ -319,10 +321,15 @@ def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
 
 
 def _slowest(look: Look, name: str) -> tuple[float, str]:
-    """The level of a time where it is highest: late, or before it fell; its mean, where a few frames hold most."""
+    """The level of a time where it is highest: late, or before it fell; its mean, where a few frames hold most. A level
+    that is told in coarse steps may be a step higher.
+    """
     shape, mean = look[name], float(np.mean(look.series[name]))
     level = max(shape.late, shape.grew.to if shape.grew else 0.0, shape.fell.start if shape.fell else 0.0)
-    return (mean, f"{ms(mean)} on average") if mean > level + at.OF_FRAME * look.whole_ms else (level, ms(level))
+    if mean > level + at.OF_FRAME * look.whole_ms:
+        return mean, f"{ms(mean)} on average"
+    step = look.step_ms(name)
+    return (level + step, f"{ms(level)}, in steps of {ms(step)}") if step > at.COARSE * level else (level, ms(level))
 
 
 def _by_the_trace(look: Look, kind: str, nothing: str) -> _Bound | None:
@@ -382,8 +389,9 @@ def _overlap(look: Look) -> _Bound:
         return found
     if len(look.stages) < 2:
         return None, "not measured: time the stages of a frame"
-    levels = {stage: _slowest(look, stage) for stage in look.stages}
-    host = {stage: each for stage, each in levels.items() if stage not in GPU_CALLS}
+    if "frame" not in look.series:
+        return None, "not measured: time the whole frame beside its stages"
+    host = {stage: _slowest(look, stage) for stage in look.stages if stage not in GPU_CALLS}
     longest = max(host, key=lambda stage: host[stage][0], default=None)
     waits, until_done = _slowest(look, "gpu") if "gpu" in look.series else (0.0, "")
     if longest is None or waits > _ENGINES * host[longest][0]:
@@ -394,8 +402,10 @@ def _overlap(look: Look) -> _Bound:
     if together > (1 + at.OF_FRAME) * frame:
         as_long += f"; the stages add up to {ms(together)}, more than the frame of {ms(frame)}: some overlap already"
         as_long += ", or hold others" if look.nested else ""
-        return max(0.0, _slowest(look, "frame")[0] - most), as_long
-    return sum(took for took, _ in levels.values()) - most, as_long
+    takes = _slowest(look, "frame")[0]
+    if "interval" in look.series and not look.nested:  # several frames may be in flight
+        takes = min(takes, max(_slowest(look, "interval")[0], _slowest(look, "stages")[0]))
+    return max(0.0, takes - most), as_long
 
 
 _ENGINES = 3
@@ -421,12 +431,12 @@ def _gpu_alone(look: Look, shared: Verdict) -> _Bound:
 def _fewer_frames(look: Look) -> _Bound:
     if not look.sees_queue and look.queue is None:
         return None, "not measured: when each frame was due, and when its result came"
-    late = max(0.0, look[QUEUE].late)
+    most = max(0.0, float(np.max(look.series[QUEUE])))
+    held = f"latency holds up to {ms(most)} beyond the stages"
     if look.queue is not None:
         slowest = max(look.service_ms, look[look.work].late)
-        needed = f"a frame every {ms(slowest)} or more ends the queue"
-        return late, f"latency holds {ms(late)} beyond the stages at the end; {needed}"
-    return late, f"latency holds {ms(late)} beyond the stages"
+        return most, f"{held}; a frame every {ms(slowest)} or more ends the queue"
+    return most, held
 
 
 def _plain(value: Any) -> Any:

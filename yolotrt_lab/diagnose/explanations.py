@@ -82,10 +82,10 @@ _LIMITS = (
 )
 """What may keep a GPU below its highest clock."""
 _GIVES = {
-    _APPS: {"gpu_processes": ""},
+    _APPS: {"compute_processes": ""},
     _RSS: {HOST_MEMORY: ""},
     _SMI: {"sm_clock_mhz": "clocks.sm", "sm_clock_max_mhz": "clocks.max.sm", "temperature_c": "temperature.gpu"}
-    | {DEVICE_MEMORY: "memory.used"}
+    | {"memory_clock_mhz": "clocks.mem", DEVICE_MEMORY: "memory.used"}
     | {f"throttle_{limit}": f"clocks_throttle_reasons.{limit}" for limit in _LIMITS},
 }
 """The telemetry that a command gives, and by which name it asks for it."""
@@ -189,6 +189,10 @@ def _alone(look: Look) -> bool:
     return others is not None and bool(np.all(others == 0))
 
 
+_PROCESSES = {"gpu_processes": "other processes", "compute_processes": "other processes that compute"}
+"""Telemetry that counts other processes: all, or all but those that draw, such as a browser."""
+
+
 # A queue in front of the loop.
 
 
@@ -253,22 +257,24 @@ def _pageable_overload(look: Look) -> Verdicts:
            needs="the processes on the GPU beside the frames, a column compute_processes",
            fix="fewer processes on this GPU, or one process for all")  # fmt: skip
 def _shared_gpu(look: Look) -> Verdicts:
-    others, came = look.telemetry.get("gpu_processes"), _wait_as(look, "gpu_processes", "other processes go")
+    column = next((name for name in _PROCESSES if name in look.telemetry), "")
+    others, came = look.telemetry.get(column), _wait_as(look, column, f"{_PROCESSES.get(column)} go")
     if came and look.wait and "sm_clock_mhz" in look.telemetry:
         change, by_clock = look.wait[1], _by_clock(look)
-        in_step = look.in_step("gpu_processes") >= at.EXPLAINED
+        in_step = look.in_step(column, at.JUMPS) >= at.EXPLAINED
         if in_step and by_clock <= at.EXPLAINED * change.size and not _grows_beside(look):
             clock = number(look.level("sm_clock_mhz", change.after))
             yield "proven", f"{came}, in the same frames; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
     if _alone(look):
-        yield "excluded", "no other process computes on the GPU in any frame"
+        yield "excluded", "no other process is on the GPU in any frame"
     if found := look.trace_finding("unexplained_wait"):
         yield "possible", found.text
     if came:
         beside = _grows_beside(look)
         yield "possible", f"{came}; {beside or 'that it does so in the same frames is not shown'}"
     if others is not None and not look.wait:
-        yield "possible", f"up to {number(np.nanmax(others))} of them are on the GPU"
+        most = f"up to {number(np.nanmax(others))} of them" if np.nanmax(others) else "none of them computes"
+        yield "possible", f"{most}{' are on the GPU' if np.nanmax(others) else ', and those that draw are not counted'}"
     yield from _wait(look)
 
 
@@ -336,9 +342,10 @@ def _launch_queue(look: Look) -> Verdicts:
         full = deep >= at.IN_FLIGHT and fills and look.one_by_one(grown.after) and not look.holds(Stage.DOWNLOAD)
         if full and waited <= at.NO_WAIT * grown.to and grown.to >= at.FAST_START * grown.start:
             submitting = f"submitting goes {from_to(grown)} with {number(deep)} frames in flight"
-            yield "proven", f"{submitting}, and synchronize waits for nothing"
-    if len(flight) and flight.max() < at.IN_FLIGHT and not (grown and grown.to > at.FAST_START * grown.start):
-        yield "excluded", f"at most {flight.max()} frame{'s are' if flight.max() > 1 else ' is'} in flight"
+            verdict: Verdict = "proven" if look.measured.of_the_lab else "possible"  # it may wait for a buffer instead
+            yield verdict, f"{submitting}, and synchronize waits for nothing"
+    if len(flight) and flight.max() <= 1 and not grown:
+        yield "excluded", "at most 1 frame is in flight"
     yield from _call(look, look.submit, "submitting", "it waits for nothing", ", be it work or a wait")
 
 
@@ -352,6 +359,7 @@ def _moved_wait(look: Look) -> Verdicts:
     infer_waits = look[Stage.INFER].highest > at.SUBMITS * download.median  # it may be why synchronize does not
     short = synchronize.highest <= at.NO_WAIT * download.median and not infer_waits
     alone = look.longest_other < at.NO_WAIT * download.median  # a wait of another name may stand in front of it
+    alone &= look.host_ms < download.median / 2  # else the GPU may be done when the call is made
     if look.download_first and not look.page_locked("output") and short and alone and look.holds(Stage.DOWNLOAD):
         waited = f"a download call of {ms(download.median)}, which has waited for the GPU"
         yield "proven", f"synchronize takes {ms(synchronize.highest)} behind {waited}"
@@ -378,8 +386,10 @@ def _moved_wait(look: Look) -> Verdicts:
            fix="no gaps between frames, or locked clocks (nvidia-smi -lgc)")  # fmt: skip
 def _clock_drop(look: Look) -> Verdicts:
     explained = _clock_explains(look)
-    if explained and look.cool:
+    if explained and look.cool and not (beside := _grows_beside(look)):
         yield "proven", explained
+    if explained and look.cool:
+        yield "possible", f"{explained}; {beside}"
     if explained and look.heat_follows:
         yield "excluded", "the GPU gives heat as the reason"
     yield from _clock(look)
@@ -435,10 +445,13 @@ def _clock(look: Look) -> Verdicts:
         yield "possible", f"{text}, and {falls}" if (text := _wait_text(look)) else falls
     if clock is not None and np.isfinite(clock).all() and not told:
         lowest, highest = clock.min(), clock.max()
-        stalls = look[Stage.SYNCHRONIZE].stalls  # a clock that is low for less than a sample's time is not seen
-        brief = stalls is not None and stalls.share > at.STALLS_SHARE
+        stalls = [look[name].stalls for name in (*look.stages, look.whole)]
+        brief = any(each and each.share > at.STALLS_SHARE for each in stalls)  # shorter than a sample of the clock
         if not brief and np.all(clock > (1 - at.CLOCK) * look.telemetry.get("sm_clock_max_mhz", np.inf)):
-            yield "excluded", f"the SM clock is at {number(lowest)} MHz or more, its highest"
+            highest_all_along = f"the SM clock is at {number(lowest)} MHz or more, its highest"
+            if "memory_clock_mhz" in look.telemetry:
+                yield "excluded", f"{highest_all_along}, and the memory's stays"
+            yield "possible", f"{highest_all_along}; the memory's clock was not measured"
         if lowest > (1 - at.CLOCK) * highest:
             yield "possible", f"the SM clock stays at {number(highest)} MHz, maybe below its maximum; {ALL_ALONG}"
     if kernels and look.wait:
@@ -513,9 +526,10 @@ def _kept(look: Look, column: str, what: str, if_kept: Verdict) -> Verdicts:
     least = max(at.LEAK_BYTES, at.LEAK_SHARE * held[0])
     if len(held) >= at.FEWEST_FRAMES and 0 < at.LEAK_STEADY * rises.mean() < rises.min():
         grows = f"{what} grows by {_megabytes(more)} in {look.frames:,} frames, some in every fifth of the run"
-        yield if_kept if more > least else "possible", grows
+        often = column == HOST_MEMORY or np.count_nonzero(np.diff(held) > 0) >= at.FEWEST_FRAMES
+        yield if_kept if more > least and often else "possible", grows  # few jumps may be of what is taken once
     ends = f"{what} ends {_megabytes(abs(more))} {'below' if more < 0 else 'from'} where it starts"
-    if climbs <= (least if column == DEVICE_MEMORY else at.LEAK_BYTES):
+    if climbs <= at.LEAK_BYTES:
         yield "excluded", ends
     yield "possible", f"{ends}, by jumps of up to {_megabytes(np.max(np.diff(held, prepend=held[0])))}"
 
@@ -544,14 +558,15 @@ def _preprocess(look: Look) -> Verdicts:
     longest = max(work, key=lambda stage: look[stage].highest)
     takes = f"{longest} takes {ms(look[longest].lowest)} to {ms(look[longest].highest)}"
     stalls = _stalling(look, *work, share=at.STALL_TIMES - 1)  # those that make a stall of the frame
+    host = dict.fromkeys((*work, *look.others), at.UNFELT) | {look.unseen: at.OF_FRAME}
     if look.frames < at.FEWEST_FRAMES:  # a start and an end are no series, but what has no part in a growth can be read
         part, stages = look[Stage.PREPROCESS].late - look[Stage.PREPROCESS].early, look["stages"].grew
         if stages and abs(part) <= stages.size / 20:
             part_text = ms(round(max(0.0, part), 6))
             yield "excluded", f"preprocess accounts for {part_text} of {ms(stages.size)} of growth"
-    elif all(map(look.stays, work)) and not stalls and not look[look.unseen].changed:
-        yield "excluded", f"{takes}: no growth that the frame feels"
-    for name in (*work, look.unseen):
+    elif look.sees_all and not stalls and all(look.stays(name, share) for name, share in host.items()):
+        yield "excluded", f"{takes}, and what no column covers stays too"
+    for name in (*work, *look.others, look.unseen):
         if grown := look[name].grew:
             yield "possible", f"{name} {'goes' if name in work else 'may be of the host, and goes'} {from_to(grown)}"
     if stalls:
@@ -577,7 +592,7 @@ def _host_contention(look: Look) -> Verdicts:
         most = sum(look[s].highest for s in (*work, *filter(None, [look.unseen])))
         if most < at.OF_STAGE * look.whole_ms and (text := _wait_text(look)):
             yield "possible", f"{text}; a call that waits returns late where its core is taken"
-        if most < at.OF_STAGE * look.whole_ms:
+        if most < at.OF_STAGE * look.whole_ms and look.sees_all:
             yield "excluded", f"the host's own work takes at most {ms(most)} of a frame of {ms(look.whole_ms)}"
         longest = max(work, key=lambda name: look[name].median)
         yield "possible", f"{longest} takes {ms(look[longest].median)}; {ALL_ALONG}"
@@ -602,7 +617,11 @@ def _shape_change(look: Look) -> Verdicts:
         takes = f"{uploads}; a frame of a new size takes {ms(new_ms)}, others {ms(others_ms)}"
         yield "proven" if new_ms > at.FAST_START * others_ms else "possible", takes
     unknown, stalls = ", and the shapes of the inputs are unknown", _stalling(look, Stage.INFER)
-    yield from _call(look, look.submit, look.submit, "too short to prepare a new shape", unknown, stalls)
+    if text := _wait_text(look):
+        yield "possible", text
+    if moves := next((f"{name} goes {from_to(c)}" for name in look.stages if (c := look[name].changed)), stalls):
+        yield "possible", f"{moves}{unknown}"
+    yield from _call(look, look.submit, look.submit, "too short to prepare a new shape", unknown)
     if not look.stages:
         yield from _whole_stalls(look)
 
@@ -615,11 +634,11 @@ def _launch_bound(look: Look) -> Verdicts:
         yield "proven" if "gain_ns" in found.numbers else "possible", found.text
     if look.traced and look.traced.complete:
         yield "excluded", "in the trace the GPU idles between the launches of a frame for less than is worth telling"
-    most, gpu, on_average = look[Stage.INFER].highest, look["gpu"].median, ""
-    if look.period and "gpu" in look.series:
-        gpu, on_average = float(np.mean(look.series["gpu"])), ", on average"
-    if look.waits_measured and most < at.LAUNCH_SHARE * gpu:
-        yield "excluded", f"submitting takes at most {ms(most)} of the {ms(gpu)} until the GPU is done{on_average}"
+    most, waits = look[Stage.INFER].highest, look[Stage.SYNCHRONIZE].median
+    if look.period and Stage.SYNCHRONIZE in look.series:
+        waits = float(np.mean(look.series[Stage.SYNCHRONIZE]))
+    if most < at.LAUNCH_SHARE / (1 - at.LAUNCH_SHARE) * waits:  # launched as slowly, the GPU would be done with it
+        yield "excluded", f"submitting takes at most {ms(most)}, and then synchronize still waits {ms(waits)}"
     facts = look.measured.facts
     if {"enqueue", "gpu_compute"} <= facts.keys():
         enqueue, compute = facts["enqueue"], facts["gpu_compute"]
@@ -651,7 +670,7 @@ def _warm_up(look: Look) -> Verdicts:
         if first < (1.0 if fell else at.NOT_WARM) * settled:
             yield "excluded", f"{slowest}, half of all later ones {ms(settled)}"
         last = values[look.frames // 2 :]
-        if np.sum(last > at.NOT_WARM * settled) >= 2 and first <= last.max():
+        if np.sum(last > at.NOT_WARM * settled) >= at.EDGE_FRAMES and first <= last.max():
             slow = f"the first ones take up to {ms(first)}, those of the second half {ms(float(last.max()))}"
             yield "excluded", f"later frames are as slow: {slow}"
     if first > settled and look.frames >= 2 * at.EDGE_FRAMES:

@@ -11,7 +11,7 @@ import numpy as np
 from ..types import HostMemory, Stage
 from . import thresholds as at
 from .measured import Measured
-from .series import NO_SHAPE, Change, Shape, Window, edge, find_period, shape_of, some
+from .series import NO_SHAPE, Change, Shape, Window, edge, find_period, shape_of, some, step_of
 from .slope import in_blocks, median
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class Look:
         it is then steadier without them, and not below 0.
         """
         rest = total - self.series["stages"]
-        others = [self.series[name] for name in self.named if name not in {*Stage, "frame", "latency"}]
-        less = rest - np.sum(others, axis=0) if others else rest
+        less = rest - np.sum([self.series[name] for name in self.others], axis=0) if self.others else rest
         beside = np.std(less) < np.std(rest) and median(some(less)) >= -at.OF_FRAME * median(some(total))
         return less if beside else rest
 
@@ -129,11 +128,19 @@ class Look:
     def _median(self, name: str) -> float:
         return float(median(some(self.series[name]))) if name in self.series else math.nan
 
-    def stays(self, name: str) -> bool:
-        """True where a time is as long in every part of the run, the first and the last frames included."""
+    def step_ms(self, name: str) -> float:
+        """The steps in which a time is told: 1 where it is in whole ms. 0 for calls that the lab timed."""
+        if self.measured.of_the_lab or self.traced or self.frames < at.FEWEST_FRAMES:
+            return 0.0
+        return step_of(self.series[name if self.series[name].any() else self.whole])
+
+    def stays(self, name: str, of_frame: float = at.OF_STAGE) -> bool:
+        """True where a time is as long in every part of the run, the first and the last frames included; it may wander
+        by that share of the frame.
+        """
         if name not in self.series or self.frames < at.FEWEST_FRAMES:
             return False
-        wanders = max(at.STAYS * self[name].settled, at.OF_STAGE * self.whole_ms)
+        wanders = max(at.STAYS * self[name].settled, of_frame * self.whole_ms)
         shape = self[name]
         return not shape.changed and max(shape.highest - shape.lowest, shape.shows_ms) <= wanders
 
@@ -206,10 +213,24 @@ class Look:
         return self.level(name, change.before), self.level(name, change.after)
 
     @cached_property
+    def others(self) -> list[str]:
+        """The measured times that are called as no stage is."""
+        return [name for name in self.named if name not in {*Stage, "frame", "latency"}]
+
+    @property
     def longest_other(self) -> float:
-        """The longest time (ms) in a frame of what no stage is called, in the median; 0 without any."""
-        others = set(self.measured.times_ns) - {*Stage, "frame", "latency"}
-        return max(map(self._median, others), default=0.0)
+        """The longest of them (ms) in a frame, in the median; 0 without any."""
+        return max(map(self._median, self.others), default=0.0)
+
+    @property
+    def host_ms(self) -> float:
+        """How long the host does other things than to wait for the GPU in a frame, as far as that was measured."""
+        return sum(self._median(n) for n in (*HOST_WORK, Stage.UPLOAD, Stage.INFER, self.unseen) if n in self.series)
+
+    @property
+    def sees_all(self) -> bool:
+        """True where a frame's time was measured beside its stages, and every column was read."""
+        return bool(self.unseen) and not self.measured.unread
 
     def one_by_one(self, window: Window) -> bool:
         """True where a frame is taken up only when the one before is submitted, as by one thread: else its start is a
@@ -422,9 +443,9 @@ class Look:
         one, two = (in_blocks(each, min(40, len(wait) // at.EDGE_FRAMES))[1] for each in (wait, values))
         return float(np.corrcoef(one, two)[0, 1]) if np.ptp(one) and np.ptp(two) else 0.0
 
-    def in_step(self, column: str) -> float:
+    def in_step(self, column: str, least: int) -> float:
         """The share of the wait's change that comes in the frames in which telemetry jumps up with it, or down. 0 where
-        it does not jump, or so often that there is always a jump nearby.
+        it jumps less than `least` times, or so often that there is always a jump nearby.
 
         A sample may be as old as telemetry's period: what it shows came after the sample before. A few frames in front
         of that and behind the jump, the wait must have its old and its new level.
@@ -445,7 +466,7 @@ class Look:
         ]
         first, last, start, end = (each[inside] for each in (first, last, start, end))
         moved = values[last] - values[first]
-        if not moved.any() or (end - start).sum() > at.OFTEN * len(wait):
+        if np.count_nonzero(moved) < least or (end - start).sum() > at.OFTEN * len(wait):
             return 0.0
         before, after = (median(wait[each[:, None] + np.arange(few)]) for each in (start - few, end))
         by_jump = float((after - before) @ moved / (moved @ moved))

@@ -47,6 +47,8 @@ class Measured:
     """The kind of host memory ('pageable', 'pinned') under 'input' and 'output', where it is known."""
     graph: bool = False
     """True where the loop is known to launch a CUDA graph."""
+    of_the_lab: bool = False
+    """True for a recording of the lab: each stage is the one call that it is named after."""
     clock_ns: np.ndarray | None = None
     """The time of day of each row in ns since 1970 (of a file without dates, since midnight), where the rows have time
     stamps; `join` uses it."""
@@ -99,6 +101,7 @@ class Measured:
             {name: columns[name] for name in TELEMETRY_COLUMNS if name in columns},
             {side: kind for side, kind in kinds.items() if isinstance(kind, str)},
             graph=recording.settings.get("graph") is True,
+            of_the_lab=True,
             notes=recording.notes,
             origin=recording.source.stamp,
         )

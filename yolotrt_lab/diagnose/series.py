@@ -147,7 +147,7 @@ def shape_of(values: np.ndarray, least: float = 0.0, period: int | None = None) 
         grew, fell, change = _of_many(values, levels, max(least, at.OF_STAGE * abs(usual)))
         places = [some(values[place::period]) for place in range(period)] if period else []
         ends = [median(part) for part in (first, values[-at.EDGE_FRAMES :], *places)]
-        everywhere, shows = np.append(levels.medians, ends), max(levels.noise, _step_of(values))
+        everywhere, shows = np.append(levels.medians, ends), max(levels.noise, step_of(values))
         if period and not (grew or fell):
             grew, fell = _of_a_place(values, period, least)
             everywhere = np.append(
@@ -229,7 +229,7 @@ def _steps(values: np.ndarray) -> np.ndarray:
     return steps[steps > 0]
 
 
-def _step_of(values: np.ndarray) -> float:
+def step_of(values: np.ndarray) -> float:
     """By how much values differ at least, as they were written: whole milliseconds hide what is less than one."""
     values = some(values)
     if len(steps := _steps(values)):

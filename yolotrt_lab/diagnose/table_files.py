@@ -269,7 +269,7 @@ def _of_processes(columns: Sequence[Column], reading: Reading) -> Measured | Non
     first = np.abs(steps) > AT_ONCE * np.quantile(np.abs(steps[1:]), 0.9) if len(steps) > 1 else steps != 0
     counts = np.bincount(np.cumsum(first) - 1, ~np.isnan(pids))
     unread = tuple(each.header for each in columns if plain(each.header) != "pid")
-    return Measured("telemetry", "processes on a GPU", telemetry={"gpu_processes": counts}, origin=reading.file,
+    return Measured("telemetry", "processes on a GPU", telemetry={"compute_processes": counts}, origin=reading.file,
                     clock_ns=reading.clock[first], unread=unread, notes=tuple(reading.notes))  # fmt: skip
 
 

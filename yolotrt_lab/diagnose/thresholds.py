@@ -37,6 +37,8 @@ ANY_SHAPE = 0.7
 """Share of what the best of a line, a knee, a step and a bump leaves. A change of another shape that leaves no more is
 no noise: of 17 shapes that rise by 10 and 28 % under noise of 0.5 and 2 %, 99 % grow instead of 74; of noise alone at
 most 1.5 more of 100 series (simulated)."""
+COARSE = 0.1
+"""Share of a level. A time that is told in larger steps than that may be a step longer than it says."""
 STEADY = 0.1
 """Share of a frame. A run is called steady only if it could show a change of that size: shipped ones that are steady
 could show 0.1 to 5 %; those whose host changed its speed, and loops in turns, 50 % and more."""
@@ -102,9 +104,9 @@ EXPLAINED = 0.5
 """Share of a growth that a clock must account for, by its own factor, to be proven; at most 1 / it."""
 THROTTLED = 0.2
 """Share of the time for which a thermal throttle reason holds more than before."""
-HOT_C = 70.0
-"""degrees Celsius. Assumed: GPUs slow down for heat from about 85 on, laptops from 75; below it heat is excluded where
-no flag tells."""
+HOT_C = 50.0
+"""degrees Celsius. Assumed: GPUs slow down for heat from about 85 on, laptops from 75, and for that of their memory,
+which may be 45 degrees hotter than what is told; below it heat is excluded where no flag tells."""
 FOLLOWS = 0.9
 """Correlation, over blocks, of the wait with how low the clock is; one that falls a tenth of a run earlier has 0.8."""
 OUT_OF_TIME = 1.2
@@ -116,6 +118,8 @@ OFTEN = 0.5
 """Share of the frames that are near a jump; beyond it, that a wait changes near one shows nothing."""
 LEAK_SHARE = 0.02
 """Share of the memory at the start. Loops that leak nothing take up to 0.8 % more, at once (H100)."""
+JUMPS = 2
+"""Times that other processes come or go in step with the wait: at a single one something else may have changed too."""
 LEAK_BYTES = 4e6
 """Bytes. Loops that leak nothing end at most 0.3 MB higher once they are warm (H100)."""
 LEAK_STEADY = 0.5
@@ -125,5 +129,7 @@ STAYS = 0.3
 0.27 of it in 95 of 100 series (simulated)."""
 WARM = 3.0
 """Times the settled level that the slowest of the first frames takes (H100, warm-up: 43 times)."""
+UNFELT = 0.005
+"""Share of a frame. Of a stage that wanders by less nothing is felt, however short it is."""
 NOT_WARM = 1.5
 """Times the settled level; the first frames of warm loops take up to 1.34 times (shipped)."""

@@ -97,7 +97,7 @@ _TELEMETRY = {
     "gpu_utilisation_percent": "utilization.gpu gpu_utilization gpu_util gpu_util_percent sm",
     "host_memory_bytes": "rss host_memory process_memory memory.rss 内存 内存占用",
     "gpu_memory_used_bytes": "memory.used gpu_memory_used gpu_mem_used gpu_mem vram vram_used fb 显存 显存占用",
-    "gpu_processes": "compute_processes",
+    "compute_processes": "compute_processes",
 } | {
     f"throttle_{reason}": " ".join(f"{group}.{reason}" for group in ("clocks_throttle_reasons", "clocks_event_reasons"))
     for reason in THROTTLE_REASONS
