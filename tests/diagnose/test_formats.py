@@ -248,6 +248,19 @@ OTHERS = {
         "Speed: 2.5ms preprocess, 57.0ms inference, 0.9ms postprocess per image at shape (1, 3, 640, 640)\n",
         "frames", {"frame": [61.5, 52.5]},
     ),
+    "wrk": (
+        "Running 30s test @ a\n  Thread Stats   Avg      Stdev     Max   +/- Stdev\n    Latency    84.20ms   12.1ms\n",
+        "summary", {"Latency": 84.2},
+    ),
+    "hey": ("Summary:\n  Total:\t30.0 secs\n  Average:\t0.0842 secs\n", "summary", {"Total": 30_000, "Average": 84.2}),
+    "perf stat": (
+        " Performance counter stats for 'a':\n\n  1,345.5 msec task-clock  # 1.2 CPUs\n   1.5 seconds time elapsed\n",
+        "summary", {"task-clock": 1345.5, "time elapsed": 1500},
+    ),
+    "OpenVINO's benchmark_app": (
+        "Count:      18 iterations\nDuration:   60001.5 ms\nLatency:    1.25 ms\n",
+        "summary", {"Duration": 60001.5, "Latency": 1.25},
+    ),
     "cProfile": (
         "   ncalls  tottime  percall  cumtime  percall filename:lineno(function)\n"
         "      200    0.120    0.001    0.150    0.001 det.py:10(preprocess)\n",

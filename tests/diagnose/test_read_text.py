@@ -224,6 +224,9 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ('{"log": "infer: 8.25 ms", "time": "2026-11-25T10:00:00.5Z"}', {"infer": 8_250}),
         ("|ETA: 0:01:00 |tot 0.030s (0.025s) |pre 0.013s (0.013s) |net 0.012s (0.011s)",
          {"tot": 30_000, "preprocess": 13_000, "net": 12_000}),
+        ("FPS: 50.0 (excluding drawing time of 0.25ms)", {"time of": 250, "frame": 20_000}),
+        ("fps: 50.0 nms: 2.25 ms", {"postprocess": 2_250, "frame": 20_000}),
+        ("Inference take: 8.25 ms.", {"infer": 8_250}),
         ("Speed: 8.25 ms/img, post 1.5 ms per frame", {"Speed": 8_250, "postprocess": 1_500}),
     ],
 )  # fmt: skip
@@ -304,6 +307,16 @@ def test_what_cannot_be_read_is_refused_with_a_pattern_to_try(line, pattern):
     with pytest.raises(MeasurementsError) as refused:
         read_text("".join(line.format(n, n) + "\n" for n in range(9)))
     assert refused.value.fix.partition("such as --")[2] == pattern.removeprefix("--")
+
+
+def test_what_elapsed_since_the_start_is_a_clock():
+    assert times("".join(f"frame {n} Elapsed: {0.033 * (n + 1):.3f}s\n" for n in range(9))) == {"frame": [33_000] * 8}
+    assert times("".join(f"{n} of 900, elapsed: {287 + 50 * n}s\n" for n in range(9))) == {"frame": [50e6] * 8}
+    assert times("Elapsed: 8.25 ms\nElapsed: 9.25 ms\n" * 5)["frame"][:2] == [8_250, 9_250]
+
+
+def test_percentiles_a_second_are_no_clock():
+    assert times("".join(f"[{n}s] n=120 p50=8.{n}ms p90=9.73ms\n" for n in range(9)))["p50"][:2] == [8_000, 8_100]
 
 
 def test_tokens_a_second_are_no_rate_of_frames():

@@ -70,8 +70,13 @@ def with_frame(measured, more_ms):
 
 def with_times(measured, **more_ms):
     """The same with calls of other names."""
-    more = {name: np.full(N, each * 1e6) for name, each in more_ms.items()}
+    more = {name: np.broadcast_to(each, N) * 1e6 for name, each in more_ms.items()}
     return replace(measured, times_ns=measured.times_ns | more)
+
+
+def whole_alone(measured):
+    """The same without its stages."""
+    return replace(measured, times_ns={"frame": measured.times_ns["frame"]}, instants_ns={})
 
 
 def burst(measured):
@@ -294,6 +299,35 @@ CASES = {
     # The host.
     "preprocess": (loop(preprocess=ramp(N, 0.7, 1.7), infer=0.3), "preprocess possible", ""),
     "postprocess": (loop(postprocess=ramp(N, 0.5, 6)), "preprocess possible", ""),
+    "drawing, of another name": (
+        with_times(loop(), draw=ramp(N, 1, 6)),
+        "preprocess possible",
+        "",
+    ),
+    "the work in no column": (with_frame(loop(), ramp(N, 0, 2)), "preprocess possible", ""),
+    "0.3 of 21 ms": (loop(preprocess=step(N, 0.5, 0.8), synchronize=20.0), "preprocess possible", ""),
+    "larger batches": (
+        loop(infer=0.02, synchronize=step(N, 6, 11)),
+        "shape_change possible",
+        "",
+    ),
+    "nothing moves": (loop(infer=0.02), "shape_change excluded, preprocess excluded", ""),
+    "launches, and a copy as long": (
+        loop(infer=2.0, download=4.0, synchronize=0.02),
+        "launch_bound possible",
+        "",
+    ),
+    "launches, and a longer wait": (loop(infer=0.5, synchronize=4.0), "launch_bound excluded", ""),
+    "the host prepares the next frame meanwhile": (
+        loop(preprocess=8.0, infer=0.2, download=3.0, synchronize=0.004),
+        "moved_wait possible",
+        "",
+    ),
+    "of a whole frame alone": (
+        whole_alone(beside(step(N, 0.5, 1), sm_clock_mhz=step(N, 1980, 990))),
+        "clock_drop possible",
+        "",
+    ),
     "slower cores": (
         loop(preprocess=0.7 * step(N, 1.0, 1.7), infer=0.8 * step(N, 1.0, 1.7)),
         "preprocess possible, host_contention possible",

@@ -186,9 +186,12 @@ def bill(measured: Measured, trace: Trace | None = None, *, frame_range: str | N
 
 
 def _billed(look: Look) -> list[str]:
-    """The series of a bill: what was measured, what no column covers, and the queue."""
+    """The series of a bill: what was measured, what no column covers, the queue, and where it alone changes, the time
+    from one frame to the next.
+    """
     names = [name for name in look.named if look.stages == () or name in look.stages or name not in set(Stage)]
-    return [*names, *(name for name in (UNCOVERED, QUEUE) if name in look.series)]
+    later = "interval" in look.series and not look[look.whole].changed and look["interval"].changed
+    return [*names, *(name for name in (UNCOVERED, QUEUE) if name in look.series), *["interval"] * bool(later)]
 
 
 def _spent(look: Look) -> Iterator[Spent]:
@@ -431,7 +434,7 @@ def _gpu_alone(look: Look, shared: Verdict) -> _Bound:
 def _fewer_frames(look: Look) -> _Bound:
     if not look.sees_queue and look.queue is None:
         return None, "not measured: when each frame was due, and when its result came"
-    most = max(0.0, float(np.max(look.series[QUEUE])))
+    most = max(0.0, float(np.max(look.queued_ms)))
     held = f"latency holds up to {ms(most)} beyond the stages"
     if look.queue is not None:
         slowest = max(look.service_ms, look[look.work].late)

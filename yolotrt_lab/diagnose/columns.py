@@ -29,6 +29,8 @@ _COUNTS_ON = (Stage.PREPROCESS, Stage.UPLOAD, Stage.INFER, Stage.POSTPROCESS)
 """Times that don't hold a queue, so that one that gains its first value in each frame is a timer that counts on."""
 _CUMULATIVE = re.compile(r"cumul|accum|so far|累计", re.IGNORECASE)
 _GPUS = ("gpu", "index", "gpuindex", "gpuid")  # what numbers the GPUs in telemetry of several
+_FILLED = 1.05  # times its parts: a rate of that, or less, tells nothing that they don't
+_FROM_ZERO, _LONG_NS = 10, 1e10  # steps from 0, or 10 s: where a clock starts that is called 'elapsed'
 _ROWS = 8  # from which a timer that counts on is told from times that happen to climb
 
 
@@ -197,7 +199,8 @@ class _Sorted:
         if _CUMULATIVE.search(column.header) or (key in _COUNTS_ON and _counts_on(values)):
             self.notes.append(f"{column.header!r} counts on from row to row: its steps are read")
             values = np.maximum(np.diff(values, prepend=0.0), 0)
-        self.elapsed = key if words.CLOCK in (word, self.vague.get(key)) else self.elapsed
+        called = words.CLOCK in (word, self.vague.get(key)) or (key == "frame" and "elapsed" in column.header.lower())
+        self.elapsed = key if called else self.elapsed
         self.times.setdefault(key, values)
         self.places.setdefault(key, column.at)
 
@@ -283,7 +286,8 @@ class _Sorted:
         """Fill in the times that follow from others, and drop those that most rows lack."""
         self._split_copy_from_mat()
         if (elapsed := self.times.pop(self.elapsed, None)) is not None:
-            if self.times and _climbs(elapsed, max(map(middle, self.times.values()))):
+            usual = max(map(middle, self.times.values()), default=np.inf)
+            if _climbs(elapsed, usual) or (not self.times and _is_clock(elapsed)):
                 self.clock = elapsed if self.clock is None else self.clock
             else:
                 self.times[self.elapsed] = elapsed
@@ -344,7 +348,8 @@ class _Sorted:
     def _kind(self) -> Kind:
         """The kind, which rates and time stamps are where there is nothing else; MeasurementsError for nothing."""
         if self.times and self.rates:
-            self.notes.append(f"beside times, rates are not read{': ' * any(self.rates)}{', '.join(self.rates)}")
+            if not self._frame_from_rate():
+                self.notes.append(f"beside times, rates are not read{': ' * any(self.rates)}{', '.join(self.rates)}")
         elif self.rates:
             self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
             idle = [name for name, values in self.rates.items() if np.isnan(values).mean() > 0.5]
@@ -366,6 +371,18 @@ class _Sorted:
             raise self.reading.error(f"no column of times is known among {listed or 'its columns'}", NAMING)
         self.unread += [f"{column.header} (no unit: --unit)" for column in self.unitless]
         return "frames" if self.times else "telemetry"
+
+    def _frame_from_rate(self) -> bool:
+        """Take the time of a frame from its rate, where only parts of it were timed and these don't fill it."""
+        if self.times.keys() & {"frame", "latency"}:
+            return False
+        name, period = next(iter(self.rates.items()))
+        parts = sum(map(middle, self.times.values()))
+        if np.isnan(period).any() or middle(period) < _FILLED * parts:
+            return False
+        self.times["frame"] = period
+        self.notes.append(f"the time of a frame is that of the rate{f' {name!r}' * bool(name)}")
+        return True
 
     def _order(self, rows: np.ndarray) -> np.ndarray:
         """The rows in the order of their frames."""
@@ -415,6 +432,14 @@ def unit_of_stamps(values: np.ndarray) -> str | None:
 def _climbs(values: np.ndarray, step: float) -> bool:
     """True for a clock: it only goes up, by as much a row as the row takes."""
     return len(values) >= _ROWS and bool((np.diff(values) >= 0).all() and np.ptp(values) >= step * (len(values) - 1))
+
+
+def _is_clock(values: np.ndarray) -> bool:
+    """True for what only goes up, from about 0 or beyond 10 s: frames don't take that, each more than the last."""
+    steps = np.diff(values)
+    if len(values) < _ROWS or not (steps >= 0).all() or not steps.any():
+        return False
+    return bool(values[0] <= _FROM_ZERO * np.mean(steps) or values[0] > _LONG_NS)
 
 
 def _counts_on(values: np.ndarray) -> bool:

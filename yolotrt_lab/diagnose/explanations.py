@@ -174,12 +174,12 @@ def _grows_beside(look: Look) -> str:
 
 def _most_queued(look: Look) -> float:
     """The longest time that any frame has beyond its stages."""
-    return float(np.max(look.series[QUEUE], initial=0.0)) if QUEUE in look.series else 0.0
+    return float(np.max(look.queued_ms, initial=0.0))
 
 
 def _no_queue(look: Look) -> Verdicts:
-    most, deep = _most_queued(look), look.in_flight.max(initial=0) >= at.IN_FLIGHT  # a queue behind the start
-    if look.has_instants and look.frames >= at.FEWEST_FRAMES and most < look.service_ms and not deep:
+    most = _most_queued(look)
+    if look.has_instants and look.frames >= at.FEWEST_FRAMES and most < look.service_ms:
         yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
 
 
@@ -262,7 +262,8 @@ def _shared_gpu(look: Look) -> Verdicts:
     if came and look.wait and "sm_clock_mhz" in look.telemetry:
         change, by_clock = look.wait[1], _by_clock(look)
         in_step = look.in_step(column, at.JUMPS) >= at.EXPLAINED
-        if in_step and by_clock <= at.EXPLAINED * change.size and not _grows_beside(look):
+        alone = by_clock <= at.EXPLAINED * change.size and not _grows_beside(look)
+        if in_step and alone and look.waits_measured:
             clock = number(look.level("sm_clock_mhz", change.after))
             yield "proven", f"{came}, in the same frames; the SM clock of {clock} MHz accounts for {ms(by_clock)}"
     if _alone(look):
@@ -386,7 +387,8 @@ def _moved_wait(look: Look) -> Verdicts:
            fix="no gaps between frames, or locked clocks (nvidia-smi -lgc)")  # fmt: skip
 def _clock_drop(look: Look) -> Verdicts:
     explained = _clock_explains(look)
-    if explained and look.cool and not (beside := _grows_beside(look)):
+    beside = "" if look.waits_measured else "no call that waits for the GPU was measured"
+    if explained and look.cool and not (beside := beside or _grows_beside(look)):
         yield "proven", explained
     if explained and look.cool:
         yield "possible", f"{explained}; {beside}"
@@ -400,7 +402,7 @@ def _clock_drop(look: Look) -> Verdicts:
            fix="better cooling, or a lower power limit")  # fmt: skip
 def _heat(look: Look) -> Verdicts:
     explained = _clock_explains(look)
-    if explained and look.heat_follows:
+    if explained and look.heat_follows and look.waits_measured:
         yield "proven", f"{explained}, and the GPU gives heat as the reason"
     if look.cool:
         yield "excluded", look.cool
@@ -558,7 +560,7 @@ def _preprocess(look: Look) -> Verdicts:
     longest = max(work, key=lambda stage: look[stage].highest)
     takes = f"{longest} takes {ms(look[longest].lowest)} to {ms(look[longest].highest)}"
     stalls = _stalling(look, *work, share=at.STALL_TIMES - 1)  # those that make a stall of the frame
-    host = dict.fromkeys((*work, *look.others), at.UNFELT) | {look.unseen: at.OF_FRAME}
+    host = dict.fromkeys([s for s in (*work, *look.others) if look[s].highest], at.UNFELT) | {look.unseen: at.OF_FRAME}
     if look.frames < at.FEWEST_FRAMES:  # a start and an end are no series, but what has no part in a growth can be read
         part, stages = look[Stage.PREPROCESS].late - look[Stage.PREPROCESS].early, look["stages"].grew
         if stages and abs(part) <= stages.size / 20:

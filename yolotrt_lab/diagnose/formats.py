@@ -135,7 +135,7 @@ def _named(text: str, form: Format) -> Iterator[tuple[str, float]]:
     key = next(each for each in rows.groupindex if each.startswith("time"))
     for found in map(re.Match.groupdict, rows.finditer(text)):
         unit = found.get("unit") or split_unit(key)[1] or (told[1] if told else "ns")
-        name = " ".join((found["name"] or found["last"]).split())
+        name = re.sub(r" \[\d+\]$", "", " ".join((found["name"] or found["last"]).split()))  # nvprof's correlation
         with suppress(ValueError):  # '1.2.3'
             yield name, float(found[key].replace(",", "")) * UNITS_NS.get(unit, 1.0) / 1e6
 
@@ -272,6 +272,14 @@ FORMATS = (
            rows=r"^(?P<name>test\S*)(?:\s+[\d.,]+(?: \([\d.,>]+\))?){2}\s+(?P<time>[\d.,]+)"),
     Format("perf_analyzer", "summary", _totals, known_by=r"^\*\*\* Measurement Settings|^Inferences/Second vs",
            rows=r"^(?P<name>[A-Z][\w ]*: [\d.]+), throughput: .*latency (?P<time>[\d.]+) (?P<unit>usec)"),
+    Format("OpenVINO's benchmark_app", "summary", _totals, known_by=r"^(?:\[ INFO \] )?Count: +\d+ iterations",
+           rows=r"^(?:\[ INFO \] )?\s*(?P<name>Duration|Latency|Median|Average|Min|Max): +(?P<time_ms>[\d.]+) ms"),
+    Format("wrk", "summary", _totals, known_by=r"^\s*Thread Stats\s+Avg",
+           rows=r"^\s*(?P<name>Latency|\d\d%)\s+(?P<time>[\d.]+)(?P<unit>us|ms|s)\b"),
+    Format("hey", "summary", _totals, known_by=r"\ASummary:\s+Total:\s+[\d.]+ secs",
+           rows=r"^\s*(?P<name>Total|Slowest|Fastest|Average):\s+(?P<time>[\d.]+) (?P<unit>secs)"),
+    Format("perf stat", "summary", _totals, known_by=r"^\s*Performance counter stats for",
+           rows=r"^\s*(?P<time>[\d,.]+) (?P<unit>msec|seconds) (?P<name>task-clock|time elapsed|user|sys)"),
     Format("DeepStream PERF", "rates", _deepstream, known_by=r"^\W*\*\*PERF:"),
     Format("GStreamer fpsdisplaysink", "rates", _columns,
            rows=r"rendered: \d+, dropped: \d+, current: (?P<fps>[\d.]+)"),

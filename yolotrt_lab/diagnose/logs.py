@@ -53,7 +53,7 @@ _OF_A_RUN = (
     r"|(?:^|[^\w\s\-]|(?:^|[^n]|[^o]n|[^n]on)[\s\-])max\b"  # not that of non-max suppression; RE2 can't look behind
 )
 _AVERAGE = re.compile(_OF_A_RUN, re.IGNORECASE)
-_SPREAD = re.compile(r"\b(?:min|max|std|stddev|percentile|p\d\d)\b|最大|最小", re.IGNORECASE)
+_SPREAD = re.compile(r"\b(?:min|max|std|stddev|percentile|p(?!50)\d\d)\b|最大|最小", re.IGNORECASE)
 _REWRITTEN = (
     (re.compile(r"(?:(?:\b(?:np|numpy)\.)?\b(?:float\d\d|int\d\d|tensor)\()+([-+.\deE]+)[^()]*\)+"), r"\1"),
     (re.compile(r"\b0m(\d+\.\d+)s"), r"\1 s"),
@@ -289,6 +289,9 @@ def _items(text: str, most: int, averages: bool) -> tuple[_Item, ...]:
         items = [_before(each, unit, number, most) for each, unit, number in zip(before, units, numbers, strict=True)]
     left_out = _SPREAD if averages else _AVERAGE  # of 'mean: 8 ms std: 0.3 ms' the mean is the time
     kept = [item for item, each in zip(items, before, strict=True) if not left_out.search(each)] or items * averages
+    said = {time_name(each.label) for each in kept if each.unit in UNITS_NS or time_name(each.label)}
+    if len(kept) < len(items) and said <= {words.CLOCK}:
+        return ()  # '[12s] n=120 p50=8.2ms': averages, and since when
     return _told_apart(kept)
 
 

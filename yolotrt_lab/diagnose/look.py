@@ -26,6 +26,7 @@ QUEUE, UNCOVERED = "beyond the stages", "in no column"
 HOST_MEMORY, DEVICE_MEMORY = "host_memory_bytes", "gpu_memory_used_bytes"
 THERMAL = ("throttle_sw_thermal_slowdown", "throttle_hw_thermal_slowdown")
 
+_FINE = 0.9  # of the steps of a clock are not 0 that is finer than a frame
 _MOST_FRAMES = 2_000  # blocks in which series are shifted against each other
 
 
@@ -89,8 +90,9 @@ class Look:
             series[QUEUE] = self._beyond_stages(total)
         if {"frame", "stages"} <= series.keys() and (apart or "latency" in series or self.traced):
             series[UNCOVERED] = self._beyond_stages(series["frame"])
-        if "done" in instants and self.frames > 1:
-            series["interval"] = np.diff(instants["done"]) / 1e6
+        clock = instants.get("done", self.measured.clock_ns)
+        if clock is not None and self.frames > 1 and ("done" in instants or np.mean(np.diff(clock) > 0) > _FINE):
+            series["interval"] = np.diff(clock) / 1e6
 
     def _beyond_stages(self, total: np.ndarray) -> np.ndarray:
         """What a total holds beyond the stages, and beyond the times of other names where these are beside the stages:
@@ -316,6 +318,13 @@ class Look:
     def sees_queue(self) -> bool:
         """True where a queue in front of the loop would show: in latency, or between due and start."""
         return QUEUE in self.series and (self.has_instants or "latency" in self.series)
+
+    @property
+    def queued_ms(self) -> np.ndarray:
+        """How long each frame lay: beyond its stages, or, where several are in flight, behind others too."""
+        if self.in_flight.max(initial=0) <= 1 or "latency" not in self.series:
+            return self.series.get(QUEUE, np.empty(0))
+        return self.series["latency"] - self.series.get("stages", self.service_ms)
 
     @cached_property
     def _climb(self) -> Change:

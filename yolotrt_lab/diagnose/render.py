@@ -291,7 +291,7 @@ def _moved(one: _Times, two: _Times) -> Iterator[str]:
     if moved > at.OF_FRAME * (_work_ms(one) or 0.0):
         loser, winner = max(less, key=less.__getitem__), max(more, key=more.__getitem__)
         changes = f"{loser} takes {ms(less[loser])} less, {winner} {ms(more[winner])} more"
-        yield f"{changes}: {ms(moved)} did not come off the frame"
+        yield f"{changes}: up to {ms(moved)} may only have moved"
 
 
 def _changed(before: Bill, after: Bill) -> Iterator[tuple[str, str]]:

@@ -116,7 +116,7 @@ def _table_at(sample: Sequence[tuple[int, str]], separator: str) -> Table | None
     known = any(map(_is_known, header))
     if _OF_A_LOG.search(first) or any(map(_VALUE.fullmatch, header)) or len(header) < 1 + bool(separator):
         return None
-    if not (separator or known) or (not separator and re.search(r"\d", first)):
+    if not (separator or known) or (not separator and not known and re.search(r"\d", first)):
         return None
     whole_rows = [row for row in below if len(row) == len(header) or (len(row) == len(header) + 1 and not row[-1])]
     enough = any if known and (separator != " " or "pid" in header) else all
@@ -494,6 +494,7 @@ def _objects_in(value: Any) -> list[Mapping[str, Any]]:
     """The objects of a list, of the first list of objects in an object, or of the lists of values that it holds."""
     if isinstance(value, Mapping):
         lists = {name: each for name, each in value.items() if isinstance(each, list) and each}
+        lists = {name: lists[name] for name in ("traceEvents",) if name in lists} or lists
         if inner := next((each for each in lists.values() if isinstance(each[0], Mapping)), None):
             return _objects_in(inner)
         lengths = Counter(len(each) for name, each in lists.items() if words.is_named(split_unit(name)[0]))

@@ -74,7 +74,21 @@ _TIMES = {
     "done": "done end ended finish finished stop stopped executed completed 结束",
 }
 _FILLERS = (
-    *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
+    *(
+        "time",
+        "times",
+        "latency",
+        "cost",
+        "costs",
+        "take",
+        "took",
+        "takes",
+        "taken",
+        "duration",
+        "elapsed",
+        "elasped",
+        "is",
+    ),
     *("image", "boxes", "cpu", "call", "stage", "spent", "avg", "average", "total", "in"),
     *("用时", "耗时", "时间", "花费", "为"),
 )
