@@ -227,6 +227,8 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("FPS: 50.0 (excluding drawing time of 0.25ms)", {"time of": 250, "frame": 20_000}),
         ("fps: 50.0 nms: 2.25 ms", {"postprocess": 2_250, "frame": 20_000}),
         ("Inference take: 8.25 ms.", {"infer": 8_250}),
+        ("STATS 30.0s window: infer mean 8.25 ms p99 14.0 ms", {"infer": 8_250}),
+        ("infer 8.25 ms, 583 frames in 5.0 s", {"infer": 8_250}),
         ("Speed: 8.25 ms/img, post 1.5 ms per frame", {"Speed": 8_250, "postprocess": 1_500}),
     ],
 )  # fmt: skip
@@ -313,6 +315,13 @@ def test_what_elapsed_since_the_start_is_a_clock():
     assert times("".join(f"frame {n} Elapsed: {0.033 * (n + 1):.3f}s\n" for n in range(9))) == {"frame": [33_000] * 8}
     assert times("".join(f"{n} of 900, elapsed: {287 + 50 * n}s\n" for n in range(9))) == {"frame": [50e6] * 8}
     assert times("Elapsed: 8.25 ms\nElapsed: 9.25 ms\n" * 5)["frame"][:2] == [8_250, 9_250]
+
+
+def test_durations_that_are_called_arrival_are_no_instants():
+    values = 30 + 5 * np.random.default_rng(3).random(40)
+    found = read_text("infer_ms,arrival_ms\n" + "".join(f"{8 + n % 3},{each:.2f}\n" for n, each in enumerate(values)))
+    assert [*found.times_ns] == ["infer", "arrival_ms"] and not found.instants_ns
+    assert found.times_ns["infer"].tolist() == [(8 + n % 3) * 1e6 for n in range(40)]  # in the order of the file
 
 
 def test_percentiles_a_second_are_no_clock():

@@ -30,6 +30,7 @@ CLIMBS = np.clip((LONG - 5_000) / 2_000, 0, 1)
 COARSE = {PROCESSES: LONG >= 6_000, "power_w": 300.0 + LONG // 1_000 % 2}  # a sample is of 1,000 frames
 ONE_COMES = SAMPLED | {PROCESSES: step(N, 0.0, 1.0)}
 HOT = "throttle_sw_thermal_slowdown"
+GETS_HOT = {HOT: step(N, 0, 1, 0.3)}
 
 
 def beside(wait, **telemetry):
@@ -170,6 +171,11 @@ CASES = {
             infer=step(N, 0.2, 0.6), synchronize=SLOWER_AT_ONCE, telemetry=STEADY | {"sm_clock_mhz": step(N, 1980, 990)}
         ),
         "clock_drop possible",
+        "",
+    ),
+    "heat, and the host is slower too": (
+        loop(preprocess=SLOWER, synchronize=SLOWER, telemetry=STEADY | {"sm_clock_mhz": ramp(N, 1980, 660)} | GETS_HOT),
+        "heat possible, host_contention possible",
         "",
     ),
     "a clock with heat": (

@@ -331,7 +331,7 @@ def _slowest(look: Look, name: str) -> tuple[float, str]:
     level = max(shape.late, shape.grew.to if shape.grew else 0.0, shape.fell.start if shape.fell else 0.0)
     if mean > level + at.OF_FRAME * look.whole_ms:
         return mean, f"{ms(mean)} on average"
-    step = look.step_ms(name)
+    step, level = look.step_ms(name), max(level, mean)
     return (level + step, f"{ms(level)}, in steps of {ms(step)}") if step > at.COARSE * level else (level, ms(level))
 
 

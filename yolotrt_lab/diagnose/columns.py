@@ -152,6 +152,8 @@ class _Sorted:
         elif plain(name) in ("warmup", "iswarmup"):
             self.keep = np.nan_to_num(values) == 0
         elif known and column.unit not in UNITS_NS and known not in self.telemetry:
+            if column.unit == "mhz" and known == "gpu_utilisation_percent":  # 'SM : 1980 MHz' of nvidia-smi -q
+                known = "sm_clock_mhz"
             in_mib = known.endswith("used_bytes") and not name.endswith("bytes")
             self.telemetry[known] = values * words.SCALES.get(column.unit or ("mib" if in_mib else ""), 1.0)
         elif column.unit in words.RATES or (word == words.RATE and column.unit is None):
@@ -294,6 +296,10 @@ class _Sorted:
         frame = {end: values for (part, end), (_, values) in self.ends.items() if part == "frame"}
         if not self.times and [*frame] == ["done"]:  # 'Done. (3 ms)' is no instant
             self.times["frame"] = self._lasted("done", frame.pop("done"), "is below 0")
+        if len(frame) == 1 and len(only := next(iter(frame.values()))) >= _ROWS and _wanders(only):  # it is no clock
+            [(header, values)] = (each for (part, _), each in self.ends.items() if part == "frame")
+            self.times.setdefault(header, self._lasted(header, values, "is below 0"))
+            frame = {}
         start, done = (frame.get(end, np.empty(0)) for end in ("start", "done"))
         if len(start) >= _ROWS and len(done) and np.ptp(start) < median(done - start):
             frame = {}  # each frame counts from its own start
@@ -432,6 +438,12 @@ def unit_of_stamps(values: np.ndarray) -> str | None:
 def _climbs(values: np.ndarray, step: float) -> bool:
     """True for a clock: it only goes up, by as much a row as the row takes."""
     return len(values) >= _ROWS and bool((np.diff(values) >= 0).all() and np.ptp(values) >= step * (len(values) - 1))
+
+
+def _wanders(values: np.ndarray) -> bool:
+    """True for times that go down about as often as up, and are no shuffled clock: they stay about as they are."""
+    back = np.mean(np.diff(values) < 0)
+    return bool(back > _SHUFFLED and np.ptp(values) < 2 * median(values))
 
 
 def _is_clock(values: np.ndarray) -> bool:

@@ -402,7 +402,7 @@ def _clock_drop(look: Look) -> Verdicts:
            fix="better cooling, or a lower power limit")  # fmt: skip
 def _heat(look: Look) -> Verdicts:
     explained = _clock_explains(look)
-    if explained and look.heat_follows and look.waits_measured:
+    if explained and look.heat_follows and look.waits_measured and not _grows_beside(look):
         yield "proven", f"{explained}, and the GPU gives heat as the reason"
     if look.cool:
         yield "excluded", look.cool
@@ -621,7 +621,10 @@ def _shape_change(look: Look) -> Verdicts:
     unknown, stalls = ", and the shapes of the inputs are unknown", _stalling(look, Stage.INFER)
     if text := _wait_text(look):
         yield "possible", text
-    if moves := next((f"{name} goes {from_to(c)}" for name in look.stages if (c := look[name].changed)), stalls):
+    moves = next((f"{name} goes {from_to(c)}" for name in look.stages if (c := look[name].changed)), stalls)
+    if not moves and not look.stays(look.whole):
+        moves = f"{look.whole} takes {ms(look[look.whole].lowest)} to {ms(look[look.whole].highest)}"
+    if moves:
         yield "possible", f"{moves}{unknown}"
     yield from _call(look, look.submit, look.submit, "too short to prepare a new shape", unknown)
     if not look.stages:

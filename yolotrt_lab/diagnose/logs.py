@@ -29,12 +29,12 @@ _ITEM = re.compile(
     re.IGNORECASE,
 )
 _NO_ITEM = re.compile(
-    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})?\s*/|\d-|\b(?:ETA|remaining)\W*"
+    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})?\s*/|\d-|\b(?:ETA|remaining)\W*|\b(?:last|frames in) +"
     rf"|(?<![\w.])[\d.]+\s*(?:{words.TIME_UNITS})\s*[:\uff1a])\s*$",
     re.IGNORECASE,
 )
 """Before a deviation, a difference as in '8.1 ms (+0.2 ms)', a limit as in '8.1 ms / 33 ms', a count, the end of a
-range, what is left, and what follows a time as in '8.1 ms: 3 boxes'."""
+range, what is left, a window as in '583 frames in 5 s', and what follows a time as in '8.1 ms: 3 boxes'."""
 _TOLD_AGAIN = re.compile(rf"(?<![\w.])[\d.]+\s*(?:{words.UNIT_OF_TIME})\s*\($", re.IGNORECASE)
 """Before a time in brackets behind another one: '8.1 ms (7.9 ms)' is a time and its average so far."""
 _SLASHED = re.compile(
@@ -336,6 +336,8 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
         named = (unit == "s" and "." not in found[1].rstrip(".,")) or _OF_A_NAME.match(text, found.end())
         return bool(unit) and not named
     asked = _ASKED.search(text[max(0, start - 40) : start])
+    if re.match(r"\s*window\b", text[found.end() :]):
+        return False
     located = any(each.end() == found.end(1) for each in _LOCATION.finditer(text))
     return bool(unit or (asked and _AFTER_BARE.match(text, found.end()) and not located))
 

@@ -134,7 +134,8 @@ class Look:
         """The steps in which a time is told: 1 where it is in whole ms. 0 for calls that the lab timed."""
         if self.measured.of_the_lab or self.traced or self.frames < at.FEWEST_FRAMES:
             return 0.0
-        return step_of(self.series[name if self.series[name].any() else self.whole])
+        told = [name] if self.series[name].any() else [each for each in self.named if self.series[each].any()]
+        return min(step_of(self.series[each]) for each in told)
 
     def stays(self, name: str, of_frame: float = at.OF_STAGE) -> bool:
         """True where a time is as long in every part of the run, the first and the last frames included; it may wander
