@@ -61,11 +61,13 @@ def _open_device(arguments: argparse.Namespace) -> tuple[Device, list[np.ndarray
     return device, None if device.kind == "simulated" else read_images("synthetic", 8)
 
 
-def _without_blas_threads() -> None:
+def _light_numpy() -> None:
     """For what multiplies no large matrices, before NumPy is imported: starting OpenBLAS's threads, one a core, takes
-    0.11 s of the import's 0.27 s of CPU (two cores).
+    0.11 s of the import's 0.27 s of CPU (two cores); in a virtual machine large pages of memory may be slow to get, for
+    the bill of five million frames 0.2 to 1.2 s.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
 
 
 def _step(step: str) -> None:
@@ -75,7 +77,7 @@ def _step(step: str) -> None:
 @_command(option("--json", action="store_true", help="print JSON, for scripts"))
 def _doctor(arguments: argparse.Namespace) -> int:
     """Say what is here, what is missing, and the command that installs it."""
-    _without_blas_threads()
+    _light_numpy()
     from . import doctor
 
     findings = doctor.examine()
@@ -216,7 +218,7 @@ _READING = (
 
 def _measured(arguments: argparse.Namespace, file: str) -> Measured:
     """Read a file, and say how far that is where it takes long; SettingsError for an option that it has no use for."""
-    _without_blas_threads()
+    _light_numpy()
     from . import diagnose
 
     told = time.monotonic()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..packages import arrow_array
 from ..types import Stage
 from . import thresholds as at
 from . import words
@@ -192,19 +193,43 @@ def _regular(data: bytes, begin: int, table: Table) -> list[Any] | None:
     if table.separator in ("", " ") or data.find(table.separator.encode(), begin) < 0:
         return None
     names = [str(place) for place in range(len(table.header))]
+    options = (
+        arrow.ReadOptions(column_names=names, block_size=1 << 22),
+        arrow.ParseOptions(delimiter=table.separator),
+        arrow.ConvertOptions(null_values=MISSING, strings_can_be_null=False),
+    )
+    text = pa.py_buffer(memoryview(data)[begin:])
+    ends = (int(np.count_nonzero(block == ord("\n"))) for block in words.byte_blocks(text))
     try:
-        found = arrow.read_csv(
-            pa.py_buffer(memoryview(data)[begin:]),
-            arrow.ReadOptions(column_names=names, block_size=1 << 22),
-            arrow.ParseOptions(delimiter=table.separator),
-            arrow.ConvertOptions(null_values=MISSING, strings_can_be_null=False),
-        )
+        try:
+            columns = _in_place(arrow.open_csv(text, *options), most=1 + sum(ends))
+        except pa.ArrowInvalid:  # a column that starts with other values than it goes on with
+            columns = arrow.read_csv(text, *options).columns
     except pa.ArrowInvalid:
         return None
-    columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in found.columns]
+    columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in columns]
     rule = r":?-+:?\s*$" if table.separator == "|" else "[-|+=]{3}"
     odd = rf"^\s*(#|//|%|{rule}|{re.escape(table.header[0])}$)"
     return None if pa.types.is_string(columns[0].type) and words.has(columns[0], odd) else columns
+
+
+def _in_place(batches: Any, most: int) -> list[Any]:
+    """The columns of `most` rows or fewer, read in batches; numbers go to their places at once, without a copy of them
+    all.
+    """
+    import pyarrow as pa
+
+    columns: list[Any] = [np.empty(most) if pa.types.is_float64(each.type) else [] for each in batches.schema]
+    rows = 0
+    for batch in batches:
+        words.PROGRESS.get()(rows / most)
+        for column, values in zip(columns, batch.columns, strict=True):
+            if isinstance(column, list):
+                column.append(values)
+            else:
+                column[rows : rows + len(values)] = numbers_of(values)
+        rows += batch.num_rows
+    return [pa.chunked_array(each) if isinstance(each, list) else arrow_array(each[:rows]) for each in columns]
 
 
 def _row_by_row(data: bytes, table: Table, reading: Reading) -> list[Any]:
