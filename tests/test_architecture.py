@@ -33,6 +33,17 @@ def test_importing_pulls_in_nothing_heavy():
     assert HEAVY & loaded_by(*modules) == set()
 
 
+def test_the_help_of_the_command_loads_argparse_and_little_else():
+    code = "import sys, contextlib; there = {*sys.modules}; from yolotrt_lab.cli import main\n"
+    code += "with contextlib.suppress(SystemExit): main(['--help'])\nprint('\\n', *{*sys.modules} - there)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    loaded = {name for name in done.stdout.splitlines()[-1].split() if not name.startswith("_")}
+    lab = {"yolotrt_lab", *(f"yolotrt_lab.{name}" for name in ("cli", "errors", "terminal"))}
+    allowed = {"argparse", "atexit", "collections.abc", "copyreg", "enum", "errno", "gc", "gettext", "itertools"}
+    allowed |= {"locale", "re", "re._casefix", "re._compiler", "re._constants", "re._parser", "textwrap", "time"}
+    assert lab <= loaded <= lab | allowed | {"warnings"}
+
+
 def test_the_loop_loads_little_of_the_core_and_no_wing():
     loaded = {name.removeprefix("yolotrt_lab.") for name in loaded_by("yolotrt_lab.loop") if name.startswith("yolotrt")}
     assert len(loaded) <= 20

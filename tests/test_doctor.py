@@ -260,4 +260,23 @@ def test_this_machine_can_be_examined():
     assert findings["Python"].detail.startswith(".".join(map(str, sys.version_info[:3])))
     assert findings["system"].detail.endswith(f"{os.cpu_count()} cores")
     assert findings["papermill"].state is State.OK
-    assert "CPUExecutionProvider" in findings["onnxruntime"].detail
+    assert findings["onnxruntime"].state is State.OK
+
+
+@pytest.mark.parametrize("driver", [None, H200])
+def test_an_onnxruntime_whose_library_does_not_load_is_broken(machine, monkeypatch, driver):
+    machine.driver = driver
+    monkeypatch.setattr(doctor, "_MODULES", {"onnxruntime": "onnxruntime.capi.onnxruntime_pybind11_state"})
+    machine.installed["onnxruntime"] = "1.32.0"
+    before = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "onnxruntime"}
+    (machine.modules / "onnxruntime" / "capi").mkdir(parents=True)
+    module(machine, "onnxruntime/__init__", "")
+    ending = importlib.machinery.EXTENSION_SUFFIXES[0]
+    module(machine, "onnxruntime/capi/__init__", "")
+    (machine.modules / f"onnxruntime/capi/onnxruntime_pybind11_state{ending}").write_bytes(b"half a library")
+    assert found()["onnxruntime"].state is State.BROKEN
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: None)
+    assert found()["onnxruntime"].state is (State.BROKEN if driver else State.OK)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "onnxruntime"]:
+        del sys.modules[name]
+    sys.modules.update(before)

@@ -13,8 +13,23 @@ The modules of this folder are the helper; the folders are its wings: `simulate`
 2.0 ms
 """
 
-import lazy_loader
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def __getattr__(name: str) -> Any:
+    """At the first use of a name: `lazy_loader` takes over, which takes half of the time of the command's help."""
+    import lazy_loader
+
+    here = globals()
+    here["__getattr__"], here["__dir__"], here["__all__"] = lazy_loader.attach_stub(__name__, __file__)
+    return here["__all__"] if name == "__all__" else here["__getattr__"](name)
+
+
+def __dir__() -> list[str]:
+    return list(__getattr__("__all__"))

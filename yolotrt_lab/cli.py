@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import io
 import os
-import shlex
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .errors import NotebookError, SettingsError, TraceError, plain
-from .files import check_output, write_file
-from .terminal import Commands, columns, exit_status, option, say, status
+from .terminal import Commands, a_path, columns, exit_status, option, say, status
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import numpy as np
 
     from .device import Device
@@ -39,8 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["record", "served-pinned"])
     2
     """
+    if argv is None:
+        atexit.register(gc.freeze)  # else Python's end looks through all that was imported, for 0.03 s
     typed = list(sys.argv[1:] if argv is None else argv)
     arguments = _commands.parser().parse_args(typed)
+    import shlex
+
     arguments.typed, arguments.command_line = typed, shlex.join(["yolotrt-lab", *typed])
     debug = getattr(arguments, "debug", False) or bool(os.environ.get("YOLOTRT_LAB_DEBUG"))
     return exit_status(lambda: arguments.function(arguments), debug)
@@ -61,11 +66,13 @@ def _open_device(arguments: argparse.Namespace) -> tuple[Device, list[np.ndarray
     return device, None if device.kind == "simulated" else read_images("synthetic", 8)
 
 
-def _without_blas_threads() -> None:
+def _light_numpy() -> None:
     """For what multiplies no large matrices, before NumPy is imported: starting OpenBLAS's threads, one a core, takes
-    0.11 s of the import's 0.27 s of CPU (two cores).
+    0.11 s of the import's 0.27 s of CPU (two cores); in a virtual machine large pages of memory may be slow to get, for
+    the bill of five million frames 0.2 to 1.2 s.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
 
 
 def _step(step: str) -> None:
@@ -75,7 +82,7 @@ def _step(step: str) -> None:
 @_command(option("--json", action="store_true", help="print JSON, for scripts"))
 def _doctor(arguments: argparse.Namespace) -> int:
     """Say what is here, what is missing, and the command that installs it."""
-    _without_blas_threads()
+    _light_numpy()
     from . import doctor
 
     findings = doctor.examine()
@@ -87,7 +94,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     option("notebooks", nargs="*", metavar="NOTEBOOK", help="a file, or the name of one of the lab's own"),
     option("-p", dest="given", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"),
     option("--device", choices=["cuda", "simulated"], help="the device to run on"),
-    option("--out", type=Path, default=Path("build"), metavar="FOLDER", help="default: build"),
+    option("--out", type=a_path, default="build", metavar="FOLDER", help="default: build"),
     option("-j", "--jobs", type=int, metavar="N", help="notebooks at a time (default: all cores; on a GPU 1)"),
     option("--nsys", action="store_true", help="under Nsight Systems, into FOLDER/trace.sqlite"),
     option("--nsys-ranges", action="store_true", help="the same, of the first `with nsight.profiled():`"),
@@ -159,7 +166,7 @@ def _write_above_bars(text: str, stream: Any) -> None:
 
 @_command(
     option("scenarios", nargs="*", metavar="SCENARIO", help="without one, the scenarios are listed"),
-    option("--out", type=Path, help="a Parquet file; a folder for several scenarios, which then take turns"),
+    option("--out", type=a_path, help="a Parquet file; a folder for several scenarios, which then take turns"),
     option("--force", action="store_true", help="overwrite recordings that lie there"),
     option("--frames", type=int, help="how many frames after the warm-up (default: the scenario's)"),
     option("--period-us", type=float, help="the clock's period (default: measured where there is one)"),
@@ -176,6 +183,7 @@ def _record(arguments: argparse.Namespace) -> None:
     """
     from . import causes
     from .engine import open_engine
+    from .files import check_output
 
     names, out, frames = arguments.scenarios, arguments.out, arguments.frames
     if not names:
@@ -216,7 +224,7 @@ _READING = (
 
 def _measured(arguments: argparse.Namespace, file: str) -> Measured:
     """Read a file, and say how far that is where it takes long; SettingsError for an option that it has no use for."""
-    _without_blas_threads()
+    _light_numpy()
     from . import diagnose
 
     told = time.monotonic()
@@ -250,9 +258,9 @@ def _check_columns(arguments: argparse.Namespace, *read: Measured) -> None:
 @_command(
     option("file", metavar="FILE", help="a recording, a table, a log or a trace; - reads what comes by a pipe"),
     option("--json", action="store_true", help="print JSON, for scripts; the package holds the schema"),
-    option("--html", type=Path, metavar="FILE", help="write a page with the figure as well"),
+    option("--html", type=a_path, metavar="FILE", help="write a page with the figure as well"),
     option(
-        "--telemetry", type=Path, metavar="FILE", help="clocks, power, processes with time stamps, as nvidia-smi logs"
+        "--telemetry", type=a_path, metavar="FILE", help="clocks, power, processes with time stamps, as nvidia-smi logs"
     ),
     *_READING,
 )
@@ -270,6 +278,7 @@ def _diagnose(arguments: argparse.Namespace) -> None:
     from json import dumps as as_json
 
     from . import diagnose
+    from .files import check_output, write_file
 
     check_output(arguments.html, ".html")
     read = [_measured(arguments, arguments.file)]
@@ -306,7 +315,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 @_command(
-    option("--out", type=Path, default=Path("trace"), metavar="NAME", help="default: trace"),
+    option("--out", type=a_path, default="trace", metavar="NAME", help="default: trace"),
     option("--ranges", action="store_true", help="record only the first `with nsight.profiled():`"),
     option("--graphs", choices=["graph", "node"], default="graph", help="CUDA graphs as one block, or node by node"),
     option("--frames", type=int, help="see that the trace holds that many whole frames at its end"),
@@ -332,7 +341,7 @@ def _trace_capture(arguments: argparse.Namespace) -> None:
     print(f"{trace.count('kernels')} kernels, {trace.count('copies')} copies: {report}")
 
 
-_REPORT = option("report", type=Path, help="a .sqlite, or a .nsys-rep where there is an nsys")
+_REPORT = option("report", type=a_path, help="a .sqlite, or a .nsys-rep where there is an nsys")
 
 
 @_command(_REPORT, option("--range", metavar="NAME", help="the NVTX range that is one frame"))
@@ -361,10 +370,11 @@ def _trace_show(arguments: argparse.Namespace) -> None:
 
 @_command(
     _REPORT,
-    option("--perfetto", type=Path, metavar="FILE", required=True, help="a .json to write"),
+    option("--perfetto", type=a_path, metavar="FILE", required=True, help="a .json to write"),
 )
 def _trace_export(arguments: argparse.Namespace) -> None:
     """Write a trace for ui.perfetto.dev."""
+    from .files import check_output
     from .nsight import read_trace, write_perfetto
 
     check_output(arguments.perfetto, ".json")
@@ -374,8 +384,8 @@ def _trace_export(arguments: argparse.Namespace) -> None:
 @_command(
     option("--frames", type=int, default=5_000, help="frames of each rung (default: 5000)"),
     option("--rungs", type=int, nargs="+", metavar="N", help="which rungs (default: all)"),
-    option("--json", type=Path, metavar="FILE", help="write all figures there"),
-    option("--plot", type=Path, metavar="FILE", help="draw there which resource bounds each rung"),
+    option("--json", type=a_path, metavar="FILE", help="write all figures there"),
+    option("--plot", type=a_path, metavar="FILE", help="draw there which resource bounds each rung"),
     *_DEVICE,
 )
 def _bench(arguments: argparse.Namespace) -> None:
@@ -386,6 +396,7 @@ def _bench(arguments: argparse.Namespace) -> None:
       yolotrt-lab bench --rungs 6 7 8 --frames 20000            some rungs, longer
     """
     from . import plots, speed
+    from .files import check_output, write_file
     from .speed.ladder import check_frames
 
     rungs = arguments.rungs or [rung.number for rung in speed.RUNGS]
@@ -412,8 +423,8 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 @_command(
     option("source", help='a video, an image, a folder of images, a camera\'s number, or "synthetic"'),
-    option("--model", type=Path, metavar="FILE", help="a YOLO detector in ONNX (default: the lab's own)"),
-    option("--out", type=Path, required=True, metavar="DIR", help="drawn images and boxes.json go here"),
+    option("--model", type=a_path, metavar="FILE", help="a YOLO detector in ONNX (default: the lab's own)"),
+    option("--out", type=a_path, required=True, metavar="DIR", help="drawn images and boxes.json go here"),
     option("--limit", type=int, metavar="N", help="at most N frames (default: all; 100 of an endless source)"),
     option("--confidence", type=float, default=0.25, help="boxes below it are left out (default: 0.25)"),
     option("--iou", type=float, default=0.7, help="of boxes that overlap by more, the best stays (default: 0.7)"),
@@ -468,7 +479,7 @@ def _size(sides: list[int] | None) -> tuple[int, int] | None:
 
 
 @_command(
-    option("--out", type=Path, required=True, metavar="FILE", help="the preset, a JSON file named after it"),
+    option("--out", type=a_path, required=True, metavar="FILE", help="the preset, a JSON file named after it"),
     *_DEVICE,
 )
 def _calibrate(arguments: argparse.Namespace) -> None:
@@ -478,6 +489,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
       yolotrt-lab calibrate --out mine.json
       yolotrt-lab bench --device simulated --preset mine.json    the ladder on the simulation of this GPU
     """
+    from .files import check_output
     from .simulate import BATCHES, calibrate
     from .speed import open_engines
 

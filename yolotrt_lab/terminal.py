@@ -7,22 +7,22 @@ import contextlib
 import io
 import os
 import re
-import shutil
-import signal
 import sys
 import textwrap
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import takewhile
-from pathlib import Path
-from typing import Any, NoReturn
 
 from . import __version__
 from .errors import LabError, NotebookError, closest, plain
 
-Function = Callable[[argparse.Namespace], int | None]
-Option = tuple[tuple[str, ...], dict[str, Any]]
-_SIGNALS = {name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any, NoReturn
+
+    Function = Callable[[argparse.Namespace], int | None]
+    Option = tuple[tuple[str, ...], dict[str, Any]]
 _COMPLETION = """\
 _yolotrt_lab() {{
     local words command="${{COMP_WORDS[1]}}"
@@ -40,6 +40,9 @@ complete -o default -F _yolotrt_lab yolotrt-lab
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors show the usage of the command that was meant, and the word that was."""
+
+    def __init__(self, formatter_class: Any = argparse.HelpFormatter, **about: Any) -> None:
+        super().__init__(formatter_class=partial(formatter_class, width=(_width() or 80) - 2), **about)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Of a subcommand as well: what it does not know is an error here, beside its own usage."""
@@ -61,9 +64,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def option(*names: str, **how: Any) -> Option:
-    """An option of a command, as `add_argument` takes it; a path must not be empty, a number fits into 32 bits."""
-    if "type" in how:
-        how["type"] = {Path: _path, int: _whole}.get(how["type"], how["type"])
+    """An option of a command, as `add_argument` takes it; a whole number fits into 32 bits."""
+    if how.get("type") is int:
+        how["type"] = _whole
     return names, how
 
 
@@ -73,7 +76,10 @@ def _whole(text: str) -> int:
     return number
 
 
-def _path(text: str) -> Path:
+def a_path(text: str) -> Path:
+    """The type of an option that is a path, which must not be empty."""
+    from pathlib import Path  # with it comes urllib, which most of a help's time would go to
+
     if not text:
         raise argparse.ArgumentTypeError("must name a file or a folder, got ''")
     return Path(text)
@@ -150,13 +156,20 @@ def say(text: str) -> None:
 
 def columns(most: int) -> int:
     """How many letters fit in a line of the terminal, at most `most`; that many where there is no terminal."""
-    return min(most, shutil.get_terminal_size((most, 24)).columns)
+    return min(most, _width() or most)
+
+
+def _width() -> int:
+    """How many letters fit in a line of the terminal; 0 where there is none."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(sys.__stdout__.fileno()).columns)  # type: ignore[union-attr]
+    return 0
 
 
 def status(text: str) -> None:
     """Show on a terminal how far something is, in place of what was shown before; '' takes it away."""
     if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns - 1
+        width = (_width() or 80) - 1
         print(f"\r\x1b[K{plain(text)[:width]}", end="", file=sys.stderr, flush=True)
 
 
@@ -234,6 +247,8 @@ def stopped_by(error: KeyboardInterrupt) -> tuple[int, str]:
     >>> stopped_by(KeyboardInterrupt())
     (2, 'stopped by Ctrl-C')
     """
+    import signal
+
     number = int(error.args[0] if error.args else signal.SIGINT)
     return number, "stopped by " + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
@@ -248,6 +263,9 @@ def _stoppable() -> Iterator[None]:
     """The first Ctrl-C, SIGTERM or closed terminal ends the command, which then keeps what it has; the second waits for
     that; the third ends that too.
     """
+    import signal
+    import threading
+
     told: list[int] = []
 
     def stop(number: int, _: object) -> None:
@@ -259,7 +277,8 @@ def _stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours = {number for number in _SIGNALS.values() if signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores one
+    known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+    ours = [number for number in known if number and signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores one
     before = {number: signal.signal(number, stop) for number in ours}
     try:
         yield

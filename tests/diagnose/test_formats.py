@@ -17,6 +17,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
+from yolotrt_lab.diagnose import table_files
 from yolotrt_lab.diagnose.formats import FORMATS, read, read_text
 from yolotrt_lab.diagnose.measured import Measured, join
 from yolotrt_lab.diagnose.words import numbers_of
@@ -607,15 +608,32 @@ def test_parquet_arrow_gzip_and_pipes(tmp_path, monkeypatch):
         assert len(found) == count and found.origin.startswith("standard input")
 
 
-def test_progress_is_told(tmp_path):
+def test_progress_is_told(tmp_path, monkeypatch):
     shares = []
     (tmp_path / "a.log").write_text("infer: 7.9 ms\n" * 300_000)
     assert len(read(tmp_path / "a.log", progress=shares.append)) == 300_000
     assert [round(share, 2) for share in shares[:3]] == [0, 0.44, 0.87]
-    (tmp_path / "a.csv").write_text("infer_ms,sync_ms\n7,8\n9,9\n")
+    (tmp_path / "a.csv").write_text("infer_ms,sync_ms\n" + "7.5,8.5\n9.5,9.5\n" * 300_000)
     shares.clear()
-    read(tmp_path / "a.csv", progress=shares.append)
-    assert shares == [0, 0.5]
+    monkeypatch.setattr(table_files, "_PIECE", 1 << 21)
+    assert read(tmp_path / "a.csv", progress=shares.append).times_ns["infer"][-1] == 9.5e6
+    assert [round(share, 2) for share in shares] == [0, 0.44, 0.87, 0, 0.5]
+
+
+def outcome(table):
+    try:
+        found = text(table)
+        return {name: each.tolist() for name, each in found.times_ns.items()}, found.notes
+    except MeasurementsError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("cell", ["11", "", "1e400", "12 ms", "true", "a", "# 7", "7,8", "\n"])
+def test_a_table_in_pieces_is_that_in_one(monkeypatch, cell):
+    table = "infer_ms,sync_ms,text\n" + "7.5,8,a\n" * 30 + f"{cell},8,\n" + "7.5,8,b\n" * 9
+    whole = outcome(table)
+    monkeypatch.setattr(table_files, "_PIECE", 40)
+    assert outcome(table) == whole
 
 
 def test_a_recording_of_the_lab_and_a_report_of_nsight(tmp_path):

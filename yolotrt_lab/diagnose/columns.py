@@ -259,14 +259,14 @@ class _Sorted:
             where = f"from {self.reading.where(first)} " + ("to the end" if gaps[first:].all() else "on")
             came = f"no frame came in {rows_of}, {where}: the loop stood still, or had ended"
             self.notes.append(came if kind == "rates" else f"{lost:,} incomplete frame{'s' * (lost != 1)} left out")
-        order = self._order(np.flatnonzero(keep & ~gaps))
-        if not len(order):
+        kept = keep & ~gaps
+        if not kept.any():
             raise self.reading.error("no row in it has all of its times", "put a frame's times in a row")
-        if len(order) < rows or (np.diff(order) != 1).any():
-            times, instants, telemetry = (
-                {name: values[order] for name, values in table.items()} for table in (times, instants, telemetry)
-            )
-            self.clock = None if self.clock is None else self.clock[order]
+        order = self._order(slice(None) if kept.all() else np.flatnonzero(kept))
+        times, instants, telemetry = (
+            {name: values[order] for name, values in table.items()} for table in (times, instants, telemetry)
+        )
+        self.clock = None if self.clock is None else self.clock[order]
         if kind != "telemetry" and not any(values.any() for values in times.values()):
             raise self.reading.error("every time in it is 0", "print more digits, or a smaller unit")
         return Measured(
@@ -317,7 +317,9 @@ class _Sorted:
                 self.times.setdefault(part, values)
             elif part != "frame" and (end == "done" or (part, "done") not in self.ends):
                 self.unread.append(header)
-        for name in [name for name, values in self.times.items() if np.isnan(values).mean() > 0.5]:
+        for name in [
+            name for name, values in self.times.items() if 2 * np.count_nonzero(np.isnan(values)) > len(values)
+        ]:
             del self.times[name]
             self.unread.append(name)
             self.notes.append(f"without {name!r}, which most frames lack")
@@ -390,7 +392,7 @@ class _Sorted:
         self.notes.append(f"the time of a frame is that of the rate{f' {name!r}' * bool(name)}")
         return True
 
-    def _order(self, rows: np.ndarray) -> np.ndarray:
+    def _order(self, rows: np.ndarray | slice) -> np.ndarray | slice:
         """The rows in the order of their frames."""
         by = next((f"{name} time" for name in INSTANTS if name in self.instants), "frame number")
         values = self.instants.get(by.split()[0], self.numbers)
@@ -399,7 +401,7 @@ class _Sorted:
         if values is None or not (np.diff(values[rows]) < 0).any():
             return rows
         self.notes.append(f"sorted by {by}")
-        return rows[np.argsort(values[rows], kind="stable")]
+        return np.arange(len(values))[rows][np.argsort(values[rows], kind="stable")]
 
     def _without_unit(self) -> MeasurementsError:
         """The error for times without a unit; the size of the numbers says what they may be."""
@@ -465,4 +467,4 @@ def _counts_on(values: np.ndarray) -> bool:
 
 def _counts(values: np.ndarray) -> bool:
     """True for a column that only numbers the rows."""
-    return len(values) > 1 and bool((np.diff(values) == 1).all())
+    return len(values) > 1 and values[-1] - values[0] == len(values) - 1 and bool((np.diff(values) == 1).all())

@@ -24,7 +24,7 @@ from ..recording import ARROW_STARTS, METADATA_KEY, Recording, read_arrow
 from .columns import EXPORT, Column, Reading, measured_of
 from .measured import Kind, Measured
 from .table_files import COMMENTS, DMON, find_table, names_a_time, objects_of, of_arrow, of_rows, read_json, read_table
-from .words import PROGRESS, TIME_UNITS, UNITS_NS, split_unit
+from .words import PROGRESS, TIME_UNITS, UNITS_NS, byte_blocks, split_unit
 
 _HEAD, _FEW = 1 << 16, 200
 _SQLITE, _GZIP = b"SQLite format 3\0", b"\x1f\x8b"
@@ -446,9 +446,17 @@ def _clean(data: bytes) -> bytes:
     """The text without colours and other control characters, its lines ended by newlines alone."""
     if b"\x1b" in data:
         data = re.sub(_ESCAPES, b"", data)
-    cleaned = data.translate(None, _CONTROLS)
-    data = cleaned if len(cleaned) < len(data) else data  # a long text stands in memory once
+    data = data.translate(None, _CONTROLS) if _has_controls(data) else data  # a long text stands in memory once
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+
+def _has_controls(data: bytes) -> bool:
+    """True where a control character other than a tab or the end of a line is in it: counted, in blocks."""
+    for block in byte_blocks(data):
+        usual = sum(np.count_nonzero(block == each) for each in b"\t\n\r")
+        if np.count_nonzero(block < 32) > usual or (block == 127).any():
+            return True
+    return False
 
 
 def _of_arrow(path: Path, file: str, unit: str | None) -> Measured:

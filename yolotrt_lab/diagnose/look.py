@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -79,9 +80,9 @@ class Look:
         series, instants = self.series, self.measured.instants_ns
         calls = [series[stage] for stage in self.stages if stage in GPU_CALLS]
         if calls:
-            series["gpu"] = np.max(calls, axis=0) if self.nested else np.sum(calls, axis=0)
+            series["gpu"] = _combined(np.maximum if self.nested else np.add, calls)
         if self.stages and not self.nested:
-            series["stages"] = np.sum([series[stage] for stage in self.stages], axis=0)
+            series["stages"] = _combined(np.add, [series[stage] for stage in self.stages])
         apart = {"due", "start"} <= instants.keys()
         total = series.get("latency", series.get("frame"))
         if apart:
@@ -492,6 +493,14 @@ class Look:
     def trace_finding(self, kind: str) -> TraceFinding | None:
         """What `trace show` finds of that kind, if there is a trace of frames."""
         return self.traced.finding(kind) if self.traced else None
+
+
+def _combined(by: np.ufunc, series: Sequence[np.ndarray]) -> np.ndarray:
+    """Series added up, or the longest of them; long ones without a copy of them all side by side."""
+    total = series[0].copy()
+    for each in series[1:]:
+        by(total, each, out=total)
+    return total
 
 
 def _is_sudden(values: np.ndarray, few: int) -> bool:

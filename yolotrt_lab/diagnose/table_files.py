@@ -6,13 +6,14 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..packages import arrow_array
 from ..types import Stage
 from . import thresholds as at
 from . import words
@@ -34,6 +35,7 @@ _SEPARATORS = {
 _BROKEN = "it breaks off, and is read up to its last whole object"
 _PARTS = ("DurChild (ns)", "DurNonChild (ns)")  # of the Duration beside them, in nsys stats nvtx_pushpop_trace
 _SAMPLE, _MOST_ABOVE, _DEEPEST, _MOST_STAGES = 20, 10, 8, 40
+_PIECE = 1 << 24  # bytes of a text that are read at once
 _FRAME = re.compile("[\u2502\u2503\u2506\u250a\u2551]")
 _RULE = re.compile(
     "[\u2500-\u257f|+=:\\-\\s]*[\u2500-\u257f|=\\-]{3}[\u2500-\u257f|+=:\\-\\s]*"
@@ -137,7 +139,7 @@ def _spaced(text: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _counts(rows: Sequence[Sequence[str]]) -> bool:
-    first = [str(row[0]) for row in rows]
+    first = [str(row[0]).removesuffix(".0") for row in rows]
     return all(each.isdecimal() and len(each) < 19 for each in first) and bool((np.diff([*map(int, first)]) == 1).all())
 
 
@@ -192,19 +194,49 @@ def _regular(data: bytes, begin: int, table: Table) -> list[Any] | None:
     if table.separator in ("", " ") or data.find(table.separator.encode(), begin) < 0:
         return None
     names = [str(place) for place in range(len(table.header))]
+    options = (
+        arrow.ReadOptions(column_names=names, block_size=1 << 21),
+        arrow.ParseOptions(delimiter=table.separator),
+        arrow.ConvertOptions(null_values=MISSING, strings_can_be_null=False),
+    )
+
+    def read(text: memoryview) -> list[Any]:
+        return arrow.read_csv(pa.py_buffer(text), *options).columns  # type: ignore[no-any-return]
+
     try:
-        found = arrow.read_csv(
-            pa.py_buffer(memoryview(data)[begin:]),
-            arrow.ReadOptions(column_names=names, block_size=1 << 22),
-            arrow.ParseOptions(delimiter=table.separator),
-            arrow.ConvertOptions(null_values=MISSING, strings_can_be_null=False),
-        )
+        columns = _in_pieces(data, begin, read) or read(memoryview(data)[begin:])
     except pa.ArrowInvalid:
         return None
-    columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in found.columns]
+    columns = [each.combine_chunks() if pa.types.is_string(each.type) else each for each in columns]
     rule = r":?-+:?\s*$" if table.separator == "|" else "[-|+=]{3}"
     odd = rf"^\s*(#|//|%|{rule}|{re.escape(table.header[0])}$)"
     return None if pa.types.is_string(columns[0].type) and words.has(columns[0], odd) else columns
+
+
+def _in_pieces(data: bytes, begin: int, read: Callable[[memoryview], list[Any]]) -> list[Any] | None:
+    """The columns of a long text, of which no copy is made: the numbers in a piece go to their places at once. None
+    where a column has numbers in one piece and others in another one.
+    """
+    import pyarrow as pa
+
+    most = 1 + sum(int(np.count_nonzero(block == ord("\n"))) for block in words.byte_blocks(data))
+    columns, kinds, rows, start = list[Any](), list[bool](), 0, begin
+    while start < len(data):
+        words.PROGRESS.get()(start / len(data))
+        end = data.rfind(b"\n", start, start + _PIECE) + 1 or len(data)
+        found = read(memoryview(data)[start:end])
+        of_numbers = [_is_number(each.type) for each in found]
+        kinds = kinds or of_numbers
+        columns = columns or [np.empty(most) if each else [] for each in kinds]
+        if of_numbers != kinds:
+            return None
+        for column, values in zip(columns, found, strict=True):
+            if isinstance(column, list):
+                column += values.chunks
+            else:
+                column[rows : rows + len(values)] = numbers_of(values)
+        rows, start = rows + len(found[0]), end
+    return [pa.chunked_array(each) if isinstance(each, list) else arrow_array(each[:rows]) for each in columns]
 
 
 def _row_by_row(data: bytes, table: Table, reading: Reading) -> list[Any]:
@@ -421,6 +453,13 @@ def _stamps_of(values: Any) -> np.ndarray | None:
     return stamps(words.padded(values)) if _is_text(values) else None
 
 
+def _is_number(kind: Any) -> bool:
+    """True for a type of which `numbers_of` makes numbers, be there none."""
+    from pyarrow import types
+
+    return any(fits(kind) for fits in (types.is_integer, types.is_floating, types.is_boolean, types.is_null))
+
+
 def _is_text(values: Any) -> bool:
     return str(values.type) in ("string", "large_string")
 
@@ -433,7 +472,7 @@ def _column_of(values: Any, name: str, reading: Reading) -> Column | None:
 
     if types.is_duration(values.type):
         return Column(name, numbers_of(values), "ns")
-    if any(fits(values.type) for fits in (types.is_integer, types.is_floating, types.is_boolean, types.is_null)):
+    if _is_number(values.type):
         return Column(name, numbers_of(values), split_unit(name)[1])
     if not _is_text(values):
         return None

@@ -272,6 +272,12 @@ def in_slices(values: Any, rows: int = 1 << 17) -> Iterator[Any]:
         yield values[first : first + rows]
 
 
+def byte_blocks(data: Any) -> Iterator[np.ndarray]:
+    """The bytes of a long text as numbers, in blocks that a processor's cache holds."""
+    codes = np.frombuffer(data, np.uint8)
+    return (codes[first : first + (1 << 18)] for first in range(0, len(codes), 1 << 18))
+
+
 def numbers_of(values: Any) -> np.ndarray:
     """An Arrow array of numbers, a mask or times, in one or several parts, as float64, times in ns; NaN where one is
     missing.

@@ -12,14 +12,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ..errors import NsysError, TraceError
 from ..files import check_output, lock
-from .scrub import scrub
-from .trace import DIRECTIONS, Graph, Trace
+
+if TYPE_CHECKING:  # to look for nsys none of it is needed
+    from .trace import Trace
 
 _QUICK_S, _EXPORT_S, _END_S = 60, 1_800, 10
 _IMPORTERS = ("../host-linux-*/QdstrmImporter", "../linux-desktop-*/QdstrmImporter", "../Host-*/QdstrmImporter")
@@ -155,6 +154,8 @@ def capture_trace(
     for ending in (".sqlite", *[".nsys-rep"] * keep_report):
         check_output(_with_ending(out, ending), ending)
     out.parent.mkdir(parents=True, exist_ok=True)
+    from .scrub import scrub
+
     with _own_folder(out) as folder:
         inside = folder / out.name
         line = nsys.command_line(inside, command, **options)
@@ -243,7 +244,9 @@ def check_trace(trace: Trace, *, frames: int | None = None, batches: int | None 
     >>> from yolotrt_lab import nsight
     >>> check_trace(nsight.shipped_trace("graph-pinned"), frames=60)
     """
-    marked = np.flatnonzero(trace.named("ranges", "frame".__eq__))
+    from .trace import DIRECTIONS
+
+    marked = trace.named("ranges", "frame".__eq__).nonzero()[0]
     if not len(marked):
         raise TraceError("the trace holds no frames", fix=_NO_FRAMES)
     held = f"the trace holds {len(marked)} frames and no"
@@ -277,6 +280,8 @@ def check_trace(trace: Trace, *, frames: int | None = None, batches: int | None 
 
 
 def _shows_blocks(trace: Trace) -> bool:
+    from .trace import Graph
+
     return bool((trace.kernels["graph"] == Graph.WHOLE).any())
 
 

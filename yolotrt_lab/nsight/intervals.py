@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -103,6 +102,8 @@ def blocks(rows: int) -> Iterator[slice]:
 
 def in_threads(work: Callable[[Piece], Done], pieces: Iterable[Piece]) -> Iterator[Done]:
     """What `work` returns for each piece, in order, several at a time: NumPy lets other threads compute meanwhile."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
         yield from pool.map(work, pieces)
 
