@@ -609,9 +609,9 @@ def test_parquet_arrow_gzip_and_pipes(tmp_path, monkeypatch):
 
 def test_progress_is_told(tmp_path):
     shares = []
-    (tmp_path / "a.log").write_text("infer: 7.9 ms\n" * 300_000)
-    assert len(read(tmp_path / "a.log", progress=shares.append)) == 300_000
-    assert [round(share, 2) for share in shares[:3]] == [0, 0.44, 0.87]
+    (tmp_path / "a.log").write_text("infer: 7.9 ms\n" * 150_000)
+    assert len(read(tmp_path / "a.log", progress=shares.append)) == 150_000
+    assert [round(share, 2) for share in shares[:2]] == [0, 0.87]
     (tmp_path / "a.csv").write_text("infer_ms,sync_ms\n7,8\n9,9\n")
     shares.clear()
     read(tmp_path / "a.csv", progress=shares.append)
