@@ -73,7 +73,6 @@ def gpu_bound(preset: Preset) -> Preset:
         engines={MODEL: EngineCost(**costs, kernels=80)},
         host_work_ns=work,
         pinned_allocation=Allocation(3_000, 3.25, 1 << 20, ""),
-        **KERNELS,
     )
 
 
@@ -182,7 +181,7 @@ def assert_same_at_once(found: Preset, truth: Preset) -> None:
 def assert_same_kernels(found: Preset, truth: Preset) -> None:
     names = ("letterbox", "letterbox_nv12", "candidates", "suppress")
     expected = {name: truth.kernel_ns.get(name, 0) for name in names}
-    assert dict(found.kernel_ns) == pytest.approx(expected, rel=0.001, abs=10)
+    assert dict(found.kernel_ns) == pytest.approx(expected, rel=0.001, abs=5)
     assert found.kernel_sharing == pytest.approx(truth.kernel_sharing or (1.0,) * 8, rel=0.02)
     assert ("assumed" in found.engine(MODEL).measured) == (not truth.kernel_sharing)
 
@@ -202,7 +201,6 @@ def test_kernels_that_never_get_the_gpu_share_it_as_contexts_do(preset):
     assert found.engine(MODEL).measured.endswith("kernels share the GPU as contexts do is assumed")
 
 
-@pytest.mark.exhaustive
 def test_the_h200_is_given_back(preset):
     truth = replace(Preset.load("h200"), kernel_ns=KERNELS["kernel_ns"])
     found = measured_at_once(truth)
