@@ -48,6 +48,13 @@ def test_stages_of_the_public_reports_loop_in_exact_virtual_time(device):
     assert stage_ns(recording, Stage.POSTPROCESS) == 0
 
 
+def test_a_loop_has_slots_for_the_frames_in_flight_and_one_more(device):
+    loop = FrameLoop(device, open_engine(device), replace(PINNED, collect_after=2))
+    slots, own = 3 * (INPUT_BYTES + OUTPUT_BYTES), INPUT_BYTES  # its own is for frames that are not filled in place
+    assert device.machine.memory.host_bytes == slots + own
+    del loop
+
+
 def test_pinned_in_place_takes_the_upload_call_down_to_the_submission(device):
     recording = run(device, PINNED)
     assert stage_ns(recording, Stage.PREPROCESS) == 100_000

@@ -328,6 +328,16 @@ def test_an_exam_has_hints_for_each_of_its_faults(gpu):
     assert ["three faults" in hints[0], "new_context(batch=4)" in hints[1]] == [True, True]
 
 
+def test_memory_that_is_taken_and_given_back_is_no_leak():
+    seen = mystery("fault_in_trace")
+    steps = [(0, 0, 0)] * trial.STEADY, [(9, 9, 9), (5, 5, 5), (7, 7, 7)], [(9, 9, 9)] * 3
+    for held in steps[1:]:
+        seen.held = [*steps[0], *held]
+        assert list(grade._memory(seen)) == []
+    seen.held = [*steps[0], (1, 0, 0), (2, 0, 0), (4, 0, 0)]
+    assert [each.what for each in grade._memory(seen)] == ["memory leaks: 1 more bytes of host memory with each frame"]
+
+
 MAKE, EACH = "    h_image = cupyx.empty_pinned(d_image.shape, d_image.dtype)\n", "    for frame in frames:\n"
 
 

@@ -290,14 +290,17 @@ def test_an_input_that_nobody_wrote_is_no_hazard(preset):
     bench.stream.synchronize()
 
 
-def test_an_input_may_be_written_in_parts(preset):
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_an_input_may_be_written_in_parts(preset, order):
+    """In two streams at once: the parts lie beside each other."""
     bench = Bench(preset)
+    streams = [bench.cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
     images = bench.cupy.empty((2, MB), np.uint8)
     array = bench.cupyx.empty_pinned((2, MB), np.uint8)
     runtime = bench.cupy.cuda.runtime
-    for part in (1, 0):
-        runtime.memcpyAsync(images.data.ptr + part * MB, array[part].ctypes.data, MB, 1, bench.raw_stream.ptr)
-    bench.raw_stream.synchronize()
+    for part in order:
+        runtime.memcpyAsync(images.data.ptr + part * MB, array[part].ctypes.data, MB, 1, streams[part].ptr)
+    bench.cupy.cuda.Device().synchronize()
     buffer, offset = bench.device.namespace.find_device_memory(images.data.ptr + MB, MB)
     assert (offset, buffer.accesses.written(2 * MB)) == (MB, 2 * MB)
     assert not buffer.accesses.has_gaps
