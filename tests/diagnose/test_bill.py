@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -284,9 +283,11 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", sampled(LOOPS, every=2))
 def test_json_is_as_the_schema_says_and_all_parts_say_the_same(name):
+    from jsonschema import Draft202012Validator
+
     found = bill(LOOPS[name])
     values = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    jsonschema.Draft202012Validator(SCHEMA).validate(values)
+    Draft202012Validator(SCHEMA).validate(values)
     text = " ".join(str(found).split())
     for each in (*found.causes, *found.fixes) if found.frames else ():
         assert each.because.removeprefix("not measured: ").removesuffix(f"; {ALL_ALONG}") in text
