@@ -232,11 +232,11 @@ def test_slow_frames_that_come_more_often_are_told():
 
 def test_slow_frames_that_come_by_chance_are_rarely_said_to_come_more_often():
     rng, times = np.random.default_rng(5), 0
-    for _ in range(200):
+    for _ in range(60):
         slow = rng.random(400) < 0.1
         found = bill(Measured("frames", "a test", {"frame": rng.normal(8, 0.1, 400) * 1e6 + slow * 8e6}))
         times += "times in the first half" in str(found)
-    assert times <= 2
+    assert times <= 1
 
 
 def test_a_rule_says_what_lacks():

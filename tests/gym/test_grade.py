@@ -379,12 +379,12 @@ def test_a_capture_in_each_frame_is_found_whatever_it_costs(cost):
 def test_a_call_that_the_solution_does_without_is_named_whatever_it_is(gpu):
     exercise = exercises()["pin_it"]
     assert exercise.solution.count("        done(") == 1
-    slow = exercise.solution.replace("        done(", "        for _ in range(200): mark.record(stream)\n        done(")
+    slow = exercise.solution.replace("        done(", "        for _ in range(150): mark.record(stream)\n        done(")
     found = check(
         exercise.function(slow.replace("    for frame", "    mark = cupy.cuda.Event()\n    for frame", 1)), gpu
     )
     assert found.findings[0].what.startswith("cudaEventRecord takes ")
-    assert "200): mark.record(stream)" in str(found)
+    assert "150): mark.record(stream)" in str(found)
 
 
 def test_an_exam_shows_the_calls_only_once_it_is_passed(gpu):
