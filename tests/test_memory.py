@@ -82,17 +82,6 @@ def test_released_slot_can_be_leased_again(pool):
     assert all(slot.state is SlotState.FREE for slot in pool.slots)
 
 
-def test_a_slot_is_its_lease_s_until_the_pool_leases_it_again(pool):
-    old = pool.lease()
-    old.release()
-    pool.lease().release()
-    new = pool.lease()
-    assert new.index == old.index
-    with pytest.raises(SlotInFlightError, match="slot 0 must be used within its lease"):
-        old.release()
-    new.release()
-
-
 def test_lease_that_believes_a_wrong_release_meets_the_hazard(device, pool):
     """The guard is the event: releasing without waiting is what the simulated device catches."""
     both_in_flight(device, pool)
