@@ -211,10 +211,14 @@ def test_what_ends_with_its_frame_is_in_it_and_what_ends_as_a_wait_begins_is_not
     assert [attribution.counts[what] for what in (Call.LAUNCH, "outside", "over")] == [2, 1, 0]
 
 
-def test_a_trace_whose_frames_submit_nothing_goes_in_no_batches(traced):
+def test_frames_go_in_batches_where_half_of_them_submit_work_and_not_where_none_does(traced):
     report = TinyReport()
     report.range("frame", 0, 100 * US)
     report.call("cudaStreamSynchronize", 10 * US, 20 * US, 1)
+    assert not traced(report).batched
+    small_frame(report, 100, 2, kernel=(110, 150), sync=(120, 155))
+    assert traced(report).batched
+    small_frame(report, 200, 4, kernel=(210, 250), sync=(220, 255))
     assert not traced(report).batched
 
 
