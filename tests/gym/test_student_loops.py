@@ -160,9 +160,9 @@ def edited(changes):
 
 # Each way to fill, to submit and to wait, to capture and to overlap; the others are other names of the same
 KINDS = (
-    *("a fresh array by its address", "written in the line of its upload", "a new pinned array each frame", "no pool"),
-    *("registered", "an entered stream", "stream.done", "an event", "a blocking get", "results at the end", "a graph"),
-    *("timed in a context manager", "uploads and downloads in streams of their own", "two halves of one block"),
+    *("a fresh array by its address", "written in the line of its upload", "a new pinned array each frame"),
+    *("stream.done", "an event", "a blocking get", "results at the end", "a graph", "timed in a context manager"),
+    *("uploads and downloads in streams of their own", "two halves of one block"),
 )
 
 
