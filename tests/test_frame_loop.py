@@ -16,7 +16,6 @@ from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import FrameLoop, LoopSettings, run_in_turns, run_loop
 from yolotrt_lab.memory import SlotState
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.simulate.timed_engine import SpinEngine
 from yolotrt_lab.types import Fill, HostMemory, SourceKind, Stage
 
