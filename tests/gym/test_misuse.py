@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from yolotrt_lab.device import Kernel
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import DeviceError, HazardError, LabError, SlotInFlightError
 from yolotrt_lab.memory import SlotPool
@@ -288,6 +289,14 @@ def test_an_input_that_nobody_wrote_is_no_hazard(preset):
     bench = Bench(preset)
     bench.context.enqueue(bench.stream)
     bench.stream.synchronize()
+
+
+def test_a_kernel_may_have_written_what_no_upload_did(preset):
+    bench = Bench(preset)
+    half = bench.device.empty_host(bench.image.array.shape, np.float16, HostMemory.PINNED)
+    bench.context.upload(half, bench.stream)
+    bench.device.launch(Kernel("widen", "", lambda image: None, (1, 1, 1)), (1, 1, 1), (bench.d_image,), bench.stream)
+    bench.context.enqueue(bench.stream)
 
 
 @pytest.mark.parametrize("order", [(1, 0), (0, 1)])
