@@ -258,6 +258,7 @@ WAITED_FOR = {
         {"kernels": 20, "other_streams": 40, "wake_up": 5},
     ),
     "its stream": (EARLY, BEHIND, {"kernels": 20, "wake_up": 45}),
+    "work that ends behind it, as clocks differ": ({"kernel": (10, 78), "sync": (10, 75)}, [], {"kernels": 65}),
 }
 
 
