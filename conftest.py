@@ -35,8 +35,13 @@ SLOW_EXAMPLES = {
     "yolotrt_lab.detector.detect.annotate",
     "yolotrt_lab.plots.timelines.frames_on_one_scale",
     "yolotrt_lab.plots.curves.report_page",
+    "yolotrt_lab.plots.style.as_svg",
+    "yolotrt_lab.detector.detect.Detector",
+    "yolotrt_lab.diagnose.render.compare",
+    "yolotrt_lab.speed.ladder.climb",
+    "yolotrt_lab.speed.limits.measure_limits",
 }
-"""Each takes half a second or more, and tests hold what it shows."""
+"""Each takes a sixth of a second or more, and tests hold what it shows."""
 
 
 @pytest.hookimpl(tryfirst=True)

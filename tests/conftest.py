@@ -8,7 +8,7 @@ from yolotrt_lab.simulate.preset import EngineCost, OtherProcessesCost, Pageable
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 
 collect_ignore = ["rtx_driver.py"]  # a program, which a test starts
-collect_ignore_glob = ["*/conftest.py"]  # no examples in it
+collect_ignore_glob = ["*conftest.py"]  # no examples in them
 
 ROUND = Preset(
     name="round",

@@ -51,9 +51,9 @@ def test_json_is_json_and_nothing_else(capsys):
 
 def test_html_is_one_page(tmp_path, capsys):
     page = tmp_path / "new" / "page.html"
-    assert cli.main(["diagnose", str(OVERLOAD), "--html", str(page)]) == 0
+    assert cli.main(["diagnose", str(CASES / "13_nvprof_summary.txt"), "--html", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert all(words in text for words in ("<svg", "overload.parquet", "recorded on NVIDIA H200", "pageable_overload"))
+    assert all(words in text for words in ("<title>", "13_nvprof_summary.txt", "[CUDA memcpy DtoH]"))
     assert [each.name for each in page.parent.iterdir()] == ["page.html"]
 
 
@@ -153,13 +153,13 @@ def test_a_file_that_is_not_there_and_a_page_that_cannot_be_written_are_refused(
 
 def test_what_is_larger_than_the_limit_is_refused_and_says_how_to_raise_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("YOLOTRT_LAB_MAX_MB", "1")
-    times = np.full(200_000, 7.0)
+    times = np.full(140_000, 7.0)
     sparse, packed, feather, parquet_file = (
         tmp_path / name for name in ("a.csv", "b.csv.gz", "c.feather", "d.parquet")
     )
     with sparse.open("wb") as file:
         file.truncate(10**10)
-    packed.write_bytes(gzip.compress(b"infer: 7.0 ms\n" * 100_000))
+    packed.write_bytes(gzip.compress(b"infer: 7.0 ms\n" * 80_000))
     feather_options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_file(feather, pa.schema([("infer_ms", pa.float64())]), options=feather_options) as writer:
         writer.write_table(pa.table({"infer_ms": times}))

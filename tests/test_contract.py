@@ -215,11 +215,6 @@ def test_copy_that_does_not_fit_is_refused(any_device):
         any_device.download(any_device.empty_device(8), host, any_device.stream())
 
 
-def test_ranges_nest(any_device):
-    with any_device.range("frame"), any_device.range("infer"):
-        pass
-
-
 def test_loop_runs_the_same_code_on_every_device(any_device):
     settings = LoopSettings(frames=30, warmup=5, input_memory=HostMemory.PINNED, fill=Fill.READY, collect_after=2)
     recording = run_loop(any_device, SpinEngine(200_000), settings)

@@ -16,7 +16,6 @@ from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import FrameLoop, LoopSettings, run_in_turns, run_loop
 from yolotrt_lab.memory import SlotState
 from yolotrt_lab.recording import Recording
-from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.simulate.timed_engine import SpinEngine
 from yolotrt_lab.types import Fill, HostMemory, SourceKind, Stage
 
@@ -48,6 +47,13 @@ def test_stages_of_the_public_reports_loop_in_exact_virtual_time(device):
     assert stage_ns(recording, Stage.POSTPROCESS) == 0
 
 
+def test_a_loop_has_slots_for_the_frames_in_flight_and_one_more(device):
+    loop = FrameLoop(device, open_engine(device), replace(PINNED, collect_after=2))
+    slots, own = 3 * (INPUT_BYTES + OUTPUT_BYTES), INPUT_BYTES  # its own is for frames that are not filled in place
+    assert device.machine.memory.host_bytes == slots + own
+    del loop
+
+
 def test_pinned_in_place_takes_the_upload_call_down_to_the_submission(device):
     recording = run(device, PINNED)
     assert stage_ns(recording, Stage.PREPROCESS) == 100_000
@@ -60,12 +66,6 @@ def test_with_a_graph_the_copy_goes_into_the_synchronize_and_the_frame_still_get
     assert stage_ns(pinned, Stage.SYNCHRONIZE) > stage_ns(pageable, Stage.SYNCHRONIZE)
     frame = {each: np.diff(each.steady.columns["done_ns"]).mean() for each in (pageable, pinned)}
     assert frame[pageable] - frame[pinned] == pytest.approx(10_000 + INPUT_BYTES / 10 - INPUT_BYTES / 50, rel=0.05)
-
-
-def test_pageable_output_leaves_the_synchronize_nothing_to_wait_for(device):
-    recording = run(device, replace(PINNED, output_memory=HostMemory.PAGEABLE))
-    assert stage_ns(recording, Stage.SYNCHRONIZE) == 2_000
-    assert stage_ns(recording, Stage.DOWNLOAD) > 10_000 + OUTPUT_BYTES // 10
 
 
 def test_on_a_clock_latency_climbs_by_what_each_frame_is_too_long(device):
@@ -98,17 +98,6 @@ def test_collected_late_each_frame_gets_its_own_result_in_order(device, late):
     assert recording.columns["frame"].tolist() == list(range(-2, 20))
     assert (np.diff(recording.columns["done_ns"]) > 0).all()
     assert (recording.columns["done_ns"] > recording.columns["start_ns"]).all()
-
-
-def test_collected_late_the_pageable_upload_climbs_to_a_plateau_and_the_pinned_does_not(device):
-    settings = LoopSettings(frames=60, warmup=0, fill=Fill.READY, collect_after=8, period_us=1_250.0)
-    engine = SpinEngine(1_000_000)
-    pageable = run_loop(device, engine, settings).stage_ns(Stage.UPLOAD)
-    pinned = run_loop(device, engine, replace(settings, input_memory=HostMemory.PINNED)).stage_ns(Stage.UPLOAD)
-    assert pageable[0] == 10_000 + INPUT_BYTES // 10
-    assert pageable[30] > 1_200_000
-    assert pageable[30] == pageable[-1]
-    assert set(pinned.tolist()) <= {5_000, 6_000}
 
 
 @pytest.mark.parametrize(
@@ -182,15 +171,6 @@ def test_frames_so_far_are_kept_when_the_loop_breaks(device, tmp_path, late):
     assert kept.notes == ("unfinished: KeyboardInterrupt ended the run",)
     engine.left = 1_000
     assert loop.run().columns["frame"].tolist() == list(range(100))  # every slot came back, and no frame of before
-
-
-def test_same_settings_and_seed_give_the_same_recording(preset):
-    def latency(seed):
-        device = SimulatedDevice(preset, jitter=0.05, seed=seed)
-        return run(device, replace(PAGEABLE, period_us=1_000.0)).latency_ns.tolist()
-
-    assert latency(1) == latency(1)
-    assert latency(1) != latency(2)
 
 
 @pytest.mark.parametrize(

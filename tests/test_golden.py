@@ -31,8 +31,8 @@ DATA = [
 TRACES = sorted((ROOT / "data" / "traces").rglob("*.sqlite"))
 SAMPLE = {
     *("calls.h200.csv", "chinese.h200.log", "shared-gpu-telemetry.simulated.csv", "shared-gpu.simulated.log"),
-    *("clocked.parquet", "launch-queue.parquet", "leak.parquet", "moved-wait.parquet", "overload-pinned.parquet"),
-    *("report.parquet", "shared-gpu.parquet", "shared-stream.parquet", "trap-allocate.parquet", "warm-up.parquet"),
+    *("clocked.parquet", "launch-queue.parquet", "leak.parquet", "report.parquet", "trap-allocate.parquet"),
+    "warm-up.parquet",
     *("contexts.sqlite", "graph-pageable.sqlite", "moved-wait.sqlite", "report-b.sqlite", "shared-stream.sqlite"),
 }
 """Each format, each cause that was recorded, and each kind of trace, once."""
@@ -103,7 +103,7 @@ def test_the_table_of_a_trace_that_ships(path):
 NAMES = scenario_names()
 
 
-@pytest.mark.parametrize("name", sampled(NAMES, [name for name in NAMES[::2] if name != "cameras"]))
+@pytest.mark.parametrize("name", sampled(NAMES, [name for name in NAMES[::3] if name != "cameras"]))
 def test_what_the_simulated_device_records(name):
     golden = json.loads((GOLDEN / "scenarios.json").read_text(encoding="utf-8"))
     assert scenario_hash(name) == golden[name]

@@ -111,6 +111,14 @@ def test_names_hold_nothing_that_moves_a_terminal_or_is_no_character():
     assert info.names == ("?]0;title?nut", "?", "a?b", "?exe", "Schraube ä 螺栓", "n" * 100)
 
 
+def test_boxes_that_overlap_by_more_than_iou_are_one():
+    """The second covers 0.7 of the union of the two."""
+    table = np.array([[50.0, 57.5], [50, 50], [100, 85], [100, 100 * 14 / 17], [0.9, 0.8]], np.float32)
+    shared, both = 85 * 100 * 14 / 17, 100 * 100
+    assert shared / both == pytest.approx(0.7)
+    assert [len(decode(table, iou=iou)) for iou in (0.69, 0.71)] == [1, 2]
+
+
 def greedy(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou: float) -> list[int]:
     """Non-maximum suppression as it is defined, box by box; boxes are left, top, right, bottom."""
     kept: list[int] = []

@@ -33,6 +33,11 @@ def test_truncated_anywhere_is_damaged(size):
     assert ("truncated" if size < 64 else "damaged") in caught.value.message
 
 
+def test_bytes_behind_the_end_are_damage():
+    with pytest.raises(PlanError, match="the plan is damaged: it must have 74 bytes, got 75"):
+        read_header(rtx_plan(bytes(10)) + b"x")
+
+
 @pytest.mark.parametrize("content", [b"\x08\x08:\xfd", b"PK\x03\x04" + bytes(100), b"trtv" + bytes(100), b"v"])
 def test_anything_else_is_not_a_plan(content):
     with pytest.raises(PlanError, match=r"yolo\.plan is not a TensorRT plan"):

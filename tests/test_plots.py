@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import pandas
 import pytest
 from matplotlib.colors import to_hex
 from samples import sampled
@@ -192,12 +191,12 @@ def test_copy_calls_draws_the_rows_asked_for(tables, direction, call, backlog_ms
     assert labels(lines) == [f"{memory}, {table}" for table in tables for memory in ("pageable", "pinned")]
     for line in lines:
         memory, table = line.get_label().split(", ")
-        rows = pandas.DataFrame(dict(tables[table].columns))
-        rows = rows[(rows.direction == direction) & (rows.host_memory == memory)]
-        rows = rows[rows.backlog_ns == backlog_ms * 1_000_000]
-        assert len(rows) == 6
-        assert np.array_equal(line.get_xdata(), rows.bytes / 1e6)
-        assert np.array_equal(line.get_ydata(), rows[call] / 1e6)
+        columns = tables[table].columns
+        rows = (columns["direction"] == direction) & (columns["host_memory"] == memory)
+        rows &= columns["backlog_ns"] == backlog_ms * 1_000_000
+        assert rows.sum() == 6
+        assert np.array_equal(line.get_xdata(), columns["bytes"][rows] / 1e6)
+        assert np.array_equal(line.get_ydata(), columns[call][rows] / 1e6)
         assert line.get_color() == plots.MEMORY_COLOURS[memory]
         assert (line.get_markerfacecolor() == "white") == (table == "simulated")
     words = {"h2d": "upload", "d2h": "download", "call_ns": "the copy call", "sync_ns": "synchronize after it"}

@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas
-import polars
 import pyarrow
 import pytest
 from hypothesis import given
@@ -182,19 +180,6 @@ class TestFile:
         recorder.finish().save(path)
         loaded = Recording.load(path)
         assert list(zip(*(values.tolist() for values in loaded.columns.values()), strict=True)) == rows
-
-    def test_other_libraries_take_a_recording_and_its_file_as_they_are(self, tmp_path):
-        recording, path = copies(sync_ns=np.array([4_900, 996_500, 2**62])), tmp_path / "copies.parquet"
-        recording.save(path)
-        tables = [pandas.read_parquet(path), polars.read_parquet(path)]
-        tables += [polars.DataFrame(recording), polars.DataFrame(pyarrow.table(recording))]
-        if hasattr(pandas.DataFrame, "from_arrow"):  # pandas 3
-            tables.append(pandas.DataFrame.from_arrow(recording))
-        for table in tables:
-            assert list(table.columns) == list(recording.columns)
-            assert table["direction"].to_list() == ["h2d", "d2h", "h2d"]
-            assert table["sync_ns"].to_list() == [4_900, 996_500, 2**62]
-        assert polars.DataFrame(frames(4))["warmup"].to_list() == [True, True, True, False]
 
     def test_arrow_types_that_are_asked_for_are_given(self):
         schema = pyarrow.schema([(name, pyarrow.large_string()) for name in ("direction", "host_memory")])

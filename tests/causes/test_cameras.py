@@ -18,7 +18,7 @@ from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate import Preset, SimulatedDevice
 from yolotrt_lab.types import Stage
 
-FRAMES = 30
+FRAMES = 10
 CONFIGURATIONS = [(threads, pinned) for threads in THREADS for pinned in (0, 1)]
 
 

@@ -143,7 +143,7 @@ def test_loop_goes_on_while_other_processes_start(device):
 
 
 def test_synchronize_on_a_shared_stream_waits_for_the_backlog_and_an_event_for_its_frame():
-    shared, cured = run("shared-stream", frames=800), run("shared-stream-event", frames=800)
+    shared, cured = run("shared-stream", frames=600), run("shared-stream-event", frames=600)
     alone = np.median(stage_us(cured, Stage.SYNCHRONIZE))
     waits = stage_us(shared, Stage.SYNCHRONIZE)
     assert stage_us(cured, Stage.SYNCHRONIZE).max() < 1.05 * alone

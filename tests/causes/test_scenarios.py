@@ -59,14 +59,14 @@ def frame_ns(recording):
 @pytest.mark.usefixtures("two_cameras")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_runs_as_it_says_and_labels_what_it_recorded(device, engine, name):
-    recording = run_scenario(name, device, engine, frames=30, command="a command")
+    recording = run_scenario(name, device, engine, frames=8, command="a command")
     settings = SCENARIOS[name].settings
     assert (recording.label, recording.command) == (name, "a command")
     assert recording.source.kind is SourceKind.SIMULATED
     if name in LOOPS_OF:  # several loops, with a warm-up before each
-        assert len(recording) == LOOPS_OF[name] * (settings.warmup + 30)
+        assert len(recording) == LOOPS_OF[name] * (settings.warmup + 8)
     else:
-        assert recording.columns["frame"].tolist() == list(range(-settings.warmup, 30 * LEVELS_OF.get(name, 1)))
+        assert recording.columns["frame"].tolist() == list(range(-settings.warmup, 8 * LEVELS_OF.get(name, 1)))
     spins = name in SPINNING
     assert recording.settings["engine"].startswith("spin kernel of " if spins else "simulated yolov8n-fp16")
     for setting in ("input_memory", "output_memory", "fill", "collect_after", "graph", "postprocess"):
@@ -147,8 +147,9 @@ def test_traps_cost_what_pinned_memory_should_have_saved(preset):
 
 def test_period_is_half_way_between_the_two_loops(device, engine):
     pageable, pinned = SCENARIOS["overload"].settings, SCENARIOS["overload-pinned"].settings
-    period_us = period_between_us(device, engine, None, pageable, replace(pinned, period_us=9_999), frames=20)
-    half_way_ns = (frame_ns(run_loop(device, engine, pageable)) + frame_ns(run_loop(device, engine, pinned))) / 2
+    period_us = period_between_us(device, engine, None, pageable, replace(pinned, period_us=9_999))
+    took_ns = [frame_ns(run_loop(device, engine, replace(each, frames=20))) for each in (pageable, pinned)]
+    half_way_ns = sum(took_ns) / 2
     assert period_us == pytest.approx(half_way_ns / 1e3, abs=0.051)
 
 
@@ -164,17 +165,13 @@ def test_recording_is_saved_where_asked(device, engine, tmp_path):
     for name in ("graph-pinned", COPIES):
         path = tmp_path / "new" / f"{name}.parquet"
         recording = run_scenario(name, device, engine, frames=5, path=path, command="a command")
+        assert name != COPIES or (recording.kind, len(recording)) == ("copies", 96)
         loaded = Recording.load(path)
         assert (loaded.label, loaded.command) == (name, "a command")
         assert len(loaded) == len(recording)
 
 
-def test_copies_is_the_copy_table(device, engine):
-    recording = run_scenario(COPIES, device, engine)
-    assert (recording.kind, recording.label, len(recording)) == ("copies", COPIES, 96)
-
-
-@pytest.mark.parametrize("frames", [40, 200, 300])
+@pytest.mark.parametrize("frames", [40, 200])
 def test_run_together_gives_every_scenario_as_many_frames_numbered_on(device, engine, frames):
     recordings = run_together(["served-pinned", "graph-pageable"], device, engine, frames=frames, command="a command")
     assert list(recordings) == ["served-pinned", "graph-pageable"]

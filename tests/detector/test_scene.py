@@ -12,20 +12,20 @@ from yolotrt_lab.errors import SettingsError
 
 @pytest.fixture(scope="module")
 def scene() -> SyntheticScene:
-    return SyntheticScene(7, (640, 480))
+    return SyntheticScene(7, (640, 480), objects=16)
 
 
 def test_a_frame_depends_on_seed_and_index_alone(scene):
-    again = SyntheticScene(7, (640, 480))
+    again, other = (SyntheticScene(seed, (640, 480), objects=16) for seed in (7, 8))
     for index in (500, 3, 0):
         np.testing.assert_array_equal(again.render(index), scene.render(index))
         np.testing.assert_array_equal(again.truth(index).boxes, scene.truth(index).boxes)
-    assert (SyntheticScene(8, (640, 480)).render(3) != scene.render(3)).mean() > 0.5
+    assert (other.render(3) != scene.render(3)).mean() > 0.5
     assert (scene.render(4) != scene.render(3)).mean() > 0.5
 
 
 def test_the_scene_is_a_source_like_any_other(scene):
-    frames, out = SyntheticScene(7, (640, 480)), np.zeros((480, 640, 3), np.uint8)
+    frames, out = SyntheticScene(7, (640, 480), objects=16), np.zeros((480, 640, 3), np.uint8)
     np.testing.assert_array_equal(frames.read(), scene.render(0))
     assert frames.read_into(out)
     np.testing.assert_array_equal(out, scene.render(1))
@@ -61,7 +61,7 @@ def test_truth_has_the_form_of_detections_inside_the_frame(scene):
 def test_truth_is_where_the_part_is_drawn():
     """Against the same frame without its only part: inside the box it differs, outside there is only shadow."""
     scene, checked = SyntheticScene(1, (640, 480), objects=1), 0
-    for index in range(0, 1500, 60):
+    for index in range(0, 1500, 100):
         truth, frame = scene.truth(index), scene.render(index).astype(int)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(scene, "_placements", lambda index: [])
@@ -79,7 +79,7 @@ def test_truth_is_where_the_part_is_drawn():
         brighter[max(top - rim, 0) : bottom + rim, max(left - rim, 0) : right + rim] = 0
         assert brighter.max() <= 2
         checked += 1
-    assert checked >= 10
+    assert checked >= 6
 
 
 def test_covered_and_cut_off_parts_follow_the_rule(scene, monkeypatch):

@@ -1,5 +1,6 @@
 """The YOLOv8 graph: its size, its names, its output, and what the reader says of an export."""
 
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -15,6 +16,12 @@ from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 
 SMALL = (64, 96)
 STRIDES = (8, 16, 32)
+
+
+@cache
+def small_model(precision: str = "fp32") -> bytes:
+    """One with seeded weights, which take a tenth of a second to draw."""
+    return build_model("n", image_size=SMALL, precision=precision)
 
 
 def run(model: bytes, images: np.ndarray) -> np.ndarray:
@@ -101,7 +108,7 @@ def test_seeded_weights_give_outputs_that_vary(precision):
 
 def test_float16_stays_close_to_float32():
     images = random_images(1, 3, *SMALL, seed=1)
-    single, half = (run(build_model("n", image_size=SMALL, precision=p, seed=1), images) for p in ("fp32", "fp16"))
+    single, half = (run(small_model(precision), images) for precision in ("fp32", "fp16"))
     assert np.isfinite(half).all()
     assert np.median(np.abs(single - half)[:, :4]) < 0.5
     assert np.median(np.abs(single - half)[:, 4:]) < 0.001
@@ -109,9 +116,8 @@ def test_float16_stays_close_to_float32():
 
 
 def test_a_seed_gives_the_same_model_again():
-    first, again, other = (build_model("n", image_size=SMALL, seed=seed) for seed in (3, 3, 4))
-    assert first == again
-    assert first != other
+    again, other = (build_model("n", image_size=SMALL, seed=seed) for seed in (0, 1))
+    assert again == small_model() != other
 
 
 def test_boxes_and_scores_are_decoded_in_the_graph():
@@ -140,8 +146,7 @@ def test_boxes_and_scores_are_decoded_in_the_graph():
 
 def test_a_batch_is_computed_image_by_image():
     images = random_images(3, 3, *SMALL)
-    together = run(build_model("n", image_size=SMALL), images)
-    alone = run(build_model("n", image_size=SMALL), images[1:2])
+    together, alone = run(small_model(), images), run(small_model(), images[1:2])
     np.testing.assert_allclose(together[1:2], alone, rtol=1e-3, atol=1e-3)
 
 

@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -233,11 +232,11 @@ def test_slow_frames_that_come_more_often_are_told():
 
 def test_slow_frames_that_come_by_chance_are_rarely_said_to_come_more_often():
     rng, times = np.random.default_rng(5), 0
-    for _ in range(200):
+    for _ in range(60):
         slow = rng.random(400) < 0.1
         found = bill(Measured("frames", "a test", {"frame": rng.normal(8, 0.1, 400) * 1e6 + slow * 8e6}))
         times += "times in the first half" in str(found)
-    assert times <= 2
+    assert times <= 1
 
 
 def test_a_rule_says_what_lacks():
@@ -284,16 +283,23 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", sampled(LOOPS, every=2))
 def test_json_is_as_the_schema_says_and_all_parts_say_the_same(name):
+    from jsonschema import Draft202012Validator
+
     found = bill(LOOPS[name])
     values = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    jsonschema.Draft202012Validator(SCHEMA).validate(values)
-    text, page = " ".join(str(found).split()), as_html(found, LOOPS[name])
+    Draft202012Validator(SCHEMA).validate(values)
+    text = " ".join(str(found).split())
     for each in (*found.causes, *found.fixes) if found.frames else ():
         assert each.because.removeprefix("not measured: ").removesuffix(f"; {ALL_ALONG}") in text
     assert all(
         command in str(found).splitlines() or f"  {command}" in str(found).splitlines() for command in found.next
     )
-    assert page.count("<svg") == page.count("</svg>") == (bool(found.frames) and name != "zeros")
+
+
+@pytest.mark.parametrize(("name", "drawn"), [("overload", 1), ("zeros", 0), ("summary", 0)])
+def test_a_page_holds_what_it_shows(name, drawn):
+    page = as_html(bill(LOOPS[name]), LOOPS[name])
+    assert page.count("<svg") == page.count("</svg>") == drawn
     assert "<script" not in page
     assert not re.search(r"(src|href)=\"(?!#|data:)", page)
 
@@ -520,7 +526,7 @@ def every(k, usual, slow, frames=1_000):
 def test_values_of_two_kinds_in_no_order_do_not_grow():
     generator = np.random.default_rng(5)
     jumps = [np.where(generator.random(1_000) < 0.45, 9.0, 0.5) for _ in range(6)]
-    assert sum(bool(bill(loop(preprocess=each)).grew) for each in jumps) <= 1
+    assert sum(bool(bill(only(loop(preprocess=each), "preprocess", "infer")).grew) for each in jumps) <= 1
 
 
 def test_a_spread_that_grows_is_not_steady():

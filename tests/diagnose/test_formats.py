@@ -610,9 +610,9 @@ def test_parquet_arrow_gzip_and_pipes(tmp_path, monkeypatch):
 
 def test_progress_is_told(tmp_path, monkeypatch):
     shares = []
-    (tmp_path / "a.log").write_text("infer: 7.9 ms\n" * 300_000)
-    assert len(read(tmp_path / "a.log", progress=shares.append)) == 300_000
-    assert [round(share, 2) for share in shares[:3]] == [0, 0.44, 0.87]
+    (tmp_path / "a.log").write_text("infer: 7.9 ms\n" * 150_000)
+    assert len(read(tmp_path / "a.log", progress=shares.append)) == 150_000
+    assert [round(share, 2) for share in shares[:2]] == [0, 0.87]
     (tmp_path / "a.csv").write_text("infer_ms,sync_ms\n" + "7.5,8.5\n9.5,9.5\n" * 300_000)
     shares.clear()
     monkeypatch.setattr(table_files, "_PIECE", 1 << 21)

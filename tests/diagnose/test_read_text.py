@@ -483,6 +483,8 @@ HASHED = "".join(f"#{each} pre: 1 ms\n  infer: {each + 7} ms\n# infer: 50 ms\n" 
          ("infer_time (no unit: --unit)",)),
         ("Inferences/Second,cameras\n200,1\n100,3\n", {"frame": [5_000, 10_000]}, (), ("cameras",)),
         ("frames per second: 200\nframes per second: 100\n", {"frame": [5_000, 10_000]}, (), ()),
+        ("fps,fps_avg\n20,0\n10,0\n20,5\n", {"frame": [50_000, 100_000, 50_000]},
+         ("without 'fps_avg', which is 0 in most rows",), ()),
         ("fps: 20\nfps: 10\nfps: 0\n", {"frame": [50_000, 100_000]},
          ("no frame came in 1 row with a rate of 0, from line 3 to the end: the loop stood still, or had ended",), ()),
     ],

@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from samples import sampled
 from series import ramp, step
 
-from yolotrt_lab.diagnose.series import find_period, find_stalls, shape_of, some
+from yolotrt_lab.diagnose.series import _deviation, find_period, find_stalls, shape_of, some
 
 N = 1_000
 
 
 def noisy(values, share=0.02, seed=1):
     return values * (1 + share * np.random.default_rng(seed).standard_normal(len(values)))
+
+
+def test_values_of_a_coarse_timer_deviate_although_most_are_the_same():
+    assert _deviation(np.where(np.arange(100) % 3, 15.6, 31.2)) == pytest.approx(1.2533 * 34 * 15.6 / 100)
+    assert _deviation(np.full(9, 7.0)) == 0
 
 
 @pytest.mark.parametrize(

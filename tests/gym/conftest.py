@@ -1,10 +1,14 @@
 """What each check of a test would do again is done once."""
 
+from __future__ import annotations
+
 import gc
 from collections.abc import Iterator
 
 import pytest
 
+import yolotrt_lab as lab
+from yolotrt_lab.device import Device
 from yolotrt_lab.gym import grade
 
 TRIALS = {}
@@ -18,6 +22,12 @@ def try_once(loop, exercise=None, preset=None):
         return try_loop(loop, exercise, preset)
     key = source, repr(preset)
     return TRIALS.get(key) or TRIALS.setdefault(key, try_loop(loop, exercise, preset))
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Device:
+    """A check takes its preset, and grades on a device of its own."""
+    return lab.open_device("simulated")
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "simulate"))
 
 import raw_cells
 
-import yolotrt_lab as lab
 from yolotrt_lab.gym import check, exercises
 from yolotrt_lab.gym.grade import _given
 
@@ -65,11 +64,6 @@ def patched(solution, diff):
 
 
 WRONG = wrong_answers()
-
-
-@pytest.fixture(scope="module")
-def gpu():
-    return lab.open_device("simulated")
 
 
 def of_notebook(number):

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from yolotrt_lab.device import Kernel
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import DeviceError, HazardError, LabError, SlotInFlightError
 from yolotrt_lab.memory import SlotPool
@@ -290,14 +291,25 @@ def test_an_input_that_nobody_wrote_is_no_hazard(preset):
     bench.stream.synchronize()
 
 
-def test_an_input_may_be_written_in_parts(preset):
+def test_a_kernel_may_have_written_what_no_upload_did(preset):
     bench = Bench(preset)
+    half = bench.device.empty_host(bench.image.array.shape, np.float16, HostMemory.PINNED)
+    bench.context.upload(half, bench.stream)
+    bench.device.launch(Kernel("widen", "", lambda image: None, (1, 1, 1)), (1, 1, 1), (bench.d_image,), bench.stream)
+    bench.context.enqueue(bench.stream)
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_an_input_may_be_written_in_parts(preset, order):
+    """In two streams at once: the parts lie beside each other."""
+    bench = Bench(preset)
+    streams = [bench.cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
     images = bench.cupy.empty((2, MB), np.uint8)
     array = bench.cupyx.empty_pinned((2, MB), np.uint8)
     runtime = bench.cupy.cuda.runtime
-    for part in (1, 0):
-        runtime.memcpyAsync(images.data.ptr + part * MB, array[part].ctypes.data, MB, 1, bench.raw_stream.ptr)
-    bench.raw_stream.synchronize()
+    for part in order:
+        runtime.memcpyAsync(images.data.ptr + part * MB, array[part].ctypes.data, MB, 1, streams[part].ptr)
+    bench.cupy.cuda.Device().synchronize()
     buffer, offset = bench.device.namespace.find_device_memory(images.data.ptr + MB, MB)
     assert (offset, buffer.accesses.written(2 * MB)) == (MB, 2 * MB)
     assert not buffer.accesses.has_gaps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -159,17 +158,11 @@ def edited(changes):
     return function(source)
 
 
-@pytest.fixture
-def gpu():
-    return lab.open_device("simulated")
-
-
 # Each way to fill, to submit and to wait, to capture and to overlap; the others are other names of the same
 KINDS = (
-    *("a fresh array by its address", "written in the line of its upload", "a new pinned array each frame", "no pool"),
-    *("registered", "an entered stream", "stream.done", "an event", "a blocking get", "results at the end", "a graph"),
-    *("timed in a context manager", "uploads and downloads in streams of their own", "two halves of one block"),
-    "parts of a batch, each uploaded while the next is written",
+    *("a fresh array by its address", "written in the line of its upload", "a new pinned array each frame"),
+    *("stream.done", "an event", "a blocking get", "results at the end", "a graph", "timed in a context manager"),
+    *("uploads and downloads in streams of their own", "two halves of one block"),
 )
 
 
@@ -264,8 +257,6 @@ def test_a_slot_that_is_given_back_too_early_to_another_thread(gpu):
 
 @pytest.mark.parametrize("hangs", ["threading.Event().wait()", "while True: pass"])
 def test_a_line_that_hangs_is_left_after_the_time_that_is_said(hangs, gpu, monkeypatch):
-    monkeypatch.setattr(trial, "_MOST_SECONDS", 0.5)
-    begin = time.monotonic()
+    monkeypatch.setattr(trial, "_MOST_SECONDS", 0.3)
     (found,) = lab.gym.check(edited({DONE: f"{DONE}    {hangs}\n"}), gpu).findings
-    assert (found.what, found.lines) == ("the loop must end, got 0.5 s in one line", (("mine.py", 11),))
-    assert time.monotonic() - begin < 5  # twice the time, with the run before it, and a busy machine
+    assert (found.what, found.lines) == ("the loop must end, got 0.3 s in one line", (("mine.py", 11),))

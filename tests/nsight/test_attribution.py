@@ -17,6 +17,7 @@ from yolotrt_lab.nsight.capture import check_trace
 from yolotrt_lab.nsight.reports import read_trace, shipped_trace
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, Trace
 from yolotrt_lab.nsight.trace_findings import FindingKind, findings, trace_table
+from yolotrt_lab.nsight.traced_frames import Call
 from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.speed.ladder import RUNGS
@@ -198,6 +199,29 @@ def small_frame(report, begin, first, *, kernel, sync, stream=7, pid=10, tid=11,
     report.call(call, sync[0] * US, sync[1] * US, first + 1, pid, tid)
 
 
+def test_what_ends_with_its_frame_is_in_it_and_what_ends_as_a_wait_begins_is_not_waited_for(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 40), sync=(40, 100))
+    report.call("cudaLaunchKernel", 0, 1, 8)  # with the frame
+    report.call("cudaLaunchKernel", 100 * US, 101 * US, 9)  # behind it
+    report.range("synchronize", 40 * US, 100 * US)
+    attribution = traced(report)
+    assert attribution.stages == ("synchronize",)
+    assert waits(attribution) == {"nothing": 60}
+    assert [attribution.counts[what] for what in (Call.LAUNCH, "outside", "over")] == [2, 1, 0]
+
+
+def test_frames_go_in_batches_where_half_of_them_submit_work_and_not_where_none_does(traced):
+    report = TinyReport()
+    report.range("frame", 0, 100 * US)
+    report.call("cudaStreamSynchronize", 10 * US, 20 * US, 1)
+    assert not traced(report).batched
+    small_frame(report, 100, 2, kernel=(110, 150), sync=(120, 155))
+    assert traced(report).batched
+    small_frame(report, 200, 4, kernel=(210, 250), sync=(220, 255))
+    assert not traced(report).batched
+
+
 def test_work_of_another_frame_on_the_same_stream(traced):
     report = TinyReport()
     small_frame(report, 0, 1, kernel=(10, 140), sync=(20, 23))
@@ -234,6 +258,7 @@ WAITED_FOR = {
         {"kernels": 20, "other_streams": 40, "wake_up": 5},
     ),
     "its stream": (EARLY, BEHIND, {"kernels": 20, "wake_up": 45}),
+    "work that ends behind it, as clocks differ": ({"kernel": (10, 78), "sync": (10, 75)}, [], {"kernels": 65}),
 }
 
 

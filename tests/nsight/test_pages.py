@@ -56,7 +56,7 @@ def as_sqlite_says(path, table, columns):
     st.lists(st.tuples(VALUE, VALUE, st.sampled_from([1, 1, 1, 2])), min_size=1, max_size=60),
     st.sampled_from([512, 1_024, 65_536]),
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2 * settings().max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_values_of_every_kind_are_what_sqlite_says(tmp_path, monkeypatch, at_a_time, rows, page):
     monkeypatch.setattr(pages, "_AT_A_TIME", at_a_time)
     path = tmp_path / "t.sqlite"

@@ -8,7 +8,6 @@ import json
 from collections import Counter
 
 import pytest
-from jsonschema import Draft202012Validator
 from tiny_report import PID, write_secret
 
 from yolotrt_lab.errors import TraceError
@@ -26,31 +25,31 @@ def event(phase, optional=(), name=TEXT, **more):
     return {"properties": needed, "required": required, "additionalProperties": False}
 
 
-FORMAT = Draft202012Validator(
-    {
-        "type": "object",
-        "required": ["traceEvents", "displayTimeUnit", "otherData"],
-        "properties": {
-            "displayTimeUnit": {"enum": ["ms", "ns"]},
-            "otherData": {"type": "object"},
-            "traceEvents": {
-                "items": {
-                    "oneOf": [
-                        event("X", ["args"], cat=TEXT, ts=TIME, dur=TIME, args={"type": "object"}),
-                        event("s", cat=TEXT, ts=TIME, id=WHOLE),
-                        event("f", cat=TEXT, ts=TIME, id=WHOLE, bp={"const": "e"}),
-                        *(event("M", name={"const": n}, args={"required": [of]}) for n, of in METADATA.items()),
-                    ]
-                }
-            },
+FORMAT = {
+    "type": "object",
+    "required": ["traceEvents", "displayTimeUnit", "otherData"],
+    "properties": {
+        "displayTimeUnit": {"enum": ["ms", "ns"]},
+        "otherData": {"type": "object"},
+        "traceEvents": {
+            "items": {
+                "oneOf": [
+                    event("X", ["args"], cat=TEXT, ts=TIME, dur=TIME, args={"type": "object"}),
+                    event("s", cat=TEXT, ts=TIME, id=WHOLE),
+                    event("f", cat=TEXT, ts=TIME, id=WHOLE, bp={"const": "e"}),
+                    *(event("M", name={"const": n}, args={"required": [of]}) for n, of in METADATA.items()),
+                ]
+            }
         },
-    }
-)
+    },
+}
 
 
 def exported(trace, tmp_path):
+    from jsonschema import Draft202012Validator
+
     document = json.loads(write_perfetto(trace, tmp_path / "new" / "trace.json").read_text(encoding="utf-8"))
-    assert [error.message for error in FORMAT.iter_errors(document)] == []
+    assert [error.message for error in Draft202012Validator(FORMAT).iter_errors(document)] == []
     begins, ends = (Counter(e["id"] for e in document["traceEvents"] if e["ph"] == phase) for phase in "sf")
     assert begins == ends
     assert set(begins.values()) <= {1}

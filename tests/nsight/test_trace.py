@@ -1,13 +1,9 @@
 """Traces: from spans, cut, checked and sorted."""
 
 import numpy as np
-import pandas
-import polars
-import pyarrow
 import pytest
 
 from yolotrt_lab.errors import TraceError
-from yolotrt_lab.nsight.attribution import attribute
 from yolotrt_lab.nsight.trace import DIRECTIONS, MEMORIES, SCHEMA, Trace, empty_table
 from yolotrt_lab.simulate import spin
 from yolotrt_lab.types import HostMemory, Source, SourceKind
@@ -118,13 +114,3 @@ def test_tables_that_do_not_fit_are_refused(api, said):
     rest = {name: empty_table(name) for name in SCHEMA if name != "api"}
     with pytest.raises(TraceError, match=said):
         Trace(api=api, **rest, names=("a", "b", "c"), source=SOURCE)
-
-
-def test_tables_are_taken_as_they_are(simulated):
-    """By pandas and Polars, and by what reads Arrow streams."""
-    trace = Trace.from_spans(simulated.spans, simulated.source)
-    for table in (trace.copies, attribute(trace).frames):
-        frames = (pandas.DataFrame(table), polars.DataFrame(table), polars.from_arrow(table).struct.unnest())
-        for frame in (*frames, pyarrow.table(table)):
-            taken = {name: np.asarray(frame[name]).tolist() for name in table}
-            assert taken == {name: values.tolist() for name, values in table.items()}

@@ -52,13 +52,13 @@ def run(device, *threads):
     return [thread.took for thread, _ in started]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4, 8])
+@pytest.mark.parametrize("threads", [1, 4])
 def test_pageable_uploads_take_turns_whatever_the_number_of_threads(device, threads):
     took = run(device, *[(HostMemory.PAGEABLE, "upload")] * threads)
     assert took == [[CALL_NS * (number + 1)] for number in range(threads)]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4, 8])
+@pytest.mark.parametrize("threads", [1, 4])
 def test_their_rate_together_is_that_of_one(device, threads):
     run(device, *[(HostMemory.PAGEABLE, *["upload"] * 4)] * threads)
     copies = [span for span in device.spans if span.row == "upload"]
@@ -86,11 +86,6 @@ def test_pinned_uploads_and_launches_beside_them_are_not_held(device, preset):
 def test_downloads_are_not_held(device):
     _, took = run(device, (HostMemory.PAGEABLE, "upload", "upload"), (HostMemory.PAGEABLE, "download"))
     assert took == [CALL_NS]
-
-
-def test_pageable_uploads_of_one_thread_take_what_they_took(device):
-    [took] = run(device, (HostMemory.PAGEABLE, "upload", "upload"))
-    assert took == [CALL_NS, 8_000 + CALL_NS]  # the second waits for the end of the first copy
 
 
 # A synchronize that has nothing to wait for

@@ -456,7 +456,7 @@ def test_engine_that_cannot_be_captured_says_so(device, settings):
 FRAME = toy_frame(0)
 
 
-@pytest.mark.parametrize("settings", [BASE, OVERLAP, LETTERBOX])
+@pytest.mark.parametrize("settings", [BASE, LETTERBOX])
 @pytest.mark.parametrize(
     ("images", "error", "message"),
     [
@@ -496,11 +496,11 @@ def test_engine_with_an_input_that_no_loop_fills_is_refused(device, settings):
         settings.loop(device, engine, [FRAME])
 
 
-@pytest.mark.parametrize("settings", [BASE, OVERLAP, LETTERBOX])
+@pytest.mark.parametrize("settings", [BASE, LETTERBOX])
 @pytest.mark.parametrize(
     "frame",
-    [FRAME[:, ::-1], np.repeat(FRAME, 2, axis=1)[:, ::2], FRAME[:33, :57], np.asfortranarray(FRAME)],
-    ids=["mirrored", "strided", "odd", "by columns"],
+    [np.repeat(FRAME, 2, axis=1)[:, ::2], FRAME[:33, :57][:, ::-1], np.asfortranarray(FRAME)],
+    ids=["strided", "odd and mirrored", "by columns"],
 )
 def test_views_and_odd_sizes_give_the_boxes_of_a_plain_frame(preset, settings, frame):
     found = []
@@ -515,7 +515,7 @@ def test_views_and_odd_sizes_give_the_boxes_of_a_plain_frame(preset, settings, f
         assert same(one, expected(plain))
 
 
-@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("count", [0, 5])
 def test_source_of_fewer_frames_than_lanes_or_a_batch_gives_those_there_are(device, count):
     settings = replace(CONTEXTS, warmup=0)
     for batch in (1, 4):

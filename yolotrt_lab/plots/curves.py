@@ -24,7 +24,7 @@ from .style import (
     panels,
     stamp_panel,
 )
-from .timelines import KIND_COLOURS, Drawable, frames_on_one_scale
+from .timelines import KIND_COLOURS, Traced, frames_on_one_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -289,7 +289,7 @@ def wait_bars(ax: Axes, waits_ms: Mapping[str, Mapping[str, float]], source: Sou
 
 def report_page(
     recording: Recording,
-    traces: Mapping[str, Drawable],
+    traces: Mapping[str, Traced],
     waits_ms: Mapping[str, Mapping[str, float]],
     *,
     title: str = "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -88,6 +88,17 @@ class Drawable(Protocol):
 
     def rows(self, begin_ns: int | None = None, end_ns: int | None = None, depth: int = 2) -> list[Row]:
         """The rows of a stretch, those that have something to show."""
+
+
+class Traced(Drawable, Protocol):
+    """What has a table of its ranges too, as a `Trace` has."""
+
+    @property
+    def ranges(self) -> Mapping[str, np.ndarray]:
+        """Its columns, `start_ns` and `end_ns` among them, sorted by start."""
+
+    def named(self, table: str, choose: Callable[[str], bool]) -> np.ndarray:
+        """Which rows of a table have such a name."""
 
 
 def span_rows(spans: Iterable[Span], depth: int = 2, *, gpu: str = "") -> list[Row]:
@@ -242,7 +253,7 @@ def kinds_of(rows: Sequence[Row], ranges: bool) -> list[str]:
     return [kind for kind in KIND_COLOURS if kind in drawn and (ranges or kind not in _RANGE_COLOURS)]
 
 
-def frames_on_one_scale(ax: Axes, traces: Mapping[str, Drawable], frame: int) -> list[Any]:
+def frames_on_one_scale(ax: Axes, traces: Mapping[str, Traced], frame: int) -> list[Any]:
     """A frame of each trace, one below the other from its own begin: the host's stages, and all that the GPU did.
 
     >>> from yolotrt_lab import nsight, plots
@@ -260,14 +271,13 @@ def frames_on_one_scale(ax: Axes, traces: Mapping[str, Drawable], frame: int) ->
     return bars
 
 
-def _stretch(trace: Drawable, frame: int) -> tuple[int, int]:
+def _stretch(trace: Traced, frame: int) -> tuple[int, int]:
     """When a range named 'frame' begins and ends; they count from 0."""
-    bars = (bar for row in trace.rows(depth=99) for bar in zip(row.starts_ns, row.ends_ns, row.kinds, strict=True))
-    times = sorted((int(start), int(end)) for start, end, kind in bars if kind == "frame")
-    if not 0 <= frame < len(times):
+    frames = np.flatnonzero(trace.named("ranges", "frame".__eq__))
+    if not 0 <= frame < len(frames):
         fix = "choose a frame of the trace"
-        raise SettingsError(f"frame must be from 0 to {len(times) - 1}, got {frame}", fix=fix)
-    return times[frame]
+        raise SettingsError(f"frame must be from 0 to {len(frames) - 1}, got {frame}", fix=fix)
+    return int(trace.ranges["start_ns"][frames[frame]]), int(trace.ranges["end_ns"][frames[frame]])
 
 
 def _host_and_gpu(label: str, trace: Drawable, begin_ns: int, end_ns: int, longest_ns: int) -> list[Row]:
