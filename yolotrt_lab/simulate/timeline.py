@@ -221,15 +221,15 @@ class Timeline:
         if last is not lane.last:
             works = works[: works.index(last) + 1]
         lane.placed += len(works)
-        changes, on_placed = self.elapsed is not None, self._on_placed
-        end = lane.tail
+        changes, on_placed, end = self.elapsed is not None, self._on_placed, lane.tail
+        shared = max(free) > end  # other lanes keep an engine busy
         for work in works:
             task = work.task
             start = work.ready
             if end > start:
                 start = end
             engine = task.engine
-            if free[engine] > start:
+            if shared and free[engine] > start:
                 start = free[engine]
             if changes or work.action is not None:
                 self._take_up(work, start)
