@@ -216,16 +216,17 @@ class FrameLoop(Loop):
     def _frames(self, indices: range, period_ns: int | None) -> None:
         """Run these frames and collect them."""
         now, start = self.device.now_ns, self.device.now_ns()
+        whole_frame, in_flight, collect_after = self._range, self._in_flight, self.settings.collect_after
         for index in indices:
             frame = self._frame(index, now() if period_ns is None else start + index * period_ns)
-            self._range.payload = index
-            with self._range:
+            whole_frame.payload = index
+            with whole_frame:
                 next(frame)  # submits it
-                self._in_flight.append(frame)
-                if len(self._in_flight) > self.settings.collect_after:
-                    next(self._in_flight.popleft(), None)  # collects it, or one that was submitted before
-        while self._in_flight:
-            next(self._in_flight.popleft(), None)
+                in_flight.append(frame)
+                if len(in_flight) > collect_after:
+                    next(in_flight.popleft(), None)  # collects it, or one that was submitted before
+        while in_flight:
+            next(in_flight.popleft(), None)
 
     def _frame(self, index: int, due: int) -> Iterator[None]:
         """One frame, from the clock to its boxes. It pauses once it is submitted, until it is to be collected."""
@@ -251,8 +252,8 @@ class FrameLoop(Loop):
         with postprocess:
             if self.settings.postprocess:
                 self._find_boxes(index, slot)
-        host_ns = *submitting_ns, synchronize.ns, postprocess.ns
-        self._recorder.add((index, due, start, device.now_ns(), *host_ns, index < 0))
+        done, warmup = device.now_ns(), index < 0
+        self._recorder.add((index, due, start, done, *submitting_ns, synchronize.ns, postprocess.ns, warmup))
 
     def _synchronize(self, slot: Slot) -> None:
         """`cudaStreamSynchronize`, as the public report's program; with later frames in the stream the slot's event."""

@@ -30,11 +30,19 @@ FREE, LEASED, IN_FLIGHT = SlotState
 class _Memory:
     """What the leases of one slot have in common."""
 
+    index: int
     event: Event
     inputs: dict[str, HostBuffer]
     outputs: dict[str, HostBuffer]
     state: SlotState = FREE
     lease: int = 0
+
+    def slot(self, lease: int | None = None) -> Slot:
+        """The slot, for one lease or for good."""
+        slot = Slot()
+        slot.index, slot.inputs, slot.outputs = self.index, self.inputs, self.outputs
+        slot._memory, slot._lease = self, lease
+        return slot
 
 
 class Slot:
@@ -44,13 +52,13 @@ class Slot:
     lease: SlotInFlightError where it is used once the slot is leased again. Those of `SlotPool.slots` are always good.
     """
 
-    __slots__ = ("_lease", "_memory", "index", "inputs", "outputs")
+    __slots__ = ("_lease", "_memory", "index", "inputs", "outputs")  # a constructor would take longer than a lease
 
-    def __init__(self, index: int, memory: _Memory, lease: int | None = None) -> None:
-        self.index = index
-        self.inputs, self.outputs = memory.inputs, memory.outputs
-        self._memory = memory
-        self._lease = lease
+    index: int
+    inputs: dict[str, HostBuffer]
+    outputs: dict[str, HostBuffer]
+    _memory: _Memory
+    _lease: int | None
 
     @property
     def input(self) -> HostBuffer:
@@ -124,10 +132,13 @@ class SlotPool:
         slots = whole("slots", slots, 1)
         input_memory = member("input_memory", HostMemory, input_memory)
         output_memory = member("output_memory", HostMemory, output_memory)
-        self.slots = []
-        for index in range(slots):
-            filled, found = _buffers(device, inputs, input_memory), _buffers(device, outputs, output_memory)
-            self.slots.append(Slot(index, _Memory(device.event(), filled, found)))
+        self._memory = [
+            _Memory(
+                index, device.event(), _buffers(device, inputs, input_memory), _buffers(device, outputs, output_memory)
+            )
+            for index in range(slots)
+        ]
+        self.slots = [memory.slot() for memory in self._memory]
         self._next = 0
 
     @property
@@ -141,14 +152,13 @@ class SlotPool:
         If the GPU still uses it this waits, or raises SlotInFlightError with `wait=False`. A slot that was leased and
         never submitted or released is always refused: waiting for it would take for ever.
         """
-        slot = self.slots[self._next]
-        memory = slot._memory
+        memory = self._memory[self._next]
         if memory.state is not FREE:
-            self._free(slot, wait)
+            self._free(self.slots[self._next], wait)
         memory.state = LEASED
         memory.lease += 1
         self._next = (self._next + 1) % len(self.slots)
-        return Slot(slot.index, memory, memory.lease)
+        return memory.slot(memory.lease)
 
     def _free(self, slot: Slot, wait: bool) -> None:
         if slot.state is LEASED:

@@ -12,6 +12,7 @@ from yolotrt_lab.errors import CaptureError
 from yolotrt_lab.simulate import spin
 from yolotrt_lab.simulate.preset import EngineCost
 from yolotrt_lab.simulate.simulated import SimulatedDevice
+from yolotrt_lab.simulate.timeline import COMPUTE_ENGINE, Task
 from yolotrt_lab.types import HostMemory
 
 MB = 1_000_000
@@ -27,13 +28,14 @@ ENGINE = EngineCost(
     graph_gpu_ns=390_000,
     kernels=1,
 )
+KERNELS = Task(COMPUTE_ENGINE, "engine")
 
 
 def test_engine_is_not_done_while_the_host_still_launches(device):
     stream = device.stream()
-    device.run_kernels("engine", ENGINE, stream)
+    device.run_kernels(KERNELS, ENGINE, stream)
     assert time_of(device, stream.synchronize) == 10_000 + 3_000
-    graph = device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
+    graph = device.capture(lambda: device.run_kernels(KERNELS, ENGINE, stream), stream)
     assert time_of(device, lambda: graph.launch(stream)) == 2_000
     assert time_of(device, stream.synchronize) == 3_000 + 390_000 + 3_000
 
@@ -41,11 +43,11 @@ def test_engine_is_not_done_while_the_host_still_launches(device):
 def test_a_capture_takes_its_share_of_the_plain_enqueue_and_is_in_the_trace_of_a_loop(preset):
     device = SimulatedDevice(replace(preset, capture_times=0.5), trace=True)
     stream, before = device.stream(), device.now_ns()
-    device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
+    device.capture(lambda: device.run_kernels(KERNELS, ENGINE, stream), stream)
     assert device.now_ns() - before == 300_000
     assert device.spans == []
     with device.range("frame"):
-        device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
+        device.capture(lambda: device.run_kernels(KERNELS, ENGINE, stream), stream)
     (made, _) = device.spans
     assert (made.name, made.end_ns - made.start_ns) == ("cudaGraphInstantiate", 300_000)
 
@@ -59,7 +61,7 @@ def test_calls_are_cold_once_after_the_host_has_moved_megabytes(preset):
         if move:
             device.upload(host, buffer, stream)
         stream.synchronize()
-        times.append(time_of(device, lambda: device.run_kernels("engine", ENGINE, stream)))
+        times.append(time_of(device, lambda: device.run_kernels(KERNELS, ENGINE, stream)))
     assert times == [600_000, 600_000, 700_000, 600_000]
 
 
@@ -98,10 +100,10 @@ def test_graph_captures_the_work_of_its_own_thread_alone(device):
 
 def test_plain_kernel_leaves_the_launch_of_an_engines_graph_at_its_cost(device):
     stream = device.stream()
-    engine = device.capture(lambda: device.run_kernels("engine", ENGINE, stream), stream)
+    engine = device.capture(lambda: device.run_kernels(KERNELS, ENGINE, stream), stream)
 
     def submit():
-        device.run_kernels("engine", ENGINE, stream)
+        device.run_kernels(KERNELS, ENGINE, stream)
         spin(device, 1_000, stream)
 
     both = device.capture(submit, stream)

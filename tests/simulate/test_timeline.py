@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolotrt_lab.errors import HazardError
+from yolotrt_lab.simulate.machine import Machine
+from yolotrt_lab.simulate.preset import Preset
 from yolotrt_lab.simulate.timeline import (
     COMPUTE_ENGINE,
     DOWNLOAD_ENGINE,
     NO_ENGINE,
     PENDING,
     UPLOAD_ENGINE,
+    Task,
     Timeline,
-    Work,
 )
 
 
@@ -27,14 +29,16 @@ def place_all(timeline):
     return starts
 
 
-def submit(timeline, lane, engine, ready, duration=0, **keywords):
-    work = Work(engine, ready, duration, **keywords)
-    timeline.submit(lane, work)
-    return work
+MACHINE = Machine(Preset.load("h200"), jitter=0, seed=0, trace=False, moves_bytes=False)
+
+
+def submit(lane, engine, ready, duration=0, end_from=0, action=None, after=None, **keywords):
+    lane.held += after is not None
+    return MACHINE.submit(lane, Task(engine, after=after, **keywords), ready, duration, end_from, action)
 
 
 def run(*works):
-    """(start, end) of each work, given as its lane, the arguments of `Work` and, for some, its keywords.
+    """(start, end) of each work, given as its lane, the arguments of `submit` and, for some, its keywords.
 
     Lanes are a, b and c, and the urgent u. `after` is the place of an earlier work. What never starts is left PENDING.
     """
@@ -45,7 +49,7 @@ def run(*works):
         keywords = dict(arguments.pop()) if isinstance(arguments[-1], dict) else {}
         if "after" in keywords:
             keywords["after"] = submitted[keywords["after"]]
-        submitted.append(submit(timeline, lanes[lane], *arguments, **keywords))
+        submitted.append(submit(lanes[lane], *arguments, **keywords))
     place_all(timeline)
     return [(work.start, work.end) for work in submitted]
 
@@ -54,8 +58,8 @@ def test_nothing_is_placed_before_somebody_asks():
     timeline = Timeline()
     assert timeline.next_start() is None
     lane = timeline.lane()
-    work = submit(timeline, lane, COMPUTE_ENGINE, ready=5, duration=10)
-    assert (work.start, work.end) == (PENDING, PENDING)
+    work = submit(lane, COMPUTE_ENGINE, ready=5, duration=10)
+    assert work.end == PENDING
     assert timeline.next_start() == (lane, 5)
     assert lane.last is work
     assert place_all(timeline) == [5]
@@ -105,7 +109,8 @@ def test_work_behind_an_event_that_is_over_waits_no_longer():
 
 def test_what_waits_for_work_that_nobody_submitted_never_starts():
     timeline = Timeline()
-    submit(timeline, timeline.lane(), COMPUTE_ENGINE, ready=0, after=Work(NO_ENGINE, 0))
+    never = submit(Timeline().lane(), NO_ENGINE, 0)
+    submit(timeline.lane(), COMPUTE_ENGINE, ready=0, after=never)
     assert timeline.next_start() is None
 
 
@@ -120,10 +125,10 @@ def test_work_that_the_host_still_launches_keeps_its_engine_until_then():
 
 def test_actions_run_and_placed_work_is_told_in_order_of_their_starts():
     log = []
-    timeline = Timeline(lambda lane, work: log.append(("placed", lane.number, work.name, work.end)))
+    timeline = Timeline(lambda work: log.append(("placed", work.lane.number, work.task.name, work.end)))
     first, second = timeline.lane(), timeline.lane()
-    submit(timeline, first, COMPUTE_ENGINE, 30, 1, name="late", action=lambda: log.append("late runs"))
-    submit(timeline, second, UPLOAD_ENGINE, 10, 1, name="early", action=lambda: log.append("early runs"))
+    submit(first, COMPUTE_ENGINE, 30, 1, name="late", action=lambda: log.append("late runs"))
+    submit(second, UPLOAD_ENGINE, 10, 1, name="early", action=lambda: log.append("early runs"))
     assert log == []
     place_all(timeline)
     assert log == ["early runs", ("placed", 1, "early", 11), "late runs", ("placed", 0, "late", 31)]
@@ -139,12 +144,12 @@ SUBMISSIONS = st.lists(
 @given(SUBMISSIONS, st.lists(st.integers(-1, 1), min_size=3, max_size=3))
 def test_every_work_starts_as_soon_as_its_lane_its_engine_and_its_event_allow(submissions, priorities):
     placed = []
-    timeline = Timeline(lambda lane, work: placed.append((lane.number, work)))
+    timeline = Timeline(lambda work: placed.append((work.lane.number, work)))
     lanes = [timeline.lane(priority) for priority in priorities]
     submitted = []
     for number, engine, ready, duration, end_from, which in submissions:
         after = submitted[which % len(submitted)][1] if submitted and which % 2 else None
-        work = submit(timeline, lanes[number], engine, ready, duration, end_from=end_from, after=after)
+        work = submit(lanes[number], engine, ready, duration, end_from=end_from, after=after)
         submitted.append((number, work))
     starts = place_all(timeline)
     assert starts == sorted(starts)
@@ -152,12 +157,12 @@ def test_every_work_starts_as_soon_as_its_lane_its_engine_and_its_event_allow(su
         assert [work for n, work in placed if n == number] == [work for n, work in submitted if n == number]
     lane_free, engine_free = [0] * 3, [0] * 4
     for number, work in placed:
-        after_end = work.after.end if work.after else 0
-        assert work.start == max(work.ready, lane_free[number], engine_free[work.engine], after_end)
+        after, engine = work.task.after, work.task.engine
+        assert work.start == max(work.ready, lane_free[number], engine_free[engine], after.end if after else 0)
         assert work.end == max(work.start + work.duration, work.end_from)
         lane_free[number] = work.end
-        if work.engine != NO_ENGINE:
-            engine_free[work.engine] = work.end
+        if engine != NO_ENGINE:
+            engine_free[engine] = work.end
 
 
 @given(SUBMISSIONS, st.sampled_from([(), (1.0, 1.5)]), st.integers(0, 11))
@@ -166,12 +171,12 @@ def test_a_lane_that_alone_has_work_is_placed_as_by_asking_what_starts_next(subm
         timeline = Timeline()
         lane, works = timeline.lane(), []
         for _, engine, ready, duration, end_from, _ in submissions:
-            works.append(submit(timeline, lane, engine, ready, duration, end_from=end_from))
-            works[-1].lane, works[-1].sharing = lane, sharing if engine == COMPUTE_ENGINE else ()
+            shares = sharing if engine == COMPUTE_ENGINE else ()
+            works.append(submit(lane, engine, ready, duration, end_from, sharing=shares))
         if works and alone:
             timeline.place_alone(works[last % len(works)])
         place_all(timeline)
-        return [(work.start, work.end) for work in works], lane.tail, timeline.busy
+        return [(work.start, work.end) for work in works], lane.tail, lane.placed
 
     assert place(True) == place(False)
 

@@ -8,7 +8,7 @@ a race shows whether or not it happens to go well this time (Flanagan and Freund
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ class Accesses:
     as well which bytes have a value.
     """
 
-    __slots__ = ("_written", "device", "has_gaps", "lane", "latest", "memory")
+    __slots__ = ("_written", "device", "has_gaps", "lane", "latest", "memory", "place")
 
     def __init__(self, memory: str, device: Any = None) -> None:
         self.memory = memory
@@ -42,6 +42,8 @@ class Accesses:
         self.latest: list[Access] = []
         self.lane: StreamQueue | None = None
         """The lane of all that is in `latest`; None where there are several, or nothing is in it, or it has gaps."""
+        self.place = 0
+        """The place in it of the last of them."""
         self.has_gaps = device is not None
         """Some of its bytes may have no value."""
         self._written: set[tuple[int, int]] = set()
@@ -71,7 +73,7 @@ class WatchedBuffer(HostBuffer):
     as freed.
     """
 
-    __slots__ = ("_hazards", "accesses", "forget")
+    __slots__ = ("_hazards", "accesses", "copies", "forget")
 
     forget: Callable[[], object]
 
@@ -81,6 +83,8 @@ class WatchedBuffer(HostBuffer):
         super().__init__(array, memory)
         self._hazards = hazards
         self.accesses = accesses or Accesses(f"{memory} memory")
+        self.copies: dict[tuple[int, int], Any] = {}
+        """The copies from and to it, by their engine and the device's address."""
 
     @property
     def array(self) -> np.ndarray:
@@ -124,21 +128,23 @@ class Hazards:
 
     # Order
 
-    def check(self, work: Work, touches: Sequence[Touch]) -> None:
+    def check(self, work: Work) -> None:
         """Note what `work` touches, which is submitted next.
 
         HazardError where other work that touches the same bytes may run at the same time, and one of the two writes;
         and where it computes on device memory that was written in part alone.
         """
-        lane, known = work.lane, work.lane.known
-        for accesses, kind, begin, end in touches:
-            latest = accesses.latest
-            if accesses.lane is lane and latest[-1][0].place <= known:  # all of it is over
+        lane, place, known = work.lane, work.place, work.lane.known
+        for accesses, kind, begin, end in work.task.touches:
+            if accesses.lane is lane and accesses.place <= known:  # all of it is over
                 accesses.latest = [(work, kind, begin, end)]
-            elif accesses.lane is lane and kind is READ and len(latest) == 1 and latest[0][1] is WRITE:
-                latest.append((work, kind, begin, end))
+            elif (
+                accesses.lane is lane and kind is READ and len(accesses.latest) == 1 and accesses.latest[0][1] is WRITE
+            ):
+                accesses.latest.append((work, kind, begin, end))
             else:
                 self._check_races(accesses, kind, begin, end, work)
+            accesses.place = place
 
     def _check_races(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
         lane, kept = work.lane, []
@@ -152,8 +158,8 @@ class Hazards:
                     continue  # what races with it races with `work` as well
             elif first < end and begin < last and (how != kind or kind == WRITE):
                 raise HazardError(
-                    f"{work.name} {kind} {min(last, end) - max(first, begin):,} bytes of {accesses.memory} that "
-                    f"{earlier.name} {how} in another stream, and nothing orders the two",
+                    f"{work.task.name} {kind} {min(last, end) - max(first, begin):,} bytes of {accesses.memory} that "
+                    f"{earlier.task.name} {how} in another stream, and nothing orders the two",
                     fix="record an event behind the first, and let the other stream wait for it (wait_event)",
                     lines=(self.line_now(), self.line(earlier)),
                 )
@@ -168,9 +174,9 @@ class Hazards:
     def _check_gaps(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
         if kind != READ:
             accesses.write(begin, end)
-        elif work.engine == COMPUTE_ENGINE and 0 < (written := accesses.written(end)) < end:
+        elif work.task.engine == COMPUTE_ENGINE and 0 < (written := accesses.written(end)) < end:
             raise HazardError(
-                f"the input of {work.name} must be written whole, got {written:,} of {end:,} bytes",
+                f"the input of {work.task.name} must be written whole, got {written:,} of {end:,} bytes",
                 fix="upload an array of the input's dtype and shape, all of it to its place",
                 lines=(self.line_now(),),
             )
@@ -206,14 +212,14 @@ class Hazards:
         """
         if not isinstance(buffer, WatchedBuffer):
             return
-        begin, end = buffer.address, buffer.address + buffer.nbytes
         for work, _, first, last in buffer.accesses.latest:
             if work.place <= work.lane.known:
                 continue
-            if first < end and begin < last and engine in (None, work.engine) and not self._is_done(work):
+            begin, end = buffer.address, buffer.address + buffer.nbytes
+            if first < end and begin < last and engine in (None, work.task.engine) and not self._is_done(work):
                 raise HazardError(
                     f"{buffer.nbytes:,} bytes of {buffer.memory} memory are {verb}{self._when()} while a copy "
-                    f"({work.name}) still uses them",
+                    f"({work.task.name}) still uses them",
                     fix=_FIX,
                     lines=(self.line_now(), self.line(work)),
                 )
@@ -224,8 +230,9 @@ class Hazards:
         """
         for work, how, first, last in accesses.latest:
             if first < end and begin < last and WRITE in (kind, how) and work.place > work.lane.known:
+                copy = f"a copy ({work.task.name}) {how}"
                 raise HazardError(
-                    f"the host {kind} memory that a copy ({work.name}) {how}, and no wait says that the copy is over",
+                    f"the host {kind} memory that {copy}, and no wait says that the copy is over",
                     fix=_FIX,
                     lines=(self.line_now(), self.line(work)),
                 )
@@ -248,7 +255,7 @@ class Hazards:
         raw = buffer.raw
         compared = _Compared(work, raw, raw.copy())
         self._compared.append(compared)
-        if work.engine == DOWNLOAD_ENGINE and (download := work.action) is not None:
+        if work.task.engine == DOWNLOAD_ENGINE and (download := work.action) is not None:
 
             def land() -> None:
                 """What it is compared with from here on is what the download wrote."""
@@ -267,14 +274,14 @@ class Hazards:
         for work, freed_ns, what, line in freed:
             if work.end > freed_ns:
                 raise HazardError(
-                    f"{what} while a copy ({work.name}) still uses them",
+                    f"{what} while a copy ({work.task.name}) still uses them",
                     fix="hold the memory until the copy is done",
                     lines=(line, self.line(work)),
                 )
         for work, raw, expected in ended:
             if not _same(raw, expected):
                 raise HazardError(
-                    f"{raw.size:,} bytes were written while they were in flight ({work.name})",
+                    f"{raw.size:,} bytes were written while they were in flight ({work.task.name})",
                     fix=_FIX,
                     lines=(self.line(work),),
                 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from itertools import chain, count
 from math import prod, tau
+from operator import index
 from random import Random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,13 @@ from ..device import HostBuffer, memory_errors
 from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
 from .conditions import State
-from .hazards import Accesses, Hazards, Touch, WatchedBuffer
+from .hazards import Accesses, Hazards, WatchedBuffer
 from .preset import Preset, Registration
-from .timeline import PENDING, StreamQueue, Timeline, Work
+from .timeline import PENDING, StreamQueue, Task, Timeline, Work
 from .virtual_time import Trace, VirtualThread, VirtualThreads
 
 if TYPE_CHECKING:
-    from .streams import SimulatedGraph
+    from .streams import SimulatedEvent, SimulatedGraph
 
 STREAM_SYNCHRONIZE = "cudaStreamSynchronize"
 
@@ -101,11 +102,10 @@ class Machine:
         self.memory = Memory(self)
         self.captures: dict[VirtualThread, SimulatedGraph] = {}
         """The captures under way: each takes the work of its own host thread alone."""
-        self.spread: Callable[[float], int] = _jittered(jitter, seed) if jitter else int
+        self.spread: Callable[[int], int] = _jittered(jitter, seed) if jitter else index
         """The duration, give or take the jitter."""
-        self.moves = 0
-        """How often the host has moved megabytes: every kind of call is cold once after it."""
-        self._moves_at_call: dict[str, int] = {}
+        self.warm: set[str] | None = None
+        """The kinds of calls since the host has moved megabytes: each is cold once after it. None: it never has."""
         self._queue_depth = preset.launch_queue_depth
         self._kept_ns = preset.registration.kept_ns if preset.registration else 0
 
@@ -114,11 +114,10 @@ class Machine:
     def begin(self) -> int:
         """The begin of every call: threads that are behind go first, so that calls happen in order of virtual time."""
         threads = self.threads
-        if get_ident() != threads.running.ident:
-            threads.check_caller()
         if threads.ready:
             threads.turn()
         if self.trace is not None:
+            threads.check_caller()
             self.trace.begin_call()
         return threads.now
 
@@ -140,9 +139,9 @@ class Machine:
 
     def is_cold(self, call: str) -> bool:
         """True once for each kind of call after the host has moved megabytes."""
-        if self._moves_at_call.get(call, 0) == self.moves:
+        if self.warm is None or call in self.warm:
             return False
-        self._moves_at_call[call] = self.moves
+        self.warm.add(call)
         return True
 
     # Captures
@@ -170,26 +169,59 @@ class Machine:
     # The GPU
 
     def submit(
-        self, lane: StreamQueue, work: Work, touches: Sequence[Touch] = (), host: HostBuffer | None = None
-    ) -> None:
-        """Append work to the lane; with the launch queue full the host waits for its oldest entry.
+        self,
+        lane: StreamQueue,
+        task: Task,
+        ready: int,
+        duration: int = 0,
+        end_from: int = 0,
+        action: Callable[[], Any] | None = None,
+        host: HostBuffer | None = None,
+        event: SimulatedEvent | None = None,
+    ) -> Work:
+        """Append work to the lane, which the event marks; with the launch queue full the host waits for its oldest.
 
         `host` is the page-locked memory that a copy reads or writes by itself. HazardError where the work races for
         memory, or reads what was written in part alone.
         """
-        work.lane, work.place, work.clock = lane, lane.count + 1, lane.clock
-        if touches:
-            self.hazards.check(work, touches)
+        work = Work()
+        work.task = task
+        work.lane = lane
+        work.place = lane.count + 1
+        work.clock = lane.clock
+        work.ready = ready
+        work.duration = duration
+        work.end_from = end_from
+        work.action = action
+        work.end = PENDING
+        if task.touches:
+            self.hazards.check(work)
         if self.moves_bytes and host is not None:
             self.hazards.compare(host, work)
         if self.trace is not None:
             work.correlation = self.threads.running.call
-        self.timeline.submit(lane, work)
-        while lane.in_flight_entries > self._queue_depth:
-            oldest = lane.in_flight.popleft()
-            lane.in_flight_entries -= oldest.entries
-            if not 0 <= oldest.end <= self.threads.now:
-                self.hold_host(oldest)
+        if event is not None:
+            event.work = work
+        lane.in_flight.append(work)
+        lane.entries += task.entries
+        lane.count = work.place
+        lane.last = work
+        if lane.entries > self._queue_depth:
+            self._make_room(lane)
+        return work
+
+    def _make_room(self, lane: StreamQueue) -> None:
+        if not self.threads.ready:  # others may be at a time when it had not run
+            lane.drop_run(self.threads.now)
+        while lane.entries > self._queue_depth:
+            oldest = lane.in_flight[lane.leaving]
+            lane.leaving += 1
+            lane.entries -= oldest.task.entries
+            self.hold_host(oldest)
+        gone = min(lane.leaving, lane.placed)  # another host thread may wait for the others
+        del lane.in_flight[:gone]
+        lane.placed -= gone
+        lane.leaving -= gone
 
     def hold_host(self, work: Work, tail_ns: int = 0) -> None:
         """Keep the running thread in its call until `tail_ns` before the end of `work`."""
@@ -204,7 +236,7 @@ class Machine:
         DeviceError where it never ends.
         """
         timeline, threads = self.timeline, self.threads
-        if timeline.busy == 1 and not threads.ready:
+        if not threads.ready:
             timeline.place_alone(work)
         while work.end == PENDING:
             following = timeline.next_start()
@@ -236,9 +268,12 @@ class Machine:
         """A synchronize call: short where the work is done, else until the host has woken up after its end."""
         if self.captures:
             self.refuse_in_capture(name)
-        begin, preset, call_ns = self.begin(), self.preset, self.preset.synchronize_ns
+        threads, preset = self.threads, self.preset
+        if get_ident() != threads.running.ident:
+            threads.check_caller()
+        begin, call_ns = self.begin(), preset.synchronize_ns
         # Only the call of a stream was measured cold.
-        if preset.cold_synchronize_ns is not None and name == STREAM_SYNCHRONIZE and self.is_cold(name):
+        if preset.cold_synchronize_ns is not None and name is STREAM_SYNCHRONIZE and self.is_cold(name):
             call_ns = preset.cold_synchronize_ns
         done_at = begin + self.spread(call_ns)
         if work is not None:
@@ -246,13 +281,16 @@ class Machine:
                 self.settle(work)
             if work.end > begin:
                 wake_up_ns = preset.wake_up_ns + self._kept_ns * self.memory.registered
-                done_at = max(done_at, work.end + self.spread(wake_up_ns))
-        self.threads.now = done_at
+                awake_at = work.end + self.spread(wake_up_ns)
+                if awake_at > done_at:
+                    done_at = awake_at
+            lane = work.lane
+            if work is lane.last and not threads.ready:  # the lane's launch queue is empty
+                lane.in_flight.clear()
+                lane.placed = lane.entries = lane.leaving = 0
+        threads.now = done_at
         if self.trace is not None:
             self.trace.keep("api", name, begin)
-        if work is not None and work is work.lane.last and not self.threads.ready:  # the lane's launch queue is empty
-            work.lane.in_flight.clear()
-            work.lane.in_flight_entries = 0
         self.hazards.learn(work)
 
 
@@ -269,8 +307,8 @@ def _jittered(deviation: float, seed: int) -> Callable[[float], int]:
         factors: list[float] = np.exp(pairs * deviation).ravel().tolist()
         return factors
 
-    factor = chain.from_iterable(iter(block, None)).__next__
-    return lambda duration_ns: int(duration_ns * factor())
+    factors = chain.from_iterable(iter(block, None))
+    return lambda duration_ns: int(duration_ns * next(factors))
 
 
 class Memory:

@@ -37,7 +37,7 @@ from .raw_objects import (
     get_elapsed_time,
 )
 from .simulated import SimulatedDevice
-from .timed_engine import SPIN, SimulatedEngine, compute_into, touches_of
+from .timed_engine import SPIN, SimulatedEngine, compute_into, inference
 from .virtual_time import calling_line
 
 
@@ -159,7 +159,7 @@ class ExecutionContext(Names):
         kept: Any = weakref.WeakValueDictionary(buffers) if capture else buffers
         action = partial(compute_into, engine, engine.compute, kept) if engine.compute else None
         stream = space.find_stream(stream_handle)
-        space.device.run_kernels(engine.label, engine.cost, stream, action, self, touches_of(engine, buffers))
+        space.device.run_kernels(inference(engine, buffers, self), engine.cost, stream, action)
         return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,14 @@ from .hazards import READ, TOUCH, WRITE, Touch, WatchedBuffer
 from .machine import STREAM_SYNCHRONIZE, Machine, Range, SimulatedBuffer, TracedRange
 from .preset import EngineCost, PageableCopy, PinnedCopy, Preset, by_count
 from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream, while_held
-from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE, StreamQueue, Work
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE, StreamQueue, Task, Work
 from .virtual_time import ROWS, VirtualQueue, VirtualThread
 
 if TYPE_CHECKING:
     from .namespace import Namespace
+
+
+_MOST_COPIES = 64  # that a piece of host memory remembers
 
 
 @dataclass(slots=True, eq=False)
@@ -34,10 +37,23 @@ class _Direction:
     device: str
     pinned: PinnedCopy
     pageable: PageableCopy
-    names: dict[HostMemory, str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.names = {memory: f"{memory} {ROWS[self.engine]}" for memory in HostMemory}
+
+@dataclass(slots=True, eq=False)
+class _Copy:
+    """What is the same each time that a copy is made from one place to another."""
+
+    task: Task
+    by_gpu: bool
+    """From or to page-locked memory."""
+    staged: bool
+    """All of it fits the driver's staging memory."""
+    duration_ns: int
+    call_ns: int
+    """The call blocks the host for this; one `by_gpu` for `busy_call_ns` where that is slow."""
+    busy_call_ns: int
+    submit_ns: int
+    tail_ns: int
 
 
 class SimulatedDevice(Device):
@@ -136,7 +152,7 @@ class SimulatedDevice(Device):
         """The host moves megabytes for as long as the preset says of that work (0 if it has none)."""
         machine, duration_ns = self.machine, self.preset.host_work_ns.get(name, 0)
         machine.advance(machine.state.host_work_ns(duration_ns) if machine.state else duration_ns)
-        machine.moves += 1
+        machine.warm = set()
 
     def start_thread(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
         """A host thread in virtual time."""
@@ -199,62 +215,85 @@ class SimulatedDevice(Device):
         """`cudaMemcpyAsync` device (from byte `offset` of it on) to host, as the preset's hardware does it."""
         self._copy(self._download, target, source, stream, offset)
 
-    def _copy(self, direction: _Direction, host: HostBuffer, device: Any, stream: Any, offset: int) -> None:
-        machine, lane, cost, nbytes = self.machine, stream.lane, direction.pinned, host.nbytes
+    def _copy(self, direction: _Direction, host: Any, device: Any, stream: Any, offset: int) -> None:
+        try:
+            copy: _Copy = host.copies[direction.engine, device.address + offset]
+        except (AttributeError, KeyError):
+            copy = self._new_copy(direction, host, device, offset)
+        machine, lane, task = self.machine, stream.lane, copy.task
+        begin, action = machine.begin(), None
+        if machine.moves_bytes:
+            action = _mover(direction, host, weakref.ref(device), offset)
+        if machine.captures and (graph := machine.capture_of(lane)) is not None:
+            if not copy.by_gpu:
+                raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
+            graph.add(task, copy.duration_ns, action, host)
+            return
+        if action is not None:
+            action = partial(while_held, device, action)
+        if copy.by_gpu:  # the call only submits it
+            duration_ns, last = machine.spread(copy.duration_ns), lane.last
+            busy = machine.is_cold(task.name) or (last is not None and not machine.is_done(last))
+            call_ns = copy.busy_call_ns if busy else copy.call_ns
+            if machine.state is not None:
+                call_ns += machine.state.call_ns()
+            machine.threads.now += machine.spread(call_ns)
+            machine.submit(lane, task, begin + copy.submit_ns, duration_ns, 0, action, host)
+        elif copy.staged:
+            machine.threads.now += machine.spread(copy.call_ns)
+            machine.submit(lane, task, machine.threads.now, machine.spread(copy.duration_ns), 0, action)
+        else:
+            self._copy_by_driver(copy, lane, action)
+        if machine.trace is not None:
+            machine.trace.keep("api", "cudaMemcpyAsync", begin)
+
+    def _new_copy(self, direction: _Direction, host: HostBuffer, device: SimulatedBuffer, offset: int) -> _Copy:
+        nbytes, pinned, pageable, by_gpu = host.nbytes, direction.pinned, direction.pageable, host.memory.page_locked
         if offset + nbytes > device.nbytes:
             raise DeviceError(
                 f"a copy must fit device memory of {device.nbytes} bytes, got {nbytes}", fix="create more of it"
             )
-        begin, name, page_locked = machine.begin(), direction.names[host.memory], host.memory.page_locked
-        duration_ns = cost.fixed_ns + int(nbytes / cost.rate)
-        work = Work(direction.engine, begin + self.preset.submit_ns, duration_ns, name, nbytes)
-        if machine.moves_bytes:
-            work.action = _mover(direction, host, weakref.ref(device), offset)
+        task = Task(direction.engine, f"{host.memory} {ROWS[direction.engine]}", nbytes)
         touches: list[Touch] = [(device.accesses, direction.device, offset, offset + nbytes)]
-        if page_locked and isinstance(host, WatchedBuffer):
+        if by_gpu and isinstance(host, WatchedBuffer):
             touches.append((host.accesses, direction.host, host.address, host.address + nbytes))
-        if machine.captures and (graph := machine.capture_of(lane)) is not None:
-            if not page_locked:
-                raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
-            graph.add(work, touches, host)
-            return
-        if work.action is not None:
-            work.action = partial(while_held, device, work.action)
-        if page_locked:  # the GPU makes the copy by itself: the call only submits it
-            work.duration = machine.spread(duration_ns)
-            busy = machine.is_cold(name) or (lane.last is not None and not machine.is_done(lane.last))
-            call_ns = cost.busy_call_ns if busy else cost.call_ns
-            machine.threads.now += machine.spread(call_ns + machine.state.call_ns() if machine.state else call_ns)
-            machine.submit(lane, work, touches, host)
-        elif nbytes <= direction.pageable.staging_bytes:
-            machine.advance(direction.pageable.staged_call_ns + int(nbytes / direction.pageable.staged_rate))
-            work.ready, work.duration = machine.threads.now, machine.spread(duration_ns)
-            machine.submit(lane, work, touches)
-        else:
-            self._copy_by_driver(direction, lane, work, touches)
-        if machine.trace is not None:
-            machine.trace.keep("api", "cudaMemcpyAsync", begin)
+        task.touches = touches
+        staged = not by_gpu and nbytes <= pageable.staging_bytes
+        call_ns = pageable.call_ns + int(nbytes / pageable.rate)
+        if by_gpu:
+            call_ns = pinned.call_ns
+        elif staged:
+            call_ns = pageable.staged_call_ns + int(nbytes / pageable.staged_rate)
+        elif direction is self._upload:
+            task.engine, task.free_before = DRIVER, pageable.tail_ns  # the next may come when the call returns
+        duration_ns = pinned.fixed_ns + int(nbytes / pinned.rate)
+        submit_ns, tail_ns = self.preset.submit_ns, pageable.tail_ns
+        copy = _Copy(task, by_gpu, staged, duration_ns, call_ns, pinned.busy_call_ns, submit_ns, tail_ns)
+        if isinstance(host, WatchedBuffer):
+            if len(host.copies) == _MOST_COPIES:
+                host.copies.clear()
+            host.copies[direction.engine, device.address + offset] = copy
+        return copy
 
-    def _copy_by_driver(self, direction: _Direction, lane: StreamQueue, work: Work, touches: Sequence[Touch]) -> None:
+    def _copy_by_driver(self, copy: _Copy, lane: StreamQueue, action: Callable[[], None] | None) -> None:
         """The driver makes the copy through its staging memory, once the stream is empty: the call takes all of it.
 
         Uploads of all threads take turns in it (14 to 15 GB/s together from 1 to 8 threads on an H200, where plain host
         copies scale to 95). Of downloads that was not measured: they have the copy engine.
         """
-        machine, cost, uploads = self.machine, direction.pageable, direction is self._upload
+        machine, hold_ns, uploads = self.machine, copy.call_ns, copy.task.engine == DRIVER
         if lane.last is not None:
             machine.hold_host(lane.last)
-        hold_ns = cost.call_ns + int(work.nbytes / cost.rate)
         if uploads:
-            work.engine, work.free_before = DRIVER, cost.tail_ns  # the next may come when the call returns
             self._turns = [each for each in self._turns if not each.has_run(machine.threads.now)]
             if self._turns:
                 hold_ns = int(hold_ns * by_count(self.preset.upload_turn_times, len(self._turns) + 1))
+        ready, duration_ns = machine.threads.now, machine.spread(hold_ns) + copy.tail_ns
+        work = machine.submit(lane, copy.task, ready, duration_ns, 0, action)
+        if uploads:
             self._turns.append(work)
-        work.ready, work.duration = machine.threads.now, machine.spread(hold_ns) + cost.tail_ns
-        machine.submit(lane, work, touches)
-        machine.hold_host(work, cost.tail_ns)
-        machine.moves += 1
+        machine.hold_host(work, copy.tail_ns)
+        machine.warm = set()
         if not uploads:
             machine.hazards.learn(work)
             machine.is_cold(STREAM_SYNCHRONIZE)  # the call has waited in the driver: the next wait is warm
@@ -268,55 +307,46 @@ class SimulatedDevice(Device):
         machine = self.machine
         assert isinstance(stream, SimulatedStream)
         begin = machine.begin()
-        work = Work(COMPUTE_ENGINE, begin + self.preset.submit_ns, name=kernel.name)
+        task = Task(COMPUTE_ENGINE, kernel.name)
+        task.touches = [
+            (each.accesses, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)
+        ]
         if kernel.duration_ns is not None:
-            work.duration = kernel.duration_ns(*arguments)
+            duration_ns = kernel.duration_ns(*arguments)
         else:
-            work.duration = self.preset.kernel_ns.get(kernel.name, 0) * grid[2]
-            work.sharing = self.preset.kernel_sharing
-        if machine.moves_bytes:
-            work.action = lambda: kernel.reference(*map(_value_of, arguments))
-        touches = [(each.accesses, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
+            duration_ns = self.preset.kernel_ns.get(kernel.name, 0) * grid[2]
+            task.sharing = self.preset.kernel_sharing
+        action = (lambda: kernel.reference(*map(_value_of, arguments))) if machine.moves_bytes else None
         if (graph := machine.capture_of(stream.lane)) is not None:
-            graph.add(work, touches)
+            graph.add(task, duration_ns, action)
             return
         machine.advance(self.preset.launch_ns)
-        work.duration = machine.spread(work.duration)
-        machine.submit(stream.lane, work, touches)
+        machine.submit(stream.lane, task, begin + self.preset.submit_ns, machine.spread(duration_ns), action=action)
         if machine.trace is not None:
             machine.trace.keep("api", "cudaLaunchKernel", begin)
 
     def run_kernels(
-        self,
-        name: str,
-        cost: EngineCost,
-        stream: Stream,
-        action: Callable[[], Any] | None = None,
-        owner: object = None,
-        touches: Sequence[Touch] = (),
+        self, task: Task, cost: EngineCost, stream: Stream, action: Callable[[], Any] | None = None
     ) -> None:
-        """Submit the kernels of an engine: the host launches for `enqueue_ns`, the GPU follows. They read and write
-        `touches`.
+        """Submit the kernels of an engine, which are that task: the host launches for `enqueue_ns`, the GPU follows.
 
-        HazardError where two inferences of one `owner`, a context, would run at once, and where memory races.
+        HazardError where two inferences of one owner, a context, would run at once, and where memory races.
         """
         assert isinstance(stream, SimulatedStream)
-        machine = self.machine
+        machine, lane = self.machine, stream.lane
         begin = machine.begin()
-        work = Work(COMPUTE_ENGINE, begin + self.preset.submit_ns, 0, name, 0, action, cost.sharing, owner)
-        if machine.captures and (graph := machine.capture_of(stream.lane)) is not None:
-            work.duration = cost.graph_gpu_ns
-            graph.add(work, touches)
+        if machine.captures and (graph := machine.capture_of(lane)) is not None:
+            graph.add(replace(task, entries=1), cost.graph_gpu_ns, action)
             graph.capture_ns += round(self.preset.capture_times * cost.enqueue_ns)
             graph.launch_ns = (cost.graph_launch_ns, cost.cold_graph_launch_ns)
             graph.submit_ns = cost.graph_submit_ns
             return
-        enqueue_ns = cost.cold_enqueue_ns if machine.is_cold(name) else cost.enqueue_ns
-        machine.threads.now += machine.spread(machine.state.enqueue_ns(enqueue_ns) if machine.state else enqueue_ns)
-        work.duration, work.entries = machine.spread(cost.gpu_ns), cost.kernels
-        if cost.tail_ns:
-            work.end_from = machine.threads.now + cost.tail_ns
-        machine.submit(stream.lane, work, touches)
+        enqueue_ns = cost.cold_enqueue_ns if machine.is_cold(task.name) else cost.enqueue_ns
+        if machine.state is not None:
+            enqueue_ns = machine.state.enqueue_ns(enqueue_ns)
+        machine.threads.now += machine.spread(enqueue_ns)
+        end_from = machine.threads.now + cost.tail_ns if cost.tail_ns else 0
+        machine.submit(lane, task, begin + self.preset.submit_ns, machine.spread(cost.gpu_ns), end_from, action)
         if machine.trace is not None:
             machine.trace.keep("api", "cudaLaunchKernel", begin)
 

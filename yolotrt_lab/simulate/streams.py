@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from ..device import Event, HostBuffer, Stream
 from ..errors import CaptureError, DeviceError, HazardError
-from .hazards import Touch
 from .machine import STREAM_SYNCHRONIZE, Machine, SimulatedBuffer
-from .timeline import NO_ENGINE, PENDING, StreamQueue, Work
+from .timeline import NO_ENGINE, PENDING, StreamQueue, Task, Work
+
+MARK = Task(NO_ENGINE)
+"""What an event leaves in a stream."""
 
 
 class SimulatedEvent:
@@ -62,9 +64,7 @@ class SimulatedStream:
         assert isinstance(event, SimulatedEvent)
         machine = self._machine
         machine.spend("cudaEventRecord", machine.preset.record_ns)
-        # The mark stands before the submission, which other host threads may see while it waits for the launch queue.
-        event.work = work = Work(NO_ENGINE, machine.threads.now)
-        machine.submit(self.lane, work)
+        machine.submit(self.lane, MARK, machine.threads.now, event=event)
 
     def wait(self, event: Event) -> None:
         """What is submitted from here on starts after the event."""
@@ -73,7 +73,8 @@ class SimulatedStream:
         machine.spend("cudaStreamWaitEvent", machine.preset.record_ns)
         if event.work is not None:
             self.lane.wait_for(event.work)
-        machine.submit(self.lane, Work(NO_ENGINE, machine.threads.now, after=event.work))
+        self.lane.held += event.work is not None
+        machine.submit(self.lane, Task(NO_ENGINE, after=event.work), machine.threads.now)
 
     def begin_capture(self, keeps: object = None) -> None:
         """From here on the work that the running thread submits goes into a graph, which keeps that object."""
@@ -106,13 +107,15 @@ class SimulatedGraph:
         self.lane = lane
         self._machine = machine
         self._keeps = keeps
-        self._steps: list[tuple[Work, Sequence[Touch], HostBuffer | None]] = []
+        self._steps: list[tuple[Task, int, Callable[[], None] | None, HostBuffer | None]] = []
         self._memory: list[weakref.ref[SimulatedBuffer]] = []
 
-    def add(self, work: Work, touches: Sequence[Touch], host: HostBuffer | None = None) -> None:
+    def add(
+        self, task: Task, duration: int, action: Callable[[], None] | None = None, host: HostBuffer | None = None
+    ) -> None:
         """One more piece of work, see `Machine.submit`."""
-        self._steps.append((work, touches, host))
-        self._memory += [accesses.device for accesses, *_ in touches if accesses.device is not None]
+        self._steps.append((task, duration, action, host))
+        self._memory += [accesses.device for accesses, *_ in task.touches if accesses.device is not None]
 
     def launch(self, stream: Stream) -> None:
         """Submit all of it by one call; HazardError where memory of the capture was freed."""
@@ -127,10 +130,9 @@ class SimulatedGraph:
                 lines=(machine.hazards.line_now(),),
             )
         machine.advance(self.launch_ns[machine.is_cold("cudaGraphLaunch")])
-        for step, touches, host in self._steps:
-            action = step.action and partial(while_held, memory, step.action)
-            what = step.duration, step.name, step.nbytes, action, step.sharing, step.owner
-            machine.submit(lane, Work(step.engine, begin + self.submit_ns, *what), touches, host)
+        for task, duration, action, host in self._steps:
+            held = action and partial(while_held, memory, action)
+            machine.submit(lane, task, begin + self.submit_ns, duration, 0, held, host)
         if machine.trace is not None:
             machine.trace.keep("api", "cudaGraphLaunch", begin)
 

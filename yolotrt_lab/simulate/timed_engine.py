@@ -19,6 +19,7 @@ from ..vision import Decode, HostWork, Outputs
 from .hazards import READ, WRITE, Touch
 from .preset import EngineCost, Preset
 from .simulated import SimulatedDevice
+from .timeline import COMPUTE_ENGINE, Task
 
 Compute = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
@@ -116,14 +117,14 @@ class SimulatedContext(Context):
         self._run = device.run_kernels
         self._shared = shared
         self._engine = engine
-        self._touches = touches_of(engine, self.buffers)
+        self._task = inference(engine, self.buffers, shared)
 
     def enqueue(self, stream: Stream) -> None:
         """Submit one inference."""
         self._shared.check()
         engine = self._engine
         action = engine.compute and partial(compute_into, engine, engine.compute, self.buffers)
-        self._run(engine.label, engine.cost, stream, action, self._shared, self._touches)
+        self._run(self._task, engine.cost, stream, action)
 
     def sibling(self, device: Device) -> SimulatedContext:
         """See `Context.sibling`: a HazardError where both would run at once."""
@@ -131,10 +132,12 @@ class SimulatedContext(Context):
         return SimulatedContext(device, self._engine, self._shared)
 
 
-def touches_of(engine: Engine, buffers: Mapping[str, Any]) -> list[Touch]:
-    """What an inference does to the device memory of its tensors."""
+def inference(engine: SimulatedEngine, buffers: Mapping[str, Any], owner: object) -> Task:
+    """An inference on the device memory of its tensors."""
     kinds = [(spec, READ) for spec in engine.inputs] + [(spec, WRITE) for spec in engine.outputs]
-    return [(buffers[spec.name].accesses, kind, 0, spec.nbytes) for spec, kind in kinds]
+    touches: list[Touch] = [(buffers[spec.name].accesses, kind, 0, spec.nbytes) for spec, kind in kinds]
+    cost = engine.cost
+    return Task(COMPUTE_ENGINE, engine.label, 0, touches, cost.sharing, owner, cost.kernels)
 
 
 def compute_into(engine: Engine, compute: Compute, buffers: Mapping[str, Any]) -> None:

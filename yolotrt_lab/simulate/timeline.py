@@ -10,14 +10,16 @@ how many run (Kleinrock, "Queueing Systems", volume 2, 1976). Their end is known
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, takewhile
 from math import ceil
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import HazardError
+
+if TYPE_CHECKING:
+    from .hazards import Touch
 
 UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, DRIVER = range(5)
 """DRIVER is the staging memory of the driver: the pageable uploads of a process take turns in it, and leave the copy
@@ -27,40 +29,53 @@ PENDING = -1
 
 
 @dataclass(slots=True, eq=False)
-class Work:
-    """One piece of stream work."""
+class Task:
+    """What work is, each time that it is submitted."""
 
     engine: int
-    ready: int = 0
-    """It starts no earlier."""
-    duration: int = 0
     name: str = ""
     nbytes: int = 0
-    action: Callable[[], Any] | None = None
-    """It runs when the work is placed, and goes then, with the memory that it holds."""
+    touches: Sequence[Touch] = ()
+    """What it does to memory."""
     sharing: Sequence[float] = ()
     """The total rate of 1, 2, ... works that share the compute engine (the last holds for more). Empty: the work has
     the engine to itself."""
     owner: object = None
     """Two works of one owner must not run at once."""
-    after: Work | None = None
-    """It starts no earlier than the end of this."""
-    end_from: int = 0
-    """It ends no earlier: the host still launches its kernels until then."""
-    free_before: int = 0
-    """Its engine is free so long before its end."""
     entries: int = 1
     """Places of the launch queue that it takes."""
-    correlation: int = field(default=0, init=False)
-    """The number of the call that submitted it."""
-    lane: StreamQueue = field(init=False)
-    place: int = field(init=False)
+    free_before: int = 0
+    """Its engine is free so long before its end."""
+    after: Work | None = None
+    """It starts no earlier than the end of this."""
+
+
+class Work:
+    """A task that was submitted to a lane. It is created empty: a constructor would take four times as long."""
+
+    __slots__ = (
+        *("action", "clock", "correlation", "duration", "end", "end_from", "lane", "place", "ready", "start"),
+        "task",
+    )
+
+    task: Task
+    lane: StreamQueue
+    place: int
     """Which of the works of its lane it is, from 1 on."""
-    clock: Clock = field(init=False)
+    clock: Clock
     """How far other streams are once it is over."""
-    start: int = field(default=PENDING, init=False)
-    end: int = field(default=PENDING, init=False)
-    """Both are PENDING until the work is placed, and final from then on."""
+    ready: int
+    """It starts no earlier."""
+    duration: int
+    end_from: int
+    """It ends no earlier: the host still launches its kernels until then."""
+    action: Callable[[], Any] | None
+    """It runs when the work is placed, and goes then, with the memory that it holds."""
+    correlation: int
+    """The number of the call that submitted it, where a trace is kept."""
+    start: int
+    end: int
+    """PENDING until the work is placed; both are final from then on."""
 
     def has_run(self, now: int) -> bool:
         """True where it is known to have run by then."""
@@ -75,9 +90,12 @@ class StreamQueue:
     priority: int
     closed: bool = False
     """Nobody can submit to it any more."""
-    waiting: deque[Work] = field(default_factory=deque)
-    in_flight: deque[Work] = field(default_factory=deque)
-    in_flight_entries: int = 0
+    in_flight: list[Work] = field(default_factory=list)
+    """What has not run, as far as is known: the first `placed` works were placed, the others were not."""
+    placed: int = 0
+    entries: int = 0
+    """The places of the launch queue that `in_flight` takes, but for the first `leaving`: the host waits for these."""
+    leaving: int = 0
     tail: int = 0
     """The last end that was placed."""
     last: Work | None = None
@@ -88,9 +106,19 @@ class StreamQueue:
     clock: Clock = field(default_factory=dict)
     """How far other streams were at the events that it waits for. Replaced where that changes: its works refer to it.
     """
+    held: int = 0
+    """So many of them wait for an event, and were not placed yet."""
     running: Work | None = None
     """What shares the GPU now, with `left` of its duration still to run."""
     left: float = 0.0
+
+    def drop_run(self, now: int) -> None:
+        """Let go of all that has run by then."""
+        run = list(takewhile(lambda work: work.has_run(now), self.in_flight))
+        del self.in_flight[: len(run)]
+        self.placed -= len(run)
+        self.entries -= sum(work.task.entries for work in run[self.leaving :])
+        self.leaving = max(self.leaving - len(run), 0)
 
     def wait_for(self, work: Work) -> None:
         """What is submitted from here on runs after that work."""
@@ -107,10 +135,8 @@ Clock: TypeAlias = dict[StreamQueue, int]
 class Timeline:
     """Places the work of all lanes (the queues of the streams) on the engines."""
 
-    def __init__(self, on_placed: Callable[[StreamQueue, Work], None] | None = None) -> None:
+    def __init__(self, on_placed: Callable[[Work], None] | None = None) -> None:
         self.lanes: list[StreamQueue] = []
-        self.busy = 0
-        """How many of them have work."""
         self._numbers = count()
         self._free = [0, 0, 0, 0, 0]
         self._sharing: list[StreamQueue] = []
@@ -134,39 +160,29 @@ class Timeline:
         """Forget the closed lanes whose work has all run by then."""
         self.lanes = [lane for lane in self.lanes if not lane.closed or (lane.last and not lane.last.has_run(now))]
 
-    def submit(self, lane: StreamQueue, work: Work) -> None:
-        """Append work to the lane."""
-        if not lane.waiting and lane.running is None:
-            self.busy += 1
-        lane.waiting.append(work)
-        lane.in_flight.append(work)
-        lane.in_flight_entries += work.entries
-        lane.last = work
-        lane.count += 1
-
     def next_start(self) -> tuple[StreamQueue, int] | None:
         """The lane in which work starts next, or ends that shares the GPU, and when; None if that is never."""
         best, best_start = self._next_end() if self._sharing else (None, 0)
         best_since = PENDING  # below every other: what ends goes before what starts
         free = self._free
         for lane in self.lanes:
-            if not lane.waiting or lane.running is not None:
+            if lane.placed == len(lane.in_flight) or lane.running is not None:
                 continue
-            work = lane.waiting[0]
-            start = work.ready
+            work = lane.in_flight[lane.placed]
+            task, start = work.task, work.ready
             if lane.tail > start:
                 start = lane.tail
-            after = work.after
+            after = task.after
             if after is not None:
                 if after.end == PENDING:
                     continue
                 if after.end > start:
                     start = after.end
-            if work.engine == COMPUTE_ENGINE and self._sharing and not work.sharing:
+            if task.engine == COMPUTE_ENGINE and self._sharing and not task.sharing:
                 continue
             since = start  # it waits for its engine alone from then on
-            if free[work.engine] > start:
-                start = free[work.engine]
+            if free[task.engine] > start:
+                start = free[task.engine]
             if (
                 best is None
                 or start < best_start
@@ -180,10 +196,12 @@ class Timeline:
         if lane.running is not None:
             self._end_shared(lane, start)
             return
-        work = lane.waiting.popleft()
+        work = lane.in_flight[lane.placed]
+        lane.placed += 1
+        lane.held -= work.task.after is not None
         self._take_up(work, start)
         work.start = start
-        if work.sharing:
+        if work.task.sharing:
             self._start_shared(lane, work)
         else:
             self._end(lane, work, start + work.duration)
@@ -191,34 +209,44 @@ class Timeline:
     def place_alone(self, last: Work) -> None:
         """The same for all works of a lane up to `last`, where no other lane has any, nor will before that ends.
 
-        It leaves to `next_start` what waits for an event, or runs already.
+        It does nothing where another lane has work, or where some waits for an event, or shares the GPU already.
         """
-        lane, free, changes = last.lane, self._free, self.elapsed is not None
-        waiting, end = lane.waiting, lane.tail
-        while last.end == PENDING and waiting and lane.running is None and waiting[0].after is None:
-            work = waiting.popleft()
-            engine, start = work.engine, work.ready
+        lane, free = last.lane, self._free
+        for other in self.lanes:
+            if other.running is not None or (other is not lane and other.placed < len(other.in_flight)):
+                return
+        if lane.held:
+            return
+        works = lane.in_flight[lane.placed :]
+        if last is not lane.last:
+            works = works[: works.index(last) + 1]
+        lane.placed += len(works)
+        changes, on_placed, end = self.elapsed is not None, self._on_placed, lane.tail
+        shared = max(free) > end  # other lanes keep an engine busy
+        for work in works:
+            task = work.task
+            start = work.ready
             if end > start:
                 start = end
-            if free[engine] > start:
+            engine = task.engine
+            if shared and free[engine] > start:
                 start = free[engine]
             if changes or work.action is not None:
                 self._take_up(work, start)
-            end = start + (ceil(work.duration / work.sharing[0]) if work.sharing else work.duration)
+            end = start + (ceil(work.duration / task.sharing[0]) if task.sharing else work.duration)
             if end < work.end_from:
                 end = work.end_from
-            work.start, work.end = start, end
-            lane.tail = end
-            if engine != NO_ENGINE:
-                free[engine] = end - work.free_before
-            if not waiting:
-                self.busy -= 1
-            if self._on_placed is not None:
-                self._on_placed(lane, work)
+            work.start = start
+            work.end = end
+            free[engine] = end - task.free_before
+            if on_placed is not None:
+                on_placed(work)
+        lane.tail = end
+        free[NO_ENGINE] = 0  # that is none: no other lane waits for it
 
     def _take_up(self, work: Work, start: int) -> None:
         if self.elapsed is not None:
-            work.duration = self.elapsed(work.engine, start, work.duration)
+            work.duration = self.elapsed(work.task.engine, start, work.duration)
         if work.action is not None:
             work.action()
             work.action = None
@@ -227,20 +255,19 @@ class Timeline:
         if end < work.end_from:
             end = work.end_from
         work.end = lane.tail = end
-        if not lane.waiting:
-            self.busy -= 1
-        engine = work.engine
-        if work.sharing:
-            self._free[engine] = max(self._free[engine], end)
-        elif engine != NO_ENGINE:
-            self._free[engine] = end - work.free_before
+        task = work.task
+        if task.sharing:
+            self._free[task.engine] = max(self._free[task.engine], end)
+        elif task.engine != NO_ENGINE:
+            self._free[task.engine] = end - task.free_before
         if self._on_placed is not None:
-            self._on_placed(lane, work)
+            self._on_placed(work)
 
     def _start_shared(self, lane: StreamQueue, work: Work) -> None:
-        if work.owner is not None and any(each.running.owner is work.owner for each in self._sharing if each.running):
+        owner = work.task.owner
+        if owner is not None and any(each.running.task.owner is owner for each in self._sharing if each.running):
             raise HazardError(
-                f"{work.name} must not start while the same context still runs, got {work.start} ns",
+                f"{work.task.name} must not start while the same context still runs, got {work.start} ns",
                 fix="use a context for each frame in flight: engine.context(device)",
             )
         self._share_until(work.start)
@@ -262,7 +289,7 @@ class Timeline:
 
     def _rate(self, lane: StreamQueue) -> float:
         assert lane.running is not None
-        running, rates = len(self._sharing), lane.running.sharing
+        running, rates = len(self._sharing), lane.running.task.sharing
         return rates[min(running, len(rates)) - 1] / running
 
     def _next_end(self) -> tuple[StreamQueue, int]:

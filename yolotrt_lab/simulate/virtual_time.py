@@ -22,7 +22,7 @@ from typing import Any
 
 from ..errors import DeviceError
 from ..types import Span
-from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, NO_ENGINE, UPLOAD_ENGINE, StreamQueue, Work
+from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, NO_ENGINE, UPLOAD_ENGINE, Work
 
 Line = tuple[str, int]
 """A line of the program: its file and number."""
@@ -133,6 +133,7 @@ class VirtualThreads:
 
     def turn(self, until: int | None = None) -> bool:
         """Let threads run whose clock is behind `until` (behind `now` by default); True if one did."""
+        self.check_caller()
         horizon = self.now if until is None else until
         turned = False
         while self.ready and self._behind().clock < horizon:
@@ -237,8 +238,9 @@ class Trace:
         call = threads.running.call if row == "api" else 0
         self.spans.append(Span(row, name, begin, threads.now, 0, 0, call, threads.running.number))
 
-    def keep_work(self, lane: StreamQueue, work: Work) -> None:
+    def keep_work(self, work: Work) -> None:
         """Work was placed on an engine; marks and waits take none, and are not kept."""
-        if work.engine != NO_ENGINE:
-            row = ROWS[work.engine]
-            self.spans.append(Span(row, work.name, work.start, work.end, lane.number, work.nbytes, work.correlation))
+        task = work.task
+        if task.engine != NO_ENGINE:
+            row, stream = ROWS[task.engine], work.lane.number
+            self.spans.append(Span(row, task.name, work.start, work.end, stream, task.nbytes, work.correlation))
