@@ -243,11 +243,6 @@ class _Report:
         self.notes += _without_damage(tables, titles)
         ranges, on_gpu = tables["ranges"], {table: tables[table] for table in on_gpu}
         api = _without_nested(tables["api"], on_gpu)
-        if several := _asked_twice(api, on_gpu):
-            self.notes.append(
-                f"{several} kernels and copies have a correlationId that several calls have: which call asked for "
-                "them can't be told"
-            )
         source = self._source(self._number_devices(on_gpu))
         warnings = self._rows("DIAGNOSTIC_EVENT", "severity", "text")
         self.notes += [f"nsys warned: {text}" for level, text in warnings if type(level) is int and level >= _WARNING]
@@ -436,17 +431,3 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
         outer = taken(around, asked(table))
         table["correlation"] = np.where(outer >= 0, api["correlation"][outer], table["correlation"])
     return rows_of(api, kept)
-
-
-def _asked_twice(api: Columns, on_gpu: Mapping[str, Columns]) -> int:
-    """How much GPU work has the correlation of several calls; in place, it gets one that no call has."""
-    number = api["correlation"]
-    if len(distinct(api["pid"])) < 2 and (number[1:] > number[:-1]).all():  # as in the trace of one thread
-        return 0
-    different, place_of = coded(packed(api, "correlation"))
-    several, count = different[np.bincount(place_of) > 1], 0
-    for table in on_gpu.values():
-        odd = np.isin(packed(table, "correlation"), several)
-        table["correlation"] = np.where(odd, -1, table["correlation"])
-        count += int(odd.sum())
-    return count
