@@ -33,7 +33,7 @@ class Detector:
     """Finds the boxes of one frame at a time and waits for them: simple, and not the way to run a loop.
 
     With a device the engine runs there; without one it must be an ONNX Runtime engine on the CPU. `confidence`, `iou`
-    and `max_detections` are those of `heads.decode`. `names` are the names of the classes, by default the model's;
+    and `max_detections` are those of `heads.decode`. `names` are the names of the classes, which the model knows;
     `classes` are those to look for, by number or name, all without it.
     ModelError if the engine takes several frames at a time or gives no boxes, EngineError if it computes nothing or
     cannot run there, SettingsError for a class that there is not, or a threshold out of range. On the CPU, threads take
@@ -50,7 +50,6 @@ class Detector:
         engine: Engine,
         device: Device | None = None,
         *,
-        names: tuple[str, ...] = (),
         confidence: float = 0.25,
         iou: float = 0.7,
         max_detections: int = 300,
@@ -63,7 +62,7 @@ class Detector:
         if getattr(engine, "compute", engine) is None:  # the simulated engine without a model
             fix = "open_engine(device, compute=True), or open_detector()"
             raise EngineError(f"the engine must compute boxes, got {engine.label}, which only takes time", fix=fix)
-        self.engine, self.device, self.names = engine, device, names or info.names
+        self.engine, self.device, self.names = engine, device, info.names
         check_thresholds(confidence, iou, max_detections)
         self.settings: dict[str, Any] = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
         if classes is not None:

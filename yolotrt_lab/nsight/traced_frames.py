@@ -116,9 +116,8 @@ def part(trace: Trace, frames: Frames, first: int, behind: int) -> tuple[Trace, 
     end = frames.start[behind] if behind < len(frames) else np.iinfo(np.int64).max
     edges = {table: np.searchsorted(trace.table(table)["start_ns"], (begin, end)) for table in SCHEMA}
     tables: dict[str, Any] = {table: rows_of(trace.table(table), slice(*edges[table])) for table in SCHEMA}
-    these, (ranges, _) = slice(first, behind), edges["ranges"]
-    rows = frames.row[these] - ranges
-    return replace(trace, **tables), Frames(frames.start[these], frames.end[these], frames.thread[these], rows)
+    cut = replace(trace, **tables)
+    return cut, ranges_as_frames(cut, frames.row[first:behind] - edges["ranges"][0])
 
 
 def outermost(table: Columns, rows: np.ndarray) -> np.ndarray:
