@@ -106,26 +106,6 @@ def shipped_trace(name: str) -> Trace:
     return read_trace(shipped_file("traces", f"{name}.sqlite", TraceError))
 
 
-def shipped_analysis(name: str) -> str:
-    """What `nsys analyze` said of the shipped trace of that name; TraceError names those that it was asked about.
-
-    >>> "Pageable" in shipped_analysis("graph-pageable")
-    True
-    """
-    return shipped_file("traces", f"{name}.analyze.txt", TraceError).read_text(encoding="utf-8")
-
-
-def rules(said: str) -> Iterator[tuple[str, str]]:
-    """Each rule of nsys by its name, such as 'cuda_api_sync', with what `nsys analyze` said by it.
-
-    >>> [rule for rule, _ in rules(shipped_analysis("graph-pageable"))][:2]
-    ['cuda_memcpy_async', 'cuda_memcpy_sync']
-    """
-    for part in said.split("Processing [")[1:]:
-        head, _, text = part.partition("\n")
-        yield head.partition("] with [")[2].partition(".py]")[0], text.strip("\n") + "\n"
-
-
 def _trace_of(path: Path, *notes: str) -> Trace:
     # glibc keeps what is freed for the next array only up to the largest size that was freed, and at most 32 MB.
     np.empty(31 << 20, np.uint8)
