@@ -39,7 +39,7 @@ lint: .venv/for-lint  ## style, types, and which module may import which
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-logo
 
-figures: .venv/for-run  ## draw the pictures of README anew
+figures: .venv/for-run  ## draw the pictures of README and the results on top of the report anew
 	$(PY) scripts/draw_house.py
 	$(PY) scripts/make_figures.py
 

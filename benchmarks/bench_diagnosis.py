@@ -23,9 +23,9 @@ from functools import partial
 
 import numpy as np
 
-from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.catalogue import SCENARIOS, Scenario
+from yolotrt_lab.causes.faults import Run
 from yolotrt_lab.causes.running import period_between_us, run_scenario
-from yolotrt_lab.causes.scenario import Run, Scenario
 from yolotrt_lab.diagnose.accounts import Bill, bill
 from yolotrt_lab.diagnose.measured import Measured
 from yolotrt_lab.engine import open_engine

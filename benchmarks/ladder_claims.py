@@ -32,10 +32,10 @@ from yolotrt_lab.frames import FrameSource
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 from yolotrt_lab.packages import import_cv2, load, shipped_model
 from yolotrt_lab.recording import Recording
+from yolotrt_lab.speed.kernels import bgr_to_nv12
 from yolotrt_lab.speed.ladder import RUNGS, Claim, Ladder, climb, open_engines
 from yolotrt_lab.speed.limits import FRAME_BYTES, copy_us, engine_us, figures
 from yolotrt_lab.speed.overlap import OverlapSettings
-from yolotrt_lab.speed.sources import bgr_to_nv12
 from yolotrt_lab.tensorrt import TensorRTEngine
 from yolotrt_lab.types import Detections, Pixels, TensorSpec
 from yolotrt_lab.vision import overlaps

@@ -1,17 +1,25 @@
-"""The pictures of the README, from the recordings and the simulated device: `make figures`."""
+"""The pictures of README and the results on top of the report, of recordings and the simulation: `make figures`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib import rc_context
 
 import yolotrt_lab as lab
 from scripts.evaluation.held_out import HELD_OUT_SEED
-from yolotrt_lab import nsight, plots, speed, vision
+from yolotrt_lab import causes, nsight, page, plots, speed, vision
 from yolotrt_lab.detector.scene import SyntheticScene
+from yolotrt_lab.files import write_file
+from yolotrt_lab.plots.curves import WAIT_COLOURS
+from yolotrt_lab.plots.style import MEMORY_COLOURS, STAGE_COLOURS
 from yolotrt_lab.simulate.experiments import CopyProbe
 from yolotrt_lab.speed.ladder import Ladder
+from yolotrt_lab.types import Stage
 
 FRAME_SHOWN = 40  # of each scene
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -117,6 +125,96 @@ def detections() -> None:
     save(figure, "detections.png")
 
 
+BLOCK = 25  # frames of which the median is drawn
+
+
+def results() -> list[dict[str, str]]:
+    """The results on the top of the report's page: each a number, what it means, and a small figure."""
+    found = []
+    for topic, notebook, draw in RESULTS:
+        drawn, ax = plots.figure(width=3.4, height=1.45)
+        number, text = draw(ax)
+        ax.tick_params(labelsize=8)
+        ax.grid(False, axis="x")
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": topic}):
+            figure = page.figure_html(plots.as_svg(drawn))
+        found.append({"topic": topic, "notebook": notebook, "number": number, "text": text, "figure": figure})
+    return found
+
+
+def _curve(ax: Any) -> tuple[str, str]:
+    """Draw a result on axes; returns its number and what that means."""
+    recording = recorded("report")
+    steady = recording.steady
+    times = steady.stage_ns(Stage.SYNCHRONIZE)[: len(steady) // BLOCK * BLOCK].reshape(-1, BLOCK) / 1e6
+    frames = np.arange(len(times)) * BLOCK
+    ax.plot(frames, np.median(times, axis=1), color=STAGE_COLOURS[Stage.SYNCHRONIZE], linewidth=1.4)
+    pinned = float(np.argmax(steady.columns["pinned"]))
+    ax.axvspan(pinned, frames[-1], color=MEMORY_COLOURS["pinned"], alpha=0.12, linewidth=0)
+    ax.text(pinned, 1, " pinned", transform=ax.get_xaxis_transform(), va="top", size=8)
+    ax.set(ylim=(0, 36), xlim=(0, frames[-1]), xticks=[])
+    ax.set_ylabel("ms", size=8)
+    alone, beside = (causes.report_levels(recording)[others, False]["cudaStreamSynchronize"] for others in (0, 20))
+    text = "Synchronize in the public report's loop, alone on an H200 and beside twenty other processes."
+    return f"{alone:.3f} → {beside:.1f} ms", text
+
+
+def _wait(ax: Any) -> tuple[str, str]:
+    seen = nsight.attribute(nsight.shipped_trace("report-b"))
+    waits = {wait: float(np.median(seen.waits_ns(wait)[3:])) / 1e6 for wait in nsight.WAITS}
+    left = 0.0
+    names = {"nothing": "nothing of this loop", "kernels": "its kernels"}
+    for wait, value in sorted(waits.items(), key=lambda each: -each[1]):
+        ax.barh([0], [value], left=left, color=WAIT_COLOURS[wait])
+        if value > 1:
+            ax.text(left + value / 2, 0, names.get(wait, wait), ha="center", va="center", size=8, color="#111111")
+        left += value
+    ax.set(yticks=[], xlim=(0, None), ylim=(-0.9, 0.9))
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("ms of one synchronize", size=8)
+    whole = float(np.median(seen.frames["synchronize_ns"][3:])) / 1e6
+    text = "of a synchronize beside twenty, traced: the GPU does nothing for this loop. Its kernels take "
+    return f"{waits['nothing']:.1f} of {whole:.1f} ms", f"{text}{waits['kernels']:.2f} ms, as ever."
+
+
+def _served(ax: Any) -> tuple[str, str]:
+    levels = causes.camera_levels(recorded("cameras"))
+    for pinned, memory in enumerate(("pageable", "pinned")):
+        threads = [count for count, kind in levels if kind == pinned]
+        rates = [levels[count, bool(pinned)]["frames/s"] for count in threads]
+        ax.plot(threads, rates, "o-", color=MEMORY_COLOURS[memory], markersize=3)
+        side, gap = (("top", -300), ("bottom", 300))[pinned]
+        ax.text(threads[-1], rates[-1] + gap, memory, ha="right", va=side, size=8)
+    ax.set(xticks=[1, 2, 4, 8], ylim=(0, 6_500))
+    ax.set_xlabel("cameras", size=8)
+    ax.set_ylabel("frames/s", size=8)
+    curve = causes.report_levels(recorded("report"))
+    text = f"On the report's curve, {curve[20, False]['frame']:.1f} → {curve[20, True]['frame']:.1f} ms a frame."
+    gain = levels[8, True]["frames/s"] / levels[8, False]["frames/s"]
+    return f"{gain:.1f} times the frames", f"with eight cameras in one process. {text}"
+
+
+def _rungs(ax: Any) -> tuple[str, str]:
+    frame_us = {each.rung.label.partition(" ")[0]: each.together.frame_us for each in Ladder.shipped().steps}
+    times = list(frame_us.values())
+    ax.bar(list(frame_us), times, color=STAGE_COLOURS[Stage.WAIT])
+    for place, time_us in enumerate(times):
+        ax.text(place, time_us, f"{time_us:,.0f}", ha="center", va="bottom", size=7)
+    ax.set_xlabel("rung, us a frame", size=8)
+    ax.set(yticks=[])
+    ax.spines["left"].set_visible(False)
+    text = f"a 1080p frame, on {len(frame_us)} rungs, of which pinned memory is one."
+    return f"{times[0]:,.0f} → {times[-1]:,.0f} us", text
+
+
+RESULTS = (
+    ("The report's curve", "01_reproduce", _curve),
+    ("Where the wait goes", "04_nsight", _wait),
+    ("What pinned memory buys", "03_pinned_fix", _served),
+    ("How fast it can be", "07_speed_of_light", _rungs),
+)
+
+
 if __name__ == "__main__":
     plt.switch_backend("Agg")
     report()
@@ -126,3 +224,4 @@ if __name__ == "__main__":
     nsight_pair()
     ladder_bounds()
     detections()
+    write_file(page.RESULTS, json.dumps(results(), indent=1, ensure_ascii=False) + "\n")

@@ -27,8 +27,8 @@ import numpy as np
 from yolotrt_lab import nsight
 from yolotrt_lab.causes import shared_gpu
 from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.faults import Run
 from yolotrt_lab.causes.running import run_scenario, run_together, with_telemetry
-from yolotrt_lab.causes.scenario import Run
 from yolotrt_lab.causes.shared_gpu import Group, group_of
 from yolotrt_lab.cuda import DOMAIN
 from yolotrt_lab.device import Device, open_device

@@ -14,7 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "yolotrt_lab"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 WINGS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"plots"}
-APP = {"cli", "doctor", "notebooks", "page", "page_figures", "terminal", "__init__", "__main__"}
+APP = {"cli", "doctor", "notebooks", "page", "terminal", "__init__", "__main__"}
 HEAVY = {
     *("bokeh", "cupy", "cv2", "duckdb", "matplotlib", "onnx", "onnxruntime"),
     *("pandas", "polars", "pyarrow", "rich", "scipy", "tensorrt"),

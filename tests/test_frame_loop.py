@@ -10,7 +10,7 @@ import pytest
 from toy_engine import SIDE, ToySource, toy_engine, toy_frame
 
 from yolotrt_lab.causes import SCENARIOS
-from yolotrt_lab.causes.scenario import Run
+from yolotrt_lab.causes.faults import Run
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import SettingsError
 from yolotrt_lab.loop import FrameLoop, LoopSettings, run_in_turns, run_loop

@@ -14,6 +14,7 @@ from yolotrt_lab.engine import open_engine
 from yolotrt_lab.frames import read_images
 from yolotrt_lab.heads import decode
 from yolotrt_lab.loop import FrameLoop, LoopSettings
+from yolotrt_lab.model import OnnxModel
 from yolotrt_lab.onnxruntime import OnnxRuntimeEngine
 from yolotrt_lab.types import Fill, HostMemory
 from yolotrt_lab.vision import Letterbox
@@ -78,8 +79,8 @@ def reference():
 
 
 FORMS = {
-    "static fp32": build,
-    "dynamic batch": lambda: build(dynamic_batch=True),
+    "fp32": build,
+    "fixed batch": lambda: OnnxModel.read(build()).content,
     "float16 in and out": lambda: with_half_edges(build(precision="fp16")),
 }
 
@@ -87,8 +88,8 @@ FORMS = {
 @pytest.mark.parametrize(
     ("kind", "fill"),
     sampled(
-        [("static fp32", fill) for fill in Fill] + [(kind, Fill.IN_PLACE) for kind in list(FORMS)[1:]],
-        [("static fp32", Fill.FRESH), ("static fp32", Fill.COPY), ("float16 in and out", Fill.IN_PLACE)],
+        [("fp32", fill) for fill in Fill] + [(kind, Fill.IN_PLACE) for kind in list(FORMS)[1:]],
+        [("fp32", Fill.FRESH), ("fp32", Fill.COPY), ("float16 in and out", Fill.IN_PLACE)],
     ),
 )
 def test_loop_finds_the_same_boxes_in_every_form_of_a_model_and_every_way_to_fill(kind, fill, reference):

@@ -17,6 +17,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from scripts import make_figures
 from yolotrt_lab import __version__, plots
 from yolotrt_lab import page as page_module
 from yolotrt_lab.errors import MissingPackageError
@@ -264,4 +265,6 @@ def test_the_four_results_are_those_of_the_data_that_ships(tmp_path):
     assert [card.a["href"] for card in cards] == [f"#{stem}" for stem in stems]
     numbers = [card.strong.get_text() for card in cards]
     assert numbers == ["0.007 → 22.8 ms", "14.1 of 15.3 ms", "2.3 times the frames", "3,295 → 85 us"]
+    shipped, drawn = page_module.shipped_results(), make_figures.results()
+    assert [(each["number"], each["text"]) for each in shipped] == [(each["number"], each["text"]) for each in drawn]
     assert all(card.img["alt"] and card.img["src"].startswith("data:image/svg+xml;charset=utf-8,") for card in cards)

@@ -97,11 +97,7 @@ def shipped_model() -> Path:
     >>> shipped_model().name
     'lab-yolov8n.onnx'
     """
-    try:
-        return lab_path("data", "models", "lab-yolov8n.onnx")
-    except SettingsError as error:
-        fix = "name a YOLOv8 detector of your own, an ONNX file, or run inside a checkout of the lab that has it"
-        raise SettingsError(error.message, fix=fix) from None
+    return lab_path("data", "models", "lab-yolov8n.onnx")
 
 
 def install_command(extra: str) -> str:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from itertools import groupby
 from mimetypes import guess_type
 from pathlib import Path, PurePosixPath
 from typing import Any
+from xml.etree import ElementTree
 
 from . import __version__
 from .files import write_file
 from .notebooks import Run
 from .packages import install_command, load
-from .page_figures import figure_html, results
 from .recording import machine_info
 
 # What the extra `notebooks` brings is asked for as this module is imported: before the first notebook runs.
@@ -27,6 +29,7 @@ bs4, jinja2, markdown_it, nbformat, pygments, formatters, lexers = (
     for name in ("bs4", "jinja2", "markdown_it", "nbformat", "pygments", "pygments.formatters", "pygments.lexers")
 )
 
+RESULTS = Path(__file__).with_name("page.results.json")
 _ONCE = 50_000  # characters, of a script that stands on the page once however many figures bring it
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
 """The forms of an output, of which the first one that is there is shown."""
@@ -41,6 +44,18 @@ _COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white
 _CLASSES = {"1": "ansi-bold", "01": "ansi-bold", "3": "ansi-italic", "4": "ansi-underline"}
 _CLASSES |= {f"3{number}": f"ansi-{name}-fg" for number, name in enumerate(_COLOURS)}
 _CLASSES |= {f"9{number}": f"ansi-{name}-intense-fg" for number, name in enumerate(_COLOURS)}
+
+_SVG = "http://www.w3.org/2000/svg"
+_INKS = {"#000000": "--ink", "#ffffff": "--page", "#eeeeee": "--grid", "#555555": "--soft"}
+"""The colours of a figure that are not data, and what the page calls them."""
+_FIGURE_STYLE = (
+    "*{stroke-linejoin:round;stroke-linecap:butt}text{fill:var(--ink)}"
+    "svg{--ink:#000;--page:#fff;--grid:#eee;--soft:#555}"
+    "@media(prefers-color-scheme:dark){svg{--ink:#e6edf3;--page:#0f1318;--grid:#272e37;--soft:#9da7b1}}"
+)
+_ESCAPED = str.maketrans({letter: f"%{ord(letter):02X}" for letter in "%#\"<>&'`\\"})  # of a URL in an attribute
+_TITLE_LINE, _STAMP_LINE = 7.0, 11.0  # points below the first's baseline, and above the second's
+_LONG = 400  # letters of a path: a curve, and no mark
 
 
 def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
@@ -61,10 +76,18 @@ def write_report(runs: Sequence[Run], target: Path, *, made: datetime) -> Path:
         version=__version__,
         made=f"{made:%Y-%m-%d %H:%M}",
         facts=_facts(text for section in sections for text in section.printed),
-        results=results(page.anchors),
+        results=[each for each in shipped_results() if each["notebook"] in page.anchors],
         anchors=page.anchors,
     )
     return write_file(target, content)
+
+
+def shipped_results() -> list[dict[str, str]]:
+    """The results on the page's top, which `scripts/make_figures.py` draws of the data that ships: the `topic`, the
+    `notebook` that shows it, its `number`, the `text` that says what that means, and the `figure`.
+    """
+    found: list[dict[str, str]] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return found
 
 
 class _Section:
@@ -249,6 +272,98 @@ def _name_headings(soup: Any, section: _Section) -> None:
         how = {"class": "permalink", "href": f"#{heading['id']}", "aria-label": "permalink"}
         heading.append(link := soup.new_tag("a", attrs=how))
         link.string = "#"
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image as the page shows it. The title and the sources of a figure of matplotlib are text beside it."""
+
+    source: str
+    """A data URL."""
+    look: str = 'class="pixels"'
+    """Attributes of its tag."""
+    title: str = ""
+    stamps: tuple[str, ...] = ()
+    alt: str = ""
+
+
+def figure_html(drawn: str, *, alt: str = "", label: str = "", identity: str = "") -> str:
+    """A `<figure>` of the text of an SVG, or of another image by its URL; `alt` describes what can't say it itself."""
+    image = _Image(escape(drawn)) if drawn.startswith("data:") else _of_svg(drawn)
+    shown = f'<img {image.look} alt="{escape(image.alt or alt)}" src="{image.source}">'
+    if label:
+        permalink = f'<a class="permalink" href="#{escape(identity)}">{escape(label)}</a>'
+        stamps = f'<p class="source">{escape(" · ".join(image.stamps))}</p>' if image.stamps else ""
+        shown = f"""<figcaption>{permalink} {escape(image.title)}</figcaption>
+<div class="scroll wide" tabindex="0">{shown}</div>{stamps}"""
+    return f'<figure id="{escape(identity)}">{shown}</figure>' if identity else f"<figure>{shown}</figure>"
+
+
+def _of_svg(text: str) -> _Image:
+    """The SVG with the page's colours, without what stands beside it; as it is where it is none of matplotlib's."""
+    if "figure_1" not in text[:4000]:
+        return _Image(f"data:image/svg+xml;base64,{b64encode(text.encode()).decode()}")
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(text)
+    top, width, bottom = (float(each) for each in root.attrib["viewBox"].split()[1:])
+    figure = next(group for group in root if group.get("id") == "figure_1")
+    title, baselines = _taken(figure, "title")
+    top = baselines[-1] + _TITLE_LINE if title else top
+    stamps, baselines = _taken(figure, "source")
+    bottom = baselines[0] - _STAMP_LINE if stamps else bottom
+    _strip(root, figure)
+    ElementTree.SubElement(root, f"{{{_SVG}}}style").text = _FIGURE_STYLE
+    height = bottom - top
+    root.attrib |= {"viewBox": f"0 {top:.1f} {width:.1f} {height:.1f}"}
+    root.attrib |= {"width": f"{width:.0f}pt", "height": f"{height:.0f}pt"}
+    texts = ("".join(each.itertext()).strip() for each in root.iter(f"{{{_SVG}}}text"))
+    written = [each for each in texts if re.search("[A-Za-z]{2}", each)]
+    said = " ".join(title) or (written[0] if written else "")
+    rest = ", ".join(dict.fromkeys(each for each in written if each != said))
+    return _Image(
+        "data:image/svg+xml;charset=utf-8," + _small(root).translate(_ESCAPED),
+        f'width="{width * 4 / 3:.0f}" height="{height * 4 / 3:.0f}"',
+        " ".join(title),
+        tuple(stamps),
+        f"{said}. Labels: {rest}" if rest else said,
+    )
+
+
+def _taken(figure: Any, name: str) -> tuple[list[str], list[float]]:
+    """The lines of the figure's own texts of that gid, which are taken out of it, and their baselines."""
+    lines, baselines = [], []
+    for group in [each for each in figure if each.get("id") == name]:
+        for text in group.iter(f"{{{_SVG}}}text"):
+            lines += [line.strip() for line in "".join(text.itertext()).split("   |   ")]
+            moved = re.search(r"translate\(\S+ (\S+?)\)", text.get("transform", ""))
+            baselines.append(float(moved[1] if moved else text.get("y", 0)))
+        figure.remove(group)
+    return lines, baselines
+
+
+def _strip(root: Any, figure: Any) -> None:
+    """Take out metadata, matplotlib's style sheet, and the backgrounds, so that the page's shades are seen."""
+    for extra in [each for each in root if each.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}defs")]:
+        if extra.tag.endswith("metadata") or extra.find(f"{{{_SVG}}}style") is not None:
+            root.remove(extra)
+    for group in [figure, *(each for each in figure if each.get("id", "").startswith("axes"))]:
+        if len(group) and "fill: #ffffff" in ElementTree.tostring(group[0], encoding="unicode")[:2000]:
+            group.remove(group[0])
+
+
+def _small(root: Any) -> str:
+    """The SVG in few letters: one line, coordinates to a tenth of a point, and the page's names for what is no data."""
+    for each in root.iter():
+        for name in ("d", "x", "y", "transform"):
+            if value := each.get(name):
+                each.set(name, re.sub(r"(\.\d)\d+" if len(value) > _LONG else r"(\.\d\d)\d+", r"\1", value))
+        if "style" in each.attrib:
+            style = re.sub(r"'DejaVu Sans'[^;]*sans-serif", "DejaVu Sans, Verdana, sans-serif", each.attrib["style"])
+            for colour, ink in _INKS.items():
+                style = style.replace(f": {colour}", f": var({ink})")
+            each.set("style", style)
+    return re.sub(r"\s+", " ", ElementTree.tostring(root, encoding="unicode"))
 
 
 def _highlighted(code: str, language: str, _: str) -> str:

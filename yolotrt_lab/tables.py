@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -88,3 +89,21 @@ def stage_table(recordings: Mapping[str, Recording]) -> Table:
     typical["frame p99"] = [float(np.percentile(values, 99)) for values in times["frame"]]
     rows = [[label, *(f"{column[row] / 1e3:,.1f}" for column in typical.values())] for row, label in enumerate(steady)]
     return Table(["us", *typical], rows, *(recording.source for recording in recordings.values()))
+
+
+def levels_of(recording: Recording, column: str) -> list[tuple[tuple[int, int], Recording]]:
+    """The frames after the warm-up by the values of a column and of 'pinned', in the order in which they occur."""
+    columns = recording.steady.columns
+    levels = dict.fromkeys(zip(columns[column].tolist(), columns["pinned"].tolist(), strict=True))
+    chosen = {(value, pinned): (columns[column] == value) & (columns["pinned"] == pinned) for value, pinned in levels}
+    return [
+        (level, replace(recording, columns={name: values[mask] for name, values in columns.items()}))
+        for level, mask in chosen.items()
+    ]
+
+
+def in_ms(value: float | None) -> str:
+    """Three digits that tell, at most four decimals."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"

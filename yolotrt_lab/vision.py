@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence, Sized
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from .device import HostBuffer
 from .errors import DtypeError, SettingsError, ShapeError
+from .frames import FrameSource, check_pairs
 from .model import printable
 from .packages import import_cv2
-from .types import Detections, TensorSpec
+from .types import Detections, Pixels, TensorSpec
 
 _PADDING = 114
 _HALVES = (np.arange(256, dtype=np.float32) * np.float32(1 / 255)).astype(np.float16).view(np.int16)
@@ -181,14 +182,18 @@ def _resize(frame: np.ndarray, out: np.ndarray) -> None:
         cv2.resize(frame, (columns, rows), out, interpolation=cv2.INTER_LINEAR)
 
 
-def check_frame(frame: np.ndarray) -> None:
-    """ShapeError or DtypeError unless this is a uint8 BGR frame (height, width, 3) of any size."""
+def check_frame(frame: np.ndarray, pixels: Pixels = Pixels.BGR) -> None:
+    """ShapeError or DtypeError unless this is a uint8 frame of any size, BGR (height, width, 3) or NV12."""
     if frame.dtype != np.uint8:
         fix = "pass the frame as it was read, before normalisation"
         raise DtypeError(f"a frame must be uint8, got {frame.dtype}", fix=fix)
-    if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+    if pixels.planar and (frame.ndim != 2 or len(frame) % 3):
+        fix = "stack the planes: luma, below it U and V in turns"
+        raise ShapeError(f"an NV12 frame must be (height * 3 / 2, width), got {frame.shape}", fix=fix)
+    if not pixels.planar and (frame.ndim != 3 or frame.shape[2] != 3 or not frame.size):
         fix = "pass a BGR frame; cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) makes three channels of one"
         raise ShapeError(f"a frame must be (height, width, 3), got {frame.shape}", fix=fix)
+    check_pairs(pixels.frame_shape(frame), pixels)
 
 
 def _checked_target(out: np.ndarray) -> np.ndarray:
@@ -245,20 +250,20 @@ class HostWork(Protocol):
 class PixelWork:
     """`HostWork` on images that are used in turn, for an engine whose input is `spec`.
 
-    SettingsError where `images` is empty or no sequence of arrays.
+    SettingsError where `images` is empty or no sequence of arrays, ShapeError or DtypeError for what is no frame.
     """
 
     frame_shape: tuple[int, int]
 
-    def __init__(self, spec: TensorSpec, images: Sequence[np.ndarray] | None) -> None:
+    def __init__(self, spec: TensorSpec, images: Sequence[np.ndarray] | None, pixels: Pixels = Pixels.BGR) -> None:
         if not isinstance(images, Sized) or not len(images) or not isinstance(images[0], np.ndarray):
             raise SettingsError(
                 f"images must be one array (height, width, 3) or more, got {images!r}",
                 fix="pass read_images(name, 8); from a source of frames: list(islice(source, 8))",
             )
-        check_frame(images[0])
-        self.set_up(spec, images[0].shape[:2])
-        self._images = images
+        check_frame(images[0], pixels)
+        self.set_up(spec, pixels.frame_shape(images[0]))
+        self._images, self._pixels = images, pixels
 
     def set_up(self, spec: TensorSpec, frame_shape: tuple[int, int]) -> None:
         """For frames of that shape."""
@@ -274,10 +279,8 @@ class PixelWork:
 
     def copy_frame(self, index: int, target: HostBuffer, item: int = 0) -> bool:
         """Copy the frame into its place."""
-        image = self._image(index)
-        if image.shape[:2] != self.frame_shape:
-            raise ShapeError(f"frames must be {self.frame_shape}, got one of {image.shape[:2]}", fix="resize it")
-        np.copyto(target.array[item], image)
+        self._check_size(self._shape_of(index))
+        np.copyto(target.array[item], self._image(index))
         return True
 
     def fresh(self, index: int, target: HostBuffer | None = None) -> HostBuffer:
@@ -295,8 +298,94 @@ class PixelWork:
 
     def boxes(self, index: int, outputs: Outputs, decode: Decode, *, on_host: bool = True) -> Detections:
         """What `decode` finds."""
-        height, width = self._image(index).shape[:2]
-        return decode((height, width))
+        return decode(self._shape_of(index))
+
+    def _shape_of(self, index: int) -> tuple[int, int]:
+        return self._pixels.frame_shape(self._image(index))
+
+    def _check_size(self, shape: tuple[int, int]) -> None:
+        if shape != self.frame_shape:
+            raise ShapeError(f"frames must be {self.frame_shape}, got one of {shape}", fix="resize it")
 
     def _image(self, index: int) -> np.ndarray:
         return self._images[index % len(self._images)]
+
+
+Images = Sequence[np.ndarray] | FrameSource | Sequence[FrameSource]
+"""Images that are used in turn, a source that fills slots, or several of them: cameras."""
+
+
+class SourceWork(PixelWork):
+    """`HostWork` on sources that take turns until each has ended. Frames are numbered in the order of reading.
+
+    ShapeError where the sources' frames differ in size.
+    """
+
+    def __init__(self, spec: TensorSpec, sources: Sequence[FrameSource], cameras: list[int]) -> None:
+        self.set_up(spec, _common_shape({source.size[::-1] for source in sources}))
+        self._sources = sources
+        self._cameras = cameras
+        self._live = list(range(len(sources)))
+        self._turn = 0
+
+    def letterbox(self, index: int, target: HostBuffer, item: int = 0) -> bool:
+        """Letterbox the next frame into its place."""
+        return self._from_next(lambda source: self._read(source, target.array[item]))
+
+    def copy_frame(self, index: int, target: HostBuffer, item: int = 0) -> bool:
+        """Let the next source write into the place itself."""
+        return self._from_next(lambda source: source.read_into(target.array[item]))
+
+    def _shape_of(self, index: int) -> tuple[int, int]:
+        return self.frame_shape
+
+    def _read(self, source: FrameSource, target: np.ndarray) -> bool:
+        frame = source.read()
+        if frame is None:
+            return False
+        self._check_size(frame.shape[:2])
+        self.write(frame, target)
+        return True
+
+    def _from_next(self, read: Callable[[FrameSource], bool]) -> bool:
+        """Read from the source whose turn it is, and note which camera it is; False where every source has ended."""
+        while self._live:
+            self._turn %= len(self._live)
+            camera = self._live[self._turn]
+            if read(self._sources[camera]):
+                self._turn = (self._turn + 1) % len(self._live)
+                if len(self._sources) > 1:
+                    self._cameras.append(camera)
+                return True
+            self._live.remove(camera)
+        return False
+
+
+def pixel_work(spec: TensorSpec, images: Images | None, cameras: list[int], pixels: Pixels = Pixels.BGR) -> PixelWork:
+    """The work on images or sources; `cameras` gets the number of the source of each frame, where there are several.
+
+    SettingsError for images beside sources and for other `pixels` than theirs, ShapeError where they differ in size.
+    """
+    given: Any = [images] if isinstance(images, FrameSource) else () if images is None else images
+    sources = [each for each in given if isinstance(each, FrameSource)]
+    for each in sources:
+        if each.pixels is not pixels:
+            raise SettingsError(
+                f"pixels must be those of the source, {each.pixels}, got {pixels}", fix="use pixels=source.pixels"
+            )
+    if sources and len(sources) < len(given):
+        raise SettingsError("images and sources can't be mixed", fix="pass images, or sources of frames")
+    if sources:
+        return SourceWork(spec, sources, cameras)
+    arrays: Any = images
+    work = PixelWork(spec, arrays, pixels)
+    for image in given:
+        check_frame(image, pixels)
+    _common_shape({pixels.frame_shape(image) for image in given})
+    return work
+
+
+def _common_shape(shapes: set[tuple[int, int]]) -> tuple[int, int]:
+    if len(shapes) > 1:
+        raise ShapeError(f"frames must have one size, got {sorted(shapes)}", fix="resize them, or run a loop for each")
+    return next(iter(shapes))

@@ -13,9 +13,8 @@ from samples import sampled
 from yolotrt_lab import vision
 from yolotrt_lab.causes import shared_gpu
 from yolotrt_lab.causes.catalogue import SCENARIOS
-from yolotrt_lab.causes.faults import GrowingImages
+from yolotrt_lab.causes.faults import GrowingImages, Run, simulated_only
 from yolotrt_lab.causes.running import run_scenario
-from yolotrt_lab.causes.scenario import Run, simulated_only
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import DeviceError, SettingsError

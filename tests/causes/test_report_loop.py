@@ -11,8 +11,8 @@ import pytest
 
 from yolotrt_lab.causes import shared_gpu
 from yolotrt_lab.causes.catalogue import SCENARIOS
+from yolotrt_lab.causes.faults import Run
 from yolotrt_lab.causes.running import run_scenario
-from yolotrt_lab.causes.scenario import Run
 from yolotrt_lab.causes.shared_gpu import ALONE_AGAIN, ARRIVING, CURED, Curve, Level
 from yolotrt_lab.device import HostBuffer, open_device
 from yolotrt_lab.engine import open_engine

@@ -323,29 +323,12 @@ def test_frames_may_be_named_by_a_pattern_and_the_outermost_count(traced):
     assert "3 of 6 ranges 'frame *' begin inside another one and are no frames" in attribution.notes
 
 
-def test_frames_can_be_cut_at_synchronize_calls(traced):
-    report = TinyReport()
-    for begin in (0, 100):
-        report.call("cudaLaunchKernel", (begin + 1) * US, (begin + 4) * US, begin + 1)
-        report.kernel("k", (begin + 10) * US, (begin + 50) * US, begin + 1)
-        report.call("cudaStreamSynchronize", (begin + 5) * US, (begin + 55) * US, begin + 2)
-        report.call("cudaStreamSynchronize", (begin + 56) * US, (begin + 57) * US, begin + 3)
-    attribution = traced(report, frame_range=None)
-    assert attribution.frames["start_ns"].tolist() == [1 * US, 55 * US]
-    assert attribution.frames["end_ns"].tolist() == [55 * US, 155 * US]
-    assert attribution.frames["kernels_ns"].tolist() == [40 * US, 40 * US]
-    assert attribution.stages == ()
-    assert waits(attribution, 0) == {"kernels": 40, "nothing": 5, "wake_up": 5}
-
-
 def test_a_trace_without_frames_is_refused_and_the_error_names_the_ranges_that_there_are(traced):
     report = TinyReport()
     report.range("step", 0, 10)
     report.call("cudaStreamSynchronize", 0, 1, 1)
     with pytest.raises(TraceError, match=r"no range 'frame'; its most frequent ranges are step"):
         traced(report)
-    with pytest.raises(TraceError, match="nothing to cut frames by"):
-        traced(report, frame_range=None)
 
 
 def test_only_ranges_directly_in_a_frame_are_stages(traced):

@@ -10,8 +10,8 @@ from samples import sampled
 
 from yolotrt_lab.errors import TraceError
 from yolotrt_lab.nsight.attribution import attribute
-from yolotrt_lab.nsight.capture import check_trace
-from yolotrt_lab.nsight.reports import read_trace, rules, shipped_analysis, shipped_trace
+from yolotrt_lab.nsight.capture import check_trace, rules, shipped_analysis
+from yolotrt_lab.nsight.reports import read_trace, shipped_trace
 from yolotrt_lab.nsight.trace_findings import findings
 from yolotrt_lab.packages import lab_path
 from yolotrt_lab.recording import Recording

@@ -34,8 +34,8 @@ from yolotrt_lab.recording import Recording
 from yolotrt_lab.simulate.simulated import SimulatedDevice
 from yolotrt_lab.simulate.streams import SimulatedStream
 from yolotrt_lab.simulate.timed_engine import SpinEngine
+from yolotrt_lab.speed.kernels import bgr_to_nv12
 from yolotrt_lab.speed.overlap import OverlappedLoop, OverlapSettings
-from yolotrt_lab.speed.sources import bgr_to_nv12
 from yolotrt_lab.types import Pixels, Stage, TensorSpec
 from yolotrt_lab.vision import Letterbox
 
@@ -127,7 +127,7 @@ NV12_FRAME = np.zeros((96, 64), np.uint8)
 @pytest.mark.parametrize(
     ("images", "error", "message"),
     [
-        ([], SettingsError, "got none"),
+        ([], SettingsError, r"one array .* or more, got \[\]"),
         ([toy_frame(0)], ShapeError, r"must be \(height \* 3 / 2, width\), got \(64, 64, 3\)"),
         ([NV12_FRAME[:95]], ShapeError, r"got \(95, 64\)"),
         ([NV12_FRAME[:, :63]], ShapeError, r"even height and width, got \(64, 63\)"),

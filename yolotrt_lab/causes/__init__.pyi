@@ -1,4 +1,4 @@
-from .catalogue import IN_PLACE, PAGEABLE, PINNED, REPORT, SCENARIOS
+from .catalogue import IN_PLACE, PAGEABLE, PINNED, REPORT, SCENARIOS, Scenario
 from .running import (
     COPIES,
     check_name,
@@ -9,7 +9,6 @@ from .running import (
     run_scenario,
     run_together,
 )
-from .scenario import Scenario
 from .shared_gpu import report_levels, report_table
 from .threads import camera_levels, camera_table
 

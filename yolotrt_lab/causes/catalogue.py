@@ -1,13 +1,36 @@
-"""The scenarios by name."""
+"""The scenarios: what one is, and all of them by name."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from ..loop import LoopSettings
+from ..loop import LoopSettings, Preprocess
+from ..recording import Recording
 from ..types import Cause, Fill, HostMemory
 from . import faults, shared_gpu, threads
-from .scenario import Scenario
+from .faults import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A loop that shows something."""
+
+    name: str
+    settings: LoopSettings
+    cause: Cause = Cause.NONE
+    """The truth about why it is slow, or grows."""
+    cure: str = ""
+    """The scenario that is the same without the fault."""
+    prepare: Callable[[Run], None] | None = None
+    """Makes the cause happen, by changing the run."""
+    record: Callable[[Run], Recording] | None = None
+    """Runs the loop, where it is not a `FrameLoop` that runs once."""
+    trap: Callable[[Run], Preprocess] | None = None
+    """Creates the preprocessing that has the fault."""
+    other: LoopSettings | None = None
+    """Frames come on a clock: half way between what a frame of this loop and one of the other takes."""
+
 
 REPORT = LoopSettings()
 """The loop of the public report: a fresh pageable array each frame."""

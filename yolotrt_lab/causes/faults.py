@@ -1,4 +1,5 @@
-"""How each cause is made to happen: changes to a run, on the simulated device and, where a GPU can show it, there too.
+"""A run of a scenario, and how each cause is made to happen in it: on the simulated device and, where a GPU can show
+it, there too.
 
 `severity` is 1 where a scenario is as its description says; from 0.5 to 2 it stays recognisable. Causes without a size
 (the moved wait, an allocation in the loop) ignore it. Sizes that nobody measured are assumptions, said so here.
@@ -6,21 +7,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import count
 from math import sqrt
 
 import numpy as np
 
-from ..device import HostBuffer
+from ..device import Device, HostBuffer, Stream
+from ..engine import Engine
 from ..errors import SettingsError
-from ..loop import Preprocess
+from ..loop import FrameLoop, LoopSettings, Preprocess
 from ..memory import Slot
 from ..packages import import_cv2
 from ..simulate import Clocks, Conditions, Heat, SimulatedDevice, SpinEngine
 from ..types import TensorSpec
 from ..vision import HostWork
-from .scenario import Run, simulated_only
 
 SMALL_IMAGE = TensorSpec("images", (1, 3, 32, 32), np.dtype(np.float32))
 """12 KB: a slot for every frame that is in flight costs nothing."""
@@ -29,6 +32,53 @@ BYTE_IMAGE = TensorSpec("images", (1, 3, 640, 640), np.dtype(np.uint8))
 """1,228,800 bytes, which is what was leaked when leaks were measured."""
 
 _SMOOTHED_OVER = (3, 3)
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a scenario before it starts; the scenario's `prepare` changes what makes it what it is."""
+
+    device: Device
+    engine: Engine
+    settings: LoopSettings
+    images: Sequence[np.ndarray] | None
+    severity: float = 1.0
+    trap: Callable[[Run], Preprocess] | None = None
+    """Creates what takes the place of the preprocessing that the settings name."""
+    before: Callable[[int], None] | None = None
+    """Called in front of each frame's inference with the frame's number (negative in the warm-up), inside `infer`."""
+    conditions: Conditions | None = None
+    """Of the simulated device; None: the scenario changes none."""
+    stack: ExitStack = field(default_factory=ExitStack)
+    """What is entered here is left when the run is over, however it ends."""
+
+    @property
+    def simulated(self) -> bool:
+        """True on the simulated device."""
+        return isinstance(self.device, SimulatedDevice)
+
+    def loop(self) -> FrameLoop:
+        """A loop with these settings that calls `before`; SettingsError with a graph, which would not call it."""
+        preprocess = self.trap and self.trap(self)
+        loop = FrameLoop(self.device, self.engine, self.settings, self.images, preprocess=preprocess)
+        if (before := self.before) is not None:
+            if self.settings.graph:
+                raise SettingsError("a graph calls nothing in front of an inference", fix="use graph=False")
+            numbers, enqueue = count(-self.settings.warmup), loop.enqueue
+
+            def watched(stream: Stream) -> None:
+                before(next(numbers))
+                enqueue(stream)
+
+            loop.enqueue = watched
+        return loop
+
+
+def simulated_only(run: Run, what: str) -> SimulatedDevice:
+    """The run's simulated device; SettingsError on a GPU."""
+    if not isinstance(run.device, SimulatedDevice):
+        raise SettingsError(f"{what} is simulated only", fix="run it on the simulated device: --device simulated")
+    return run.device
 
 
 def late(run: Run) -> None:

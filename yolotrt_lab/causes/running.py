@@ -20,8 +20,8 @@ from ..simulate.conditions import Conditions
 from ..simulate.experiments import measure_copies
 from ..simulate.simulated import SimulatedDevice
 from ..telemetry import Telemetry
-from .catalogue import SCENARIOS, SHOWS
-from .scenario import Run, Scenario
+from .catalogue import SCENARIOS, SHOWS, Scenario
+from .faults import Run
 
 COPIES = "copies"
 

@@ -20,12 +20,12 @@ from ..memory import Slot
 from ..plots.curves import CALLS, call_ns
 from ..recording import Recording, joined
 from ..simulate import Conditions, SimulatedDevice
-from ..tables import Table
+from ..tables import Table, in_ms, levels_of
 from ..telemetry import bus_id
 from ..types import Fill, HostMemory, Stage
 from ..vision import HostWork
+from .faults import Run
 from .other_processes import OtherProcesses
-from .scenario import Run, in_ms, levels_of
 
 CHUNK = 25
 """So many frames run between two looks at whether the processes are there."""

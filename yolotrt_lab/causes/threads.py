@@ -29,10 +29,9 @@ from ..engine import LendingEngine
 from ..memory import Slot, SlotPool
 from ..recording import FrameRecorder, Recording, machine_info
 from ..simulate import SimulatedDevice, SpinEngine
-from ..tables import Table
+from ..tables import Table, in_ms, levels_of
 from ..types import HostMemory, Stage
-from .faults import SMALL_IMAGE
-from .scenario import Run, in_ms, levels_of
+from .faults import SMALL_IMAGE, Run
 
 THREADS = (1, 2, 4, 8)
 

@@ -14,12 +14,11 @@ import numpy as np
 
 from ..cuda import has_gpu
 from ..device import Device, open_device
-from ..engine import Engine, open_engine
+from ..engine import Engine, LendingEngine, open_engine
 from ..errors import EngineError, FrameSourceError, ModelError, SettingsError
 from ..files import read_file, write_file
 from ..frames import Camera, FrameSource, ImageFolder
 from ..heads import check_thresholds, decode
-from ..memory import SlotPool
 from ..onnxruntime import OnnxRuntimeEngine
 from ..packages import import_cv2, shipped_model
 from ..types import Detections
@@ -33,9 +32,9 @@ _ENDLESS_LIMIT = 100  # frames of a source that never ends
 class Detector:
     """Finds the boxes of one frame at a time and waits for them: simple, and not the way to run a loop.
 
-    With a device the engine runs there, with one context and one slot of pinned memory; without one it must be an ONNX
-    Runtime engine on the CPU. `confidence`, `iou` and `max_detections` are those of `heads.decode`. `names` are the
-    names of the classes, by default the model's; `classes` are those to look for, by number or name, all without it.
+    With a device the engine runs there; without one it must be an ONNX Runtime engine on the CPU. `confidence`, `iou`
+    and `max_detections` are those of `heads.decode`. `names` are the names of the classes, which the model knows;
+    `classes` are those to look for, by number or name, all without it.
     ModelError if the engine takes several frames at a time or gives no boxes, EngineError if it computes nothing or
     cannot run there, SettingsError for a class that there is not, or a threshold out of range. On the CPU, threads take
     turns. On a device, the detector belongs to the thread that calls it first (EngineError in another).
@@ -51,7 +50,6 @@ class Detector:
         engine: Engine,
         device: Device | None = None,
         *,
-        names: tuple[str, ...] = (),
         confidence: float = 0.25,
         iou: float = 0.7,
         max_detections: int = 300,
@@ -64,14 +62,17 @@ class Detector:
         if getattr(engine, "compute", engine) is None:  # the simulated engine without a model
             fix = "open_engine(device, compute=True), or open_detector()"
             raise EngineError(f"the engine must compute boxes, got {engine.label}, which only takes time", fix=fix)
-        self.engine, self.device, self.names = engine, device, names or info.names
+        self.engine, self.device, self.names = engine, device, info.names
         check_thresholds(confidence, iou, max_detections)
         self.settings: dict[str, Any] = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
         if classes is not None:
             self.settings["classes"] = _numbers(classes, self.names, info.classes)
         self._end2end = info.end2end
         self._letterbox, self._turn = Letterbox(), Lock()
-        self._input, self._run = _on_cpu(engine) if device is None else _on_device(engine, device)
+        if device is None and not isinstance(engine, OnnxRuntimeEngine):
+            raise EngineError(f"{engine.label} runs on a device, got none", fix="pass it too: Detector(engine, device)")
+        self._runner: Any = engine if device is None else LendingEngine(engine)
+        self._input = np.empty(engine.inputs[0].shape, engine.inputs[0].dtype)
 
     def __call__(self, frame: np.ndarray) -> Detections:
         """The boxes in a uint8 BGR frame (height, width, 3) of any size, in its pixels, best first.
@@ -81,6 +82,10 @@ class Detector:
         with self._turn:
             geometry = self._letterbox(frame, self._input)
             return decode(self._run(), geometry, end2end=self._end2end, **self.settings)
+
+    def _run(self) -> np.ndarray:
+        outputs: dict[str, np.ndarray] = self._runner.infer(self.device, {self.engine.inputs[0].name: self._input})
+        return outputs[self.engine.outputs[0].name]
 
 
 def _numbers(classes: Sequence[int | str], names: Sequence[str], count: int) -> list[int]:
@@ -94,28 +99,6 @@ def _numbers(classes: Sequence[int | str], names: Sequence[str], count: int) -> 
             what = f"a class must be one that the model knows, got {each!r:.100}"
             raise SettingsError(what, fix=f"use some of {known}")
     return found
-
-
-def _on_cpu(engine: Engine) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
-    """The input to fill, and what then computes the output."""
-    if not isinstance(engine, OnnxRuntimeEngine):
-        raise EngineError(f"{engine.label} runs on a device, got none", fix="pass it too: Detector(engine, device)")
-    spec, output = engine.inputs[0], engine.outputs[0].name
-    array = np.empty(spec.shape, spec.dtype)
-    return array, lambda: engine.run({spec.name: array})[output]
-
-
-def _on_device(engine: Engine, device: Device) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
-    """The same on a device. The next run overwrites the output."""
-    context, stream = engine.context(device), device.stream()
-    slot = SlotPool(device, engine.inputs, engine.outputs, slots=1).lease()
-    output = slot.outputs[engine.outputs[0].name].array
-
-    def run() -> np.ndarray:
-        context.run(slot.inputs, slot.outputs, stream)
-        return output
-
-    return slot.inputs[engine.inputs[0].name].array, run
 
 
 def open_detector(

@@ -1,6 +1,6 @@
 from .attribution import WAITS, Attribution, attribute, moved_wait_ns
-from .capture import Nsys, capture_trace, check_trace, find_nsys, profiled
-from .reports import read_trace, rules, shipped_analysis, shipped_trace
+from .capture import Nsys, capture_trace, check_trace, find_nsys, profiled, rules, shipped_analysis
+from .reports import read_trace, shipped_trace
 from .scrub import scrub
 from .trace import DIRECTIONS, MEMORIES, Graph, Trace, write_perfetto
 from .trace_findings import FindingKind, TraceFinding, findings, trace_table

@@ -107,12 +107,11 @@ class Attribution:
         return int(self.copies["under_kernels_ns"][chosen].sum()) / total if total else 0.0
 
 
-def attribute(trace: Trace, frame_range: str | None = "frame") -> Attribution:
+def attribute(trace: Trace, frame_range: str = "frame") -> Attribution:
     """Attribute a trace's time to its frames: the ranges named `frame_range`, or matching it as a pattern ('frame *').
 
     Of nested ones the outermost are the frames. What the GPU did belongs to the frame and the stage in which its call
-    was made. With `frame_range=None`, for programs that have no range for a frame, a frame goes from one synchronize
-    call to the next.
+    was made.
 
     Each synchronize call is split, at every instant to the first of these that holds:
 
@@ -233,7 +232,7 @@ def _stages(joined: Joined) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     trace, frames, ranges, count = joined.trace, joined.frames, joined.trace.ranges, len(joined.frames)
     frame_of = frames.of(ranges)
     inside = (frame_of >= 0) & (ranges["end_ns"] <= taken(frames.end, frame_of))
-    inside[frames.row[frames.row >= 0]] = False
+    inside[frames.row] = False
     rows = outermost(ranges, np.flatnonzero(inside))
     names = ranges["name"][rows]
     lengths = ranges["end_ns"][rows] - ranges["start_ns"][rows]
@@ -349,8 +348,7 @@ def _counts(joined: Joined) -> Counter[str]:
     for code, what in _WORK.items():
         starts = work["start_ns"][work["kind"] == code]
         counts |= {what: len(starts), f"{what} behind": int((starts > last_ns).sum())}
-    if frames.row[0] >= 0:
-        counts["over"] = int(((frame >= 0) & (api["end_ns"] > taken(frames.end, frame))).sum())
+    counts["over"] = int(((frame >= 0) & (api["end_ns"] > taken(frames.end, frame))).sum())
     worked = np.zeros(len(frame) + 1, bool)
     worked[work["call"]] = True
     between = (api["start_ns"] >= frames.start[0]) & (api["start_ns"] < frames.end.max())

@@ -1,4 +1,4 @@
-"""The program nsys: take a trace, export a report, and check that a trace is whole."""
+"""The program nsys: take a trace, export a report, read what it says of one, and check that a trace is whole."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NsysError, TraceError
 from ..files import check_output, lock
+from ..packages import shipped_file
 
 if TYPE_CHECKING:  # to look for nsys none of it is needed
     from .trace import Trace
@@ -230,6 +231,26 @@ def profiled() -> Iterator[None]:
     finally:
         driver.cuCtxSynchronize()  # what is still running would be missing
         driver.cuProfilerStop()
+
+
+def shipped_analysis(name: str) -> str:
+    """What `nsys analyze` said of the shipped trace of that name; TraceError names those that it was asked about.
+
+    >>> "Pageable" in shipped_analysis("graph-pageable")
+    True
+    """
+    return shipped_file("traces", f"{name}.analyze.txt", TraceError).read_text(encoding="utf-8")
+
+
+def rules(said: str) -> Iterator[tuple[str, str]]:
+    """Each rule of nsys by its name, such as 'cuda_api_sync', with what `nsys analyze` said by it.
+
+    >>> [rule for rule, _ in rules(shipped_analysis("graph-pageable"))][:2]
+    ['cuda_memcpy_async', 'cuda_memcpy_sync']
+    """
+    for part in said.split("Processing [")[1:]:
+        head, _, text = part.partition("\n")
+        yield head.partition("] with [")[2].partition(".py]")[0], text.strip("\n") + "\n"
 
 
 def check_trace(trace: Trace, *, frames: int | None = None, batches: int | None = None) -> None:

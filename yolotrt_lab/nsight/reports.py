@@ -106,26 +106,6 @@ def shipped_trace(name: str) -> Trace:
     return read_trace(shipped_file("traces", f"{name}.sqlite", TraceError))
 
 
-def shipped_analysis(name: str) -> str:
-    """What `nsys analyze` said of the shipped trace of that name; TraceError names those that it was asked about.
-
-    >>> "Pageable" in shipped_analysis("graph-pageable")
-    True
-    """
-    return shipped_file("traces", f"{name}.analyze.txt", TraceError).read_text(encoding="utf-8")
-
-
-def rules(said: str) -> Iterator[tuple[str, str]]:
-    """Each rule of nsys by its name, such as 'cuda_api_sync', with what `nsys analyze` said by it.
-
-    >>> [rule for rule, _ in rules(shipped_analysis("graph-pageable"))][:2]
-    ['cuda_memcpy_async', 'cuda_memcpy_sync']
-    """
-    for part in said.split("Processing [")[1:]:
-        head, _, text = part.partition("\n")
-        yield head.partition("] with [")[2].partition(".py]")[0], text.strip("\n") + "\n"
-
-
 def _trace_of(path: Path, *notes: str) -> Trace:
     # glibc keeps what is freed for the next array only up to the largest size that was freed, and at most 32 MB.
     np.empty(31 << 20, np.uint8)
@@ -243,11 +223,6 @@ class _Report:
         self.notes += _without_damage(tables, titles)
         ranges, on_gpu = tables["ranges"], {table: tables[table] for table in on_gpu}
         api = _without_nested(tables["api"], on_gpu)
-        if several := _asked_twice(api, on_gpu):
-            self.notes.append(
-                f"{several} kernels and copies have a correlationId that several calls have: which call asked for "
-                "them can't be told"
-            )
         source = self._source(self._number_devices(on_gpu))
         warnings = self._rows("DIAGNOSTIC_EVENT", "severity", "text")
         self.notes += [f"nsys warned: {text}" for level, text in warnings if type(level) is int and level >= _WARNING]
@@ -436,17 +411,3 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
         outer = taken(around, asked(table))
         table["correlation"] = np.where(outer >= 0, api["correlation"][outer], table["correlation"])
     return rows_of(api, kept)
-
-
-def _asked_twice(api: Columns, on_gpu: Mapping[str, Columns]) -> int:
-    """How much GPU work has the correlation of several calls; in place, it gets one that no call has."""
-    number = api["correlation"]
-    if len(distinct(api["pid"])) < 2 and (number[1:] > number[:-1]).all():  # as in the trace of one thread
-        return 0
-    different, place_of = coded(packed(api, "correlation"))
-    several, count = different[np.bincount(place_of) > 1], 0
-    for table in on_gpu.values():
-        odd = np.isin(packed(table, "correlation"), several)
-        table["correlation"] = np.where(odd, -1, table["correlation"])
-        count += int(odd.sum())
-    return count

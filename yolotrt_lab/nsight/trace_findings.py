@@ -92,7 +92,7 @@ def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
     return {name: float(average(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}
 
 
-def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFinding, ...]:
+def findings(trace: Trace, frame_range: str = "frame") -> tuple[TraceFinding, ...]:
     """What a trace shows, pageable copies first; of a trace without GPU work, nothing.
 
     - `pageable_copies`: all copies from or to pageable memory, one finding for each direction. Pinning saves at most
@@ -112,9 +112,9 @@ def findings(trace: Trace, frame_range: str | None = "frame") -> tuple[TraceFind
       call collects an earlier frame, so that there only other streams count.
     - `unexplained_wait`: synchronize calls that wait while the trace shows nothing on the GPU.
 
-    All but the first are told where the median frame loses 20 us and 5 % of its time in that way. Where no range is
-    named `frame_range`, frames are cut at synchronize calls; where that fails too, only the first is told. Of a trace
-    that lacks calls, kernels or copies, or the work of more than a few of its calls, only the first three are.
+    All but the first are told where the median frame loses 20 us and 5 % of its time in that way; none of them where no
+    range is named `frame_range`. Of a trace that lacks calls, kernels or copies, or the work of more than a few of its
+    calls, only the first three are.
 
     >>> from yolotrt_lab import nsight
     >>> [str(found.kind) for found in findings(nsight.shipped_trace("graph-pageable"))][:2]
@@ -170,13 +170,11 @@ class _Seen:
         return np.flatnonzero((per_copy >= _MINIMAL_NS) & (self.joints.copy_frame >= 0))
 
 
-def _seen(trace: Trace, frame_range: str | None) -> _Seen | None:
-    for choice in dict.fromkeys((frame_range, None)):
-        try:
-            return _Seen(Joined(trace, frames_of(trace, choice)))
-        except TraceError:
-            continue
-    return None
+def _seen(trace: Trace, frame_range: str) -> _Seen | None:
+    try:
+        return _Seen(Joined(trace, frames_of(trace, frame_range)))
+    except TraceError:
+        return None
 
 
 def _median(values: np.ndarray) -> float:

@@ -35,7 +35,7 @@ _WORDS = {
     Call.LAUNCH: ("Launch",),
     Call.ALLOCATE: ("Malloc", "MemAlloc", "HostAlloc", "Free", "HostRegister", "HostUnregister"),
 }
-_FIX = "name the range that holds one frame (frame_range=...), or cut at synchronize calls (frame_range=None)"
+_FIX = "name the range that holds one frame: frame_range=..."
 
 
 def kind_of(name: str) -> Call:
@@ -56,7 +56,7 @@ class Frames:
     thread: np.ndarray
     """The process and the thread of the frame, as `packed` has them."""
     row: np.ndarray
-    """The frame's row in `ranges`; -1 where synchronize calls cut it."""
+    """The frame's row in `ranges`."""
     notes: tuple[str, ...] = ()
     """What was left out."""
 
@@ -78,18 +78,8 @@ class Frames:
         return frame
 
 
-def frames_of(trace: Trace, pattern: str | None) -> Frames:
+def frames_of(trace: Trace, pattern: str) -> Frames:
     """The frames that `attribute` finds; TraceError where there is none."""
-    return _by_synchronize(trace) if pattern is None else _by_range(trace, pattern)
-
-
-def ranges_as_frames(trace: Trace, rows: np.ndarray, *notes: str) -> Frames:
-    """Some rows of `ranges`, which must be disjoint within a thread."""
-    ranges = trace.ranges
-    return Frames(ranges["start_ns"][rows], ranges["end_ns"][rows], packed(ranges)[rows], rows, notes)
-
-
-def _by_range(trace: Trace, pattern: str) -> Frames:
     chosen = np.flatnonzero(trace.named("ranges", lambda name: fnmatchcase(name, pattern)))
     if not len(chosen):
         codes, counts = np.unique(trace.ranges["name"], return_counts=True)
@@ -102,29 +92,10 @@ def _by_range(trace: Trace, pattern: str) -> Frames:
     return ranges_as_frames(trace, kept, *notes)
 
 
-def _by_synchronize(trace: Trace) -> Frames:
-    """A frame ends with a synchronize call, and the next one begins there.
-
-    A synchronize call before which nothing was copied or launched since the last one cuts nothing. What a thread does
-    after its last synchronize call is in no frame.
-    """
-    waits = trace.named("api", lambda name: kind_of(name) is Call.SYNCHRONIZE)
-    works = trace.named("api", lambda name: kind_of(name) in (Call.COPY, Call.LAUNCH))
-    starts, ends = trace.api["start_ns"], trace.api["end_ns"]
-    rows: list[tuple[int, int, int]] = []
-    for thread, mine in each(packed(trace.api)):
-        asked = np.cumsum(works[mine])[waits[mine]]
-        cuts = mine[waits[mine]][np.diff(asked, prepend=0) > 0]
-        begins = np.append(starts[mine[:1]], ends[cuts])
-        rows += zip(begins.tolist(), ends[cuts].tolist(), [thread] * len(cuts), strict=False)
-    if not rows:
-        raise TraceError(
-            "no synchronize call in the trace follows a copy or launch: there is nothing to cut frames by",
-            fix="mark each frame in the program with an NVTX range named 'frame', and take the trace again",
-        )
-    rows.sort(key=lambda row: row[0])
-    start, end, thread_of = np.array(rows, np.int64).T
-    return Frames(start, end, thread_of, np.full(len(rows), -1))
+def ranges_as_frames(trace: Trace, rows: np.ndarray, *notes: str) -> Frames:
+    """Some rows of `ranges`, which must be disjoint within a thread."""
+    ranges = trace.ranges
+    return Frames(ranges["start_ns"][rows], ranges["end_ns"][rows], packed(ranges)[rows], rows, notes)
 
 
 def separable(trace: Trace, frames: Frames, several: int) -> list[int]:
@@ -145,9 +116,8 @@ def part(trace: Trace, frames: Frames, first: int, behind: int) -> tuple[Trace, 
     end = frames.start[behind] if behind < len(frames) else np.iinfo(np.int64).max
     edges = {table: np.searchsorted(trace.table(table)["start_ns"], (begin, end)) for table in SCHEMA}
     tables: dict[str, Any] = {table: rows_of(trace.table(table), slice(*edges[table])) for table in SCHEMA}
-    these, (ranges, _) = slice(first, behind), edges["ranges"]
-    rows = frames.row[these] - np.where(frames.row[these] < 0, 0, ranges)
-    return replace(trace, **tables), Frames(frames.start[these], frames.end[these], frames.thread[these], rows)
+    cut = replace(trace, **tables)
+    return cut, ranges_as_frames(cut, frames.row[first:behind] - edges["ranges"][0])
 
 
 def outermost(table: Columns, rows: np.ndarray) -> np.ndarray:

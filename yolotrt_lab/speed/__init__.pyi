@@ -1,9 +1,8 @@
-from .kernels import Decoder, Letterboxer
+from .kernels import Decoder, Letterboxer, bgr_to_nv12
 from .ladder import RUNGS, Ladder, checked_rungs, climb, open_engines, side_by_side
 from .ladder_figures import BOUND_COLOURS, bounds, explore_bounds, streams, trace_rung
 from .limits import Limits, measure_limits
 from .overlap import OverlappedLoop, OverlapSettings
-from .sources import bgr_to_nv12
 
 __all__ = [
     "BOUND_COLOURS",

@@ -12,6 +12,7 @@ from ..device import Device, DeviceBuffer, HostBuffer, Kernel, Stream
 from ..errors import DtypeError, ShapeError
 from ..frames import check_pairs
 from ..heads import check_scores, decode
+from ..packages import import_cv2
 from ..types import Detections, Pixels, TensorSpec
 from ..vision import Geometry, letterbox_geometry
 
@@ -126,6 +127,20 @@ def nv12_to_bgr(frame: np.ndarray, weights: tuple[int, ...] = _BT601) -> np.ndar
     y = np.maximum(frame[:height].astype(np.int32) - 16, 0) * of_luma + (1 << 19)
     colours = (y + blue_of_u * u, y + green_of_u * u + green_of_v * v, y + red_of_v * v)
     return np.stack([each >> 20 for each in colours], axis=2).clip(0, 255).astype(np.uint8)
+
+
+def bgr_to_nv12(frame: np.ndarray) -> np.ndarray:
+    """A uint8 BGR frame in NV12, with the colours of BT.601. ShapeError for an odd height or width.
+
+    >>> bgr_to_nv12(np.full((2, 2, 3), 255, np.uint8)).tolist()
+    [[235, 235], [235, 235], [128, 128]]
+    """
+    cv2, (height, width) = import_cv2(), frame.shape[:2]
+    check_pairs((height, width), Pixels.NV12)
+    planes: np.ndarray = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)
+    u_and_v = planes[height:].reshape(2, height // 2, width // 2)
+    planes[height:] = np.stack([*u_and_v], axis=2).reshape(height // 2, width)
+    return planes
 
 
 def _interpolated(pixels: np.ndarray, axis: int, count: int, step: np.float32) -> np.ndarray:

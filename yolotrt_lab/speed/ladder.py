@@ -24,10 +24,9 @@ from ..packages import shipped_file
 from ..recording import Recording
 from ..tables import Table
 from ..types import Fill, HostMemory, Pixels, Source, Stage
-from .kernels import RESULT
+from .kernels import RESULT, bgr_to_nv12
 from .limits import CHOICES, FRAME_BYTES, Figures, Limits, confidence_for, figures, measure_limits
 from .overlap import OverlapSettings
-from .sources import bgr_to_nv12
 
 LEAST_FRAMES = 10
 """Fewer frames are no steady state."""

@@ -32,6 +32,7 @@ BOUND_COLOURS = {
 FASTER = (0.25, 0.5, 1, 2, 4, 8, 16)
 """A resource takes so many times as long as the recorded one."""
 
+_SHORTEST_US = 20  # of a frame, so that there are enough of them
 _TITLE = "What a frame of each rung asks of each resource, on a machine of your choice"
 _JS = """
 const rung = rungs.categories.indexOf(rungs.value), times = [engine, bus, bus, host].map((each) => Number(each.value));
@@ -138,17 +139,10 @@ def trace_rung(number: int, *, preset: str | Path = "h200", window_us: float = 3
     (True, True)
     """
     *_, rung = checked_rungs([number])
-    in_flight = (rung.settings.collect_after + 1) * rung.batch
-    settled = 12 * in_flight
-
-    def run(frames: int) -> tuple[Any, np.ndarray]:
-        device: Any = open_device("simulated", preset=preset, trace=True)
-        settings = replace(rung.settings, frames=settled + frames + 3 * in_flight, warmup=0)
-        return device, settings.loop(device, open_engine(device, batch=rung.batch)).run().columns["done_ns"]
-
-    _, done = run(0)
-    frame_us = float(done[-1] - done[settled]) / 1e3 / (len(done) - settled)
-    device, done = run(ceil(window_us / frame_us))
+    settled = 12 * (rung.settings.collect_after + 1) * rung.batch
+    device: Any = open_device("simulated", preset=preset, trace=True)
+    settings = replace(rung.settings, frames=2 * settled + ceil(window_us / _SHORTEST_US), warmup=0)
+    done = settings.loop(device, open_engine(device, batch=rung.batch)).run().columns["done_ns"]
     start = int(done[settled])
     end = start + round(window_us * 1e3)
     cut = [

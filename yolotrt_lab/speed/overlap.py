@@ -31,9 +31,8 @@ from ..loop import Loop, LoopSettings, OnBoxes
 from ..memory import Slot, SlotPool
 from ..recording import Recording
 from ..types import Detections, Fill, HostMemory, Pixels, Stage
-from ..vision import letterbox_geometry
+from ..vision import Images, letterbox_geometry, pixel_work
 from .kernels import Decoder, Letterboxer, unpack
-from .sources import Images, pixel_work
 
 _NOTHING = nullcontext()
 _POLL_NS = 5_000  # how often the host looks whether a result has come while it waits for the clock
