@@ -475,6 +475,7 @@ def test_a_threshold_lies_where_it_is_said_to(inside, outside, cause):
 )
 def test_a_clock_that_stays_may_be_locked_low_unless_it_is_the_highest(wait, most, verdict, text):
     known = {"throttle_sw_power_cap": 0.0, HOT: 0.0} | ({"sm_clock_max_mhz": most} if most else {})
+    known["power_w"] = 300.0 + FRAME % 2
     found = bill(beside(wait, **known, memory_clock_mhz=2619.0))
     unknown = bill(beside(wait, **known))
     assert unknown.verdict("clock_drop") == "possible"  # the memory's may be lower

@@ -14,6 +14,7 @@ from .explanations import ALL_ALONG, EXPLANATIONS, Verdict
 from .look import GPU_CALLS, QUEUE, UNCOVERED, Look, ms, number
 from .measured import Kind, Measured
 from .series import Change, Window, edge
+from .slope import in_blocks, median
 
 if TYPE_CHECKING:
     from ..nsight.trace import Trace
@@ -324,15 +325,22 @@ def _fixes(look: Look, verdicts: dict[Cause, Verdict]) -> Iterator[Fix]:
 
 
 def _slowest(look: Look, name: str) -> tuple[float, str]:
-    """The level of a time where it is highest: late, or before it fell; its mean, where a few frames hold most. A level
-    that is told in coarse steps may be a step higher.
+    """The level of a time where it is highest; its mean, where a few frames hold most. A level that is told in coarse
+    steps may be a step higher.
     """
     shape, mean = look[name], float(np.mean(look.series[name]))
-    level = max(shape.late, shape.grew.to if shape.grew else 0.0, shape.fell.start if shape.fell else 0.0)
+    level = max(_highest(look.series[name]), shape.late, shape.grew.to if shape.grew else 0.0)
     if mean > level + at.OF_FRAME * look.whole_ms:
         return mean, f"{ms(mean)} on average"
     step, level = look.step_ms(name), max(level, mean)
-    return (level + step, f"{ms(level)}, in steps of {ms(step)}") if step > at.COARSE * level else (level, ms(level))
+    coarse = step > at.COARSE * level
+    return level + coarse * step, f"up to {ms(level)}{f', in steps of {ms(step)}' * coarse}"
+
+
+def _highest(values: np.ndarray) -> float:
+    """The highest level of a series: of blocks in which the first frames are the fewer."""
+    blocks = min(60, len(values) // (2 * at.EDGE_FRAMES + 1))
+    return float(np.max(in_blocks(values, blocks)[1] if blocks > 1 else median(values)))
 
 
 def _by_the_trace(look: Look, kind: str, nothing: str) -> _Bound | None:
@@ -396,19 +404,20 @@ def _overlap(look: Look) -> _Bound:
         return None, "not measured: time the whole frame beside its stages"
     host = {stage: _slowest(look, stage) for stage in look.stages if stage not in GPU_CALLS}
     longest = max(host, key=lambda stage: host[stage][0], default=None)
-    waits, until_done = _slowest(look, "gpu") if "gpu" in look.series else (0.0, "")
+    waits = _slowest(look, "gpu")[0] if "gpu" in look.series else 0.0
     if longest is None or waits > _ENGINES * host[longest][0]:
-        return None, f"not measured: copies may be in the {until_done} until the GPU is done; a trace tells them apart"
-    most, text = host[longest]
-    as_long = f"with all stages of different frames at once, a frame takes at least as long as {longest}, {text}"
+        return None, f"not measured: copies may be in the {ms(waits)} until the GPU is done; a trace tells them apart"
+    as_long = f"with all stages of different frames at once, a frame takes at least as long as {longest}"
+    as_long += f", {ms(look[longest].median)}"
     together, frame = sum(look[stage].median for stage in look.stages), look["frame"].median
     if together > (1 + at.OF_FRAME) * frame:
         as_long += f"; the stages add up to {ms(together)}, more than the frame of {ms(frame)}: some overlap already"
         as_long += ", or hold others" if look.nested else ""
-    takes = _slowest(look, "frame")[0]
+    takes = look.series["frame"]
     if "interval" in look.series and not look.nested:  # several frames may be in flight
-        takes = min(takes, max(_slowest(look, "interval")[0], _slowest(look, "stages")[0]))
-    return max(0.0, takes - most), as_long
+        takes = np.minimum(takes, np.maximum(np.append(look.series["interval"], 0.0), look.series["stages"]))
+    rest = np.maximum(takes - np.max([look.series[stage] for stage in host], axis=0), 0.0)
+    return max(_highest(rest), float(np.mean(rest))), as_long
 
 
 _ENGINES = 3
@@ -424,7 +433,7 @@ def _gpu_alone(look: Look, shared: Verdict) -> _Bound:
         name, change = look.wait
         what = "the calls that wait for the GPU change" if name == "gpu" else f"{name} changes"
         shape = look[name]
-        size = max(change.start, change.to, shape.late) - min(shape.lowest, change.start, change.to)
+        size = max(change.start, change.to, shape.highest) - min(shape.lowest, change.start, change.to)
         every = change.before.step
         often = f"in one of every {every} frames of " if every > 1 else "in "
         return size / every, f"{what} by {ms(size)} {often}the run; what was there all along is not in it"

@@ -186,7 +186,7 @@ def _no_queue(look: Look) -> Verdicts:
 def _alone(look: Look) -> bool:
     """True where no frame has another process on the GPU."""
     others = look.telemetry.get("gpu_processes")
-    return others is not None and bool(np.all(others == 0))
+    return others is not None and look.sampled and bool(np.all(others == 0))
 
 
 _PROCESSES = {"gpu_processes": "other processes", "compute_processes": "other processes that compute"}
@@ -449,7 +449,11 @@ def _clock(look: Look) -> Verdicts:
         lowest, highest = clock.min(), clock.max()
         stalls = [look[name].stalls for name in (*look.stages, look.whole)]
         brief = any(each and each.share > at.STALLS_SHARE for each in stalls)  # shorter than a sample of the clock
-        if not brief and np.all(clock > (1 - at.CLOCK) * look.telemetry.get("sm_clock_max_mhz", np.inf)):
+        if (
+            look.sampled
+            and not brief
+            and np.all(clock > (1 - at.CLOCK) * look.telemetry.get("sm_clock_max_mhz", np.inf))
+        ):
             highest_all_along = f"the SM clock is at {number(lowest)} MHz or more, its highest"
             if "memory_clock_mhz" in look.telemetry:
                 yield "excluded", f"{highest_all_along}, and the memory's stays"
@@ -531,7 +535,7 @@ def _kept(look: Look, column: str, what: str, if_kept: Verdict) -> Verdicts:
         often = column == HOST_MEMORY or np.count_nonzero(np.diff(held) > 0) >= at.FEWEST_FRAMES
         yield if_kept if more > least and often else "possible", grows  # few jumps may be of what is taken once
     ends = f"{what} ends {_megabytes(abs(more))} {'below' if more < 0 else 'from'} where it starts"
-    if climbs <= at.LEAK_BYTES:
+    if climbs <= at.LEAK_BYTES and look.sampled:
         yield "excluded", ends
     yield "possible", f"{ends}, by jumps of up to {_megabytes(np.max(np.diff(held, prepend=held[0])))}"
 
@@ -560,13 +564,13 @@ def _preprocess(look: Look) -> Verdicts:
     longest = max(work, key=lambda stage: look[stage].highest)
     takes = f"{longest} takes {ms(look[longest].lowest)} to {ms(look[longest].highest)}"
     stalls = _stalling(look, *work, share=at.STALL_TIMES - 1)  # those that make a stall of the frame
-    host = dict.fromkeys([s for s in (*work, *look.others) if look[s].highest], at.UNFELT) | {look.unseen: at.OF_FRAME}
+    stays = all(look.stays(s, at.UNFELT) for s in (*work, *look.others) if look[s].highest)
     if look.frames < at.FEWEST_FRAMES:  # a start and an end are no series, but what has no part in a growth can be read
         part, stages = look[Stage.PREPROCESS].late - look[Stage.PREPROCESS].early, look["stages"].grew
         if stages and abs(part) <= stages.size / 20:
             part_text = ms(round(max(0.0, part), 6))
             yield "excluded", f"preprocess accounts for {part_text} of {ms(stages.size)} of growth"
-    elif look.sees_all and not stalls and all(look.stays(name, share) for name, share in host.items()):
+    elif look.sees_all and not stalls and stays and look.stays(look.unseen, at.OF_FRAME, 0.0):
         yield "excluded", f"{takes}, and what no column covers stays too"
     for name in (*work, *look.others, look.unseen):
         if grown := look[name].grew:

@@ -133,18 +133,19 @@ class Look:
 
     def step_ms(self, name: str) -> float:
         """The steps in which a time is told: 1 where it is in whole ms. 0 for calls that the lab timed."""
-        if self.measured.of_the_lab or self.traced or self.frames < at.FEWEST_FRAMES:
+        if self.measured.of_the_lab or self.traced:
             return 0.0
-        told = [name] if self.series[name].any() else [each for each in self.named if self.series[each].any()]
-        return min(step_of(self.series[each]) for each in told)
+        told = [name] if self.series[name].any() else self.stages
+        digits = max((_last_digit(self.series[each]) for each in told if each in self.named), default=0.0)
+        return max(digits, step_of(self.series[name])) if len(told) == 1 and self.frames >= at.FEWEST_FRAMES else digits
 
-    def stays(self, name: str, of_frame: float = at.OF_STAGE) -> bool:
+    def stays(self, name: str, of_frame: float = at.OF_STAGE, of_itself: float = at.STAYS) -> bool:
         """True where a time is as long in every part of the run, the first and the last frames included; it may wander
-        by that share of the frame.
+        by a share of the frame, or of itself.
         """
         if name not in self.series or self.frames < at.FEWEST_FRAMES:
             return False
-        wanders = max(at.STAYS * self[name].settled, of_frame * self.whole_ms)
+        wanders = max(of_itself * self[name].settled, of_frame * self.whole_ms)
         shape = self[name]
         return not shape.changed and max(shape.highest - shape.lowest, shape.shows_ms) <= wanders
 
@@ -406,6 +407,12 @@ class Look:
 
     # Telemetry and the trace.
 
+    @property
+    def sampled(self) -> bool:
+        """True where telemetry is of more than one moment, as far as can be told: else it says nothing of a change."""
+        moves = any(np.ptp(values[np.isfinite(values)]) > 0 for values in self.telemetry.values())
+        return moves or self.measured.of_the_lab or self.stays(self.whole)
+
     def throttled(self, *reasons: str) -> dict[str, float]:
         """The share of the frames for which the GPU gives each of the reasons (all without any), where it is not 0."""
         names = reasons or tuple(name for name in self.telemetry if name.startswith("throttle_"))
@@ -430,7 +437,7 @@ class Look:
         told = all(name in known for name in THERMAL)
         unclear = THERMAL[1] not in known and self.throttled("throttle_hw_slowdown")  # which heat may be the reason of
         cold = heat is not None and heat.max() < at.HOT_C and not self.measured.unread  # such as that of its memory
-        if self.throttled(*THERMAL) or unclear or not (told or cold):
+        if self.throttled(*THERMAL) or unclear or not (told or cold) or not self.sampled:
             return ""
         warm = f"; it is at most {number(float(heat.max()))} degrees warm" if heat is not None else ""
         return f"the GPU does not slow down for heat{warm}"
@@ -501,6 +508,13 @@ def _combined(by: np.ufunc, series: Sequence[np.ndarray]) -> np.ndarray:
     for each in series[1:]:
         by(total, each, out=total)
     return total
+
+
+def _last_digit(values: np.ndarray) -> float:
+    """The place of the last digit that times have in ms, 0.1 for 8.3 and 14; 0 for more than six."""
+    values = some(values)
+    places = (10.0**-digits for digits in range(7))
+    return next((place for place in places if np.all(np.abs(values / place - np.round(values / place)) < 1e-6)), 0.0)
 
 
 def _is_sudden(values: np.ndarray, few: int) -> bool:
