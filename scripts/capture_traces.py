@@ -18,8 +18,8 @@ from pathlib import Path
 
 from yolotrt_lab import nsight
 from yolotrt_lab.causes.catalogue import SCENARIOS
-from yolotrt_lab.causes.other_processes import OtherProcesses
 from yolotrt_lab.causes.running import run_scenario
+from yolotrt_lab.causes.shared_gpu import OtherProcesses
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
 from yolotrt_lab.errors import TraceError

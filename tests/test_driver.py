@@ -42,13 +42,13 @@ class FakeCuda:
     [(None, Gpu("first GPU", (8, 9))), (0, Gpu("first GPU", (8, 9))), (1, Gpu("second GPU", (9, 0)))],
 )
 def test_gpu_of_the_context_or_the_first(monkeypatch, current, gpu):
-    monkeypatch.setattr(driver, "_libcuda", lambda: FakeCuda(current))
+    monkeypatch.setattr(driver, "libcuda", lambda: FakeCuda(current))
     assert find_gpu() == gpu
 
 
 @pytest.mark.parametrize(("fault", "words"), [({"init": 100}, "cuInit returned CUDA error 100"), ({"get": 101}, "101")])
 def test_driver_without_a_gpu(monkeypatch, fault, words):
-    monkeypatch.setattr(driver, "_libcuda", lambda: FakeCuda(**fault))
+    monkeypatch.setattr(driver, "libcuda", lambda: FakeCuda(**fault))
     with pytest.raises(NoGpuError, match=words):
         find_gpu()
 

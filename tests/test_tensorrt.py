@@ -174,7 +174,7 @@ def tensorrt(monkeypatch):
     """A module `tensorrt` on a machine without a driver."""
     module = fake_module()
     monkeypatch.setitem(sys.modules, "tensorrt", module)
-    monkeypatch.setattr(driver, "_libcuda", lambda: type("Driver", (), {"cuInit": staticmethod(lambda flags: 100)}))
+    monkeypatch.setattr(driver, "libcuda", lambda: type("Driver", (), {"cuInit": staticmethod(lambda flags: 100)}))
     return module
 
 

@@ -40,7 +40,7 @@ class Gpu:
 
 def find_gpu() -> Gpu:
     """The GPU of this thread's CUDA context, or the first one; NoGpuError without a driver or a GPU."""
-    cuda = _libcuda()
+    cuda = libcuda()
     _call(cuda, "cuInit", 0)
     device, number, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
     if cuda.cuCtxGetDevice(ctypes.byref(device)) != 0:
@@ -65,11 +65,12 @@ def has_gpu() -> bool:
 def cuda_version() -> tuple[int, int]:
     """The newest CUDA that the driver offers, (13, 0) say; NoGpuError without a driver."""
     number = ctypes.c_int()
-    _call(_libcuda(), "cuDriverGetVersion", ctypes.byref(number))
+    _call(libcuda(), "cuDriverGetVersion", ctypes.byref(number))
     return number.value // 1000, number.value % 1000 // 10
 
 
-def _libcuda() -> Any:
+def libcuda() -> Any:
+    """The driver's library; NoGpuError without one."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         return ctypes.CDLL(name)

@@ -14,8 +14,6 @@ from .recording import Recording
 from .types import Source, Stage
 
 _PROSE = 28  # letters, of a cell whose column wraps its lines as HTML
-
-
 _IN_NAMES = re.compile(r"(?<=[/_])|(?<=[a-z])(?=[A-Z])")  # where a line may break inside a long name
 
 
@@ -92,7 +90,7 @@ def stage_table(recordings: Mapping[str, Recording]) -> Table:
 
 
 def levels_of(recording: Recording, column: str) -> list[tuple[tuple[int, int], Recording]]:
-    """The frames after the warm-up by the values of a column and of 'pinned', in the order in which they occur."""
+    """A recording's frames after the warm-up by the values of a column and of 'pinned', in the order of the run."""
     columns = recording.steady.columns
     levels = dict.fromkeys(zip(columns[column].tolist(), columns["pinned"].tolist(), strict=True))
     chosen = {(value, pinned): (columns[column] == value) & (columns["pinned"] == pinned) for value, pinned in levels}
@@ -103,7 +101,7 @@ def levels_of(recording: Recording, column: str) -> list[tuple[tuple[int, int], 
 
 
 def in_ms(value: float | None) -> str:
-    """Three digits that tell, at most four decimals."""
+    """Milliseconds in a cell: three digits that tell, at most four decimals; '-' for None."""
     if value is None:
         return "-"
     return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 10 else f"{value:.1f}"

@@ -1,4 +1,5 @@
-"""What the host does around the network: letterbox a frame into given memory, compare boxes, draw them.
+"""What the host does around the network: letterbox a frame into given memory, compare boxes, draw them; and the work on
+the pixels of a loop's frames, images or sources.
 
 Frames are uint8 BGR arrays (height, width, 3), as OpenCV reads them; shapes are (height, width). The number of OpenCV's
 threads is left as it is.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.recfunctions import append_fields
 
-from yolotrt_lab.causes.other_processes import OtherProcesses
+from yolotrt_lab.causes.shared_gpu import OtherProcesses
 from yolotrt_lab.device import open_device
 from yolotrt_lab.recording import Recording, machine_info
 from yolotrt_lab.telemetry import bus_id

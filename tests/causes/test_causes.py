@@ -13,7 +13,7 @@ from samples import sampled
 from yolotrt_lab import vision
 from yolotrt_lab.causes import shared_gpu
 from yolotrt_lab.causes.catalogue import SCENARIOS
-from yolotrt_lab.causes.faults import GrowingImages, Run, simulated_only
+from yolotrt_lab.causes.faults import GrowingImages, Run
 from yolotrt_lab.causes.running import run_scenario
 from yolotrt_lab.device import open_device
 from yolotrt_lab.engine import open_engine
@@ -325,4 +325,3 @@ def test_what_is_simulated_only_is_refused_on_a_gpu(device):
     with pytest.raises(SettingsError, match="a change of shape is simulated only") as caught:
         SCENARIOS["shape-change"].prepare(run)
     assert "--device simulated" in caught.value.fix
-    assert simulated_only(replace(run, device=device), "anything") is device

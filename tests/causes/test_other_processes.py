@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from yolotrt_lab.causes import other_processes
-from yolotrt_lab.causes.other_processes import MATRIX, READY, UPLOAD_BYTES, OtherProcesses, keep_busy
+from yolotrt_lab.causes import shared_gpu
+from yolotrt_lab.causes.shared_gpu import MATRIX, READY, UPLOAD_BYTES, OtherProcesses, keep_busy
 from yolotrt_lab.errors import DeviceError
 
 FAKE_CUPY = """
@@ -153,5 +153,5 @@ def test_processes_see_the_gpu_at_that_address_and_no_other(monkeypatch, told, v
 
 def test_the_same_lab_is_imported(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    path = OtherProcesses()._environment["PYTHONPATH"].split(other_processes.os.pathsep)
-    assert path == [str(other_processes.Path(other_processes.__file__).parents[2]), "elsewhere"]
+    path = OtherProcesses()._environment["PYTHONPATH"].split(shared_gpu.os.pathsep)
+    assert path == [str(shared_gpu.Path(shared_gpu.__file__).parents[2]), "elsewhere"]

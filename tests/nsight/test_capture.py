@@ -181,7 +181,7 @@ def test_an_nsys_that_is_missing_or_does_not_run_is_told_of(tmp_path, monkeypatc
 @pytest.mark.parametrize("error", [None, ZeroDivisionError])
 def test_profiled_starts_the_profiler_waits_for_the_gpu_and_stops_even_where_the_program_fails(monkeypatch, error):
     driver = Mock()
-    monkeypatch.setattr(sys.modules[capture_trace.__module__], "_driver", lambda: driver)
+    monkeypatch.setattr(sys.modules[capture_trace.__module__], "libcuda", lambda: driver)
     with pytest.raises(error) if error else nullcontext(), profiled():
         assert driver.mock_calls == [call.cuProfilerStart()]
         if error:

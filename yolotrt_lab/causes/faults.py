@@ -74,13 +74,6 @@ class Run:
         return loop
 
 
-def simulated_only(run: Run, what: str) -> SimulatedDevice:
-    """The run's simulated device; SettingsError on a GPU."""
-    if not isinstance(run.device, SimulatedDevice):
-        raise SettingsError(f"{what} is simulated only", fix="run it on the simulated device: --device simulated")
-    return run.device
-
-
 def late(run: Run) -> None:
     """A 1 ms kernel, and its period: severity 1 is half way between what pinned and pageable input allow on an H200."""
     run.engine = SpinEngine(1_000_000)
@@ -211,7 +204,10 @@ def shape_change(run: Run) -> None:
     """Every 60 frames the input's shape changes to another of as many pixels, and the engine allocates anew: it waits
     for the GPU, and takes 5 ms at severity 1 (assumed).
     """
-    device = simulated_only(run, "a change of shape")
+    device = run.device
+    if not isinstance(device, SimulatedDevice):
+        fix = "run it on the simulated device: --device simulated"
+        raise SettingsError("a change of shape is simulated only", fix=fix)
     cost_ns = round(5_000_000 * run.severity)
 
     def change(index: int) -> None:

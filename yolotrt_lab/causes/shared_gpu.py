@@ -1,45 +1,115 @@
 """Other processes that come to the GPU, real ones or simulated ones: in four steps, or to the public report's loop.
 
-That loop has no clock. Each frame is a fresh pageable blob, which is uploaded as it is. The engine is enqueued call by
-call, and its small output goes to pinned memory. What synchronize takes is a remainder: the end of the GPU's work minus
-the moment of the call. At last the input is pinned.
+The report's loop has no clock. Each frame is a fresh pageable blob, which is uploaded as it is. The engine is enqueued
+call by call, and its small output goes to pinned memory. What synchronize takes is a remainder: the end of the GPU's
+work minus the moment of the call. At last the input is pinned.
+
+Run as a program this file is one of the other processes: it multiplies matrices and uploads 8 MB, in turn, on the first
+GPU that CUDA shows it, until its standard input ends. `OtherProcesses` starts such processes and always ends them.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..device import HostBuffer
 from ..engine import open_engine
+from ..errors import DeviceError
 from ..loop import FrameLoop
 from ..memory import Slot
+from ..packages import load
 from ..plots.curves import CALLS, call_ns
 from ..recording import Recording, joined
 from ..simulate import Conditions, SimulatedDevice
 from ..tables import Table, in_ms, levels_of
-from ..telemetry import bus_id
+from ..telemetry import Nvml, bus_id
 from ..types import Fill, HostMemory, Stage
 from ..vision import HostWork
 from .faults import Run
-from .other_processes import OtherProcesses
 
 CHUNK = 25
 """So many frames run between two looks at whether the processes are there."""
 
+READY = "busy"
+"""What such a process prints once the GPU works for it."""
 
-class Group(Protocol):
-    """Other processes whose number changes."""
+MATRIX = 4_096
+UPLOAD_BYTES = 8 << 20
+
+
+class _Process:
+    """One of them."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.busy = threading.Event()
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        command = [sys.executable, "-m", "yolotrt_lab.causes.shared_gpu"]
+        self._process = subprocess.Popen(command, **pipes, text=True, env=environment)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() == READY:
+            self.busy.set()
+
+    def check(self) -> None:
+        """DeviceError, with its last line, if it has ended; where that is an error of the lab's, with its fix."""
+        if self._process.poll() is not None:
+            assert self._process.stderr is not None
+            said, _, fix = self._process.stderr.read().strip().partition("\nFix: ")
+            last = (said.splitlines() or ["it printed nothing"])[-1]
+            fix = fix or "start fewer, or free memory on the GPU"
+            raise DeviceError(f"another process on the GPU ended: {last}", fix=fix)
+
+    def stop(self) -> None:
+        """End it, and wait until it is gone."""
+        self._process.kill()
+        self._process.communicate()
+
+
+class OtherProcesses:
+    """Processes on the GPU at that PCI bus id, or on the first that CUDA shows them.
+
+    They end with the `with` block, and by themselves if this process dies: the end of their standard input stops them.
+    """
+
+    def __init__(self, bus_id: str = "") -> None:
+        path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]  # they import the same lab
+        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+        with Nvml(bus_id) as nvml:
+            uuid = nvml.ask(lambda api, gpu: str(api.nvmlDeviceGetUUID(gpu)), "")
+        if uuid:  # if NVML does not tell it they see the GPUs that this process sees
+            self._environment["CUDA_VISIBLE_DEVICES"] = uuid
+        self._processes: list[_Process] = []
+
+    def __enter__(self) -> OtherProcesses:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.become(0)
+
+    def become(self, count: int) -> None:
+        """Start processes, or end some, until there are `count`. Started ones are `busy` some seconds later."""
+        while len(self._processes) > count:
+            self._processes.pop().stop()
+        while len(self._processes) < count:
+            self._processes.append(_Process(self._environment))
 
     @property
     def busy(self) -> bool:
-        """True once all of them keep the GPU busy."""
-
-    def become(self, count: int) -> None:
-        """Start or end as many as it takes."""
+        """True once all of them keep the GPU busy; DeviceError where one has ended."""
+        for process in self._processes:
+            process.check()
+        return all(process.busy.is_set() for process in self._processes)
 
 
 class _Simulated:
@@ -47,6 +117,10 @@ class _Simulated:
 
     def __init__(self, device: SimulatedDevice) -> None:
         self.become = device.set_other_processes
+
+
+Group = OtherProcesses | _Simulated
+"""Other processes whose number changes."""
 
 
 def prepare(run: Run) -> None:
@@ -223,3 +297,36 @@ def report_table(recordings: Mapping[str, Recording]) -> Table:
 
 def _name(count: int, pinned: bool) -> str:
     return f"{count} process{'' if count == 1 else 'es'}{', pinned' if pinned else ''}"
+
+
+def keep_busy(stop: threading.Event) -> None:
+    """Matrix products and uploads until `stop` is set; prints `READY` when the first round is done."""
+    cupy: Any = load("cupy", needed_for="another process on the GPU")
+    left, right = (cupy.ones((MATRIX, MATRIX), cupy.float32) for _ in range(2))
+    host = np.ones(UPLOAD_BYTES, np.uint8)
+    target = cupy.empty(UPLOAD_BYTES, cupy.uint8)
+    product = cupy.empty_like(left)
+    said = False
+    while not stop.is_set():
+        cupy.matmul(left, right, out=product)
+        target.set(host)
+        cupy.cuda.get_current_stream().synchronize()
+        if not said:
+            print(READY, flush=True)
+            said = True
+
+
+def main() -> None:
+    """Keep the GPU busy until standard input ends."""
+    stop = threading.Event()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    keep_busy(stop)
+
+
+if __name__ == "__main__":
+    main()

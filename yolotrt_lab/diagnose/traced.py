@@ -12,7 +12,7 @@ from ..errors import TraceError
 from ..nsight.attribution import Attribution, attribute, moved_wait_ns
 from ..nsight.trace import DIRECTIONS, Columns, Trace, packed, rows_of
 from ..nsight.trace_findings import TraceFinding, findings
-from ..nsight.traced_frames import Call, kind_of, outermost
+from ..nsight.traced_frames import Call, frames_of, kind_of, outermost
 from ..types import Stage
 from . import thresholds as at
 from .measured import Measured
@@ -51,7 +51,7 @@ class TracedFrames:
     @cached_property
     def findings(self) -> tuple[TraceFinding, ...]:
         """What `trace show` says of it; without a loop, only what is true of the whole."""
-        return findings(self.trace, self.pattern) if self.has_frames else ()
+        return findings(self.trace, self.pattern, self.seen) if self.has_frames else ()
 
     def finding(self, kind: str) -> TraceFinding | None:
         """The finding of that kind, if there is one."""
@@ -120,7 +120,7 @@ def traced_frames(trace: Trace, named: str | None = None) -> TracedFrames:
     that repeats; else a pattern of calls that repeats; else the whole. TraceError where no range is `named` so.
     """
     if named is not None:
-        attribute(trace, named)
+        frames_of(trace, named)  # an error where there is none
         return TracedFrames(trace, named, True, f"a frame is a range {named!r}")
     name = _repeating_range(trace)
     if name is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import shutil
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NsysError, TraceError
+from ..cuda import libcuda
+from ..errors import NoGpuError, NsysError, TraceError
 from ..files import check_output, lock
 from ..packages import shipped_file
 
@@ -221,11 +221,13 @@ def profiled() -> Iterator[None]:
     >>> with profiled():
     ...     pass  # the frames to record
     """
-    driver = _driver()
+    driver = None
+    with contextlib.suppress(NoGpuError):
+        driver = libcuda()
     if driver is None:
         yield
         return
-    driver.cuProfilerStart()
+    driver.cuProfilerStart()  # it and the others return an error in a thread without a CUDA context, and no more
     try:
         yield
     finally:
@@ -308,14 +310,6 @@ def _shows_blocks(trace: Trace) -> bool:
 
 def _waits(name: str) -> bool:
     return "Synchronize" in name
-
-
-def _driver() -> Any:
-    """The driver's library, or None. Its calls return an error where this thread has no CUDA context, and no more."""
-    try:
-        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
 
 
 def _answer(nsys: str, *arguments: str) -> str:

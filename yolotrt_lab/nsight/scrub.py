@@ -2,8 +2,8 @@
 
 nsys stores the whole environment of the traced program and of its own service (with every token in it), what the
 program printed, and the names of all processes of the machine. Which tables hold such things changes with its version,
-so nothing is searched for: the tables, columns and rows that a trace is read from are kept, by name, and everything
-else goes. Text is kept in three places, as it is: names of calls, kernels and ranges that the trace uses
+so nothing is searched for: the tables, columns and rows that a trace is read from are copied, by name, and everything
+else stays behind. Text is kept in three places, as it is: names of calls, kernels and ranges that the trace uses
 (StringIds.value), names of ranges that the program marks (NVTX_EVENTS.text), and the GPU's name (TARGET_INFO_GPU.name).
 All other text is a number, or one of the words below.
 """
@@ -11,6 +11,7 @@ All other text is a number, or one of the words below.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -53,6 +54,7 @@ _TEXTS = {
     **dict.fromkeys(("TARGET_INFO_SYSTEM_ENV", "META_DATA_EXPORT"), ("name", "value")),
     "ENUM_CUDA_MEM_KIND": ("label",),
 }
+_STRING_IDS = "StringIds"
 _STRINGS = ("nameId", "textId", "shortName", "demangledName", "mangledName")
 
 
@@ -71,26 +73,32 @@ def scrub(path: str | Path) -> None:
     ...     lab.nsight.read_trace(copy).count("copies")
     126
     """
-    path = Path(path)
+    path = Path(path).resolve()
+    new = path.with_name(f".{path.name}.scrubbed")
+    new.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)) as report:
-            tables = {name for (name,) in report.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if not tables & _TABLES:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)) as report:
+            tables = {
+                name for (name,) in report.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            } & _TABLES
+            if not tables:
                 raise ReportError(
                     f"{path} is no report of Nsight Systems", fix="name a .sqlite that `nsys export` wrote"
                 )
-            report.execute("PRAGMA journal_mode = MEMORY")
+            report.execute("ATTACH ? AS new", [str(new)])
+            report.execute("PRAGMA new.journal_mode = OFF")  # after an error the file goes
             report.execute("BEGIN")
-            _drop(report, tables - _TABLES)
-            _keep_rows(report)
-            for table in tables & _TABLES:
-                _keep_columns(report, table)
-            if "StringIds" in tables:
-                _keep_strings_in_use(report)
+            copied = [
+                table for table in sorted(tables - {_STRING_IDS}) if _copy(report, table, *_rows_of(report, table))
+            ]
+            if _STRING_IDS in tables:
+                _copy(report, _STRING_IDS, f"id IN ({_used_strings(report, copied)})")
             report.execute("COMMIT")
-            report.execute("VACUUM")  # rewrites the file: deleted rows stay in its free pages otherwise
+        new.replace(path)
     except sqlite3.Error as error:
         raise ReportError(f"{path} cannot be scrubbed: {error}", fix="export the report once more") from error
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def quoted(name: str) -> str:
@@ -98,53 +106,43 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _drop(report: sqlite3.Connection, tables: set[str]) -> None:
-    others = report.execute("SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchall()
-    for kind, name in [*others, *(("table", table) for table in tables if not table.startswith("sqlite_"))]:
-        report.execute(f"DROP {kind} {quoted(name)}")
+def _rows_of(report: sqlite3.Connection, table: str) -> tuple[str, Sequence[str]]:
+    """Which rows of a table are kept, as a condition with its parameters."""
+    column, values = _ROWS.get(table, ("", ()))
+    if not column:
+        return "TRUE", ()
+    if column not in _columns(report, table):
+        return "FALSE", ()
+    condition = f"{column} COLLATE NOCASE IN ({', '.join('?' * len(values))})"
+    if "value" in _columns(report, table):  # of a version
+        condition += " AND value NOT GLOB '*[^0-9.]*'"
+    return condition, values
 
 
-def _keep_rows(report: sqlite3.Connection) -> None:
-    for table, (column, values) in _ROWS.items():
-        if column in _columns(report, table):
-            marks = ", ".join("?" * len(values))
-            report.execute(f"DELETE FROM {table} WHERE IFNULL({column}, '') COLLATE NOCASE NOT IN ({marks})", values)
-            if "value" in _columns(report, table):  # of a version
-                report.execute(f"DELETE FROM {table} WHERE IFNULL(value, 'none') GLOB '*[^0-9.]*'")
-        else:
-            report.execute(f"DROP TABLE IF EXISTS {table}")
+def _copy(report: sqlite3.Connection, table: str, condition: str, values: Sequence[str] = ()) -> bool:
+    """Copy the columns of a table that are kept, each with values of its own type; False where there are none."""
+    kept = {name: name in _TEXTS.get(table, ()) for name in _columns(report, table)}
+    kept = {quoted(name): is_text for name, is_text in kept.items() if is_text or name in _NUMBERS}
+    if kept:
+        declared = ", ".join(f"{name} {'TEXT' if is_text else 'INTEGER'}" for name, is_text in kept.items())
+        types = {True: "'text'", False: "'integer', 'real'"}
+        cells = ", ".join(f"IIF(typeof({name}) IN ({types[is_text]}), {name}, NULL)" for name, is_text in kept.items())
+        report.execute(f"CREATE TABLE new.{table} ({declared})")
+        report.execute(f"INSERT INTO new.{table} SELECT {cells} FROM main.{table} WHERE {condition}", values)
+    return bool(kept)
 
 
-def _keep_columns(report: sqlite3.Connection, table: str) -> None:
-    """Write a table anew: so no column, no text in a column of numbers and no comment of its schema is left over."""
-    numbers, text = ("INTEGER", "'integer', 'real'"), ("TEXT", "'text'")
-    kinds = {
-        quoted(name): text if name in _TEXTS.get(table, ()) else numbers
-        for name in _columns(report, table)
-        if name in _NUMBERS or name in _TEXTS.get(table, ())
-    }
-    if kinds:
-        declared = ", ".join(f"{name} {kind}" for name, (kind, _) in kinds.items())
-        values = ", ".join(f"IIF(typeof({name}) IN ({types}), {name}, NULL)" for name, (_, types) in kinds.items())
-        report.execute(f"CREATE TABLE scrubbed ({declared})")
-        report.execute(f"INSERT INTO scrubbed SELECT {values} FROM {table}")
-    report.execute(f"DROP TABLE {table}")
-    if kinds:
-        report.execute(f"ALTER TABLE scrubbed RENAME TO {table}")
-
-
-def _keep_strings_in_use(report: sqlite3.Connection) -> None:
-    """Strings are shared by all tables, so those of the dropped ones are still there: what the program printed too."""
+def _used_strings(report: sqlite3.Connection, tables: Sequence[str]) -> str:
+    """The query of the strings that what was copied names: those of the program's own output are not among them."""
     used = [
-        f"SELECT {column} AS id FROM {table}"
-        for table in sorted(_TABLES - {"StringIds"})
+        f"SELECT {column} FROM new.{table}"
+        for table in tables
         for column in _columns(report, table)
         if column in _STRINGS
     ]
-    in_use = " UNION ".join(used or ["SELECT NULL AS id"])
-    report.execute(f"DELETE FROM StringIds WHERE id NOT IN (SELECT id FROM ({in_use}) WHERE id IS NOT NULL)")
+    return " UNION ".join(used or ["SELECT NULL"])
 
 
 def _columns(report: sqlite3.Connection, table: str) -> list[str]:
-    """The columns of a table; none where it is absent."""
-    return [row[1] for row in report.execute(f"PRAGMA table_info({quoted(table)})")]
+    """The columns of a table of the report."""
+    return [row[1] for row in report.execute(f"PRAGMA main.table_info({quoted(table)})")]

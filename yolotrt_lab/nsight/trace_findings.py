@@ -92,7 +92,9 @@ def _typical_us(attribution: Attribution, skip: int) -> dict[str, float]:
     return {name: float(average(values[min(skip, len(values) - 1) :])) / 1e3 for name, values in times.items()}
 
 
-def findings(trace: Trace, frame_range: str = "frame") -> tuple[TraceFinding, ...]:
+def findings(
+    trace: Trace, frame_range: str = "frame", attribution: Attribution | None = None
+) -> tuple[TraceFinding, ...]:
     """What a trace shows, pageable copies first; of a trace without GPU work, nothing.
 
     - `pageable_copies`: all copies from or to pageable memory, one finding for each direction. Pinning saves at most
@@ -116,11 +118,13 @@ def findings(trace: Trace, frame_range: str = "frame") -> tuple[TraceFinding, ..
     range is named `frame_range`. Of a trace that lacks calls, kernels or copies, or the work of more than a few of its
     calls, only the first three are.
 
+    The `attribution` is that of the same frames, where it is known already.
+
     >>> from yolotrt_lab import nsight
     >>> [str(found.kind) for found in findings(nsight.shipped_trace("graph-pageable"))][:2]
     ['pageable_copies', 'serial_copies']
     """
-    seen = _seen(trace, frame_range)
+    seen = _seen(trace, frame_range, attribution)
     pageable = trace.copies["host_memory"] == MEMORIES.index("pageable")
     directions = each(np.where(pageable, trace.copies["direction"], -1))
     found = [_pageable(trace, seen, direction, rows) for direction, rows in directions if direction >= 0]
@@ -134,8 +138,8 @@ def findings(trace: Trace, frame_range: str = "frame") -> tuple[TraceFinding, ..
 class _Seen:
     """A trace with frames, and what several findings ask of it."""
 
-    def __init__(self, joints: Joined) -> None:
-        self.joints = joints
+    def __init__(self, joints: Joined, attribution: Attribution | None) -> None:
+        self.joints, self._attribution = joints, attribution
         self.held, self.waited, self.before = joints.copy_held
         ends = joints.frames.end - joints.frames.start
         self.frame_ns = _median(ends)
@@ -148,7 +152,7 @@ class _Seen:
 
     @cached_property
     def attribution(self) -> Attribution:
-        return attribution_of(self.joints)
+        return self._attribution or attribution_of(self.joints)
 
     def ns(self, column: str) -> float:
         """The median of a column of `Attribution.frames`."""
@@ -170,9 +174,9 @@ class _Seen:
         return np.flatnonzero((per_copy >= _MINIMAL_NS) & (self.joints.copy_frame >= 0))
 
 
-def _seen(trace: Trace, frame_range: str) -> _Seen | None:
+def _seen(trace: Trace, frame_range: str, attribution: Attribution | None) -> _Seen | None:
     try:
-        return _Seen(Joined(trace, frames_of(trace, frame_range)))
+        return _Seen(Joined(trace, frames_of(trace, frame_range)), attribution)
     except TraceError:
         return None
 
