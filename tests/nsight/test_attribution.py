@@ -354,6 +354,27 @@ def test_kernels_without_a_call_belong_to_no_frame_and_are_noted(traced):
     assert "1 of 2 kernels and copies have no call in the trace, and belong to no frame" in attribution.notes
 
 
+def test_a_call_that_outlasts_its_frame_and_kernels_behind_all_calls_are_noted(traced):
+    report = TinyReport()
+    small_frame(report, 0, 1, kernel=(10, 60), sync=(8, 65))
+    assert len(traced(report).notes) == 1  # that the report has no copies
+    report.call("cudaLaunchKernel", 70 * US, 130 * US, 8)
+    report.kernel("late", 200 * US, 210 * US, 8)
+    _, over, behind = traced(report).notes
+    assert over.startswith("1 calls begin in a frame and end after it")
+    assert behind == "1 of 2 kernels start after the last call: clocks may differ"
+
+
+def test_one_launch_of_twenty_that_shows_no_work_is_no_doubt(traced):
+    report = TinyReport()
+    for frame in range(19):
+        small_frame(report, 100 * frame, 1 + 2 * frame, kernel=(100 * frame + 10, 100 * frame + 60), sync=(99, 100))
+    report.call("cudaLaunchKernel", 70 * US, 71 * US, 98)
+    assert traced(report).shows_all
+    report.call("cudaLaunchKernel", 72 * US, 73 * US, 99)
+    assert not traced(report).shows_all
+
+
 @pytest.mark.parametrize("collect_after", [0, 3])
 @pytest.mark.parametrize("memory", ["pageable", "pinned"])
 def test_frames_of_the_simulated_device_agree_with_the_loops_own_timers(device, memory, collect_after):
