@@ -18,7 +18,7 @@ from ..device import HostBuffer, memory_errors
 from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
 from .conditions import State
-from .hazards import Accesses, Hazards, WatchedBuffer
+from .hazards import Hazards, Region, WatchedBuffer
 from .preset import Preset, Registration
 from .timeline import PENDING, StreamQueue, Task, Timeline, Work
 from .virtual_time import Trace, VirtualThread, VirtualThreads
@@ -37,7 +37,7 @@ class SimulatedBuffer:
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
         self.address = next(self._addresses)
-        self.accesses = Accesses("device memory", self)
+        self.region = Region("device memory", self)
 
     @cached_property
     def data(self) -> np.ndarray:
@@ -211,6 +211,7 @@ class Machine:
         return work
 
     def _make_room(self, lane: StreamQueue) -> None:
+        self.hazards.thin_out(lane)
         if not self.threads.ready:  # others may be at a time when it had not run
             lane.drop_run(self.threads.now)
         while lane.entries > self._queue_depth:

@@ -253,11 +253,10 @@ class SimulatedDevice(Device):
             raise DeviceError(
                 f"a copy must fit device memory of {device.nbytes} bytes, got {nbytes}", fix="create more of it"
             )
-        task = Task(direction.engine, f"{host.memory} {ROWS[direction.engine]}", nbytes)
-        touches: list[Touch] = [(device.accesses, direction.device, offset, offset + nbytes)]
+        touches: list[Touch] = [(device.region, direction.device, offset, offset + nbytes)]
         if by_gpu and isinstance(host, WatchedBuffer):
-            touches.append((host.accesses, direction.host, host.address, host.address + nbytes))
-        task.touches = touches
+            touches.append((host.region, direction.host, host.address, host.address + nbytes))
+        task = Task(direction.engine, f"{host.memory} {ROWS[direction.engine]}", nbytes, touches)
         staged = not by_gpu and nbytes <= pageable.staging_bytes
         call_ns = pageable.call_ns + int(nbytes / pageable.rate)
         if by_gpu:
@@ -307,10 +306,8 @@ class SimulatedDevice(Device):
         machine = self.machine
         assert isinstance(stream, SimulatedStream)
         begin = machine.begin()
-        task = Task(COMPUTE_ENGINE, kernel.name)
-        task.touches = [
-            (each.accesses, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)
-        ]
+        touches = [(each.region, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
+        task = Task(COMPUTE_ENGINE, kernel.name, 0, touches)
         if kernel.duration_ns is not None:
             duration_ns = kernel.duration_ns(*arguments)
         else:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..errors import HazardError
 
 if TYPE_CHECKING:
-    from .hazards import Touch
+    from .hazards import Region, Touch
 
 UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, DRIVER = range(5)
 """DRIVER is the staging memory of the driver: the pageable uploads of a process take turns in it, and leave the copy
@@ -48,6 +48,13 @@ class Task:
     """Its engine is free so long before its end."""
     after: Work | None = None
     """It starts no earlier than the end of this."""
+    regions: frozenset[Region] = field(init=False)
+    """The memory that it touches."""
+    whole: bool = field(default=False, init=False)
+    """All bytes of it have a value."""
+
+    def __post_init__(self) -> None:
+        self.regions = frozenset(touch[0] for touch in self.touches)
 
 
 class Work:
@@ -101,8 +108,8 @@ class StreamQueue:
     last: Work | None = None
     count: int = 0
     """How many works were submitted to it."""
-    known: int = 0
-    """So many of them are over, as the host knows from its waits."""
+    unknown: list[Work] = field(default_factory=list)
+    """Those that touch memory and that the host, by its waits, does not know to be over."""
     clock: Clock = field(default_factory=dict)
     """How far other streams were at the events that it waits for. Replaced where that changes: its works refer to it.
     """
