@@ -144,7 +144,7 @@ class Hazards:
     def _check_races(self, work: Work, other: StreamQueue, ordered: int) -> None:
         for region, kind, begin, end in work.task.touches:
             racing: list[Access] = []
-            for access in _touching(region, other):
+            for access in _accesses(region, [other]):
                 earlier, how, first, last = access
                 if earlier.place > ordered and first < end and begin < last and (how != kind or kind == WRITE):
                     racing = [each for each in racing if not _covers(access, each)]  # the later one races as well
@@ -179,8 +179,9 @@ class Hazards:
         """
         if work is not None:
             self._know(work.lane, work.place)
-            for lane, place in work.clock.items():
-                self._know(lane, place)
+            if work.clock:
+                for lane, place in work.clock.items():
+                    self._know(lane, place)
         if self._compared or self._freed:
             self._check_copies()
 
@@ -216,7 +217,7 @@ class Hazards:
         if not self._lanes or not isinstance(buffer, WatchedBuffer):
             return
         begin, end = buffer.address, buffer.address + buffer.nbytes
-        for work, _, first, last in self._accesses(buffer.region):
+        for work, _, first, last in _accesses(buffer.region, self._lanes):
             if first < end and begin < last and engine in (None, work.task.engine) and not self._is_done(work):
                 raise HazardError(
                     f"{buffer.nbytes:,} bytes of {buffer.memory} memory are {verb}{self._when()} while a copy "
@@ -229,7 +230,7 @@ class Hazards:
         """HazardError where the host reads or writes (`kind`) these bytes, and nothing that it waited for says that the
         copies of them are over: even if this time they are.
         """
-        for work, how, first, last in self._accesses(region):
+        for work, how, first, last in _accesses(region, self._lanes):
             if first < end and begin < last and WRITE in (kind, how):
                 copy = f"a copy ({work.task.name}) {how}"
                 raise HazardError(
@@ -243,7 +244,7 @@ class Hazards:
 
         It may be called by the garbage collector, at any moment: it lets no GPU time pass.
         """
-        now, touched = self._threads.now, self._accesses(buffer.region)
+        now, touched = self._threads.now, _accesses(buffer.region, self._lanes)
         buffer.region = Region(buffer.region.memory)  # whoever gets it next has nothing to do with them
         buffer.copies.clear()
         line = self.line_now() if touched else None
@@ -251,10 +252,6 @@ class Hazards:
             if not work.has_run(now):
                 what = f"{last - first:,} bytes of {buffer.memory} memory are freed{self._when()}"
                 self._freed.append(_Freed(work, now, what, line))
-
-    def _accesses(self, region: Region) -> list[Access]:
-        """Those that the host does not know to be over."""
-        return [access for lane in self._lanes for access in _touching(region, lane)]
 
     def compare(self, buffer: HostBuffer, work: Work) -> None:
         """Find it where the host writes these bytes during a copy that was just submitted."""
@@ -297,9 +294,14 @@ class Hazards:
         return f" at {self._threads.now / 1e6:.3f} ms" if self._trace is None else ""
 
 
-def _touching(region: Region, lane: StreamQueue) -> list[Access]:
-    works = [work for work in lane.unknown if region in work.task.regions]
-    return [(work, *touch[1:]) for work in works for touch in work.task.touches if touch[0] is region]
+def _accesses(region: Region, lanes: list[StreamQueue]) -> list[Access]:
+    """Those that the host does not know to be over."""
+    found: list[Access] = []
+    for lane in lanes:
+        for work in lane.unknown:
+            if region in work.task.regions:
+                found += [(work, *touch[1:]) for touch in work.task.touches if touch[0] is region]
+    return found
 
 
 def _covers(access: Access, earlier: Access) -> bool:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from functools import cached_property
 from itertools import chain, count
-from math import prod, tau
+from math import floor, prod, tau
 from operator import index
 from random import Random
 from threading import get_ident
@@ -288,7 +288,7 @@ class Machine:
             lane = work.lane
             if work is lane.last and not threads.ready:  # the lane's launch queue is empty
                 lane.in_flight.clear()
-                lane.placed = lane.entries = lane.leaving = 0
+                lane.placed = lane.entries = 0
         threads.now = done_at
         if self.trace is not None:
             self.trace.keep("api", name, begin)
@@ -309,7 +309,7 @@ def _jittered(deviation: float, seed: int) -> Callable[[float], int]:
         return factors
 
     factors = chain.from_iterable(iter(block, None))
-    return lambda duration_ns: int(duration_ns * next(factors))
+    return lambda duration_ns: floor(duration_ns * next(factors))
 
 
 class Memory:
