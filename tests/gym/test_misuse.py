@@ -299,8 +299,8 @@ def test_an_input_may_be_written_in_parts(preset):
         runtime.memcpyAsync(images.data.ptr + part * MB, array[part].ctypes.data, MB, 1, bench.raw_stream.ptr)
     bench.raw_stream.synchronize()
     buffer, offset = bench.device.namespace.find_device_memory(images.data.ptr + MB, MB)
-    assert (offset, buffer.accesses.written(2 * MB)) == (MB, 2 * MB)
-    assert not buffer.accesses.has_gaps
+    assert (offset, buffer.region.written(2 * MB)) == (MB, 2 * MB)
+    assert not buffer.region.has_gaps
 
 
 def test_a_device_may_change_hands(preset):

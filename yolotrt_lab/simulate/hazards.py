@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -89,21 +89,11 @@ class WatchedBuffer(HostBuffer):
         return WatchedBuffer(self.raw[begin : begin + nbytes], self.memory, self._hazards, self.region)
 
 
-class _Compared(NamedTuple):
-    """A copy whose bytes on the host are compared with those that were submitted or downloaded."""
+_Compared = tuple[Work, np.ndarray, np.ndarray]
+"""A copy, its bytes on the host, and those that were submitted or downloaded."""
 
-    work: Work
-    raw: np.ndarray
-    expected: np.ndarray
-
-
-class _Freed(NamedTuple):
-    """Memory that was given up before a copy of it was known to be over."""
-
-    work: Work
-    now: int
-    what: str
-    line: Line | None
+_Freed = tuple[Work, int, str, Line | None]
+"""A copy that was not known to be over when its memory was given up: at which time, what, and on which line."""
 
 
 class Hazards:
@@ -143,20 +133,14 @@ class Hazards:
 
     def _check_races(self, work: Work, other: StreamQueue, ordered: int) -> None:
         for region, kind, begin, end in work.task.touches:
-            racing: list[Access] = []
-            for access in _accesses(region, [other]):
-                earlier, how, first, last = access
+            for earlier, how, first, last in _accesses(region, [other]):
                 if earlier.place > ordered and first < end and begin < last and (how != kind or kind == WRITE):
-                    racing = [each for each in racing if not _covers(access, each)]  # the later one races as well
-                    racing.append(access)
-            if racing:
-                earlier, how, first, last = racing[0]
-                raise HazardError(
-                    f"{work.task.name} {kind} {min(last, end) - max(first, begin):,} bytes of {region.memory} that "
-                    f"{earlier.task.name} {how} in another stream, and nothing orders the two",
-                    fix="record an event behind the first, and let the other stream wait for it (wait_event)",
-                    lines=(self.line_now(), self.line(earlier)),
-                )
+                    raise HazardError(
+                        f"{work.task.name} {kind} {min(last, end) - max(first, begin):,} bytes of {region.memory} that "
+                        f"{earlier.task.name} {how} in another stream, and nothing orders the two",
+                        fix="record an event behind the first, and let the other stream wait for it (wait_event)",
+                        lines=(self.line_now(), self.line(earlier)),
+                    )
 
     def _check_gaps(self, work: Work) -> None:
         task = work.task
@@ -251,29 +235,29 @@ class Hazards:
         for work, _, first, last in touched:
             if not work.has_run(now):
                 what = f"{last - first:,} bytes of {buffer.memory} memory are freed{self._when()}"
-                self._freed.append(_Freed(work, now, what, line))
+                self._freed.append((work, now, what, line))
 
     def compare(self, buffer: HostBuffer, work: Work) -> None:
         """Find it where the host writes these bytes during a copy that was just submitted."""
         raw = buffer.raw
-        compared = _Compared(work, raw, raw.copy())
-        self._compared.append(compared)
+        expected = raw.copy()
+        self._compared.append((work, raw, expected))
         if work.task.engine == DOWNLOAD_ENGINE and (download := work.action) is not None:
 
             def land() -> None:
                 """What it is compared with from here on is what the download wrote."""
-                untouched = _same(raw, compared.expected)
+                untouched = _same(raw, expected)
                 self.write(raw, download)
                 if untouched:
-                    np.copyto(compared.expected, raw)
+                    np.copyto(expected, raw)
 
             work.action = land
 
     def _check_copies(self) -> None:
         now = self._threads.now
-        ended = [each for each in self._compared if each.work.has_run(now)]
-        self._compared = [each for each in self._compared if not each.work.has_run(now)]
-        freed, self._freed = self._freed, [each for each in self._freed if each.work.end == PENDING]
+        ended = [each for each in self._compared if each[0].has_run(now)]
+        self._compared = [each for each in self._compared if not each[0].has_run(now)]
+        freed, self._freed = self._freed, [each for each in self._freed if each[0].end == PENDING]
         for work, freed_ns, what, line in freed:
             if work.end > freed_ns:
                 raise HazardError(
@@ -302,12 +286,6 @@ def _accesses(region: Region, lanes: list[StreamQueue]) -> list[Access]:
             if region in work.task.regions:
                 found += [(work, *touch[1:]) for touch in work.task.touches if touch[0] is region]
     return found
-
-
-def _covers(access: Access, earlier: Access) -> bool:
-    """Whether what races with the earlier one races with this as well."""
-    (_, kind, begin, end), (_, how, first, last) = access, earlier
-    return begin <= first and last <= end and kind in (WRITE, how)
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
