@@ -202,7 +202,8 @@ class Machine:
             work.correlation = self.threads.running.call
         if event is not None:
             event.work = work
-        lane.in_flight.append(work)
+        lane.waiting.append(work)
+        lane.queue.append(work)
         lane.entries += task.entries
         lane.count = work.place
         lane.last = work
@@ -211,18 +212,15 @@ class Machine:
         return work
 
     def _make_room(self, lane: StreamQueue) -> None:
+        queue, now = lane.queue, self.threads.now
         self.hazards.thin_out(lane)
-        if not self.threads.ready:  # others may be at a time when it had not run
-            lane.drop_run(self.threads.now)
+        if not self.threads.ready:  # others may be at an earlier time, where it has not run
+            while queue and 0 <= queue[0].end <= now:
+                lane.entries -= queue.popleft().task.entries
         while lane.entries > self._queue_depth:
-            oldest = lane.in_flight[lane.leaving]
-            lane.leaving += 1
+            oldest = queue.popleft()
             lane.entries -= oldest.task.entries
             self.hold_host(oldest)
-        gone = min(lane.leaving, lane.placed)  # another host thread may wait for the others
-        del lane.in_flight[:gone]
-        lane.placed -= gone
-        lane.leaving -= gone
 
     def hold_host(self, work: Work, tail_ns: int = 0) -> None:
         """Keep the running thread in its call until `tail_ns` before the end of `work`."""
@@ -287,8 +285,8 @@ class Machine:
                     done_at = awake_at
             lane = work.lane
             if work is lane.last and not threads.ready:  # the lane's launch queue is empty
-                lane.in_flight.clear()
-                lane.placed = lane.entries = 0
+                lane.queue.clear()
+                lane.entries = 0
         threads.now = done_at
         if self.trace is not None:
             self.trace.keep("api", name, begin)
