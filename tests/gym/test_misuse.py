@@ -311,8 +311,8 @@ def test_an_input_may_be_written_in_parts(preset, order):
         runtime.memcpyAsync(images.data.ptr + part * MB, array[part].ctypes.data, MB, 1, streams[part].ptr)
     bench.cupy.cuda.Device().synchronize()
     buffer, offset = bench.device.namespace.find_device_memory(images.data.ptr + MB, MB)
-    assert (offset, buffer.accesses.written(2 * MB)) == (MB, 2 * MB)
-    assert not buffer.accesses.has_gaps
+    assert (offset, buffer.region.written(2 * MB)) == (MB, 2 * MB)
+    assert not buffer.region.has_gaps
 
 
 def test_a_device_may_change_hands(preset):

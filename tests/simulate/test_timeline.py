@@ -176,7 +176,7 @@ def test_a_lane_that_alone_has_work_is_placed_as_by_asking_what_starts_next(subm
         if works and alone:
             timeline.place_alone(works[last % len(works)])
         place_all(timeline)
-        return [(work.start, work.end) for work in works], lane.tail, lane.placed
+        return [(work.start, work.end) for work in works], lane.tail, lane.waiting
 
     assert place(True) == place(False)
 

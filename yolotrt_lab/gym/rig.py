@@ -142,7 +142,7 @@ class SimulatedRig:
     def _check_known(self, array: np.ndarray, kind: str) -> None:
         begin = array.__array_interface__["data"][0]
         if (block := self.device.namespace.page_locked_at(begin)) is not None:
-            self.machine.hazards.check_known(block._buffer.accesses, begin, begin + array.nbytes, kind)
+            self.machine.hazards.check_known(block._buffer.region, begin, begin + array.nbytes, kind)
 
     def done(self, result: Any) -> None:
         """Take the result of the frame that is next."""

@@ -207,7 +207,7 @@ class Watch:
         for part in np.split(changed, np.flatnonzero(np.diff(changed) > 1) + 1):
             try:
                 first, last = int(places[part[0]]), int(places[part[-1]])
-                machine.hazards.check_known(block._buffer.accesses, first, last + 4, WRITE)
+                machine.hazards.check_known(block._buffer.region, first, last + 4, WRITE)
             except HazardError as error:
                 raise HazardError(error.message, fix=error.fix, lines=(line, *error.lines[1:])) from None
         begin, share = device.now_ns(), len(changed) / len(places) * block.size / self._rig.names["image_spec"].nbytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,28 +22,19 @@ from .virtual_time import Line, Trace, VirtualThreads, calling_line
 READ, WRITE, TOUCH = "reads", "writes", "uses"
 """TOUCH is what a kernel does to an argument: it reads or writes it, and which is not known. Two of them don't race."""
 
-Access = tuple[Work, str, int, int]
-"""Work that touches bytes: what, how, and from which byte to which."""
-
 _FIX = "wait for the event that follows the copy, or use another slot"
+_MANY = 1_000  # works that the host has not waited for
 
 
-class Accesses:
-    """What has touched a piece of memory, as far as it can still race with what comes. Of `device` memory it is known
-    as well which bytes have a value.
-    """
+class Region:
+    """A piece of memory that work touches. Of `device` memory it is known which bytes have a value."""
 
-    __slots__ = ("_written", "device", "has_gaps", "lane", "latest", "memory", "place")
+    __slots__ = ("_written", "device", "has_gaps", "memory")
 
     def __init__(self, memory: str, device: Any = None) -> None:
         self.memory = memory
         """Its name in errors."""
         self.device: weakref.ref[Any] | None = None if device is None else weakref.ref(device)
-        self.latest: list[Access] = []
-        self.lane: StreamQueue | None = None
-        """The lane of all that is in `latest`; None where there are several, or nothing is in it, or it has gaps."""
-        self.place = 0
-        """The place in it of the last of them."""
         self.has_gaps = device is not None
         """Some of its bytes may have no value."""
         self._written: set[tuple[int, int]] = set()
@@ -64,8 +55,11 @@ class Accesses:
         return found
 
 
-Touch = tuple[Accesses, str, int, int]
+Touch = tuple[Region, str, int, int]
 """What work does to memory: to which, how, and from which byte to which."""
+
+Access = tuple[Work, str, int, int]
+"""Work that touches a region: what, how, and from which byte to which."""
 
 
 class WatchedBuffer(HostBuffer):
@@ -73,46 +67,33 @@ class WatchedBuffer(HostBuffer):
     as freed.
     """
 
-    __slots__ = ("_hazards", "accesses", "copies", "forget")
+    __slots__ = ("_hazards", "copies", "forget", "region")
 
     forget: Callable[[], object]
 
-    def __init__(
-        self, array: np.ndarray, memory: HostMemory, hazards: Hazards, accesses: Accesses | None = None
-    ) -> None:
+    def __init__(self, array: np.ndarray, memory: HostMemory, hazards: Hazards, region: Region | None = None) -> None:
         super().__init__(array, memory)
         self._hazards = hazards
-        self.accesses = accesses or Accesses(f"{memory} memory")
+        self.region = region or Region(f"{memory} memory")
         self.copies: dict[tuple[int, int], Any] = {}
         """The copies from and to it, by their engine and the device's address."""
 
     @property
     def array(self) -> np.ndarray:
         """The memory, once no download writes it any more."""
-        if self.accesses.latest:
-            self._hazards.check_idle(self, "used", DOWNLOAD_ENGINE)
+        self._hazards.check_idle(self, "used", DOWNLOAD_ENGINE)
         return self._array
 
     def part(self, begin: int, nbytes: int) -> WatchedBuffer:
         """So many of its bytes; they are watched as the whole is."""
-        return WatchedBuffer(self.raw[begin : begin + nbytes], self.memory, self._hazards, self.accesses)
+        return WatchedBuffer(self.raw[begin : begin + nbytes], self.memory, self._hazards, self.region)
 
 
-class _Compared(NamedTuple):
-    """A copy whose bytes on the host are compared with those that were submitted or downloaded."""
+_Compared = tuple[Work, np.ndarray, np.ndarray]
+"""A copy, its bytes on the host, and those that were submitted or downloaded."""
 
-    work: Work
-    raw: np.ndarray
-    expected: np.ndarray
-
-
-class _Freed(NamedTuple):
-    """Memory that was given up before a copy of it was known to be over."""
-
-    work: Work
-    now: int
-    what: str
-    line: Line | None
+_Freed = tuple[Work, int, str, Line | None]
+"""A copy that was not known to be over when its memory was given up: at which time, what, and on which line."""
 
 
 class Hazards:
@@ -120,6 +101,8 @@ class Hazards:
 
     def __init__(self, threads: VirtualThreads, trace: Trace | None, is_done: Callable[[Work], bool]) -> None:
         self._threads, self._trace, self._is_done = threads, trace, is_done
+        self._lanes: list[StreamQueue] = []
+        """Those with work that touches memory and that the host does not know to be over."""
         self._compared: list[_Compared] = []
         self._freed: list[_Freed] = []
         self.write: Callable[[np.ndarray, Callable[[], Any]], Any] = lambda array, action: action()
@@ -129,57 +112,48 @@ class Hazards:
     # Order
 
     def check(self, work: Work) -> None:
-        """Note what `work` touches, which is submitted next.
+        """Note that `work` is submitted next.
 
         HazardError where other work that touches the same bytes may run at the same time, and one of the two writes;
         and where it computes on device memory that was written in part alone.
         """
-        lane, place, known = work.lane, work.place, work.lane.known
-        for accesses, kind, begin, end in work.task.touches:
-            if accesses.lane is lane and accesses.place <= known:  # all of it is over
-                accesses.latest = [(work, kind, begin, end)]
-            elif (
-                accesses.lane is lane and kind is READ and len(accesses.latest) == 1 and accesses.latest[0][1] is WRITE
-            ):
-                accesses.latest.append((work, kind, begin, end))
-            else:
-                self._check_races(accesses, kind, begin, end, work)
-            accesses.place = place
+        task, lane = work.task, work.lane
+        for other in self._lanes:
+            if other is not lane:
+                ordered = work.clock.get(other, 0)
+                for earlier in other.unknown:
+                    if earlier.place > ordered and not earlier.task.regions.isdisjoint(task.regions):
+                        self._check_races(work, other, ordered)
+                        break
+        if not task.whole:
+            self._check_gaps(work)
+        if not lane.unknown:
+            self._lanes.append(lane)
+        lane.unknown.append(work)
 
-    def _check_races(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
-        lane, kept = work.lane, []
-        for access in accesses.latest:
-            earlier, how, first, last = access
-            other = earlier.lane
-            if earlier.place <= other.known:
-                continue
-            if other is lane or earlier.place <= lane.clock.get(other, 0):
-                if begin <= first and last <= end and kind in (WRITE, how):
-                    continue  # what races with it races with `work` as well
-            elif first < end and begin < last and (how != kind or kind == WRITE):
+    def _check_races(self, work: Work, other: StreamQueue, ordered: int) -> None:
+        for region, kind, begin, end in work.task.touches:
+            for earlier, how, first, last in _accesses(region, [other]):
+                if earlier.place > ordered and first < end and begin < last and (how != kind or kind == WRITE):
+                    raise HazardError(
+                        f"{work.task.name} {kind} {min(last, end) - max(first, begin):,} bytes of {region.memory} that "
+                        f"{earlier.task.name} {how} in another stream, and nothing orders the two",
+                        fix="record an event behind the first, and let the other stream wait for it (wait_event)",
+                        lines=(self.line_now(), self.line(earlier)),
+                    )
+
+    def _check_gaps(self, work: Work) -> None:
+        task = work.task
+        for region, kind, begin, end in task.touches:
+            if region.has_gaps and kind != READ:
+                region.write(begin, end)
+            elif region.has_gaps and task.engine == COMPUTE_ENGINE and 0 < (written := region.written(end)) < end:
                 raise HazardError(
-                    f"{work.task.name} {kind} {min(last, end) - max(first, begin):,} bytes of {accesses.memory} that "
-                    f"{earlier.task.name} {how} in another stream, and nothing orders the two",
-                    fix="record an event behind the first, and let the other stream wait for it (wait_event)",
-                    lines=(self.line_now(), self.line(earlier)),
+                    f"the input of {task.name} must be written whole, got {written:,} of {end:,} bytes",
+                    fix="upload an array of the input's dtype and shape, all of it to its place",
+                    lines=(self.line_now(),),
                 )
-            kept.append(access)
-        accesses.lane = lane if not kept or accesses.lane is lane else None
-        kept.append((work, kind, begin, end))
-        accesses.latest = kept
-        if accesses.has_gaps:
-            accesses.lane = None  # each access comes here
-            self._check_gaps(accesses, kind, begin, end, work)
-
-    def _check_gaps(self, accesses: Accesses, kind: str, begin: int, end: int, work: Work) -> None:
-        if kind != READ:
-            accesses.write(begin, end)
-        elif work.task.engine == COMPUTE_ENGINE and 0 < (written := accesses.written(end)) < end:
-            raise HazardError(
-                f"the input of {work.task.name} must be written whole, got {written:,} of {end:,} bytes",
-                fix="upload an array of the input's dtype and shape, all of it to its place",
-                lines=(self.line_now(),),
-            )
+        task.whole = not any(region.has_gaps for region in task.regions)
 
     def learn(self, work: Work | None) -> None:
         """The host has waited for that work, or was told that it is over; None: it learned of none.
@@ -188,13 +162,27 @@ class Hazards:
         where memory was freed while a copy still used it.
         """
         if work is not None:
-            if work.lane.known < work.place:
-                work.lane.known = work.place
-            for lane, place in work.clock.items():
-                if lane.known < place:
-                    lane.known = place
+            self._know(work.lane, work.place)
+            if work.clock:
+                for lane, place in work.clock.items():
+                    self._know(lane, place)
         if self._compared or self._freed:
             self._check_copies()
+
+    def _know(self, lane: StreamQueue, place: int) -> None:
+        """So many works of the lane are over."""
+        unknown = lane.unknown
+        if unknown and unknown[-1].place <= place:
+            unknown.clear()
+            self._lanes.remove(lane)
+        while unknown and unknown[0].place <= place:
+            del unknown[0]
+
+    def thin_out(self, lane: StreamQueue) -> None:
+        """Of many works forget those that a later one stands for: what races with them races with that as well."""
+        if len(lane.unknown) > _MANY:
+            latest = {touch: work for work in lane.unknown for touch in work.task.touches}
+            lane.unknown = sorted(set(latest.values()), key=lambda work: work.place)
 
     def line_now(self) -> Line | None:
         """The line of the program that is calling; None where no trace is kept."""
@@ -210,12 +198,10 @@ class Hazards:
         """HazardError if a copy (on that engine, on any without it) still uses these bytes, which are to be 'read',
         'written' or 'used'.
         """
-        if not isinstance(buffer, WatchedBuffer):
+        if not self._lanes or not isinstance(buffer, WatchedBuffer):
             return
-        for work, _, first, last in buffer.accesses.latest:
-            if work.place <= work.lane.known:
-                continue
-            begin, end = buffer.address, buffer.address + buffer.nbytes
+        begin, end = buffer.address, buffer.address + buffer.nbytes
+        for work, _, first, last in _accesses(buffer.region, self._lanes):
             if first < end and begin < last and engine in (None, work.task.engine) and not self._is_done(work):
                 raise HazardError(
                     f"{buffer.nbytes:,} bytes of {buffer.memory} memory are {verb}{self._when()} while a copy "
@@ -224,12 +210,12 @@ class Hazards:
                     lines=(self.line_now(), self.line(work)),
                 )
 
-    def check_known(self, accesses: Accesses, begin: int, end: int, kind: str) -> None:
+    def check_known(self, region: Region, begin: int, end: int, kind: str) -> None:
         """HazardError where the host reads or writes (`kind`) these bytes, and nothing that it waited for says that the
         copies of them are over: even if this time they are.
         """
-        for work, how, first, last in accesses.latest:
-            if first < end and begin < last and WRITE in (kind, how) and work.place > work.lane.known:
+        for work, how, first, last in _accesses(region, self._lanes):
+            if first < end and begin < last and WRITE in (kind, how):
                 copy = f"a copy ({work.task.name}) {how}"
                 raise HazardError(
                     f"the host {kind} memory that {copy}, and no wait says that the copy is over",
@@ -242,35 +228,36 @@ class Hazards:
 
         It may be called by the garbage collector, at any moment: it lets no GPU time pass.
         """
-        now, touched = self._threads.now, buffer.accesses.latest
-        buffer.accesses.latest, buffer.accesses.lane = [], None
+        now, touched = self._threads.now, _accesses(buffer.region, self._lanes)
+        buffer.region = Region(buffer.region.memory)  # whoever gets it next has nothing to do with them
+        buffer.copies.clear()
         line = self.line_now() if touched else None
         for work, _, first, last in touched:
             if not work.has_run(now):
                 what = f"{last - first:,} bytes of {buffer.memory} memory are freed{self._when()}"
-                self._freed.append(_Freed(work, now, what, line))
+                self._freed.append((work, now, what, line))
 
     def compare(self, buffer: HostBuffer, work: Work) -> None:
         """Find it where the host writes these bytes during a copy that was just submitted."""
         raw = buffer.raw
-        compared = _Compared(work, raw, raw.copy())
-        self._compared.append(compared)
+        expected = raw.copy()
+        self._compared.append((work, raw, expected))
         if work.task.engine == DOWNLOAD_ENGINE and (download := work.action) is not None:
 
             def land() -> None:
                 """What it is compared with from here on is what the download wrote."""
-                untouched = _same(raw, compared.expected)
+                untouched = _same(raw, expected)
                 self.write(raw, download)
                 if untouched:
-                    np.copyto(compared.expected, raw)
+                    np.copyto(expected, raw)
 
             work.action = land
 
     def _check_copies(self) -> None:
         now = self._threads.now
-        ended = [each for each in self._compared if each.work.has_run(now)]
-        self._compared = [each for each in self._compared if not each.work.has_run(now)]
-        freed, self._freed = self._freed, [each for each in self._freed if each.work.end == PENDING]
+        ended = [each for each in self._compared if each[0].has_run(now)]
+        self._compared = [each for each in self._compared if not each[0].has_run(now)]
+        freed, self._freed = self._freed, [each for each in self._freed if each[0].end == PENDING]
         for work, freed_ns, what, line in freed:
             if work.end > freed_ns:
                 raise HazardError(
@@ -289,6 +276,16 @@ class Hazards:
     def _when(self) -> str:
         """The instant, where no line says where it was."""
         return f" at {self._threads.now / 1e6:.3f} ms" if self._trace is None else ""
+
+
+def _accesses(region: Region, lanes: list[StreamQueue]) -> list[Access]:
+    """Those that the host does not know to be over."""
+    found: list[Access] = []
+    for lane in lanes:
+        for work in lane.unknown:
+            if region in work.task.regions:
+                found += [(work, *touch[1:]) for touch in work.task.touches if touch[0] is region]
+    return found
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

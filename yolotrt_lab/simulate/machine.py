@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from functools import cached_property
 from itertools import chain, count
-from math import prod, tau
+from math import floor, prod, tau
 from operator import index
 from random import Random
 from threading import get_ident
@@ -18,7 +18,7 @@ from ..device import HostBuffer, memory_errors
 from ..errors import CaptureError, DeviceError, HazardError
 from ..types import HostMemory
 from .conditions import State
-from .hazards import Accesses, Hazards, WatchedBuffer
+from .hazards import Hazards, Region, WatchedBuffer
 from .preset import Preset, Registration
 from .timeline import PENDING, StreamQueue, Task, Timeline, Work
 from .virtual_time import Trace, VirtualThread, VirtualThreads
@@ -37,7 +37,7 @@ class SimulatedBuffer:
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
         self.address = next(self._addresses)
-        self.accesses = Accesses("device memory", self)
+        self.region = Region("device memory", self)
 
     @cached_property
     def data(self) -> np.ndarray:
@@ -202,7 +202,8 @@ class Machine:
             work.correlation = self.threads.running.call
         if event is not None:
             event.work = work
-        lane.in_flight.append(work)
+        lane.waiting.append(work)
+        lane.queue.append(work)
         lane.entries += task.entries
         lane.count = work.place
         lane.last = work
@@ -211,17 +212,15 @@ class Machine:
         return work
 
     def _make_room(self, lane: StreamQueue) -> None:
-        if not self.threads.ready:  # others may be at a time when it had not run
-            lane.drop_run(self.threads.now)
+        queue, now = lane.queue, self.threads.now
+        self.hazards.thin_out(lane)
+        if not self.threads.ready:  # others may be at an earlier time, where it has not run
+            while queue and 0 <= queue[0].end <= now:
+                lane.entries -= queue.popleft().task.entries
         while lane.entries > self._queue_depth:
-            oldest = lane.in_flight[lane.leaving]
-            lane.leaving += 1
+            oldest = queue.popleft()
             lane.entries -= oldest.task.entries
             self.hold_host(oldest)
-        gone = min(lane.leaving, lane.placed)  # another host thread may wait for the others
-        del lane.in_flight[:gone]
-        lane.placed -= gone
-        lane.leaving -= gone
 
     def hold_host(self, work: Work, tail_ns: int = 0) -> None:
         """Keep the running thread in its call until `tail_ns` before the end of `work`."""
@@ -286,8 +285,8 @@ class Machine:
                     done_at = awake_at
             lane = work.lane
             if work is lane.last and not threads.ready:  # the lane's launch queue is empty
-                lane.in_flight.clear()
-                lane.placed = lane.entries = lane.leaving = 0
+                lane.queue.clear()
+                lane.entries = 0
         threads.now = done_at
         if self.trace is not None:
             self.trace.keep("api", name, begin)
@@ -308,7 +307,7 @@ def _jittered(deviation: float, seed: int) -> Callable[[float], int]:
         return factors
 
     factors = chain.from_iterable(iter(block, None))
-    return lambda duration_ns: int(duration_ns * next(factors))
+    return lambda duration_ns: floor(duration_ns * next(factors))
 
 
 class Memory:

@@ -16,7 +16,7 @@ from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from .conditions import Conditions, State
 from .hazards import READ, TOUCH, WRITE, Touch, WatchedBuffer
 from .machine import STREAM_SYNCHRONIZE, Machine, Range, SimulatedBuffer, TracedRange
-from .preset import EngineCost, PageableCopy, PinnedCopy, Preset, by_count
+from .preset import EngineCost, Preset, by_count
 from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream, while_held
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE, StreamQueue, Task, Work
 from .virtual_time import ROWS, VirtualQueue, VirtualThread
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
 
 
 _MOST_COPIES = 64  # that a piece of host memory remembers
-
-
-@dataclass(slots=True, eq=False)
-class _Direction:
-    """Copies in one direction: their engine, what they do to the host's and to the device's memory, and their cost."""
-
-    engine: int
-    host: str
-    device: str
-    pinned: PinnedCopy
-    pageable: PageableCopy
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +41,6 @@ class _Copy:
     call_ns: int
     """The call blocks the host for this; one `by_gpu` for `busy_call_ns` where that is slow."""
     busy_call_ns: int
-    submit_ns: int
     tail_ns: int
 
 
@@ -79,8 +67,6 @@ class SimulatedDevice(Device):
         """What the simulation knows of itself; a GPU has none."""
         self._threads = self.machine.threads
         self.spans: list[Span] = self.machine.trace.spans if self.machine.trace else []
-        self._upload = _Direction(UPLOAD_ENGINE, READ, WRITE, preset.pinned_upload, preset.pageable_upload)
-        self._download = _Direction(DOWNLOAD_ENGINE, WRITE, READ, preset.pinned_download, preset.pageable_download)
         self._turns: list[Work] = []
         """The pageable uploads that are in the driver, or wait for it."""
 
@@ -209,21 +195,21 @@ class SimulatedDevice(Device):
 
     def upload(self, source: HostBuffer, target: DeviceBuffer, stream: Stream, offset: int = 0) -> None:
         """`cudaMemcpyAsync` host to device (from byte `offset` of it on), as the preset's hardware does it."""
-        self._copy(self._upload, source, target, stream, offset)
+        self._copy(UPLOAD_ENGINE, source, target, stream, offset)
 
     def download(self, source: DeviceBuffer, target: HostBuffer, stream: Stream, offset: int = 0) -> None:
         """`cudaMemcpyAsync` device (from byte `offset` of it on) to host, as the preset's hardware does it."""
-        self._copy(self._download, target, source, stream, offset)
+        self._copy(DOWNLOAD_ENGINE, target, source, stream, offset)
 
-    def _copy(self, direction: _Direction, host: Any, device: Any, stream: Any, offset: int) -> None:
+    def _copy(self, engine: int, host: Any, device: Any, stream: Any, offset: int) -> None:
         try:
-            copy: _Copy = host.copies[direction.engine, device.address + offset]
+            copy: _Copy = host.copies[engine, device.address + offset]
         except (AttributeError, KeyError):
-            copy = self._new_copy(direction, host, device, offset)
+            copy = self._new_copy(engine, host, device, offset)
         machine, lane, task = self.machine, stream.lane, copy.task
         begin, action = machine.begin(), None
         if machine.moves_bytes:
-            action = _mover(direction, host, weakref.ref(device), offset)
+            action = _mover(engine, host, weakref.ref(device), offset)
         if machine.captures and (graph := machine.capture_of(lane)) is not None:
             if not copy.by_gpu:
                 raise CaptureError("a pageable copy cannot be captured into a graph", fix="use pinned memory")
@@ -238,7 +224,7 @@ class SimulatedDevice(Device):
             if machine.state is not None:
                 call_ns += machine.state.call_ns()
             machine.threads.now += machine.spread(call_ns)
-            machine.submit(lane, task, begin + copy.submit_ns, duration_ns, 0, action, host)
+            machine.submit(lane, task, begin + self.preset.submit_ns, duration_ns, 0, action, host)
         elif copy.staged:
             machine.threads.now += machine.spread(copy.call_ns)
             machine.submit(lane, task, machine.threads.now, machine.spread(copy.duration_ns), 0, action)
@@ -247,32 +233,30 @@ class SimulatedDevice(Device):
         if machine.trace is not None:
             machine.trace.keep("api", "cudaMemcpyAsync", begin)
 
-    def _new_copy(self, direction: _Direction, host: HostBuffer, device: SimulatedBuffer, offset: int) -> _Copy:
-        nbytes, pinned, pageable, by_gpu = host.nbytes, direction.pinned, direction.pageable, host.memory.page_locked
+    def _new_copy(self, engine: int, host: HostBuffer, device: SimulatedBuffer, offset: int) -> _Copy:
+        """What the host memory remembers of it, if it is the device's own."""
+        nbytes, by_gpu, preset = host.nbytes, host.memory.page_locked, self.preset
         if offset + nbytes > device.nbytes:
             raise DeviceError(
                 f"a copy must fit device memory of {device.nbytes} bytes, got {nbytes}", fix="create more of it"
             )
-        task = Task(direction.engine, f"{host.memory} {ROWS[direction.engine]}", nbytes)
-        touches: list[Touch] = [(device.accesses, direction.device, offset, offset + nbytes)]
+        pinned, pageable, of_host, of_device = preset.pinned_download, preset.pageable_download, WRITE, READ
+        if engine == UPLOAD_ENGINE:
+            pinned, pageable, of_host, of_device = preset.pinned_upload, preset.pageable_upload, READ, WRITE
+        touches: list[Touch] = [(device.region, of_device, offset, offset + nbytes)]
         if by_gpu and isinstance(host, WatchedBuffer):
-            touches.append((host.accesses, direction.host, host.address, host.address + nbytes))
-        task.touches = touches
+            touches.append((host.region, of_host, host.address, host.address + nbytes))
+        task = Task(engine, f"{host.memory} {ROWS[engine]}", nbytes, touches)
         staged = not by_gpu and nbytes <= pageable.staging_bytes
-        call_ns = pageable.call_ns + int(nbytes / pageable.rate)
-        if by_gpu:
-            call_ns = pinned.call_ns
-        elif staged:
+        call_ns = pinned.call_ns if by_gpu else pageable.call_ns + int(nbytes / pageable.rate)
+        if staged:
             call_ns = pageable.staged_call_ns + int(nbytes / pageable.staged_rate)
-        elif direction is self._upload:
+        elif not by_gpu and engine == UPLOAD_ENGINE:
             task.engine, task.free_before = DRIVER, pageable.tail_ns  # the next may come when the call returns
         duration_ns = pinned.fixed_ns + int(nbytes / pinned.rate)
-        submit_ns, tail_ns = self.preset.submit_ns, pageable.tail_ns
-        copy = _Copy(task, by_gpu, staged, duration_ns, call_ns, pinned.busy_call_ns, submit_ns, tail_ns)
-        if isinstance(host, WatchedBuffer):
-            if len(host.copies) == _MOST_COPIES:
-                host.copies.clear()
-            host.copies[direction.engine, device.address + offset] = copy
+        copy = _Copy(task, by_gpu, staged, duration_ns, call_ns, pinned.busy_call_ns, pageable.tail_ns)
+        if isinstance(host, WatchedBuffer) and len(host.copies) < _MOST_COPIES:
+            host.copies[engine, device.address + offset] = copy
         return copy
 
     def _copy_by_driver(self, copy: _Copy, lane: StreamQueue, action: Callable[[], None] | None) -> None:
@@ -307,10 +291,8 @@ class SimulatedDevice(Device):
         machine = self.machine
         assert isinstance(stream, SimulatedStream)
         begin = machine.begin()
-        task = Task(COMPUTE_ENGINE, kernel.name)
-        task.touches = [
-            (each.accesses, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)
-        ]
+        touches = [(each.region, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
+        task = Task(COMPUTE_ENGINE, kernel.name, 0, touches)
         if kernel.duration_ns is not None:
             duration_ns = kernel.duration_ns(*arguments)
         else:
@@ -351,11 +333,9 @@ class SimulatedDevice(Device):
             machine.trace.keep("api", "cudaLaunchKernel", begin)
 
 
-def _mover(
-    direction: _Direction, host: HostBuffer, device: weakref.ref[SimulatedBuffer], offset: int
-) -> Callable[[], None]:
+def _mover(engine: int, host: HostBuffer, device: weakref.ref[SimulatedBuffer], offset: int) -> Callable[[], None]:
     """What moves the bytes when the copy runs; a pageable upload's are taken now, into staging memory."""
-    raw, upload = host.raw, direction.engine == UPLOAD_ENGINE
+    raw, upload = host.raw, engine == UPLOAD_ENGINE
     source = raw.copy() if upload and not host.memory.page_locked else raw
 
     def move() -> None:

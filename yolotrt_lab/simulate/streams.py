@@ -115,7 +115,7 @@ class SimulatedGraph:
     ) -> None:
         """One more piece of work, see `Machine.submit`."""
         self._steps.append((task, duration, action, host))
-        self._memory += [accesses.device for accesses, *_ in task.touches if accesses.device is not None]
+        self._memory += [region.device for region in task.regions if region.device is not None]
 
     def launch(self, stream: Stream) -> None:
         """Submit all of it by one call; HazardError where memory of the capture was freed."""

@@ -135,7 +135,7 @@ class SimulatedContext(Context):
 def inference(engine: SimulatedEngine, buffers: Mapping[str, Any], owner: object) -> Task:
     """An inference on the device memory of its tensors."""
     kinds = [(spec, READ) for spec in engine.inputs] + [(spec, WRITE) for spec in engine.outputs]
-    touches: list[Touch] = [(buffers[spec.name].accesses, kind, 0, spec.nbytes) for spec, kind in kinds]
+    touches: list[Touch] = [(buffers[spec.name].region, kind, 0, spec.nbytes) for spec, kind in kinds]
     cost = engine.cost
     return Task(COMPUTE_ENGINE, engine.label, 0, touches, cost.sharing, owner, cost.kernels)
 

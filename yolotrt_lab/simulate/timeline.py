@@ -10,16 +10,17 @@ how many run (Kleinrock, "Queueing Systems", volume 2, 1976). Their end is known
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count, takewhile
+from itertools import count
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import HazardError
 
 if TYPE_CHECKING:
-    from .hazards import Touch
+    from .hazards import Region, Touch
 
 UPLOAD_ENGINE, COMPUTE_ENGINE, DOWNLOAD_ENGINE, NO_ENGINE, DRIVER = range(5)
 """DRIVER is the staging memory of the driver: the pageable uploads of a process take turns in it, and leave the copy
@@ -48,6 +49,13 @@ class Task:
     """Its engine is free so long before its end."""
     after: Work | None = None
     """It starts no earlier than the end of this."""
+    regions: frozenset[Region] = field(init=False)
+    """The memory that it touches."""
+    whole: bool = field(default=False, init=False)
+    """All bytes of it have a value."""
+
+    def __post_init__(self) -> None:
+        self.regions = frozenset(touch[0] for touch in self.touches)
 
 
 class Work:
@@ -90,19 +98,18 @@ class StreamQueue:
     priority: int
     closed: bool = False
     """Nobody can submit to it any more."""
-    in_flight: list[Work] = field(default_factory=list)
-    """What has not run, as far as is known: the first `placed` works were placed, the others were not."""
-    placed: int = 0
+    waiting: list[Work] = field(default_factory=list)
+    """What was not placed yet."""
+    queue: deque[Work] = field(default_factory=deque)
+    """What takes its `entries` of the launch queue, as far as is known."""
     entries: int = 0
-    """The places of the launch queue that `in_flight` takes, but for the first `leaving`: the host waits for these."""
-    leaving: int = 0
     tail: int = 0
     """The last end that was placed."""
     last: Work | None = None
     count: int = 0
     """How many works were submitted to it."""
-    known: int = 0
-    """So many of them are over, as the host knows from its waits."""
+    unknown: list[Work] = field(default_factory=list)
+    """Those that touch memory and that the host, by its waits, does not know to be over."""
     clock: Clock = field(default_factory=dict)
     """How far other streams were at the events that it waits for. Replaced where that changes: its works refer to it.
     """
@@ -111,14 +118,6 @@ class StreamQueue:
     running: Work | None = None
     """What shares the GPU now, with `left` of its duration still to run."""
     left: float = 0.0
-
-    def drop_run(self, now: int) -> None:
-        """Let go of all that has run by then."""
-        run = list(takewhile(lambda work: work.has_run(now), self.in_flight))
-        del self.in_flight[: len(run)]
-        self.placed -= len(run)
-        self.entries -= sum(work.task.entries for work in run[self.leaving :])
-        self.leaving = max(self.leaving - len(run), 0)
 
     def wait_for(self, work: Work) -> None:
         """What is submitted from here on runs after that work."""
@@ -166,9 +165,9 @@ class Timeline:
         best_since = PENDING  # below every other: what ends goes before what starts
         free = self._free
         for lane in self.lanes:
-            if lane.placed == len(lane.in_flight) or lane.running is not None:
+            if not lane.waiting or lane.running is not None:
                 continue
-            work = lane.in_flight[lane.placed]
+            work = lane.waiting[0]
             task, start = work.task, work.ready
             if lane.tail > start:
                 start = lane.tail
@@ -196,8 +195,7 @@ class Timeline:
         if lane.running is not None:
             self._end_shared(lane, start)
             return
-        work = lane.in_flight[lane.placed]
-        lane.placed += 1
+        work = lane.waiting.pop(0)
         lane.held -= work.task.after is not None
         self._take_up(work, start)
         work.start = start
@@ -213,14 +211,14 @@ class Timeline:
         """
         lane, free = last.lane, self._free
         for other in self.lanes:
-            if other.running is not None or (other is not lane and other.placed < len(other.in_flight)):
+            if other.running is not None or (other.waiting and other is not lane):
                 return
         if lane.held:
             return
-        works = lane.in_flight[lane.placed :]
+        works, lane.waiting = lane.waiting, []
         if last is not lane.last:
-            works = works[: works.index(last) + 1]
-        lane.placed += len(works)
+            behind = works.index(last) + 1
+            works, lane.waiting = works[:behind], works[behind:]
         changes, on_placed, end = self.elapsed is not None, self._on_placed, lane.tail
         shared = max(free) > end  # other lanes keep an engine busy
         for work in works:
