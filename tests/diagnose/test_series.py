@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from samples import sampled
 from series import ramp, step
 
-from yolotrt_lab.diagnose.series import _deviation, find_period, find_stalls, shape_of, some
+from yolotrt_lab.diagnose.series import (
+    _Around,
+    _deviation,
+    _in_frames,
+    _stands_out,
+    find_period,
+    find_stalls,
+    shape_of,
+    some,
+)
 
 N = 1_000
 
@@ -119,6 +128,26 @@ def test_stalls_are_counted_and_their_time_is_shared_out():
 @pytest.mark.parametrize(("low", "high"), [(5.0, 9.0), (9.0, 5.0)])
 def test_the_frames_behind_a_step_are_no_stalls(frames, low, high):
     assert find_stalls(noisy(step(frames, low, high))) is None
+
+
+@pytest.mark.parametrize("period", [None, 7])
+def test_each_stall_of_a_long_series_is_found(period):
+    values = noisy(ramp(600_000, 5, 9) * np.where(np.arange(600_000) % 7, 1, 2 if period else 1))
+    values[[3, 123_456, 599_999]] = 60
+    found = find_stalls(values, period)
+    assert (found.frames, found.first, found.second_half, found.median) == (3, 3, 1, 60)
+
+
+@pytest.mark.parametrize("level", [-9.0, 0.0, 100.0])
+def test_values_are_left_out_only_where_none_stalls(level):
+    rng, n = np.random.default_rng(1), 30_000
+    values = level + np.cumsum(rng.standard_normal(n)) + 5 * NOISES["heavy"](rng, n)
+    around = _Around(values)
+    above, higher = around.above(np.arange(n)), _in_frames(around.higher, n)
+    for limit in (0.0, 10.0, 100.0):
+        places, by = around.far_above(limit)
+        assert len(places) and np.array_equal(places, np.flatnonzero(_stands_out(values, above, higher, limit)))
+        assert np.array_equal(by, above[places])
 
 
 def test_stalls_that_come_evenly_say_after_how_many_frames():

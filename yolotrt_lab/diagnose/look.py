@@ -73,6 +73,7 @@ class Look:
         self.frames = len(next(iter(self.series.values()))) if self.series else 0
         self.stages = tuple(s for s in Stage if s is not Stage.WAIT and s in self.series and self.series[s].max() > 0)
         self._shapes: dict[str, Shape] = {}
+        self._medians: dict[str, float] = {}
         self._derive()
 
     def _derive(self) -> None:
@@ -100,7 +101,7 @@ class Look:
         it is then steadier without them, and not below 0.
         """
         rest = total - self.series["stages"]
-        less = rest - np.sum([self.series[name] for name in self.others], axis=0) if self.others else rest
+        less = rest - _combined(np.add, [self.series[name] for name in self.others]) if self.others else rest
         beside = np.std(less) < np.std(rest) and median(some(less)) >= -at.OF_FRAME * median(some(total))
         return less if beside else rest
 
@@ -125,11 +126,15 @@ class Look:
         """The median of a time (ms) or of telemetry in a window."""
         chosen = slice(window.first, window.end, window.step)
         values = self.series.get(name, self.telemetry.get(name, np.empty(0)))[chosen]
-        values = some(values[np.isfinite(values)])
+        values = some(values if name in self.series else values[np.isfinite(values)])
         return float(median(values)) if len(values) else math.nan
 
     def _median(self, name: str) -> float:
-        return float(median(some(self.series[name]))) if name in self.series else math.nan
+        if name not in self.series:
+            return math.nan
+        if name not in self._medians:
+            self._medians[name] = float(median(some(self.series[name])))
+        return self._medians[name]
 
     def step_ms(self, name: str) -> float:
         """The steps in which a time is told: 1 where it is in whole ms. 0 for calls that the lab timed."""

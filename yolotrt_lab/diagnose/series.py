@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from . import thresholds as at
-from .slope import autocovariance, correlation_time, in_blocks, median, sign_autocorrelation
+from .slope import autocovariance, block_edges, correlation_time, in_blocks, median, sign_autocorrelation
 
 Form = Literal["ramp", "step", "plateau", "wave"]
 
@@ -388,7 +388,7 @@ def _climb(y: np.ndarray, at_once: int = 2) -> tuple[Form, float]:
     if took[best] <= at_once:
         return "step", float(first[best] + last[best]) / 2
     behind = y[last[best] :]
-    ends_flat = len(behind) > 1 and abs(_line(behind)[0][0] * took[best]) <= _FLAT * abs(gains[best])
+    ends_flat = len(behind) > 1 and abs(_line(behind)[0] * took[best]) <= _FLAT * abs(gains[best])
     still = int(np.argmax(y != y[0])) - 1
     left, by_stair = _left(y)
     starts = left + 0.5 if by_stair else min(first[best], left)
@@ -522,7 +522,7 @@ class _Around:
 
         Of many blocks at once only those values are looked at that lie so far above the lowest level there.
         """
-        edges, chosen = _edges(len(self.values), len(self.medians)), [np.empty(0, np.int64)]
+        edges, chosen = block_edges(len(self.values), len(self.medians)), [np.empty(0, np.int64)]
         for first in range(0, len(self.medians), _AT_ONCE):
             near = slice(max(0, first - 2), first + _AT_ONCE + 2)
             start, end = edges[first], edges[min(first + _AT_ONCE, len(self.medians))]
@@ -565,7 +565,7 @@ def _in_a_row(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     medians = in_blocks(thin, len(thin) // at.EDGE_FRAMES)[1]
     level, higher = (_in_frames(each, len(medians)) for each in (usual, _highest(usual, reach)))
     found = _stands_out(medians, medians - level, higher, at.STALL_DEVIATIONS * _deviation(medians - level))
-    edges = _edges(len(values), len(found))
+    edges = block_edges(len(values), len(found))
     spans = np.stack([edges[:-1], edges[1:]], axis=1)[found]
     places = np.concatenate([np.empty(0, np.int64), *(np.arange(*span) for span in spans)])
     level = usual[np.minimum(places * len(usual) // len(values), len(usual) - 1)]
@@ -581,12 +581,7 @@ def _highest(levels: np.ndarray, reach: int) -> np.ndarray:
 
 def _in_frames(blocks: np.ndarray, frames: int) -> np.ndarray:
     """A value for each frame, of one for each block."""
-    return np.repeat(blocks, np.diff(_edges(frames, len(blocks))))
-
-
-def _edges(frames: int, count: int) -> np.ndarray:
-    """Where each of so many blocks of frames starts, and where the last one ends."""
-    return np.linspace(0, frames, count + 1).astype(np.int64)
+    return np.repeat(blocks, np.diff(block_edges(frames, len(blocks))))
 
 
 def _spacing(places: np.ndarray) -> int | None:
@@ -608,11 +603,12 @@ def find_period(values: np.ndarray) -> int | None:
     if n < 4 * at.PERIOD_CYCLES or np.ptp(head) == 0:
         return None
     rounded_to, usual = float(median(_steps(head))), float(median(np.abs(head)))
-    most = max(1, n // (2 * _AROUND))
+    most, frames = max(1, n // (2 * _AROUND)), np.arange(n)
     for count in sorted({1, most, *(4**k for k in range(1, 6) if 4**k < most)}):
         centres, medians = in_blocks(head, count)
-        level = np.interp(np.arange(n), centres, medians) if count > 1 else np.polyval(*_line(head))
-        around = (head - level)[int(centres[0]) if count > 1 else 0 : int(centres[-1]) + 1 if count > 1 else n]
+        inside = slice(int(centres[0]), int(centres[-1]) + 1) if count > 1 else slice(n)
+        level = np.interp(frames, centres, medians) if count > 1 else np.polyval(_line(head), frames)
+        around = (head - level)[inside]
         only_rounded = np.ptp(around) <= 2 * rounded_to < 2 * np.ptp(level)
         if np.std(around) < at.PERIOD_SIZE * usual or only_rounded:
             continue
@@ -621,9 +617,8 @@ def find_period(values: np.ndarray) -> int | None:
     return None
 
 
-def _line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    frames = np.arange(len(values))
-    return np.polyfit(frames, values, 1), frames
+def _line(values: np.ndarray) -> np.ndarray:
+    return np.polyfit(np.arange(len(values)), values, 1)
 
 
 def _repeats(around: np.ndarray) -> int | None:

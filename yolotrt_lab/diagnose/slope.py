@@ -88,9 +88,14 @@ def median(values: np.ndarray) -> Any:
     return parted[..., half] if is_odd else (parted[..., :half].max(axis=-1) + parted[..., half]) / 2
 
 
+def block_edges(frames: int, count: int) -> np.ndarray:
+    """Where each of `count` consecutive blocks of frames, of as equal a length as can be, starts, and the last ends."""
+    return np.linspace(0, frames, count + 1).astype(np.int64)
+
+
 def in_blocks(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The centres, in frames, and the medians of `count` consecutive blocks of as equal a length as can be."""
-    edges = np.linspace(0, len(values), count + 1).astype(np.int64)
+    """The centres, in frames, and the medians of `count` blocks."""
+    edges = block_edges(len(values), count)
     lengths, medians = np.diff(edges), np.empty(count)
     for length in {lengths.min(), lengths.max()}:
         chosen = lengths == length

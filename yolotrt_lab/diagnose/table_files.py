@@ -139,7 +139,7 @@ def _spaced(text: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _counts(rows: Sequence[Sequence[str]]) -> bool:
-    first = [str(row[0]).removesuffix(".0") for row in rows]
+    first = [str(row[0]) for row in rows]
     return all(each.isdecimal() and len(each) < 19 for each in first) and bool((np.diff([*map(int, first)]) == 1).all())
 
 
@@ -169,10 +169,16 @@ def read_table(data: bytes, table: Table, reading: Reading) -> Measured:
     if table.named or reading.names:
         names = table.header if table.named else _given(reading, len(columns))
         return of_arrow([each for each in zip(names, columns, strict=True) if each[0]], reading)
-    if len(columns) > 2 or (len(columns) == 2 and not _counts([[each] for each in columns[0].to_pylist()])):
+    if len(columns) > 2 or (len(columns) == 2 and not _numbers_rows(columns[0])):
         fix = "name them: --columns preprocess_ms,infer_ms,sync_ms (of nvidia-smi, what --query-gpu asked for)"
         raise reading.error(f"line {table.start + 1} has {len(columns)} columns without names", fix)
     return of_arrow([("", columns[-1])], reading)
+
+
+def _numbers_rows(column: Any) -> bool:
+    if _is_number(column.type):
+        return bool((np.diff(numbers_of(column)) == 1).all())
+    return _counts([[each] for each in column.to_pylist()])
 
 
 def _given(reading: Reading, count: int) -> tuple[str, ...]:
