@@ -564,7 +564,7 @@ def _preprocess(look: Look) -> Verdicts:
     longest = max(work, key=lambda stage: look[stage].highest)
     takes = f"{longest} takes {ms(look[longest].lowest)} to {ms(look[longest].highest)}"
     stalls = _stalling(look, *work, share=at.STALL_TIMES - 1)  # those that make a stall of the frame
-    stays = all(look.stays(s, at.UNFELT) for s in (*work, *look.others) if look[s].highest)
+    stays = all(look.stays(s, at.UNFELT, at.STAYS / 2) for s in (*work, *look.others) if look[s].highest)
     if look.frames < at.FEWEST_FRAMES:  # a start and an end are no series, but what has no part in a growth can be read
         part, stages = look[Stage.PREPROCESS].late - look[Stage.PREPROCESS].early, look["stages"].grew
         if stages and abs(part) <= stages.size / 20:
