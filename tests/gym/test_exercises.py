@@ -150,9 +150,14 @@ def test_exercises_change_no_name_that_the_notebook_uses_after_them(path):
     assert names_in(mine, ast.Store) & names_in(later, ast.Load) == set()
 
 
-@pytest.mark.parametrize("exercise", ALL.values(), ids=ALL)
-def test_the_start_fails_and_the_solution_passes(exercise, gpu):
+EXAMS = ("blamed_upload", "idle_gpu", "four_cameras")
+"""What these ask is asked by other exercises, one thing at a time."""
+
+
+@pytest.mark.parametrize("name", sampled(ALL, [name for name in ALL if name not in EXAMS]))
+def test_the_start_fails_and_the_solution_passes(name, gpu):
     """One test, since each check runs the solution and the start once for all."""
+    exercise = ALL[name]
     _given.clear()
     start = check(exercise.function(exercise.start), gpu)
     assert not start.passed
