@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..device import Device, DeviceBuffer, HostBuffer, Kernel, Stream
+from ..device import Device, DeviceBuffer, Graph, HostBuffer, Kernel, Stream
 from ..errors import CaptureError, DeviceError, SettingsError
 from ..types import TELEMETRY_COLUMNS, HostMemory, Source, SourceKind, Span
 from .conditions import Conditions, State
 from .hazards import READ, TOUCH, WRITE, Touch, WatchedBuffer
 from .machine import STREAM_SYNCHRONIZE, Machine, Range, SimulatedBuffer, TracedRange
 from .preset import EngineCost, Preset, by_count
-from .streams import SimulatedEvent, SimulatedGraph, SimulatedStream, while_held
+from .streams import SimulatedEvent, SimulatedStream, while_held
 from .timeline import COMPUTE_ENGINE, DOWNLOAD_ENGINE, DRIVER, UPLOAD_ENGINE, StreamQueue, Task, Work
 from .virtual_time import ROWS, VirtualQueue, VirtualThread
 
@@ -181,14 +181,13 @@ class SimulatedDevice(Device):
         for work in last:
             self.machine.hazards.learn(work)
 
-    def capture(self, submit: Callable[[], None], stream: Stream) -> SimulatedGraph:
+    def capture(self, submit: Callable[[], None], stream: Any) -> Graph:
         """Collect what `submit` submits."""
-        assert isinstance(stream, SimulatedStream)
         stream.begin_capture(submit)
         try:
             submit()
         finally:
-            graph = stream.end_capture()
+            graph: Graph = stream.end_capture()
         return graph
 
     # Copies
@@ -285,11 +284,10 @@ class SimulatedDevice(Device):
     # Kernels
 
     def launch(
-        self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Stream
+        self, kernel: Kernel, grid: tuple[int, int, int], arguments: Sequence[DeviceBuffer | np.generic], stream: Any
     ) -> None:
         """A kernel: its own time or the preset's for each frame of its batch; it computes where bytes are moved."""
         machine = self.machine
-        assert isinstance(stream, SimulatedStream)
         begin = machine.begin()
         touches = [(each.region, TOUCH, 0, each.nbytes) for each in arguments if isinstance(each, SimulatedBuffer)]
         task = Task(COMPUTE_ENGINE, kernel.name, 0, touches)
@@ -307,14 +305,11 @@ class SimulatedDevice(Device):
         if machine.trace is not None:
             machine.trace.keep("api", "cudaLaunchKernel", begin)
 
-    def run_kernels(
-        self, task: Task, cost: EngineCost, stream: Stream, action: Callable[[], Any] | None = None
-    ) -> None:
+    def run_kernels(self, task: Task, cost: EngineCost, stream: Any, action: Callable[[], Any] | None = None) -> None:
         """Submit the kernels of an engine, which are that task: the host launches for `enqueue_ns`, the GPU follows.
 
         HazardError where two inferences of one owner, a context, would run at once, and where memory races.
         """
-        assert isinstance(stream, SimulatedStream)
         machine, lane = self.machine, stream.lane
         begin = machine.begin()
         if machine.captures and (graph := machine.capture_of(lane)) is not None:
