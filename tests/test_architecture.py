@@ -39,9 +39,11 @@ def test_the_help_of_the_command_loads_argparse_and_little_else():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     loaded = {name for name in done.stdout.splitlines()[-1].split() if not name.startswith("_")}
     lab = {"yolotrt_lab", *(f"yolotrt_lab.{name}" for name in ("cli", "errors", "terminal"))}
-    allowed = {"argparse", "atexit", "collections.abc", "copyreg", "enum", "errno", "gc", "gettext", "itertools"}
-    allowed |= {"locale", "re", "re._casefix", "re._compiler", "re._constants", "re._parser", "textwrap", "time"}
+    allowed = {"argparse", "collections.abc", "copyreg", "enum", "errno", "gettext", "itertools", "locale"}
+    allowed |= {"re", "re._casefix", "re._compiler", "re._constants", "re._parser", "textwrap", "time"}
     assert lab <= loaded <= lab | allowed | {"warnings"}
+    alone = {name for name in loaded_by("yolotrt_lab") - loaded_by("sys") if not name.startswith("_")}
+    assert alone == {"yolotrt_lab"}
 
 
 def test_the_loop_loads_little_of_the_core_and_no_wing():

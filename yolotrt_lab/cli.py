@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import io
 import os
 import sys
@@ -40,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["record", "served-pinned"])
     2
     """
-    if argv is None:
-        atexit.register(gc.freeze)  # else Python's end looks through all that was imported, for 0.03 s
     typed = list(sys.argv[1:] if argv is None else argv)
     arguments = _commands.parser().parse_args(typed)
     import shlex
@@ -66,11 +62,17 @@ def _open_device(arguments: argparse.Namespace) -> tuple[Device, list[np.ndarray
     return device, None if device.kind == "simulated" else read_images("synthetic", 8)
 
 
-def _light_numpy() -> None:
-    """For what multiplies no large matrices, before NumPy is imported: starting OpenBLAS's threads, one a core, takes
-    0.11 s of the import's 0.27 s of CPU (two cores); in a virtual machine large pages of memory may be slow to get, for
-    the bill of five million frames 0.2 to 1.2 s.
+def _be_quick() -> None:
+    """For commands that multiply no large matrices, before NumPy is imported.
+
+    Starting OpenBLAS's threads, one a core, takes 0.11 s of the import's 0.27 s of CPU (two cores). In a virtual
+    machine large pages of memory may be slow to get: 0.2 to 1.2 s for the bill of five million frames. Python's end
+    looks through all objects for garbage, for 0.03 s.
     """
+    import atexit
+    import gc
+
+    atexit.register(gc.freeze)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
 
@@ -82,7 +84,7 @@ def _step(step: str) -> None:
 @_command(option("--json", action="store_true", help="print JSON, for scripts"))
 def _doctor(arguments: argparse.Namespace) -> int:
     """Say what is here, what is missing, and the command that installs it."""
-    _light_numpy()
+    _be_quick()
     from . import doctor
 
     findings = doctor.examine()
@@ -224,7 +226,7 @@ _READING = (
 
 def _measured(arguments: argparse.Namespace, file: str) -> Measured:
     """Read a file, and say how far that is where it takes long; SettingsError for an option that it has no use for."""
-    _light_numpy()
+    _be_quick()
     from . import diagnose
 
     told = time.monotonic()

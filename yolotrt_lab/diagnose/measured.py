@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import MeasurementsError
 from ..recording import Recording
 from ..types import TELEMETRY_COLUMNS, Stage
+from .slope import quantile
 
 if TYPE_CHECKING:
     from ..nsight.trace import Trace
@@ -173,4 +174,4 @@ def join(measured: Measured, telemetry: Measured) -> Measured:
 def _in_groups(samples: np.ndarray) -> bool:
     """True where several samples are taken at about one time, as those of several GPUs are."""
     steps = np.diff(samples)
-    return len(steps) > 1 and bool(np.quantile(steps, 0.4) < AT_ONCE * np.quantile(steps, 0.9))
+    return len(steps) > 1 and quantile(steps, 0.4) < AT_ONCE * quantile(steps, 0.9)

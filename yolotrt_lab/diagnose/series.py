@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from . import thresholds as at
-from .slope import autocovariance, block_edges, correlation_time, in_blocks, median, sign_autocorrelation
+from .slope import autocovariance, block_edges, correlation_time, in_blocks, median, quantile, sign_autocorrelation
 
 Form = Literal["ramp", "step", "plateau", "wave"]
 
@@ -244,8 +244,8 @@ def _is_clear(values: np.ndarray, change: Change) -> bool:
     apart = max(change.start, change.to) > at.FAST_START * min(change.start, change.to)
     if len(values) < at.FEWEST_STEADY:  # too few to tell a wave from chance: it must last
         apart &= abs(float(median(values[-edge(len(values)) :])) - change.to) < change.size / 2
-    ends = [np.quantile(part, (0.2, 0.8)) for part in (low, high)]
-    return apart and bool(ends[1][0] - ends[0][1] > max(np.ptp(each) for each in ends))
+    ends = [[quantile(part, share) for share in (0.2, 0.8)] for part in (low, high)]
+    return apart and ends[1][0] - ends[0][1] > max(most - least for least, most in ends)
 
 
 def _all_move(values: np.ndarray, change: Change) -> bool:
@@ -258,7 +258,7 @@ def _all_move(values: np.ndarray, change: Change) -> bool:
     below, above = (np.searchsorted(ordered, after, side) for side in ("left", "right"))
     if abs(float(np.mean(below + above - len(before)))) >= at.IN_ORDER * len(before):
         return True
-    most = np.quantile(some(values), 0.99)
+    most = quantile(some(values), 0.99)
     before, after = np.minimum(before, most), np.minimum(after, most)
     chance = np.sqrt(before.var() / len(before) + after.var() / len(after))
     return bool(abs(after.mean() - before.mean()) > at.BY_CHANCE * chance)
@@ -363,7 +363,7 @@ def _deviation(values: np.ndarray) -> float:
     values = some(values)
     off = np.abs(values - median(values))
     robust = 1.4826 * float(median(off))
-    return robust if robust > 0 else 1.2533 * float(np.mean(np.minimum(off, np.quantile(off, 0.9))))
+    return robust if robust > 0 else 1.2533 * float(np.mean(np.minimum(off, quantile(off, 0.9))))
 
 
 def _middle(chosen: np.ndarray) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -65,6 +64,8 @@ def slope(series: ArrayLike, *, confidence: float = 0.99) -> Slope:
     >>> round(found.value, 3), found.rises
     (0.1, True)
     """
+    from statistics import NormalDist
+
     values = _checked(series, confidence)
     count = min(_MAX_BLOCKS, len(values))
     first, _, _ = _theil_sen(values, count, 0.0)
@@ -86,6 +87,18 @@ def median(values: np.ndarray) -> Any:
     half, is_odd = divmod(values.shape[-1], 2)
     parted = np.partition(values, half)
     return parted[..., half] if is_odd else (parted[..., :half].max(axis=-1) + parted[..., half]) / 2
+
+
+def quantile(values: np.ndarray, share: float) -> float:
+    """NumPy's quantile of shape (n,), n >= 1, none of them NaN. NumPy's own imports numpy.ma, which takes 15 ms.
+
+    >>> quantile(np.array([3.0, 1.0, 2.0, 4.0]), 0.9)
+    3.7
+    """
+    place, part = divmod(share * (len(values) - 1), 1)
+    beside = int(place), min(int(place) + 1, len(values) - 1)
+    low, high = np.partition(values, beside)[[*beside]]
+    return float(high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part)
 
 
 def block_edges(frames: int, count: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from . import thresholds as at
 from . import words
 from .columns import EXPORT, NAMING, Column, Reading, measured_of, unit_of_stamps
 from .measured import AT_ONCE, Measured
+from .slope import quantile
 from .words import MISSING, UNITS_NS, numbers_of, plain, split_unit, stamps, text_array, time_name
 
 COMMENTS = ("#", "//", "%", "```")
@@ -304,7 +305,7 @@ def _of_processes(columns: Sequence[Column], reading: Reading) -> Measured | Non
         what = f"it lists processes on a GPU (pid {listed}), and not at which time"
         raise reading.error(what, "log the time too: nvidia-smi --query-compute-apps=timestamp,pid --format=csv -l 1")
     steps = np.diff(reading.clock, prepend=-np.inf)  # of one sample they are small
-    first = np.abs(steps) > AT_ONCE * np.quantile(np.abs(steps[1:]), 0.9) if len(steps) > 1 else steps != 0
+    first = np.abs(steps) > AT_ONCE * quantile(np.abs(steps[1:]), 0.9) if len(steps) > 1 else steps != 0
     counts = np.bincount(np.cumsum(first) - 1, ~np.isnan(pids))
     unread = tuple(each.header for each in columns if plain(each.header) != "pid")
     return Measured("telemetry", "processes on a GPU", telemetry={"compute_processes": counts}, origin=reading.file,
