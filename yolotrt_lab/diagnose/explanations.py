@@ -205,8 +205,6 @@ def _queueing(look: Look) -> Verdicts:
         climbs = f"latency beyond the stages climbs {from_to(look.queue)}, {frames} frames' work"
         yield "proven", f"{climbs}; a frame is {ms(look.excess_ms)} too long for its clock"
     yield from _no_queue(look)
-    if _most_queued(look) < look.service_ms and look.in_flight.max(initial=0) >= at.IN_FLIGHT:
-        yield "possible", f"up to {look.in_flight.max()} frames are in flight"
     if look.has_instants or look.is_late or look[QUEUE].highest >= look.service_ms:
         late, most = look[QUEUE].late, _most_queued(look)
         held = f"holds up to {ms(most)} beyond the stages, {ms(late)} at the end, of a frame of {ms(look.service_ms)}"
