@@ -93,7 +93,7 @@ class Slot:
                 fix="call slot.submitted(stream) after the last copy, or slot.release() if there was none",
             )
         memory.event.synchronize()
-        self.release()
+        memory.state = FREE
 
     def release(self) -> None:
         """Give the slot back without asking the event: the caller knows that the GPU is done (it synchronized)."""

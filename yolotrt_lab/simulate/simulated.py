@@ -137,7 +137,9 @@ class SimulatedDevice(Device):
     def host_work(self, name: str) -> None:
         """The host moves megabytes for as long as the preset says of that work (0 if it has none)."""
         machine, duration_ns = self.machine, self.preset.host_work_ns.get(name, 0)
-        machine.advance(machine.state.host_work_ns(duration_ns) if machine.state else duration_ns)
+        if machine.state is not None:
+            duration_ns = machine.state.host_work_ns(duration_ns)
+        machine.threads.now += machine.spread(duration_ns)
         machine.warm = set()
 
     def start_thread(self, function: Callable[..., None], *arguments: Any) -> VirtualThread:
@@ -264,9 +266,9 @@ class SimulatedDevice(Device):
         Uploads of all threads take turns in it (14 to 15 GB/s together from 1 to 8 threads on an H200, where plain host
         copies scale to 95). Of downloads that was not measured: they have the copy engine.
         """
-        machine, hold_ns, uploads = self.machine, copy.call_ns, copy.task.engine == DRIVER
-        if lane.last is not None:
-            machine.hold_host(lane.last)
+        machine, hold_ns, uploads, last = self.machine, copy.call_ns, copy.task.engine == DRIVER, lane.last
+        if last is not None and not last.has_run(machine.threads.now):
+            machine.hold_host(last)
         if uploads:
             self._turns = [each for each in self._turns if not each.has_run(machine.threads.now)]
             if self._turns:
