@@ -187,7 +187,7 @@ class Machine:
         work = Work()
         work.task = task
         work.lane = lane
-        work.place = lane.count + 1
+        work.place = lane.count = lane.count + 1
         work.clock = lane.clock
         work.ready = ready
         work.duration = duration
@@ -205,7 +205,6 @@ class Machine:
         lane.waiting.append(work)
         lane.queue.append(work)
         lane.entries += task.entries
-        lane.count = work.place
         lane.last = work
         if lane.entries > self._queue_depth:
             self._make_room(lane)
