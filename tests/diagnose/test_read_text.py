@@ -229,6 +229,8 @@ COPIES = {"upload": 300, "infer": 2_000, "download": 100}
         ("Inference take: 8.25 ms.", {"infer": 8_250}),
         ("STATS 30.0s window: infer mean 8.25 ms p99 14.0 ms", {"infer": 8_250}),
         ("infer 8.25 ms, 583 frames in 5.0 s", {"infer": 8_250}),
+        ("last 5.0 s: 583 frames, infer 8.25 ms", {"infer": 8_250}),
+        ("latency: avg 8.25 ms / last 8.5 ms", {"latency": 8_250, "last": 8_500}),
         ("Speed: 8.25 ms/img, post 1.5 ms per frame", {"Speed": 8_250, "postprocess": 1_500}),
     ],
 )  # fmt: skip

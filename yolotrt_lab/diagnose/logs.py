@@ -29,7 +29,7 @@ _ITEM = re.compile(
     re.IGNORECASE,
 )
 _NO_ITEM = re.compile(
-    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})?\s*/|\d-|\b(?:ETA|remaining)\W*|\b(?:last|frames in) +"
+    rf"(?:±|\+-|\+/-|[(\[][-+]|\d\s*(?:{words.TIME_UNITS})?\s*/|\d-|\b(?:ETA|remaining)\W*|\bframes in +"
     rf"|(?<![\w.])[\d.]+\s*(?:{words.TIME_UNITS})\s*[:\uff1a])\s*$",
     re.IGNORECASE,
 )
@@ -336,7 +336,7 @@ def _is_item(text: str, found: re.Match[str]) -> bool:
         named = (unit == "s" and "." not in found[1].rstrip(".,")) or _OF_A_NAME.match(text, found.end())
         return bool(unit) and not named
     asked = _ASKED.search(text[max(0, start - 40) : start])
-    if re.match(r"\s*window\b", text[found.end() :]):
+    if re.match(r"\s*window\b", text[found.end() :]) or (unit == "s" and re.search(r"\blast +$", text[:start])):
         return False
     located = any(each.end() == found.end(1) for each in _LOCATION.finditer(text))
     return bool(unit or (asked and _AFTER_BARE.match(text, found.end()) and not located))
