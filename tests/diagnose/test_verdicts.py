@@ -416,6 +416,7 @@ CASES = {
 
 
 BY_ONE_CONDITION = (
+    "a queue behind the GPU",
     "the clock of its memory",
     "larger frames",
     "another call may have waited in front of the download",
