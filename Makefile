@@ -20,11 +20,11 @@ help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/for-run  ## run every notebook: build/report.html, all figures in one file
-	@echo "3 of 3: run the notebooks, some minutes; with a number, one: make run ARGS=01"
+	@echo "3 of 3: run the notebooks, a minute or two; with a number, one: make run ARGS=01"
 	@$(PY) -m yolotrt_lab run $(ARGS)
 
 test: .venv/for-test  ## run the tests
-	@echo "3 of 3: run the tests, one to two minutes on two cores; some of them: make test ARGS='tests/test_loop.py'"
+	@echo "3 of 3: run the tests, one to two minutes on two cores; some of them: make test ARGS='tests/test_frame_loop.py'"
 	@$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-all: .venv/for-test  ## run the exhaustive tests too, with many of Hypothesis's examples: some minutes

@@ -1,5 +1,6 @@
 """The figures in README and docs are those of the data that ships."""
 
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -125,6 +126,13 @@ def test_the_fixed_loop_is_the_solution_of_its_exercise():
     code = README[README.index("def fill_in_place") :].split("```")[0]
     bare = [line.split("  # ")[0] for line in code.strip().splitlines()]
     assert bare == lab.gym.exercises()["fill_in_place"].solution.strip().splitlines()
+
+
+def test_the_frame_that_readme_shows_is_that_of_the_loop():
+    shown = README[README.index("```python\nwith wait:") + 10 :].split("```")[0].splitlines()
+    written = [line.strip() for line in inspect.getsource(lab.FrameLoop._frame).splitlines()]
+    places = [written.index(line.strip()) for line in shown if line.strip() != "..."]
+    assert places == sorted(places) and len(places) > 12
 
 
 def test_the_public_programs_upload_in_cpp_is_the_shipped_recording():

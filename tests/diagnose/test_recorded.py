@@ -28,13 +28,13 @@ from yolotrt_lab.types import Cause, Source, SourceKind, Span, Stage
 GOLDEN = Path(__file__).parents[1] / "golden" / "diagnose"
 RECORDED = sorted(path.stem for path in lab_path("data", "recordings").glob("*/*.parquet") if path.stem in SCENARIOS)
 NOT_SHOWN = {"clock-drop"}  # a frame every 100 ms, and the H200 kept its clock
-PROVEN = {"moved-wait", "overload", "clocked", "late", "launch-queue", "cameras"}
+PROVEN = {"moved-wait", "overload", "clocked", "late", "launch-queue"}
 BY_TELEMETRY = {
     "leak",
     "report",
     "shared-stream",
 }  # the processes of shared-gpu are there a second before they use the GPU
-CAMERAS = Cause.PAGEABLE_OVERLOAD  # of its pageable half; the scenario holds the pinned half too
+CAMERAS = Cause.PAGEABLE_OVERLOAD  # of its pageable half; since the other half is pinned, it is left possible
 QUEUED = {Cause.PAGEABLE_OVERLOAD, Cause.SHARED_STREAM}
 
 

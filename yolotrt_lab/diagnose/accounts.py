@@ -102,7 +102,7 @@ class Bill:
     period: int | None
     """After how many rows the times repeat."""
     steady: bool | None
-    """True only where the whole series supports it; None where that can't be told."""
+    """True where the whole series supports it, False where it changed or stalls often; None: that can't be told."""
     causes: tuple[Judged, ...]
     fixes: tuple[Fix, ...]
     next: tuple[str, ...]
@@ -329,12 +329,13 @@ def _slowest(look: Look, name: str) -> tuple[float, str]:
     steps may be a step higher.
     """
     shape, mean = look[name], float(np.mean(look.series[name]))
-    level = max(_highest(look.series[name]), shape.late, shape.grew.to if shape.grew else 0.0)
+    highest = _highest(look.series[name]) if look.period else shape.highest  # of a period that is of one place in it
+    level = max(highest, shape.late, shape.grew.to if shape.grew else 0.0)
     if mean > level + at.OF_FRAME * look.whole_ms:
         return mean, f"{ms(mean)} on average"
     step, level = look.step_ms(name), max(level, mean)
     coarse = step > at.COARSE * level
-    return level + coarse * step, f"up to {ms(level)}{f', in steps of {ms(step)}' * coarse}"
+    return level + coarse * step, f"up to {ms(level)}{f', or a step of {ms(step)} more' * coarse}"
 
 
 def _highest(values: np.ndarray) -> float:
@@ -378,8 +379,7 @@ def _cuda_graph(look: Look) -> _Bound:
         return found
     if look.measured.graph:
         return 0.0, "the loop launches a graph already"
-    facts = look.measured.facts
-    if {"enqueue", "gpu_compute"} <= facts.keys():
+    if {"enqueue", "gpu_compute"} <= (facts := look.facts).keys():
         takes = f"enqueue takes {ms(facts['enqueue'])}, the GPU {ms(facts['gpu_compute'])}"
         if facts["enqueue"] < at.LAUNCH_SHARE * facts["gpu_compute"]:
             return 0.0, f"{takes}: it does not wait for launches"
@@ -444,7 +444,7 @@ def _fewer_frames(look: Look) -> _Bound:
     if not look.sees_queue and look.queue is None:
         return None, "not measured: when each frame was due, and when its result came"
     most = max(0.0, float(np.max(look.queued_ms)))
-    held = f"latency holds up to {ms(most)} beyond the stages"
+    held = f"latency holds up to {ms(most)} {look.queued_where}"
     if look.queue is not None:
         slowest = max(look.service_ms, look[look.work].late)
         return most, f"{held}; a frame every {ms(slowest)} or more ends the queue"

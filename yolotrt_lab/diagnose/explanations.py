@@ -3,7 +3,8 @@
 A rule yields verdicts with the number that decides, the strongest first; the first one holds, and without any the cause
 was not measured. Proven takes evidence that no other cause gives. An exclusion rests on what a cause would have to show
 in every frame, such as a clock that was measured or a call too short to hold it: what is there from the first frame on
-leaves a series flat, so that a wait which stays as it is excludes no clock, no heat and no other work.
+leaves a series flat, so that a wait which stays as it is excludes no clock, no heat and no other work. A cause that is
+itself a growth, as that of the host's own work, is excluded where the whole frame was measured and nothing of it grew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from ..types import Cause, Stage
 from . import thresholds as at
 from .look import DEVICE_MEMORY, HOST_MEMORY, HOST_WORK, QUEUE, THERMAL, Look, from_to, ms, number
+from .series import edge
 from .slope import in_blocks, median
 
 ALL_ALONG = "what is there from the first frame on would not show"
@@ -98,7 +100,9 @@ def _wait_text(look: Look) -> str:
     if look.wait is None:
         return ""
     name, change = look.wait
-    return f"{'the calls that wait for the GPU go' if name == 'gpu' else f'{name} goes'} {from_to(change)}"
+    if name == "gpu":
+        return f"{'the calls that wait for the GPU go' if look.waits_measured else 'infer goes'} {from_to(change)}"
+    return f"{name} goes {from_to(change)}"
 
 
 def _wait_as(look: Look, column: str, what: str) -> str:
@@ -180,7 +184,7 @@ def _most_queued(look: Look) -> float:
 def _no_queue(look: Look) -> Verdicts:
     most = _most_queued(look)
     if look.has_instants and look.frames >= at.FEWEST_FRAMES and most < look.service_ms:
-        yield "excluded", f"latency holds at most {ms(most)} beyond the stages"
+        yield "excluded", f"latency holds at most {ms(most)} {look.queued_where}"
 
 
 def _alone(look: Look) -> bool:
@@ -206,8 +210,8 @@ def _queueing(look: Look) -> Verdicts:
         yield "proven", f"{climbs}; a frame is {ms(look.excess_ms)} too long for its clock"
     yield from _no_queue(look)
     if look.has_instants or look.is_late or look[QUEUE].highest >= look.service_ms:
-        late, most = look[QUEUE].late, _most_queued(look)
-        held = f"holds up to {ms(most)} beyond the stages, {ms(late)} at the end, of a frame of {ms(look.service_ms)}"
+        late, most = float(median(look.queued_ms[-edge(look.frames) :])), _most_queued(look)
+        held = f"holds up to {ms(most)} {look.queued_where}, {ms(late)} at the end, of a frame of {ms(look.service_ms)}"
         unclear = "" if look.has_instants else ": a queue, or work that no column covers"
         if look.rest_ms > at.OF_STAGE * look.service_ms:
             unclear = f"; the loop rests for {ms(look.rest_ms)} a frame while the next one is due"
@@ -342,7 +346,7 @@ def _launch_queue(look: Look) -> Verdicts:
         if full and waited <= at.NO_WAIT * grown.to and grown.to >= at.FAST_START * grown.start:
             submitting = f"submitting goes {from_to(grown)} with {number(deep)} frames in flight"
             verdict: Verdict = "proven" if look.measured.of_the_lab else "possible"  # it may wait for a buffer instead
-            yield verdict, f"{submitting}, and synchronize waits for nothing"
+            yield verdict, f"{submitting}, and synchronize meanwhile waits for nothing"
     if len(flight) and flight.max() <= 1 and not grown:
         yield "excluded", "at most 1 frame is in flight"
     yield from _call(look, look.submit, "submitting", "it waits for nothing", ", be it work or a wait")
@@ -491,8 +495,9 @@ def _allocation(look: Look) -> Verdicts:
         yield "excluded", f"{least}, but for the waits"
     if look.roomy:
         longest = max(look.roomy, key=look.most)
-        often = "in every frame" if look[longest].lowest > at.ALLOCATION_MS else "in some frames"
-        room = f"{longest} takes {ms(look.most(longest))}, long enough to hold one {often}"
+        lowest, every = look[longest].lowest, look[longest].lowest > at.ALLOCATION_MS
+        took = f"at least {ms(lowest)}" if every else f"up to {ms(look.most(longest))}"
+        room = f"{longest} takes {took}, long enough to hold one in {'every frame' if every else 'some frames'}"
         yield "possible", f"{room}; {stalls}" if stalls else room
     yield "possible", stalls or f"what {look.whole} of {ms(look[look.whole].median)} holds was not measured"
 
@@ -532,7 +537,7 @@ def _kept(look: Look, column: str, what: str, if_kept: Verdict) -> Verdicts:
         grows = f"{what} grows by {_megabytes(more)} in {look.frames:,} frames, some in every fifth of the run"
         often = column == HOST_MEMORY or np.count_nonzero(np.diff(held) > 0) >= at.FEWEST_FRAMES
         yield if_kept if more > least and often else "possible", grows  # few jumps may be of what is taken once
-    ends = f"{what} ends {_megabytes(abs(more))} {'below' if more < 0 else 'from'} where it starts"
+    ends = f"{what} ends {_megabytes(abs(more))} {'below' if more < 0 else 'above'} where it starts"
     if climbs <= at.LEAK_BYTES and look.sampled:
         yield "excluded", ends
     yield "possible", f"{ends}, by jumps of up to {_megabytes(np.max(np.diff(held, prepend=held[0])))}"
@@ -551,7 +556,7 @@ def _megabytes(value: float) -> str:
 # The host.
 
 
-@_explains(Cause.PREPROCESS, "the loop's own work on the host takes longer",
+@_explains(Cause.PREPROCESS, "the loop's own work on the host grew",
            "run pre- and postprocessing alone on the same frames: do they grow there too?",
            needs="the time of preprocessing",
            fix="less work in that stage, or move it to the GPU or a thread")  # fmt: skip
@@ -641,13 +646,12 @@ def _launch_bound(look: Look) -> Verdicts:
         yield "proven" if "gain_ns" in found.numbers else "possible", found.text
     if look.traced and look.traced.complete:
         yield "excluded", "in the trace the GPU idles between the launches of a frame for less than is worth telling"
-    most, waits = look[Stage.INFER].highest, look[Stage.SYNCHRONIZE].median
-    if look.period and Stage.SYNCHRONIZE in look.series:
-        waits = float(np.mean(look.series[Stage.SYNCHRONIZE]))
+    if look.measured.graph:
+        yield "excluded", "the loop launches a graph already"
+    most, waits = look[Stage.INFER].highest, look[Stage.SYNCHRONIZE].lowest
     if most < at.LAUNCH_SHARE / (1 - at.LAUNCH_SHARE) * waits:  # launched as slowly, the GPU would be done with it
-        yield "excluded", f"submitting takes at most {ms(most)}, and then synchronize still waits {ms(waits)}"
-    facts = look.measured.facts
-    if {"enqueue", "gpu_compute"} <= facts.keys():
+        yield "excluded", f"submitting takes at most {ms(most)}, and then synchronize still waits {ms(waits)} or more"
+    if {"enqueue", "gpu_compute"} <= (facts := look.facts).keys():
         enqueue, compute = facts["enqueue"], facts["gpu_compute"]
         verdict: Verdict = "excluded" if enqueue < at.LAUNCH_SHARE * compute else "possible"
         yield verdict, f"enqueue takes {ms(enqueue)}, the GPU {ms(compute)}"
@@ -675,7 +679,7 @@ def _warm_up(look: Look) -> Verdicts:
         if fell and fell.form == "step" and fell.since > look.frames // 2:
             yield "excluded", f"it is slow for {fell.since:,} of {look.frames:,} frames, and then at once no more"
         if first < (1.0 if fell else at.NOT_WARM) * settled:
-            yield "excluded", f"{slowest}, half of all later ones {ms(settled)}"
+            yield "excluded", f"{slowest}, the median of the second half {ms(settled)}"
         last = values[look.frames // 2 :]
         if np.sum(last > at.NOT_WARM * settled) >= at.EDGE_FRAMES and first <= last.max():
             slow = f"the first ones take up to {ms(first)}, those of the second half {ms(float(last.max()))}"

@@ -334,6 +334,12 @@ class Look:
             return self.series.get(QUEUE, np.empty(0))
         return self.series["latency"] - self.series.get("stages", self.service_ms)
 
+    @property
+    def queued_where(self) -> str:
+        """Where that is."""
+        several = self.in_flight.max(initial=0) > 1 and "latency" in self.series
+        return "behind other frames" if several else "beyond the stages"
+
     @cached_property
     def _climb(self) -> Change:
         return self[QUEUE].grew or self[QUEUE].change
@@ -353,6 +359,12 @@ class Look:
     def work(self) -> str:
         """What stands for the work on a frame: its stages, else its time without the queue, else the whole."""
         return next((name for name in ("stages", "frame") if name in self.series), self.whole)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Those of a summary, in ms, and what trtexec measures in a series as such."""
+        series = {name: self._median(name) for name in ("enqueue", "gpu_compute") if name in self.series}
+        return series | dict(self.measured.facts)
 
     @property
     def submit(self) -> str:

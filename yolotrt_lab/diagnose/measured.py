@@ -94,6 +94,8 @@ class Measured:
         columns: Mapping[str, Any] = {name: values.astype(np.float64) for name, values in steady.columns.items()}
         times = {"latency": columns["done_ns"] - columns["due_ns"], "frame": columns["done_ns"] - columns["start_ns"]}
         kinds = {side: recording.settings.get(f"{side}_memory") for side in ("input", "output")}
+        if "pinned" in columns and np.ptp(columns["pinned"]):  # of several loops, some of which were pinned
+            del kinds["input"]
         return cls(
             "frames",
             "recording of the lab",

@@ -64,7 +64,8 @@ def sections(bill: Bill) -> Iterator[Section]:
         yield Section("measure next", lines=bill.next)
     if bill.unread:
         yield Section("not read", lines=(", ".join(bill.unread),))
-    yield Section("", lines=(*bill.notes, *filter(None, [bill.origin])))
+    told = _could_not_show(bill) if bill.steady else ""
+    yield Section("", lines=(*(note for note in bill.notes if note != told), *filter(None, [bill.origin])))
 
 
 def _in_short(bill: Bill) -> str:
@@ -132,7 +133,8 @@ def _moves(bill: Bill) -> Iterator[str]:
         for each in changes:
             if each.stage == "latency" and by_stage.get("frame") == by_stage["latency"]:
                 continue
-            moves = word if each.shape != "wave" else "goes up and down,"
+            wave = "goes up and down," if each.to_ms > each.from_ms else "goes down and up,"
+            moves = wave if each.shape == "wave" else word
             levels = f"from {number(each.from_ms)} to {ms(each.to_ms)}"
             since = f"frame {each.since:,}" if each.since else "the start"
             often = f" in one of every {each.every} frames" if each.every > 1 else ""
@@ -153,14 +155,19 @@ def _moves(bill: Bill) -> Iterator[str]:
         yield f"it repeats every {bill.period} frames"
     if bill.steady:
         apart = "from repeating, it is " if bill.period is not None else ""
-        yield f"{'apart ' * bool(apart)}{apart}steady: within what this run could show"
+        yield f"{'apart ' * bool(apart)}{apart}steady: {_could_not_show(bill)}"
     elif bill.steady is None:
         yield "whether it is steady can't be told from this"
 
 
 def _halves(stall: Stalled) -> str:
-    first = stall.frames - stall.second_half
-    return f"{first:,} times in the first half of the run and {stall.second_half:,} in the second"
+    before = stall.frames - stall.second_half
+    return f"more often in the second half of the run ({stall.second_half:,} frames, before {before:,})"
+
+
+def _could_not_show(bill: Bill) -> str:
+    """The note that says how small a growth would not have shown."""
+    return next((note for note in bill.notes if note.startswith("this run could not show")), "")
 
 
 def as_text(bill: Bill, width: int = WIDTH) -> str:

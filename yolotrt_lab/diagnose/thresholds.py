@@ -41,7 +41,7 @@ COARSE = 0.1
 """Share of a level. A time that is told in larger steps than that may be a step longer than it says."""
 STEADY = 0.1
 """Share of a frame. A run is called steady only if it could show a change of that size: shipped ones that are steady
-could show 0.1 to 5 %; those whose host changed its speed, and loops in turns, 50 % and more."""
+could show 2 to 9 %; those whose host changed its speed, and loops in turns, 22 % and more."""
 FAST_START = 1.5
 """Times the first frames. First frames are slow rather than fast (shipped), so that a level this far above grew."""
 FEW_ROWS = 3.0
