@@ -174,7 +174,7 @@ def _wait(ax: Any) -> tuple[str, str]:
     ax.set_xlabel("ms of one synchronize", size=8)
     whole = float(np.median(seen.frames["synchronize_ns"][3:])) / 1e6
     text = "of a synchronize beside twenty, traced: the GPU does nothing for this loop. Its kernels take "
-    return f"{waits['nothing']:.1f} of {whole:.1f} ms", f"{text}{waits['kernels']:.2f} ms, as ever."
+    return f"{waits['nothing']:.1f} of {whole:.1f} ms", f"{text}{waits['kernels']:.2f} ms, no more than alone."
 
 
 def _served(ax: Any) -> tuple[str, str]:
