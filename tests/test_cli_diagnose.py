@@ -66,7 +66,7 @@ def test_a_pasted_column_with_a_unit_is_billed(tmp_path, capsys):
 
 def test_what_is_no_series_of_frames_is_no_error(capsys):
     assert cli.main(["diagnose", str(CASES / "13_nvprof_summary.txt")]) == 0
-    assert capsys.readouterr().out.startswith("nvprof, a summary is a summary")
+    assert capsys.readouterr().out.startswith("nvprof, a summary: a summary")
 
 
 def test_a_pattern_is_read(tmp_path, capsys):

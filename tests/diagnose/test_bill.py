@@ -322,7 +322,7 @@ def test_times_are_finite():
 
 def test_what_is_no_series_of_frames_says_what_it_is():
     text = str(bill(LOOPS["summary"]))
-    assert text.startswith("trtexec log is a summary")
+    assert text.startswith("trtexec log: a summary")
     assert "enqueue takes 7.87 ms, the GPU 7.14 ms" in text
     found = bill(LOOPS["telemetry"])
     assert found.notes == ("sm_clock_mhz goes from 990 to 1,980",)

@@ -580,6 +580,24 @@ def test_a_long_table_of_two_clocks_and_one_of_starts_alone():
     assert ms(wide) == {"infer": [7, 1], "synchronize": [1, 8]}
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("conv2d    0.06%   94.430us   0.00%   94.430us   94.430us   0.02%   283.290us   28\n" * 9, "summary"),
+        ("Concurrency: 1, throughput: 25.2 infer/sec, latency 39608 usec\n" * 9, "summary"),
+        ("/model.0/m.0/Add_output_0  [BinaryOp] run 10 average cost 0.0097 ms, 0.006 %\n" * 9, "layers"),
+    ],
+)
+def test_rows_that_were_pasted_without_their_header(said, kind):
+    assert text(said).kind == kind
+
+
+@pytest.mark.parametrize("said", ["12.5it/s, infer_time=119.81(117.00)", "12.5it/s, infer_time=119.81"])
+def test_a_time_without_a_unit_beside_a_rate_is_named_as_unread(said):
+    found = text(f"{said}\n" * 9)
+    assert found.times_ns["frame"].tolist() == [80e6] * 9 and found.unread == ("infer_time (no unit: --unit)",)
+
+
 def test_the_first_pattern_that_fits_decides_and_each_format_has_a_case():
     seen = {read(path).format for path in (CASES / "logs").iterdir() if path.name in KINDS}
     seen |= {*OTHERS, *TELEMETRY}

@@ -258,7 +258,8 @@ FORMATS = (
     Format("nvprof, a summary", "summary", _totals, export=_SQLITE_EXPORT,
            known_by=r"==\d+== (?:NVPROF|Profiling)|Time\(%\)\s+Time\s+Calls",
            rows=r"^.*?[\d.]+%\s+(?P<time>[\d.]+)(?P<unit>s|ms|us|ns)\s+\d+\s+\S+\s+\S+\s+\S+\s+(?P<name>\S.*)$"),
-    Format("torch.profiler, a summary", "summary", _totals, known_by=r"Self C(?:PU|UDA) ?%|CPU time avg",
+    Format("torch.profiler, a summary", "summary", _totals,
+           known_by=r"Self C(?:PU|UDA) ?%|CPU time avg|^\S+(?: +[\d.]+% +[\d.]+[um]s){2} ",
            rows=r"^[\s|]*(?P<name>\S.*?)(?:\s{2}|\s\|)[\s|]*[\d.]+ ?%[\s|]+(?P<time>[\d.]+)(?P<unit>s|ms|us)\b.*$"),
     Format("MLPerf", "summary", _totals, known_by=r"^MLPerf Results Summary",
            rows=r"^(?P<name>[\w. ]*latency[\w ]*?) *\(ns\) *: (?P<time_ns>\d+)"),
@@ -270,7 +271,8 @@ FORMATS = (
            rows=r"^(?P<name>\S+)\s+(?P<time>[\d.e+]+) (?P<unit>ns|us|ms|s)\s+[\d.e+]+ (?:ns|us|ms|s)\b"),
     Format("pytest-benchmark", "summary", _totals, known_by=r"^Name \(time in \w+\)",
            rows=r"^(?P<name>test\S*)(?:\s+[\d.,]+(?: \([\d.,>]+\))?){2}\s+(?P<time>[\d.,]+)"),
-    Format("perf_analyzer", "summary", _totals, known_by=r"^\*\*\* Measurement Settings|^Inferences/Second vs",
+    Format("perf_analyzer", "summary", _totals,
+           known_by=r"^\*\*\* Measurement Settings|^Inferences/Second vs|^(?:Request c|C)oncurrency: \d",
            rows=r"^(?P<name>[A-Z][\w ]*: [\d.]+), throughput: .*latency (?P<time>[\d.]+) (?P<unit>usec)"),
     Format("OpenVINO's benchmark_app", "summary", _totals, known_by=r"^(?:\[ INFO \] )?Count: +\d+ iterations",
            rows=r"^(?:\[ INFO \] )?\s*(?P<name>Duration|Latency|Median|Average|Min|Max): +(?P<time_ms>[\d.]+) ms"),
@@ -307,7 +309,7 @@ FORMATS = (
            rows=r"^Node Name: (?P<name>[^,]+),.*\bAvg\(ms\): (?P<time_ms>[\d.]+)"),
     Format("layers of a network", "layers", _totals, export=_EXPORT_TIMES,
            known_by=r"Unnamed Layer\*|Reformatting CopyNode|\bPWN\(|\bfeature_map: +\d"
-                    r"|\[(?:Convolution|Activation|ElementWise|Pooling)\]"
+                    r"|\[(?:Convolution|Activation|ElementWise|Pooling)\]|\] run \d+ average cost"
                     r"|\b(?:model\.\d+[./]|Conv_\d)[\w./+ ]*?(?::| {2}| kernel time) *\d+(?:\.\d+)? ?[mu]s\s*$",
            rows=r"^(?:\[[^\]]*\] \[\w\] |.*\bNode: )?\s*(?:layer )?(?P<name>\S.*?)[\s:|]+"
                 r"(?:consuming |took |kernel time )?(?P<time>\d+(?:\.\d+)?) ?(?P<unit>ms|us)\b.*$"),

@@ -47,7 +47,7 @@ _LOCATION = re.compile(
     r"[\w)>](?::+|\.\w{1,4}\()[\w<>~]+(?:\(\))?:\d+(?![.\d])|[\w)>][./\\][\w<>~]+:\d+(?=[\])>|:]|\s+[-|]\s)"
 )
 """Where in a program a line was logged: 'detector.py:infer:88', 'app.yolo:88 - '."""
-_AFTER_BARE = re.compile(r"(?!\s*[A-Za-z]+/s)(?:$|[\s,;|/)\]}\"'])")  # '40 tokens/s' is no rate of frames
+_AFTER_BARE = re.compile(r"(?!\s*[A-Za-z]+/s)(?:$|[\s,;|/()\]}\"'])")  # '40 tokens/s' is no rate of frames
 _OF_A_RUN = (
     r"\b(?:average|avg|mean|median|min|std|stddev|percentile|p50|p90|p95|p99)\b|平均|最大|最小|中位"
     r"|(?:^|[^\w\s\-]|(?:^|[^n]|[^o]n|[^n]on)[\s\-])max\b"  # not that of non-max suppression; RE2 can't look behind

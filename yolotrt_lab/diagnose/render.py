@@ -48,7 +48,7 @@ class Section(NamedTuple):
 def sections(bill: Bill) -> Iterator[Section]:
     """Everything that a bill says, in its order."""
     if said := _KINDS[bill.kind]:
-        yield Section("", lines=(f"{bill.format or 'this'} is {said}",))
+        yield Section("", lines=(f"{bill.format or 'this'}: {said}",))
     if bill.frames > 1:
         yield Section("", lines=(_in_short(bill),))
     if bill.spent:
