@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """At the first use of a name: `lazy_loader` takes over, which takes half of the time of the command's help."""
+    """At the first use of a name `lazy_loader` takes over; the command's help has no use for it."""
     import lazy_loader
 
     here = globals()

@@ -213,7 +213,7 @@ def _gpu() -> tuple[Cuda, Found]:
 def _imported(package: str, module: str, installed: Mapping[str, str], cuda: Cuda) -> Found:
     """Import a package, or of one that takes long its `module` alone: only that shows whether its libraries load.
 
-    That of ONNX Runtime is loaded and not started where no GPU is there for it, which takes a tenth of the time.
+    That of ONNX Runtime is loaded and not started where no GPU is there for it.
     """
     name, _, library = module.partition(".")
     try:

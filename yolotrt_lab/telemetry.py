@@ -69,6 +69,15 @@ class Nvml:
         return values | {"host_memory_bytes": host_memory_bytes()}
 
 
+def _other_processes(nvml: Any, gpu: Any) -> float:
+    """All that compute or draw but this one, which has another id if NVML is outside its container; NaN if NVML does
+    not see this one.
+    """
+    computes = nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
+    draws = {each.pid for each in nvml.nvmlDeviceGetGraphicsRunningProcesses(gpu)} - {each.pid for each in computes}
+    return len(computes) + len(draws) - 1 if computes else _NAN
+
+
 _READERS: dict[str, Callable[[Any, Any], float]] = {
     "sm_clock_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM),
     "sm_clock_max_mhz": lambda nvml, gpu: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM),
@@ -79,17 +88,8 @@ _READERS: dict[str, Callable[[Any, Any], float]] = {
     "pcie_width": lambda nvml, gpu: nvml.nvmlDeviceGetCurrPcieLinkWidth(gpu),
     "gpu_utilisation_percent": lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
     "gpu_memory_used_bytes": lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
-    "gpu_processes": lambda nvml, gpu: _other_processes(nvml, gpu),
+    "gpu_processes": _other_processes,
 }
-
-
-def _other_processes(nvml: Any, gpu: Any) -> float:
-    """All that compute or draw but this one, which has another id if NVML is outside its container; NaN if NVML does
-    not see this one.
-    """
-    computes = nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-    draws = {each.pid for each in nvml.nvmlDeviceGetGraphicsRunningProcesses(gpu)} - {each.pid for each in computes}
-    return len(computes) + len(draws) - 1 if computes else _NAN
 
 
 def _throttling(nvml: Any, gpu: Any) -> dict[str, float]:

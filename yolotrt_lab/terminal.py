@@ -78,7 +78,7 @@ def _whole(text: str) -> int:
 
 def a_path(text: str) -> Path:
     """The type of an option that is a path, which must not be empty."""
-    from pathlib import Path  # with it comes urllib, which most of a help's time would go to
+    from pathlib import Path  # with it comes urllib, which a help has no use for
 
     if not text:
         raise argparse.ArgumentTypeError("must name a file or a folder, got ''")

@@ -91,13 +91,15 @@ def measured_of(columns: Sequence[Column], reading: Reading) -> Measured:
 
 def _with_clocks(columns: Sequence[Column], reading: Reading) -> list[Column]:
     """The columns, where one that only goes up, by what a frame takes or more, is the clock: 'uptime 33 ms'."""
-    kept = []
-    for each in columns:
+    kept, longest = list(columns), 0.0
+    for place, each in enumerate(columns):
         known = words.is_named(split_unit(each.header)[0]) or _CUMULATIVE.search(each.header)
-        if not known and each.unit in UNITS_NS and _climbs(each.values * UNITS_NS[each.unit], _longest(columns)):
+        if known or each.unit not in UNITS_NS:
+            continue
+        longest = longest or _longest(columns)
+        if _climbs(each.values * UNITS_NS[each.unit], longest):
             reading.notes += [f"{each.header!r} only goes up: it is read as a clock"] * bool(each.header)
-            each = each._replace(header="timestamp")
-        kept.append(each)
+            kept[place] = each._replace(header="timestamp")
     return kept
 
 

@@ -144,15 +144,15 @@ def _whole_stalls(look: Look) -> Verdicts:
         yield "possible", f"{look.whole} takes {ms(stalls.median)} in {stalls.frames} frames"
 
 
-def _call(look: Look, stage: str, words: str, too_short: str, unknown: str = "", stalls: str = "") -> Verdicts:
+def _call(look: Look, stage: str, words: str, too_short: str, unknown: str = "") -> Verdicts:
     """A call that is too short throughout excludes what it would wait for, or do; else that is possible."""
     if stage not in look.series:
         return
-    if look.waits_measured and not stalls and look.stays(stage) and not look.ever_holds(stage):
+    if look.waits_measured and look.stays(stage) and not look.ever_holds(stage):
         yield "excluded", f"{words} takes {ms(look[stage].highest)} at most: {too_short}"
     if grown := look[stage].grew:
         yield "possible", f"{words} goes {from_to(grown)}"
-    yield "possible", stalls or f"{words} takes {ms(look[stage].median)}{unknown}"
+    yield "possible", f"{words} takes {ms(look[stage].median)}{unknown}"
 
 
 def _grows_beside(look: Look) -> str:
@@ -276,8 +276,9 @@ def _shared_gpu(look: Look) -> Verdicts:
         beside = _grows_beside(look)
         yield "possible", f"{came}; {beside or 'that it does so in the same frames is not shown'}"
     if others is not None and not look.wait:
-        most = f"up to {number(np.nanmax(others))} of them" if np.nanmax(others) else "none of them computes"
-        yield "possible", f"{most}{' are on the GPU' if np.nanmax(others) else ', and those that draw are not counted'}"
+        most = float(np.nanmax(others))
+        told = f"up to {number(most)} of them are on the GPU"
+        yield "possible", told if most else "none of them computes, and those that draw are not counted"
     yield from _wait(look)
 
 

@@ -327,7 +327,7 @@ class Look:
         """True where a queue in front of the loop would show: in latency, or between due and start."""
         return QUEUE in self.series and (self.has_instants or "latency" in self.series)
 
-    @property
+    @cached_property
     def queued_ms(self) -> np.ndarray:
         """How long each frame lay: beyond its stages, or, where several are in flight, behind others too."""
         if self.in_flight.max(initial=0) <= 1 or "latency" not in self.series:
@@ -424,7 +424,7 @@ class Look:
 
     # Telemetry and the trace.
 
-    @property
+    @cached_property
     def sampled(self) -> bool:
         """True where telemetry is of more than one moment, as far as can be told: else it says nothing of a change."""
         moves = any(np.ptp(values[np.isfinite(values)]) > 0 for values in self.telemetry.values())

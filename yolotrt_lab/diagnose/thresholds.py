@@ -130,6 +130,6 @@ STAYS = 0.3
 WARM = 3.0
 """Times the settled level that the slowest of the first frames takes (H100, warm-up: 43 times)."""
 UNFELT = 0.005
-"""Share of a frame. Of a stage that wanders by less nothing is felt, however short it is."""
+"""Share of a frame. Of a stage that wanders by less nothing is felt, however short it is (assumed)."""
 NOT_WARM = 1.5
 """Times the settled level; the first frames of warm loops take up to 1.34 times (shipped)."""

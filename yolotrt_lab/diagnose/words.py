@@ -74,22 +74,8 @@ _TIMES = {
     "done": "done end ended finish finished stop stopped executed completed 结束",
 }
 _FILLERS = (
-    *(
-        "time",
-        "times",
-        "latency",
-        "cost",
-        "costs",
-        "take",
-        "took",
-        "takes",
-        "taken",
-        "duration",
-        "elapsed",
-        "elasped",
-        "is",
-    ),
-    *("image", "boxes", "cpu", "call", "stage", "spent", "avg", "average", "total", "in"),
+    *("time", "times", "latency", "cost", "costs", "took", "takes", "taken", "duration", "elapsed", "elasped", "is"),
+    *("image", "boxes", "cpu", "call", "stage", "spent", "avg", "average", "total", "in", "take"),
     *("用时", "耗时", "时间", "花费", "为"),
 )
 _BEFORE = re.compile(
@@ -99,6 +85,7 @@ _BEFORE = re.compile(
 )
 
 _RUN_BY = re.compile(r"(?i:gpu|cpu|host|cuda|trt|tensorrt|onnx|yolo(?:v?\d+\w?)?|model|engine|net|network)[_\s.-]+")
+"""What runs a stage, in front of its name."""
 
 _TELEMETRY = {
     "sm_clock_mhz": "clocks.sm clocks.current.sm sm_clock gpu_clock pclk",
