@@ -16,6 +16,7 @@ CALLS, KERNELS, COPIES, GRAPHS, RANGES = (
     "NVTX_EVENTS",
 )
 MIDDLE = "WHERE rowid = (SELECT max(rowid) / 2 FROM {0})"
+LATER = 'UPDATE {0} SET "end" = "end" + 10000000 ' + MIDDLE
 LATEST = f'UPDATE {{0}} SET "end" = {2**63 - 1} ' + MIDDLE
 EARLIER = "UPDATE {0} SET start = start - 3600000000000 " + MIDDLE
 SECOND_HALF = " WHERE rowid > (SELECT max(rowid) / 2 FROM {0})"
@@ -41,8 +42,19 @@ def table(tmp_path):
     ("name", "damaged", "script", "note"),
     [
         ("plain-pageable", CALLS, LATEST, "end long after everything else, the first from "),
+        ("plain-pageable", CALLS, LATER, "hold other calls, which they do not make, the first from "),
+        ("plain-pageable", CALLS, EARLIER, "hold other calls, which they do not make, the first from "),
         ("plain-pageable", KERNELS, LATEST, "end long after everything else, the first from "),
-        ("plain-pageable", KERNELS, EARLIER, "start before they are asked for, the first from "),
+        ("plain-pageable", KERNELS, LATER, "still run when two later launches on their stream start, the first from "),
+        (
+            "plain-pageable",
+            KERNELS,
+            EARLIER,
+            "still run when two later launches on their stream start, the first from ",
+        ),
+        ("plain-pageable", KERNELS, "INSERT INTO {0} SELECT * FROM {0}", "stand there twice, the first from "),
+        ("overlap", KERNELS, LATER, "still run when two later launches on their stream start, the first from "),
+        ("graph-pinned", GRAPHS, LATER, "still run when two later launches on their stream start, the first from "),
         ("graph-pinned", COPIES, "UPDATE {0} SET bytes = -5 " + MIDDLE, "impossible number: they are left out"),
         ("graph-pinned", RANGES, LATEST, "end long after everything else, the first from "),
     ],
@@ -91,3 +103,11 @@ def test_what_puts_the_figures_in_doubt_is_said(table, name, damaged, script, no
     _, notes = table(name, script.format(damaged))
     assert not any(note in said for said in clean)
     assert any(note in said for said in notes), notes
+
+
+def test_only_a_wait_for_every_stream_is_one_for_the_work(table):
+    late = f'UPDATE {GRAPHS} SET start = start + 5000000, "end" = "end" + 5000000'
+    device = "UPDATE StringIds SET value = 'cudaDeviceSynchronize' WHERE value LIKE 'cudaStreamSynchronize%'"
+    of_stream, of_device = (table("graph-pinned", *script)[1] for script in ((late,), (late, device)))
+    assert not any("63 of 63" in said and "that waits for them has" in said for said in of_stream)
+    assert any("63 of 63" in said and "that waits for them has" in said for said in of_device)

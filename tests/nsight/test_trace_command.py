@@ -80,6 +80,11 @@ def test_show_of_a_trace_without_frames_says_what_is_missing(tmp_path, capsys):
     assert "Fix: trace the whole program" in said
 
 
+def _twice(report):
+    for row in report.rows["CUPTI_ACTIVITY_KIND_RUNTIME"]:
+        row["correlationId"] %= 10
+
+
 def _backwards(report):
     for row in report.rows["CUPTI_ACTIVITY_KIND_KERNEL"]:
         row["start"], row["end"] = row["end"], row["start"]
@@ -103,8 +108,17 @@ UNTOLD = "when the GPU was idle, and what synchronize calls waited for, can't be
                 f"the trace lacks kernels: {UNTOLD}",
             ],
         ),
+        (
+            "",
+            _twice,
+            [
+                "3 kernels and copies have a correlationId that several calls have: which call asked for them "
+                "can't be told",
+                f"the trace lacks calls: {UNTOLD}",
+            ],
+        ),
     ],
-    ids=["no kernels", "no copies", "no calls", "backwards"],
+    ids=["no kernels", "no copies", "no calls", "backwards", "twice"],
 )
 def test_show_says_what_a_trace_lacks_and_tells_nothing_that_needs_it(tmp_path, capsys, drop, change, notes):
     report = TinyReport()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,11 @@ from ..errors import NsysError, ReportError, TraceError
 from ..packages import shipped_file
 from ..types import Source, SourceKind
 from .capture import export_sqlite
+from .damage import without_damage
 from .intervals import coded, distinct, each, in_turn, look_up, sort_by_start, taken
 from .pages import NO_INTEGER, NULL, OddFileError, integer_columns
 from .scrub import quoted
-from .trace import CLOCK_SLACK_NS, DIRECTIONS, MEMORIES, Columns, Graph, Trace, calls_of, packed, rows_of
+from .trace import DIRECTIONS, MEMORIES, Columns, Graph, Trace, calls_of, packed, rows_of
 from .traced_frames import outermost
 
 _RAW = (".nsys-rep", ".qdrep")
@@ -47,8 +48,6 @@ _USED = ("start", "end", "globalTid", "globalPid", "deviceId", "streamId", "grap
 _RENAMED = {"correlationId": "correlation"}
 _NONE, _DAMAGED, _SOUND = range(3)
 _MOST_BYTES = 1 << 50  # of one copy
-_ALONE_NS = 1_000_000_000
-_FEW = 0.05  # of the rows; with more, the clocks or the report as a whole are wrong
 _RARE = ("memsets", "graphs")
 _NO_KERNELS = f"the report has no {_TABLES['kernels'][0]}"
 _RANGE_EVENTS = (59, 60)  # push/pop and start/end, by ENUM_NSYS_EVENT_TYPE
@@ -220,9 +219,14 @@ class _Report:
         titles = {table: _TABLES[table][0] for table in tables}
         if len(self.columns["graphs"]["pid"]):
             titles["kernels"] += f" and {_TABLES['graphs'][0]}"
-        self.notes += _without_damage(tables, titles)
+        self.notes += without_damage(tables, self.names, titles)
         ranges, on_gpu = tables["ranges"], {table: tables[table] for table in on_gpu}
         api = _without_nested(tables["api"], on_gpu)
+        if several := _asked_twice(api, on_gpu):
+            self.notes.append(
+                f"{several} kernels and copies have a correlationId that several calls have: which call asked for "
+                "them can't be told"
+            )
         source = self._source(self._number_devices(on_gpu))
         warnings = self._rows("DIAGNOSTIC_EVENT", "severity", "text")
         self.notes += [f"nsys warned: {text}" for level, text in warnings if type(level) is int and level >= _WARNING]
@@ -351,47 +355,6 @@ def _labelled(places: np.ndarray, labels: Sequence[int]) -> np.ndarray:
     return labelled
 
 
-def _without_damage(tables: dict[str, Columns], titles: Mapping[str, str]) -> Iterator[str]:
-    """Leave out of the tables, in place, the rows whose times can't be, where they are few; what was found, as notes.
-
-    They end long after everything else, or start before the call that asked for them.
-    """
-    last_ns = _last_believable(tables)
-    for table, rows in tables.items():
-        yield from _leave_out(tables, table, rows["end_ns"] > last_ns, titles[table], "end long after everything else")
-    asked, asked_ns = calls_of(tables["api"]), tables["api"]["start_ns"]
-    for table in ("kernels", "copies", "memsets"):
-        call, start = asked(tables[table]), tables[table]["start_ns"]
-        early = (call >= 0) & (start < taken(asked_ns, call) - CLOCK_SLACK_NS)
-        yield from _leave_out(tables, table, early, titles[table], "start before they are asked for")
-    for table, rows in tables.items():
-        if len(rows["start_ns"]) > 1 and (rows["end_ns"] == rows["start_ns"]).all():
-            yield f"no row of {titles[table]} takes any time: what is said of times is wrong"
-
-
-def _leave_out(tables: dict[str, Columns], table: str, wrong: np.ndarray, title: str, why: str) -> Iterator[str]:
-    if not (count := int(wrong.sum())):
-        return
-    few = count <= _FEW * len(wrong)
-    done = "they are left out" if few else "idle times and waits are in doubt"
-    first = tables[table]["start_ns"][np.argmax(wrong)]
-    yield f"{count} of {len(wrong)} rows of {title} {why}, the first from {first} ns: {done}"
-    if few:
-        tables[table] = rows_of(tables[table], ~wrong)
-
-
-def _last_believable(tables: Mapping[str, Columns]) -> int:
-    """The latest end but for those that are each further from all before them than these are long, and a second."""
-    times = [(rows["start_ns"], rows["end_ns"]) for rows in tables.values() if len(rows["start_ns"])]
-    if not times:
-        return 0
-    begin, reached = min(int(start[0]) for start, _ in times), max(int(start[-1]) for start, _ in times)
-    ends = np.unique(np.concatenate([end[end >= reached] for _, end in times])).tolist()
-    while len(ends) > 1 and ends[-1] - ends[-2] > ends[-2] - begin + _ALONE_NS:
-        ends.pop()
-    return int(ends[-1])
-
-
 def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
     """The calls that lie in no other: no driver call (cuLaunchKernel) inside a runtime call (cudaLaunchKernel).
 
@@ -411,3 +374,17 @@ def _without_nested(api: Columns, on_gpu: Mapping[str, Columns]) -> Columns:
         outer = taken(around, asked(table))
         table["correlation"] = np.where(outer >= 0, api["correlation"][outer], table["correlation"])
     return rows_of(api, kept)
+
+
+def _asked_twice(api: Columns, on_gpu: Mapping[str, Columns]) -> int:
+    """How much GPU work has the correlation of several calls; in place, it gets one that no call has."""
+    number = api["correlation"]
+    if len(distinct(api["pid"])) < 2 and (number[1:] > number[:-1]).all():  # as in the trace of one thread
+        return 0
+    different, place_of = coded(packed(api, "correlation"))
+    several, count = different[np.bincount(place_of) > 1], 0
+    for table in on_gpu.values():
+        odd = np.isin(packed(table, "correlation"), several)
+        table["correlation"] = np.where(odd, -1, table["correlation"])
+        count += int(odd.sum())
+    return count
